@@ -1,0 +1,51 @@
+//! postrider fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! schedule or command line: an account is due
+//!   session::run          takes the lease on its maildrop
+//!     net                 TCP and TLS           credential   the password
+//!     session::login      greeting, STLS, CAPA, AUTH, UIDL, LIST
+//!     session::plan       listing + records + policy = fetch, delete, leave (pure)
+//!     session::fetch      RETRs ahead of their answers; body slices, unstuffed, into a delivery::Draft
+//!     session::commit     durable and visible  ->  recorded durably  ->  proof
+//!     session::maildrop   proof  ->  DELE; at the end QUIT
+//!   session::Report       for whoever prints, counts or schedules
+//! ```
+//!
+//! # Layers: imports go downwards only
+//!
+//! ```text
+//! 5  cli
+//! 3  session                               the only place that knows protocol, network, sinks and store together
+//! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
+//! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
+//! 0  secret  text  failure  logging
+//! ```
+//!
+//! # What always holds
+//!
+//! - **Order of safety.** A message is delivered durably (file and directory), then recorded durably, then deleted.
+//!   [`state::Recorded`] is the only key to DELE, and only a durable commit makes one.
+//! - **Complete before visible.** A [`delivery::Draft`] shows nothing to a reader of the target; only one that saw the
+//!   end of its message becomes [`delivery::Finished`].
+//! - **Exactly once in a maildir.** The file name carries a digest of maildrop, unique-id and ordinal, so the maildir
+//!   is its own journal: after a session that did not end, or without a state file, what is there is found again.
+//! - **Nobody outside is trusted.** Lines, listings and waits are bounded; sizes are claims; secrets cannot be printed
+//!   ([`secret::Secret`]) and strangers' octets are escaped ([`text::Shown`]).
+//!
+//! # How to add ...
+//!
+//! - *a delivery target*: a variant in [`config::Target`]; the compiler points at [`delivery::Sink::open`]; a file in
+//!   `delivery/`; a line in `tests/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
+//! - *a SASL mechanism*: a file in `sasl/` with the RFC's example as test; a row in [`sasl::MECHANISMS`]; a line in the
+//!   manual.
+//! - *a command*: a file in `cli/`; a variant of its `Command`; a paragraph in `man/postrider.1`.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod failure;
+pub mod logging;
+pub mod secret;
+pub mod text;

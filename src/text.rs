@@ -1,0 +1,62 @@
+//! Octets from strangers, made safe to show on a terminal or in a log.
+
+use std::fmt;
+
+/// Shows octets that a server or a message sent: control characters and invalid UTF-8 escaped, length bounded.
+///
+/// A terminal that prints it cannot be steered by it, and a log line stays one line.
+pub struct Shown<'a>(pub &'a [u8]);
+
+/// Octets of a stranger's text that are shown at most.
+const SHOWN_OCTETS: usize = 512;
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (octets, cut) = match self.0.get(..SHOWN_OCTETS) {
+            Some(start) => (start, self.0.len() > SHOWN_OCTETS),
+            None => (self.0, false),
+        };
+        for chunk in octets.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                // Bidirectional overrides reorder what a terminal shows, so they are escaped like controls.
+                let reorders =
+                    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+                if c.is_control() || reorders {
+                    write!(f, "{}", c.escape_default())?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            for octet in chunk.invalid() {
+                write!(f, "\\x{octet:02x}")?;
+            }
+        }
+        if cut {
+            f.write_str("...")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_text_is_not() {
+        let shown = Shown("Grüße\x1b[31m\r\n\u{202e}".as_bytes()).to_string();
+        assert_eq!(shown, "Grüße\\u{1b}[31m\\r\\n\\u{202e}");
+        assert_eq!(Shown(b"\xff\x00").to_string(), "\\xff\\u{0}");
+    }
+
+    #[test]
+    fn endless_text_is_cut() {
+        assert_eq!(Shown(&[b'a'; 5000]).to_string().len(), SHOWN_OCTETS + 3);
+    }
+}
