@@ -47,5 +47,7 @@
 
 pub mod failure;
 pub mod logging;
+pub mod message;
+pub mod pop3;
 pub mod secret;
 pub mod text;

@@ -1,0 +1,105 @@
+//! Line ends: CRLF on the wire (RFC 5322, 2.1), LF in files.
+
+use memchr::memchr;
+
+/// Turns each CRLF into LF, in slices of any size, and changes nothing else.
+///
+/// A CR that no LF follows stays, NUL and 8-bit octets stay, and a missing last newline stays missing. A CR at the
+/// end of a slice is kept back until the next octet shows what it is; [`ToLf::finish`] gives it up.
+#[derive(Debug, Clone, Default)]
+pub struct ToLf {
+    /// The last slice ended with a CR that is not written yet.
+    cr_kept: bool,
+}
+
+impl ToLf {
+    /// Appends `octets`, converted, to `out`.
+    pub fn convert(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        let Some(&first) = octets.first() else { return };
+        // Never more than what came in, and the CR kept back: one allocation a slice at most.
+        out.reserve(octets.len() + usize::from(self.cr_kept));
+        if std::mem::take(&mut self.cr_kept) && first != b'\n' {
+            out.push(b'\r');
+        }
+        let mut rest = octets;
+        while let Some(cr) = memchr(b'\r', rest) {
+            match rest.get(cr + 1) {
+                Some(b'\n') => out.extend_from_slice(&rest[..cr]),
+                Some(_) => out.extend_from_slice(&rest[..=cr]),
+                None => {
+                    out.extend_from_slice(&rest[..cr]);
+                    self.cr_kept = true;
+                }
+            }
+            rest = &rest[cr + 1..];
+        }
+        out.extend_from_slice(rest);
+    }
+
+    /// Ends the message: a last CR was not half a line end after all.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.cr_kept) {
+            out.push(b'\r');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn converted(slices: &[&[u8]]) -> Vec<u8> {
+        let (mut to_lf, mut out) = (ToLf::default(), Vec::new());
+        for slice in slices {
+            to_lf.convert(slice, &mut out);
+        }
+        to_lf.finish(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_crlf_becomes_lf_and_nothing_else_changes_at_every_split() {
+        let table: &[(&[u8], &[u8])] = &[
+            (b"", b""),
+            (b"\r", b"\r"),
+            (b"\n", b"\n"),
+            (b"\r\n", b"\n"),
+            (b"\r\r\n", b"\r\n"),
+            (b"\r\n\r\n", b"\n\n"),
+            (b"\n\r", b"\n\r"),
+            (b"a\rb\nc\r\nd", b"a\rb\nc\nd"),
+            (b"\0\xff\r\n\r\0\r", b"\0\xff\n\r\0\r"),
+            (b"no newline at the end", b"no newline at the end"),
+            (b"\r\r\r\n\n\r\n\r\r", b"\r\r\n\n\n\r\r"),
+        ];
+        for (octets, expected) in table {
+            assert_eq!(converted(&[octets]), *expected, "{octets:?}");
+            for first in 0..=octets.len() {
+                for second in first..=octets.len() {
+                    let slices = [&octets[..first], &octets[first..second], &octets[second..]];
+                    assert_eq!(converted(&slices), *expected, "{slices:?}");
+                }
+            }
+            let single: Vec<&[u8]> = octets.chunks(1).collect();
+            assert_eq!(converted(&single), *expected, "{single:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_in_any_slices_come_out_as_by_plain_replacement(
+            slices in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..9), 0..9)
+        ) {
+            let whole: Vec<u8> = slices.concat();
+            let mut expected = Vec::new();
+            for (at, octet) in whole.iter().enumerate() {
+                if *octet != b'\r' || whole.get(at + 1) != Some(&b'\n') {
+                    expected.push(*octet);
+                }
+            }
+            let slices: Vec<&[u8]> = slices.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(converted(&slices), expected);
+        }
+    }
+}

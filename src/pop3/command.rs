@@ -1,0 +1,217 @@
+//! Commands, as they go onto the wire and as they may be shown (RFC 1939, 5 and 7; RFC 2449; RFC 2595; RFC 5034).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::MessageNumber;
+use crate::secret::Secret;
+use crate::text::Shown;
+
+/// Octets of a command line, CRLF included, beyond which an initial response is not sent along (RFC 2449, 4).
+pub const LONGEST_COMMAND: usize = 255;
+
+/// A command of the client, or a line it sends within an AUTH exchange.
+#[derive(Debug, Clone)]
+pub enum Command<'a> {
+    /// Asks for capabilities.
+    Capa,
+    /// Asks for TLS.
+    Stls,
+    /// Names the mailbox.
+    User(&'a str),
+    /// Gives the password.
+    Pass(&'a Secret),
+    /// Names the mailbox and proves the password (RFC 1939, 7).
+    Apop(&'a str, &'a str),
+    /// Begins a SASL exchange, with the initial response if there is one to be sent along.
+    Auth(&'static str, Option<&'a [u8]>),
+    /// Answers a challenge.
+    Response(&'a [u8]),
+    /// Gives a SASL exchange up.
+    Cancel,
+    /// Asks for the number of messages and octets.
+    Stat,
+    /// Asks for all sizes.
+    List,
+    /// Asks for all unique-ids.
+    Uidl,
+    /// Asks for a message.
+    Retr(MessageNumber),
+    /// Asks for the header and so many lines of the body.
+    Top(MessageNumber, u32),
+    /// Marks a message as deleted.
+    Dele(MessageNumber),
+    /// Asks for nothing.
+    Noop,
+    /// Takes all deletions back.
+    Rset,
+    /// Ends the session.
+    Quit,
+}
+
+/// A value that cannot stand in a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the {0} holds a line break or a NUL, which cannot be sent")]
+pub struct CommandError(
+    /// Which value it is: `user`, `password`.
+    pub &'static str,
+);
+
+impl Command<'_> {
+    /// Appends the command line with its CRLF.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let start = out.len();
+        self.write(out).inspect_err(|_| out.truncate(start))?;
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let mut put = |octets: &[u8]| out.extend_from_slice(octets);
+        match self {
+            Self::User(user) => {
+                put(b"USER ");
+                put(sendable("user", user.as_bytes())?);
+            }
+            Self::Pass(secret) => {
+                put(b"PASS ");
+                put(sendable("password", secret.reveal())?);
+            }
+            Self::Apop(user, digest) => {
+                put(b"APOP ");
+                put(sendable("user", user.as_bytes())?);
+                put(b" ");
+                put(digest.as_bytes());
+            }
+            Self::Auth(mechanism, initial) => {
+                put(b"AUTH ");
+                put(mechanism.as_bytes());
+                match initial {
+                    // RFC 5034, 4: an empty initial response is a single equals sign.
+                    Some([]) => put(b" ="),
+                    Some(initial) => {
+                        put(b" ");
+                        put(encoded(initial).as_bytes());
+                    }
+                    None => {}
+                }
+            }
+            Self::Response(response) => put(encoded(response).as_bytes()),
+            Self::Cancel => put(b"*"),
+            Self::Capa | Self::Stls | Self::Stat | Self::List | Self::Uidl => {
+                put(self.to_string().as_bytes())
+            }
+            Self::Retr(_) | Self::Top(..) | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => {
+                put(self.to_string().as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether an AUTH command with this initial response fits a command line.
+    pub fn initial_response_fits(mechanism: &str, initial: &[u8]) -> bool {
+        "AUTH  \r\n".len() + mechanism.len() + initial.len().div_ceil(3) * 4 <= LONGEST_COMMAND
+    }
+}
+
+/// Shows the command with secrets masked.
+impl fmt::Display for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capa => f.write_str("CAPA"),
+            Self::Stls => f.write_str("STLS"),
+            Self::User(user) => write!(f, "USER {}", Shown(user.as_bytes())),
+            Self::Pass(secret) => write!(f, "PASS {secret}"),
+            Self::Apop(user, _) => write!(f, "APOP {} [secret]", Shown(user.as_bytes())),
+            Self::Auth(mechanism, None) => write!(f, "AUTH {mechanism}"),
+            Self::Auth(mechanism, Some(_)) => write!(f, "AUTH {mechanism} [secret]"),
+            Self::Response(_) => f.write_str("[secret]"),
+            Self::Cancel => f.write_str("*"),
+            Self::Stat => f.write_str("STAT"),
+            Self::List => f.write_str("LIST"),
+            Self::Uidl => f.write_str("UIDL"),
+            Self::Retr(number) => write!(f, "RETR {number}"),
+            Self::Top(number, lines) => write!(f, "TOP {number} {lines}"),
+            Self::Dele(number) => write!(f, "DELE {number}"),
+            Self::Noop => f.write_str("NOOP"),
+            Self::Rset => f.write_str("RSET"),
+            Self::Quit => f.write_str("QUIT"),
+        }
+    }
+}
+
+fn sendable<'a>(what: &'static str, octets: &'a [u8]) -> Result<&'a [u8], CommandError> {
+    // A line break would let a value become a command of its own.
+    if octets.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+        Err(CommandError(what))
+    } else {
+        Ok(octets)
+    }
+}
+
+fn encoded(octets: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(command: Command<'_>) -> String {
+        let mut out = Vec::new();
+        command.encode(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn commands_are_encoded_as_the_rfcs_say() {
+        assert_eq!(line(Command::User("a b@c d")), "USER a b@c d\r\n");
+        assert_eq!(line(Command::Pass(&Secret::new("p w"))), "PASS p w\r\n");
+        assert_eq!(
+            line(Command::Auth("PLAIN", Some(b"\0tim\0tanstaaftanstaaf"))),
+            "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n"
+        );
+        assert_eq!(line(Command::Auth("EXTERNAL", Some(b""))), "AUTH EXTERNAL =\r\n");
+        assert_eq!(line(Command::Auth("LOGIN", None)), "AUTH LOGIN\r\n");
+        assert_eq!(line(Command::Response(b"")), "\r\n");
+        assert_eq!(line(Command::Top(MessageNumber(7), 0)), "TOP 7 0\r\n");
+        assert_eq!(line(Command::Dele(MessageNumber(4_294_967_295))), "DELE 4294967295\r\n");
+    }
+
+    #[test]
+    fn a_value_cannot_become_a_command_of_its_own() {
+        let mut out = b"NOOP\r\n".to_vec();
+        assert_eq!(Command::User("a\r\nDELE 1").encode(&mut out), Err(CommandError("user")));
+        assert_eq!(Command::Pass(&Secret::new("a\0")).encode(&mut out), Err(CommandError("password")));
+        assert_eq!(out, b"NOOP\r\n", "nothing of a refused command may be left behind");
+    }
+
+    #[test]
+    fn secrets_are_masked_when_shown() {
+        let secret = Secret::new("hunter2");
+        for command in [
+            Command::Pass(&secret),
+            Command::Apop("u", "hunter2"),
+            Command::Auth("PLAIN", Some(b"hunter2")),
+            Command::Response(b"hunter2"),
+        ] {
+            let shown = command.to_string();
+            assert!(shown.contains("[secret]") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_initial_response_that_would_make_the_line_too_long_does_not_fit() {
+        let fits = |octets| {
+            let initial = vec![b'x'; octets];
+            let fits = Command::initial_response_fits("PLAIN", &initial);
+            assert_eq!(fits, line(Command::Auth("PLAIN", Some(&initial))).len() <= LONGEST_COMMAND);
+            fits
+        };
+        assert!((1..=180).all(fits));
+        assert!(!fits(184));
+    }
+}

@@ -1,0 +1,21 @@
+//! The POP3 protocol without I/O: octets in, events out.
+//!
+//! [`Client`] is the state machine: it turns commands into octets and the server's octets into [`Event`]s, and knows
+//! which answer belongs to which command however many are under way. The rest are its parts: [`reply`] (status lines
+//! and response codes), [`capability`], [`listing`] (LIST and UIDL), [`body`] (dot-unstuffing), [`command`].
+
+pub mod apop;
+pub mod body;
+pub mod capability;
+pub mod client;
+pub mod command;
+pub mod listing;
+pub mod reply;
+pub mod types;
+
+pub use capability::Capabilities;
+pub use client::{Client, Event, ProtocolError, Request};
+pub use command::{Command, CommandError};
+pub use listing::{Listed, Listing};
+pub use reply::{Code, Reply, Status};
+pub use types::{MessageNumber, UniqueId};
