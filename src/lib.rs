@@ -45,9 +45,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod failure;
 pub mod logging;
 pub mod message;
 pub mod pop3;
+pub mod sasl;
 pub mod secret;
 pub mod text;

@@ -1,0 +1,223 @@
+//! What one account means once its configuration was read: every value checked, every default filled in.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::target::Target;
+use super::values::{TLS_MODES, name_of};
+use crate::sasl::Mechanism;
+use crate::secret::Secret;
+
+/// How an account's maildrop is polled and where its messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The account's key in the configuration file; the URL for `sync URL`.
+    pub name: String,
+    /// Host name or address literal (IPv6 without brackets); for `connect` only a name to verify and to show.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The mailbox name, as it goes onto the wire.
+    pub user: String,
+    /// The identity under which unique-ids are recorded; `user@host` unless configured.
+    pub maildrop_id: String,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// Mechanisms that may be used.
+    pub auth: Auth,
+    /// Where the password comes from; `None` asks on the terminal.
+    pub password: Option<Password>,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// A command whose standard input and output are the connection.
+    pub connect: Option<CommandLine>,
+    /// The longest wait for one connect, or for the server to say or take anything.
+    pub timeout: Duration,
+    /// How often a daemon polls.
+    pub interval: Interval,
+    /// When messages are deleted from the server.
+    pub keep: Keep,
+    /// What the first poll ever of a maildrop fetches.
+    pub first_sync: FirstSync,
+    /// Which messages are fetched first.
+    pub order: Order,
+    /// Octets above which a message stays on the server.
+    pub max_size: Option<u64>,
+    /// Messages fetched in one session at most.
+    pub max_messages: Option<usize>,
+    /// Whether commands are sent before earlier ones are answered.
+    pub pipelining: Pipelining,
+    /// Where messages go.
+    pub deliver: Target,
+    /// Whether `sync` without names and the daemon poll it.
+    pub enabled: bool,
+}
+
+/// How the connection is protected (RFC 8314; RFC 2595, 4 for STLS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// When the handshake happens.
+    pub mode: TlsMode,
+    /// PEM file of certificates trusted instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// SHA-256 digests of server certificates (DER); a match replaces chain and name checks. Empty: no pinning.
+    pub pins: Vec<[u8; 32]>,
+    /// PEM files of the client's certificate chain and private key.
+    pub client: Option<ClientCertificate>,
+    /// The name to verify and to send as SNI, when it is not the host.
+    pub server_name: Option<String>,
+    /// The lowest version accepted.
+    pub min: TlsVersion,
+}
+
+/// When the TLS handshake happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TlsMode {
+    /// Before anything else.
+    Implicit,
+    /// After the STLS command; never without.
+    StartTls,
+    /// Never.
+    None,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// PEM files that identify the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Certificate chain, leaf first.
+    pub chain: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Which mechanisms may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// The best that the server offers; see `sasl::MECHANISMS`.
+    Auto,
+    /// These, the first that the server offers.
+    List(Vec<Mechanism>),
+}
+
+/// Where a password comes from. One trailing newline is dropped from all but `Literal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// It stands in the configuration, or was asked for.
+    Literal(Secret),
+    /// A command's standard output.
+    Command(CommandLine),
+    /// A file's content.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// A file of this name in systemd's `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// A netrc file; the entry is looked up by host and user.
+    Netrc(PathBuf),
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandLine {
+    /// Passed to `sh -c`.
+    Shell(String),
+    /// Run as it is: program and arguments, never empty.
+    Argv(Vec<String>),
+}
+
+/// How often a daemon polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    /// This often.
+    Every(Duration),
+    /// Only when asked.
+    Manual,
+}
+
+/// When messages are deleted from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    Forever,
+    /// Once delivered and recorded.
+    None,
+    /// This long after delivery.
+    For(Duration),
+}
+
+/// What the first poll ever of a maildrop fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstSync {
+    /// Everything.
+    All,
+    /// Nothing: what is there counts as seen.
+    None,
+}
+
+/// Which messages are fetched first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As the server numbers them.
+    Oldest,
+    /// The other way round.
+    Newest,
+}
+
+/// Whether commands are sent before earlier ones are answered (RFC 2449, 6.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipelining {
+    /// If the server announces it and did not break under it.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Account {
+    /// Gives `host:port` as it is shown to users, IPv6 addresses in brackets.
+    pub fn server(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Tls {
+    /// Gives the mode with the system's roots, no pins, no client certificate and TLS 1.2 or later.
+    pub fn bare(mode: TlsMode) -> Self {
+        Self { mode, ca: None, pins: Vec::new(), client: None, server_name: None, min: TlsVersion::Tls12 }
+    }
+}
+
+impl TlsMode {
+    /// Finds the mode by its name in the configuration: `implicit`, `starttls`, `none`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        TLS_MODES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
+    }
+
+    /// Gives the name in the configuration.
+    pub fn name(self) -> &'static str {
+        name_of(&TLS_MODES, &self)
+    }
+
+    /// Gives the port when none is configured (RFC 8314, 3.3: 995 for implicit TLS).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Implicit => 995,
+            Self::StartTls | Self::None => 110,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! From a path to a [`Config`].
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::Config;
+use super::error::ConfigError;
+use super::file::{self, Secrets};
+use super::places::Places;
+use super::tree::MOST_OCTETS;
+
+/// Permission bits that let others than the owner read.
+const OTHERS_READ: u32 = 0o044;
+
+impl Config {
+    /// Finds the file: `$XDG_CONFIG_HOME/postrider/config.yaml`, else `/etc/postrider/config.yaml`.
+    ///
+    /// # Errors
+    ///
+    /// Neither exists.
+    pub fn find() -> Result<PathBuf, ConfigError> {
+        Places::of_process().find()
+    }
+
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, that says something wrong, or that holds a password and can be read by others.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        load(path, &Places::of_process())
+    }
+
+    /// Reads a configuration text; `path` is where it came from and stands in messages. Time and memory are bounded
+    /// whatever the text is.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the text at once, or the first if it is not YAML; no home directory where one is needed.
+    pub fn from_yaml(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        file::read(text, path, &Places::of_process()).map(|read| read.config)
+    }
+}
+
+/// Gives the state file's path when none is configured: `state.db` in systemd's `$STATE_DIRECTORY` (the first, if
+/// there are several), else `$XDG_STATE_HOME/postrider/state.db`, else `~/.local/state/postrider/state.db`.
+///
+/// # Errors
+///
+/// There is no home directory.
+pub fn default_state() -> Result<PathBuf, ConfigError> {
+    Places::of_process().default_state()
+}
+
+fn load(path: &Path, places: &Places) -> Result<Config, ConfigError> {
+    let file = || path.to_owned();
+    let unreadable = |source: io::Error| ConfigError::Unreadable { file: file(), source };
+    // Looked at before it is opened, since opening a pipe waits for a writer, and again after, since it is another
+    // file by then if somebody wants it to be.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(ConfigError::NotAFile { file: file() });
+    }
+    let opened = File::open(path).map_err(unreadable)?;
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(ConfigError::NotAFile { file: file() });
+    }
+    let most = MOST_OCTETS as u64;
+    // Room for all of it at once: growing would leave copies of passwords behind.
+    let room = usize::try_from(metadata.len().min(most)).unwrap_or(MOST_OCTETS) + 1;
+    let mut octets = Zeroizing::new(Vec::with_capacity(room));
+    opened.take(most + 1).read_to_end(&mut octets).map_err(unreadable)?;
+    if octets.len() > MOST_OCTETS {
+        return Err(ConfigError::TooLarge { file: file(), most: MOST_OCTETS });
+    }
+    let text = str::from_utf8(&octets).map_err(|error| not_utf8(path, &octets, error.valid_up_to()))?;
+    let read = file::read(text, path, places)?;
+    let mode = metadata.mode() & 0o7777;
+    match read.secrets {
+        Secrets::Inside if mode & OTHERS_READ != 0 => Err(ConfigError::Exposed { file: file(), mode }),
+        Secrets::Inside | Secrets::Elsewhere => Ok(read.config),
+    }
+}
+
+/// Tells line and column of the first octet that is no text.
+fn not_utf8(path: &Path, octets: &[u8], valid: usize) -> ConfigError {
+    let before = String::from_utf8_lossy(&octets[..valid]);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    ConfigError::NotUtf8 { file: path.to_owned(), line, column }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const SOUND: &str =
+        "accounts:\n  home:\n    host: h\n    user: u\n    password: PASSWORD\n    deliver: {maildir: /m}\n";
+
+    fn loaded(octets: &[u8], mode: u32) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, octets).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let shown = |error: ConfigError| error.to_string().replace(path.to_str().unwrap(), "FILE");
+        let places = Places { state: Some("/state".into()), ..Places::default() };
+        load(&path, &places).map_err(shown)
+    }
+
+    #[test]
+    fn a_file_with_a_password_must_be_readable_by_its_owner_alone() {
+        let literal = SOUND.replace("PASSWORD", "hunter2");
+        for mode in [0o600, 0o400, 0o700] {
+            assert_eq!(
+                loaded(literal.as_bytes(), mode).map(|config| config.accounts.len()),
+                Ok(1),
+                "{mode:o}"
+            );
+        }
+        for mode in [0o640, 0o604, 0o644, 0o666] {
+            let words =
+                format!("FILE: holds a password and is readable by others (mode {mode:04o}): chmod 600 FILE");
+            assert_eq!(loaded(literal.as_bytes(), mode), Err(words));
+        }
+        // Nobody learns anything from a file that says only where passwords are.
+        let elsewhere = SOUND.replace("PASSWORD", "{command: pass show mail}");
+        assert!(loaded(elsewhere.as_bytes(), 0o644).is_ok());
+        // A password that no account uses is one all the same.
+        let unused = format!("defaults:\n  password: hunter2\n{elsewhere}");
+        assert!(loaded(unused.as_bytes(), 0o644).unwrap_err().starts_with("FILE: holds a password"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_by_line_and_column() {
+        let error = loaded(b"# \xc3\xa4\n# \xc3\xa4\xff\n", 0o600).unwrap_err();
+        assert_eq!(error, "FILE:2:4: not UTF-8 text from here on");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_one_clear_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let words = |path: &Path| load(path, &Places::default()).unwrap_err().to_string();
+        let missing = directory.path().join("missing.yaml");
+        assert_eq!(
+            words(&missing),
+            format!(
+                "{}: cannot read the configuration: No such file or directory (os error 2)",
+                missing.display()
+            )
+        );
+        assert!(words(directory.path()).ends_with("cannot read the configuration: not a regular file"));
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(words(&pipe).ends_with("cannot read the configuration: not a regular file"));
+        assert!(
+            loaded(&vec![b'#'; MOST_OCTETS + 1], 0o600).unwrap_err().contains("larger than 4194304 octets")
+        );
+        assert_eq!(loaded(b"", 0o600).unwrap_err(), "FILE:1:1: the file is empty: it needs `accounts`");
+    }
+}

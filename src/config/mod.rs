@@ -1,0 +1,49 @@
+//! Configuration: a YAML file or a POP URL becomes [`Account`]s that cannot be wrong.
+
+pub mod account;
+mod error;
+mod fields;
+mod file;
+mod load;
+mod places;
+mod show;
+pub mod suggest;
+pub mod target;
+mod tree;
+pub mod units;
+mod url;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use account::Account;
+pub use error::{ConfigError, Mistake, Mistakes};
+pub use load::default_state;
+pub use show::show;
+pub use target::Target;
+pub use url::UrlError;
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from; `None` for `sync URL`.
+    pub file: Option<PathBuf>,
+    /// Accounts in the order of the file.
+    pub accounts: Vec<Account>,
+    /// The state file.
+    pub state: PathBuf,
+    /// Limits that hold for all accounts together.
+    pub daemon: Daemon,
+}
+
+/// Limits that hold for all accounts together; `sync` obeys them too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Daemon {
+    /// Sessions open at once.
+    pub max_sessions: usize,
+    /// Sessions open at once with one host.
+    pub max_sessions_per_host: usize,
+    /// Time over which a daemon's first polls are spread.
+    pub startup_spread: Duration,
+}

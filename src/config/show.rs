@@ -1,0 +1,159 @@
+//! The effective configuration as text.
+
+use std::fmt::Write as _;
+
+use super::account::{Account, Auth, CommandLine, Interval, Keep, Password, TlsMode};
+use super::target::Target;
+use super::units::{show_duration, show_size};
+use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
+use super::{Config, Daemon};
+
+/// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
+/// secrets put back it can be loaded and means the same.
+pub fn show(config: &Config) -> String {
+    let Config { file, accounts, state, daemon } = config;
+    let Daemon { max_sessions, max_sessions_per_host, startup_spread } = daemon;
+    let mut out = String::new();
+    if let Some(file) = file {
+        // One line, whatever the path: a line end in it would end the comment.
+        let shown = file.to_string_lossy().replace(char::is_control, "?");
+        line(&mut out, 0, "# read from", &shown);
+    }
+    line(&mut out, 0, "state:", &text(&state.to_string_lossy()));
+    line(&mut out, 0, "daemon:", "");
+    line(&mut out, 2, "max_sessions:", &max_sessions.to_string());
+    line(&mut out, 2, "max_sessions_per_host:", &max_sessions_per_host.to_string());
+    line(&mut out, 2, "startup_spread:", &show_duration(*startup_spread));
+    line(&mut out, 0, "accounts:", "");
+    for each in accounts {
+        account(&mut out, each);
+    }
+    out
+}
+
+fn account(out: &mut String, account: &Account) {
+    line(out, 2, &format!("{}:", text(&account.name)), "");
+    let mut key = |key: &str, value: &str| line(out, 4, &format!("{key}:"), value);
+    key("host", &text(&account.host));
+    key("user", &text(&account.user));
+    key("port", &account.port.to_string());
+    key("tls", account.tls.mode.name());
+    if let Some(ca) = &account.tls.ca {
+        key("tls_ca", &text(&ca.to_string_lossy()));
+    }
+    if !account.tls.pins.is_empty() {
+        key("tls_pin", &list(account.tls.pins.iter().map(pin)));
+    }
+    if let Some(client) = &account.tls.client {
+        key("tls_client_cert", &text(&client.chain.to_string_lossy()));
+        key("tls_client_key", &text(&client.key.to_string_lossy()));
+    }
+    if let Some(name) = &account.tls.server_name {
+        key("tls_server_name", &text(name));
+    }
+    match account.tls.mode {
+        TlsMode::Implicit | TlsMode::StartTls => {
+            key("tls_min", &format!("'{}'", name_of(&TLS_VERSIONS, &account.tls.min)));
+        }
+        // Refused beside `tls: none`, where it means nothing.
+        TlsMode::None => {}
+    }
+    match &account.auth {
+        Auth::Auto => key("auth", "auto"),
+        Auth::List(mechanisms) => key("auth", &list(mechanisms.iter().map(|each| each.name().to_owned()))),
+    }
+    if let Some(source) = &account.password {
+        key("password", &password(source));
+    }
+    if let Some(connect) = &account.connect {
+        key("connect", &command(connect));
+    }
+    if let Some(bind) = account.bind {
+        key("bind", &text(&bind.to_string()));
+    }
+    key("timeout", &show_duration(account.timeout));
+    match account.interval {
+        Interval::Every(interval) => key("interval", &show_duration(interval)),
+        Interval::Manual => key("interval", "manual"),
+    }
+    match account.keep {
+        Keep::Forever => key("keep", "forever"),
+        Keep::None => key("keep", "none"),
+        Keep::For(duration) => key("keep", &show_duration(duration)),
+    }
+    key("first_sync", name_of(&FIRST_SYNCS, &account.first_sync));
+    key("order", name_of(&ORDERS, &account.order));
+    key("max_size", &account.max_size.map_or_else(|| "none".to_owned(), show_size));
+    key("max_messages", &account.max_messages.map_or_else(|| "none".to_owned(), |most| most.to_string()));
+    key("pipelining", name_of(&PIPELININGS, &account.pipelining));
+    match &account.deliver {
+        Target::Maildir(path) => key("deliver", &format!("{{ maildir: {} }}", text(&path.to_string_lossy()))),
+    }
+    key("enabled", if account.enabled { "true" } else { "false" });
+    key("maildrop_id", &text(&account.maildrop_id));
+}
+
+fn password(source: &Password) -> String {
+    match source {
+        Password::Literal(_) => "'[secret]'".to_owned(),
+        Password::Command(line) => format!("{{ command: {} }}", command(line)),
+        Password::File(path) => format!("{{ file: {} }}", text(&path.to_string_lossy())),
+        Password::Env(name) => format!("{{ env: {} }}", text(name)),
+        Password::Credential(name) => format!("{{ credential: {} }}", text(name)),
+        Password::Netrc(path) => format!("{{ netrc: {} }}", text(&path.to_string_lossy())),
+    }
+}
+
+fn command(line: &CommandLine) -> String {
+    match line {
+        CommandLine::Shell(shell) => text(shell),
+        CommandLine::Argv(argv) => list(argv.iter().map(|word| text(word))),
+    }
+}
+
+fn pin(digest: &[u8; 32]) -> String {
+    digest.iter().fold("sha256:".to_owned(), |mut pin, octet| {
+        let _ = write!(pin, "{octet:02x}"); // writing to a String cannot fail
+        pin
+    })
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn line(out: &mut String, indent: usize, key: &str, value: &str) {
+    let space = if value.is_empty() { "" } else { " " };
+    out.push_str(&format!("{:indent$}{key}{space}{value}\n", ""));
+}
+
+/// Writes a text so that YAML reads the same text: as it is if nothing in it can mean anything else, else in quotes.
+fn text(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"/._-@+".contains(&octet))
+        && !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "null" | "true" | "false" | "yes" | "no" | "on" | "off"
+        );
+    if plain {
+        return text.to_owned();
+    }
+    // Characters that end a line, that YAML does not allow, or that a terminal would obey need escapes.
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    if !text.contains(odd) {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if odd(c) => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

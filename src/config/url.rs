@@ -1,0 +1,424 @@
+//! POP URLs (RFC 2384): an account on the command line, with no configuration file.
+
+use super::account::{
+    Account, Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
+};
+use super::fields::{INTERVAL, TIMEOUT};
+use super::places::Places;
+use super::target::Target;
+use super::values::{NOT_YET, host_name};
+use crate::sasl::Mechanism;
+
+/// Why a URL and a target are no account. Display quotes nothing of the URL, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Another scheme or none.
+    #[error("cannot read the URL: must begin with pops:// (TLS at once) or pop:// (STLS)")]
+    Scheme,
+    /// `user:password@host`.
+    #[error(
+        "cannot read the URL: no password may stand in it, since other users see command lines and shells keep them; \
+         leave it out and it is asked for, or use --password-command (a `:` that belongs to the user is written %3A)"
+    )]
+    Password,
+    /// Nothing before the `@`, or no `@`.
+    #[error("cannot read the URL: names no user, as in pops://alice@pop.example.org")]
+    NoUser,
+    /// `%` without two hexadecimal digits, or octets that are no UTF-8, or control characters.
+    #[error("cannot read the URL: the user must be text, with % followed by two hexadecimal digits")]
+    Encoding,
+    /// A parameter other than AUTH, or two.
+    #[error("cannot read the URL: nothing but one ;AUTH=MECHANISM may follow the user")]
+    Parameter,
+    /// A mechanism that is not known.
+    #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, +APOP, +USER, {mechanisms}")]
+    Mechanism {
+        /// What is known.
+        mechanisms: &'static str,
+    },
+    /// A mechanism or a target of the manual that is not built.
+    #[error("cannot use {what}: {NOT_YET}")]
+    NotYet {
+        /// Its name.
+        what: &'static str,
+    },
+    /// No host, or not one.
+    #[error("cannot read the URL: the host {0}")]
+    Host(&'static str),
+    /// Not a port.
+    #[error("cannot read the URL: the port must be a number from 1 to 65535")]
+    Port,
+    /// Something behind the host.
+    #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
+    Path,
+    /// `--deliver` is not understood.
+    #[error("cannot deliver there: --deliver must be maildir:PATH")]
+    Target,
+    /// `--deliver maildir:` with a path that is none.
+    #[error("cannot deliver there: the path {0}")]
+    TargetPath(&'static str),
+    /// A relative path, and no working directory.
+    #[error("cannot deliver there: cannot tell the working directory; write the path in full")]
+    WorkingDirectory,
+    /// An empty `--password-command`.
+    #[error("cannot run the password command: it is empty")]
+    Command,
+    /// In the clear, and no mechanism named.
+    #[error(
+        "cannot log in: without TLS no password is sent unless the URL names a mechanism, as in \
+         pop://alice;AUTH=SCRAM-SHA-256@pop.example.org, or ;AUTH=+USER to send the password in the clear"
+    )]
+    Clear,
+}
+
+/// Mechanisms in a URL: SASL names, and with `+` what is not SASL (RFC 2384, 3); `+USER` is ours.
+const MECHANISMS: [(&str, Mechanism); 9] = [
+    ("+APOP", Mechanism::Apop),
+    ("+USER", Mechanism::UserPass),
+    ("EXTERNAL", Mechanism::External),
+    ("SCRAM-SHA-256-PLUS", Mechanism::ScramSha256Plus),
+    ("SCRAM-SHA-256", Mechanism::ScramSha256),
+    ("SCRAM-SHA-1", Mechanism::ScramSha1),
+    ("PLAIN", Mechanism::Plain),
+    ("LOGIN", Mechanism::Login),
+    ("CRAM-MD5", Mechanism::CramMd5),
+];
+
+/// The SASL names of the same.
+const SASL_NAMES: &str = "EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN or CRAM-MD5";
+
+impl Account {
+    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and `maildir:PATH`.
+    ///
+    /// `pop://` means STLS and `pops://` implicit TLS unless `tls` says otherwise. The account's name is the URL in a
+    /// canonical spelling; everything that neither URL nor arguments say is as for a configured account.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is not such a URL (RFC 2384), a password in it, a target that is none.
+    pub fn from_url(
+        url: &str,
+        deliver: &str,
+        tls: Option<TlsMode>,
+        password_command: Option<&str>,
+    ) -> Result<Self, UrlError> {
+        from_url(url, deliver, tls, password_command, &Places::of_process())
+    }
+}
+
+fn from_url(
+    url: &str,
+    deliver: &str,
+    tls: Option<TlsMode>,
+    password_command: Option<&str>,
+    places: &Places,
+) -> Result<Account, UrlError> {
+    let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
+    let schemes = [("pops", TlsMode::Implicit), ("pop", TlsMode::StartTls)];
+    let known = schemes.into_iter().find(|(known, _)| scheme.eq_ignore_ascii_case(known));
+    let (scheme, usual) = known.ok_or(UrlError::Scheme)?;
+    let mode = tls.unwrap_or(usual);
+    // No host has an @ in it, so the last one ends the user even where it should have been written %40.
+    let (login, server) = rest.rsplit_once('@').ok_or(UrlError::NoUser)?;
+    if login.contains(':') {
+        return Err(UrlError::Password);
+    }
+    let (user, auth) = match login.split_once(';') {
+        Some((user, parameter)) => (user, mechanism(parameter)?),
+        None => (login, Auth::Auto),
+    };
+    let user = decode(user).filter(|user| !user.contains(char::is_control)).ok_or(UrlError::Encoding)?;
+    if user.is_empty() {
+        return Err(UrlError::NoUser);
+    }
+    if auth == Auth::Auto && mode == TlsMode::None {
+        return Err(UrlError::Clear);
+    }
+    let server = server.strip_suffix('/').unwrap_or(server);
+    if server.contains(['/', '?', '#']) {
+        return Err(UrlError::Path);
+    }
+    let (host, port) = host_and_port(server)?;
+    let host = host_name(host).map_err(UrlError::Host)?;
+    let password = match password_command {
+        Some(command) if command.trim().is_empty() => return Err(UrlError::Command),
+        Some(command) => Some(Password::Command(CommandLine::Shell(command.to_owned()))),
+        None => None,
+    };
+    Ok(Account {
+        name: name(scheme, &user, &auth, &host, port),
+        port: port.unwrap_or(mode.default_port()),
+        maildrop_id: format!("{user}@{host}"),
+        host,
+        user,
+        tls: Tls::bare(mode),
+        auth,
+        password,
+        bind: None,
+        connect: None,
+        timeout: TIMEOUT,
+        interval: Interval::Every(INTERVAL),
+        keep: Keep::Forever,
+        first_sync: FirstSync::All,
+        order: Order::Oldest,
+        max_size: None,
+        max_messages: None,
+        pipelining: Pipelining::Auto,
+        deliver: target(deliver, places)?,
+        enabled: true,
+    })
+}
+
+/// Reads what follows the first `;`.
+fn mechanism(parameter: &str) -> Result<Auth, UrlError> {
+    let (key, value) = parameter.split_once('=').ok_or(UrlError::Parameter)?;
+    if !key.eq_ignore_ascii_case("AUTH") || value.contains(';') {
+        return Err(UrlError::Parameter);
+    }
+    let value = decode(value).ok_or(UrlError::Parameter)?;
+    if value == "*" {
+        return Ok(Auth::Auto);
+    }
+    for later in ["OAUTHBEARER", "XOAUTH2"] {
+        if value.eq_ignore_ascii_case(later) {
+            return Err(UrlError::NotYet { what: later });
+        }
+    }
+    let known = MECHANISMS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&value));
+    let (_, mechanism) = known.ok_or(UrlError::Mechanism { mechanisms: SASL_NAMES })?;
+    Ok(Auth::List(vec![*mechanism]))
+}
+
+/// Splits `host`, `host:port`, `[address]` and `[address]:port`.
+fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some(_) | None => (server, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(UrlError::Host("must be in brackets if it is an IPv6 address"));
+    }
+    let Some(port) = port else { return Ok((host, None)) };
+    // `parse` alone would take a sign.
+    let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok((host, Some(port))),
+        Ok(_) | Err(_) => Err(UrlError::Port),
+    }
+}
+
+/// Reads `--deliver`; a relative path is relative to the working directory, as on any command line.
+fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
+    let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
+    let later = |what| Err(UrlError::NotYet { what });
+    match kind {
+        "maildir" => {
+            let path = places.expand(place).map_err(UrlError::TargetPath)?;
+            std::path::absolute(path).map(Target::Maildir).map_err(|_| UrlError::WorkingDirectory)
+        }
+        "mbox" => later("--deliver mbox:"),
+        "pipe" => later("--deliver pipe:"),
+        "smtp" => later("--deliver smtp:"),
+        "lmtp" => later("--deliver lmtp:"),
+        _ => Err(UrlError::Target),
+    }
+}
+
+/// Writes the URL in its canonical spelling.
+fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) -> String {
+    let user = encode(user);
+    let auth = match auth {
+        Auth::Auto => String::new(),
+        Auth::List(list) => {
+            let named = MECHANISMS.iter().find(|(_, mechanism)| list.contains(mechanism));
+            named.map_or_else(String::new, |(name, _)| format!(";AUTH={name}"))
+        }
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    format!("{scheme}://{user}{auth}@{host}{port}")
+}
+
+/// Turns `%41` into `A`; nothing if that is not possible.
+fn decode(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes().iter();
+    while let Some(octet) = rest.next() {
+        if *octet == b'%' {
+            let (high, low) = (hexadecimal(*rest.next()?)?, hexadecimal(*rest.next()?)?);
+            octets.push(high << 4 | low);
+        } else {
+            octets.push(*octet);
+        }
+    }
+    String::from_utf8(octets).ok()
+}
+
+/// Turns everything into `%41` but what RFC 2384 lets stand in a user (`achar`).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"$-_.+!*'(),&=~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    encoded
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(url: &str) -> Result<Account, UrlError> {
+        let places = Places { home: Some("/home/alice".into()), ..Places::default() };
+        from_url(url, "maildir:~/Mail", None, None, &places)
+    }
+
+    /// RFC 2384, 5: its examples, but for what it says of an anonymous maildrop and of Kerberos.
+    #[test]
+    fn the_examples_of_rfc_2384_mean_what_it_says() {
+        let rg = read("pop://rg@mailsrv.qualcomm.com").unwrap();
+        assert_eq!((rg.user.as_str(), rg.host.as_str(), rg.port), ("rg", "mailsrv.qualcomm.com", 110));
+        assert_eq!((rg.tls.mode, rg.auth), (TlsMode::StartTls, Auth::Auto));
+
+        let rg = read("pop://rg;AUTH=+APOP@mail.eudora.com:8110").unwrap();
+        assert_eq!((rg.user.as_str(), rg.host.as_str(), rg.port), ("rg", "mail.eudora.com", 8110));
+        assert_eq!(rg.auth, Auth::List(vec![Mechanism::Apop]));
+
+        let baz = read("pop://baz;AUTH=SCRAM-MD5@foo.bar");
+        assert_eq!(baz, Err(UrlError::Mechanism { mechanisms: SASL_NAMES }));
+    }
+
+    #[test]
+    fn users_ports_modes_and_mechanisms_are_read_and_the_name_is_canonical() {
+        use Mechanism::{Plain, ScramSha256, UserPass};
+        let list = |mechanism| Auth::List(vec![mechanism]);
+        for (url, user, host, port, auth, name) in [
+            ("pops://alice@h", "alice", "h", 995, Auth::Auto, "pops://alice@h"),
+            ("POPS://alice@H.EXAMPLE/", "alice", "h.example", 995, Auth::Auto, "pops://alice@h.example"),
+            ("pops://a@b.org@h", "a@b.org", "h", 995, Auth::Auto, "pops://a%40b.org@h"),
+            ("pops://a%40b.org@h", "a@b.org", "h", 995, Auth::Auto, "pops://a%40b.org@h"),
+            ("pops://a%3Ab%25%20@h", "a:b% ", "h", 995, Auth::Auto, "pops://a%3Ab%25%20@h"),
+            ("pops://%c3%a4@h", "ä", "h", 995, Auth::Auto, "pops://%C3%A4@h"),
+            ("pop://u;auth=*@h:1110", "u", "h", 1110, Auth::Auto, "pop://u@h:1110"),
+            ("pop://u;AUTH=plain@h", "u", "h", 110, list(Plain), "pop://u;AUTH=PLAIN@h"),
+            (
+                "pop://u;AUTH=scram-sha-256@h",
+                "u",
+                "h",
+                110,
+                list(ScramSha256),
+                "pop://u;AUTH=SCRAM-SHA-256@h",
+            ),
+            ("pop://u;AUTH=%2BUSER@h", "u", "h", 110, list(UserPass), "pop://u;AUTH=+USER@h"),
+            ("pops://u@[2001:db8::1]", "u", "2001:db8::1", 995, Auth::Auto, "pops://u@[2001:db8::1]"),
+            ("pops://u@[::1]:1995", "u", "::1", 1995, Auth::Auto, "pops://u@[::1]:1995"),
+        ] {
+            let account = read(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(
+                (account.user.as_str(), account.host.as_str(), account.port),
+                (user, host, port),
+                "{url}"
+            );
+            assert_eq!((account.auth, account.name.as_str()), (auth, name), "{url}");
+            assert_eq!(account.maildrop_id, format!("{user}@{host}"));
+            assert_eq!(account.deliver, Target::Maildir("/home/alice/Mail".into()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_pop_url_is_refused_and_a_password_above_all() {
+        use UrlError as E;
+        for (url, error) in [
+            ("alice@h", E::Scheme),
+            ("imap://alice@h", E::Scheme),
+            ("pops://h", E::NoUser),
+            ("pops://@h", E::NoUser),
+            ("pops://;AUTH=*@h", E::NoUser),
+            ("pops://alice:hunter2@h", E::Password),
+            ("pops://alice:@h", E::Password),
+            ("pops://alice;AUTH=PLAIN:hunter2@h", E::Password),
+            ("pops://alice:hunt/er2@x@h", E::Password),
+            ("pops://al%ice@h", E::Encoding),
+            ("pops://al%4@h", E::Encoding),
+            ("pops://al%0D%0ADELE@h", E::Encoding),
+            ("pops://%ff@h", E::Encoding),
+            ("pops://u;x=y@h", E::Parameter),
+            ("pops://u;AUTH=*;AUTH=*@h", E::Parameter),
+            ("pops://u;AUTH@h", E::Parameter),
+            ("pops://u;AUTH=GSSAPI@h", E::Mechanism { mechanisms: SASL_NAMES }),
+            ("pops://u;AUTH=XOAUTH2@h", E::NotYet { what: "XOAUTH2" }),
+            ("pops://u@", E::Host("is empty, must be a host name or address")),
+            ("pops://u@h h", E::Host("must be a host name or address")),
+            ("pops://u@::1", E::Host("must be in brackets if it is an IPv6 address")),
+            ("pops://u@h:", E::Port),
+            ("pops://u@h:0", E::Port),
+            ("pops://u@h:+1", E::Port),
+            ("pops://u@h:65536", E::Port),
+            ("pops://u@h/INBOX", E::Path),
+            ("pops://u@h?x", E::Path),
+        ] {
+            assert_eq!(read(url), Err(error), "{url}");
+        }
+        assert!(!read("pops://alice:hunter2@h").unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn arguments_say_what_the_url_does_not() {
+        let places = Places { home: Some("/home/alice".into()), ..Places::default() };
+        let with = |url, deliver, tls, command| from_url(url, deliver, tls, command, &places);
+        let account = with("pop://u@h", "maildir:/m", Some(TlsMode::Implicit), Some("pass show x")).unwrap();
+        assert_eq!((account.tls.mode, account.port), (TlsMode::Implicit, 995));
+        assert_eq!(account.password, Some(Password::Command(CommandLine::Shell("pass show x".into()))));
+        let clear = with("pop://u;AUTH=+USER@h", "maildir:/m", Some(TlsMode::None), None).unwrap();
+        assert_eq!((clear.tls.mode, clear.port), (TlsMode::None, 110));
+        assert_eq!(with("pop://u@h", "maildir:/m", Some(TlsMode::None), None), Err(UrlError::Clear));
+        assert_eq!(with("pop://u@h", "maildir:/m", None, Some(" ")), Err(UrlError::Command));
+
+        let here = std::env::current_dir().unwrap();
+        let relative = with("pop://u@h", "maildir:Mail", None, None).unwrap();
+        assert_eq!(relative.deliver, Target::Maildir(here.join("Mail")));
+        assert_eq!(
+            with("pop://u@h", "mbox:/m", None, None),
+            Err(UrlError::NotYet { what: "--deliver mbox:" })
+        );
+        assert_eq!(with("pop://u@h", "/m", None, None), Err(UrlError::Target));
+        assert_eq!(with("pop://u@h", "maildir:", None, None), Err(UrlError::TargetPath("is an empty path")));
+    }
+
+    #[test]
+    fn an_account_of_a_url_is_the_configured_one_by_another_name() {
+        let text = "accounts: {a: {host: h, user: u, deliver: {maildir: ~/Mail}}}\nstate: /s";
+        let places = Places { home: Some("/home/alice".into()), ..Places::default() };
+        let config = super::super::file::read(text, &PathBuf::from("f"), &places).unwrap().config;
+        let mut account = read("pops://u@h").unwrap();
+        account.name = "a".into();
+        assert_eq!(config.accounts, [account]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_user_comes_back_from_its_encoding(user in "[^\\p{Cc}]{1,40}") {
+            let account = read(&format!("pops://{}@h", encode(&user))).unwrap();
+            prop_assert_eq!(account.user, user);
+            prop_assert_eq!(read(&account.name).unwrap().name, account.name);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(url: String, tail: String, deliver: String) {
+            let _ = read(&url);
+            let _ = read(&format!("pops://{tail}"));
+            let _ = from_url("pops://u@h", &deliver, None, None, &Places::default());
+        }
+    }
+}

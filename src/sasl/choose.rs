@@ -1,0 +1,246 @@
+//! Which mechanism a log-in uses.
+
+use super::{Auto, MECHANISMS, Mechanism};
+use crate::config::account::Auth;
+use crate::text::Shown;
+
+/// What the server and the connection can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Offered<'a> {
+    /// The names on the server's SASL capability line (RFC 5034, 3); case does not matter.
+    pub sasl: &'a [&'a str],
+    /// The server has the USER capability, or its capabilities are not known.
+    pub user: bool,
+    /// The greeting has a time stamp for APOP.
+    pub apop_stamp: bool,
+    /// How the connection is protected.
+    pub tls: Protection,
+    /// A TLS client certificate is configured.
+    pub client_certificate: bool,
+    /// The TLS channel has an exporter value to bind to.
+    pub exporter: bool,
+}
+
+/// How a connection is protected at the moment of the log-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protection {
+    /// By TLS.
+    Protected,
+    /// Not at all.
+    Plain,
+}
+
+/// No mechanism is both offered and allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot choose a mechanism: the server offers {offers}; {allows}")]
+pub struct NoMechanism {
+    offers: String,
+    allows: String,
+    hint: String,
+}
+
+impl NoMechanism {
+    /// Gives what to write into the configuration.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl Offered<'_> {
+    /// Says whether the server offers a SCRAM-SHA-256 that binds to the TLS channel.
+    pub fn plus_offered(&self) -> bool {
+        self.names(Mechanism::ScramSha256Plus)
+    }
+
+    fn names(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::UserPass => self.user,
+            Mechanism::Apop => self.apop_stamp,
+            Mechanism::External
+            | Mechanism::ScramSha256Plus
+            | Mechanism::ScramSha256
+            | Mechanism::ScramSha1
+            | Mechanism::Plain
+            | Mechanism::Login
+            | Mechanism::CramMd5 => mechanism
+                .sasl_name()
+                .is_some_and(|name| self.sasl.iter().any(|offered| offered.eq_ignore_ascii_case(name))),
+        }
+    }
+
+    /// Says whether this connection can carry the mechanism, whatever the server offers.
+    fn can_carry(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::ScramSha256Plus => self.exporter,
+            Mechanism::Apop => self.apop_stamp,
+            Mechanism::External
+            | Mechanism::ScramSha256
+            | Mechanism::ScramSha1
+            | Mechanism::Plain
+            | Mechanism::Login
+            | Mechanism::UserPass
+            | Mechanism::CramMd5 => true,
+        }
+    }
+}
+
+/// Chooses the mechanism: of those that `auth` allows, in its order, the first that the server offers and the
+/// connection can carry.
+///
+/// `auto` allows what [`MECHANISMS`] says, over TLS only. A list of one is an order, not a choice: it is taken even
+/// when the server does not announce it, because servers without CAPA announce nothing.
+pub fn choose(auth: &Auth, offered: Offered<'_>) -> Result<Mechanism, NoMechanism> {
+    let usable = |&mechanism: &Mechanism| offered.names(mechanism) && offered.can_carry(mechanism);
+    let chosen = match auth {
+        Auth::Auto => automatic(&offered).find(usable),
+        Auth::List(list) => match list.as_slice() {
+            [only] => Some(*only).filter(|&only| offered.can_carry(only)),
+            list => list.iter().copied().find(usable),
+        },
+    };
+    chosen.ok_or_else(|| nothing_fits(auth, &offered))
+}
+
+/// What `auto` may take on this connection, best first.
+fn automatic(offered: &Offered<'_>) -> impl Iterator<Item = Mechanism> {
+    let (protection, certificate) = (offered.tls, offered.client_certificate);
+    let may = move |auto| match (protection, auto) {
+        (Protection::Protected, Auto::OverTls) => true,
+        (Protection::Protected, Auto::WithClientCertificate) => certificate,
+        (Protection::Protected, Auto::Never) | (Protection::Plain, _) => false,
+    };
+    MECHANISMS.iter().filter(move |row| may(row.auto)).map(|row| row.mechanism)
+}
+
+fn nothing_fits(auth: &Auth, offered: &Offered<'_>) -> NoMechanism {
+    let allows = match auth {
+        Auth::Auto if offered.tls == Protection::Plain => "`auth: auto` sends nothing without TLS".to_owned(),
+        Auth::Auto => format!("`auth: auto` takes {}", shown(automatic(offered))),
+        Auth::List(list) => format!("`auth` allows {}", shown(list.iter().copied())),
+    };
+    // What would work if it were listed, the best first.
+    let fitting: Vec<&str> = MECHANISMS
+        .iter()
+        .map(|row| row.mechanism)
+        .filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
+        .map(Mechanism::name)
+        .collect();
+    let list = format!("`auth: [{}]`", fitting.join(", "));
+    let hint = match (auth, offered.tls, fitting.is_empty()) {
+        (_, _, true) if offered.plus_offered() && !offered.exporter => {
+            "SCRAM-SHA-256-PLUS needs TLS 1.3; this connection has none".to_owned()
+        }
+        (_, _, true) => {
+            "the server offers nothing that postrider can use; ask its operator, or name one mechanism to try, such \
+             as `auth: [user-pass]`"
+                .to_owned()
+        }
+        (Auth::Auto, Protection::Plain, false) => {
+            format!("write `tls: starttls` or `tls: implicit`; to log in without TLS all the same, {list}")
+        }
+        (Auth::Auto, Protection::Protected, false) | (Auth::List(_), _, false) => {
+            format!("to use what the server offers, write {list}")
+        }
+    };
+    NoMechanism { offers: offers(offered), allows, hint }
+}
+
+fn offers(offered: &Offered<'_>) -> String {
+    let names = offered.sasl.iter().map(|name| Shown(name.as_bytes()).to_string());
+    let user = offered.user.then(|| Mechanism::UserPass.shown().to_owned());
+    let apop = offered.apop_stamp.then(|| Mechanism::Apop.shown().to_owned());
+    // More names than any server has are no help to anyone.
+    let names: Vec<String> = names.take(32).chain(user).chain(apop).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+fn shown(mechanisms: impl Iterator<Item = Mechanism>) -> String {
+    mechanisms.map(Mechanism::shown).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TLS: Offered<'static> = Offered {
+        sasl: &[],
+        user: false,
+        apop_stamp: false,
+        tls: Protection::Protected,
+        client_certificate: false,
+        exporter: true,
+    };
+    const ALL: &[&str] = &[
+        "EXTERNAL",
+        "Scram-SHA-256-Plus",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-1",
+        "PLAIN",
+        "LOGIN",
+        "CRAM-MD5",
+        "GSSAPI",
+    ];
+
+    fn auto(offered: Offered<'_>) -> Option<Mechanism> {
+        choose(&Auth::Auto, offered).ok()
+    }
+
+    #[test]
+    fn auto_takes_the_best_that_is_offered_and_fits() {
+        let all = Offered { sasl: ALL, user: true, apop_stamp: true, ..TLS };
+        assert_eq!(auto(Offered { client_certificate: true, ..all }), Some(Mechanism::External));
+        assert_eq!(auto(all), Some(Mechanism::ScramSha256Plus));
+        assert_eq!(auto(Offered { exporter: false, ..all }), Some(Mechanism::Plain));
+        assert_eq!(auto(Offered { sasl: &["login", "scram-sha-256"], ..all }), Some(Mechanism::Login));
+        assert_eq!(auto(Offered { sasl: &["SCRAM-SHA-256"], ..all }), Some(Mechanism::UserPass));
+        let scram = &["SCRAM-SHA-1", "SCRAM-SHA-256"];
+        assert_eq!(auto(Offered { sasl: scram, ..TLS }), Some(Mechanism::ScramSha256));
+        assert_eq!(auto(Offered { sasl: &["SCRAM-SHA-1"], ..TLS }), Some(Mechanism::ScramSha1));
+    }
+
+    #[test]
+    fn auto_never_takes_md5() {
+        let error =
+            choose(&Auth::Auto, Offered { sasl: &["CRAM-MD5"], apop_stamp: true, ..TLS }).unwrap_err();
+        assert!(error.to_string().contains("the server offers CRAM-MD5, APOP;"), "{error}");
+        assert!(error.hint().contains("`auth: [cram-md5, apop]`"), "{}", error.hint());
+    }
+
+    #[test]
+    fn auto_sends_nothing_without_tls() {
+        let plain = Offered {
+            sasl: ALL,
+            user: true,
+            tls: Protection::Plain,
+            client_certificate: true,
+            exporter: false,
+            ..TLS
+        };
+        let error = choose(&Auth::Auto, plain).unwrap_err();
+        assert!(error.to_string().contains("sends nothing without TLS"), "{error}");
+        assert!(error.hint().contains("`tls: starttls`"), "{}", error.hint());
+        assert_eq!(choose(&Auth::List(vec![Mechanism::Plain]), plain), Ok(Mechanism::Plain));
+    }
+
+    #[test]
+    fn a_list_is_taken_in_its_own_order() {
+        let list = Auth::List(vec![Mechanism::Apop, Mechanism::CramMd5, Mechanism::Plain]);
+        assert_eq!(choose(&list, Offered { sasl: ALL, ..TLS }), Ok(Mechanism::CramMd5));
+        assert_eq!(choose(&list, Offered { sasl: ALL, apop_stamp: true, ..TLS }), Ok(Mechanism::Apop));
+        let error = choose(&list, Offered { sasl: &["X\x1b"], user: true, ..TLS }).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot choose a mechanism: the server offers X\\u{1b}, USER/PASS; `auth` allows APOP, CRAM-MD5, PLAIN"
+        );
+        assert!(error.hint().contains("`auth: [user-pass]`"));
+    }
+
+    #[test]
+    fn a_list_of_one_is_tried_unannounced_unless_it_cannot_work() {
+        assert_eq!(choose(&Auth::List(vec![Mechanism::CramMd5]), TLS), Ok(Mechanism::CramMd5));
+        assert!(choose(&Auth::List(vec![Mechanism::Apop]), TLS).is_err());
+        let plus = Auth::List(vec![Mechanism::ScramSha256Plus]);
+        let error = choose(&plus, Offered { sasl: &["SCRAM-SHA-256-PLUS"], exporter: false, ..TLS });
+        assert!(error.unwrap_err().hint().contains("TLS 1.3"));
+    }
+}

@@ -1,0 +1,322 @@
+//! One authentication exchange, from the initial response to the proof that it may be believed.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::login::Login;
+use super::scram::{Binding, Hash, Scram};
+use super::{Mechanism, cram_md5, external, plain};
+use crate::failure::Class;
+use crate::secret::Secret;
+use crate::text::Shown;
+
+/// Who logs in, and over what.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The mailbox name.
+    pub user: &'a str,
+    /// The password.
+    pub secret: &'a Secret,
+    /// The server's name, for mechanisms that send it (RFC 7628).
+    pub host: &'a str,
+    /// The TLS channel's exporter value (RFC 9266), if it has one.
+    pub exporter: Option<[u8; 32]>,
+    /// The server offers SCRAM with channel binding. One without it must then not say that the server cannot.
+    pub plus_offered: bool,
+}
+
+/// One authentication exchange; octets in and out are raw, without base64.
+///
+/// It is `Send + 'static`, and SCRAM's [`Exchange::respond`] may take a second of computing at the highest iteration
+/// count: call it on a thread that may block.
+pub struct Exchange {
+    mechanism: Mechanism,
+    state: State,
+}
+
+enum State {
+    /// One message to give, and then nothing more.
+    OneMessage(Option<Zeroizing<Vec<u8>>>),
+    Login(Login),
+    CramMd5(Option<(String, Secret)>),
+    Scram(Box<Scram>),
+}
+
+impl Exchange {
+    /// Begins an exchange. Fails for USER/PASS and APOP, for names and passwords that the mechanism cannot carry, and
+    /// if there is no randomness.
+    pub fn new(mechanism: Mechanism, credentials: &Credentials<'_>) -> Result<Self, SaslError> {
+        let state = match mechanism {
+            Mechanism::External => State::OneMessage(Some(external::message(credentials)?)),
+            Mechanism::Plain => State::OneMessage(Some(plain::message(credentials)?)),
+            Mechanism::Login => State::Login(Login::new(credentials)),
+            Mechanism::CramMd5 => {
+                State::CramMd5(Some((credentials.user.to_owned(), credentials.secret.clone())))
+            }
+            Mechanism::ScramSha256Plus => match credentials.exporter {
+                Some(exporter) => scram(mechanism, Hash::Sha256, Binding::Exporter(exporter), credentials)?,
+                None => return Err(SaslError::NoExporter),
+            },
+            Mechanism::ScramSha256 => scram(mechanism, Hash::Sha256, unbound(credentials), credentials)?,
+            // SCRAM-SHA-1-PLUS is not spoken here, so that "I could bind, you cannot" would not be true.
+            Mechanism::ScramSha1 => scram(mechanism, Hash::Sha1, Binding::None, credentials)?,
+            Mechanism::UserPass | Mechanism::Apop => return Err(SaslError::NotSasl(mechanism)),
+        };
+        Ok(Self { mechanism, state })
+    }
+
+    /// Gives the mechanism.
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// Gives the initial response, once; `None` where the server speaks first. One of no octets is a response too.
+    ///
+    /// It goes on the AUTH command's line, or answers the empty challenge that a server sends when none was there.
+    pub fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        match &mut self.state {
+            State::OneMessage(message) => message.take(),
+            State::Scram(scram) => scram.initial(),
+            State::Login(_) | State::CramMd5(_) => None,
+        }
+    }
+
+    /// Answers a challenge. After an error the exchange is to be cancelled (`*`, RFC 5034, 4).
+    pub fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
+        match &mut self.state {
+            State::OneMessage(_) => Err(SaslError::OneChallengeTooMany(self.mechanism)),
+            State::Login(login) => login.respond(),
+            State::CramMd5(credentials) => {
+                let (user, secret) =
+                    credentials.take().ok_or(SaslError::OneChallengeTooMany(Mechanism::CramMd5))?;
+                let credentials = Credentials {
+                    user: &user,
+                    secret: &secret,
+                    host: "",
+                    exporter: None,
+                    plus_offered: false,
+                };
+                cram_md5::response(&credentials, challenge)
+            }
+            State::Scram(scram) => scram.respond(challenge),
+        }
+    }
+
+    /// Says whether all that the client has to say was said: what comes next is the outcome.
+    pub fn is_complete(&self) -> bool {
+        match &self.state {
+            State::OneMessage(message) => message.is_none(),
+            State::Login(login) => login.is_complete(),
+            State::CramMd5(credentials) => credentials.is_none(),
+            State::Scram(scram) => scram.is_complete(),
+        }
+    }
+
+    /// Says whether the server's `+OK` may be believed: SCRAM's server must have proved that it knows the password.
+    pub fn finish(&mut self) -> Result<(), SaslError> {
+        match &mut self.state {
+            State::OneMessage(_) | State::Login(_) | State::CramMd5(_) => Ok(()),
+            State::Scram(scram) => scram.finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it holds are passwords, and messages made of them.
+        f.debug_struct("Exchange").field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
+}
+
+fn scram(
+    mechanism: Mechanism,
+    hash: Hash,
+    binding: Binding,
+    credentials: &Credentials<'_>,
+) -> Result<State, SaslError> {
+    let mut random = [0; 18];
+    getrandom::fill(&mut random).map_err(SaslError::Random)?;
+    Ok(State::Scram(Box::new(Scram::new(mechanism, hash, binding, credentials, &super::encode(&random)))))
+}
+
+/// What SCRAM without channel binding says about it (RFC 5802, 6).
+fn unbound(credentials: &Credentials<'_>) -> Binding {
+    match credentials.exporter {
+        Some(_) if !credentials.plus_offered => Binding::NotOffered,
+        Some(_) | None => Binding::None,
+    }
+}
+
+/// Why an exchange cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SaslError {
+    /// USER/PASS and APOP are no SASL mechanisms.
+    #[error("{} is no SASL mechanism", .0.shown())]
+    NotSasl(Mechanism),
+    /// User name or password hold an octet that the mechanism cannot carry.
+    #[error("cannot send a {what} with {with} in it")]
+    Unsendable {
+        /// `user name` or `password`.
+        what: &'static str,
+        /// The octet.
+        with: &'static str,
+    },
+    /// The channel has no binding value.
+    #[error("cannot use SCRAM-SHA-256-PLUS: only TLS 1.3 connections can be bound to")]
+    NoExporter,
+    /// The system gave no random octets.
+    #[error("cannot get random octets: {0}")]
+    Random(getrandom::Error),
+    /// The password cannot be made a key.
+    #[error("cannot use the password as a key")]
+    Key,
+    /// The challenge was not base64.
+    #[error("server sent a challenge that is not base64")]
+    NotBase64,
+    /// The mechanism was over.
+    #[error("server sent one challenge more than {} has", .0.shown())]
+    OneChallengeTooMany(Mechanism),
+    /// SCRAM's grammar (RFC 5802, 7) was broken.
+    #[error("server sent a SCRAM message {0}")]
+    BadScram(&'static str),
+    /// Too few iterations give the password away, too many are an attack on our time.
+    #[error("server sent a SCRAM iteration count of {0}, outside of 4096 to 1000000")]
+    Iterations(u32),
+    /// SCRAM's `e=`: the server's reason.
+    #[error("server refused the SCRAM exchange: {}", Shown(.0))]
+    Refused(Vec<u8>),
+    /// The server's signature is wrong: it does not know the password.
+    #[error("server could not prove that it knows the password (wrong SCRAM signature)")]
+    WrongSignature,
+    /// The server said that all is well without a signature.
+    #[error("server accepted the log-in without proving that it knows the password (no SCRAM signature)")]
+    NoSignature,
+}
+
+impl SaslError {
+    /// Gives what kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unsendable { .. } => Class::Credentials,
+            Self::Refused(reason) => match reason.as_slice() {
+                b"invalid-proof" | b"unknown-user" | b"invalid-username-encoding" => Class::Credentials,
+                _ => Class::Refused,
+            },
+            Self::NotBase64
+            | Self::OneChallengeTooMany(_)
+            | Self::BadScram(_)
+            | Self::Iterations(_)
+            | Self::WrongSignature
+            | Self::NoSignature => Class::Protocol,
+            Self::NotSasl(_) | Self::NoExporter | Self::Random(_) | Self::Key => Class::Internal,
+        }
+    }
+
+    /// Gives what the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(reason) => match reason.as_slice() {
+                b"invalid-proof" | b"unknown-user" => Some("check user and password".into()),
+                b"unsupported-channel-binding-type" | b"channel-bindings-dont-match" => Some(
+                    "something between here and the server ends TLS, or the server cannot bind to TLS 1.3; if that \
+                     is known and right, list the mechanisms to use without scram-sha-256-plus, such as \
+                     `auth: [scram-sha-256]`"
+                        .into(),
+                ),
+                _ => None,
+            },
+            Self::Iterations(_) => {
+                Some("over TLS to a server that is trusted, `auth: [plain]` does without SCRAM".into())
+            }
+            Self::WrongSignature | Self::NoSignature => {
+                Some("this may not be the server that it says it is; check host and TLS settings".into())
+            }
+            Self::NoExporter => Some("leave scram-sha-256-plus out of `auth`".into()),
+            Self::NotSasl(_)
+            | Self::Unsendable { .. }
+            | Self::Random(_)
+            | Self::Key
+            | Self::NotBase64
+            | Self::OneChallengeTooMany(_)
+            | Self::BadScram(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::MECHANISMS;
+    use super::*;
+
+    pub(in super::super) fn credentials<'a>(user: &'a str, secret: &'a Secret) -> Credentials<'a> {
+        Credentials { user, secret, host: "pop.example.org", exporter: None, plus_offered: false }
+    }
+
+    fn can_be_sent_to_another_thread<T: Send + 'static>() {}
+
+    #[test]
+    fn an_exchange_shows_no_secret_and_can_be_sent_to_another_thread() {
+        can_be_sent_to_another_thread::<Exchange>();
+        let secret = Secret::new(*b"hunter2");
+        let bound = Credentials { exporter: Some([7; 32]), ..credentials("alice", &secret) };
+        for row in MECHANISMS {
+            let Ok(exchange) = Exchange::new(row.mechanism, &bound) else {
+                assert!(row.mechanism.sasl_name().is_none(), "{:?}", row.mechanism);
+                continue;
+            };
+            let shown = format!("{exchange:?}");
+            // The octets of "hunter2", as a list of numbers and as text.
+            assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_initial_response_is_given_once() {
+        let secret = Secret::new(*b"s");
+        let mut plain = Exchange::new(Mechanism::Plain, &credentials("alice", &secret)).unwrap();
+        assert_eq!(*plain.initial().unwrap(), b"\0alice\0s");
+        assert!(plain.initial().is_none());
+        assert!(matches!(plain.respond(b""), Err(SaslError::OneChallengeTooMany(Mechanism::Plain))));
+        let mut login = Exchange::new(Mechanism::Login, &credentials("alice", &secret)).unwrap();
+        assert!(login.initial().is_none());
+    }
+
+    #[test]
+    fn nonces_differ() {
+        let secret = Secret::new(*b"s");
+        let first = |_| {
+            let exchange = Exchange::new(Mechanism::ScramSha256, &credentials("a", &secret));
+            exchange.unwrap().initial().unwrap().to_vec()
+        };
+        assert_ne!(first(1), first(2));
+    }
+
+    proptest! {
+        #[test]
+        fn no_challenge_makes_a_mechanism_panic_or_be_believed(
+            challenges in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..80),
+                    "(m=|r=|s=|i=|v=|e=|,|[a-z0-9+/=]){0,12}".prop_map(String::into_bytes),
+                ],
+                0..4,
+            ),
+        ) {
+            let secret = Secret::new(*b"s");
+            let bound = Credentials { exporter: Some([7; 32]), ..credentials("a,=b", &secret) };
+            for row in MECHANISMS {
+                let Ok(mut exchange) = Exchange::new(row.mechanism, &bound) else { continue };
+                exchange.initial();
+                for challenge in &challenges {
+                    let _ = exchange.respond(challenge);
+                }
+                if row.exposes == super::super::Exposes::SlowDigest {
+                    prop_assert!(exchange.finish().is_err());
+                }
+            }
+        }
+    }
+}

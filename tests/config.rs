@@ -1,0 +1,597 @@
+//! The configuration file as its author meets it: what is accepted, and the words for every mistake.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postrider::config::account::{
+    Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
+};
+use postrider::config::{Config, Daemon, Target, show};
+use postrider::sasl::Mechanism;
+use postrider::secret::Secret;
+use proptest::prelude::*;
+
+const FILE: &str = "FILE";
+
+fn read(text: &str) -> Result<Config, String> {
+    // `state` keeps the outcome independent of the environment of the tests.
+    let text = if text.contains("accounts:") { format!("{text}\nstate: /s\n") } else { text.to_owned() };
+    Config::from_yaml(&text, Path::new(FILE)).map_err(|error| error.to_string())
+}
+
+/// An account that is sound, with room for more keys.
+fn with(keys: &str) -> String {
+    format!("accounts:\n  home:\n    host: h\n    user: u\n    deliver: {{maildir: /m}}\n    {keys}\n")
+}
+
+fn account(keys: &str) -> postrider::config::Account {
+    read(&with(keys)).unwrap().accounts.remove(0)
+}
+
+#[test]
+fn a_minimal_account_has_every_default() {
+    let config =
+        read("accounts: {home: {host: POP.Example.org, user: alice, deliver: {maildir: /m}}}").unwrap();
+    let account = &config.accounts[0];
+    assert_eq!(config.file, Some(PathBuf::from(FILE)));
+    assert_eq!(
+        config.daemon,
+        Daemon { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) }
+    );
+    assert_eq!(
+        (account.name.as_str(), account.host.as_str(), account.port),
+        ("home", "pop.example.org", 995)
+    );
+    assert_eq!(account.maildrop_id, "alice@pop.example.org");
+    assert_eq!((account.tls.mode, account.tls.min), (TlsMode::Implicit, TlsVersion::Tls12));
+    assert_eq!((&account.auth, &account.password), (&Auth::Auto, &None));
+    assert_eq!((account.bind, &account.connect), (None, &None));
+    assert_eq!(account.timeout, Duration::from_secs(60));
+    assert_eq!(account.interval, Interval::Every(Duration::from_secs(300)));
+    assert_eq!(
+        (account.keep, account.first_sync, account.order),
+        (Keep::Forever, FirstSync::All, Order::Oldest)
+    );
+    assert_eq!((account.max_size, account.max_messages), (None, None));
+    assert_eq!((account.pipelining, account.enabled), (Pipelining::Auto, true));
+    assert_eq!(account.deliver, Target::Maildir("/m".into()));
+}
+
+#[test]
+fn defaults_hold_until_an_account_says_otherwise() {
+    let text = "
+defaults:
+  host: pop.example.org
+  deliver: { maildir: /m }
+  interval: 1h
+  tls: starttls
+  max_size: 10M
+accounts:
+  # the order is the file's
+  zoe: { user: zoe }
+  ann: { user: ann, interval: manual, tls: implicit, port: 1995, max_size: none }
+";
+    let accounts = read(text).unwrap().accounts;
+    let of = |index: usize| &accounts[index];
+    assert_eq!((of(0).name.as_str(), of(1).name.as_str()), ("zoe", "ann"));
+    assert_eq!(
+        (of(0).interval, of(1).interval),
+        (Interval::Every(Duration::from_secs(3600)), Interval::Manual)
+    );
+    assert_eq!((of(0).port, of(1).port), (110, 1995));
+    assert_eq!((of(0).max_size, of(1).max_size), (Some(10 << 20), None));
+}
+
+#[test]
+fn what_defaults_say_about_tls_does_not_concern_an_account_without() {
+    let text = "
+defaults: { host: h, tls_ca: /ca.pem, deliver: {maildir: /m} }
+accounts: { a: { user: u, tls: none, auth: [user-pass] } }
+";
+    assert_eq!(read(text).unwrap().accounts[0].tls.ca, None);
+}
+
+#[test]
+fn passwords_come_in_every_form_and_their_text_is_kept() {
+    let literal = |text: &str| Some(Password::Literal(Secret::new(text)));
+    let shell = |line: &str| Some(Password::Command(CommandLine::Shell(line.into())));
+    let argv = CommandLine::Argv(vec!["pass".into(), "show".into(), "a b".into()]);
+    for (written, password) in [
+        ("hunter2", literal("hunter2")),
+        ("0123", literal("0123")),
+        ("1e3", literal("1e3")),
+        ("true", literal("true")),
+        ("' it''s: #1 '", literal(" it's: #1 ")),
+        ("\"\\x41\\u00e4\"", literal("Aä")),
+        ("{command: pass show home}", shell("pass show home")),
+        ("{command: [pass, show, a b]}", Some(Password::Command(argv))),
+        ("{file: /f}", Some(Password::File("/f".into()))),
+        ("{env: MAIL_PASSWORD}", Some(Password::Env("MAIL_PASSWORD".into()))),
+        ("{credential: home}", Some(Password::Credential("home".into()))),
+        ("{netrc: /n}", Some(Password::Netrc("/n".into()))),
+    ] {
+        assert_eq!(account(&format!("password: {written}")).password, password, "{written}");
+    }
+}
+
+#[test]
+fn the_user_is_taken_as_it_is_written() {
+    for (written, user) in
+        [("'alice  smith '", "alice  smith "), ("007", "007"), ("a\\b", "a\\b"), ("Ä@x", "Ä@x")]
+    {
+        let text = format!("accounts: {{a: {{host: h, deliver: {{maildir: /m}}, user: {written}}}}}");
+        assert_eq!(read(&text).unwrap().accounts[0].user, user);
+    }
+}
+
+#[test]
+fn pins_are_read_with_and_without_colons_in_either_case() {
+    let plain = "ab".repeat(32);
+    let colons = vec!["AB"; 32].join(":");
+    for written in [format!("sha256:{plain}"), format!("SHA256:{colons}"), format!("[sha256:{plain}]")] {
+        assert_eq!(account(&format!("tls_pin: {written}")).tls.pins, [[0xab; 32]]);
+    }
+    let both = format!("tls_pin: [sha256:{plain}, 'sha256:{}']", "00".repeat(32));
+    assert_eq!(account(&both).tls.pins, [[0xab; 32], [0; 32]]);
+}
+
+#[test]
+fn every_mechanism_of_the_manual_can_be_listed() {
+    let all =
+        "[external, scram-sha-256-plus, scram-sha-256, scram-sha-1, plain, login, user-pass, cram-md5, apop]";
+    let Auth::List(list) = account(&format!("auth: {all}")).auth else { panic!("not a list") };
+    assert_eq!(list.len(), 9);
+    assert_eq!((list[0], list[8]), (Mechanism::External, Mechanism::Apop));
+}
+
+/// Every mistake in the keys of one account: what stands on line 6 of the file, and where and what is said about it.
+#[test]
+fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
+    let digits = "a".repeat(63);
+    let short_pin = format!("tls_pin: sha256:{digits}");
+    let table: &[(&str, &str)] = &[
+        // keys
+        ("hots: x", "6:5: accounts.home.hots: unknown key; did you mean `host`?"),
+        ("max-size: 1", "6:5: accounts.home.max-size: unknown key; did you mean `max_size`?"),
+        ("oauth: x", "6:5: accounts.home.oauth: unknown key; did you mean `auth`?"),
+        ("oath2: x", "6:5: accounts.home.oath2: unknown key; did you mean `oauth2`?"),
+        ("username: x", "6:5: accounts.home.username: unknown key; did you mean `user`?"),
+        (
+            "<<: {port: 1}",
+            "6:5: accounts.home: merge keys are not supported: put what accounts share under `defaults`",
+        ),
+        ("port: 1\n    port: 2", "7:5: accounts.home.port: given before, on line 6"),
+        ("port: ", "6:5: accounts.home.port: must be a number from 1 to 65535"),
+        // numbers, booleans, words
+        ("port: 0", "6:11: accounts.home.port: must be a number from 1 to 65535"),
+        ("port: 65536", "6:11: accounts.home.port: must be a number from 1 to 65535"),
+        ("port: abc", "6:11: accounts.home.port: must be a number from 1 to 65535"),
+        ("port: '995'", "6:11: accounts.home.port: must be a number from 1 to 65535"),
+        ("port: [995]", "6:11: accounts.home.port: must be a number from 1 to 65535"),
+        ("enabled: yes", "6:14: accounts.home.enabled: must be true or false"),
+        ("enabled: 'true'", "6:14: accounts.home.enabled: must be true or false"),
+        ("max_messages: 0", "6:19: accounts.home.max_messages: must be none or a number above 0"),
+        ("max_messages: -1", "6:19: accounts.home.max_messages: must be none or a number above 0"),
+        (
+            "tls: startls",
+            "6:10: accounts.home.tls: must be implicit, starttls or none; did you mean `starttls`?",
+        ),
+        ("tls: yes", "6:10: accounts.home.tls: must be implicit, starttls or none"),
+        ("tls: {mode: none}", "6:10: accounts.home.tls: must be implicit, starttls or none, not a mapping"),
+        ("tls_min: 1.1", "6:14: accounts.home.tls_min: must be 1.2 or 1.3; did you mean `1.2`?"),
+        ("first_sync: some", "6:17: accounts.home.first_sync: must be all or none"),
+        ("order: newst", "6:12: accounts.home.order: must be oldest or newest; did you mean `newest`?"),
+        ("pipelining: true", "6:17: accounts.home.pipelining: must be auto, on or off"),
+        // durations and sizes
+        (
+            "timeout: 60",
+            "6:14: accounts.home.timeout: needs a unit: write a duration such as 30s, 5m, 2h or 14d",
+        ),
+        ("timeout: 0s", "6:14: accounts.home.timeout: must be above 0s"),
+        ("timeout: 5 parsecs", "6:14: accounts.home.timeout: must be a duration such as 30s, 5m, 2h or 14d"),
+        ("interval: 0m", "6:15: accounts.home.interval: must be above 0s"),
+        ("interval:", "6:5: accounts.home.interval: has no value, must be manual or a duration such as 5m"),
+        (
+            "keep: 0d",
+            "6:11: accounts.home.keep: must be above 0s; `none` deletes a message as soon as it is delivered",
+        ),
+        (
+            "keep: forver",
+            "6:11: accounts.home.keep: must be forever, none or a duration such as 14d; did you mean `forever`?",
+        ),
+        ("max_size: 0", "6:15: accounts.home.max_size: must be above 0; `none` sets no limit"),
+        ("max_size: 10MB", "6:15: accounts.home.max_size: must be a size in octets such as 500k, 25M or 1G"),
+        // TLS
+        (&short_pin, "6:14: accounts.home.tls_pin: must be sha256: and 64 hexadecimal digits"),
+        ("tls_pin: [sha1:aa]", "6:15: accounts.home.tls_pin[0]: must be sha256: and 64 hexadecimal digits"),
+        ("tls_pin: []", "6:14: accounts.home.tls_pin: is an empty list"),
+        ("tls_client_cert: /c", "6:22: accounts.home.tls_client_cert: needs `tls_client_key` too"),
+        ("tls_client_key: /k", "6:21: accounts.home.tls_client_key: needs `tls_client_cert` too"),
+        (
+            "tls: none\n    auth: [plain]\n    tls_ca: /ca",
+            "8:13: accounts.home.tls_ca: has no meaning with `tls: none`: remove one of them",
+        ),
+        (
+            "tls: none",
+            "6:10: accounts.home.tls: without TLS, `auth: auto` sends no password and cannot log in: write `tls: starttls` or \
+             `tls: implicit`, or name the mechanisms: `auth: [scram-sha-256]`, or `auth: [user-pass]` to send the password in the clear",
+        ),
+        // paths
+        ("tls_ca: ca.pem", "6:13: accounts.home.tls_ca: must begin with /, ~/ or $HOME/"),
+        ("tls_ca: ''", "6:13: accounts.home.tls_ca: is an empty path"),
+        (
+            "tls_ca: ~",
+            "6:5: accounts.home.tls_ca: has no value, must be a path (YAML reads `~` alone as no value: quote it)",
+        ),
+        (
+            "tls_ca: ~bob/ca",
+            "6:13: accounts.home.tls_ca: names another user's home directory, which is not expanded: write the path in full",
+        ),
+        (
+            "tls_ca: $X/ca",
+            "6:13: accounts.home.tls_ca: names a variable that is not expanded: only ~ and $HOME are",
+        ),
+        // mechanisms
+        (
+            "auth: []",
+            "6:11: accounts.home.auth: is an empty list: write auto, or the mechanisms that may be used",
+        ),
+        ("auth: plain", "6:11: accounts.home.auth: must be auto or a list of mechanisms; write [plain]"),
+        ("auth: [plain, plain]", "6:19: accounts.home.auth[1]: stands in the list twice"),
+        ("auth: [auto]", "6:12: accounts.home.auth[0]: stands alone: write `auth: auto`, without a list"),
+        ("auth: [xoauth2]", "6:12: accounts.home.auth[0]: not yet supported"),
+        (
+            "auth: [scram-sha256]",
+            "6:12: accounts.home.auth[0]: must be external, scram-sha-256-plus, scram-sha-256, scram-sha-1, plain, login, \
+             user-pass, cram-md5, apop, oauthbearer or xoauth2; did you mean `scram-sha-256`?",
+        ),
+        // passwords
+        (
+            "password: ''",
+            "6:15: accounts.home.password: is empty, must be a password, or a mapping with one of `command`, `file`, `env`, `credential`, `netrc`",
+        ),
+        (
+            "password: {comand: x}",
+            "6:16: accounts.home.password.comand: unknown key; did you mean `command`?",
+        ),
+        (
+            "password: {hunter2: x}",
+            "6:16: accounts.home.password: unknown key; valid keys are command, file, env, credential, netrc",
+        ),
+        (
+            "password: {env: A, file: /f}",
+            "6:24: accounts.home.password: one key too many: must be a password, or a mapping with one of `command`, `file`, `env`, `credential`, `netrc`",
+        ),
+        (
+            "password: {command: []}",
+            "6:25: accounts.home.password.command: is an empty list, must be a program and its arguments",
+        ),
+        (
+            "password: {command: [a, [b]]}",
+            "6:29: accounts.home.password.command[1]: must be a text, not a list",
+        ),
+        (
+            "password: {env: }",
+            "6:16: accounts.home.password.env: has no value, must be the name of an environment variable",
+        ),
+        (
+            "password: {credential: a/b}",
+            "6:28: accounts.home.password.credential: must be the name of a systemd credential, not a path",
+        ),
+        (
+            "password: @hunter2",
+            "6:15: not valid YAML: unquoted text cannot begin with this character (text with `: `, ` #` or a special first character needs quotes)",
+        ),
+        // connections
+        ("bind: eth0", "6:11: accounts.home.bind: must be an IP address of this machine"),
+        (
+            "connect: nc h 110\n    bind: ::1",
+            "7:11: accounts.home.bind: has no meaning with `connect`: remove one of them",
+        ),
+        (
+            "connect: ' '",
+            "6:14: accounts.home.connect: is empty, must be a command for the shell, or a list of program and arguments",
+        ),
+        (
+            "maildrop_id: \"a\\nb\"",
+            "6:18: accounts.home.maildrop_id: must be a text such as user@host without control characters",
+        ),
+        // the manual's keys to come
+        ("oauth2: {provider: google}", "6:5: accounts.home.oauth2: not yet supported"),
+        ("proxy: socks5://h:1", "6:5: accounts.home.proxy: not yet supported"),
+        ("hooks: {before: x}", "6:5: accounts.home.hooks: not yet supported"),
+        ("received: true", "6:5: accounts.home.received: not yet supported"),
+        // YAML
+        (
+            "bind: *x",
+            "6:11: not valid YAML: while parsing node, found unknown anchor (text with `: `, ` #` or a special first character needs quotes)",
+        ),
+        ("bind: !!str x", "6:17: YAML tags are not supported: quote text that begins with `!`"),
+    ];
+    for (keys, words) in table {
+        assert_eq!(read(&with(keys)), Err(format!("{FILE}:{words}")), "{keys}");
+    }
+}
+
+#[test]
+fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
+    let sound = "host: h, user: u, deliver: {maildir: /m}";
+    let table: &[(&str, &str)] = &[
+        ("", "1:1: the file is empty: it needs `accounts`"),
+        ("# nothing\n", "1:1: the file is empty: it needs `accounts`"),
+        ("just words", "1:1: must be a mapping with `accounts`, not a text"),
+        ("- a", "1:1: must be a mapping with `accounts`, not a list"),
+        ("daemon: {}", "1:1: `accounts` is missing: there is nothing to poll"),
+        ("accounts:", "1:1: accounts: names no account: there is nothing to poll"),
+        ("accounts: {}", "1:11: accounts: names no account: there is nothing to poll"),
+        ("accounts: [a]", "1:11: accounts: must be a mapping from account names to their keys"),
+        ("accounts:\n  home: alice", "2:9: accounts.home: must be a mapping of account keys, not a text"),
+        ("acounts: {}\naccounts: {a: {X}}", "1:1: acounts: unknown key; did you mean `accounts`?"),
+        (
+            "colour: 1\naccounts: {a: {X}}",
+            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify",
+        ),
+        (
+            "host: h\naccounts: {a: {X}}",
+            "1:1: host: belongs to an account: put it under `accounts`, its name and a colon, or under `defaults`",
+        ),
+        ("notify: {after: 3}\naccounts: {a: {X}}", "1:1: notify: not yet supported"),
+        (
+            "accounts: {a: {X}}\ndefaults: {interval: 5}",
+            "2:22: defaults.interval: needs a unit: write a duration such as 30s, 5m, 2h or 14d",
+        ),
+        ("accounts: {a: {X}}\naccounts: {b: {X}}", "2:1: accounts: given before, on line 1"),
+        ("accounts: {a: {X}, a: {X}}", "1:SECOND: accounts.a: given before, on line 1"),
+        ("accounts: {'': {X}}", "1:12: accounts: an account's name is empty"),
+        (
+            "accounts: {-v: {X}}",
+            "1:12: accounts: an account's name must be letters, digits, and - _ . @ + but not first a - or a dot",
+        ),
+        (
+            "accounts: {'pops://a@b': {X}}",
+            "1:12: accounts: an account's name must be letters, digits, and - _ . @ + but not first a - or a dot",
+        ),
+        ("accounts: {a: {deliver: {maildir: /m}, user: u}}", "1:12: accounts.a: `host` is missing"),
+        ("accounts: {a: {deliver: {maildir: /m}, host: h}}", "1:12: accounts.a: `user` is missing"),
+        ("accounts: {a: {user: u, host: h}}", "1:12: accounts.a: `deliver` is missing"),
+        (
+            "accounts: {a: {user: u, host: h, deliver: /m}}",
+            "1:43: accounts.a.deliver: must be a target such as { maildir: ~/Mail }, not a text",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {mbox: /m}}}",
+            "1:44: accounts.a.deliver.mbox: not yet supported",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {mail_dir: /m}}}",
+            "1:44: accounts.a.deliver.mail_dir: unknown key; did you mean `maildir`?",
+        ),
+        (
+            "accounts: {a: {user: u, host: 'h:995'}}",
+            "1:31: accounts.a.host: must be a host name alone: write the port as `port: NUMBER`",
+        ),
+        (
+            "accounts: {a: {user: \"u\\r\\nDELE 1\"}}",
+            "1:22: accounts.a.user: must be a mailbox name without control characters",
+        ),
+        (
+            "accounts: {a: {X}}\ndaemon: {max_sessions: 0}",
+            "2:24: daemon.max_sessions: must be a number from 1 to 100000",
+        ),
+        (
+            "accounts: {a: {X}}\ndaemon: {max_session: 1}",
+            "2:10: daemon.max_session: unknown key; did you mean `max_sessions`?",
+        ),
+        ("accounts: {a: {X}}\n\tdaemon: 1", "2:2: not valid YAML: a tab cannot indent, only spaces can"),
+        (
+            "accounts:\n  a: {X}\n  b: {X}\n  c: {X, enabled: false}",
+            "3:3: accounts.b: has the same `maildrop_id` (USER@HOST unless set) as account a, and both are enabled: \
+             disable one, or set another `maildrop_id` to fetch every message twice",
+        ),
+    ];
+    for (text, words) in table {
+        let text = text.replace('X', sound);
+        let second = text.rfind(" a: {").map_or(0, |index| index + 2).to_string();
+        let error = read(&text).unwrap_err();
+        assert_eq!(error, format!("{FILE}:{}", words.replace("SECOND", &second)), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = "
+accounts:
+  a: { host: h, prot: 1, user: u, tls: yes }
+  b: { host: h, user: u }
+daemon: { max_sessions: many }
+";
+    let error = read(text).unwrap_err();
+    let places: Vec<&str> = error.lines().map(|line| &line[..line.find(": ").unwrap()]).collect();
+    assert_eq!(places, ["FILE:3:17", "FILE:3:40", "FILE:4:3", "FILE:5:25"], "{error}");
+    let many: String = (0..30).map(|index| format!("  a{index}: {{}}\n")).collect();
+    let error = read(&format!("accounts:\n{many}")).unwrap_err();
+    assert_eq!(error.lines().count(), 21);
+    assert!(error.ends_with("FILE: 70 more mistakes"), "{error}");
+}
+
+#[test]
+fn a_small_text_cannot_become_a_large_configuration() {
+    let long = "a".repeat(1 << 20);
+    let accounts: String = (0..100).map(|index| format!("  a{index}: {{host: h{index}}}\n")).collect();
+    let text = format!("defaults: {{user: {long}, deliver: {{maildir: /m}}}}\naccounts:\n{accounts}");
+    assert_eq!(read(&text), Err("FILE:1:1: defaults: too much text for so many accounts".into()));
+}
+
+const EVERYTHING: &str = r#"
+state: "/var/lib/it's/state.db"
+daemon: { max_sessions: 7, max_sessions_per_host: 2, startup_spread: 0s }
+defaults: { host: pop.example.org, deliver: { maildir: "/m \u2028 \t #" } }
+accounts:
+  "null": { user: 'yes', password: 'a: b', keep: none, interval: manual }
+  "42":
+    user: "ä # \\ ' \u202e"
+    password: { command: [sh, -c, "echo \"'$x'\n\"", ''] }
+    tls: starttls
+    tls_ca: /ca
+    tls_pin: [sha256:PIN, 'sha256:NIP']
+    tls_client_cert: /c
+    tls_client_key: /k
+    tls_server_name: "::1"
+    tls_min: "1.3"
+    auth: [apop, scram-sha-256-plus]
+    bind: 192.0.2.1
+    timeout: 90s
+    interval: 1d
+    keep: 14d
+    first_sync: none
+    order: newest
+    max_size: 1536
+    max_messages: 3
+    pipelining: off
+    enabled: false
+    maildrop_id: '- odd: {id}'
+  ssh: { user: u, tls: none, auth: [plain], connect: "ssh host 'a\nb'", password: { env: X } }
+  netrc: { user: n, connect: [nc, h, 110], password: { netrc: "/n'n" } }
+  file: { user: f, password: { file: "/f " } }
+  credential: { user: c, password: { credential: c.d } }
+"#;
+
+fn everything() -> Config {
+    let text = EVERYTHING.replace("PIN", &"0f".repeat(32)).replace("NIP", &"F0".repeat(32));
+    Config::from_yaml(&text, Path::new(FILE)).unwrap()
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_and_means_the_same_but_for_the_secrets() {
+    let mut config = everything();
+    let shown = show(&config);
+    config.accounts[0].password = Some(Password::Literal(Secret::new("[secret]")));
+    assert_eq!(Config::from_yaml(&shown, Path::new(FILE)).unwrap(), config, "{shown}");
+    assert_eq!(show(&config), shown);
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let shown = show(&everything());
+    assert!(shown.contains("    password: '[secret]'\n") && !shown.contains("a: b"), "{shown}");
+    assert!(!format!("{:?}", everything()).contains("a: b"));
+}
+
+/// A change that a slip of the hand or a broken disk makes.
+#[derive(Debug, Clone)]
+enum Slip {
+    Insert(prop::sample::Index, String),
+    Remove(prop::sample::Index, usize),
+    Repeat(prop::sample::Index, usize),
+}
+
+fn slip() -> impl Strategy<Value = Slip> {
+    let piece = prop::sample::select(vec![
+        " ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n      ",
+        ":",
+        ": ",
+        "'",
+        "\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "#",
+        " #",
+        "- ",
+        "\t",
+        "&a ",
+        "*a",
+        "!",
+        "|",
+        ">",
+        "%",
+        "@",
+        "? ",
+        "---\n",
+        "\\",
+        "\0",
+        "\u{feff}",
+        "password: ",
+        "host: ",
+        "port: ",
+        "tls_pin: ",
+        "deliver: ",
+        "auth: [",
+        "{command: ",
+        "{x: ",
+    ]);
+    prop_oneof![
+        3 => (any::<prop::sample::Index>(), piece).prop_map(|(at, piece)| Slip::Insert(at, piece.to_owned())),
+        2 => (any::<prop::sample::Index>(), 1..20_usize).prop_map(|(at, length)| Slip::Remove(at, length)),
+        1 => (any::<prop::sample::Index>(), 1..60_usize).prop_map(|(at, length)| Slip::Repeat(at, length)),
+    ]
+}
+
+fn slipped(text: &str, slips: &[Slip]) -> String {
+    let mut letters: Vec<char> = text.chars().collect();
+    for slip in slips {
+        let at = |index: &prop::sample::Index| index.index(letters.len() + 1);
+        match slip {
+            Slip::Insert(index, piece) => {
+                let at = at(index);
+                letters.splice(at..at, piece.chars());
+            }
+            Slip::Remove(index, length) => {
+                let at = at(index);
+                letters.drain(at..(at + length).min(letters.len()));
+            }
+            Slip::Repeat(index, length) => {
+                let at = at(index);
+                let again: Vec<char> = letters[at..(at + length).min(letters.len())].to_vec();
+                letters.splice(at..at, again);
+            }
+        }
+    }
+    letters.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn no_error_contains_a_password_whatever_slip_was_made(
+        // No name of an account has such characters, and an account's name is shown.
+        secret in "[A-Z][!%$~=][a-zA-Z0-9!%$~=]{10,20}",
+        slips in prop::collection::vec(slip(), 1..6),
+    ) {
+        let text = format!("{}\n    password: {secret}\n    keep: 14d\n  work: {{host: h2, user: u, password: '{secret}', deliver: {{maildir: ~/M}}}}\n", with("tls: starttls"));
+        if let Err(error) = Config::from_yaml(&slipped(&text, &slips), Path::new(FILE)) {
+            let words = format!("{error} {error:?}");
+            prop_assert!(!words.contains(&secret), "{}", words);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_loader_panic(text in any::<String>(), slips in prop::collection::vec(slip(), 0..12)) {
+        let _ = Config::from_yaml(&text, Path::new(FILE));
+        let _ = Config::from_yaml(&slipped(EVERYTHING, &slips), Path::new(FILE));
+    }
+
+    #[test]
+    fn whatever_is_accepted_is_shown_and_read_again(slips in prop::collection::vec(slip(), 0..2)) {
+        let text = slipped(&with("user2"), &slips).replace("user2", "timeout: 5s");
+        if let Ok(config) = Config::from_yaml(&text, Path::new(FILE)) {
+            let again = Config::from_yaml(&show(&config), Path::new(FILE));
+            let masked = |mut config: Config| {
+                config.accounts.iter_mut().for_each(|account| {
+                    if let Some(Password::Literal(secret)) = &mut account.password {
+                        *secret = Secret::new("");
+                    }
+                });
+                config
+            };
+            prop_assert_eq!(again.map(masked).map_err(|error| error.to_string()), Ok(masked(config)));
+        }
+    }
+}
