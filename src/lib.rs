@@ -46,9 +46,11 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod credential;
 pub mod failure;
 pub mod logging;
 pub mod message;
+pub mod net;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;

@@ -1,0 +1,119 @@
+//! Connections: name resolution, TCP, commands, TLS. Every error is told apart and says what to do.
+//!
+//! [`Connector::connect`] resolves the host and tries its addresses (`connect`) or starts the account's command
+//! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`].
+
+mod command;
+mod connect;
+mod error;
+pub(crate) mod process;
+mod stream;
+mod tls;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use error::{ClientCertificateAlert, NetError};
+pub use stream::{Stream, TlsFacts};
+pub use verify::{BadCertificate, CertificateFault, pin};
+
+use crate::config::Account;
+use crate::config::account::TlsMode;
+use stream::Socket;
+
+/// Makes connections; holds what they share: TLS configurations with their session caches and roots. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Connector(Arc<tls::Configurations>);
+
+impl Connector {
+    /// Connects to the account's server within its `timeout`: TCP (or its `connect` command), and TLS if that comes
+    /// first (`tls: implicit`).
+    pub async fn connect(&self, account: &Account) -> Result<Stream, NetError> {
+        let deadline = Deadline::after(account.timeout);
+        let socket = socket(account, &deadline);
+        match account.tls.mode {
+            TlsMode::None => Ok(Stream::plain(socket.await?)),
+            // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told
+            // before the server has heard anything.
+            TlsMode::StartTls => {
+                let (socket, _) = tokio::try_join!(socket, self.0.get(&account.tls))?;
+                Ok(Stream::plain(socket))
+            }
+            TlsMode::Implicit => {
+                let (socket, configuration) = tokio::try_join!(socket, self.0.get(&account.tls))?;
+                tls::handshake(configuration, socket, account, &deadline).await
+            }
+        }
+    }
+
+    /// Does the TLS handshake, within the account's `timeout`, on a connection whose server has agreed to it (STLS).
+    /// The caller made sure that no octets were waiting.
+    pub async fn start_tls(&self, stream: Stream, account: &Account) -> Result<Stream, NetError> {
+        let deadline = Deadline::after(account.timeout);
+        let socket = stream.into_plain().ok_or(NetError::AlreadyProtected)?;
+        let configuration = self.0.get(&account.tls).await?;
+        tls::handshake(configuration, socket, account, &deadline).await
+    }
+}
+
+/// Says whether these octets, the first that a server sent, are TLS: the port wants `tls: implicit`.
+pub fn looks_like_tls(first_octets: &[u8]) -> bool {
+    // RFC 8446, 5.1: content type (change_cipher_spec to application_data), then a version that begins with 3.
+    match first_octets {
+        [] => false,
+        [kind, rest @ ..] => (0x14..=0x17).contains(kind) && rest.first().is_none_or(|&major| major == 3),
+    }
+}
+
+async fn socket(account: &Account, deadline: &Deadline) -> Result<Socket, NetError> {
+    match &account.connect {
+        Some(line) => Ok(Socket::command(command::start(line, &account.name)?)),
+        None => Ok(Socket::tcp(connect::tcp(account, deadline).await?)),
+    }
+}
+
+/// The end of a wait, and how long it was to be.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Option<Instant>,
+    patience: Duration,
+}
+
+impl Deadline {
+    fn after(patience: Duration) -> Self {
+        Self { at: Instant::now().checked_add(patience), patience }
+    }
+
+    /// Waits for the future; `waiting_for` completes "gave up after 60s waiting for ...".
+    async fn wait<T>(
+        &self,
+        waiting_for: impl FnOnce() -> NetError,
+        future: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, NetError> {
+        match self.at {
+            Some(at) => match tokio::time::timeout_at(at, future).await {
+                Ok(result) => result,
+                Err(_) => Err(waiting_for()),
+            },
+            None => future.await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_records_are_told_from_greetings() {
+        assert!(looks_like_tls(&[0x15, 3, 1, 0, 2, 2, 70]));
+        assert!(looks_like_tls(&[0x16]));
+        assert!(!looks_like_tls(b"+OK ready"));
+        assert!(!looks_like_tls(b"-ERR"));
+        assert!(!looks_like_tls(&[0x16, 4]));
+        assert!(!looks_like_tls(b""));
+    }
+}

@@ -1,0 +1,142 @@
+//! Commands that the user configured: each in its own process group, which ends with whoever started it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+
+use crate::config::account::CommandLine;
+
+/// How long a command may take to end after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// Octets of one line of a command's words that are kept.
+const LINE_OCTETS: usize = 1024;
+
+/// Prepares a command in a process group of its own, its output and errors piped.
+pub(crate) fn command(line: &CommandLine) -> Command {
+    let mut command = match line {
+        CommandLine::Shell(text) => {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(text);
+            command
+        }
+        CommandLine::Argv(argv) => {
+            // Never empty, by its type's word; an empty program name fails to start, which is said.
+            let (program, arguments) =
+                argv.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command
+        }
+    };
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
+/// its first word.
+pub(crate) fn name(line: &CommandLine) -> String {
+    let first = match line {
+        CommandLine::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
+        CommandLine::Argv(argv) => argv.first().map_or("", String::as_str),
+    };
+    crate::text::Shown(first.as_bytes()).to_string()
+}
+
+/// A running command with all that it started; dropped = ended, first politely.
+#[derive(Debug)]
+pub(crate) struct Group {
+    child: Option<Child>,
+    id: Option<Pid>,
+}
+
+impl Group {
+    /// Takes a child over that was started by [`command`].
+    pub(crate) fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        Self { child: Some(child), id }
+    }
+
+    /// Waits until the command itself has ended. What it left in its process group goes on.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+        match &mut self.child {
+            Some(child) => {
+                let status = child.wait().await?;
+                // Once waited for, its number may be another's.
+                self.child = None;
+                Ok(status)
+            }
+            None => Err(std::io::Error::other("it was already waited for")),
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let (Some(mut child), Some(id)) = (self.child.take(), self.id) else { return };
+        signal(id, Signal::SIGTERM);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+                    signal(id, Signal::SIGKILL);
+                    if let Err(error) = child.wait().await {
+                        log::debug!("cannot wait for process {id}: {error}");
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Reads a command's words (its standard error) line by line to their end; long lines are cut.
+pub(crate) async fn each_line(mut words: impl AsyncRead + Unpin, mut line: impl FnMut(&[u8])) {
+    let mut chunk = [0; 512];
+    let mut gathered = Vec::new();
+    // A failed read ends them too: there is nothing to be done about it.
+    while let Ok(count @ 1..) = words.read(&mut chunk).await {
+        for &octet in &chunk[..count] {
+            if octet == b'\n' {
+                line(&gathered);
+                gathered.clear();
+            } else if gathered.len() < LINE_OCTETS {
+                gathered.push(octet);
+            }
+        }
+    }
+    if !gathered.is_empty() {
+        line(&gathered);
+    }
+}
+
+fn signal(group: Pid, signal: Signal) {
+    match killpg(group, signal) {
+        // ESRCH: it has ended already.
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+        Err(error) => log::debug!("cannot send {signal} to process group {group}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_given_one_by_one_and_cut() {
+        let mut lines = Vec::new();
+        let words = [b"one\n\ntwo\n".as_slice(), &[b'x'; 5000], b"\nlast"].concat();
+        each_line(words.as_slice(), |line| lines.push(line.to_vec())).await;
+        let expected: Vec<Vec<u8>> =
+            vec![b"one".to_vec(), vec![], b"two".to_vec(), vec![b'x'; LINE_OCTETS], b"last".to_vec()];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_command_is_named_without_its_arguments() {
+        assert_eq!(name(&CommandLine::Shell(" pass show\nx".into())), "pass");
+        assert_eq!(name(&CommandLine::Argv(vec!["/bin/my prog".into(), "secret".into()])), "/bin/my prog");
+    }
+}

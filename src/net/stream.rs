@@ -1,0 +1,207 @@
+//! A connection, plain or protected, over TCP or a command.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ProtocolVersion;
+
+use super::command::Piped;
+
+/// Octets of a handshake that are kept, to show what a server sent that does not speak TLS.
+const FIRST_OCTETS: usize = 96;
+
+/// A connection to a server, plain or protected.
+///
+/// A TLS connection that ends without the server's close_notify gives `UnexpectedEof`, never a silent end: a message
+/// must not be cut by whoever can cut the line.
+#[derive(Debug)]
+pub struct Stream(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Plain(Socket),
+    // Boxed: a TLS connection is 1 KiB, and a stream is moved through many futures.
+    Tls(Box<TlsStream<BufReader<Socket>>>),
+}
+
+/// What a TLS connection turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: String,
+    /// SHA-256 of the server's certificate (DER).
+    pub fingerprint: Option<[u8; 32]>,
+    /// RFC 9266 tls-exporter channel binding; TLS 1.3 only.
+    pub exporter: Option<[u8; 32]>,
+}
+
+impl Stream {
+    pub(super) fn plain(socket: Socket) -> Self {
+        Self(Inner::Plain(socket))
+    }
+
+    pub(super) fn protected(tls: TlsStream<BufReader<Socket>>) -> Self {
+        Self(Inner::Tls(Box::new(tls)))
+    }
+
+    pub(super) fn into_plain(self) -> Option<Socket> {
+        match self.0 {
+            Inner::Plain(socket) => Some(socket),
+            Inner::Tls(_) => None,
+        }
+    }
+
+    /// Says what TLS came to; `None` on a plain connection.
+    pub fn tls(&self) -> Option<TlsFacts> {
+        let Inner::Tls(tls) = &self.0 else { return None };
+        let (_, connection) = tls.get_ref();
+        let (version, exporter) = match connection.protocol_version() {
+            // RFC 9266, 3: for TLS 1.2 the value is safe only with extensions that not all servers have.
+            Some(ProtocolVersion::TLSv1_3) => (
+                "TLSv1.3".to_owned(),
+                connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).ok(),
+            ),
+            Some(ProtocolVersion::TLSv1_2) => ("TLSv1.2".to_owned(), None),
+            Some(other) => (format!("{other:?}"), None),
+            None => ("unknown".to_owned(), None),
+        };
+        let fingerprint =
+            connection.peer_certificates().and_then(|chain| chain.first()).map(|c| Sha256::digest(c).into());
+        Some(TlsFacts { version, fingerprint, exporter })
+    }
+}
+
+/// What carries a connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    wire: Wire,
+    /// The first octets read, while they are of interest.
+    first: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Tcp(TcpStream),
+    Command(Box<Piped>),
+}
+
+impl Socket {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        Self { wire: Wire::Tcp(stream), first: None }
+    }
+
+    pub(super) fn command(piped: Piped) -> Self {
+        Self { wire: Wire::Command(Box::new(piped)), first: None }
+    }
+
+    /// Keeps the first octets that are read from now on.
+    pub(super) fn remember_first(&mut self) {
+        self.first = Some(Vec::new());
+    }
+
+    /// Gives the first octets that were read since, and stops keeping them.
+    pub(super) fn take_first(&mut self) -> Vec<u8> {
+        self.first.take().unwrap_or_default()
+    }
+}
+
+/// Calls a method of whatever carries the connection.
+macro_rules! on_wire {
+    ($socket:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $socket.wire {
+            Wire::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Wire::Command(piped) => Pin::new(piped.as_mut()).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(on_wire!(self, poll_read(cx, buf)))?;
+        if let Some(first) = &mut self.first {
+            let room = FIRST_OCTETS.saturating_sub(first.len());
+            first.extend(buf.filled().iter().skip(before).take(room));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        on_wire!(self, poll_write(cx, octets))
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_wire!(self, poll_write_vectored(cx, slices))
+    }
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Tcp(stream) => stream.is_write_vectored(),
+            Wire::Command(piped) => piped.is_write_vectored(),
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_wire!(self, poll_flush(cx))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_wire!(self, poll_shutdown(cx))
+    }
+}
+
+/// Calls a method of the connection, plain or protected.
+macro_rules! on_stream {
+    ($stream:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $stream.0 {
+            Inner::Plain(socket) => Pin::new(socket).$method($($argument),*),
+            Inner::Tls(tls) => Pin::new(tls.as_mut()).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write(cx, octets))
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write_vectored(cx, slices))
+    }
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Inner::Plain(socket) => socket.is_write_vectored(),
+            Inner::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_flush(cx))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,389 @@
+//! Which server certificates are accepted, and what is said of the others.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
+use tokio_rustls::rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme,
+};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use crate::text::Shown;
+
+/// Names of a certificate that are shown at most.
+const NAMES_SHOWN: usize = 8;
+
+/// Writes a certificate's SHA-256 digest as `tls_pin` takes it: `sha256:` and lower-case hexadecimal.
+pub fn pin(fingerprint: &[u8; 32]) -> String {
+    let hex: String = fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// A server certificate that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCertificate {
+    /// What is wrong with it.
+    pub fault: CertificateFault,
+    /// SHA-256 of the certificate (DER), for `tls_pin`.
+    pub fingerprint: [u8; 32],
+    /// Whom it names, made safe to show; empty if it cannot be read.
+    pub subject: String,
+}
+
+/// What is wrong with a server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// It was signed with its own key and is not among the trusted ones.
+    SelfSigned,
+    /// No trusted certificate leads to it.
+    UnknownIssuer {
+        /// Who issued it, made safe to show.
+        issuer: String,
+        /// The server sent no certificate beside it.
+        alone: bool,
+    },
+    /// Its time is over.
+    Expired {
+        /// The last second it was valid, since 1970-01-01 UTC.
+        not_after: u64,
+    },
+    /// Its time has not come, or this machine's clock is wrong.
+    NotYetValid {
+        /// The first second it is valid, since 1970-01-01 UTC.
+        not_before: u64,
+    },
+    /// It is for other names.
+    WrongName {
+        /// The name that was wanted.
+        expected: String,
+        /// The names it is for, made safe to show.
+        names: Vec<String>,
+    },
+    /// It is none of those in `tls_pin`.
+    NotPinned,
+    /// Whoever shows it did not prove to have its key; the words are the TLS library's.
+    NotProved(String),
+    /// Something else, in the words of the TLS library.
+    Other(String),
+}
+
+impl BadCertificate {
+    pub(super) fn hint(&self) -> String {
+        let pin = pin(&self.fingerprint);
+        match &self.fault {
+            CertificateFault::NotPinned => format!(
+                "if the server's operator confirms the new certificate, write `tls_pin: {pin}` (a list may hold old and \
+                 new)"
+            ),
+            CertificateFault::WrongName { names, .. } => {
+                let name =
+                    names.first().filter(|name| !name.contains('*')).map_or("its name", String::as_str);
+                format!(
+                    "write `tls_server_name: {name}` if that is the server you mean, or trust this very certificate: \
+                     `tls_pin: {pin}`"
+                )
+            }
+            CertificateFault::SelfSigned | CertificateFault::UnknownIssuer { alone: false, .. } => format!(
+                "if you know that this is the right server, trust its certificate: `tls_pin: {pin}`, or its issuer: \
+                 `tls_ca: FILE`"
+            ),
+            CertificateFault::UnknownIssuer { alone: true, .. } => format!(
+                "the server sent no intermediate certificate, which may be its mistake; trust its issuer: `tls_ca: \
+                 FILE`, or this certificate: `tls_pin: {pin}`"
+            ),
+            CertificateFault::Expired { .. } => format!(
+                "the server's operator must renew it; to trust this certificate until then: `tls_pin: {pin}`"
+            ),
+            CertificateFault::NotYetValid { .. } => {
+                format!("check this machine's clock; to trust this certificate: `tls_pin: {pin}`")
+            }
+            CertificateFault::NotProved(_) => {
+                "it may be shown by someone else than its owner; do not trust this connection".to_owned()
+            }
+            CertificateFault::Other(_) => format!("to trust this very certificate: `tls_pin: {pin}`"),
+        }
+    }
+}
+
+impl fmt::Display for BadCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the server's certificate ")?;
+        match &self.fault {
+            CertificateFault::SelfSigned => f.write_str("is self-signed")?,
+            CertificateFault::UnknownIssuer { issuer, alone: _ } => {
+                write!(f, "was issued by {issuer}, who is not trusted")?;
+            }
+            CertificateFault::Expired { not_after } => write!(f, "expired on {}", date(*not_after))?,
+            CertificateFault::NotYetValid { not_before } => {
+                write!(f, "is not valid before {}", date(*not_before))?;
+            }
+            CertificateFault::WrongName { expected, names } if names.is_empty() => {
+                write!(f, "names no host, so not {expected} either")?;
+            }
+            CertificateFault::WrongName { expected, names } => {
+                write!(f, "is for {}, not for {expected}", names.join(", "))?;
+            }
+            CertificateFault::NotPinned => f.write_str("is none of those in tls_pin")?,
+            CertificateFault::NotProved(what) => write!(f, "was shown without proof of its key ({what})")?,
+            CertificateFault::Other(what) => write!(f, "cannot be verified ({what})")?,
+        }
+        let separator = if self.subject.is_empty() { "" } else { ", " };
+        write!(f, " ({}{separator}{})", self.subject, pin(&self.fingerprint))
+    }
+}
+
+/// A verifier's refusal, with the certificate that it is about: what rustls reports does not hold it.
+#[derive(Debug)]
+struct Rejected {
+    certificate: Vec<u8>,
+    what: Verifying,
+    cause: TlsError,
+}
+
+/// What a verifier was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verifying {
+    /// The certificate, which came with others.
+    Chain,
+    /// The certificate, which came alone.
+    Alone,
+    /// The handshake's signature, made with its key.
+    Signature,
+}
+
+impl Verifying {
+    fn of(intermediates: &[CertificateDer<'_>]) -> Self {
+        if intermediates.is_empty() { Self::Alone } else { Self::Chain }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// The certificate is none of the pinned ones.
+#[derive(Debug, thiserror::Error)]
+#[error("none of those in tls_pin")]
+struct NotPinned;
+
+/// Makes sense of an error of the handshake, if it is about the server's certificate.
+pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
+    let TlsError::InvalidCertificate(CertificateError::Other(OtherError(rejected))) = error else {
+        return None;
+    };
+    let rejected = rejected.downcast_ref::<Rejected>()?;
+    let parsed = X509Certificate::from_der(&rejected.certificate).map(|(_, certificate)| certificate).ok();
+    let shown = |name: &x509_parser::x509::X509Name<'_>| Shown(name.to_string().as_bytes()).to_string();
+    let subject = parsed.as_ref().map(|certificate| shown(certificate.subject())).unwrap_or_default();
+    let issuer = parsed.as_ref().map(|certificate| shown(certificate.issuer())).unwrap_or_default();
+    // A certificate that may sign others (`openssl req -x509` makes such) is refused as a server's before its issuer
+    // is looked for.
+    let own_issuer = parsed.as_ref().is_some_and(|certificate| certificate.subject() == certificate.issuer());
+    let fault = match &rejected.cause {
+        cause if rejected.what == Verifying::Signature => CertificateFault::NotProved(cause.to_string()),
+        TlsError::InvalidCertificate(cause) => match cause {
+            CertificateError::UnknownIssuer | CertificateError::Other(_) | CertificateError::BadSignature
+                if own_issuer && !is_not_pinned(cause) =>
+            {
+                CertificateFault::SelfSigned
+            }
+            CertificateError::UnknownIssuer => {
+                CertificateFault::UnknownIssuer { issuer, alone: rejected.what == Verifying::Alone }
+            }
+            CertificateError::ExpiredContext { not_after, .. } => {
+                CertificateFault::Expired { not_after: not_after.as_secs() }
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                CertificateFault::NotYetValid { not_before: not_before.as_secs() }
+            }
+            CertificateError::NotValidForNameContext { expected, .. } => CertificateFault::WrongName {
+                expected: expected.to_str().into_owned(),
+                names: parsed.as_ref().map(names).unwrap_or_default(),
+            },
+            other if is_not_pinned(other) => CertificateFault::NotPinned,
+            other => CertificateFault::Other(other.to_string()),
+        },
+        other => CertificateFault::Other(other.to_string()),
+    };
+    Some(BadCertificate { fault, fingerprint: Sha256::digest(&rejected.certificate).into(), subject })
+}
+
+fn is_not_pinned(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(OtherError(other)) if other.is::<NotPinned>())
+}
+
+/// The DNS names and addresses that a certificate is for (RFC 6125: its subject does not count).
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(Shown(name.as_bytes()).to_string()),
+        GeneralName::IPAddress(octets) => match **octets {
+            [a, b, c, d] => Some(std::net::Ipv4Addr::new(a, b, c, d).to_string()),
+            _ => {
+                <[u8; 16]>::try_from(*octets).ok().map(|octets| std::net::Ipv6Addr::from(octets).to_string())
+            }
+        },
+        _ => None,
+    };
+    alternatives.value.general_names.iter().filter_map(name).take(NAMES_SHOWN).collect()
+}
+
+fn date(seconds: u64) -> String {
+    let timestamp =
+        i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    match timestamp {
+        Some(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        None => format!("second {seconds} since 1970"),
+    }
+}
+
+/// Verifies chain and name, and keeps the certificate beside the error.
+#[derive(Debug)]
+pub(super) struct Chain {
+    inner: Arc<WebPkiServerVerifier>,
+    /// Certificates of `tls_ca`: one that the server itself shows needs no issuer.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Chain {
+    pub(super) fn new(inner: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>>) -> Self {
+        Self { inner, own }
+    }
+}
+
+impl ServerCertVerifier for Chain {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let verified = if self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
+            trusted_itself(end_entity, server_name, now)
+        } else {
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        verified.map_err(|cause| rejected(end_entity, Verifying::of(intermediates), cause))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let verified = self.inner.verify_tls12_signature(message, certificate, signature);
+        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let verified = self.inner.verify_tls13_signature(message, certificate, signature);
+        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Accepts the pinned certificates and no others; the handshake's signature must still be made with their keys.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) pins: Vec<[u8; 32]>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let fingerprint: [u8; 32] = Sha256::digest(end_entity).into();
+        if self.pins.contains(&fingerprint) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let cause = CertificateError::Other(OtherError(Arc::new(NotPinned))).into();
+        Err(rejected(end_entity, Verifying::of(intermediates), cause))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let verified = verify_tls12_signature(message, certificate, signature, &self.algorithms);
+        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let verified = verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Verifies name and time of a certificate that stands in `tls_ca` itself.
+///
+/// The library looks for an issuer and refuses a server certificate that may sign others, which is what `openssl req
+/// -x509` makes; who writes that very certificate into `tls_ca` has said that it is to be trusted.
+fn trusted_itself(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, TlsError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let second = |seconds: i64| {
+        let seconds = u64::try_from(seconds).unwrap_or_default();
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    };
+    let not_before = second(parsed.validity().not_before.timestamp());
+    let not_after = second(parsed.validity().not_after.timestamp());
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
+    }
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+    Ok(ServerCertVerified::assertion())
+}
+
+fn rejected(certificate: &CertificateDer<'_>, what: Verifying, cause: TlsError) -> TlsError {
+    let rejected = Rejected { certificate: certificate.to_vec(), what, cause };
+    TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected))))
+}
