@@ -54,4 +54,5 @@ pub mod net;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;
+pub mod state;
 pub mod text;

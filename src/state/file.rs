@@ -1,0 +1,396 @@
+//! The state file on disk: created whole or not at all, opened, watched for being replaced.
+//!
+//! Apart from a file that is just being created, nothing here opens the state file but SQLite: POSIX drops all locks
+//! of a process on a file when it closes any descriptor of it, and with them those of another connection.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::unistd::geteuid;
+use rusqlite::{Connection, OpenFlags, Result};
+
+use super::StateError;
+use super::lease::Lease;
+use super::schema::{self, Found};
+
+/// Pages (4 KiB) in the write-ahead log before they are copied into the file.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// KiB of pages that SQLite keeps; the system's cache keeps the rest.
+const CACHE_KIB: i64 = 1024;
+
+/// A reader that takes no locks may trust a file that has not changed for longer than the file system's clock ticks.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// What a connection may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long to wait for another process that writes.
+    pub(super) patience: Duration,
+    /// Pages (4 KiB) of the file.
+    pub(super) pages: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(10), pages: None }
+    }
+}
+
+/// The state file, open for writing.
+///
+/// Closing it, SQLite copies the log into the file and removes it, so that the file alone is everything and a backup
+/// can be put in its place. (To leave the log would save 2 ms of a run on ext4 with `discard`, but one left beside a
+/// backup that was put in place would be played into it.)
+#[derive(Debug)]
+pub(super) struct StateFile {
+    pub(super) connection: Connection,
+    path: PathBuf,
+    limits: Limits,
+    identity: (u64, u64),
+}
+
+impl StateFile {
+    /// Opens the file, creates it if it is missing or empty, and migrates it if it is older.
+    pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, StateError> {
+        let path = &resolve(path);
+        match fs::metadata(path) {
+            Ok(found) if found.is_file() && found.len() > 0 => make_private(path, &found),
+            Ok(found) if !found.is_file() => {
+                return Err(StateError::Foreign {
+                    path: path.clone(),
+                    what: "it is not a regular file".to_owned(),
+                });
+            }
+            Ok(_) => create(path, limits)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, limits)?,
+            Err(error) => return Err(StateError::of_io(&error, path)),
+        }
+        let unclean = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .and_then(|connection| configure(&connection, limits).map(|()| connection))
+            .map_err(|error| opening(error, path, limits))?;
+        let found = fs::metadata(path).map_err(|error| StateError::of_io(&error, path))?;
+        let mut this = Self { connection, path: path.clone(), limits, identity: (found.dev(), found.ino()) };
+        this.bring_up_to_date()?;
+        if unclean {
+            this.settle().map_err(|error| opening(error, path, limits))?;
+        }
+        Ok(this)
+    }
+
+    /// Reads by a query that sees one state of the file.
+    pub(super) fn look<T>(&mut self, query: impl Fn(&Connection) -> Result<T>) -> Result<T, StateError> {
+        snapshot(&mut self.connection, query)
+            .map_err(|error| StateError::of_sqlite(error, &self.path, self.limits.patience))
+    }
+
+    /// Says whether the path still leads to the file that is open. SQLite would go on in a file that nobody will ever
+    /// find again.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Lets the connection be without closing it: closing would write to a damaged file or a failed disk.
+    pub(super) fn abandon(self) {
+        std::mem::forget(self.connection);
+    }
+
+    fn bring_up_to_date(&mut self) -> Result<(), StateError> {
+        let path = &self.path;
+        let failed = |error| opening(error, path, self.limits);
+        match schema::examine(&self.connection).map_err(failed)? {
+            Found::Current => {}
+            Found::Older(_) => schema::migrate(&mut self.connection).map_err(failed)?,
+            Found::Newer(found) => {
+                return Err(StateError::Newer { path: path.clone(), found, known: schema::VERSION });
+            }
+            Found::Foreign => {
+                let what = "it is another program's database".to_owned();
+                return Err(StateError::Foreign { path: path.clone(), what });
+            }
+        }
+        // A no-op for a file of ours; somebody may have changed it by hand.
+        let mode: String =
+            self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+        if mode != "wal" {
+            let what = format!("its journal mode stays {mode}, so its file system may lack shared memory");
+            return Err(StateError::Statement { path: path.clone(), what });
+        }
+        Ok(())
+    }
+
+    /// Copies a log that a process left behind into the file. If that process met a failed fsync, the log is whole in
+    /// the system's memory but not on the disk, and nothing appended to it would be safe; a copy is written anew.
+    fn settle(&self) -> Result<()> {
+        // The log of a process that lives may be in use: then it is sound, and there is nothing to wait for.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let settled = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.connection.busy_timeout(self.limits.patience)?;
+        match settled {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Opens a file for one look at it; a missing one is empty. Creates nothing: when nobody has the file open it is read
+/// without locks and without the files that SQLite would put beside it, and read again if it changed meanwhile.
+pub(super) fn look<T>(
+    path: &Path,
+    limits: Limits,
+    query: impl Fn(&Connection) -> Result<T>,
+) -> Result<T, StateError> {
+    let path = &resolve(path);
+    let log = beside(path, "-wal");
+    let end = Instant::now() + limits.patience;
+    loop {
+        let before = match fs::metadata(path) {
+            Ok(found) if found.len() > 0 => found,
+            Ok(_) => return look_at_nothing(query).map_err(|error| opening(error, path, limits)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return look_at_nothing(query).map_err(|error| opening(error, path, limits));
+            }
+            Err(error) => return Err(StateError::of_io(&error, path)),
+        };
+        let others = match fs::metadata(&log) {
+            Ok(log) if log.len() > 0 => Others::MayWrite,
+            _ => Others::AreAway,
+        };
+        let outcome = read_once(path, limits, others, &query);
+        if others == Others::MayWrite || is_unchanged(path, &log, &before) {
+            return outcome;
+        }
+        if Instant::now() >= end {
+            return Err(StateError::Locked { path: path.clone(), waited: limits.patience });
+        }
+        std::thread::sleep(QUIET);
+    }
+}
+
+fn look_at_nothing<T>(query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+    let mut nothing = Connection::open_in_memory()?;
+    schema::migrate(&mut nothing)?;
+    snapshot(&mut nothing, query)
+}
+
+/// Several statements that see one state, whatever is committed meanwhile.
+fn snapshot<T>(connection: &mut Connection, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+    let transaction = connection.transaction()?;
+    let outcome = query(&transaction)?;
+    transaction.commit()?;
+    Ok(outcome)
+}
+
+/// Whether another process may write while a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    MayWrite,
+    AreAway,
+}
+
+fn read_once<T>(
+    path: &Path,
+    limits: Limits,
+    others: Others,
+    query: impl Fn(&Connection) -> Result<T>,
+) -> Result<T, StateError> {
+    let failed = |error| opening(error, path, limits);
+    let immutable = match others {
+        Others::MayWrite => "",
+        Others::AreAway => "?immutable=1",
+    };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let mut connection =
+        Connection::open_with_flags(format!("file:{}{immutable}", uri_path(path)), flags).map_err(failed)?;
+    connection.busy_timeout(limits.patience).map_err(failed)?;
+    match schema::examine(&connection).map_err(failed)? {
+        Found::Current => snapshot(&mut connection, query).map_err(failed),
+        Found::Older(found) => {
+            Err(StateError::Older { path: path.to_owned(), found, known: schema::VERSION })
+        }
+        Found::Newer(found) => {
+            Err(StateError::Newer { path: path.to_owned(), found, known: schema::VERSION })
+        }
+        Found::Foreign => Err(StateError::Foreign {
+            path: path.to_owned(),
+            what: "it is another program's database".to_owned(),
+        }),
+    }
+}
+
+/// Says whether nobody has written the file since `before`. Every write goes through the log, which lives on until the
+/// writer has copied it into the file, which changes the file's time.
+fn is_unchanged(path: &Path, log: &Path, before: &Metadata) -> bool {
+    let stamp = |found: &Metadata| {
+        (
+            found.dev(),
+            found.ino(),
+            found.len(),
+            found.mtime(),
+            found.mtime_nsec(),
+            found.ctime(),
+            found.ctime_nsec(),
+        )
+    };
+    let log_is_empty = fs::metadata(log).map_or(true, |log| log.len() == 0);
+    // A write within the same tick of the file system's clock would not show.
+    let settled = before
+        .modified()
+        .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET));
+    log_is_empty && settled && fs::metadata(path).is_ok_and(|after| stamp(&after) == stamp(before))
+}
+
+fn configure(connection: &Connection, limits: Limits) -> Result<()> {
+    connection.busy_timeout(limits.patience)?;
+    // FULL: a commit is on the disk when it returns. cell_size_check finds some damage at no cost that was measured.
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA cache_size = -{CACHE_KIB};
+         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
+    ))?;
+    if let Some(pages) = limits.pages {
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Creates the file under another name and then gives it its own, so that a power cut leaves either no file or a whole
+/// one. One fsync for the file, one for the directory.
+fn create(path: &Path, limits: Limits) -> Result<(), StateError> {
+    make_directory_of(path)?;
+    let Some(_right) = Lease::take_creation(path, limits.patience)? else {
+        return Err(StateError::Locked { path: path.to_owned(), waited: limits.patience });
+    };
+    if fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+        return Ok(()); // another process was first
+    }
+    let failed = |error: io::Error| StateError::of_io(&error, path);
+    let new = beside(path, ".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {} // nobody else makes it: we hold the right to
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+    // The umask may have taken bits. SQLite gives the files beside it the same mode.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    fill(&new).map_err(|error| opening(error, path, limits))?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)?;
+    sync_directory_of(path).map_err(failed)
+}
+
+/// Writes the tables into a file that nobody else knows and that counts for nothing until it has its name.
+fn fill(new: &Path) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(new, flags)?;
+    // The file is made durable as a whole, by its caller. The mode of the log comes last: it is written into the file,
+    // and the log itself is not made before somebody reads.
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
+    schema::migrate(&mut connection)?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+/// Follows symbolic links, so that two names of one state file have one lock file.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    let resolved = fs::canonicalize(path).ok().or_else(|| {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        Some(fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()?.join(path.file_name()?))
+    });
+    resolved.unwrap_or_else(|| path.to_owned())
+}
+
+/// Names a file beside the state file.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// Creates the directory of a file, and those above it, if they are missing: 0700 and durable.
+pub(super) fn make_directory_of(path: &Path) -> Result<(), StateError> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    make_directory_of(directory)?;
+    let failed =
+        |error: io::Error| StateError::Directory { path: directory.to_owned(), why: error.to_string() };
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => sync_directory_of(directory).map_err(failed),
+        Err(_) if directory.is_dir() => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Says whether a file belongs to the user that runs this.
+pub(super) fn is_ours(found: &Metadata) -> bool {
+    found.uid() == geteuid().as_raw()
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Takes from others what they may do with a file of ours: it holds host names and what the server said.
+fn make_private(path: &Path, found: &Metadata) {
+    if found.mode() & 0o077 == 0 || !is_ours(found) {
+        return;
+    }
+    for file in [path, &beside(path, "-wal"), &beside(path, "-shm")] {
+        if let Err(error) = fs::set_permissions(file, Permissions::from_mode(0o600))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("cannot take from others the right to read {}: {error}", file.display());
+        }
+    }
+}
+
+/// Says what SQLite's error at opening means. Its "unable to open database file" has no reason, so that is asked for.
+fn opening(error: rusqlite::Error, path: &Path, limits: Limits) -> StateError {
+    let error = StateError::of_sqlite(error, path, limits.patience);
+    let vague = matches!(error, StateError::Unreachable { .. } | StateError::Unwritable { .. });
+    if !vague {
+        return error;
+    }
+    use nix::unistd::{AccessFlags, access};
+    let needs = AccessFlags::R_OK | AccessFlags::W_OK;
+    let directory =
+        path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for (what, flags) in [(path, needs), (directory, needs | AccessFlags::X_OK)] {
+        if let Err(errno) = access(what, flags) {
+            let why = if what == path {
+                io::Error::from(errno).to_string()
+            } else {
+                format!("{}: {}", what.display(), io::Error::from(errno))
+            };
+            return match error {
+                StateError::Unwritable { path, .. } => StateError::Unwritable { path, why },
+                _ => StateError::Unreachable { path: path.to_owned(), why },
+            };
+        }
+    }
+    error
+}
+
+/// Writes a path for a `file:` URI.
+fn uri_path(path: &Path) -> String {
+    let mut uri = String::new();
+    for &octet in path.as_os_str().as_bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(octet))
+            }
+            _ => uri.push_str(&format!("%{octet:02x}")),
+        }
+    }
+    uri
+}

@@ -1,0 +1,286 @@
+//! One session a maildrop: a kernel lock that dies with its holder.
+//!
+//! All leases of a state file are locks on single octets of one file beside it, `<state>.lock`, which is empty and
+//! never deleted: a file that comes and goes would let two processes lock two files of one name. Each lease opens the
+//! file anew, and the lock belongs to that opening ("open file description"), so that two tasks of one process exclude
+//! each other as two processes do, and nothing but its end or a drop gives it back: no time limit, no stale lock.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::{StateError, file};
+
+/// Pauses between two tries grow from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// The octet that is locked while a state file is created. No maildrop hashes to it but by the chance of 1 in 2^63.
+const CREATION: u64 = 0;
+
+/// The right to hold a session with one maildrop, against other processes and other tasks of this one; dropped =
+/// given back.
+#[derive(Debug)]
+pub struct Lease {
+    /// Closing it gives the lock back.
+    _lock: File,
+}
+
+impl Lease {
+    /// Takes the lease, waiting for at most `patience`; `Ok(None)` if someone else still holds it then.
+    ///
+    /// `state` is the path of the state file; the lock lies beside it. A missing directory is created.
+    pub async fn take(state: &Path, maildrop: &str, patience: Duration) -> Result<Option<Self>, StateError> {
+        let mut tries = Tries::new(state, octet_of(maildrop), patience)?;
+        loop {
+            match tries.next()? {
+                Try::Taken(lease) => return Ok(Some(lease)),
+                Try::Again(pause) => tokio::time::sleep(pause).await,
+                Try::GivenUp => return Ok(None),
+            }
+        }
+    }
+
+    /// Takes the right to create the state file, on a thread that may wait.
+    pub(super) fn take_creation(state: &Path, patience: Duration) -> Result<Option<Self>, StateError> {
+        let mut tries = Tries::new(state, CREATION, patience)?;
+        loop {
+            match tries.next()? {
+                Try::Taken(lease) => return Ok(Some(lease)),
+                Try::Again(pause) => std::thread::sleep(pause),
+                Try::GivenUp => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The lock file, opened, and the patience that is left. The kernel could wait for us, but not with a time limit.
+struct Tries {
+    path: PathBuf,
+    lock: Option<File>,
+    octet: u64,
+    end: Instant,
+    pause: Duration,
+}
+
+enum Try {
+    Taken(Lease),
+    Again(Duration),
+    GivenUp,
+}
+
+impl Tries {
+    fn new(state: &Path, octet: u64, patience: Duration) -> Result<Self, StateError> {
+        let state = file::resolve(state);
+        file::make_directory_of(&state)?;
+        let path = kernel::lock_file(&state, octet);
+        let lock = open(&path).map_err(|error| cannot(&path, &error))?;
+        Ok(Self { path, lock: Some(lock), octet, end: Instant::now() + patience, pause: PAUSES.0 })
+    }
+
+    fn next(&mut self) -> Result<Try, StateError> {
+        let Some(lock) = self.lock.take() else { return Ok(Try::GivenUp) };
+        if kernel::try_lock(&lock, self.octet).map_err(|error| cannot(&self.path, &error))? {
+            return Ok(Try::Taken(Lease { _lock: lock }));
+        }
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Try::GivenUp);
+        }
+        self.lock = Some(lock);
+        let pause = self.pause.min(left);
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Ok(Try::Again(pause))
+    }
+}
+
+/// Gives the octet that stands for a maildrop: 63 bits of SHA-256, since offsets are signed.
+fn octet_of(maildrop: &str) -> u64 {
+    let digest = Sha256::digest(maildrop);
+    let (first, _) = digest.split_first_chunk().expect("SHA-256 has more than 8 octets");
+    // The lock's end, one octet on, must be an offset as well.
+    (u64::from_be_bytes(*first) >> 1).min(i64::MAX as u64 - 1)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // The umask may have taken bits, and a mode given once may be wider; neither keeps us from locking.
+    let found = file.metadata()?;
+    if found.mode() & 0o777 != 0o600 && file::is_ours(&found) {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn cannot(path: &Path, error: &io::Error) -> StateError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StateError::Full { path: path.to_owned() }
+        }
+        _ => StateError::Lock { path: path.to_owned(), why: error.to_string() },
+    }
+}
+
+/// Locks on octets that belong to the open file description (`F_OFD_SETLK`, Linux 3.15).
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::fs::File;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+
+    pub(super) fn lock_file(state: &Path, _octet: u64) -> PathBuf {
+        super::file::beside(state, ".lock")
+    }
+
+    pub(super) fn try_lock(file: &File, octet: u64) -> io::Result<bool> {
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: octet.cast_signed(),
+            l_len: 1,
+            l_pid: 0,
+        };
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Elsewhere: flock, which belongs to the open file description too but locks whole files, so each maildrop has one.
+#[cfg(any(not(target_os = "linux"), test))]
+mod whole_files {
+    use std::fs::{File, TryLockError};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    pub(super) fn lock_file(state: &Path, octet: u64) -> PathBuf {
+        super::file::beside(state, &format!(".lock.{octet:016x}"))
+    }
+
+    pub(super) fn try_lock(file: &File, _octet: u64) -> io::Result<bool> {
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+use whole_files as kernel;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const CHILD: &str = "POSTRIDER_TEST_LEASE";
+    const NOW: Duration = Duration::ZERO;
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn take(state: &Path, maildrop: &str, patience: Duration) -> Option<Lease> {
+        Lease::take(state, maildrop, patience).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn two_tasks_of_one_process_exclude_each_other_for_one_maildrop_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("new").join("state.db");
+        let first = take(&state, "a@h", NOW).await.unwrap();
+        assert!(take(&state, "a@h", NOW).await.is_none());
+        let other = take(&state, "b@h", NOW).await;
+        assert!(other.is_some());
+        drop(first);
+        assert!(take(&state, "a@h", NOW).await.is_some());
+        assert!(take(&state, "b@h", NOW).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lease_given_back_in_time_is_taken_by_who_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        let first = take(&state, "a@h", NOW).await.unwrap();
+        let waiting = tokio::spawn({
+            let state = state.clone();
+            async move { take(&state, "a@h", LONG).await.is_some() }
+        });
+        // It has tried in vain before this goes on.
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn two_names_of_one_state_file_have_one_lease() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        File::create(&state).unwrap();
+        let link = directory.path().join("link.db");
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        let _first = take(&state, "a@h", NOW).await.unwrap();
+        assert!(take(&link, "a@h", NOW).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lease_excludes_other_processes_and_ends_with_its_holder() {
+        if let Some(state) = std::env::var_os(CHILD) {
+            let _lease = take(Path::new(&state), "a@h", NOW).await.unwrap();
+            println!("taken");
+            // Until it is killed.
+            let _ = std::io::stdin().read(&mut [0]);
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["state::lease::tests::a_lease_excludes_other_processes_and_ends_with_its_holder"])
+            .args(["--exact", "--nocapture"])
+            .env(CHILD, &state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("taken")));
+        assert!(take(&state, "a@h", NOW).await.is_none());
+        assert!(take(&state, "b@h", NOW).await.is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(take(&state, "a@h", NOW).await.is_some());
+    }
+
+    #[test]
+    fn locks_of_whole_files_exclude_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        let file = |maildrop| open(&whole_files::lock_file(&state, octet_of(maildrop))).unwrap();
+        let (first, second, other) = (file("a@h"), file("a@h"), file("b@h"));
+        assert!(whole_files::try_lock(&first, 0).unwrap());
+        assert!(!whole_files::try_lock(&second, 0).unwrap());
+        assert!(whole_files::try_lock(&other, 0).unwrap());
+        drop(first);
+        assert!(whole_files::try_lock(&second, 0).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lock_file_that_cannot_be_opened_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        std::fs::create_dir(file::beside(&state, ".lock")).unwrap();
+        let error = Lease::take(&state, "a@h", NOW).await.unwrap_err();
+        assert!(matches!(error, StateError::Lock { .. }));
+        assert!(error.to_string().starts_with("cannot lock "), "{error}");
+    }
+}

@@ -1,0 +1,202 @@
+//! What goes into the store and what comes out of it.
+
+use crate::pop3::UniqueId;
+
+use super::Entries;
+
+/// Seconds since 1970-01-01 UTC.
+pub type Timestamp = i64;
+
+/// Names a maildrop, and the session that began with it, in the store that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MaildropKey {
+    /// Index of the identity in the table of the store's thread.
+    pub(super) slot: usize,
+    /// A random number above 0; the maildrop's row holds it while this session publishes.
+    pub(super) session: i64,
+}
+
+/// Everything a session must know of its maildrop before it plans.
+#[derive(Debug)]
+pub struct Memory {
+    /// The maildrop's key in the store.
+    pub key: MaildropKey,
+    /// No session has completed a listing of this maildrop or recorded anything of it: this is the first sync (or the
+    /// state file was lost).
+    pub fresh: bool,
+    /// The target may hold messages that are not recorded, so it must be recovered before anything is published: no
+    /// session of this maildrop has published and closed, or the last one that published did not close (it was
+    /// killed, or the power was cut). True whenever `fresh` is.
+    pub unclosed: bool,
+    /// When the last complete listing was seen.
+    pub listed_at: Option<Timestamp>,
+    /// Recorded unique-ids.
+    pub entries: Entries,
+    /// Messages that could not be fetched or delivered.
+    pub held: Vec<Held>,
+}
+
+/// What a session must know before it logs in. It is one row, there long before all of [`Memory`] is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoginMemory {
+    /// What the server was found to be like.
+    pub server: ServerMemory,
+    /// When a log-in last succeeded.
+    pub ok_at: Option<Timestamp>,
+    /// Set after log-ins that the server refused with `[AUTH]`, until one succeeds.
+    pub refused: Option<LoginRefused>,
+}
+
+/// What the server was found to be like, so that it need not be asked again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerMemory {
+    /// The capability lines after log-in, as they were sent, joined by newlines; `None` if unknown.
+    pub capabilities: Option<Vec<u8>>,
+    /// Pipelined commands were answered wrongly or not at all.
+    pub breaks_pipelining: bool,
+    /// CAPA made the server drop the connection or fall silent.
+    pub breaks_capa: bool,
+}
+
+/// Refused log-ins, counted so that an account is not locked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginRefused {
+    /// When it was refused last.
+    pub at: Timestamp,
+    /// Refusals in a row.
+    pub count: u32,
+    /// A salted, slow digest of user, host and secret; another one means that the configuration changed.
+    pub credentials: Vec<u8>,
+}
+
+/// Proof that a message is durably recorded as delivered or seen; only this module makes one.
+#[derive(Debug)]
+pub struct Recorded<T>(pub(super) T);
+
+impl<T> Recorded<T> {
+    /// Gives what it is the proof for.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// Says the same of a part of it.
+    pub fn map<U>(self, part: impl FnOnce(T) -> U) -> Recorded<U> {
+        Recorded(part(self.0))
+    }
+}
+
+/// A message to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The server's unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share the unique-id.
+    pub ordinal: u32,
+    /// Octets by the server's listing (0: unknown).
+    pub octets: u64,
+    /// SHA-256 of the header as the server sent it, up to and without the empty line.
+    pub header: Option<[u8; 32]>,
+    /// When it was delivered; `None` marks it as seen without delivery.
+    pub delivered_at: Option<Timestamp>,
+}
+
+/// A message that could not be fetched, or that the target does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The server's unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share the unique-id.
+    pub ordinal: u32,
+    /// Octets by the server's listing (0: unknown).
+    pub octets: u64,
+    /// Why, in words for the user.
+    pub reason: String,
+    /// When it first failed.
+    pub since: Timestamp,
+    /// How often it was tried.
+    pub tries: u32,
+    /// When it is tried again.
+    pub next_try: Timestamp,
+}
+
+/// What a session leaves behind, written in one commit at its end.
+#[derive(Debug, Clone, Default)]
+pub struct Closing {
+    /// When the session ended.
+    pub at: Timestamp,
+    /// Set when the listing was read completely: the listing's time.
+    pub listed_at: Option<Timestamp>,
+    /// Recorded messages that the listing no longer shows, by index in [`Entries`].
+    pub vanished: Vec<usize>,
+    /// Recorded messages that it shows again, by index in [`Entries`].
+    pub returned: Vec<usize>,
+    /// Deletions that reached UPDATE state.
+    pub deleted: Vec<(UniqueId, u32)>,
+    /// Deletions that the server refused.
+    pub undeleted: Vec<(UniqueId, u32)>,
+    /// Messages newly held, or held again.
+    pub held: Vec<Held>,
+    /// Held messages that are gone from the listing (delivered ones are released by `record`).
+    pub released: Vec<(UniqueId, u32)>,
+    /// What is known of the server now; `None` leaves it as it was.
+    pub server: Option<ServerMemory>,
+    /// The log-in succeeded.
+    pub login_ok: bool,
+    /// The log-in was refused.
+    pub login_refused: Option<LoginRefused>,
+    /// For `status`.
+    pub poll: PollResult,
+}
+
+/// The last poll of an account, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PollResult {
+    /// The account's name.
+    pub account: String,
+    /// Host and port.
+    pub host: String,
+    /// `None`: it succeeded. Else class name and text of the failure.
+    pub failure: Option<(String, String)>,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Octets delivered.
+    pub octets: u64,
+    /// Messages in the maildrop at the listing.
+    pub listed: Option<u64>,
+    /// Messages left for later polls (limits).
+    pub backlog: u64,
+}
+
+/// One maildrop, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The maildrop's identity.
+    pub maildrop: String,
+    /// The last poll and when it ended.
+    pub last: Option<(Timestamp, PollResult)>,
+    /// When a poll last succeeded.
+    pub last_success: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Recorded unique-ids.
+    pub seen: u64,
+    /// Held messages.
+    pub held: Vec<Held>,
+}
+
+/// One recorded unique-id, as `seen list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenLine {
+    /// The server's unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share the unique-id.
+    pub ordinal: u32,
+    /// Octets by the listing (0: unknown).
+    pub octets: u64,
+    /// When it was first recorded.
+    pub first_seen: Timestamp,
+    /// When it was delivered; `None`: only marked as seen.
+    pub delivered_at: Option<Timestamp>,
+    /// The last listing that showed it; `None`: the latest.
+    pub last_listed: Option<Timestamp>,
+}

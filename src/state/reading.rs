@@ -1,0 +1,198 @@
+//! The requests that only read rows.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, Error, Result, Row};
+
+use crate::pop3::UniqueId;
+
+use super::entries::{Entry, Packed};
+use super::writing::find;
+use super::{
+    Entries, Held, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, SeenLine, ServerMemory, Status,
+};
+
+/// Loads what is known of a maildrop.
+pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) -> Result<Memory> {
+    let mut memory = Memory {
+        key,
+        fresh: true,
+        unclosed: true,
+        listed_at: None,
+        entries: Entries::default(),
+        held: Vec::new(),
+    };
+    let mut row =
+        connection.prepare_cached("SELECT id, publisher, listed_at FROM maildrop WHERE identity = ?1")?;
+    let mut rows = row.query([maildrop])?;
+    let Some(row) = rows.next()? else { return Ok(memory) };
+    let id = row.get(0)?;
+    memory.unclosed = row.get::<_, Option<i64>>(1)? != Some(0);
+    memory.listed_at = row.get(2)?;
+    memory.entries = entries(connection, id)?;
+    memory.held = held(connection, id)?;
+    // A row without a listing and without a message is what a first session leaves that did not get to the listing.
+    memory.fresh = memory.listed_at.is_none() && memory.entries.is_empty();
+    memory.unclosed |= memory.fresh;
+    Ok(memory)
+}
+
+/// Loads what must be known before a log-in.
+pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<LoginMemory> {
+    let mut select = connection.prepare_cached(
+        "SELECT capabilities, breaks_pipelining, breaks_capa, login_ok_at,
+             refused_at, refused_count, refused_credentials
+         FROM maildrop WHERE identity = ?1",
+    )?;
+    let mut rows = select.query([maildrop])?;
+    let Some(row) = rows.next()? else { return Ok(LoginMemory::default()) };
+    let server =
+        ServerMemory { capabilities: row.get(0)?, breaks_pipelining: row.get(1)?, breaks_capa: row.get(2)? };
+    let refused = match row.get(4)? {
+        Some(at) => Some(LoginRefused { at, count: row.get(5)?, credentials: row.get(6)? }),
+        None => None,
+    };
+    Ok(LoginMemory { server, ok_at: row.get(3)?, refused })
+}
+
+/// Says of each header fingerprint whether a message with it was delivered. Used for renumbered maildrops only, so a
+/// pass over the rows of the maildrop is cheaper than an index that each delivery would pay for.
+pub(super) fn find_headers(
+    connection: &Connection,
+    maildrop: &str,
+    headers: &[[u8; 32]],
+) -> Result<Vec<bool>> {
+    let mut found = HashSet::new();
+    if let Some(id) = find(connection, maildrop)? {
+        let wanted: HashSet<&[u8]> = headers.iter().map(|header| &header[..]).collect();
+        let mut select = connection.prepare_cached(
+            "SELECT header FROM seen WHERE maildrop = ?1 AND header IS NOT NULL AND delivered_at IS NOT NULL",
+        )?;
+        let mut rows = select.query([id])?;
+        while let Some(row) = rows.next()? {
+            if let Some(&header) = wanted.get(blob(row, 0)?) {
+                found.insert(header);
+            }
+        }
+    }
+    Ok(headers.iter().map(|header| found.contains(&header[..])).collect())
+}
+
+/// Lists the recorded unique-ids of a maildrop.
+pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLine>> {
+    let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
+    let mut select = connection.prepare_cached(
+        "SELECT uid, ordinal, octets, first_seen, delivered_at, last_listed
+         FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
+    )?;
+    let lines = select.query_map([id], |row| {
+        Ok(SeenLine {
+            uid: UniqueId::new(blob(row, 0)?),
+            ordinal: row.get(1)?,
+            octets: octets(row, 2)?,
+            first_seen: row.get(3)?,
+            delivered_at: row.get(4)?,
+            last_listed: row.get(5)?,
+        })
+    })?;
+    lines.collect()
+}
+
+/// Lists all maildrops, by identity.
+pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
+    let mut counts: HashMap<i64, u64> = connection
+        .prepare_cached("SELECT maildrop, count(*) FROM seen GROUP BY maildrop")?
+        .query_map([], |row| Ok((row.get(0)?, octets(row, 1)?)))?
+        .collect::<Result<_>>()?;
+    let mut select = connection.prepare_cached(
+        "SELECT id, identity, last_success, failures, poll_at, poll_account, poll_host, poll_class, poll_failure,
+             poll_messages, poll_octets, poll_listed, poll_backlog
+         FROM maildrop ORDER BY identity",
+    )?;
+    let mut rows = select.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        let last = match row.get(4)? {
+            Some(at) => Some((at, poll(row)?)),
+            None => None,
+        };
+        all.push(Status {
+            maildrop: row.get(1)?,
+            last,
+            last_success: row.get(2)?,
+            failures: row.get(3)?,
+            seen: counts.remove(&id).unwrap_or(0),
+            held: held(connection, id)?,
+        });
+    }
+    Ok(all)
+}
+
+fn poll(row: &Row<'_>) -> Result<PollResult> {
+    Ok(PollResult {
+        account: row.get(5)?,
+        host: row.get(6)?,
+        failure: row.get::<_, Option<String>>(7)?.zip(row.get(8)?),
+        messages: octets(row, 9)?,
+        octets: octets(row, 10)?,
+        listed: row.get::<_, Option<i64>>(11)?.map(i64::cast_unsigned),
+        backlog: octets(row, 12)?,
+    })
+}
+
+fn entries(connection: &Connection, id: i64) -> Result<Entries> {
+    let mut packed = Packed::default();
+    // The order of the primary key: SQLite sorts nothing, and `push` finds a damaged table by it.
+    let mut select = connection.prepare_cached(
+        "SELECT uid, ordinal, octets, delivered_at, last_listed, delete_tries, deleted_at
+         FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
+    )?;
+    let mut rows = select.query([id])?;
+    while let Some(row) = rows.next()? {
+        let entry = Entry {
+            index: 0,
+            octets: octets(row, 2)?,
+            delivered_at: row.get(3)?,
+            last_listed: row.get(4)?,
+            delete_tries: row.get(5)?,
+            deleted: row.get_ref(6)? != ValueRef::Null,
+        };
+        packed
+            .push(blob(row, 0)?, row.get(1)?, entry)
+            .map_err(|unordered| Error::FromSqlConversionFailure(0, Type::Blob, unordered.into()))?;
+    }
+    packed.shrink();
+    Ok(packed.into())
+}
+
+fn held(connection: &Connection, id: i64) -> Result<Vec<Held>> {
+    let mut select = connection.prepare_cached(
+        "SELECT uid, ordinal, octets, reason, since, tries, next_try
+         FROM held WHERE maildrop = ?1 ORDER BY uid, ordinal",
+    )?;
+    let held = select.query_map([id], |row| {
+        Ok(Held {
+            uid: UniqueId::new(blob(row, 0)?),
+            ordinal: row.get(1)?,
+            octets: octets(row, 2)?,
+            reason: row.get(3)?,
+            since: row.get(4)?,
+            tries: row.get(5)?,
+            next_try: row.get(6)?,
+        })
+    })?;
+    held.collect()
+}
+
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {
+    row.get_ref(column)?
+        .as_blob()
+        .map_err(|other| Error::FromSqlConversionFailure(column, Type::Blob, other.into()))
+}
+
+/// The inverse of how octets are written: the upper half of `u64` is negative in the table.
+fn octets(row: &Row<'_>, column: usize) -> Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}

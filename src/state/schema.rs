@@ -1,0 +1,138 @@
+//! The tables and their versions.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks a file as ours (`PRAGMA application_id`, which `file` shows): "prdr".
+const APPLICATION_ID: i64 = 0x7072_6472;
+
+/// What leads from each schema version to the next; a file's `user_version` counts those that it has been through.
+/// Portable SQL but for WITHOUT ROWID. A step that has been released never changes.
+const STEPS: &[&str] = &["
+CREATE TABLE maildrop (
+    id INTEGER PRIMARY KEY,
+    identity TEXT NOT NULL UNIQUE,
+    -- Null: no session has ever published. 0: the last one that published has closed. Else the session that publishes.
+    publisher INTEGER,
+    listed_at INTEGER,
+    capabilities BLOB,
+    breaks_pipelining INTEGER NOT NULL DEFAULT 0,
+    breaks_capa INTEGER NOT NULL DEFAULT 0,
+    login_ok_at INTEGER,
+    refused_at INTEGER,
+    refused_count INTEGER,
+    refused_credentials BLOB,
+    poll_at INTEGER,
+    poll_account TEXT,
+    poll_host TEXT,
+    poll_class TEXT,
+    poll_failure TEXT,
+    poll_messages INTEGER,
+    poll_octets INTEGER,
+    poll_listed INTEGER,
+    poll_backlog INTEGER,
+    last_success INTEGER,
+    failures INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE seen (
+    maildrop INTEGER NOT NULL,
+    uid BLOB NOT NULL,
+    ordinal INTEGER NOT NULL,
+    octets INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL,
+    delivered_at INTEGER,
+    -- Null while each listing shows it, so that a poll that finds nothing new writes one row, not each.
+    last_listed INTEGER,
+    -- The first listing that did not show it.
+    missed_at INTEGER,
+    delete_tries INTEGER NOT NULL DEFAULT 0,
+    deleted_at INTEGER,
+    header BLOB,
+    PRIMARY KEY (maildrop, uid, ordinal)
+) WITHOUT ROWID;
+CREATE INDEX seen_vanished ON seen (maildrop, last_listed) WHERE last_listed IS NOT NULL;
+CREATE TABLE held (
+    maildrop INTEGER NOT NULL,
+    uid BLOB NOT NULL,
+    ordinal INTEGER NOT NULL,
+    octets INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    next_try INTEGER NOT NULL,
+    PRIMARY KEY (maildrop, uid, ordinal)
+) WITHOUT ROWID;
+"];
+
+/// The newest version that this program knows.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+/// What a file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Ours, in the version that this program uses.
+    Current,
+    /// Ours and older; a database without a table counts as version 0.
+    Older(i64),
+    /// Ours and newer.
+    Newer(i64),
+    /// Another program's.
+    Foreign,
+}
+
+/// Reads what a file says of itself; touches its first page and its schema only.
+pub(super) fn examine(connection: &Connection) -> rusqlite::Result<Found> {
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let version = number("PRAGMA user_version")?;
+    Ok(match number("PRAGMA application_id")? {
+        APPLICATION_ID if version == VERSION => Found::Current,
+        APPLICATION_ID if version > VERSION => Found::Newer(version),
+        APPLICATION_ID if version >= 0 => Found::Older(version),
+        0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Found::Older(0),
+        _ => Found::Foreign,
+    })
+}
+
+/// Brings a file to the current version in one transaction; a no-op if another process was first.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Found::Older(version) = examine(&transaction)? {
+        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_database_becomes_current_and_stays_so() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Older(0));
+        migrate(&mut connection).unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Current);
+        migrate(&mut connection).unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Current);
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_foreign_and_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Foreign);
+        migrate(&mut connection).unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Foreign);
+    }
+
+    #[test]
+    fn a_higher_version_of_ours_is_newer() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Newer(VERSION + 1));
+    }
+}

@@ -1,0 +1,441 @@
+//! The store's handle, its thread, and group commit.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::{fmt, mem};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::pop3::UniqueId;
+
+use super::file::{self, Limits, StateFile};
+use super::writing::Write;
+use super::{
+    Closing, Delivery, Entries, LoginMemory, MaildropKey, Memory, Recorded, SeenLine, StateError, Status,
+    Timestamp, reading,
+};
+
+/// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
+/// waits until the thread has closed the file.
+#[derive(Debug, Clone)]
+pub struct Store {
+    worker: Arc<Worker>,
+}
+
+impl Store {
+    /// Starts the store's thread, which opens (or creates, 0600, its directory 0700) the file at once, beside
+    /// whatever the caller does next; an error is told by the first call.
+    ///
+    /// Later calls try again to open it, unless the file is damaged or the disk failed: those are final.
+    pub fn open(path: &Path) -> Self {
+        Self::open_within(path, Limits::default())
+    }
+
+    /// Opens an existing file for reading only; a missing one is empty. For `status` and `seen list`.
+    ///
+    /// Nothing is created or changed, and a process that writes is neither waited for nor kept waiting.
+    pub fn open_read_only(path: &Path) -> Self {
+        Self::start(path, |path, requests| {
+            for request in requests {
+                match request {
+                    Request::Read(read) => drop(read(Source::Path(&path))),
+                    Request::Write(_, answer) => {
+                        answer.tell(Err(StateError::ReadOnly { path: path.clone() }));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Loads what is known of a maildrop.
+    ///
+    /// Writes nothing: the maildrop gets its row with the first commit of the session that is worth one. A session
+    /// that is cut off before that leaves no row, and one that never got to publishing leaves a row that says so: both
+    /// read as [`Memory::unclosed`] next time, just as if the state file had been lost.
+    pub async fn begin(&self, maildrop: Arc<str>) -> Result<Memory, StateError> {
+        let session = getrandom::u64().map_err(|error| StateError::Thread {
+            path: self.worker.path.clone(),
+            why: format!("the system gives no random numbers: {error}"),
+        })?;
+        // Above 0, which stands for no session.
+        let session = (session >> 1).max(1).cast_signed();
+        let key = MaildropKey { slot: self.worker.identities().slot_of(&maildrop), session };
+        self.read(move |connection| reading::memory(connection, &maildrop, key)).await
+    }
+
+    /// Loads what must be known of a maildrop before a log-in, without waiting for its unique-ids.
+    pub async fn login_memory(&self, maildrop: Arc<str>) -> Result<LoginMemory, StateError> {
+        self.read(move |connection| reading::login_memory(connection, &maildrop)).await
+    }
+
+    /// Marks the session open, durably, after the target was recovered (if [`Memory::unclosed`] asked for it) and
+    /// before the session publishes its first message. Only a session that called this marks the maildrop closed.
+    pub async fn publishing(&self, maildrop: MaildropKey) -> Result<(), StateError> {
+        let session = maildrop.session;
+        self.write(Write::Publishing { maildrop: self.identity(maildrop), session }).await?;
+        Ok(())
+    }
+
+    /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
+    /// the same order. Requests that wait together share one commit; each is recorded whole or not at all.
+    ///
+    /// A unique-id that was recorded before is another message now: what was known of the old one is replaced, but for
+    /// the time of its first sight.
+    pub async fn record<T>(
+        &self,
+        maildrop: MaildropKey,
+        at: Timestamp,
+        deliveries: Vec<(Delivery, T)>,
+    ) -> Result<Vec<Recorded<T>>, StateError> {
+        let (deliveries, of): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
+        self.write(Write::Record { maildrop: self.identity(maildrop), at, deliveries }).await?;
+        Ok(of.into_iter().map(Recorded).collect())
+    }
+
+    /// Writes the end of a session and, if it published, marks it closed. `entries` are those that it began with.
+    ///
+    /// With a complete listing it forgets what was last listed 90 days before (30 after a deletion that reached UPDATE
+    /// state), but never what this listing is the first not to show.
+    ///
+    /// Panics if an index in `closing` is not one of `entries`.
+    pub async fn close(
+        &self,
+        maildrop: MaildropKey,
+        entries: &Entries,
+        closing: Closing,
+    ) -> Result<(), StateError> {
+        let mut indexes = closing.vanished.iter().chain(&closing.returned);
+        assert!(
+            indexes.all(|&index| index < entries.len()),
+            "a session closes with the entries it began with"
+        );
+        let session = maildrop.session;
+        let (maildrop, entries, closing) = (self.identity(maildrop), entries.share(), Box::new(closing));
+        self.write(Write::Close { maildrop, session, entries, closing }).await?;
+        Ok(())
+    }
+
+    /// Looks up SHA-256 header fingerprints among the messages delivered from a maildrop; the answer is in the
+    /// same order.
+    pub async fn find_headers(
+        &self,
+        maildrop: MaildropKey,
+        headers: Vec<[u8; 32]>,
+    ) -> Result<Vec<bool>, StateError> {
+        let maildrop = self.identity(maildrop);
+        self.read(move |connection| reading::find_headers(connection, &maildrop, &headers)).await
+    }
+
+    /// Forgets unique-ids, so that they are fetched again; counts those that were recorded (and not held).
+    pub async fn forget(&self, maildrop: Arc<str>, uids: Vec<UniqueId>) -> Result<usize, StateError> {
+        self.write(Write::Forget { maildrop, uids }).await
+    }
+
+    /// Lists recorded unique-ids.
+    pub async fn seen(&self, maildrop: Arc<str>) -> Result<Vec<SeenLine>, StateError> {
+        self.read(move |connection| reading::seen(connection, &maildrop)).await
+    }
+
+    /// Lists all maildrops that were ever polled, by identity.
+    pub async fn status(&self) -> Result<Vec<Status>, StateError> {
+        self.read(reading::status).await
+    }
+
+    pub(super) fn open_within(path: &Path, limits: Limits) -> Self {
+        Self::start(path, move |path, requests| Keeper::open(path, limits).serve(&requests))
+    }
+
+    fn start(path: &Path, serve: impl FnOnce(PathBuf, mpsc::Receiver<Request>) + Send + 'static) -> Self {
+        let (requests, incoming) = mpsc::channel();
+        let spawned = thread::Builder::new().name("state".to_owned()).spawn({
+            let path = path.to_owned();
+            move || serve(path, incoming)
+        });
+        let (requests, thread) = match spawned {
+            Ok(thread) => (Ok(requests), Some(thread)),
+            Err(error) => {
+                let why = format!("cannot start a thread: {error}");
+                (Err(StateError::Thread { path: path.to_owned(), why }), None)
+            }
+        };
+        let worker = Worker { path: path.to_owned(), identities: Mutex::default(), requests, thread };
+        Self { worker: Arc::new(worker) }
+    }
+
+    fn identity(&self, maildrop: MaildropKey) -> Arc<str> {
+        let identities = self.worker.identities();
+        Arc::clone(identities.all.get(maildrop.slot).expect("a key is used with the store that gave it"))
+    }
+
+    async fn write(&self, write: Write) -> Result<usize, StateError> {
+        let (answer, answered) = Answer::channel();
+        self.worker.send(Request::Write(write, answer))?;
+        self.worker.receive(answered).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let (answer, answered) = Answer::channel();
+        self.worker.send(Request::Read(Box::new(move |source| answer.tell(source.query(query)))))?;
+        self.worker.receive(answered).await
+    }
+}
+
+/// What the handles of a store share.
+struct Worker {
+    path: PathBuf,
+    identities: Mutex<Identities>,
+    requests: Result<mpsc::Sender<Request>, StateError>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Identities of the maildrops that sessions began with, so that a [`MaildropKey`] can be two numbers. There are as
+/// many as accounts.
+#[derive(Default)]
+struct Identities {
+    all: Vec<Arc<str>>,
+    slots: HashMap<Arc<str>, usize>,
+}
+
+impl Identities {
+    fn slot_of(&mut self, maildrop: &Arc<str>) -> usize {
+        *self.slots.entry(Arc::clone(maildrop)).or_insert_with(|| {
+            self.all.push(Arc::clone(maildrop));
+            self.all.len() - 1
+        })
+    }
+}
+
+impl Worker {
+    fn identities(&self) -> std::sync::MutexGuard<'_, Identities> {
+        // Nothing that holds it can panic half-way.
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, request: Request) -> Result<(), StateError> {
+        match &self.requests {
+            Ok(requests) => requests.send(request).map_err(|_| self.ended()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    async fn receive<T>(&self, answered: oneshot::Receiver<Result<T, StateError>>) -> Result<T, StateError> {
+        answered.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    fn ended(&self) -> StateError {
+        StateError::Thread {
+            path: self.path.clone(),
+            why: "the thread that owns it has ended by a defect".to_owned(),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The thread ends with the last sender.
+        self.requests = Err(self.ended());
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was told to whoever asked something.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.path.display())
+    }
+}
+
+/// Something that the thread is asked to do.
+enum Request {
+    Write(Write, Answer<usize>),
+    /// Answers by itself; gives back the failure, if there was one.
+    Read(Box<dyn FnOnce(Source<'_>) -> Option<StateError> + Send>),
+}
+
+/// Where an answer goes.
+struct Answer<T>(oneshot::Sender<Result<T, StateError>>);
+
+impl<T> Answer<T> {
+    fn channel() -> (Self, oneshot::Receiver<Result<T, StateError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self(answer), answered)
+    }
+
+    /// Answers; gives back the failure, if it was one.
+    fn tell(self, outcome: Result<T, StateError>) -> Option<StateError> {
+        let failure = outcome.as_ref().err().cloned();
+        // Whoever asked may have gone: a session that was stopped.
+        let _ = self.0.send(outcome);
+        failure
+    }
+}
+
+/// What a request that only reads is given.
+enum Source<'a> {
+    /// The file that is open for writing, or why it is not.
+    Kept(Result<&'a mut StateFile, StateError>),
+    /// A file to be opened for reading this once.
+    Path(&'a Path),
+}
+
+impl Source<'_> {
+    fn query<T>(self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StateError> {
+        match self {
+            Self::Kept(file) => file?.look(query),
+            Self::Path(path) => file::look(path, Limits::default(), query),
+        }
+    }
+}
+
+/// Owns the connection, on the store's thread.
+struct Keeper {
+    path: PathBuf,
+    limits: Limits,
+    access: Access,
+}
+
+/// Whether the file can be used.
+enum Access {
+    Open(StateFile),
+    /// It will be opened for the next request.
+    Shut,
+    /// It could not be opened, and nobody has asked yet.
+    Untold(StateError),
+    /// It will not be touched again.
+    Broken(StateError),
+}
+
+impl Keeper {
+    fn open(path: PathBuf, limits: Limits) -> Self {
+        let mut this = Self { path, limits, access: Access::Shut };
+        if let Err(error) = this.file()
+            && matches!(this.access, Access::Shut)
+        {
+            this.access = Access::Untold(error);
+        }
+        this
+    }
+
+    fn serve(mut self, requests: &mpsc::Receiver<Request>) {
+        while let Ok(first) = requests.recv() {
+            // Whatever came in during the last commit is waiting now: the group grows with the load, and nobody waits
+            // for company.
+            let mut writes = Vec::new();
+            let mut reads = Vec::new();
+            for request in std::iter::once(first).chain(requests.try_iter()) {
+                match request {
+                    Request::Write(write, answer) => writes.push((write, answer)),
+                    Request::Read(read) => reads.push(read),
+                }
+            }
+            // Commits first: a large maildrop being loaded need not delay what was delivered.
+            if !writes.is_empty() {
+                self.commit(writes);
+            }
+            for read in reads {
+                let failure = read(Source::Kept(self.file()));
+                self.note(failure);
+            }
+        }
+    }
+
+    /// Gives the open file; opens it if it can be.
+    fn file(&mut self) -> Result<&mut StateFile, StateError> {
+        match mem::replace(&mut self.access, Access::Shut) {
+            Access::Open(file) if file.is_in_place() => self.access = Access::Open(file),
+            // Closing the old file does no harm: SQLite notices too and leaves the new one's log alone.
+            Access::Open(_) => return Err(StateError::Replaced { path: self.path.clone() }),
+            Access::Shut => match StateFile::open(&self.path, self.limits) {
+                Ok(file) => self.access = Access::Open(file),
+                Err(error) if error.is_final() => {
+                    self.access = Access::Broken(error.clone());
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            },
+            Access::Untold(error) => return Err(error),
+            Access::Broken(error) => {
+                self.access = Access::Broken(error.clone());
+                return Err(error);
+            }
+        }
+        match &mut self.access {
+            Access::Open(file) => Ok(file),
+            Access::Shut | Access::Untold(_) | Access::Broken(_) => unreachable!("it was just opened"),
+        }
+    }
+
+    /// Runs the writes in one transaction, commits, then answers.
+    fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
+        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let (path, limits) = (self.path.clone(), self.limits);
+        let say = |error| StateError::of_sqlite(error, &path, limits.patience);
+        let outcome = self.file().and_then(|file| commit(&mut file.connection, &writes).map_err(say));
+        match outcome {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    answer.tell(outcome.map_err(say));
+                }
+            }
+            Err(error) => {
+                // Before the answers, so that whoever hears of it and asks again hears the same.
+                self.note(Some(error.clone()));
+                for answer in answers {
+                    answer.tell(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Lets the file be for good after a failure that is final.
+    fn note(&mut self, failure: Option<StateError>) {
+        let Some(error) = failure.filter(StateError::is_final) else { return };
+        if let Access::Open(file) = mem::replace(&mut self.access, Access::Broken(error)) {
+            file.abandon();
+        }
+    }
+}
+
+/// Executes writes in one transaction and makes it durable. The outer error is that of all: nothing was committed. The
+/// inner ones are those of single writes, which left no trace.
+fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec<rusqlite::Result<usize>>> {
+    // IMMEDIATE: another process's writing is waited for here, not noticed half-way.
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for write in writes {
+        let savepoint = transaction.savepoint()?;
+        let outcome = write.apply(&savepoint).and_then(|count| savepoint.commit().map(|()| count));
+        match outcome {
+            // A full disk and a failed one end the whole transaction, whatever SQLite still has of it.
+            Err(error) if transaction.is_autocommit() || spoils_all(&error) => return Err(error),
+            outcome => outcomes.push(outcome),
+        }
+    }
+    transaction.commit()?;
+    Ok(outcomes)
+}
+
+/// Says whether a write's error is one of the file or the disk, so that nothing beside it can be committed either.
+fn spoils_all(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::OutOfMemory
+        )
+    )
+}

@@ -1,0 +1,83 @@
+//! The store as a whole, on files.
+
+mod commits;
+mod failures;
+mod files;
+mod sessions;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::pop3::UniqueId;
+
+const DAY: Timestamp = 86_400;
+const ALICE: &str = "alice@pop.example.org";
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    (directory, path)
+}
+
+fn uid(octets: impl AsRef<[u8]>) -> UniqueId {
+    UniqueId::new(octets.as_ref())
+}
+
+fn delivery(name: impl AsRef<[u8]>, ordinal: u32) -> Delivery {
+    Delivery { uid: uid(name), ordinal, octets: 100, header: None, delivered_at: Some(1000) }
+}
+
+async fn begin(store: &Store) -> Memory {
+    store.begin(ALICE.into()).await.unwrap()
+}
+
+async fn record(store: &Store, key: MaildropKey, at: Timestamp, names: &[&str]) {
+    let deliveries = names.iter().map(|name| (delivery(name, 0), ())).collect();
+    store.record(key, at, deliveries).await.unwrap();
+}
+
+fn listed(at: Timestamp) -> Closing {
+    Closing { at, listed_at: Some(at), ..Closing::default() }
+}
+
+/// A session that lists at this time and does what `closing` says of the entries.
+async fn session(store: &Store, closing: impl FnOnce(&Entries) -> Closing) {
+    let memory = begin(store).await;
+    store.close(memory.key, &memory.entries, closing(&memory.entries)).await.unwrap();
+}
+
+fn index(entries: &Entries, name: &str) -> usize {
+    entries.find(name.as_bytes(), 0).unwrap().index
+}
+
+async fn names(store: &Store) -> Vec<String> {
+    let lines = store.seen(ALICE.into()).await.unwrap();
+    lines.iter().map(|line| line.uid.to_string()).collect()
+}
+
+/// A command that runs one test of a program like this, which finds the state file in its environment.
+fn child(program: &Path, test: &str, path: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args([&format!("state::tests::{test}"), "--exact", "--nocapture"]).env(CHILD, path);
+    command
+}
+
+fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+/// Runs a child to its end. A name that no test has would be no failure to the harness.
+fn must_pass(mut child: Command) {
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("test result: ok. 1 passed"), "{said}");
+}
+
+const CHILD: &str = "POSTRIDER_TEST_CHILD";
+
+fn child_path() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}

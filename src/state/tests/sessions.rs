@@ -1,0 +1,304 @@
+//! What one session leaves to the next.
+
+use super::*;
+
+#[tokio::test]
+async fn what_a_session_leaves_is_what_the_next_one_finds() {
+    let (_directory, path) = directory();
+    let held = Held {
+        uid: uid("h"),
+        ordinal: 1,
+        octets: u64::MAX,
+        reason: "too large".into(),
+        since: 5,
+        tries: 2,
+        next_try: 99,
+    };
+    let server = ServerMemory {
+        capabilities: Some(b"UIDL\nPIPELINING".to_vec()),
+        breaks_pipelining: true,
+        breaks_capa: false,
+    };
+    let refused = LoginRefused { at: 7, count: 3, credentials: vec![1, 2, 3] };
+    {
+        let store = Store::open(&path);
+        let memory = begin(&store).await;
+        store.publishing(memory.key).await.unwrap();
+        let proofs = store
+            .record(memory.key, 999, vec![(delivery("b", 0), "first"), (delivery("a", 0), "second")])
+            .await
+            .unwrap();
+        assert_eq!(proofs.iter().map(|proof| *proof.get()).collect::<Vec<_>>(), ["first", "second"]);
+        let closing = Closing {
+            held: vec![held.clone()],
+            server: Some(server.clone()),
+            login_ok: true,
+            login_refused: Some(refused.clone()),
+            ..listed(1001)
+        };
+        store.close(memory.key, &memory.entries, closing).await.unwrap();
+    }
+    let store = Store::open(&path);
+    let login = store.login_memory(ALICE.into()).await.unwrap();
+    assert_eq!(login, LoginMemory { server, ok_at: Some(1001), refused: Some(refused) });
+    let memory = begin(&store).await;
+    assert!(!memory.fresh && !memory.unclosed);
+    assert_eq!(memory.listed_at, Some(1001));
+    assert_eq!(memory.held, [held]);
+    assert_eq!(memory.entries.len(), 2);
+    let entry = memory.entries.find(b"a", 0).unwrap();
+    let expected = Entry {
+        index: 0,
+        octets: 100,
+        delivered_at: Some(1000),
+        last_listed: None,
+        delete_tries: 0,
+        deleted: false,
+    };
+    assert_eq!(entry, expected);
+    assert_eq!(memory.entries.proof(&entry, "proof").get(), &"proof");
+}
+
+#[tokio::test]
+async fn a_maildrop_is_closed_only_by_a_session_that_published() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let first = begin(&store).await;
+    assert!(first.fresh && first.unclosed);
+    // It could not log in.
+    store.close(first.key, &first.entries, Closing { at: 1, ..Closing::default() }).await.unwrap();
+    let second = begin(&store).await;
+    assert!(second.fresh && second.unclosed, "nothing was recovered yet");
+    // It listed an empty maildrop.
+    store.close(second.key, &second.entries, listed(2)).await.unwrap();
+    let third = begin(&store).await;
+    assert!(!third.fresh && third.unclosed, "what comes now is new, and the target was never asked");
+    store.publishing(third.key).await.unwrap();
+    // Killed here. The next one cannot log in, the one after it recovers.
+    let fourth = begin(&store).await;
+    assert!(fourth.unclosed);
+    store.close(fourth.key, &fourth.entries, listed(3)).await.unwrap();
+    let fifth = begin(&store).await;
+    assert!(fifth.unclosed, "a session that did not publish closed for one that was killed");
+    store.publishing(fifth.key).await.unwrap();
+    store.close(fifth.key, &fifth.entries, listed(4)).await.unwrap();
+    assert!(!begin(&store).await.unclosed);
+}
+
+#[tokio::test]
+async fn a_unique_id_is_forgotten_90_days_after_it_was_last_listed() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    record(&store, memory.key, 0, &["gone", "here"]).await;
+    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    session(&store, |entries| Closing { vanished: vec![index(entries, "gone")], ..listed(DAY) }).await;
+    assert_eq!(begin(&store).await.entries.find(b"gone", 0).unwrap().last_listed, Some(0));
+    // Marked once more: the time stays.
+    session(&store, |entries| Closing { vanished: vec![index(entries, "gone")], ..listed(90 * DAY - 1) })
+        .await;
+    assert_eq!(names(&store).await, ["gone", "here"]);
+    // A poll without a listing says nothing of the messages.
+    session(&store, |_| Closing { at: 95 * DAY, ..Closing::default() }).await;
+    assert_eq!(names(&store).await, ["gone", "here"]);
+    session(&store, |_| listed(90 * DAY)).await;
+    assert_eq!(names(&store).await, ["here"]);
+}
+
+#[tokio::test]
+async fn a_unique_id_is_forgotten_30_days_after_a_deletion_that_succeeded_only() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    record(&store, memory.key, 0, &["deleted", "refused", "zombie"]).await;
+    let closing = Closing {
+        deleted: vec![(uid("deleted"), 0), (uid("zombie"), 0)],
+        undeleted: vec![(uid("refused"), 0)],
+        ..listed(0)
+    };
+    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    let entries = begin(&store).await.entries;
+    let tried = |name: &str| {
+        entries.find(name.as_bytes(), 0).map(|entry| (entry.delete_tries, entry.deleted)).unwrap()
+    };
+    assert_eq!((tried("deleted"), tried("refused")), ((1, true), (1, false)));
+    session(&store, |entries| Closing {
+        vanished: vec![index(entries, "deleted"), index(entries, "refused")],
+        ..listed(DAY)
+    })
+    .await;
+    session(&store, |_| listed(30 * DAY - 1)).await;
+    assert_eq!(names(&store).await, ["deleted", "refused", "zombie"]);
+    session(&store, |_| listed(30 * DAY)).await;
+    assert_eq!(names(&store).await, ["refused", "zombie"], "one that is still listed would be fetched again");
+    session(&store, |entries| Closing { vanished: vec![index(entries, "zombie")], ..listed(40 * DAY) }).await;
+    session(&store, |_| listed(60 * DAY - 1)).await;
+    assert_eq!(names(&store).await, ["refused", "zombie"], "it was listed less than 30 days before");
+    session(&store, |_| listed(60 * DAY)).await;
+    assert_eq!(names(&store).await, ["refused"]);
+}
+
+#[tokio::test]
+async fn one_short_listing_after_a_long_pause_forgets_nothing() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    record(&store, memory.key, 0, &["a"]).await;
+    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    for poll in 0..3 {
+        let closing =
+            |entries: &Entries| Closing { vanished: vec![index(entries, "a")], ..listed(200 * DAY + poll) };
+        session(&store, closing).await;
+    }
+    assert_eq!(names(&store).await, ["a"]);
+    session(&store, |entries| Closing { returned: vec![index(entries, "a")], ..listed(201 * DAY) }).await;
+    assert_eq!(begin(&store).await.entries.find(b"a", 0).unwrap().last_listed, None);
+    session(&store, |_| listed(400 * DAY)).await;
+    assert_eq!(names(&store).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_message_of_a_session_without_an_end_was_last_listed_when_it_was_recorded() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    session(&store, |_| listed(10)).await;
+    let memory = begin(&store).await;
+    record(&store, memory.key, 20, &["a"]).await;
+    // Killed. The next listing is without it.
+    session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(30) }).await;
+    assert_eq!(begin(&store).await.entries.find(b"a", 0).unwrap().last_listed, Some(20));
+}
+
+#[tokio::test]
+async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_was() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    record(&store, memory.key, 1, &["a"]).await;
+    let closing = Closing { deleted: vec![(uid("a"), 0)], ..listed(2) };
+    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(3) }).await;
+    let memory = begin(&store).await;
+    let again = Delivery { octets: 777, header: Some([9; 32]), delivered_at: None, ..delivery("a", 0) };
+    store.record(memory.key, 4, vec![(again, ())]).await.unwrap();
+    let line = SeenLine {
+        uid: uid("a"),
+        ordinal: 0,
+        octets: 777,
+        first_seen: 1,
+        // `keep` counts from it: that of the old message would delete one that was not delivered.
+        delivered_at: None,
+        last_listed: None,
+    };
+    assert_eq!(store.seen(ALICE.into()).await.unwrap(), [line]);
+    let entry = begin(&store).await.entries.find(b"a", 0).unwrap();
+    assert_eq!((entry.delete_tries, entry.deleted), (0, false));
+}
+
+#[tokio::test]
+async fn unique_ids_of_any_octets_and_ordinals_are_told_apart() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let long = [b'x'; 500];
+    let odd: [(&[u8], u32); 7] =
+        [(b"", 0), (b"\0", 0), (b"\xff\xfe", 0), (b"a", 0), (b"a", 1), (b"a", u32::MAX), (&long, 0)];
+    let deliveries = odd
+        .iter()
+        .zip(0..)
+        .map(|(&(uid, ordinal), octets)| (Delivery { octets, ..delivery(uid, ordinal) }, ()));
+    store.record(memory.key, 1, deliveries.collect()).await.unwrap();
+    let entries = begin(&store).await.entries;
+    for (&(uid, ordinal), octets) in odd.iter().zip(0..) {
+        assert_eq!(entries.find(uid, ordinal).unwrap().octets, octets);
+    }
+    assert_eq!(entries.find(b"a", 2), None);
+    assert_eq!(entries.find(&long[..499], 0), None);
+}
+
+#[tokio::test]
+async fn recording_and_releasing_end_a_hold() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let hold = |name: &str, tries| Held {
+        uid: uid(name),
+        ordinal: 0,
+        octets: 1,
+        reason: "refused".into(),
+        since: 1,
+        tries,
+        next_try: 10,
+    };
+    let closing = Closing { held: vec![hold("a", 1), hold("b", 1), hold("c", 1)], ..listed(1) };
+    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    record(&store, memory.key, 1, &["a"]).await;
+    let closing = Closing { released: vec![(uid("b"), 0)], held: vec![hold("c", 2)], ..listed(2) };
+    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    assert_eq!(begin(&store).await.held, [hold("c", 2)]);
+}
+
+#[tokio::test]
+async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    assert_eq!(store.forget(ALICE.into(), vec![uid("a")]).await.unwrap(), 0);
+    let memory = begin(&store).await;
+    let deliveries = vec![(delivery("a", 0), ()), (delivery("a", 1), ()), (delivery("b", 0), ())];
+    store.record(memory.key, 1, deliveries).await.unwrap();
+    let held =
+        Held { uid: uid("h"), ordinal: 0, octets: 1, reason: "r".into(), since: 1, tries: 1, next_try: 9 };
+    store.close(memory.key, &memory.entries, Closing { held: vec![held], ..listed(1) }).await.unwrap();
+    assert_eq!(store.forget(ALICE.into(), vec![uid("a"), uid("h"), uid("nobody")]).await.unwrap(), 1);
+    assert_eq!(names(&store).await, ["b"]);
+    assert_eq!(begin(&store).await.held, []);
+}
+
+#[tokio::test]
+async fn headers_are_found_among_delivered_messages_of_this_maildrop_only() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let other = store.begin("bob@pop.example.org".into()).await.unwrap();
+    let of = |name, header, delivered_at| {
+        vec![(Delivery { header: Some([header; 32]), delivered_at, ..delivery(name, 0) }, ())]
+    };
+    store.record(memory.key, 1, of("delivered", 1, Some(1))).await.unwrap();
+    store.record(memory.key, 1, of("seen", 2, None)).await.unwrap();
+    store.record(other.key, 1, of("theirs", 3, Some(1))).await.unwrap();
+    let asked = vec![[3; 32], [1; 32], [2; 32], [1; 32]];
+    assert_eq!(store.find_headers(memory.key, asked).await.unwrap(), [false, true, false, true]);
+}
+
+#[tokio::test]
+async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let good = PollResult {
+        account: "home".into(),
+        host: "pop.example.org:995".into(),
+        failure: None,
+        messages: 2,
+        octets: 4000,
+        listed: Some(12),
+        backlog: 1,
+    };
+    let bad =
+        PollResult { failure: Some(("network".into(), "timed out".into())), listed: None, ..good.clone() };
+    session(&store, |_| Closing { poll: good.clone(), ..listed(1) }).await;
+    for at in [2, 3] {
+        session(&store, |_| Closing { at, poll: bad.clone(), ..Closing::default() }).await;
+    }
+    let mut expected = Status {
+        maildrop: ALICE.into(),
+        last: Some((3, bad)),
+        last_success: Some(1),
+        failures: 2,
+        seen: 0,
+        held: vec![],
+    };
+    assert_eq!(store.status().await.unwrap(), [expected.clone()]);
+    session(&store, |_| Closing { poll: good.clone(), ..listed(4) }).await;
+    expected = Status { last: Some((4, good)), last_success: Some(4), failures: 0, ..expected };
+    assert_eq!(store.status().await.unwrap(), [expected]);
+}

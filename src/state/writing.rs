@@ -1,0 +1,293 @@
+//! The requests that change rows, each as statements inside the transaction of its group.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use crate::pop3::UniqueId;
+
+use super::entries::Packed;
+use super::{Closing, Delivery, Held, Timestamp};
+
+const DAY: Timestamp = 24 * 60 * 60;
+
+/// A unique-id is forgotten this long after the last listing that showed it ...
+const FORGET_VANISHED: Timestamp = 90 * DAY;
+/// ... and this long after a deletion that reached UPDATE state; also the least time from the first listing without it,
+/// so that one short listing after a long pause does not forget it.
+const FORGET_DELETED: Timestamp = 30 * DAY;
+
+/// Forgets what is long gone of maildrop ?1: not listed since ?2, or since ?3 if it was deleted by then. The comparison
+/// that both have in common lets SQLite use the index of those that have vanished, which are few.
+const FORGET: &str = "DELETE FROM seen WHERE maildrop = ?1 AND last_listed <= ?3
+    AND ((last_listed <= ?2 AND missed_at <= ?3) OR deleted_at <= ?3)";
+
+/// A request that changes rows.
+pub(super) enum Write {
+    /// See [`super::Store::publishing`].
+    Publishing { maildrop: Arc<str>, session: i64 },
+    /// See [`super::Store::record`].
+    Record { maildrop: Arc<str>, at: Timestamp, deliveries: Vec<Delivery> },
+    /// See [`super::Store::close`].
+    Close { maildrop: Arc<str>, session: i64, entries: Arc<Packed>, closing: Box<Closing> },
+    /// See [`super::Store::forget`].
+    Forget { maildrop: Arc<str>, uids: Vec<UniqueId> },
+}
+
+impl Write {
+    /// Executes the statements; gives the count that [`super::Store::forget`] answers, 0 for the others.
+    pub(super) fn apply(&self, connection: &Connection) -> Result<usize> {
+        match self {
+            Self::Publishing { maildrop, session } => {
+                let id = existing_or_new(connection, maildrop)?;
+                connection
+                    .prepare_cached("UPDATE maildrop SET publisher = ?2 WHERE id = ?1")?
+                    .execute(params![id, session])?;
+                Ok(0)
+            }
+            Self::Record { maildrop, at, deliveries } => {
+                let id = existing_or_new(connection, maildrop)?;
+                record(connection, id, *at, deliveries).map(|()| 0)
+            }
+            Self::Close { maildrop, session, entries, closing } => {
+                let id = existing_or_new(connection, maildrop)?;
+                close(connection, id, *session, entries, closing).map(|()| 0)
+            }
+            Self::Forget { maildrop, uids } => match find(connection, maildrop)? {
+                Some(id) => forget(connection, id, uids),
+                None => Ok(0),
+            },
+        }
+    }
+}
+
+/// Finds the row of a maildrop.
+pub(super) fn find(connection: &Connection, maildrop: &str) -> Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM maildrop WHERE identity = ?1")?
+        .query_row([maildrop], |row| row.get(0))
+        .optional()
+}
+
+/// Finds the row of a maildrop or makes it. It is made with the first thing that is worth a commit, not when a session
+/// begins: no row and an empty one mean the same.
+fn existing_or_new(connection: &Connection, maildrop: &str) -> Result<i64> {
+    match find(connection, maildrop)? {
+        Some(id) => Ok(id),
+        None => connection
+            .prepare_cached("INSERT INTO maildrop (identity) VALUES (?1) RETURNING id")?
+            .query_row([maildrop], |row| row.get(0)),
+    }
+}
+
+fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Delivery]) -> Result<()> {
+    // A unique-id that a server uses again is another message: only the time of its first sight stays.
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, header)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = excluded.octets, delivered_at = excluded.delivered_at, header = excluded.header,
+             last_listed = NULL, missed_at = NULL, delete_tries = 0, deleted_at = NULL",
+    )?;
+    for delivery in deliveries {
+        upsert.execute(params![
+            id,
+            delivery.uid.as_bytes(),
+            delivery.ordinal,
+            to_column(delivery.octets),
+            at,
+            delivery.delivered_at,
+            delivery.header.as_ref().map(|digest| &digest[..]),
+        ])?;
+    }
+    let holds = connection.prepare_cached("SELECT 1 FROM held WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
+    if holds {
+        release(connection, id, deliveries.iter().map(|delivery| (&delivery.uid, delivery.ordinal)))?;
+    }
+    Ok(())
+}
+
+fn release<'a>(
+    connection: &Connection,
+    id: i64,
+    names: impl Iterator<Item = (&'a UniqueId, u32)>,
+) -> Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    for (uid, ordinal) in names {
+        delete.execute(params![id, uid.as_bytes(), ordinal])?;
+    }
+    Ok(())
+}
+
+fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+    if closing.listed_at.is_some() {
+        listing(connection, id, entries, closing)?;
+    }
+    deletions(connection, id, closing)?;
+    hold(connection, id, &closing.held)?;
+    release(connection, id, closing.released.iter().map(|(uid, ordinal)| (uid, *ordinal)))?;
+    server(connection, id, closing)?;
+    poll(connection, id, session, closing)
+}
+
+/// Notes which recorded messages a complete listing shows and forgets those that are long gone.
+fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+    let mut returned = connection.prepare_cached(
+        "UPDATE seen SET last_listed = NULL, missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for &index in &closing.returned {
+        let (uid, ordinal) = entries.name(index);
+        returned.execute(params![id, uid, ordinal])?;
+    }
+    // Before the newly vanished are marked: what this listing is the first not to show is never forgotten by it. And
+    // never without a listing: that a server cannot be reached says nothing of its messages.
+    connection.prepare_cached(FORGET)?.execute(params![
+        id,
+        closing.at - FORGET_VANISHED,
+        closing.at - FORGET_DELETED
+    ])?;
+    // The last listing that showed a message is the maildrop's last one, or, if its session did not come to its end,
+    // the one in which the message was recorded.
+    let before: Option<Timestamp> = connection
+        .prepare_cached("SELECT listed_at FROM maildrop WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    let mut vanished = connection.prepare_cached(
+        "UPDATE seen SET last_listed = CASE WHEN first_seen > ?4 THEN first_seen ELSE ?4 END, missed_at = ?5
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND last_listed IS NULL",
+    )?;
+    for &index in &closing.vanished {
+        let (uid, ordinal) = entries.name(index);
+        vanished.execute(params![id, uid, ordinal, before.unwrap_or(Timestamp::MIN), closing.listed_at])?;
+    }
+    Ok(())
+}
+
+fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    let mut tried = connection.prepare_cached(
+        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for (uid, ordinal) in &closing.deleted {
+        tried.execute(params![id, uid.as_bytes(), ordinal, closing.at])?;
+    }
+    for (uid, ordinal) in &closing.undeleted {
+        tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>])?;
+    }
+    Ok(())
+}
+
+fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = excluded.octets, reason = excluded.reason, since = excluded.since,
+             tries = excluded.tries, next_try = excluded.next_try",
+    )?;
+    for held in held {
+        upsert.execute(params![
+            id,
+            held.uid.as_bytes(),
+            held.ordinal,
+            to_column(held.octets),
+            held.reason,
+            held.since,
+            held.tries,
+            held.next_try,
+        ])?;
+    }
+    Ok(())
+}
+
+fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    if let Some(server) = &closing.server {
+        connection
+            .prepare_cached(
+                "UPDATE maildrop SET capabilities = ?2, breaks_pipelining = ?3, breaks_capa = ?4 WHERE id = ?1",
+            )?
+            .execute(params![id, server.capabilities, server.breaks_pipelining, server.breaks_capa])?;
+    }
+    if closing.login_ok {
+        connection
+            .prepare_cached(
+                "UPDATE maildrop SET login_ok_at = ?2, refused_at = NULL, refused_count = NULL,
+                     refused_credentials = NULL WHERE id = ?1",
+            )?
+            .execute(params![id, closing.at])?;
+    }
+    if let Some(refused) = &closing.login_refused {
+        connection
+            .prepare_cached(
+                "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4 WHERE id = ?1",
+            )?
+            .execute(params![id, refused.at, refused.count, refused.credentials])?;
+    }
+    Ok(())
+}
+
+/// Notes the poll for `status`, and that the session is closed if it was this one that published: one that could not
+/// log in leaves the mark of one that was killed, since nothing has been recovered yet.
+fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Result<()> {
+    let poll = &closing.poll;
+    let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
+    connection
+        .prepare_cached(
+            "UPDATE maildrop SET
+                 publisher = CASE WHEN publisher = ?2 THEN 0 ELSE publisher END,
+                 listed_at = coalesce(?3, listed_at),
+                 poll_at = ?4, poll_account = ?5, poll_host = ?6, poll_class = ?7, poll_failure = ?8,
+                 poll_messages = ?9, poll_octets = ?10, poll_listed = ?11, poll_backlog = ?12,
+                 last_success = CASE WHEN ?7 IS NULL THEN ?4 ELSE last_success END,
+                 failures = CASE WHEN ?7 IS NULL THEN 0 ELSE failures + 1 END
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            session,
+            closing.listed_at,
+            closing.at,
+            poll.account,
+            poll.host,
+            class,
+            failure,
+            to_column(poll.messages),
+            to_column(poll.octets),
+            poll.listed.map(to_column),
+            to_column(poll.backlog),
+        ])?;
+    Ok(())
+}
+
+fn forget(connection: &Connection, id: i64, uids: &[UniqueId]) -> Result<usize> {
+    let mut seen = connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
+    let mut held = connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2")?;
+    let mut forgotten = 0;
+    for uid in uids {
+        let row = params![id, uid.as_bytes()];
+        forgotten += usize::from(seen.execute(row)? > 0);
+        held.execute(row)?;
+    }
+    Ok(forgotten)
+}
+
+/// A server may claim any number of octets; SQLite's integers are signed, so the upper half is stored as negative.
+fn to_column(octets: u64) -> i64 {
+    octets.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::schema;
+
+    #[test]
+    fn forgetting_does_not_look_at_messages_that_are_still_listed() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let plan: String = connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {FORGET}"), [1, 2, 3], |row| row.get("detail"))
+            .unwrap();
+        assert!(plan.contains("USING INDEX seen_vanished (maildrop=? AND last_listed<?)"), "{plan}");
+    }
+}
