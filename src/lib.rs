@@ -47,6 +47,7 @@
 
 pub mod config;
 pub mod credential;
+pub mod delivery;
 pub mod failure;
 pub mod logging;
 pub mod message;

@@ -1,0 +1,146 @@
+//! Which messages of one maildrop lie in `new` and `cur`.
+
+use std::ffi::OsString;
+use std::io;
+
+use super::name::{Digest, Namer};
+use crate::delivery::durable::{Directory, FileSystem};
+
+/// Files of one maildrop by digest: about 85 octets each.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Sorted by digest.
+    entries: Vec<Entry>,
+    /// For each entry the lengths of what comes before and after the digest in the file's name, and both.
+    ends: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    digest: Digest,
+    /// Where its ends begin.
+    at: u32,
+    place: Place,
+}
+
+/// The directory in which a delivered message lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    New,
+    Cur,
+}
+
+impl Index {
+    /// Reads both directories: `new` first, as messages move from there to `cur`; one that moves meanwhile is seen
+    /// in one of them at least.
+    pub(super) fn read(
+        files: &dyn FileSystem,
+        namer: &Namer,
+        new: &Directory,
+        cur: &Directory,
+    ) -> Result<Self, (Place, io::Error)> {
+        let mut index = Self::default();
+        for (place, directory) in [(Place::New, new), (Place::Cur, cur)] {
+            files
+                .names(directory, &mut |name| index.add(namer, place, name))
+                .map_err(|error| (place, error))?;
+        }
+        index.complete();
+        Ok(index)
+    }
+
+    /// Gives the files that a message may be.
+    pub(super) fn find<'a>(
+        &'a self,
+        namer: &'a Namer,
+        digest: &Digest,
+    ) -> impl Iterator<Item = (Place, OsString)> + use<'a> {
+        let first = self.entries.partition_point(|entry| entry.digest < *digest);
+        let found = self.entries[first..].partition_point(|entry| entry.digest == *digest);
+        self.entries[first..first + found].iter().map(move |entry| {
+            let ends = &self.ends[entry.at as usize..];
+            let (head, tail) = (usize::from(ends[0]), usize::from(ends[1]));
+            (entry.place, namer.join(&entry.digest, &ends[2..2 + head], &ends[2 + head..2 + head + tail]))
+        })
+    }
+
+    /// Says whether there is a file that a message may be.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.entries.binary_search_by(|entry| entry.digest.cmp(digest)).is_ok()
+    }
+
+    /// Ends the adding of names.
+    fn complete(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    fn add(&mut self, namer: &Namer, place: Place, name: &[u8]) {
+        let Some((digest, head, tail)) = namer.parse(name) else { return };
+        // File names have 255 octets at most, so all three fit up to 4 GiB of names.
+        let lengths = (u32::try_from(self.ends.len()), u8::try_from(head.len()), u8::try_from(tail.len()));
+        let (Ok(at), Ok(heads), Ok(tails)) = lengths else { return };
+        self.entries.push(Entry { digest, at, place });
+        self.ends.extend([heads, tails]);
+        self.ends.extend_from_slice(head);
+        self.ends.extend_from_slice(tail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::name::Named;
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn every_file_of_a_digest_is_found_under_its_name() {
+        let namer = Namer::new("a", OsStr::new("host"));
+        let mut index = Index::default();
+        let names: Vec<(Place, String)> = (0..100u8)
+            .flat_map(|n| {
+                let name = namer.name(&Named { digest: [n % 50; 16], time: namer.time() });
+                [(Place::New, name.clone() + ",S=1"), (Place::Cur, name + ",S=1:2,S")]
+            })
+            .collect();
+        for (place, name) in &names {
+            index.add(&namer, *place, name.as_bytes());
+        }
+        index.add(&namer, Place::New, b"1795404334.M857660P24084Q1.host");
+        index.complete();
+        for n in 0..50 {
+            let mut found: Vec<_> = index.find(&namer, &[n; 16]).collect();
+            let digits = format!("{n:02x}").repeat(16) + ".host";
+            let mut expected: Vec<_> = names
+                .iter()
+                .filter(|(_, name)| name.contains(&digits))
+                .map(|(place, name)| (*place, OsString::from(name)))
+                .collect();
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected);
+            assert!(index.has(&[n; 16]));
+        }
+        assert!(!index.has(&[50; 16]));
+        assert_eq!(index.find(&namer, &[50; 16]).count(), 0);
+    }
+
+    #[test]
+    fn a_hundred_thousand_messages_take_less_than_ten_megabytes() {
+        let namer = Namer::new("a", OsStr::new("mail.department.example.org"));
+        let mut index = Index::default();
+        for n in 0..100_000u128 {
+            let name = namer.join(
+                &n.to_be_bytes(),
+                b"1732345678.M123456R",
+                b".mail.department.example.org,S=4321:2,RS",
+            );
+            index.add(&namer, Place::Cur, name.as_bytes());
+        }
+        index.complete();
+        let octets = index.entries.capacity() * size_of::<Entry>() + index.ends.capacity();
+        assert!(octets < 10_000_000, "{octets}");
+    }
+}

@@ -1,0 +1,240 @@
+//! The maildir target: complete and durable before it is visible, and never there twice.
+//!
+//! A message is written to `tmp` and made durable there; a batch of such files gets its names in `new`, and then one
+//! fsync of `new` makes the names durable. Only after it are they delivered. So at any instant a crash leaves a
+//! message either not visible (and not counted, so the server still has it) or whole.
+//!
+//! The name holds a digest of maildrop, unique-id and ordinal: after a crash in between, [`super::Sink::recover`] finds
+//! what had become visible, and the same message, fetched again, is compared with it and not written again.
+//!
+//! # After an error
+//!
+//! A failed operation ([`TargetError`]) concerns the whole target, as the next message would meet it too: no space,
+//! no permission, a read-only or broken disk. Nothing of the batch counts as delivered then, and its files are
+//! removed, also those that had got their names in `new` when the fsync of the directory failed. That removal is no
+//! more durable than the names are, a reader may have moved a file to `cur` before, and a crash may bring one back;
+//! so the caller leaves its session open in the state after any error of a commit, and the next one begins with
+//! [`super::Sink::recover`], which finds whatever is left. A failed fsync is never repeated: the kernel tells an error
+//! once and drops the octets, so that the second call would succeed and mean nothing.
+//!
+//! Only `EFBIG` (the file system's or the process's limit for one file) concerns one message: it is refused, and the
+//! others go on. A name that exists already is no error: the message gets another.
+
+mod draft;
+mod index;
+mod name;
+mod place;
+mod tmp;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::durable::FileSystem;
+use super::{Disk, MessageId, Outcome, TargetError};
+use index::{Index, Place};
+use name::{Digest, Named, Namer};
+use place::Directories;
+use tmp::{Content, Stored, Unstored};
+
+pub use draft::{Draft, Finished};
+
+/// One maildrop's deliveries into one maildir. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Maildir(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    disk: Disk,
+    namer: Namer,
+    directories: Directories,
+    /// What lay there when [`super::Sink::recover`] looked, or later; empty without it.
+    index: Mutex<Arc<Index>>,
+}
+
+impl Maildir {
+    /// Opens a maildir; a missing one is created, 0700, with the directories above it.
+    pub(super) async fn open(path: &Path, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
+        let owned = path.to_owned();
+        let opened = disk.run(move |files| Directories::open(files, &owned)).await;
+        let directories = opened.unwrap_or_else(|| Err(lost("open", path)))?;
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let namer = Namer::new(&maildrop, &host);
+        Ok(Self(Arc::new(Shared { disk, namer, directories, index: Mutex::default() })))
+    }
+
+    /// Indexes what this maildrop delivered, and removes what it left in `tmp`. No other session of the maildrop may
+    /// be under way.
+    pub(super) async fn recover(&self) -> Result<(), TargetError> {
+        let shared = self.0.clone();
+        let recovered = self.0.disk.run(move |files| shared.recover(files)).await;
+        recovered.unwrap_or_else(|| Err(lost("list", &self.0.directories.new.path)))
+    }
+
+    pub(super) fn draft(&self, message: MessageId) -> Draft {
+        let named = Named { digest: name::digest(&message), time: self.0.namer.time() };
+        Draft::new(self.0.clone(), named)
+    }
+
+    pub(super) async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let mut stored = Vec::with_capacity(finished.len());
+        let mut failed = None;
+        for message in finished {
+            match message.stored(&self.0).await {
+                Ok(message) => stored.push(message),
+                Err(Unstored::Refused(reason)) => stored.push(Stored::Refused(reason)),
+                Err(Unstored::Target(error)) => failed = failed.or(Some(error)),
+            }
+        }
+        if stored.is_empty() && failed.is_none() {
+            return Ok(Vec::new());
+        }
+        let shared = self.0.clone();
+        let published = self.0.disk.run(move |files| shared.publish_or_discard(files, stored, failed)).await;
+        published.unwrap_or_else(|| Err(lost("deliver into", &self.0.directories.new.path)))
+    }
+}
+
+impl Shared {
+    fn recover(&self, files: &dyn FileSystem) -> Result<(), TargetError> {
+        let tmp = &self.directories.tmp;
+        let mut leftovers = Vec::new();
+        let listed = files.names(tmp, &mut |name| {
+            if self.namer.parse(name).is_some() {
+                leftovers.push(name.to_vec());
+            }
+        });
+        listed.map_err(|source| file_error("list", &tmp.path, source))?;
+        for name in leftovers {
+            use std::os::unix::ffi::OsStrExt;
+            let name = OsStr::from_bytes(&name);
+            match files.remove(tmp, name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file_error("remove", &tmp.path.join(name), error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.read_index(files)
+    }
+
+    fn read_index(&self, files: &dyn FileSystem) -> Result<(), TargetError> {
+        let Directories { new, cur, .. } = &self.directories;
+        let index = Index::read(files, &self.namer, new, cur).map_err(|(place, source)| match place {
+            Place::New => file_error("list", &new.path, source),
+            Place::Cur => file_error("list", &cur.path, source),
+        })?;
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        Ok(())
+    }
+
+    fn index(&self) -> Arc<Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whether the identical message lies in the maildir already, and makes its file durable if so: the session
+    /// that delivered it may have been killed at any point.
+    fn is_there(
+        &self,
+        files: &dyn FileSystem,
+        digest: &Digest,
+        content: Content<'_>,
+    ) -> Result<bool, TargetError> {
+        // A reader may move files while we look, so what is not found is looked up again. It may do so again and
+        // again; then the message is delivered beside: rather twice than never.
+        for _ in 0..LOOKS {
+            let index = self.index();
+            if !index.has(digest) {
+                return Ok(false);
+            }
+            let mut moved = false;
+            for (place, name) in index.find(&self.namer, digest) {
+                let directory = match place {
+                    Place::New => &self.directories.new,
+                    Place::Cur => &self.directories.cur,
+                };
+                let path = || directory.path.join(&name);
+                let existing = match files.open_existing(directory, &name) {
+                    Ok(existing) => existing,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        moved = true;
+                        continue;
+                    }
+                    // Not a regular file: not a message of ours.
+                    Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => continue,
+                    Err(error) => return Err(file_error("open", &path(), error)),
+                };
+                let same =
+                    content.is_in(files, &existing).map_err(|error| file_error("read", &path(), error))?;
+                if same {
+                    files.sync_file(&existing).map_err(|error| file_error("make durable", &path(), error))?;
+                    return Ok(true);
+                }
+            }
+            if !moved {
+                return Ok(false);
+            }
+            // Another worker may have read it again meanwhile.
+            if Arc::ptr_eq(&index, &self.index()) {
+                self.read_index(files)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn publish_or_discard(
+        &self,
+        files: &dyn FileSystem,
+        mut stored: Vec<Stored>,
+        failed: Option<TargetError>,
+    ) -> Result<Vec<Outcome>, TargetError> {
+        match failed.map_or_else(|| self.publish(files, &mut stored), Err) {
+            Ok(()) => Ok(stored.into_iter().map(Stored::into_outcome).collect()),
+            Err(error) => {
+                for message in stored {
+                    if let Stored::New(file) = message {
+                        file.discard(files);
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives durable files their names, and makes the names durable.
+    fn publish(&self, files: &dyn FileSystem, stored: &mut [Stored]) -> Result<(), TargetError> {
+        let Directories { new, cur, .. } = &self.directories;
+        let (mut any_new, mut any_there) = (false, false);
+        for message in stored {
+            match message {
+                Stored::New(file) => {
+                    file.publish(files)?;
+                    any_new = true;
+                }
+                Stored::There => any_there = true,
+                Stored::Refused(_) => {}
+            }
+        }
+        if any_new || any_there {
+            files.sync_directory(new).map_err(|source| file_error("make durable", &new.path, source))?;
+        }
+        if any_there {
+            // It may lie in either, and readers move it.
+            files.sync_directory(cur).map_err(|source| file_error("make durable", &cur.path, source))?;
+        }
+        Ok(())
+    }
+}
+
+/// How often a moving message is looked for.
+const LOOKS: usize = 3;
+
+fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
+    TargetError::File { doing, path: path.to_owned(), source }
+}
+
+/// What is said when a worker came to grief, so that the session ends and the others go on.
+fn lost(doing: &'static str, path: &Path) -> TargetError {
+    file_error(doing, path, io::Error::other("the worker ended before its work was done"))
+}

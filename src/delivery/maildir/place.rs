@@ -1,0 +1,119 @@
+//! The directories of a maildir: opened, and created durably where they are missing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use super::file_error;
+use crate::delivery::TargetError;
+use crate::delivery::durable::{Directory, FileSystem};
+
+/// The three directories of a maildir, open for as long as it is delivered to.
+#[derive(Debug)]
+pub(super) struct Directories {
+    pub(super) tmp: Directory,
+    pub(super) new: Directory,
+    pub(super) cur: Directory,
+}
+
+impl Directories {
+    /// Opens a maildir, creating what is missing, directories above it included, all 0700.
+    ///
+    /// The path may lead through symbolic links, and be one; `tmp`, `new` and `cur` may not: whoever can make a link
+    /// there could let a root-run delivery write elsewhere (as in CVE-2004-0881).
+    pub(super) fn open(files: &dyn FileSystem, path: &Path) -> Result<Self, TargetError> {
+        let root = match files.open_directory(path) {
+            Ok(root) => {
+                // An earlier run may have been killed between making it and making it durable.
+                sync_parent(files, &root)?;
+                root
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, path)?,
+            Err(error) => return Err(not_opened(path, error)),
+        };
+        let tmp = subdirectory(files, &root, "tmp")?;
+        let new = subdirectory(files, &root, "new")?;
+        let cur = subdirectory(files, &root, "cur")?;
+        // Also if all three were there, for the same reason; a directory that is clean costs nothing.
+        sync(files, &root)?;
+        for directory in [&tmp, &new] {
+            let writable = files.check_writable(directory);
+            writable.map_err(|source| file_error("write into", &directory.path, source))?;
+        }
+        Ok(Self { tmp, new, cur })
+    }
+}
+
+/// Makes a directory and those above it, each durable before anything is made in it. So only the last one that exists
+/// can be not yet durable after a crash, and its parent is made durable too before it is built upon.
+fn make(files: &dyn FileSystem, path: &Path) -> Result<Directory, TargetError> {
+    let Some(name) = path.file_name() else {
+        return Err(file_error("create", path, io::ErrorKind::NotFound.into()));
+    };
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        Some(_) | None => Path::new("."),
+    };
+    let parent = match files.open_directory(above) {
+        Ok(parent) => {
+            sync_parent(files, &parent)?;
+            parent
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, above)?,
+        Err(error) => return Err(not_opened(above, error)),
+    };
+    make_in(files, &parent, name)?;
+    sync(files, &parent)?;
+    files.open_directory(path).map_err(|error| not_opened(path, error))
+}
+
+fn subdirectory(files: &dyn FileSystem, root: &Directory, name: &str) -> Result<Directory, TargetError> {
+    let name = OsStr::new(name);
+    let opened = match files.open_subdirectory(root, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_in(files, root, name)?;
+            files.open_subdirectory(root, name)
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => TargetError::Unfit {
+            path: root.path.join(name),
+            what: "is not a directory; one that mail is delivered into may not be a symbolic link either"
+                .to_owned(),
+        },
+        _ => file_error("open", &root.path.join(name), error),
+    })
+}
+
+fn make_in(files: &dyn FileSystem, within: &Directory, name: &OsStr) -> Result<(), TargetError> {
+    match files.make_directory(within, name) {
+        // Another account made it just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(|source| file_error("create", &within.path.join(name), source)),
+    }
+}
+
+fn sync(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
+    files.sync_directory(directory).map_err(|source| file_error("make durable", &directory.path, source))
+}
+
+/// Makes the name of a directory that exists durable.
+fn sync_parent(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
+    match files.open_parent(directory) {
+        Ok(parent) => sync(files, &parent),
+        // One that may be passed through but not read (0711) was not made by us.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(file_error("open", &directory.path.join(".."), error)),
+    }
+}
+
+fn not_opened(path: &Path, error: io::Error) -> TargetError {
+    match error.kind() {
+        io::ErrorKind::NotADirectory => TargetError::Unfit {
+            path: path.to_owned(),
+            what: "is not a directory, or something above it is not; a maildir is a directory".to_owned(),
+        },
+        _ => file_error("open", path, error),
+    }
+}

@@ -1,0 +1,244 @@
+//! Files in `tmp`, on their way to `new`.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::name::{Named, Namer};
+use super::{Shared, file_error};
+use crate::delivery::durable::{FileSystem, OpenFile};
+use crate::delivery::{Outcome, TargetError};
+
+/// A message that is where it should be before its batch is committed.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// Durable in `tmp`.
+    New(TmpFile),
+    /// The identical message lies in the maildir; its file is durable, its name perhaps not yet.
+    There,
+    /// Larger than a file may be.
+    Refused(String),
+}
+
+/// Why a message is not stored.
+#[derive(Debug)]
+pub(super) enum Unstored {
+    /// It is larger than a file may be.
+    Refused(String),
+    /// The target failed.
+    Target(TargetError),
+}
+
+/// A file in `tmp`; it is removed in the background when it is dropped before it was published.
+#[derive(Debug)]
+pub(super) struct TmpFile {
+    shared: Arc<Shared>,
+    message: Named,
+    name: OsString,
+    /// Open until it is durable: another opening would not be told of errors in writing it back.
+    file: Option<OpenFile>,
+    size: u64,
+    /// Octets whose writeback was started.
+    started: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    InTmp,
+    InNew(OsString),
+    Removed,
+}
+
+/// A message's octets, to be compared with a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    Octets(&'a [u8]),
+    File(&'a OpenFile, u64),
+}
+
+/// A large message is written back while it is received, in steps of this many octets, so that its fsync is short and
+/// the system's dirty pages few.
+const WRITEBACK_STEP: u64 = 4 << 20;
+
+impl Stored {
+    pub(super) fn into_outcome(self) -> Outcome {
+        match self {
+            Self::New(_) => Outcome::Delivered,
+            Self::There => Outcome::AlreadyThere,
+            Self::Refused(reason) => Outcome::Refused(reason),
+        }
+    }
+}
+
+impl Unstored {
+    fn new(doing: &'static str, file: &OpenFile, error: io::Error) -> Self {
+        let too_large = error.raw_os_error() == Some(Errno::EFBIG as i32);
+        let error = file_error(doing, &file.path, error);
+        if too_large { Self::Refused(error.to_string()) } else { Self::Target(error) }
+    }
+}
+
+impl TmpFile {
+    /// Makes an empty one.
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        files: &dyn FileSystem,
+        message: Named,
+    ) -> Result<Self, Unstored> {
+        let tmp = &shared.directories.tmp;
+        let mut message = message;
+        let created = unique(&shared.namer, &mut message, "", |name| files.create(tmp, name));
+        let (name, file) = created
+            .map_err(|(name, error)| Unstored::Target(file_error("create", &tmp.path.join(name), error)))?;
+        let shared = shared.clone();
+        Ok(Self { shared, message, name, file: Some(file), size: 0, started: 0, state: State::InTmp })
+    }
+
+    /// Appends octets, and starts the writeback of what has gathered.
+    pub(super) fn append(&mut self, files: &dyn FileSystem, octets: &[u8]) -> Result<(), Unstored> {
+        let file = self.open();
+        files.append(file, octets).map_err(|error| Unstored::new("write", file, error))?;
+        self.size += octets.len() as u64;
+        if self.size - self.started >= WRITEBACK_STEP {
+            self.start_writeback(files);
+        }
+        Ok(())
+    }
+
+    /// Starts the writeback of all octets that it was not started for.
+    pub(super) fn start_writeback(&mut self, files: &dyn FileSystem) {
+        let range = self.started..self.size;
+        files.start_writeback(self.open(), range);
+        self.started = self.size;
+    }
+
+    /// Says whether its octets lie in the maildir already.
+    pub(super) fn is_there(&self, files: &dyn FileSystem) -> Result<bool, TargetError> {
+        self.shared.is_there(files, &self.message.digest, Content::File(self.open(), self.size))
+    }
+
+    /// Makes it durable, and closes it.
+    pub(super) fn sync(mut self, files: &dyn FileSystem) -> Result<Self, Unstored> {
+        match files.sync_file(self.open()) {
+            Ok(()) => {
+                self.file = None;
+                Ok(self)
+            }
+            Err(error) => {
+                let error = Unstored::new("make durable", self.open(), error);
+                self.discard(files);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives it its name in `new`. It is visible then, and its name not yet durable.
+    pub(super) fn publish(&mut self, files: &dyn FileSystem) -> Result<(), TargetError> {
+        let Self { shared, message, name, size, .. } = self;
+        let super::Directories { tmp, new, .. } = &shared.directories;
+        let published = unique(&shared.namer, message, &format!(",S={size}"), |new_name| {
+            files.rename(tmp, name, new, new_name)
+        });
+        let (published, ()) =
+            published.map_err(|(name, error)| file_error("deliver", &new.path.join(name), error))?;
+        self.state = State::InNew(published);
+        Ok(())
+    }
+
+    /// Removes it, wherever it is. What cannot be removed from `tmp` is left to the next recovery: there is no more
+    /// that could be done, and what made it necessary is told already.
+    pub(super) fn discard(mut self, files: &dyn FileSystem) {
+        let directories = &self.shared.directories;
+        let _ = match std::mem::replace(&mut self.state, State::Removed) {
+            State::InTmp => files.remove(&directories.tmp, &self.name),
+            State::InNew(name) => files.remove(&directories.new, &name),
+            State::Removed => Ok(()),
+        };
+    }
+
+    fn open(&self) -> &OpenFile {
+        self.file
+            .as_ref()
+            .expect("a file is open until it is durable, and not written or compared after that")
+    }
+}
+
+impl Drop for TmpFile {
+    fn drop(&mut self) {
+        if let State::InTmp = self.state {
+            let (shared, name) = (self.shared.clone(), std::mem::take(&mut self.name));
+            self.shared.disk.queue_work(move |files| {
+                // As in discard.
+                let _ = files.remove(&shared.directories.tmp, &name);
+            });
+        }
+    }
+}
+
+impl Content<'_> {
+    /// Says whether a file has just these octets.
+    pub(super) fn is_in(self, files: &dyn FileSystem, existing: &OpenFile) -> io::Result<bool> {
+        let size = match self {
+            Self::Octets(octets) => octets.len() as u64,
+            Self::File(_, size) => size,
+        };
+        if files.size(existing)? != size {
+            return Ok(false);
+        }
+        let mut theirs = vec![0; COMPARED];
+        let mut ours = match self {
+            Self::Octets(_) => Vec::new(),
+            Self::File(..) => vec![0; COMPARED],
+        };
+        let mut offset = 0;
+        while offset < size {
+            let count = COMPARED.min(usize::try_from(size - offset).unwrap_or(COMPARED));
+            let theirs = &mut theirs[..count];
+            let ours = match self {
+                Self::Octets(octets) => {
+                    let start = usize::try_from(offset).expect("less than the slice's length");
+                    &octets[start..start + count]
+                }
+                Self::File(file, _) => {
+                    if files.read_at(file, &mut ours[..count], offset)? != count {
+                        return Ok(false);
+                    }
+                    &ours[..count]
+                }
+            };
+            if files.read_at(existing, theirs, offset)? != count || theirs != ours {
+                return Ok(false);
+            }
+            offset += count as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Octets that are compared at once.
+const COMPARED: usize = 16 << 10;
+
+/// Gives a message the first name that does not exist yet. Only another program can have made one that does, and each
+/// has a later time than the one before; that they do not end is a defect of the file system.
+fn unique<T>(
+    namer: &Namer,
+    message: &mut Named,
+    end: &str,
+    mut take: impl FnMut(&OsStr) -> io::Result<T>,
+) -> Result<(OsString, T), (OsString, io::Error)> {
+    let mut tries = 0;
+    loop {
+        let name = OsString::from(namer.name(message) + end);
+        match take(&name) {
+            Ok(taken) => return Ok((name, taken)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 100 => {
+                tries += 1;
+                message.time = namer.time();
+            }
+            Err(error) => return Err((name, error)),
+        }
+    }
+}

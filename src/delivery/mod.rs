@@ -1,0 +1,205 @@
+//! Delivery targets: a message goes into a [`Draft`], and once complete through [`Sink::commit`] to where it stays.
+//!
+//! Knows nothing of POP3. The states of a message: draft (no reader sees it, dropping it leaves no trace), finished
+//! (complete, not yet promised), and then one [`Outcome`].
+
+pub mod disk;
+pub mod durable;
+pub mod maildir;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use crate::config::Target;
+use crate::pop3::UniqueId;
+
+pub use disk::Disk;
+
+/// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The account's `maildrop_id`.
+    pub maildrop: Arc<str>,
+    /// The server's unique-id (or a fingerprint where the server has none).
+    pub uid: UniqueId,
+    /// 0 for the first message in the listing that shows this unique-id, 1 for the second, ...
+    pub ordinal: u32,
+}
+
+/// What became of a finished message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the target and stays there whatever happens: file and directory are durable.
+    Delivered,
+    /// The identical message was already there (and is durable now); nothing was added.
+    AlreadyThere,
+    /// The target could not take it now; the reason is for the user.
+    Later(String),
+    /// The target does not want it; the reason is for the user.
+    Refused(String),
+}
+
+/// The target as a whole failed: no message can be delivered until someone or something mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// An operation on a file or directory failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    File {
+        /// A verb: `create`, `make durable`.
+        doing: &'static str,
+        /// What it was about.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The target is something that mail must not be written into.
+    #[error("{}: {what}", .path.display())]
+    Unfit {
+        /// The configured path.
+        path: PathBuf,
+        /// Why not, and what to do.
+        what: String,
+    },
+}
+
+impl TargetError {
+    /// Gives what the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        let (path, source) = match self {
+            Self::File { path, source, .. } => (path.display(), source),
+            // It says what to do.
+            Self::Unfit { .. } => return None,
+        };
+        let errno = Errno::from_raw(source.raw_os_error()?);
+        Some(match errno {
+            Errno::EACCES | Errno::EPERM => {
+                let user = nix::unistd::geteuid();
+                format!(
+                    "check who may write there: this runs as user {user}, {path} and what is above it say who may"
+                )
+            }
+            Errno::EROFS => {
+                "the file system is mounted read-only; a disk that failed is often found like that".into()
+            }
+            Errno::ENOSPC => {
+                "free space or inodes on that file system (df, df -i); nothing is lost meanwhile".into()
+            }
+            Errno::EDQUOT => "free space, or have the quota raised; nothing is lost meanwhile".into(),
+            Errno::ENOTDIR => "something in the path is a file; give the path of a directory".into(),
+            Errno::EIO => "the disk failed; see the kernel's log (dmesg) and save what is there".into(),
+            Errno::ENOENT => "it was removed, or a symbolic link in the path leads nowhere".into(),
+            Errno::EMFILE | Errno::ENFILE => "raise the limit of open files, or lower max_sessions".into(),
+            _ => return None,
+        })
+    }
+
+    /// Tells the same once more.
+    fn again(&self) -> Self {
+        match self {
+            Self::File { doing, path, source } => Self::File {
+                doing,
+                path: path.clone(),
+                source: match source.raw_os_error() {
+                    Some(errno) => io::Error::from_raw_os_error(errno),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+            Self::Unfit { path, what } => Self::Unfit { path: path.clone(), what: what.clone() },
+        }
+    }
+}
+
+/// One account's open target.
+///
+/// Cheap to clone; drafts and commits may go on at the same time.
+#[derive(Debug, Clone)]
+pub enum Sink {
+    /// See [`maildir`].
+    Maildir(maildir::Maildir),
+}
+
+/// A message that is being received; dropping it leaves no trace of it.
+#[derive(Debug)]
+pub enum Draft {
+    /// See [`maildir`].
+    Maildir(maildir::Draft),
+}
+
+/// A message that was received whole.
+#[derive(Debug)]
+pub enum Finished {
+    /// See [`maildir`].
+    Maildir(maildir::Finished),
+}
+
+impl Sink {
+    /// Opens the target of one account, creating it if it is missing and may be created.
+    ///
+    /// `maildrop` is the account's `maildrop_id`.
+    pub async fn open(target: &Target, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
+        match target {
+            Target::Maildir(path) => Ok(Self::Maildir(maildir::Maildir::open(path, maildrop, disk).await?)),
+        }
+    }
+
+    /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
+    /// again, and leftovers of this maildrop are removed. Called before the first draft, if at all.
+    pub async fn recover(&self) -> Result<(), TargetError> {
+        match self {
+            Self::Maildir(maildir) => maildir.recover().await,
+        }
+    }
+
+    /// Begins a message.
+    pub fn draft(&self, message: MessageId) -> Draft {
+        match self {
+            Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
+        }
+    }
+
+    /// Delivers finished messages together, sharing the cost of making them durable; one outcome for each, in order.
+    ///
+    /// After an error, or if the future is dropped, none of them counts as delivered, and yet some may have become
+    /// visible: the session must stay open in the state, so that the next one begins with [`Sink::recover`].
+    pub async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
+        match self {
+            Self::Maildir(maildir) => {
+                let finished = finished.into_iter().map(|Finished::Maildir(message)| message).collect();
+                maildir.commit(finished).await
+            }
+        }
+    }
+}
+
+impl Draft {
+    /// Takes octets as the server sent them, dot-unstuffed, line ends CRLF. Never waits; see [`Draft::is_full`].
+    pub fn write(&mut self, octets: &[u8]) {
+        match self {
+            Self::Maildir(draft) => draft.write(octets),
+        }
+    }
+
+    /// Says that [`Draft::flush`] should be awaited before more is written.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Maildir(draft) => draft.is_full(),
+        }
+    }
+
+    /// Waits until there is room again. Safe to drop and call again.
+    pub async fn flush(&mut self) -> Result<(), TargetError> {
+        match self {
+            Self::Maildir(draft) => draft.flush().await,
+        }
+    }
+
+    /// Ends the message: all of it has been written.
+    pub fn finish(self) -> Finished {
+        match self {
+            Self::Maildir(draft) => Finished::Maildir(draft.finish()),
+        }
+    }
+}

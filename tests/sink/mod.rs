@@ -1,0 +1,75 @@
+//! What the tests of delivery targets share.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+pub mod recorder;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use postrider::config::Target;
+use postrider::delivery::{Disk, Draft, MessageId, Outcome, Sink, TargetError};
+use postrider::pop3::UniqueId;
+
+pub const MAILDROP: &str = "alice@pop.example.org";
+
+pub fn id(uid: &str) -> MessageId {
+    MessageId { maildrop: MAILDROP.into(), uid: UniqueId::new(uid.as_bytes()), ordinal: 0 }
+}
+
+pub async fn open(target: &Target, disk: &Disk) -> Result<Sink, TargetError> {
+    Sink::open(target, MAILDROP.into(), disk.clone()).await
+}
+
+pub async fn fill(draft: &mut Draft, slices: impl IntoIterator<Item = &[u8]>) -> Result<(), TargetError> {
+    for slice in slices {
+        draft.write(slice);
+        while draft.is_full() {
+            draft.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Delivers messages in one batch.
+pub async fn deliver(sink: &Sink, messages: &[(&str, &[u8])]) -> Result<Vec<Outcome>, TargetError> {
+    let mut finished = Vec::new();
+    for (uid, octets) in messages {
+        let mut draft = sink.draft(id(uid));
+        fill(&mut draft, octets.chunks(10_000)).await?;
+        finished.push(draft.finish());
+    }
+    sink.commit(finished).await
+}
+
+pub fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Reads the files of `new` and `cur`, sorted by name.
+pub fn maildir_files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for place in ["Mail/new", "Mail/cur"].map(|place| dir.join(place)).iter().filter(|place| place.exists()) {
+        files.extend(names(place).into_iter().map(|name| (name.clone(), place.join(name))));
+    }
+    files.sort();
+    files.into_iter().map(|(_, path)| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Makes a directory in memory where there is one: what is checked here is what is done in which order, and a real
+/// disk's thousands of fsyncs would add minutes and nothing else.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+pub fn maildir(dir: &Path) -> Target {
+    Target::Maildir(dir.join("Mail"))
+}
+
+pub fn assert_tmp_is_empty(dir: &Path) {
+    assert_eq!(names(&dir.join("Mail/tmp")), Vec::<String>::new());
+}
