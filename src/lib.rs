@@ -55,5 +55,6 @@ pub mod net;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;
+pub mod session;
 pub mod state;
 pub mod text;

@@ -1,0 +1,449 @@
+//! RETR after RETR into drafts, while what is complete is committed beside it and deleted behind it.
+
+use std::collections::VecDeque;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::delivery::{Draft, MessageId, Sink};
+use crate::message::HeaderDigest;
+use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
+use crate::state::{Recorded, Timestamp};
+use crate::text::Shown;
+
+use super::commit::{self, Complete};
+use super::maildrop::Deletions;
+use super::trouble::{Aborted, About, During, Trouble};
+use super::wire::{Wire, WireError};
+use super::{Progress, WIND_DOWN};
+
+/// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
+/// bring on a fast line far away. They take no memory: what is not read stays in TCP's windows.
+const WINDOW_MESSAGES: usize = 1024;
+const WINDOW_OCTETS: u64 = 4 << 20;
+/// Refusals in a row after which it is not the messages but the server.
+const REFUSALS: usize = 5;
+/// A body may exceed what the listing says this many times, and by this many octets, before it counts as endless.
+const EXCESS_FACTOR: u64 = 16;
+const EXCESS_OCTETS: u64 = 1 << 30;
+
+/// The way of messages from the server into drafts.
+pub struct Fetch<'a> {
+    /// The connection.
+    pub wire: &'a mut Wire,
+    /// The target; `None` if nothing is to be fetched.
+    pub sink: Option<&'a Sink>,
+    /// What is in the maildrop.
+    pub listing: &'a Listing,
+    /// The maildrop's identity.
+    pub maildrop: std::sync::Arc<str>,
+    /// Whether commands are sent ahead of answers.
+    pub pipelined: bool,
+    /// True once the process was asked to end.
+    pub stop: watch::Receiver<bool>,
+    /// Hears how it goes.
+    pub progress: &'a dyn Progress,
+    /// The time of the poll.
+    pub now: Timestamp,
+    /// Decides which recorded messages are deleted at once.
+    pub deletes: &'a (dyn Fn(usize) -> bool + Sync),
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// Messages delivered and recorded.
+    pub delivered: usize,
+    /// Octets of those as they came in.
+    pub octets: u64,
+    /// Those of them that had been delivered before.
+    pub already_there: usize,
+    /// Messages that could not be had or delivered, by index in the listing, and why.
+    pub failed: Vec<(usize, String)>,
+    /// Messages that were to be fetched and were not begun, or not finished.
+    pub left: usize,
+    /// RETR was answered with content that was not delivered: on a server whose messages vanish once shown, the
+    /// session must not end with QUIT.
+    pub shown_undelivered: bool,
+    /// Why it ended early, if it did.
+    pub aborted: Option<Aborted>,
+    /// The connection can still be used: every answer was read.
+    pub in_step: bool,
+}
+
+/// The message that is coming in.
+struct Incoming {
+    index: usize,
+    draft: Draft,
+    header: HeaderDigest,
+    octets: u64,
+}
+
+impl Fetch<'_> {
+    /// Fetches the messages at these indices of the listing, in this order, and deletes what the policy says as soon
+    /// as it is recorded; `old` are deletions of messages that were recorded before.
+    pub async fn run(
+        mut self,
+        wanted: Vec<usize>,
+        old: Vec<Recorded<MessageNumber>>,
+        complete: mpsc::Sender<Complete>,
+        mut results: mpsc::UnboundedReceiver<commit::Result>,
+        deletions: &mut Deletions,
+    ) -> Fetched {
+        let mut fetched = Fetched::default();
+        let mut state = Loop {
+            wanted: wanted.into_iter().collect(),
+            under_way: VecDeque::new(),
+            octets_under_way: 0,
+            incoming: None,
+            doubtful: None,
+            uncommitted: 0,
+            refused: Vec::new(),
+            old: old.into_iter().collect(),
+            winding_down: None,
+        };
+        let ended = self.fetch(&mut state, &mut fetched, complete, &mut results, deletions).await;
+        fetched.left += state.wanted.len() + state.under_way.len();
+        match &fetched.aborted {
+            // What was still refused after that is no fault of the messages either.
+            Some(Aborted { trouble: Trouble::RetrRefused { .. } | Trouble::Refused { .. }, .. }) => {
+                fetched.left += state.refused.len();
+            }
+            Some(_) | None => fetched.failed.append(&mut state.refused),
+        }
+        fetched.shown_undelivered |=
+            state.incoming.is_some() || state.doubtful.is_some() || state.uncommitted > 0;
+        fetched.in_step = ended.is_ok() && self.wire.unanswered() == 0;
+        if let Err(aborted) = ended {
+            if let (Some(doubtful), Trouble::Wire(WireError::Protocol(_))) =
+                (state.doubtful, &aborted.trouble)
+            {
+                // The end of this message was followed by what is no reply: what looked like its end may have been
+                // a line of its content that the server did not byte-stuff.
+                fetched.failed.push((doubtful.index, "the end of the message is doubtful".into()));
+            }
+            fetched.aborted.get_or_insert(aborted);
+        }
+        fetched
+    }
+
+    async fn fetch(
+        &mut self,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        complete: mpsc::Sender<Complete>,
+        results: &mut mpsc::UnboundedReceiver<commit::Result>,
+        deletions: &mut Deletions,
+    ) -> Result<(), Aborted> {
+        // Dropped when nothing more will be committed.
+        let mut complete = Some(complete);
+        loop {
+            self.send_ahead(state, deletions)?;
+            if state.is_all_in() {
+                complete = None;
+            }
+            let unanswered = self.wire.unanswered();
+            if unanswered == 0 && state.uncommitted == 0 && complete.is_none() {
+                return Ok(());
+            }
+            if state.doubtful.is_some() && unanswered == 0 {
+                // A reply, whatever it says, proves that the server is where we think it is.
+                self.wire.send(Command::Noop).during("fetch")?;
+                continue;
+            }
+            let deadline = state.winding_down.unwrap_or_else(far_away);
+            tokio::select! {
+                biased;
+                result = results.recv(), if state.uncommitted > 0 => match result {
+                    Some(result) => self.committed(result, state, fetched, deletions),
+                    // The committing side has failed and will say why.
+                    None => return Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
+                },
+                // Before what comes in, which on a fast line never ends.
+                _ = stopped(&mut self.stop), if state.winding_down.is_none() => {
+                    state.wind_down(fetched);
+                    fetched.aborted = Some(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
+                }
+                () = tokio::time::sleep_until(deadline), if state.winding_down.is_some() => {
+                    return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
+                }
+                event = self.wire.event(), if unanswered > 0 => {
+                    let event = event.during(state.doing(self.listing))?;
+                    let incoming = Incoming::take(event, self.listing, state, fetched, self.progress, deletions)?;
+                    match incoming {
+                        Next::Nothing => {}
+                        Next::Begin(index) => {
+                            let listed = self.listing.get(index);
+                            let id = MessageId {
+                                maildrop: self.maildrop.clone(),
+                                uid: UniqueId::new(listed.uid),
+                                ordinal: listed.ordinal,
+                            };
+                            let draft = self.sink.map(|sink| sink.draft(id));
+                            state.incoming =
+                                draft.map(|draft| Incoming { index, draft, header: HeaderDigest::new(), octets: 0 });
+                            self.confirm(state, &complete).await?;
+                        }
+                        Next::Full => {
+                            if let Some(incoming) = &mut state.incoming {
+                                incoming.draft.flush().await.during("deliver")?;
+                            }
+                        }
+                        Next::Confirm => self.confirm(state, &complete).await?,
+                        Next::End => self.end(state, &complete).await?,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the window of RETRs full, and sends deletions of messages recorded in earlier sessions along.
+    fn send_ahead(&mut self, state: &mut Loop, deletions: &mut Deletions) -> Result<(), Aborted> {
+        loop {
+            let unanswered = self.wire.unanswered();
+            if unanswered > 0 && !self.pipelined {
+                return Ok(());
+            }
+            if let Some(proof) = state.old.pop_front() {
+                deletions.delete(self.wire, proof).during("delete")?;
+                continue;
+            }
+            if let Some(proof) = deletions.next_waiting() {
+                deletions.delete(self.wire, proof).during("delete")?;
+                continue;
+            }
+            let full = state.under_way.len() >= WINDOW_MESSAGES || state.octets_under_way >= WINDOW_OCTETS;
+            let Some(index) =
+                state.wanted.front().copied().filter(|_| !full && unanswered < 2 * WINDOW_MESSAGES)
+            else {
+                return Ok(());
+            };
+            state.wanted.pop_front();
+            let message = self.listing.get(index);
+            self.wire.send(Command::Retr(message.number)).during("fetch")?;
+            state.under_way.push_back(index);
+            state.octets_under_way = state.octets_under_way.saturating_add(message.octets);
+        }
+    }
+
+    /// A reply has come whole, so the message before it had really ended.
+    async fn confirm(&self, state: &mut Loop, to: &Option<mpsc::Sender<Complete>>) -> Result<(), Aborted> {
+        match state.doubtful.take() {
+            Some(message) => state.hand_over(message, to).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end(&self, state: &mut Loop, to: &Option<mpsc::Sender<Complete>>) -> Result<(), Aborted> {
+        let Some(Incoming { index, draft, header, octets }) = state.incoming.take() else { return Ok(()) };
+        let listed = self.listing.get(index);
+        let message = Complete {
+            index,
+            number: listed.number,
+            finished: draft.finish(),
+            delivery: commit::delivery(
+                UniqueId::new(listed.uid),
+                listed.ordinal,
+                listed.octets,
+                header.finish(),
+                self.now,
+            ),
+            octets,
+        };
+        // What looked like the end may have been a line of the message that the server did not byte-stuff. The next
+        // reply tells, and where none is due a size that was reached must do; sizes are claims.
+        let reply_is_due = self.wire.unanswered() > 0 || !state.wanted.is_empty();
+        if reply_is_due || listed.octets == 0 || octets < listed.octets {
+            state.doubtful = Some(message);
+            return Ok(());
+        }
+        state.hand_over(message, to).await
+    }
+
+    fn committed(
+        &mut self,
+        result: commit::Result,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        deletions: &mut Deletions,
+    ) {
+        state.uncommitted -= 1;
+        match result {
+            commit::Result::Recorded(proof) => {
+                let done = *proof.get();
+                fetched.delivered += usize::from(!done.already_there);
+                fetched.already_there += usize::from(done.already_there);
+                fetched.octets += if done.already_there { 0 } else { done.octets };
+                self.progress.delivered(1);
+                if (self.deletes)(done.index) {
+                    deletions.wait(proof.map(|done| done.number));
+                }
+            }
+            commit::Result::Declined { index, reason } => {
+                fetched.shown_undelivered = true;
+                fetched.failed.push((index, reason));
+            }
+        }
+    }
+}
+
+/// Where the loop stands.
+struct Loop {
+    /// Still to be asked for.
+    wanted: VecDeque<usize>,
+    /// Asked for; the first is the one that is answered next.
+    under_way: VecDeque<usize>,
+    octets_under_way: u64,
+    incoming: Option<Incoming>,
+    doubtful: Option<Complete>,
+    /// Handed over, and nothing heard of them yet.
+    uncommitted: usize,
+    /// Messages whose RETR was refused, since one was not.
+    refused: Vec<(usize, String)>,
+    old: VecDeque<Recorded<MessageNumber>>,
+    /// Set once no more is begun: when to leave what is still coming in.
+    winding_down: Option<Instant>,
+}
+
+/// What an event asks for that takes time.
+enum Next {
+    Nothing,
+    /// A message begins.
+    Begin(usize),
+    /// The draft wants to be flushed.
+    Full,
+    /// A reply came whole.
+    Confirm,
+    /// The message has ended.
+    End,
+}
+
+impl Incoming {
+    /// Takes an event in; never waits, because the event's octets lie in the connection's buffer.
+    fn take(
+        event: Event<&[u8]>,
+        listing: &Listing,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        progress: &dyn Progress,
+        deletions: &mut Deletions,
+    ) -> Result<Next, Aborted> {
+        Ok(match event {
+            Event::Octets { octets, .. } => {
+                progress.received(octets.len() as u64);
+                let Some(incoming) = &mut state.incoming else { return Ok(Next::Nothing) };
+                incoming.octets += octets.len() as u64;
+                let listed = listing.get(incoming.index).octets;
+                if incoming.octets
+                    > listed.saturating_mul(EXCESS_FACTOR).max(listed.saturating_add(EXCESS_OCTETS))
+                {
+                    let reason =
+                        format!("server sent more than {} octets, and listed {listed}", incoming.octets);
+                    fetched.failed.push((incoming.index, reason));
+                    state.incoming = None;
+                    return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
+                }
+                incoming.header.write(octets);
+                incoming.draft.write(octets);
+                if incoming.draft.is_full() { Next::Full } else { Next::Nothing }
+            }
+            Event::End { to: Request::Retr(_), .. } => Next::End,
+            Event::Reply { to: Request::Retr(number), status, text } => {
+                // Answers come in the order of the commands, so this is the first one under way.
+                let Some(index) = state.under_way.pop_front() else { return Ok(Next::Nothing) };
+                let message = listing.get(index);
+                state.octets_under_way = state.octets_under_way.saturating_sub(message.octets);
+                if status == Status::Ok {
+                    match &fetched.aborted {
+                        // What was still refused after that is no fault of the messages either.
+                        Some(Aborted {
+                            trouble: Trouble::RetrRefused { .. } | Trouble::Refused { .. },
+                            ..
+                        }) => {
+                            fetched.left += state.refused.len();
+                        }
+                        Some(_) | None => fetched.failed.append(&mut state.refused),
+                    }
+                    return Ok(Next::Begin(index));
+                }
+                state.refused.push((index, format!("server refused RETR {number}: {}", Shown(text))));
+                if state.refused.len() >= REFUSALS {
+                    let reply = Reply { status, text };
+                    let trouble = match Trouble::refused(&reply, About::Other) {
+                        Trouble::Refused { said, code: None, .. } => {
+                            Trouble::RetrRefused { count: state.refused.len(), said }
+                        }
+                        coded => coded,
+                    };
+                    // It was not the messages' fault, so they are not held for it.
+                    fetched.left += state.refused.len();
+                    state.refused.clear();
+                    state.wind_down(fetched);
+                    fetched.aborted.get_or_insert(Aborted { doing: "fetch".into(), trouble });
+                }
+                Next::Confirm
+            }
+            Event::Reply { to: Request::Dele(number), status, text } => {
+                deletions.answered(number, Reply { status, text });
+                Next::Confirm
+            }
+            Event::Reply { .. } => Next::Confirm,
+            Event::Line { .. } | Event::End { .. } => Next::Nothing,
+        })
+    }
+}
+
+impl Loop {
+    async fn hand_over(
+        &mut self,
+        message: Complete,
+        to: &Option<mpsc::Sender<Complete>>,
+    ) -> Result<(), Aborted> {
+        let failed = Aborted { doing: "deliver".into(), trouble: Trouble::Stopped };
+        match to {
+            Some(to) if to.send(message).await.is_ok() => {
+                self.uncommitted += 1;
+                Ok(())
+            }
+            Some(_) | None => Err(failed),
+        }
+    }
+
+    /// Says that every message has come in and was handed over.
+    fn is_all_in(&self) -> bool {
+        let none_to_come = self.wanted.is_empty() && self.under_way.is_empty();
+        none_to_come && self.incoming.is_none() && self.doubtful.is_none()
+    }
+
+    /// Begins nothing more; what is under way has a moment to come in.
+    fn wind_down(&mut self, fetched: &mut Fetched) {
+        fetched.left += self.wanted.len();
+        self.wanted.clear();
+        self.old.clear();
+        self.winding_down.get_or_insert(Instant::now() + WIND_DOWN);
+    }
+
+    /// Says what is being done, for an error.
+    fn doing(&self, listing: &Listing) -> String {
+        let index = self.incoming.as_ref().map(|incoming| incoming.index).or(self.under_way.front().copied());
+        match index {
+            Some(index) => {
+                let message = listing.get(index);
+                format!("fetch message {} ({})", message.number, Shown(message.uid))
+            }
+            None => "fetch".into(),
+        }
+    }
+}
+
+/// Resolves once the process is asked to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn far_away() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(86_400)
+}

@@ -1,0 +1,56 @@
+//! DELE and QUIT: the only way to a deletion leads through a proof that the message is recorded.
+
+use std::collections::VecDeque;
+
+use crate::pop3::{Command, MessageNumber, Reply};
+use crate::state::Recorded;
+use crate::text::Shown;
+
+use super::wire::{Wire, WireError};
+
+/// The deletions of one session.
+///
+/// Nothing is deleted before QUIT was answered with `+OK` (RFC 1939, 6: UPDATE state).
+#[derive(Debug, Default)]
+pub struct Deletions {
+    waiting: VecDeque<Recorded<MessageNumber>>,
+    accepted: Vec<MessageNumber>,
+    refused: Vec<MessageNumber>,
+}
+
+impl Deletions {
+    /// Keeps a deletion for when the connection is free.
+    pub fn wait(&mut self, proof: Recorded<MessageNumber>) {
+        self.waiting.push_back(proof);
+    }
+
+    /// Takes a deletion that waits.
+    pub fn next_waiting(&mut self) -> Option<Recorded<MessageNumber>> {
+        self.waiting.pop_front()
+    }
+
+    /// Sends DELE for a message that is recorded.
+    pub fn delete(&mut self, wire: &mut Wire, proof: Recorded<MessageNumber>) -> Result<(), WireError> {
+        wire.send(Command::Dele(*proof.get()))
+    }
+
+    /// Notes the answer to a DELE.
+    pub fn answered(&mut self, number: MessageNumber, reply: Reply<'_>) {
+        if reply.is_ok() {
+            self.accepted.push(number);
+        } else {
+            log::warn!("server refused DELE {number}: {}", Shown(reply.text));
+            self.refused.push(number);
+        }
+    }
+
+    /// Gives the deletions that the server will carry out at QUIT.
+    pub fn accepted(&self) -> &[MessageNumber] {
+        &self.accepted
+    }
+
+    /// Gives the deletions that it refused.
+    pub fn refused(&self) -> &[MessageNumber] {
+        &self.refused
+    }
+}

@@ -1,0 +1,162 @@
+//! One POP3 session of one account, from SYN to QUIT: the only place that knows protocol, network, sink and store
+//! together.
+//!
+//! [`run`] takes the lease on the maildrop and polls. A poll logs in (`login`), plans (`plan`, a pure function),
+//! fetches (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof), deletes by
+//! proof only (`maildrop`), and says QUIT. All waits on the server are `wire`'s and have deadlines. What goes
+//! wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
+//!
+//! [`Failure`]: crate::failure::Failure
+
+mod commit;
+mod credentials;
+mod fetch;
+mod headers;
+mod login;
+mod maildrop;
+mod plan;
+mod poll;
+pub mod report;
+mod trouble;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::config::Account;
+use crate::delivery::Disk;
+use crate::net::Connector;
+use crate::state::lease::Lease;
+use crate::state::{Store, Timestamp};
+
+use login::Pace;
+use poll::{Attempt, Poll};
+use trouble::{Aborted, During, Trouble};
+
+pub use report::{Planned, Progress, Report};
+
+/// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
+/// take then: together it ends within a second or two.
+const WIND_DOWN: Duration = Duration::from_millis(800);
+
+/// What all sessions of a process share.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The state store.
+    pub store: Store,
+    /// The state file's path; leases lie beside it.
+    pub state: PathBuf,
+    /// Makes connections.
+    pub connector: Connector,
+    /// Makes files durable.
+    pub disk: Disk,
+    /// True once the process was asked to end: no new message is begun.
+    pub stop: watch::Receiver<bool>,
+    /// Whether a person is there who can be asked for a password.
+    pub ask: Ask,
+}
+
+/// Whether a person is there who can be asked for a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// On the controlling terminal.
+    Terminal,
+    /// A missing password is an error.
+    Never,
+}
+
+/// What a session is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Fetch, deliver, delete.
+    Sync(Limits),
+    /// Say what `Sync` would do; change nothing.
+    DryRun(Limits),
+    /// Count what is new and what is there; change nothing.
+    Check,
+    /// Take what is there now as already fetched (`seen mark --all`).
+    MarkAll,
+}
+
+/// Limits of one run beside the account's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Fetch at most this many messages.
+    pub limit: Option<usize>,
+    /// Delete nothing this time.
+    pub deletions: Deletions,
+}
+
+/// Whether this run may delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletions {
+    /// As the account says.
+    #[default]
+    AsConfigured,
+    /// Not this time.
+    NotNow,
+}
+
+/// Runs one session and says how it went; never panics for anything from outside, never fails without a
+/// [`crate::failure::Failure`] in the report.
+///
+/// A server that loses step under pipelining, or that CAPA drives away, is asked again at once without; if that
+/// works, it is remembered.
+pub async fn run(
+    account: &Account,
+    environment: &Environment,
+    task: Task,
+    progress: &dyn Progress,
+) -> Report {
+    let began = Instant::now();
+    let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
+    if let Err(aborted) = session(account, environment, task, progress, &mut report).await {
+        report.failure = Some(aborted.failure(account));
+    }
+    report.took = began.elapsed();
+    report
+}
+
+async fn session(
+    account: &Account,
+    environment: &Environment,
+    task: Task,
+    progress: &dyn Progress,
+    report: &mut Report,
+) -> Result<(), Aborted> {
+    let lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout)
+        .await
+        .during("lock the maildrop")?;
+    let Some(_lease) = lease else {
+        let trouble = Trouble::Leased { waited: account.timeout };
+        return Err(Aborted { doing: "lock the maildrop".into(), trouble });
+    };
+    let poll = Poll { account, environment, task, progress, now: now() };
+    let mut attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
+    let ended = match poll.run(attempt, report).await {
+        Err(end) if end.capa_suspected => {
+            log::warn!("{}: {}; trying again without CAPA", account.name, end.aborted.trouble);
+            attempt.without_capa = true;
+            poll.run(attempt, report).await
+        }
+        ended => ended,
+    };
+    match ended {
+        Err(end) if end.pipelining_suspected => {
+            log::warn!("{}: {}; trying again without pipelining", account.name, end.aborted.trouble);
+            attempt.pace = Pace::Lockstep;
+            attempt.remembers_lockstep = end.is_out_of_step();
+            poll.run(attempt, report).await
+        }
+        ended => ended,
+    }
+    .map_err(|end| end.aborted)
+}
+
+/// Gives the time as the state keeps it.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    plan::seconds(since)
+}

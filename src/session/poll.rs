@@ -1,0 +1,661 @@
+//! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::config::Account;
+use crate::config::account::Pipelining;
+use crate::delivery::Sink;
+use crate::net::Stream;
+use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
+use crate::secret::Secret;
+use crate::state::{
+    Closing, Delivery, Held, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp,
+};
+use crate::text::Shown;
+
+use super::commit::{Commit, WAITING};
+use super::fetch::{Fetch, Fetched};
+use super::login::{self, Listed, Login, Pace};
+use super::maildrop::Deletions;
+use super::plan::{self, Plan, Policy, Step};
+use super::trouble::{Aborted, About, During, Trouble};
+use super::wire::{Wire, WireError};
+use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers};
+
+/// A poll of one account; the lease on its maildrop is held meanwhile.
+pub struct Poll<'a> {
+    /// Whose maildrop.
+    pub account: &'a Account,
+    /// What sessions share.
+    pub environment: &'a Environment,
+    /// What to do.
+    pub task: Task,
+    /// Hears how it goes.
+    pub progress: &'a dyn Progress,
+    /// The time of the poll.
+    pub now: Timestamp,
+}
+
+/// What an attempt leaves out because the one before went wrong with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Whether commands are sent ahead of answers.
+    pub pace: Pace,
+    /// CAPA is not asked.
+    pub without_capa: bool,
+    /// The server lost step under pipelining: if it keeps step without, it is remembered.
+    pub remembers_lockstep: bool,
+}
+
+/// How a poll ended that did not succeed.
+pub struct End {
+    /// Why.
+    pub aborted: Aborted,
+    /// It happened while several commands were unanswered.
+    pub pipelining_suspected: bool,
+    /// It happened while CAPA was unanswered.
+    pub capa_suspected: bool,
+}
+
+impl Poll<'_> {
+    /// Polls once and writes down how it went.
+    ///
+    /// The recorded unique-ids, which may be many, are loaded while the server lists its own.
+    pub async fn run(&self, attempt: Attempt, report: &mut Report) -> Result<(), End> {
+        let store = &self.environment.store;
+        let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
+        let login = store.login_memory(maildrop.clone());
+        let (login, connected) = if self.environment.state.exists() {
+            // Whoever is refused is not even called upon again.
+            let login = login.await.during("read the state").map_err(End::plain)?;
+            let connected = self.connect(Some(&login)).await;
+            (login, connected)
+        } else {
+            // Nothing is remembered, and making the file takes about as long as connecting.
+            let (login, connected) = tokio::join!(login, self.connect(None));
+            (login.during("read the state").map_err(End::plain)?, connected)
+        };
+        let mut closing = Closing { at: self.now, ..Closing::default() };
+        let (memory, listed) =
+            tokio::join!(store.begin(maildrop), self.log_in(attempt, &login, connected, &mut closing));
+        let memory = memory.during("read the state").map_err(End::plain)?;
+        let result = match listed {
+            Ok(listed) => self.poll(attempt, login.server, listed, &memory, report, &mut closing).await,
+            Err(end) => Err(end),
+        };
+        // A look changes nothing, but for the memory of a refused password: that is there to prevent lock-outs.
+        if matches!(self.task, Task::DryRun(_) | Task::Check) && closing.login_refused.is_none() {
+            return result;
+        }
+        closing.poll = self.poll_result(report, result.as_ref().err());
+        let closed = store.close(memory.key, &memory.entries, closing).await;
+        result.and(closed.during("write the state").map_err(End::plain))
+    }
+
+    /// Gets the password and connects, unless that password must not be tried.
+    async fn connect(&self, memory: Option<&LoginMemory>) -> Result<(Secret, Stream), Aborted> {
+        let connect = async {
+            let secret = credentials::password(self.account, self.environment.ask).await;
+            let secret = secret.during("get the password")?;
+            if let Some(memory) = memory {
+                credentials::may_try(self.account, &secret, memory, self.now).await.during("log in")?;
+            }
+            self.progress.stage("connecting");
+            let stream = self.environment.connector.connect(self.account).await.map_err(login::aborted)?;
+            Ok((secret, stream))
+        };
+        self.unless_stopped("connect", connect).await
+    }
+
+    /// Logs in and lists, and notes a refusal of the credentials.
+    async fn log_in(
+        &self,
+        attempt: Attempt,
+        memory: &LoginMemory,
+        connected: Result<(Secret, Stream), Aborted>,
+        closing: &mut Closing,
+    ) -> Result<Listed, End> {
+        let (secret, stream) = connected.map_err(End::plain)?;
+        credentials::may_try(self.account, &secret, memory, self.now)
+            .await
+            .during("log in")
+            .map_err(End::plain)?;
+        let mut server = memory.server.clone();
+        server.breaks_capa |= attempt.without_capa;
+        let known = server.capabilities.is_some();
+        self.progress.stage("logging in");
+        let login = Login { account: self.account, secret: &secret, server: &server, pace: attempt.pace };
+        match self.unless_stopped("log in", login.run(&self.environment.connector, stream)).await {
+            Ok(listed) => {
+                closing.login_ok = true;
+                Ok(listed)
+            }
+            Err(aborted) => {
+                if let Trouble::Refused { code: Some(Code::Auth), .. } = aborted.trouble {
+                    closing.login_refused =
+                        Some(credentials::refused(self.account, &secret, memory, self.now).await);
+                }
+                Err(End {
+                    capa_suspected: !known && !server.breaks_capa && is_driven_away(&aborted.trouble, "CAPA"),
+                    pipelining_suspected: self.suspects(attempt, &aborted)
+                        && (known || aborted.doing == login::LISTING),
+                    aborted,
+                })
+            }
+        }
+    }
+
+    /// Says whether the session may have lost its server because commands were sent ahead of answers.
+    fn suspects(&self, attempt: Attempt, aborted: &Aborted) -> bool {
+        let pipelines = attempt.pace == Pace::AsAnnounced && self.account.pipelining != Pipelining::Off;
+        pipelines
+            && match &aborted.trouble {
+                Trouble::Wire(WireError::Protocol(_)) => true,
+                // Nothing is sent ahead of the greeting.
+                Trouble::Wire(WireError::Silence { waiting, .. }) => !waiting.contains("greeting"),
+                _ => false,
+            }
+    }
+
+    /// Gives up what loses nothing once the process is asked to end.
+    async fn unless_stopped<T>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, Aborted>>,
+    ) -> Result<T, Aborted> {
+        let mut stop = self.environment.stop.clone();
+        tokio::select! {
+            done = work => done,
+            Ok(_) = stop.wait_for(|stop| *stop) => {
+                Err(Aborted { doing: doing.into(), trouble: Trouble::Stopped })
+            }
+        }
+    }
+
+    /// Does the task, and notes what the server turned out to be like.
+    async fn poll(
+        &self,
+        attempt: Attempt,
+        mut server: ServerMemory,
+        mut listed: Listed,
+        memory: &Memory,
+        report: &mut Report,
+        closing: &mut Closing,
+    ) -> Result<(), End> {
+        if let Some(said) = &listed.uidl_refused
+            && memory.entries.has_unique_ids()
+        {
+            // It had UIDL before. Under other names every message would be new.
+            let reply = Reply { status: Status::Err, text: said };
+            let trouble = Trouble::refused(&reply, About::Other);
+            return Err(End::plain(Aborted { doing: "ask for unique-ids (UIDL)".into(), trouble }));
+        }
+        let doing = "ask for headers (TOP)";
+        let named = async {
+            headers::name(&mut listed.wire, &mut listed.listing, listed.pipelined).await.during(doing)
+        };
+        let nameless = self.unless_stopped(doing, named).await.map_err(End::plain)?;
+        if listed.uidl_refused.is_some() && nameless > 0 && nameless == listed.listing.len() {
+            return Err(End::plain(Aborted {
+                doing: "list the maildrop".into(),
+                trouble: Trouble::Nameless,
+            }));
+        }
+        closing.listed_at = Some(self.now);
+        report.listed = Some(listed.listing.len());
+        report.listed_octets = listed.listing.octets();
+        // Counted anew by each attempt.
+        (report.held, report.left) = (0, 0);
+        let pipelined = listed.pipelined;
+        let capabilities = listed.capabilities.to_octets();
+        let ended = self.work(listed, memory, report, closing).await;
+        // What an attempt left out is remembered only if leaving it out helped.
+        server.breaks_capa |= attempt.without_capa;
+        // What silence was due to, nobody knows.
+        server.breaks_pipelining |= attempt.remembers_lockstep && ended.is_ok();
+        server.capabilities = Some(capabilities);
+        closing.server = Some(server);
+        ended.map_err(|aborted| End {
+            pipelining_suspected: pipelined && self.suspects(attempt, &aborted),
+            capa_suspected: false,
+            aborted,
+        })
+    }
+
+    /// Does the task in a session that is logged in and listed.
+    async fn work(
+        &self,
+        listed: Listed,
+        memory: &Memory,
+        report: &mut Report,
+        closing: &mut Closing,
+    ) -> Result<(), Aborted> {
+        let Listed { mut wire, capabilities, pipelined, listing, .. } = listed;
+        let limits = match self.task {
+            Task::Sync(limits) | Task::DryRun(limits) => limits,
+            Task::Check | Task::MarkAll => Limits::default(),
+        };
+        let policy = Policy::new(self.account, limits, self.now);
+        let mut plan = plan::plan(&listing, memory, &policy);
+        (report.new, report.new_octets) = (plan.new, plan.new_octets);
+        match self.task {
+            Task::Check => {
+                report.held = count(&plan, |step| matches!(step, Step::Held | Step::TooLarge));
+                self.hang_up(wire).await;
+                return Ok(());
+            }
+            Task::DryRun(_) => {
+                report.planned = planned(&plan, &listing);
+                self.hang_up(wire).await;
+                return Ok(());
+            }
+            Task::MarkAll => {
+                let all = plan
+                    .steps
+                    .iter()
+                    .filter(|(_, step)| !matches!(step, Step::Delete(_) | Step::GiveUpDeleting));
+                let all = all.map(|(index, _)| *index).collect();
+                self.skip(&listing, memory, all).await?;
+                self.hang_up(wire).await;
+                return Ok(());
+            }
+            Task::Sync(_) => {}
+        }
+
+        let nameless = plan.steps.len();
+        plan.steps.retain(|(index, _)| !listing.get(*index).uid.is_empty());
+        let nameless = nameless - plan.steps.len();
+        if nameless > 0 {
+            // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
+            log::warn!(
+                "{}: {nameless} messages have no unique-id and no header to know them by",
+                self.account.name
+            );
+            report.left += nameless;
+        }
+        if plan.renumbered {
+            let adopted = self.adopt(&mut wire, &listing, memory, &plan, pipelined);
+            let adopted = self.unless_stopped("compare headers (TOP)", adopted).await?;
+            plan.steps.retain(|(index, _)| !adopted.contains(index));
+        }
+        closing.vanished = std::mem::take(&mut plan.vanished);
+        closing.returned = std::mem::take(&mut plan.returned);
+        closing.released = std::mem::take(&mut plan.released);
+        if plan.recounted {
+            log::warn!("{}: server now counts the octets of most messages otherwise", self.account.name);
+        }
+        let work = self.sort(plan, &listing, memory, report, closing);
+        self.skip(&listing, memory, work.skip).await?;
+
+        let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
+        self.progress.planned(work.fetch.len(), octets);
+        let mut deletions = Deletions::default();
+        let fetched = if work.fetch.is_empty() && work.delete.is_empty() {
+            Fetched { in_step: true, ..Fetched::default() }
+        } else {
+            self.progress.stage("fetching");
+            if memory.unclosed && !memory.fresh && !work.fetch.is_empty() {
+                log::info!(
+                    "{}: the last session did not end; what it delivered is found again",
+                    self.account.name
+                );
+            }
+            let sink = if work.fetch.is_empty() { None } else { Some(self.sink().await?) };
+            let fetch = FetchOrder { wanted: work.fetch, old: work.delete, pipelined, policy };
+            self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
+        };
+        self.settle(&listing, memory, &fetched, report, closing);
+
+        // On a server where a clean QUIT ends the showing, one that hears no QUIT shows again what was not delivered.
+        let may_quit = fetched.in_step && !(capabilities.expires_at_once() && fetched.shown_undelivered);
+        let updated = match (may_quit, deletions.accepted().is_empty()) {
+            (false, _) => Ok(()),
+            (true, true) => {
+                self.hang_up(wire).await;
+                Ok(())
+            }
+            (true, false) => self.update(&mut wire, &fetched).await,
+        };
+        let reached_update = may_quit && updated.is_ok();
+        let names = |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> {
+            let indices = numbers.iter().filter_map(|number| listing.find(*number));
+            indices.map(|index| listing.get(index)).map(|m| (UniqueId::new(m.uid), m.ordinal)).collect()
+        };
+        closing.undeleted.extend(names(deletions.refused()));
+        if reached_update {
+            closing.deleted = names(deletions.accepted());
+            report.deleted = deletions.accepted().len();
+        } else if matches!(updated, Err(Aborted { trouble: Trouble::Refused { .. }, .. })) {
+            // QUIT was refused; too many of that and the deletions are given up.
+            closing.undeleted.extend(names(deletions.accepted()));
+        }
+        match fetched.aborted {
+            Some(aborted) => Err(aborted),
+            None => updated,
+        }
+    }
+
+    /// Fetches while it commits, as two futures of one task.
+    async fn fetch(
+        &self,
+        wire: &mut Wire,
+        listing: &Listing,
+        memory: &Memory,
+        sink: Option<&Sink>,
+        order: FetchOrder,
+        deletions: &mut Deletions,
+    ) -> Fetched {
+        let (complete, incoming) = mpsc::channel(WAITING);
+        let (results, outcomes) = mpsc::unbounded_channel();
+        let shared = listing.shared();
+        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && !shared.contains(&index);
+        let fetch = Fetch {
+            wire,
+            sink,
+            listing,
+            maildrop: Arc::from(self.account.maildrop_id.as_str()),
+            pipelined: order.pipelined,
+            stop: self.environment.stop.clone(),
+            progress: self.progress,
+            now: self.now,
+            deletes: &deletes,
+        }
+        .run(order.wanted, order.old, complete, outcomes, deletions);
+        let Some(sink) = sink else {
+            drop((incoming, results));
+            return fetch.await;
+        };
+        let commit = Commit {
+            sink,
+            store: &self.environment.store,
+            maildrop: memory.key,
+            now: self.now,
+            account: &self.account.name,
+            target: self.account.deliver.to_string(),
+        };
+        let (mut fetched, committed) = tokio::join!(fetch, commit.run(incoming, results));
+        if let Err(aborted) = committed {
+            fetched.aborted = Some(aborted);
+        }
+        fetched
+    }
+
+    async fn sink(&self) -> Result<Sink, Aborted> {
+        let maildrop = self.account.maildrop_id.as_str().into();
+        let disk = self.environment.disk.clone();
+        let sink = Sink::open(&self.account.deliver, maildrop, disk).await.during("open the target")?;
+        // What is there already is found again whatever the state remembers: it may have been lost, be last week's
+        // from a backup, or not know of messages that a killed session had made visible.
+        sink.recover().await.during("look through the target")?;
+        Ok(sink)
+    }
+
+    /// Sorts the steps of a plan by what is to be done with them.
+    fn sort(
+        &self,
+        plan: Plan,
+        listing: &Listing,
+        memory: &Memory,
+        report: &mut Report,
+        closing: &mut Closing,
+    ) -> Work {
+        let mut work = Work::default();
+        for (index, step) in plan.steps {
+            match step {
+                Step::Fetch(_) => work.fetch.push(index),
+                Step::Delete(proof) => work.delete.push(proof),
+                Step::Skip => work.skip.push(index),
+                Step::Later => report.left += 1,
+                Step::Held => report.held += 1,
+                Step::TooLarge => {
+                    report.held += 1;
+                    report.left += 1;
+                    self.hold_large(index, listing, memory, closing);
+                }
+                Step::GiveUpDeleting => {
+                    let message = listing.get(index);
+                    log::warn!(
+                        "{}: {}: server keeps this message in spite of three deletions; it stays there",
+                        self.account.name,
+                        Shown(message.uid)
+                    );
+                    closing.undeleted.push((UniqueId::new(message.uid), message.ordinal));
+                }
+            }
+        }
+        work
+    }
+
+    /// Reports a message over the limit, once.
+    fn hold_large(&self, index: usize, listing: &Listing, memory: &Memory, closing: &mut Closing) {
+        let message = listing.get(index);
+        let limit = self.account.max_size.unwrap_or(u64::MAX);
+        let reason = format!("{} octets, more than max_size allows ({limit})", message.octets);
+        if find_held(memory, message.uid, message.ordinal).is_some_and(|held| held.reason == reason) {
+            return;
+        }
+        log::warn!("{}: {}: stays on the server: {reason}", self.account.name, Shown(message.uid));
+        closing.held.push(Held {
+            uid: UniqueId::new(message.uid),
+            ordinal: message.ordinal,
+            octets: message.octets,
+            reason,
+            since: self.now,
+            tries: 0,
+            next_try: self.now,
+        });
+    }
+
+    /// Records messages as seen without fetching them.
+    async fn skip(&self, listing: &Listing, memory: &Memory, indices: Vec<usize>) -> Result<(), Aborted> {
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let seen = indices.into_iter().map(|index| {
+            let message = listing.get(index);
+            let uid = UniqueId::new(message.uid);
+            let octets = message.octets;
+            (Delivery { uid, ordinal: message.ordinal, octets, header: None, delivered_at: None }, ())
+        });
+        self.environment
+            .store
+            .record(memory.key, self.now, seen.collect())
+            .await
+            .during("write the state")?;
+        Ok(())
+    }
+
+    /// After a renumbering: takes messages whose headers are those of delivered ones as delivered, and says which they
+    /// are. All that are not recorded are compared, also those that a limit leaves for later: by then, the maildrop no
+    /// longer looks renumbered.
+    async fn adopt(
+        &self,
+        wire: &mut Wire,
+        listing: &Listing,
+        memory: &Memory,
+        plan: &Plan,
+        pipelined: bool,
+    ) -> Result<HashSet<usize>, Aborted> {
+        let name = &self.account.name;
+        log::warn!(
+            "{name}: none of the unique-ids known is left on the server; comparing the headers of the new ones"
+        );
+        let doing = "compare headers (TOP)";
+        let wanted: Vec<usize> =
+            plan.steps.iter().filter(|(_, step)| step.is_unrecorded()).map(|(i, _)| *i).collect();
+        let digests = headers::digests(wire, listing, &wanted, pipelined).await.during(doing)?;
+        let asked = digests.iter().flatten().copied().collect();
+        let mut found =
+            self.environment.store.find_headers(memory.key, asked).await.during(doing)?.into_iter();
+        let (mut known, mut adopted) = (Vec::new(), HashSet::new());
+        let all = wanted.len();
+        for (index, header) in wanted.into_iter().zip(digests) {
+            if header.is_some() && found.next() == Some(true) {
+                let message = listing.get(index);
+                let (uid, octets) = (UniqueId::new(message.uid), message.octets);
+                let delivered_at = Some(self.now);
+                known.push((Delivery { uid, ordinal: message.ordinal, octets, header, delivered_at }, ()));
+                adopted.insert(index);
+            }
+        }
+        let new = all - known.len();
+        log::warn!("{name}: {} messages are known by their headers, {new} are new", known.len());
+        self.environment.store.record(memory.key, self.now, known).await.during("write the state")?;
+        Ok(adopted)
+    }
+
+    /// Counts what was fetched, and holds what could not be.
+    fn settle(
+        &self,
+        listing: &Listing,
+        memory: &Memory,
+        fetched: &Fetched,
+        report: &mut Report,
+        closing: &mut Closing,
+    ) {
+        report.delivered += fetched.delivered;
+        report.delivered_octets += fetched.octets;
+        report.already_there += fetched.already_there;
+        report.left += fetched.left;
+        for (index, reason) in &fetched.failed {
+            let message = listing.get(*index);
+            let before = find_held(memory, message.uid, message.ordinal);
+            let tries = before.map_or(0, |held| held.tries).saturating_add(1);
+            let next_try = plan::next_try(tries, self.now);
+            report.held += 1;
+            if before.is_none_or(|held| held.reason != *reason) {
+                report.newly_held += 1;
+                log::error!(
+                    "{}: message {} ({}): held: {reason}; tried again in {}",
+                    self.account.name,
+                    message.number,
+                    Shown(message.uid),
+                    humantime::format_duration(std::time::Duration::from_secs(
+                        u64::try_from(next_try - self.now).unwrap_or(0)
+                    ))
+                );
+            }
+            closing.held.push(Held {
+                uid: UniqueId::new(message.uid),
+                ordinal: message.ordinal,
+                octets: message.octets,
+                reason: reason.clone(),
+                since: before.map_or(self.now, |held| held.since),
+                tries,
+                next_try,
+            });
+        }
+    }
+
+    /// Enters UPDATE state: only `+OK` to QUIT makes deletions real (RFC 1939, 6).
+    async fn update(&self, wire: &mut Wire, fetched: &Fetched) -> Result<(), Aborted> {
+        let doing = "delete messages (QUIT)";
+        wire.send(Command::Quit).during(doing)?;
+        let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
+        let reply = if stopped {
+            let waiting = || WireError::Silence { waiting: "waiting for QUIT".into(), after: WIND_DOWN };
+            tokio::time::timeout(WIND_DOWN, wire.reply()).await.unwrap_or_else(|_| Err(waiting()))
+        } else {
+            wire.reply().await
+        };
+        let reply = reply.during(doing)?.1;
+        if reply.is_ok() {
+            Ok(())
+        } else {
+            Err(Aborted { doing: doing.into(), trouble: Trouble::refused(&reply, About::Other) })
+        }
+    }
+
+    /// Says goodbye where nothing was deleted, so that nothing depends on the answer and none is waited for.
+    async fn hang_up(&self, mut wire: Wire) {
+        match wire.send(Command::Quit) {
+            Ok(()) => wire.hang_up(self.account.timeout.min(WIND_DOWN)).await,
+            Err(error) => log::debug!("{}: {error}", self.account.name),
+        }
+    }
+
+    fn poll_result(&self, report: &Report, end: Option<&End>) -> PollResult {
+        let failure = end.map(|end| end.aborted.failure(self.account));
+        PollResult {
+            account: self.account.name.clone(),
+            host: self.account.server(),
+            failure: failure.map(|failure| (failure.class.name().to_string(), failure.to_string())),
+            messages: report.delivered as u64,
+            octets: report.delivered_octets,
+            listed: report.listed.map(|listed| listed as u64),
+            backlog: report.left as u64,
+        }
+    }
+}
+
+/// What is to be done, sorted.
+#[derive(Default)]
+struct Work {
+    fetch: Vec<usize>,
+    delete: Vec<Recorded<MessageNumber>>,
+    skip: Vec<usize>,
+}
+
+/// What one run of fetching is about.
+struct FetchOrder {
+    wanted: Vec<usize>,
+    old: Vec<Recorded<MessageNumber>>,
+    pipelined: bool,
+    policy: Policy,
+}
+
+impl End {
+    fn plain(aborted: Aborted) -> Self {
+        Self { aborted, pipelining_suspected: false, capa_suspected: false }
+    }
+}
+
+impl End {
+    /// Says whether the server answered what it should not have, rather than nothing.
+    pub fn is_out_of_step(&self) -> bool {
+        matches!(self.aborted.trouble, Trouble::Wire(WireError::Protocol(_)))
+    }
+}
+
+/// Says whether the server went away, or fell silent, at this command.
+fn is_driven_away(trouble: &Trouble, command: &str) -> bool {
+    match trouble {
+        Trouble::Wire(
+            WireError::Closed { waiting }
+            | WireError::Silence { waiting, .. }
+            | WireError::Lost { waiting, .. },
+        ) => waiting.contains(command),
+        _ => false,
+    }
+}
+
+fn find_held<'a>(memory: &'a Memory, uid: &[u8], ordinal: u32) -> Option<&'a Held> {
+    memory.held.iter().find(|held| held.uid.as_bytes() == uid && held.ordinal == ordinal)
+}
+
+fn count(plan: &Plan, of: impl Fn(&Step) -> bool) -> usize {
+    plan.steps.iter().filter(|(_, step)| of(step)).count()
+}
+
+fn planned(plan: &Plan, listing: &Listing) -> Vec<Planned> {
+    let step = |(index, step): &(usize, Step)| {
+        let (action, reason) = match step {
+            Step::Fetch(plan::Fetch::New) => ("fetch", "new"),
+            Step::Fetch(plan::Fetch::Retry) => ("fetch", "held, and its wait is over"),
+            Step::Fetch(plan::Fetch::Reused) => ("fetch", "its unique-id was recorded with another size"),
+            Step::Delete(_) => ("delete", "delivered, and keep says so"),
+            Step::GiveUpDeleting => ("leave", "the server keeps it in spite of three deletions"),
+            Step::TooLarge => ("leave", "larger than max_size"),
+            Step::Held => ("hold", "held, and its wait is not over"),
+            Step::Later => ("leave", "beyond the limit on messages"),
+            Step::Skip => ("leave", "first_sync: none"),
+        };
+        let message = listing.get(*index);
+        let uid = Shown(message.uid).to_string();
+        Planned { uid, octets: message.octets, action, reason: reason.into() }
+    };
+    plan.steps.iter().map(step).collect()
+}

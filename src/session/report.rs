@@ -1,0 +1,81 @@
+//! How a session went, for whoever prints, schedules or counts.
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+
+/// How a session went.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// The account's name.
+    pub account: String,
+    /// `host:port`.
+    pub host: String,
+    /// Messages in the maildrop, if the listing was read.
+    pub listed: Option<usize>,
+    /// Octets in the maildrop by the listing.
+    pub listed_octets: u64,
+    /// Messages not recorded when the session began (what `check` calls new).
+    pub new: usize,
+    /// Octets of those by the listing.
+    pub new_octets: u64,
+    /// Messages delivered in this session.
+    pub delivered: usize,
+    /// Octets of those, as delivered.
+    pub delivered_octets: u64,
+    /// Messages found to be in the target already (after a crash or a lost state file).
+    pub already_there: usize,
+    /// Deletions that reached UPDATE state.
+    pub deleted: usize,
+    /// Messages held now, old ones included.
+    pub held: usize,
+    /// Messages that came to be held, or failed for another reason than before, in this session.
+    pub newly_held: usize,
+    /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
+    pub left: usize,
+    /// What a dry run would do.
+    pub planned: Vec<Planned>,
+    /// How long it took.
+    pub took: Duration,
+    /// Why the session ended early, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl Report {
+    /// Gives the exit status that this account alone would cause (0, 75 or 77).
+    pub fn exit_status(&self) -> u8 {
+        match &self.failure {
+            Some(failure) => failure.class.exit_status(),
+            None if self.newly_held > 0 => 75,
+            None => 0,
+        }
+    }
+}
+
+/// One message in the plan of a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The unique-id, made safe to show.
+    pub uid: String,
+    /// Octets by the listing.
+    pub octets: u64,
+    /// `fetch`, `delete`, `leave`, `hold`.
+    pub action: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+/// Hears of a session's progress while it goes on. All calls are cheap and never block.
+pub trait Progress: Send + Sync {
+    /// The session has begun to do this: `connecting`, `logging in`, `fetching`.
+    fn stage(&self, _stage: &'static str) {}
+    /// The plan is made: so many messages of so many octets will be fetched.
+    fn planned(&self, _messages: usize, _octets: u64) {}
+    /// So many octets of message content came in since the last call.
+    fn received(&self, _octets: u64) {}
+    /// So many messages more are delivered and recorded.
+    fn delivered(&self, _messages: usize) {}
+}
+
+/// Ignores all progress.
+impl Progress for () {}

@@ -1,0 +1,252 @@
+//! Everything that can end a session, and what each becomes for the user.
+
+use jiff::Timestamp as Moment;
+use jiff::tz::TimeZone;
+
+use crate::config::Account;
+use crate::credential::CredentialError;
+use crate::delivery::TargetError;
+use crate::failure::{Class, Failure};
+use crate::net::{self, NetError};
+use crate::pop3::{Code, ProtocolError, Reply, Request};
+use crate::sasl::{NoMechanism, SaslError};
+use crate::state::{StateError, Timestamp};
+
+use super::wire::WireError;
+
+/// Why a session ended before its work was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// No connection.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The connection, or what came over it.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The server said no.
+    #[error("refused")]
+    Refused {
+        /// What it said.
+        said: Vec<u8>,
+        /// Its response code.
+        code: Option<Code>,
+        /// Whether it was about the credentials.
+        about: About,
+    },
+    /// The server offers nothing that may be used to log in.
+    #[error(transparent)]
+    NoMechanism(#[from] NoMechanism),
+    /// The exchange of a mechanism went wrong.
+    #[error(transparent)]
+    Sasl(#[from] SaslError),
+    /// There is no password.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The server refused these credentials before, and another attempt could lock the account.
+    #[error(
+        "not tried: the server refused these credentials at {}; no further attempt before {} or a change of configuration",
+        clock_time(*.refused), clock_time(*.until)
+    )]
+    LockedOut {
+        /// When it refused them last.
+        refused: Timestamp,
+        /// When they are tried again.
+        until: Timestamp,
+    },
+    /// Another session of ours has the maildrop.
+    #[error("another postrider has had this maildrop for {} now", humantime::format_duration(*.waited))]
+    Leased {
+        /// How long was waited for it.
+        waited: std::time::Duration,
+    },
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Neither unique-ids nor headers can be had.
+    #[error(
+        "server offers neither UIDL nor TOP, so that messages cannot be told apart from one poll to the next"
+    )]
+    Nameless,
+    /// Several messages in a row were refused: it is not the messages.
+    #[error("server refused {count} messages in a row")]
+    RetrRefused {
+        /// How many.
+        count: usize,
+        /// What it said to the last.
+        said: Vec<u8>,
+    },
+    /// A message has no end.
+    #[error("server sent far more octets than the {listed} that it listed for this message")]
+    Endless {
+        /// Octets by the listing.
+        listed: u64,
+    },
+    /// The process was asked to end.
+    #[error("stopped before all messages were fetched")]
+    Stopped,
+}
+
+/// What a refusal was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The credentials were judged.
+    Credentials,
+    /// Anything else.
+    Other,
+}
+
+/// A trouble and what was being done.
+#[derive(Debug)]
+pub struct Aborted {
+    /// A verb phrase.
+    pub doing: String,
+    /// What happened.
+    pub trouble: Trouble,
+}
+
+/// Says what was being done when a result went wrong.
+pub trait During<T> {
+    /// `doing` is a verb phrase: `log in as alice (PLAIN)`.
+    fn during(self, doing: impl Into<String>) -> Result<T, Aborted>;
+}
+
+impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
+    fn during(self, doing: impl Into<String>) -> Result<T, Aborted> {
+        self.map_err(|error| Aborted { doing: doing.into(), trouble: error.into() })
+    }
+}
+
+impl Trouble {
+    /// Makes a refusal of a reply.
+    pub fn refused(reply: &Reply<'_>, about: About) -> Self {
+        Self::Refused { said: reply.text.to_vec(), code: reply.code(), about }
+    }
+
+    /// Gives what kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Net(error) => error.class(),
+            Self::Wire(error) => match error {
+                WireError::Protocol(_) | WireError::Injected | WireError::Command(_) => Class::Protocol,
+                WireError::Silence { .. } | WireError::Trickle { .. } => Class::Network,
+                WireError::Closed { .. } => Class::Network,
+                WireError::Lost { source, .. } => source.class(),
+            },
+            Self::Refused { code, about, .. } => match (code, about) {
+                (Some(Code::InUse), _) => Class::InUse,
+                (Some(Code::LoginDelay), _) => Class::LoginDelay,
+                (Some(Code::SysTemp), _) => Class::Refused,
+                (Some(Code::SysPerm), _) => Class::Permanent,
+                (Some(Code::Auth), _) | (_, About::Credentials) => Class::Credentials,
+                (Some(Code::Other) | None, About::Other) => Class::Refused,
+            },
+            Self::NoMechanism(_) | Self::Nameless => Class::Permanent,
+            Self::Endless { .. } => Class::Protocol,
+            Self::Sasl(error) => error.class(),
+            Self::Credential(_) | Self::LockedOut { .. } => Class::Credentials,
+            Self::Leased { .. } => Class::InUse,
+            Self::State(_) => Class::State,
+            Self::Target(_) => Class::Target,
+            Self::RetrRefused { .. } => Class::Refused,
+            Self::Stopped => Class::Stopped,
+        }
+    }
+
+    fn said(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Refused { said, .. } | Self::RetrRefused { said, .. } if !said.is_empty() => {
+                Some(said.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn hint(&self, account: &Account) -> Option<String> {
+        match self {
+            Self::Net(error) => error.hint(),
+            Self::Wire(WireError::Lost { source, .. }) => source.hint(),
+            Self::NoMechanism(error) => Some(error.hint().to_owned()),
+            Self::Sasl(error) => error.hint(),
+            Self::Credential(error) => error.hint(),
+            Self::State(error) => error.hint(),
+            Self::Target(error) => error.hint(),
+            Self::Wire(WireError::Protocol(ProtocolError::NotAReply { to: Request::Greeting, line })) => {
+                Some(match line.as_slice() {
+                    line if net::looks_like_tls(line) => {
+                        "the server speaks TLS on this port: write `tls: implicit`, or the port for STLS"
+                            .into()
+                    }
+                    line if line.starts_with(b"* ") => {
+                        "this is an IMAP server; POP3 is usually on port 995 or 110".to_string()
+                    }
+                    line if line.starts_with(b"220") => {
+                        "this is an SMTP or FTP server; POP3 is usually on port 995 or 110".to_string()
+                    }
+                    _ => format!("is there a POP3 server on {}?", account.server()),
+                })
+            }
+            Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
+                match account.tls.mode {
+                    crate::config::account::TlsMode::Implicit => None,
+                    _ => Some("if the server expects TLS at once on this port, write `tls: implicit`".into()),
+                }
+            }
+            Self::Wire(WireError::Closed { waiting })
+                if waiting.contains("PASS") || waiting.contains("AUTH") =>
+            {
+                Some("some servers close the connection when the password is wrong".into())
+            }
+            Self::Refused { code, about, .. } => match (code, about) {
+                (Some(Code::InUse), _) => {
+                    Some("another program has the mailbox open, or a lost session still holds it".into())
+                }
+                (Some(Code::LoginDelay), _) => Some("poll this account less often".into()),
+                (Some(Code::SysPerm), _) => {
+                    Some("the server says that a person must act: ask its operator".into())
+                }
+                (Some(Code::SysTemp), _) => None,
+                (Some(Code::Auth), _) | (_, About::Credentials) => Some(
+                    "check user and password; some providers want an app password, or POP3 switched on first"
+                        .into(),
+                ),
+                (Some(Code::Other) | None, About::Other) => None,
+            },
+            Self::Nameless => {
+                Some("nothing was fetched or deleted; such a server is not supported yet".into())
+            }
+            Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
+            Self::Wire(_) | Self::LockedOut { .. } => None,
+            Self::RetrRefused { .. } | Self::Endless { .. } | Self::Stopped => None,
+        }
+    }
+}
+
+impl Aborted {
+    /// Says it to the user.
+    pub fn failure(&self, account: &Account) -> Failure {
+        let local = matches!(
+            self.trouble,
+            Trouble::State(_) | Trouble::Target(_) | Trouble::Credential(_) | Trouble::Leased { .. }
+        );
+        Failure {
+            account: account.name.clone(),
+            host: if local { String::new() } else { account.server() },
+            doing: self.doing.clone(),
+            class: self.trouble.class(),
+            what: self.trouble.to_string(),
+            said: self.trouble.said(),
+            hint: self.trouble.hint(account),
+        }
+    }
+}
+
+/// Shows a time of today as people read it: `14:05`.
+fn clock_time(at: Timestamp) -> String {
+    match Moment::from_second(at) {
+        Ok(moment) => moment.to_zoned(TimeZone::system()).strftime("%H:%M").to_string(),
+        Err(_) => at.to_string(),
+    }
+}
