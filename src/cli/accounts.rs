@@ -1,0 +1,83 @@
+//! Which accounts a command is about.
+
+use std::sync::Arc;
+
+use super::CliError;
+use crate::config::suggest::nearest;
+use crate::config::{Account, Config};
+
+/// Takes the named accounts, each once, in the order of the command line; without names all enabled ones.
+pub fn chosen(config: Config, names: &[String]) -> Result<Vec<Arc<Account>>, CliError> {
+    if names.is_empty() {
+        let enabled: Vec<_> =
+            config.accounts.into_iter().filter(|account| account.enabled).map(Arc::new).collect();
+        if enabled.is_empty() {
+            log::warn!("no account is enabled");
+        }
+        return Ok(enabled);
+    }
+    let mut chosen: Vec<Arc<Account>> = Vec::new();
+    for name in names {
+        if !chosen.iter().any(|account| account.name == *name) {
+            chosen.push(Arc::new(named(&config, name)?.clone()));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Finds one account.
+pub fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Account, CliError> {
+    config.accounts.iter().find(|account| account.name == name).ok_or_else(|| CliError::UnknownAccount {
+        name: name.into(),
+        file: match &config.file {
+            Some(file) => file.display().to_string(),
+            None => "the configuration".into(),
+        },
+        nearest: nearest(
+            name,
+            &config.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>(),
+        )
+        .map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::poll::tests::account;
+    use crate::config::Daemon;
+
+    fn config() -> Config {
+        let mut accounts: Vec<Account> =
+            ["home", "work", "old"].map(|name| (*account(name, "pop.example.org")).clone()).into();
+        accounts[2].enabled = false;
+        Config {
+            file: Some("/etc/postrider/config.yaml".into()),
+            accounts,
+            state: "/nowhere/state.db".into(),
+            daemon: Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO },
+        }
+    }
+
+    fn names(wanted: &[&str]) -> Result<Vec<String>, String> {
+        let wanted: Vec<String> = wanted.iter().map(|name| (*name).into()).collect();
+        let accounts = chosen(config(), &wanted).map_err(|error| error.to_string())?;
+        Ok(accounts.iter().map(|account| account.name.clone()).collect())
+    }
+
+    #[test]
+    fn without_names_all_enabled_accounts_are_meant_and_a_name_means_also_one_that_is_not() {
+        assert_eq!(names(&[]).unwrap(), ["home", "work"]);
+        assert_eq!(names(&["work", "old", "work"]).unwrap(), ["work", "old"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_nearest() {
+        let told = names(&["work", "hmoe"]).unwrap_err();
+        assert_eq!(told, r#"no account "hmoe" in /etc/postrider/config.yaml; did you mean "home"?"#);
+        let told = names(&["\x1b[2J"]).unwrap_err();
+        assert_eq!(told, r#"no account "\u{1b}[2J" in /etc/postrider/config.yaml"#);
+    }
+}

@@ -1,0 +1,60 @@
+//! `postrider check`: asks whether mail is waiting.
+
+use clap::Args;
+
+use super::accounts::chosen;
+use super::exit::Exit;
+use super::progress::Bars;
+use super::stdout::Results;
+use super::{CliError, Common, poll, report};
+use crate::session::{Report, Task};
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Accounts of the configuration [default: all that are enabled]
+    #[arg(value_name = "ACCOUNT")]
+    accounts: Vec<String>,
+    /// Print one result object an account, each as it ends
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let config = common.load()?;
+        let (state, limits) = (config.state.clone(), config.daemon);
+        let accounts = chosen(config, &self.accounts)?;
+        let reports = poll::accounts(&accounts, &state, limits, Task::Check, Bars::none(), |report| {
+            if self.json {
+                results.line(report::json(report));
+                results.flush();
+            }
+        })
+        .await;
+        if !self.json {
+            reports.iter().filter_map(report::checked).for_each(|line| results.line(line));
+        }
+        Ok(exit(&reports))
+    }
+}
+
+fn exit(reports: &[Report]) -> Exit {
+    match Exit::of(reports) {
+        Exit::SUCCESS if reports.iter().all(|report| report.new == 0) => Exit::NONE_WAITING,
+        exit => exit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_account_with_new_mail_is_mail_waiting() {
+        let with = |new| Report { new, ..Report::default() };
+        assert_eq!(exit(&[with(0), with(2)]), Exit::SUCCESS);
+        assert_eq!(exit(&[with(0), with(0)]), Exit::NONE_WAITING);
+        assert_eq!(exit(&[with(2), Report { newly_held: 1, ..with(0) }]), Exit::LATER);
+    }
+}

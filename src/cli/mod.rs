@@ -1,0 +1,231 @@
+//! The command line: reads arguments, shows results, decides nothing about mail.
+
+mod accounts;
+mod check;
+mod completions;
+mod config;
+pub mod exit;
+mod poll;
+mod progress;
+mod report;
+mod seen;
+mod status;
+mod stdout;
+mod sync;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+
+use crate::config::{Config, ConfigError, UrlError};
+use crate::failure::Failure;
+use crate::logging::Format;
+use crate::state::StateError;
+
+pub use exit::Exit;
+use stdout::Results;
+
+/// Stands below the help of every command.
+const EXIT_STATUS: &str = "\
+Exit status:
+   0  all polled accounts succeeded, new mail or not (check: mail is waiting)
+   1  check only: no mail is waiting
+   2  the command line is wrong
+  75  an account or a message failed, and a later run may succeed
+  77  a server refused the credentials of an account
+  78  the configuration is wrong, and nothing was contacted
+
+Manual: postrider(1), postrider.yaml(5)";
+
+/// Fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Common {
+    /// Configuration file [default: $XDG_CONFIG_HOME/postrider/config.yaml, else /etc/postrider/config.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more: -v each message, -vv what is being done, -vvv the dialogue with secrets masked
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Lines on standard error: for people, one JSON object each, or with systemd's priorities
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+    Journal,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Polls accounts once, concurrently: fetches what is new, delivers it, deletes what is due
+    #[command(after_help = EXIT_STATUS)]
+    Sync(sync::Sync),
+    /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
+    #[command(after_help = EXIT_STATUS)]
+    Check(check::Check),
+    /// Shows what the last poll of every account did, and what is held; contacts nobody
+    #[command(after_help = EXIT_STATUS)]
+    Status(status::Status),
+    /// Shows and edits the recorded unique-ids: the messages that are not fetched again
+    #[command(subcommand, after_help = EXIT_STATUS)]
+    Seen(seen::Seen),
+    /// Validates or shows the configuration
+    #[command(subcommand, after_help = EXIT_STATUS)]
+    Config(config::ConfigCommand),
+    /// Writes the completions of a shell to standard output
+    #[command(after_help = EXIT_STATUS)]
+    Completions(completions::Completions),
+}
+
+/// Why a command ended before it did its work.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("no account {name:?} in {file}{}", Nearest(.nearest.as_deref()))]
+    UnknownAccount { name: String, file: String, nearest: Option<String> },
+    #[error("no recorded unique-id {0}; nothing was changed")]
+    UnknownUid(String),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Poll(#[from] Box<Failure>),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+impl CliError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::CONFIGURATION,
+            Self::Url(_) | Self::Usage(_) | Self::UnknownAccount { .. } | Self::UnknownUid(_) => Exit::USAGE,
+            Self::Poll(failure) => Exit::of_class(failure.class),
+            Self::State(_) | Self::Output(_) => Exit::LATER,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::State(error) => error.hint(),
+            // These have it in their text, or need none.
+            Self::Config(_)
+            | Self::Url(_)
+            | Self::Usage(_)
+            | Self::UnknownAccount { .. }
+            | Self::UnknownUid(_)
+            | Self::Poll(_)
+            | Self::Output(_) => None,
+        }
+    }
+}
+
+impl Arguments {
+    /// Gives the level and format of the log.
+    pub fn log(&self) -> (LevelFilter, Format) {
+        let level = match (self.common.quiet, self.common.verbose) {
+            (true, _) => LevelFilter::Error,
+            (false, 0) => LevelFilter::Warn,
+            (false, 1) => LevelFilter::Info,
+            (false, 2) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        };
+        let format = match self.common.log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+            LogFormat::Journal => Format::Journal,
+        };
+        (level, format)
+    }
+}
+
+/// Does what the arguments say and gives the exit status; what went wrong was told on standard error.
+pub async fn run(arguments: Arguments) -> Exit {
+    let Arguments { common, command } = arguments;
+    let mut results = Results::new();
+    let outcome = match command {
+        Command::Sync(sync) => sync.run(&common, &mut results).await,
+        Command::Check(check) => check.run(&common, &mut results).await,
+        Command::Status(status) => status.run(&common, &mut results).await,
+        Command::Seen(seen) => seen.run(&common, &mut results).await,
+        Command::Config(config) => config.run(&common, &mut results),
+        Command::Completions(completions) => completions.run(&mut results),
+    };
+    let written = results.end().map_err(CliError::Output);
+    match outcome.and_then(|exit| written.map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+            log::error!("{error}{hint}");
+            error.exit()
+        }
+    }
+}
+
+impl Common {
+    /// Reads the configuration that was named, or that is found.
+    fn load(&self) -> Result<Config, ConfigError> {
+        match &self.config {
+            Some(file) => Config::load(file),
+            None => Config::load(&Config::find()?),
+        }
+    }
+}
+
+/// `; did you mean "home"?`
+struct Nearest<'a>(Option<&'a str>);
+
+impl fmt::Display for Nearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "; did you mean {name:?}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_stand_before_and_after_it() {
+        for line in [["postrider", "-vv", "check"], ["postrider", "check", "-vv"]] {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert_eq!(arguments.log(), (LevelFilter::Debug, Format::Text));
+        }
+        let quiet =
+            Arguments::try_parse_from(["postrider", "sync", "-q", "--log-format", "journal"]).unwrap();
+        assert_eq!(quiet.log(), (LevelFilter::Error, Format::Journal));
+        assert!(Arguments::try_parse_from(["postrider", "sync", "-q", "-v"]).is_err());
+    }
+}

@@ -1,0 +1,336 @@
+//! Polls accounts concurrently: one's failure, or a defect met by one, never keeps another from being polled.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::exit::Exit;
+use super::progress::{self, Bars};
+use crate::config::{Account, Daemon};
+use crate::delivery::Disk;
+use crate::failure::{Class, Failure};
+use crate::logging;
+use crate::net::Connector;
+use crate::session::{self, Environment, Report, Task};
+use crate::state::Store;
+
+/// How long the removal of messages that were given up may take at the end.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// Polls the accounts once, as many at a time as the limits allow, and tells each failure on standard error as it
+/// happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
+pub async fn accounts(
+    accounts: &[Arc<Account>],
+    state: &Path,
+    limits: Daemon,
+    task: Task,
+    bars: Bars,
+    mut ended: impl FnMut(&Report),
+) -> Vec<Report> {
+    let stop = stop_on_signals();
+    let disk = Disk::default();
+    let environment = Environment {
+        store: Store::open(state),
+        state: state.to_owned(),
+        connector: Connector::default(),
+        disk: disk.clone(),
+        stop: stop.clone(),
+        ask: progress::ask(),
+    };
+    let session = move |account: Arc<Account>| {
+        let (environment, bar) = (environment.clone(), bars.of(&account));
+        async move { session::run(&account, &environment, task, &*bar).await }
+    };
+    let reports = concurrently(accounts, limits, stop, session, |report| {
+        tell(report);
+        ended(report);
+    })
+    .await;
+    // Messages that were given up are still being removed from `tmp`.
+    let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
+    tell_stopped(&reports);
+    reports
+}
+
+/// Tells why a session ended early, if it did.
+fn tell(report: &Report) {
+    let Some(failure) = &report.failure else { return };
+    let level = match failure.class {
+        // Who stopped it knows why; see `tell_stopped`.
+        Class::Stopped => Level::Info,
+        Class::Network
+        | Class::Tls
+        | Class::Protocol
+        | Class::Refused
+        | Class::InUse
+        | Class::LoginDelay
+        | Class::Credentials
+        | Class::Permanent
+        | Class::Target
+        | Class::State
+        | Class::Message
+        | Class::Internal => Level::Error,
+    };
+    logging::about(&report.account, || log::log!(level, "{failure}"));
+}
+
+/// Tells in one line which sessions a signal ended, however many they were.
+fn tell_stopped(reports: &[Report]) {
+    let stopped =
+        |report: &&Report| report.failure.as_ref().is_some_and(|failure| failure.class == Class::Stopped);
+    let stopped: Vec<_> = reports.iter().filter(stopped).map(|report| report.account.as_str()).collect();
+    let (named, more) = stopped.split_at(stopped.len().min(5));
+    if !named.is_empty() {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        log::error!("stopped by a signal before the end of {}{more}; nothing is lost", named.join(", "));
+    }
+}
+
+/// Runs a session for each account.
+async fn concurrently<S, F>(
+    accounts: &[Arc<Account>],
+    limits: Daemon,
+    stop: watch::Receiver<bool>,
+    session: S,
+    mut ended: impl FnMut(&Report),
+) -> Vec<Report>
+where
+    S: Fn(Arc<Account>) -> F + Send + Sync + 'static,
+    F: Future<Output = Report> + Send + 'static,
+{
+    let session = Arc::new(session);
+    let permits = |most: usize| Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+    let everywhere = permits(limits.max_sessions);
+    let mut hosts: HashMap<String, Arc<Semaphore>> = HashMap::new();
+    let mut sessions = JoinSet::new();
+    let mut waiting: HashMap<Id, usize> = HashMap::new();
+    let mut reports: Vec<Option<Report>> = accounts.iter().map(|_| None).collect();
+
+    for (index, account) in accounts.iter().enumerate() {
+        let here = hosts.entry(account.host.to_ascii_lowercase());
+        let here = here.or_insert_with(|| permits(limits.max_sessions_per_host)).clone();
+        let (session, everywhere, stop, account) =
+            (session.clone(), everywhere.clone(), stop.clone(), account.clone());
+        let handle = sessions.spawn(async move {
+            // First the host, then the whole: who waits for a busy host must not sit on a place that others could
+            // use. Both are given back when the session ends. Neither is ever closed, so there is always a permit.
+            let _here = here.acquire_owned().await;
+            let _anywhere = everywhere.acquire_owned().await;
+            if *stop.borrow() {
+                return not_begun(&account);
+            }
+            // Boxed: a thousand accounts that wait their turn would otherwise hold the frame of a session each.
+            logging::of_account(account.name.as_str().into(), Box::pin(session(account))).await
+        });
+        waiting.insert(handle.id(), index);
+    }
+
+    while let Some(joined) = sessions.join_next_with_id().await {
+        let (id, report) = match joined {
+            Ok((id, report)) => (id, Ok(report)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let index = waiting.remove(&id).expect("each task was entered when it was spawned");
+        let report = report.unwrap_or_else(|error| defect(&accounts[index], error));
+        ended(&report);
+        reports[index] = Some(report);
+    }
+    reports.into_iter().map(|report| report.expect("each task was joined")).collect()
+}
+
+fn not_begun(account: &Account) -> Report {
+    let what = "not begun: stopped by a signal".into();
+    failed(account, Failure { class: Class::Stopped, what, ..blank(account) })
+}
+
+/// What the panic hook has already told in detail becomes this account's failure, and only this one's.
+fn defect(account: &Account, error: JoinError) -> Report {
+    let what = if error.is_panic() { "ended by an internal error" } else { "cancelled" }.into();
+    let hint = Some("nothing is lost; please report this together with the line before".into());
+    failed(account, Failure { class: Class::Internal, what, hint, ..blank(account) })
+}
+
+fn blank(account: &Account) -> Failure {
+    Failure {
+        account: account.name.clone(),
+        host: account.server(),
+        doing: "poll".into(),
+        class: Class::Internal,
+        what: String::new(),
+        said: None,
+        hint: None,
+    }
+}
+
+fn failed(account: &Account, failure: Failure) -> Report {
+    Report {
+        account: account.name.clone(),
+        host: account.server(),
+        failure: Some(failure),
+        ..Report::default()
+    }
+}
+
+/// Becomes true at the first SIGINT or SIGTERM; the second ends the process at once, which loses nothing either.
+fn stop_on_signals() -> watch::Receiver<bool> {
+    let (stop, stopped) = watch::channel(false);
+    let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+    match signals {
+        Ok((mut int, mut term)) => {
+            tokio::spawn(async move {
+                either(&mut int, &mut term).await;
+                log::warn!("stopping; a second signal ends at once");
+                // No receiver is left when the last session has ended.
+                let _ = stop.send(true);
+                either(&mut int, &mut term).await;
+                std::process::exit(Exit::LATER.number().into());
+            });
+        }
+        Err(error) => log::warn!("cannot wait for signals: {error}"),
+    }
+    stopped
+}
+
+async fn either(int: &mut Signal, term: &mut Signal) {
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::Target;
+    use crate::config::account::*;
+
+    pub(in crate::cli) fn account(name: &str, host: &str) -> Arc<Account> {
+        Arc::new(Account {
+            name: name.into(),
+            host: host.into(),
+            port: 995,
+            user: name.into(),
+            maildrop_id: format!("{name}@{host}"),
+            tls: Tls {
+                mode: TlsMode::Implicit,
+                ca: None,
+                pins: Vec::new(),
+                client: None,
+                server_name: None,
+                min: TlsVersion::Tls12,
+            },
+            auth: Auth::Auto,
+            password: None,
+            bind: None,
+            connect: None,
+            timeout: std::time::Duration::from_secs(60),
+            interval: Interval::Manual,
+            keep: Keep::Forever,
+            first_sync: FirstSync::All,
+            order: Order::Oldest,
+            max_size: None,
+            max_messages: None,
+            pipelining: Pipelining::Auto,
+            deliver: Target::Maildir("/nowhere".into()),
+            enabled: true,
+        })
+    }
+
+    fn limits(max_sessions: usize, max_sessions_per_host: usize) -> Daemon {
+        Daemon { max_sessions, max_sessions_per_host, startup_spread: std::time::Duration::ZERO }
+    }
+
+    fn fine(account: &Account) -> Report {
+        Report { account: account.name.clone(), ..Report::default() }
+    }
+
+    /// Polls 24 accounts of three hosts and gives the most sessions seen at once: of all, of one host.
+    async fn most_at_once(limits: Daemon) -> (usize, usize) {
+        static HOSTS: [&str; 3] = ["a.example", "A.Example", "b.example"];
+        let accounts: Vec<_> = (0..24).map(|i| account(&i.to_string(), HOSTS[i % 3])).collect();
+        let now = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+        let most = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+        let session = {
+            let (now, most) = (now.clone(), most.clone());
+            move |account: Arc<Account>| {
+                let (now, most) = (now.clone(), most.clone());
+                async move {
+                    let host = account.host.to_ascii_lowercase();
+                    {
+                        let mut now = now.lock().unwrap();
+                        *now.entry(host.clone()).or_default() += 1;
+                        most.0.fetch_max(now.values().sum(), Ordering::Relaxed);
+                        most.1.fetch_max(now[&host], Ordering::Relaxed);
+                    }
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                    }
+                    *now.lock().unwrap().get_mut(&host).unwrap() -= 1;
+                    fine(&account)
+                }
+            }
+        };
+        let (_stop, stopped) = watch::channel(false);
+        let reports = concurrently(&accounts, limits, stopped, session, |_| ()).await;
+        assert_eq!(reports.len(), 24);
+        (most.0.load(Ordering::Relaxed), most.1.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn sessions_stay_within_both_limits_and_reach_them() {
+        assert_eq!(most_at_once(limits(5, 4)).await, (5, 4));
+        assert_eq!(most_at_once(limits(64, 4)).await, (8, 4), "the case of a host's name does not matter");
+        assert_eq!(most_at_once(limits(64, 64)).await, (24, 16));
+        assert_eq!(most_at_once(limits(usize::MAX, 0)).await, (2, 1));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_panics_does_not_keep_the_others_from_being_polled() {
+        let accounts = ["one", "two", "three"].map(|name| account(name, "pop.example.org"));
+        let session = |account: Arc<Account>| async move {
+            assert_ne!(account.name, "two", "a defect");
+            fine(&account)
+        };
+        let (_stop, stopped) = watch::channel(false);
+        let mut heard = Vec::new();
+        let ended = |report: &Report| heard.push(report.account.clone());
+        let reports = concurrently(&accounts, limits(64, 1), stopped, session, ended).await;
+        let names: Vec<_> = reports.iter().map(|report| report.account.as_str()).collect();
+        assert_eq!(names, ["one", "two", "three"], "reports come in the order of the accounts");
+        heard.sort();
+        assert_eq!(heard, ["one", "three", "two"]);
+        assert!(reports[0].failure.is_none() && reports[2].failure.is_none());
+        let failure = reports[1].failure.as_ref().unwrap();
+        assert_eq!(failure.class, Class::Internal);
+        assert!(
+            failure.to_string().starts_with("two: pop.example.org:995: poll: ended by an internal error")
+        );
+    }
+
+    #[tokio::test]
+    async fn accounts_that_wait_their_turn_are_not_begun_after_a_stop() {
+        let accounts = ["one", "two"].map(|name| account(name, "pop.example.org"));
+        let (stop, stopped) = watch::channel(false);
+        let stop = Arc::new(stop);
+        let session = move |account: Arc<Account>| {
+            let stop = stop.clone();
+            async move {
+                assert!(!stop.send_replace(true), "a session began after the stop");
+                fine(&account)
+            }
+        };
+        let reports = concurrently(&accounts, limits(1, 1), stopped, session, |_| ()).await;
+        assert!(reports[0].failure.is_none());
+        assert_eq!(reports[1].failure.as_ref().unwrap().class, Class::Stopped);
+        assert_eq!(Exit::of(&reports), Exit::LATER);
+    }
+}

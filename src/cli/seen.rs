@@ -1,0 +1,197 @@
+//! `postrider seen`: shows and edits the recorded unique-ids.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::accounts::named;
+use super::exit::Exit;
+use super::progress::Bars;
+use super::report::messages;
+use super::status::time;
+use super::stdout::Results;
+use super::{CliError, Common, poll};
+use crate::config::{Account, Config};
+use crate::failure::{Class, Failure};
+use crate::pop3::UniqueId;
+use crate::session::Task;
+use crate::state::lease::Lease;
+use crate::state::{SeenLine, Store};
+use crate::text::Shown;
+
+/// What to do with the recorded unique-ids of an account.
+#[derive(Debug, Subcommand)]
+pub enum Seen {
+    /// Lists the recorded unique-ids with the time and the octets of each message
+    #[command(after_help = super::EXIT_STATUS)]
+    List(List),
+    /// Takes what is in the maildrop now as already fetched
+    #[command(after_help = super::EXIT_STATUS)]
+    Mark(Mark),
+    /// Forgets unique-ids, so that their messages are fetched again
+    #[command(after_help = super::EXIT_STATUS)]
+    Forget(Forget),
+}
+
+/// Arguments of `seen list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// An account of the configuration
+    account: String,
+}
+
+/// Arguments of `seen mark`.
+#[derive(Debug, Args)]
+pub struct Mark {
+    /// An account of the configuration
+    account: String,
+    /// All messages that the maildrop holds now
+    #[arg(long, required = true)]
+    all: bool,
+}
+
+/// Arguments of `seen forget`.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// An account of the configuration
+    account: String,
+    /// Unique-ids, as `seen list` shows them
+    #[arg(value_name = "UID", required = true)]
+    uids: Vec<OsString>,
+}
+
+impl Seen {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        match self {
+            Self::List(list) => list.run(&common.load()?, results).await,
+            Self::Mark(mark) => mark.run(&common.load()?, common, results).await,
+            Self::Forget(forget) => forget.run(&common.load()?, common, results).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, config: &Config, results: &mut Results) -> Result<Exit, CliError> {
+        let account = named(config, &self.account)?;
+        let store = Store::open_read_only(&config.state);
+        for line in store.seen(account.maildrop_id.as_str().into()).await? {
+            results.line(listed(&line));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+impl Mark {
+    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let account = Arc::new(named(config, &self.account)?.clone());
+        let accounts = [account];
+        let reports =
+            poll::accounts(&accounts, &config.state, config.daemon, Task::MarkAll, Bars::none(), |_| ())
+                .await;
+        for report in reports.iter().filter(|report| report.failure.is_none() && !common.quiet) {
+            results.line(format_args!("{}: {} marked as seen", report.account, messages(report.new)));
+        }
+        Ok(Exit::of(&reports))
+    }
+}
+
+impl Forget {
+    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let account = named(config, &self.account)?;
+        let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+        // A session that goes on would record again what is forgotten here.
+        let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
+            return Err(Box::new(in_use(account)).into());
+        };
+        let store = Store::open(&config.state);
+        let seen = store.seen(maildrop.clone()).await?;
+        let uids = recorded(&self.uids, &seen)?;
+        let forgotten = store.forget(maildrop, uids).await?;
+        if !common.quiet {
+            results.line(format_args!("{}: {} will be fetched again", account.name, messages(forgotten)));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// `2026-11-23 14:05:12 delivered 4321 QhdPYR:00WBw1Ph7x7`; the unique-id comes last, for it may hold blanks.
+fn listed(line: &SeenLine) -> String {
+    let (at, how) = match line.delivered_at {
+        Some(at) => (at, "delivered"),
+        None => (line.first_seen, "marked   "),
+    };
+    let octets = match line.octets {
+        0 => "-".into(),
+        octets => octets.to_string(),
+    };
+    format!("{} {how} {octets:>10} {}", time(at), line.uid)
+}
+
+/// Finds the unique-ids that are meant: by their octets, or as `seen list` shows them where those cannot be typed.
+fn recorded(wanted: &[OsString], seen: &[SeenLine]) -> Result<Vec<UniqueId>, CliError> {
+    let mut found = Vec::new();
+    for uid in wanted {
+        let is_meant = |line: &&SeenLine| {
+            line.uid.as_bytes() == uid.as_bytes()
+                || uid.to_str().is_some_and(|uid| line.uid.to_string() == uid)
+        };
+        match seen.iter().find(is_meant) {
+            Some(line) => found.push(line.uid.clone()),
+            None => return Err(CliError::UnknownUid(Shown(uid.as_bytes()).to_string())),
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn in_use(account: &Account) -> Failure {
+    Failure {
+        account: account.name.clone(),
+        host: String::new(),
+        doing: "forget unique-ids".into(),
+        class: Class::InUse,
+        what: "another process is polling this maildrop".into(),
+        said: None,
+        hint: Some("try again when it has ended".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(uid: &[u8], ordinal: u32) -> SeenLine {
+        SeenLine {
+            uid: UniqueId::new(uid),
+            ordinal,
+            octets: 4321,
+            first_seen: 0,
+            delivered_at: Some(0),
+            last_listed: None,
+        }
+    }
+
+    #[test]
+    fn a_unique_id_is_found_by_its_octets_and_as_it_is_shown() {
+        let seen = [line(b"a b", 0), line(b"\xff\x07", 0), line(b"dup", 0), line(b"dup", 1)];
+        let found = |wanted: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(OsString::from).collect();
+            recorded(&wanted, &seen)
+                .map(|uids| uids.iter().map(|uid| uid.as_bytes().to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(found(&["a b"]).unwrap(), [b"a b"]);
+        assert_eq!(found(&[r"\xff\u{7}"]).unwrap(), [b"\xff\x07"]);
+        assert_eq!(found(&["dup", "dup"]).unwrap(), [b"dup"]);
+        let missing = found(&["dup", "\x1b"]).unwrap_err();
+        assert_eq!(missing.to_string(), r"no recorded unique-id \u{1b}; nothing was changed");
+    }
+
+    #[test]
+    fn a_listed_unique_id_cannot_break_its_line() {
+        let shown = listed(&line(b"x\r\n\x1b[2J", 0));
+        assert!(shown.ends_with(r" delivered       4321 x\r\n\u{1b}[2J"), "{shown}");
+    }
+}

@@ -1,0 +1,333 @@
+//! `postrider status`: what the state file knows of the last polls.
+
+use std::fmt;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::report::{Octets, messages};
+use super::stdout::Results;
+use super::{CliError, Common};
+use crate::config::{Account, Config, default_state};
+use crate::state::{self, Held, PollResult, Store, Timestamp};
+use crate::text::Shown;
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print one object a maildrop
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (accounts, state) = match (&common.config, Config::find()) {
+            // Who polls by URL alone has a state file and no configuration.
+            (None, Err(_)) => (Vec::new(), default_state()?),
+            (Some(_), _) | (None, Ok(_)) => {
+                let config = common.load()?;
+                (config.accounts, config.state)
+            }
+        };
+        let known = Store::open_read_only(&state).status().await?;
+        for row in rows(accounts, known) {
+            match self.json {
+                true => results.line(row.json()),
+                false => results.line(row),
+            }
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// An account and what is known of its maildrop.
+struct Row {
+    account: String,
+    configured: Option<Account>,
+    known: Option<state::Status>,
+}
+
+/// Takes the accounts in the order of their file, then maildrops that the file does not name (any more).
+fn rows(accounts: Vec<Account>, mut known: Vec<state::Status>) -> Vec<Row> {
+    let mut rows: Vec<Row> = accounts
+        .into_iter()
+        .map(|account| {
+            let at = known.iter().position(|status| status.maildrop == account.maildrop_id);
+            Row {
+                account: account.name.clone(),
+                known: at.map(|at| known.remove(at)),
+                configured: Some(account),
+            }
+        })
+        .collect();
+    rows.extend(known.into_iter().map(|status| {
+        let account = status.last.as_ref().map_or(&status.maildrop, |(_, last)| &last.account).clone();
+        Row { account, configured: None, known: Some(status) }
+    }));
+    rows
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", Shown(self.account.as_bytes()))?;
+        let absent = match &self.configured {
+            None => ", not in the configuration",
+            Some(account) if !account.enabled => ", not enabled",
+            Some(_) => "",
+        };
+        let Some(known) = &self.known else { return write!(f, "never polled{absent}") };
+        match &known.last {
+            None => f.write_str("never polled to the end")?,
+            Some((at, last)) => {
+                write!(f, "{} ", time(*at))?;
+                polled(f, &self.account, last, known)?;
+            }
+        }
+        write!(f, "\n  {} seen{absent}", known.seen)?;
+        for held in &known.held {
+            let Held { uid, ordinal: _, octets, reason, since, tries, next_try } = held;
+            write!(
+                f,
+                "\n  held {uid} ({}) since {}, tried {tries} times, again {}: {}",
+                Octets(*octets),
+                time(*since),
+                time(*next_try),
+                Shown(reason.as_bytes())
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Says how the last poll went.
+fn polled(
+    f: &mut fmt::Formatter<'_>,
+    account: &str,
+    last: &PollResult,
+    known: &state::Status,
+) -> fmt::Result {
+    match &last.failure {
+        None => {
+            write!(
+                f,
+                "succeeded, {} delivered",
+                messages(usize::try_from(last.messages).unwrap_or(usize::MAX))
+            )?;
+            if last.messages > 0 {
+                write!(f, " ({})", Octets(last.octets))?;
+            }
+            if let Some(listed) = last.listed {
+                write!(f, ", {listed} in the maildrop")?;
+            }
+            if last.backlog > 0 {
+                write!(f, ", {} left for later", last.backlog)?;
+            }
+            Ok(())
+        }
+        Some((class, text)) => {
+            write!(f, "failed ({class})")?;
+            if known.failures > 1 {
+                write!(f, ", {} times in a row", known.failures)?;
+            }
+            match known.last_success {
+                Some(at) => write!(f, ", last succeeded {}", time(at))?,
+                None => f.write_str(", never succeeded")?,
+            }
+            let text = text.strip_prefix(account).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(text);
+            text.lines().try_for_each(|line| write!(f, "\n  {}", Shown(line.as_bytes())))
+        }
+    }
+}
+
+/// One maildrop as JSON; the manual describes the fields, and their names stay.
+#[derive(Debug, Serialize)]
+struct Json<'a> {
+    account: &'a str,
+    maildrop: &'a str,
+    host: Option<&'a str>,
+    configured: bool,
+    enabled: bool,
+    last_poll: Option<String>,
+    last_success: Option<String>,
+    failure: Option<JsonFailure<'a>>,
+    failures: u32,
+    listed: Option<u64>,
+    delivered: u64,
+    delivered_octets: u64,
+    left: u64,
+    seen: u64,
+    held: Vec<JsonHeld<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonFailure<'a> {
+    class: &'a str,
+    message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonHeld<'a> {
+    uid: String,
+    octets: u64,
+    reason: &'a str,
+    since: String,
+    tries: u32,
+    next_try: String,
+}
+
+impl Row {
+    fn json(&self) -> String {
+        let known = self.known.as_ref();
+        let last = known.and_then(|known| known.last.as_ref());
+        let poll = last.map(|(_, poll)| poll);
+        let configured = self.configured.as_ref();
+        let json = Json {
+            account: &self.account,
+            maildrop: match (known, configured) {
+                (Some(known), _) => &known.maildrop,
+                (None, Some(account)) => &account.maildrop_id,
+                (None, None) => "",
+            },
+            host: poll.map(|poll| poll.host.as_str()),
+            configured: configured.is_some(),
+            enabled: configured.is_some_and(|account| account.enabled),
+            last_poll: last.map(|(at, _)| utc(*at)),
+            last_success: known.and_then(|known| known.last_success).map(utc),
+            failure: poll
+                .and_then(|poll| poll.failure.as_ref())
+                .map(|(class, message)| JsonFailure { class, message }),
+            failures: known.map_or(0, |known| known.failures),
+            listed: poll.and_then(|poll| poll.listed),
+            delivered: poll.map_or(0, |poll| poll.messages),
+            delivered_octets: poll.map_or(0, |poll| poll.octets),
+            left: poll.map_or(0, |poll| poll.backlog),
+            seen: known.map_or(0, |known| known.seen),
+            held: known.map_or(&[][..], |known| &known.held).iter().map(JsonHeld::from).collect(),
+        };
+        serde_json::to_string(&json).expect("strings and numbers are always JSON")
+    }
+}
+
+impl<'a> From<&'a Held> for JsonHeld<'a> {
+    fn from(held: &'a Held) -> Self {
+        Self {
+            uid: held.uid.to_string(),
+            octets: held.octets,
+            reason: &held.reason,
+            since: utc(held.since),
+            tries: held.tries,
+            next_try: utc(held.next_try),
+        }
+    }
+}
+
+/// Shows a time where the user is: `2026-11-23 14:05:12`.
+pub fn time(at: Timestamp) -> String {
+    match jiff::Timestamp::from_second(at) {
+        Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        // Only a state file that was tampered with has such a time.
+        Err(_) => format!("@{at}"),
+    }
+}
+
+/// Shows a time for machines: RFC 3339, UTC.
+fn utc(at: Timestamp) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| format!("@{at}"), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::poll::tests::account;
+    use crate::pop3::UniqueId;
+
+    fn known(maildrop: &str, failure: Option<(&str, &str)>) -> state::Status {
+        let last = PollResult {
+            account: "old-name".into(),
+            host: "pop.example.org:995".into(),
+            failure: failure.map(|(class, text)| (class.into(), text.into())),
+            messages: 2,
+            octets: 4096,
+            listed: Some(120),
+            backlog: 3,
+        };
+        state::Status {
+            maildrop: maildrop.into(),
+            last: Some((1_763_900_000, last)),
+            last_success: Some(1_763_800_000),
+            failures: u32::from(failure.is_some()) * 3,
+            seen: 118,
+            held: Vec::new(),
+        }
+    }
+
+    fn row(failure: Option<(&str, &str)>) -> Row {
+        let configured = (*account("home", "pop.example.org")).clone();
+        let known = known(&configured.maildrop_id, failure);
+        Row { account: "home".into(), configured: Some(configured), known: Some(known) }
+    }
+
+    #[test]
+    fn a_poll_that_succeeded_is_told_with_what_it_brought() {
+        let shown = row(None).to_string();
+        let at = time(1_763_900_000);
+        let said =
+            "succeeded, 2 messages delivered (4.0 KiB), 120 in the maildrop, 3 left for later\n  118 seen";
+        assert_eq!(shown, format!("home: {at} {said}"));
+    }
+
+    #[test]
+    fn a_poll_that_failed_is_told_with_its_words_and_the_last_success() {
+        let text = "home: pop.example.org:995: log in: refused\n  server: \x1b[31mno";
+        let shown = row(Some(("credentials", text))).to_string();
+        let (at, before) = (time(1_763_900_000), time(1_763_800_000));
+        assert_eq!(
+            shown,
+            format!(
+                "home: {at} failed (credentials), 3 times in a row, last succeeded {before}\n  \
+                 pop.example.org:995: log in: refused\n    server: \\u{{1b}}[31mno\n  118 seen"
+            )
+        );
+    }
+
+    #[test]
+    fn a_held_message_is_told_with_its_reason_and_next_try() {
+        let mut row = row(None);
+        let held = Held {
+            uid: UniqueId::new(*b"QhdPYR"),
+            ordinal: 0,
+            octets: 25 << 20,
+            reason: "larger than max_size\x07".into(),
+            since: 0,
+            tries: 4,
+            next_try: 3600,
+        };
+        row.known.as_mut().unwrap().held.push(held);
+        let told = row.to_string();
+        let line = told.lines().last().unwrap();
+        let expected = format!(
+            "  held QhdPYR (25.0 MiB) since {}, tried 4 times, again {}: larger than max_size\\u{{7}}",
+            time(0),
+            time(3600)
+        );
+        assert_eq!(line, expected);
+        let json: serde_json::Value = serde_json::from_str(&row.json()).unwrap();
+        assert_eq!(json["held"][0]["next_try"], "1970-01-01T01:00:00Z");
+    }
+
+    #[test]
+    fn accounts_come_in_their_order_and_forgotten_maildrops_last() {
+        let home = (*account("home", "pop.example.org")).clone();
+        let new = Account { enabled: false, ..(*account("new", "pop.example.net")).clone() };
+        let known = vec![known("gone@example.com", None), known(&home.maildrop_id, None)];
+        let rows = rows(vec![new, home], known);
+        let names: Vec<_> = rows.iter().map(|row| row.account.as_str()).collect();
+        assert_eq!(names, ["new", "home", "old-name"]);
+        assert_eq!(rows[0].to_string(), "new: never polled, not enabled");
+        assert!(rows[2].to_string().ends_with("118 seen, not in the configuration"));
+        let json: serde_json::Value = serde_json::from_str(&rows[0].json()).unwrap();
+        assert_eq!((&json["maildrop"], &json["last_poll"]), (&"new@pop.example.net".into(), &().into()));
+    }
+}

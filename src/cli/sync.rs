@@ -1,0 +1,140 @@
+//! `postrider sync`: polls accounts once.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use super::accounts::chosen;
+use super::exit::Exit;
+use super::progress::Bars;
+use super::stdout::Results;
+use super::{CliError, Common, poll, report};
+use crate::config::account::TlsMode;
+use crate::config::{Account, Daemon, default_state};
+use crate::session::{Deletions, Limits, Task};
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+#[command(override_usage = "postrider sync [OPTIONS] [ACCOUNT]...\n       \
+                            postrider sync [OPTIONS] URL --deliver TARGET [--tls MODE] [--password-command COMMAND]")]
+pub struct Sync {
+    /// Accounts of the configuration [default: all that are enabled], or one URL: pop://USER@HOST, pops://USER@HOST
+    #[arg(value_name = "ACCOUNT|URL")]
+    accounts: Vec<String>,
+    /// Say what would be fetched and deleted, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Fetch at most N messages of each account
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Delete nothing on the server this time
+    #[arg(long)]
+    keep: bool,
+    /// Print one result object an account, each as it ends
+    #[arg(long)]
+    json: bool,
+    /// With a URL: where messages go, such as maildir:~/Mail
+    #[arg(long, value_name = "TARGET")]
+    deliver: Option<String>,
+    /// With a URL: how the connection is protected [default: as the URL says]
+    #[arg(long, value_enum, value_name = "MODE")]
+    tls: Option<Mode>,
+    /// With a URL: a shell command that prints the password [default: ask on the terminal]
+    #[arg(long, value_name = "COMMAND")]
+    password_command: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    Implicit,
+    Starttls,
+    None,
+}
+
+impl From<Mode> for TlsMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Implicit => Self::Implicit,
+            Mode::Starttls => Self::StartTls,
+            Mode::None => Self::None,
+        }
+    }
+}
+
+/// What is to be polled, where it is recorded, and how much of it at once.
+struct Scope {
+    accounts: Vec<Arc<Account>>,
+    state: PathBuf,
+    limits: Daemon,
+}
+
+impl Sync {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let begun = Instant::now();
+        let Scope { accounts, state, limits } = self.scope(common)?;
+        let bars = if self.json { Bars::none() } else { Bars::new(common) };
+        let reports = poll::accounts(&accounts, &state, limits, self.task(), bars, |report| {
+            if self.json {
+                results.line(report::json(report));
+                results.flush();
+            }
+        })
+        .await;
+        // Elsewhere than on a terminal what went well is not worth a word: cron would send it by mail.
+        let summary = common.verbose > 0 || io::stdout().is_terminal() && !common.quiet;
+        match (self.json, self.dry_run) {
+            (true, _) => {}
+            (false, true) => reports.iter().flat_map(report::planned).for_each(|line| results.line(line)),
+            (false, false) if summary => {
+                reports.iter().for_each(|report| results.line(report::synced(report)));
+                if reports.len() > 1 {
+                    results.line(report::all_synced(&reports, begun.elapsed()));
+                }
+            }
+            (false, false) => {}
+        }
+        Ok(Exit::of(&reports))
+    }
+
+    fn scope(&self, common: &Common) -> Result<Scope, CliError> {
+        if !self.accounts.iter().any(|name| is_url(name)) {
+            if self.deliver.is_some() || self.tls.is_some() || self.password_command.is_some() {
+                return Err(CliError::Usage(
+                    "--deliver, --tls and --password-command go with a URL only".into(),
+                ));
+            }
+            let config = common.load()?;
+            let (state, limits) = (config.state.clone(), config.daemon);
+            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits });
+        }
+        let [url] = self.accounts.as_slice() else {
+            return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
+        };
+        let Some(target) = &self.deliver else {
+            return Err(CliError::Usage("a URL needs --deliver, such as --deliver maildir:~/Mail".into()));
+        };
+        let account =
+            Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
+        Ok(Scope { accounts: vec![Arc::new(account)], state: default_state()?, limits: ONE_SESSION })
+    }
+
+    fn task(&self) -> Task {
+        let limits = Limits {
+            limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            deletions: if self.keep { Deletions::NotNow } else { Deletions::AsConfigured },
+        };
+        if self.dry_run { Task::DryRun(limits) } else { Task::Sync(limits) }
+    }
+}
+
+/// A URL is one session; nothing is scheduled.
+const ONE_SESSION: Daemon =
+    Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
+
+/// No account's name looks like this, so that a mistyped scheme is told as such.
+fn is_url(name: &str) -> bool {
+    name.contains("://")
+}

@@ -1,0 +1,438 @@
+//! The command as its user meets it where no server is needed: exit status, words, JSON.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A home directory of its own, and nothing of the environment of whoever runs the tests.
+struct Home(TempDir);
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+struct Ended {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn with(config: &str) -> Self {
+        let home = Self::new();
+        fs::create_dir_all(home.config().parent().unwrap()).unwrap();
+        fs::write(home.config(), config).unwrap();
+        fs::set_permissions(home.config(), Permissions::from_mode(0o600)).unwrap();
+        home
+    }
+
+    /// One account at a port of this machine where nobody listens.
+    fn with_nobody_there() -> (Self, u16) {
+        let port = free_port();
+        let home = Self::with(&format!(
+            "accounts:\n  home: {{ host: 127.0.0.1, port: {port}, user: alice, password: hunter2, \
+             timeout: 5s, deliver: {{ maildir: ~/Mail }} }}\n"
+        ));
+        (home, port)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.path().join("config/postrider/config.yaml")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.path().join("state/postrider/state.db")
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.0.path())
+            .env("XDG_CONFIG_HOME", self.0.path().join("config"))
+            .env("XDG_STATE_HOME", self.0.path().join("state"))
+            .env("TZ", "UTC")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn postrider(&self, arguments: &[&str]) -> Command {
+        self.command(POSTRIDER, arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let Output { status, stdout, stderr } = self.postrider(arguments).output().unwrap();
+        Ended {
+            status: status.code().expect("it exits by itself"),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
+const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
+
+const TWO_ACCOUNTS: &str = "\
+defaults: { deliver: { maildir: ~/Mail }, timeout: 5s }
+accounts:
+  home: { host: pop.example.org, user: alice, password: hunter2 }
+  work: { host: pop.example.com, user: alice, password: { env: WORK_PASSWORD } }
+";
+
+/// Finds a port where nobody listens.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn help_names_every_command_and_every_exit_status() {
+    let ended = Home::new().run(&["--help"]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    for word in ["sync", "check", "status", "seen", "config", "completions", "--config", "--log-format"] {
+        assert!(ended.stdout.contains(word), "{word}:\n{}", ended.stdout);
+    }
+    for status in ["   0  ", "   1  ", "   2  ", "  75  ", "  77  ", "  78  "] {
+        assert!(ended.stdout.contains(status), "{status}:\n{}", ended.stdout);
+    }
+    for absent in ["daemon", "wake", "doctor", "login"] {
+        assert!(!ended.stdout.contains(absent), "{absent}:\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    let ended = Home::new().run(&["--version"]);
+    assert_eq!((ended.status, ended.stdout), (0, format!("postrider {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2_and_says_why_on_stderr() {
+    let home = Home::with(TWO_ACCOUNTS);
+    for (arguments, words) in [
+        (&[][..], "Usage: postrider"),
+        (&["fetch"], "unrecognized subcommand 'fetch'"),
+        (&["synk"], "'sync'"),
+        (&["sync", "--limit", "0"], "invalid value '0'"),
+        (&["sync", "-q", "-v"], "cannot be used with"),
+        (&["--log-format", "xml", "sync"], "[possible values: text, json, journal]"),
+        (&["seen", "mark", "home"], "--all"),
+        (&["seen", "forget", "home"], "<UID>..."),
+        (&["completions", "tcsh"], "[possible values: bash, zsh, fish]"),
+        (&["sync", "hmoe"], r#"no account "hmoe" in"#),
+        (&["check", "hmoe"], r#"did you mean "home"?"#),
+        (&["seen", "list", "wrok"], r#"did you mean "work"?"#),
+        (&["sync", "pops://alice@pop.example.org"], "a URL needs --deliver"),
+        (&["sync", "pops://a@b.example", "home", "--deliver", "maildir:~/M"], "a URL stands alone"),
+        (&["sync", "home", "--deliver", "maildir:~/M"], "go with a URL only"),
+        (&["sync", "imap://a@b.example", "--deliver", "maildir:~/M"], "must begin with pops://"),
+        (&["sync", "pops://a@b.example", "--deliver", "nowhere"], "--deliver must be"),
+    ] {
+        let ended = home.run(arguments);
+        assert_eq!(ended.status, 2, "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+        assert!(ended.stderr.contains(words), "{arguments:?}: {words}: {}", ended.stderr);
+    }
+    assert!(!home.state().exists(), "a wrong command line leaves nothing behind");
+}
+
+#[test]
+fn without_a_configuration_it_is_status_78_and_says_where_one_was_looked_for() {
+    let system = "/etc/postrider/config.yaml";
+    assert!(!fs::exists(system).unwrap(), "{system} exists, and these tests would poll its accounts");
+    let home = Home::new();
+    for arguments in
+        [&["sync"][..], &["check"], &["config", "check"], &["config", "show"], &["seen", "list", "home"]]
+    {
+        let ended = home.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{arguments:?}: {ended:?}");
+        for place in [home.config().to_str().unwrap(), system] {
+            assert!(ended.stderr.contains(place), "{arguments:?}: {}", ended.stderr);
+        }
+    }
+    for command in ["sync", "status"] {
+        let missing = home.run(&[command, "--config", "/nowhere/mail.yaml"]);
+        assert_eq!((missing.status, missing.stdout.as_str()), (78, ""));
+        assert!(missing.stderr.starts_with("postrider: /nowhere/mail.yaml: "), "{}", missing.stderr);
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_status_78_with_file_line_and_column() {
+    let home = Home::with("accounts:\n  home:\n    hots: pop.example.org\n    password: hunter2\n");
+    for arguments in
+        [&["sync"][..], &["check"], &["status"], &["config", "check"], &["seen", "mark", "home", "--all"]]
+    {
+        let ended = home.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{arguments:?}: {ended:?}");
+        let place = format!("postrider: {}:3:5: ", home.config().display());
+        assert!(ended.stderr.starts_with(&place), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("`host`"), "{arguments:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{arguments:?}: {}", ended.stderr);
+    }
+    assert!(!home.state().exists(), "a wrong configuration leaves nothing behind");
+}
+
+#[test]
+fn a_sound_configuration_is_said_to_be_so_and_shown_without_its_secrets() {
+    let home = Home::with(TWO_ACCOUNTS);
+    let checked = home.run(&["config", "check"]);
+    assert_eq!((checked.status, checked.stderr.as_str()), (0, ""));
+    assert_eq!(checked.stdout, format!("{}: 2 accounts, no mistakes\n", home.config().display()));
+    assert_eq!(home.run(&["config", "check", "-q"]).stdout, "");
+
+    let shown = home.run(&["config", "show"]);
+    assert_eq!((shown.status, shown.stderr.as_str()), (0, ""));
+    assert!(!shown.stdout.contains("hunter2"), "{}", shown.stdout);
+    for words in ["home:", "work:", "pop.example.org", "WORK_PASSWORD", "995", "maildir"] {
+        assert!(shown.stdout.contains(words), "{words}:\n{}", shown.stdout);
+    }
+}
+
+#[test]
+fn completions_of_each_shell_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = Home::new().run(&["completions", shell]);
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{shell}");
+        for word in ["sync", "forget", "dry-run", "password-command"] {
+            assert!(ended.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn bash_takes_its_completions() {
+    let script = Home::new().run(&["completions", "bash"]).stdout;
+    let output = Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn status_before_the_first_poll_says_so_and_makes_no_state_file() {
+    let home = Home::with(TWO_ACCOUNTS);
+    let ended = home.run(&["status"]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    assert_eq!(ended.stdout, "home: never polled\nwork: never polled\n");
+    let json = home.run(&["status", "--json"]);
+    let lines: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["account"], "home");
+    assert_eq!(lines[0]["maildrop"], "alice@pop.example.org");
+    assert_eq!((&lines[0]["last_poll"], &lines[0]["seen"]), (&Value::Null, &0.into()));
+    assert!(!home.state().exists());
+}
+
+#[test]
+fn status_needs_no_configuration_where_there_is_none() {
+    let ended = Home::new().run(&["status"]);
+    assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (0, "", ""));
+}
+
+#[test]
+fn before_the_first_poll_nothing_is_seen_and_nothing_can_be_forgotten() {
+    let home = Home::with(TWO_ACCOUNTS);
+    let listed = home.run(&["seen", "list", "home"]);
+    assert_eq!((listed.status, listed.stdout.as_str(), listed.stderr.as_str()), (0, "", ""));
+    let forgotten = home.run(&["seen", "forget", "home", "QhdPYR"]);
+    assert_eq!((forgotten.status, forgotten.stdout.as_str()), (2, ""));
+    assert_eq!(forgotten.stderr, "postrider: no recorded unique-id QhdPYR; nothing was changed\n");
+}
+
+#[test]
+fn a_state_file_that_is_none_is_status_75_and_says_what_to_do() {
+    let home = Home::with(TWO_ACCOUNTS);
+    fs::create_dir_all(home.state().parent().unwrap()).unwrap();
+    fs::write(home.state(), "not a state file, and long enough to be looked at\n".repeat(100)).unwrap();
+    for arguments in [&["status"][..], &["seen", "list", "home"], &["seen", "forget", "home", "x"]] {
+        let ended = home.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains("state.db"), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("\n  hint: "), "{arguments:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_status_75_and_one_message_with_account_host_and_step() {
+    let (home, port) = Home::with_nobody_there();
+    for command in ["sync", "check"] {
+        let ended = home.run(&[command]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{command}: {ended:?}");
+        let start = format!("postrider: home: 127.0.0.1:{port}: connect: ");
+        assert!(ended.stderr.starts_with(&start), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.contains("refused"), "{command}: {}", ended.stderr);
+        assert_eq!(ended.stderr.matches("postrider: ").count(), 1, "{command}: {}", ended.stderr);
+    }
+    assert_eq!(home.run(&["sync", "-q"]).stderr.matches("postrider: ").count(), 1);
+}
+
+#[test]
+fn json_has_the_failure_on_stdout_and_stderr_has_it_in_the_format_that_was_asked_for() {
+    let (home, port) = Home::with_nobody_there();
+    let ended = home.run(&["sync", "--json", "--log-format", "json"]);
+    assert_eq!(ended.status, 75);
+    assert_eq!(ended.stdout.lines().count(), 1);
+    let result: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&result["account"], &result["exit_status"]), (&"home".into(), &75.into()));
+    assert_eq!(result["failure"]["class"], "network");
+    assert_eq!(result["failure"]["host"], format!("127.0.0.1:{port}"));
+    for line in ended.stderr.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&record["level"], &record["account"]), (&"error".into(), &"home".into()));
+    }
+    let journal = home.run(&["sync", "--log-format", "journal"]);
+    assert!(journal.stderr.starts_with(&format!("<3>home: 127.0.0.1:{port}: ")), "{}", journal.stderr);
+}
+
+#[test]
+fn every_account_is_polled_though_others_fail_and_only_those_that_are_named() {
+    let home = Home::with(&format!(
+        "defaults: {{ host: 127.0.0.1, user: alice, password: x, timeout: 5s, deliver: {{ maildir: ~/Mail }} }}\n\
+         accounts:\n  one: {{ port: {}, maildrop_id: one }}\n  two: {{ port: {}, maildrop_id: two }}\n",
+        free_port(),
+        free_port()
+    ));
+    let told = |ended: &Ended, name: &str| ended.stderr.matches(&format!("postrider: {name}: 127.")).count();
+    let both = home.run(&["sync"]);
+    assert_eq!((both.status, told(&both, "one"), told(&both, "two")), (75, 1, 1), "{}", both.stderr);
+    let named = home.run(&["sync", "two", "two"]);
+    assert_eq!((named.status, told(&named, "one"), told(&named, "two")), (75, 0, 1), "{}", named.stderr);
+}
+
+#[test]
+fn a_url_needs_no_configuration_and_is_named_in_its_failure() {
+    let port = free_port();
+    let url = format!("pops://alice@127.0.0.1:{port}");
+    let command = ["sync", &url, "--deliver", "maildir:~/Mail", "--password-command", "echo hunter2"];
+    let ended = Home::new().run(&command);
+    assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
+    assert!(ended.stderr.starts_with(&format!("postrider: {url}: 127.0.0.1:{port}: ")), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_failure_and_output_that_is_lost_is_one() {
+    let home = Home::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = home.postrider(&["completions", "bash"]).stdout(writer).output().unwrap();
+    assert_eq!((unread.status.code(), String::from_utf8_lossy(&unread.stderr).as_ref()), (Some(0), ""));
+
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = home.postrider(&["completions", "bash"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&lost.stderr);
+    assert_eq!(lost.status.code(), Some(75), "{said}");
+    assert!(said.starts_with("postrider: cannot write to standard output: "), "{said}");
+}
+
+#[test]
+fn standard_streams_that_are_closed_or_full_do_not_change_the_exit_status() {
+    let home = Home::with(TWO_ACCOUNTS);
+    for (command, status) in [
+        ("config show >&- 2>&- <&-", 0),
+        ("config check >&- 2>&-", 0),
+        ("sync hmoe 2>/dev/full", 2),
+        ("sync hmoe 2>&-", 2),
+        ("synk 2>/dev/full", 2),
+        ("--help >/dev/full", 0),
+    ] {
+        let script = format!("exec '{POSTRIDER}' {command}");
+        let ended = home.command("sh", &["-c", &script]).status().unwrap();
+        assert_eq!(ended.code(), Some(status), "{command}");
+    }
+}
+
+/// Gives a page of the manual.
+fn page(name: &str) -> String {
+    fs::read_to_string(format!("{}/man/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn every_option_and_command_is_in_the_manual() {
+    let page = page("postrider.1");
+    let (home, mut options) = (Home::new(), 0);
+    for command in [
+        &[][..],
+        &["sync"],
+        &["check"],
+        &["status"],
+        &["seen"],
+        &["seen", "list"],
+        &["seen", "mark"],
+        &["seen", "forget"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
+        &["completions"],
+    ] {
+        let help = home.run(&[command, &["--help"]].concat());
+        assert_eq!(help.status, 0, "{command:?}");
+        assert!(help.stdout.contains("Exit status:"), "{command:?}: {}", help.stdout);
+        for name in command {
+            assert!(page.contains(&format!("Cm {name}")) || page.contains(&format!(" {name} ")), "{name}");
+        }
+        let words = help.stdout.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        for option in words.filter_map(|word| word.strip_prefix("--")).filter(|option| !option.is_empty()) {
+            options += 1;
+            assert!(
+                page.contains(&format!("Fl -{option}")) || page.contains(&format!(", -{option}")),
+                "--{option}"
+            );
+        }
+    }
+    assert!(options > 50, "the help was not understood: {options} options");
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_manual() {
+    let page = page("postrider.yaml.5");
+    for (config, at_least) in [
+        ("qqqqqqqqqq: 1\naccounts: { a: { } }\n", 5),
+        ("accounts: { a: { qqqqqqqqqq: 1 } }\n", 29),
+        ("accounts: { a: { } }\ndaemon: { qqqqqqqqqq: 1 }\n", 3),
+        ("accounts: { a: { password: { qqqqqqqqqq: 1 } } }\n", 5),
+        ("accounts: { a: { deliver: { qqqqqqqqqq: 1 } } }\n", 5),
+        ("accounts: { a: { auth: [qqqqqqqqqq] } }\n", 11),
+        ("accounts: { a: { tls: qqqqqqqqqq } }\n", 3),
+    ] {
+        let refused = Home::with(config).run(&["config", "check"]);
+        assert_eq!(refused.status, 78);
+        // `... valid keys are a, b, c`, `... must be a, b or c`
+        let line =
+            refused.stderr.lines().find(|line| line.contains("valid keys are ") || line.contains("must be "));
+        let line = line.unwrap_or_else(|| panic!("{config}: {}", refused.stderr));
+        let (_, names) = line.split_once(" are ").or_else(|| line.split_once("must be ")).unwrap();
+        let names: Vec<&str> = names.split(", ").flat_map(|names| names.split(" or ")).collect();
+        assert!(names.len() >= at_least, "{config}: {line}");
+        for name in names {
+            let is_marked_up = |line: &str| {
+                let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
+                matches!(words.next(), Some(".It" | ".Ic" | ".Cm")) && words.any(|word| word == name)
+            };
+            assert!(page.lines().any(is_marked_up), "{name} ({config})");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_manual_and_the_readme_are_sound_configurations() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let manual = page("postrider.yaml.5");
+    let fenced =
+        readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(text, _)| text);
+    let literal = manual.split(".Bd -literal -offset indent\n").skip(1);
+    let literal = literal.filter_map(|rest| rest.split_once(".Ed")).map(|(text, _)| text);
+    let examples: Vec<&str> = fenced.chain(literal).collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for example in examples {
+        let checked = Home::with(example).run(&["config", "check"]);
+        assert_eq!((checked.status, checked.stderr.as_str()), (0, ""), "{example}");
+    }
+}
