@@ -1,0 +1,256 @@
+//! A private Dovecot 2.3 (Debian: dovecot-pop3d) on loopback, with a configuration of its own in a temporary directory.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::unistd::{User, getgid, getuid};
+use tempfile::TempDir;
+
+use super::certificate::Certificate;
+use super::process::{Server, free_port, mail_owner, program};
+use super::reader::Reader;
+
+/// Every user's password.
+pub const PASSWORD: &str = "correct horse";
+
+/// How Dovecot stores messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A file a message.
+    Maildir,
+    /// Dovecot's own.
+    Mdbox,
+}
+
+/// A running Dovecot with the users `u1`, `u2` ...; it ends when this is dropped, and its directory goes with it.
+#[derive(Debug)]
+pub struct Dovecot {
+    server: Option<Server>,
+    directory: TempDir,
+    /// Port without TLS, which offers STLS.
+    pub port: u16,
+    /// Port with TLS from the beginning.
+    pub tls_port: u16,
+    /// The certificate it shows.
+    pub certificate: Certificate,
+    staged: AtomicUsize,
+}
+
+impl Dovecot {
+    /// Starts a server with so many users; panics if it is not installed or does not start.
+    pub fn start(format: Format, users: usize) -> Self {
+        let dovecot = installed("dovecot");
+        let version = Command::new(&dovecot).arg("--version").output().expect("dovecot runs");
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        assert!(version.starts_with("2.3."), "these tests configure Dovecot 2.3; this is {version}");
+        let certificate = Certificate::for_loopback();
+        for _ in 0..5 {
+            let directory = TempDir::new().expect("a temporary directory");
+            let (port, tls_port) = (free_port(), free_port());
+            configure(directory.path(), format, users, port, tls_port, &certificate);
+            match run(&dovecot, directory.path(), port, tls_port) {
+                Ok(server) => {
+                    let staged = AtomicUsize::new(0);
+                    return Self { server: Some(server), directory, port, tls_port, certificate, staged };
+                }
+                // Someone took the port between our look and the server's.
+                Err(log) if log.contains("Address already in use") => {}
+                Err(log) => panic!("dovecot does not start: {log}"),
+            }
+        }
+        panic!("dovecot found its ports in use five times");
+    }
+
+    /// Puts messages into a user's maildrop, in this order, after what is there.
+    pub fn put(&self, user: &str, messages: &[Vec<u8>]) {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let staging = self.directory.path().join(format!("staged-{number}"));
+        for folder in ["", "tmp", "new", "cur"] {
+            make_directory(&staging.join(folder), 0o777);
+        }
+        for (number, message) in messages.iter().enumerate() {
+            // Names in the order of the messages; the server sorts by them.
+            let path = staging.join("cur").join(format!("17000{number:05}.M{number:05}.test:2,"));
+            fs::write(path, message).expect("a staged message");
+        }
+        let source = format!("maildir:{}", staging.display());
+        self.doveadm(&["import", "-u", user, &source, "", "ALL"]);
+        fs::remove_dir_all(staging).expect("the staged messages");
+    }
+
+    /// Counts what is left in a user's maildrop.
+    pub fn left(&self, user: &str) -> usize {
+        let status = self.doveadm(&["mailbox", "status", "-u", user, "messages", "INBOX"]);
+        let count = status.trim().strip_prefix("INBOX messages=").expect("a count of messages");
+        count.parse().expect("a number")
+    }
+
+    /// Gives what is in a user's maildrop, unique-ids and octets as the server sends them.
+    pub fn messages(&self, user: &str) -> Vec<(String, Vec<u8>)> {
+        Reader::plain(self.port).log_in(user, PASSWORD).messages()
+    }
+
+    /// Gives the server's log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends the server as a crash does; its maildrops stay.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the server again, on the same ports with the same maildrops.
+    pub fn restart(&mut self) {
+        self.server = None;
+        match run(&installed("dovecot"), self.directory.path(), self.port, self.tls_port) {
+            Ok(server) => self.server = Some(server),
+            Err(log) => panic!("dovecot does not start again: {log}"),
+        }
+    }
+
+    fn doveadm(&self, arguments: &[&str]) -> String {
+        let output = Command::new(installed("doveadm"))
+            .arg("-c")
+            .arg(self.directory.path().join("dovecot.conf"))
+            .args(arguments)
+            .output()
+            .expect("doveadm runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "doveadm {arguments:?}: {stderr}{}", self.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+fn installed(name: &str) -> PathBuf {
+    program(name)
+        .unwrap_or_else(|| panic!("{name} is not installed: run tests/run, or install dovecot-pop3d"))
+}
+
+fn run(dovecot: &Path, directory: &Path, port: u16, tls_port: u16) -> Result<Server, String> {
+    let mut command = Command::new(dovecot);
+    command.arg("-F").arg("-c").arg(directory.join("dovecot.conf"));
+    let log = directory.join("log");
+    Server::start(&mut command, &directory.join("start.log"), &[port, tls_port])
+        .map_err(|error| format!("{error}\n{}", fs::read_to_string(log).unwrap_or_default()))
+}
+
+fn configure(
+    directory: &Path,
+    format: Format,
+    users: usize,
+    port: u16,
+    tls_port: u16,
+    certificate: &Certificate,
+) {
+    make_directory(directory, 0o755);
+    for folder in ["run", "state", "mail"] {
+        make_directory(&directory.join(folder), 0o755);
+    }
+    let owner = mail_owner();
+    let (uid, gid) = (owner.uid, owner.gid);
+    let mail = directory.join("mail");
+    if getuid().is_root() {
+        chown(&mail, Some(uid.as_raw()), Some(gid.as_raw())).expect("the mail belongs to its user");
+    }
+    let passwords: String = (1..=users)
+        .map(|n| format!("u{n}:{{PLAIN}}{PASSWORD}:{uid}:{gid}::{}/u{n}::\n", mail.display()))
+        .collect();
+    write(&directory.join("passwd"), &passwords, 0o644);
+    write(&directory.join("log"), "", 0o666);
+    write(&directory.join("certificate.pem"), &certificate.pem, 0o644);
+    write(&directory.join("key.pem"), &certificate.key_pem, 0o600);
+    let text = configuration(directory, format, port, tls_port);
+    write(&directory.join("dovecot.conf"), &text, 0o644);
+}
+
+fn configuration(directory: &Path, format: Format, port: u16, tls_port: u16) -> String {
+    let at = directory.display();
+    let format = match format {
+        Format::Maildir => "maildir",
+        Format::Mdbox => "mdbox",
+    };
+    let us = User::from_uid(getuid()).ok().flatten().map(|user| user.name).unwrap_or_default();
+    let our_group = nix::unistd::Group::from_gid(getgid()).ok().flatten().map(|g| g.name).unwrap_or_default();
+    // Debian's package makes dovenull and dovecot. Without root nobody can become another, and nothing can chroot.
+    let (login, internal, group) =
+        if getuid().is_root() { ("dovenull", "dovecot", "dovecot") } else { (&*us, &*us, &*our_group) };
+    let unchrooted = if getuid().is_root() {
+        String::new()
+    } else {
+        let services =
+            ["anvil", "stats", "ipc", "dict", "director", "replicator", "aggregator", "dns-client"];
+        services.map(|service| format!("service {service} {{\n  chroot =\n}}\n")).concat()
+    };
+    format!(
+        "\
+protocols = pop3
+listen = 127.0.0.1
+base_dir = {at}/run
+state_dir = {at}/state
+log_path = {at}/log
+instance_name = postrider-test
+shutdown_clients = yes
+default_login_user = {login}
+default_internal_user = {internal}
+default_internal_group = {group}
+default_vsz_limit = 0
+first_valid_uid = 1
+mail_max_userip_connections = 0
+ssl = yes
+ssl_cert = <{at}/certificate.pem
+ssl_key = <{at}/key.pem
+ssl_min_protocol = TLSv1.2
+disable_plaintext_auth = no
+auth_mechanisms = plain login cram-md5 apop scram-sha-1 scram-sha-256
+auth_failure_delay = 0
+mail_location = {format}:{at}/mail/%n
+# The tests fill and empty maildrops; what a power cut would do to them does not matter.
+mail_fsync = never
+passdb {{
+  driver = passwd-file
+  args = {at}/passwd
+}}
+userdb {{
+  driver = passwd-file
+  args = {at}/passwd
+}}
+service anvil {{
+  # Failed log-ins would slow down later ones from the same address: that of every test.
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = {port}
+  }}
+  inet_listener pop3s {{
+    port = {tls_port}
+    ssl = yes
+  }}
+}}
+service stats {{
+  unix_listener stats-writer {{
+    mode = 0666
+  }}
+}}
+{unchrooted}"
+    )
+}
+
+fn make_directory(path: &Path, mode: u32) {
+    fs::create_dir_all(path).expect("a directory");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).expect("a file of the configuration");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+}

@@ -1,0 +1,324 @@
+//! A small, honest POP3 server in memory (RFC 1939, 2449, 2595, 5034), with faults that can be set and a memory of
+//! all that happened. For tests of crashes, and for the demo.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio_rustls::rustls::ServerConfig;
+
+use super::certificate::Certificate;
+use super::wire::PATIENCE;
+
+// By its path, so that the file is found from the examples too.
+#[path = "maildrop_session.rs"]
+mod session;
+
+use session::Session;
+
+/// How a maildrop's server presents itself.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The only user.
+    pub user: String,
+    /// The user's password.
+    pub password: String,
+    /// When TLS begins.
+    pub tls: Protection,
+    /// Whether several sessions may have the maildrop open.
+    pub lock: Lock,
+    /// Capabilities as CAPA shows them, STLS excepted; `None`: CAPA is an unknown command.
+    pub capabilities: Option<Vec<String>>,
+    /// Commands that the server does not know, whatever it announces: `UIDL`, `TOP` ...
+    pub unknown: Vec<String>,
+}
+
+/// When TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Never.
+    None,
+    /// With the connection.
+    Implicit,
+    /// When the client says STLS; no log-in before.
+    Stls,
+}
+
+/// Whether several sessions may have the maildrop open at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// As many as come, each with its own view of what is there.
+    Shared,
+    /// One; others are refused with [IN-USE] (RFC 2449, 8.1.2).
+    Exclusive,
+}
+
+/// What goes wrong. Octets and commands are counted from the moment when the fault is set, over all connections; a
+/// fault that has happened is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// After so many octets the connection is cut.
+    CutAfterOctets(u64),
+    /// In the place of the reply to the k-th command (from 1), the connection is cut, and the command is not obeyed.
+    CutInsteadOf(u64),
+    /// The k-th command is obeyed, but the connection is cut before it is answered.
+    CutUnanswered(u64),
+    /// From the k-th command on the server says nothing more in this connection.
+    StallAt(u64),
+}
+
+/// Something that happened, and when.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The moment.
+    pub at: Instant,
+    /// The connection, counted from 0.
+    pub session: usize,
+    /// What happened.
+    pub what: What,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A client connected.
+    Connected,
+    /// The maildrop was opened.
+    LoggedIn,
+    /// A command came in; lines of an AUTH exchange are not commands.
+    Command(String),
+    /// A command was read while an earlier one was unanswered: the client pipelines.
+    Pipelined,
+    /// The message was sent to its end.
+    Sent(String),
+    /// The message was marked as deleted (DELE).
+    Marked(String),
+    /// The message is gone (QUIT, UPDATE state).
+    Removed(String),
+    /// A fault happened.
+    Faulted(Fault),
+    /// The connection is over.
+    Closed,
+}
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Maildrop {
+    address: SocketAddr,
+    /// The certificate it shows.
+    pub certificate: Certificate,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let capabilities = [
+            "TOP",
+            "UIDL",
+            "USER",
+            "SASL PLAIN",
+            "PIPELINING",
+            "RESP-CODES",
+            "AUTH-RESP-CODE",
+            "EXPIRE NEVER",
+        ];
+        Self {
+            user: "alice".into(),
+            password: "correct horse".into(),
+            tls: Protection::Implicit,
+            lock: Lock::Shared,
+            capabilities: Some(capabilities.map(String::from).to_vec()),
+            unknown: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Leaves a capability out, by the beginning of its line.
+    pub fn without(mut self, capability: &str) -> Self {
+        if let Some(known) = &mut self.capabilities {
+            known.retain(|line| !line.starts_with(capability));
+        }
+        self
+    }
+}
+
+impl Maildrop {
+    /// Starts on a free loopback port with an empty maildrop.
+    pub fn start(settings: Settings) -> Self {
+        let certificate = Certificate::for_loopback();
+        let tls = certificate.server();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let address = listener.local_addr().expect("the listener's address");
+        let shared = Arc::new(Shared { settings, tls, state: Mutex::default(), happened: Condvar::new() });
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                while let Ok((socket, _)) = listener.accept() {
+                    let session = {
+                        let mut state = shared.lock();
+                        if state.over {
+                            return;
+                        }
+                        state.sockets.extend(socket.try_clone());
+                        state.sockets.len() - 1
+                    };
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        shared.tell(session, What::Connected);
+                        // What ends a connection early is what the tests make happen; it is in the events.
+                        let _ = Session::serve(socket, &shared, session);
+                        shared.unlock(session);
+                        shared.tell(session, What::Closed);
+                    });
+                }
+            }
+        });
+        Self { address, certificate, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Gives the port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Puts a message into the maildrop: its octets as they are to be sent, neither stuffed nor terminated. A CRLF
+    /// that the end lacks is added on the wire.
+    pub fn put(&self, uid: &str, octets: impl Into<Vec<u8>>) {
+        self.shared.lock().messages.push(Arc::new(Message { uid: uid.to_string(), octets: octets.into() }));
+    }
+
+    /// Lists the unique-ids of what is in the maildrop.
+    pub fn uids(&self) -> Vec<String> {
+        self.shared.lock().messages.iter().map(|message| message.uid.clone()).collect()
+    }
+
+    /// Gives a message another unique-id, as a server that was migrated does.
+    pub fn rename(&self, from: &str, to: &str) {
+        for message in &mut self.shared.lock().messages {
+            if message.uid == from {
+                *message = Arc::new(Message { uid: to.to_string(), octets: message.octets.clone() });
+            }
+        }
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_fault(&self, fault: Fault) {
+        let mut state = self.shared.lock();
+        (state.fault, state.octets, state.commands) = (fault, 0, 0);
+    }
+
+    /// Makes the server wait before each reply.
+    pub fn set_delay(&self, delay: Duration) {
+        self.shared.lock().delay = delay;
+    }
+
+    /// Answers RETR of a message with this line (`-ERR ...`) from now on; `None` sends it again.
+    pub fn refuse(&self, uid: &str, line: Option<&str>) {
+        let mut state = self.shared.lock();
+        match line {
+            Some(line) => state.refused.insert(uid.to_string(), line.to_string()),
+            None => state.refused.remove(uid),
+        };
+    }
+
+    /// Gives all that happened so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.lock().events.clone()
+    }
+
+    /// Counts what happened so far in this way.
+    pub fn count(&self, wanted: impl Fn(&What) -> bool) -> usize {
+        self.shared.lock().events.iter().filter(|event| wanted(&event.what)).count()
+    }
+
+    /// Waits until something has happened so many times; panics if it does not.
+    pub fn wait_for(&self, times: usize, wanted: impl Fn(&What) -> bool) {
+        let state = self.shared.lock();
+        let missing =
+            |state: &mut State| state.events.iter().filter(|event| wanted(&event.what)).count() < times;
+        let (state, wait) = self
+            .shared
+            .happened
+            .wait_timeout_while(state, PATIENCE, missing)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        assert!(!wait.timed_out(), "it did not happen; what did: {:#?}", state.events);
+    }
+}
+
+impl Drop for Maildrop {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.over = true;
+            for socket in &state.sockets {
+                // Most are closed already.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+        // Wakes the acceptor, so that it sees that it is over.
+        drop(TcpStream::connect(self.address));
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Message {
+    uid: String,
+    octets: Vec<u8>,
+}
+
+impl Message {
+    fn size(&self) -> usize {
+        self.octets.len() + if self.octets.is_empty() || self.octets.ends_with(b"\r\n") { 0 } else { 2 }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    tls: Arc<ServerConfig>,
+    state: Mutex<State>,
+    happened: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: Vec<Arc<Message>>,
+    refused: HashMap<String, String>,
+    holder: Option<usize>,
+    fault: Fault,
+    octets: u64,
+    commands: u64,
+    delay: Duration,
+    events: Vec<Event>,
+    sockets: Vec<TcpStream>,
+    over: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panicked with the lock is reported anyway.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn tell(&self, session: usize, what: What) {
+        self.lock().events.push(Event { at: Instant::now(), session, what });
+        self.happened.notify_all();
+    }
+
+    fn unlock(&self, session: usize) {
+        let mut state = self.lock();
+        if state.holder == Some(session) {
+            state.holder = None;
+        }
+    }
+}

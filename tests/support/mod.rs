@@ -1,0 +1,26 @@
+//! What the tests are made with: servers that obey, servers that lie, real servers, and the program itself.
+//!
+//! Every server listens on a free loopback port and ends with its owner, so tests may run side by side.
+//!
+//! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
+//! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
+//! - [`dovecot`], [`gnu_pop3d`]: real servers.
+//! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
+//! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
+//! - [`postrider`]: the built program in a home of its own.
+
+// Each test program compiles all of this and uses its part.
+#![allow(dead_code)]
+
+pub mod certificate;
+pub mod dovecot;
+pub mod gnu_pop3d;
+pub mod maildrop;
+pub mod mails;
+pub mod postrider;
+pub mod process;
+pub mod reader;
+pub mod relay;
+pub mod scripted;
+pub mod transcript;
+pub mod wire;
