@@ -1,0 +1,82 @@
+//! What the protocol costs without a network: unstuffing, replies, listings.
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use postrider::message::HeaderDigest;
+use postrider::pop3::body::{LineEnd, Piece, Unstuffer};
+use postrider::pop3::listing::ListingBuilder;
+use postrider::pop3::{Client, Command, MessageNumber};
+
+fn main() {
+    divan::main();
+}
+
+/// A body of about a MiB in lines of this length, one in twenty stuffed with a dot.
+fn stuffed(line: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    for i in 0..(1 << 20) / line {
+        if i % 20 == 0 {
+            body.extend_from_slice(b"..");
+        }
+        body.extend(std::iter::repeat_n(b'x', line - 2));
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b".\r\n");
+    body
+}
+
+#[divan::bench(args = [76, 998, 65_536])]
+fn unstuff(bencher: Bencher, line: usize) {
+    let body = stuffed(line);
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        let mut unstuffer = Unstuffer::new(LineEnd::Crlf);
+        let (mut rest, mut octets) = (&body[..], 0);
+        loop {
+            let (consumed, piece) = unstuffer.next(black_box(rest));
+            match piece {
+                Piece::Octets(range) => octets += range.len(),
+                Piece::End | Piece::More => return octets,
+            }
+            rest = &rest[consumed..];
+        }
+    });
+}
+
+#[divan::bench]
+fn retr_through_the_client(bencher: Bencher) {
+    let body = stuffed(76);
+    let input = [&b"+OK\r\n+OK\r\n"[..], &body].concat();
+    bencher.counter(BytesCount::new(input.len())).bench(|| {
+        let mut client = Client::new();
+        client.send(&Command::Retr(MessageNumber(1))).expect("RETR can be sent");
+        let (mut start, mut events) = (0, 0);
+        while let Ok(Some((consumed, event))) = client.next(black_box(&input[start..])) {
+            start += consumed;
+            events += usize::from(matches!(event, postrider::pop3::Event::Octets { .. }));
+        }
+        events
+    });
+}
+
+#[divan::bench(args = [10_000, 100_000])]
+fn uidl_and_list_lines(bencher: Bencher, messages: usize) {
+    let uidl: Vec<String> = (1..=messages).map(|i| format!("{i} {i:08x}65d0c3f1")).collect();
+    let list: Vec<String> = (1..=messages).map(|i| format!("{i} {}", 1000 + i)).collect();
+    bencher.counter(ItemsCount::new(messages)).bench(|| {
+        let mut builder = ListingBuilder::default();
+        uidl.iter().for_each(|line| builder.unique_id_line(line.as_bytes()));
+        list.iter().for_each(|line| builder.size_line(line.as_bytes()));
+        builder.build().len()
+    });
+}
+
+#[divan::bench]
+fn header_digest(bencher: Bencher) {
+    let message =
+        [b"Header-Name: of about forty octets, value\r\n".repeat(20), b"\r\nbody\r\n".repeat(500)].concat();
+    bencher.counter(ItemsCount::new(1usize)).bench(|| {
+        let mut digest = HeaderDigest::new();
+        digest.write(black_box(&message));
+        digest.finish()
+    });
+}
