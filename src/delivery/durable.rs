@@ -38,6 +38,23 @@ pub struct OpenFile {
     file: File,
 }
 
+impl OpenFile {
+    /// Gives the file itself, to be read or handed to another process.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+}
+
+/// Gives the directory of files that need not outlive the process: `$TMPDIR`, else `/var/tmp`, which is on a disk
+/// where `/tmp` is often memory, else the system's choice.
+pub fn spool_directory() -> PathBuf {
+    let disk = Path::new("/var/tmp");
+    match std::env::var_os("TMPDIR") {
+        None if disk.is_dir() => disk.to_owned(),
+        None | Some(_) => std::env::temp_dir(),
+    }
+}
+
 /// Every operation on files and directories that delivery does.
 ///
 /// Methods fail with the system's error and nothing around it; the caller knows what it was about.
@@ -56,6 +73,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn names(&self, directory: &Directory, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
     /// Makes a new file, 0600, for writing and reading; never opens an existing one (`EEXIST`).
     fn create(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
+    /// Makes a file without a name in this directory, for writing and reading; it vanishes with its last descriptor.
+    fn create_unnamed(&self, within: &Path) -> io::Result<OpenFile> {
+        Ok(OpenFile { path: within.to_owned(), file: tempfile::tempfile_in(within)? })
+    }
     /// Opens an existing regular file for reading; links are not followed, and FIFOs not waited for.
     fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
     /// Appends octets to a file that was created.

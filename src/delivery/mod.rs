@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod durable;
 pub mod maildir;
+pub mod spool;
 
 use std::io;
 use std::path::PathBuf;
@@ -126,6 +127,8 @@ pub enum Sink {
 pub enum Draft {
     /// See [`maildir`].
     Maildir(maildir::Draft),
+    /// See [`spool`].
+    Spool(spool::Draft),
 }
 
 /// A message that was received whole.
@@ -133,6 +136,8 @@ pub enum Draft {
 pub enum Finished {
     /// See [`maildir`].
     Maildir(maildir::Finished),
+    /// See [`spool`].
+    Spool(spool::Finished),
 }
 
 impl Sink {
@@ -167,8 +172,11 @@ impl Sink {
     pub async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
         match self {
             Self::Maildir(maildir) => {
-                let finished = finished.into_iter().map(|Finished::Maildir(message)| message).collect();
-                maildir.commit(finished).await
+                let own = |message| match message {
+                    Finished::Maildir(message) => message,
+                    Finished::Spool(_) => unreachable!("a sink gets its own messages back"),
+                };
+                maildir.commit(finished.into_iter().map(own).collect()).await
             }
         }
     }
@@ -179,6 +187,7 @@ impl Draft {
     pub fn write(&mut self, octets: &[u8]) {
         match self {
             Self::Maildir(draft) => draft.write(octets),
+            Self::Spool(draft) => draft.write(octets),
         }
     }
 
@@ -186,6 +195,7 @@ impl Draft {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Maildir(draft) => draft.is_full(),
+            Self::Spool(draft) => draft.is_full(),
         }
     }
 
@@ -193,6 +203,7 @@ impl Draft {
     pub async fn flush(&mut self) -> Result<(), TargetError> {
         match self {
             Self::Maildir(draft) => draft.flush().await,
+            Self::Spool(draft) => draft.flush().await,
         }
     }
 
@@ -200,6 +211,7 @@ impl Draft {
     pub fn finish(self) -> Finished {
         match self {
             Self::Maildir(draft) => Finished::Maildir(draft.finish()),
+            Self::Spool(draft) => Finished::Spool(draft.finish()),
         }
     }
 }

@@ -44,6 +44,34 @@ impl ToLf {
     }
 }
 
+/// Puts a CR before each LF that has none, in slices of any size, and changes nothing else.
+///
+/// What is sent by SMTP must have no other LF (RFC 5321, 2.3.8): between servers that take a bare one for the end of
+/// a line and those that do not, a message could be made to look like two.
+#[derive(Debug, Clone, Default)]
+pub struct ToCrlf {
+    /// The last octet was a CR.
+    after_cr: bool,
+}
+
+impl ToCrlf {
+    /// Appends `octets`, converted, to `out`.
+    pub fn convert(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        out.reserve(octets.len());
+        let mut rest = octets;
+        while let Some(lf) = memchr(b'\n', rest) {
+            let line = &rest[..lf];
+            out.extend_from_slice(line);
+            let has_cr = line.last().map_or(self.after_cr, |last| *last == b'\r');
+            out.extend_from_slice(if has_cr { b"\n" } else { b"\r\n" });
+            self.after_cr = false;
+            rest = &rest[lf + 1..];
+        }
+        out.extend_from_slice(rest);
+        self.after_cr = rest.last().map_or(self.after_cr, |last| *last == b'\r');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +111,25 @@ mod tests {
             }
             let single: Vec<&[u8]> = octets.chunks(1).collect();
             assert_eq!(converted(&single), *expected, "{single:?}");
+        }
+    }
+
+    #[test]
+    fn every_lf_gets_its_cr_at_every_split() {
+        for (octets, expected) in [
+            (&b""[..], &b""[..]),
+            (b"\n", b"\r\n"),
+            (b"\r\n", b"\r\n"),
+            (b"\r", b"\r"),
+            (b"\r\r\n\n", b"\r\r\n\r\n"),
+            (b"a\n.\nb\r\n.\r\nc\rd", b"a\r\n.\r\nb\r\n.\r\nc\rd"),
+        ] {
+            for at in 0..=octets.len() {
+                let (mut to_crlf, mut out) = (ToCrlf::default(), Vec::new());
+                to_crlf.convert(&octets[..at], &mut out);
+                to_crlf.convert(&octets[at..], &mut out);
+                assert_eq!(out, expected, "{octets:?} split at {at}");
+            }
         }
     }
 
