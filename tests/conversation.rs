@@ -553,6 +553,62 @@ fn a_server_without_uidl_is_served_by_the_headers() {
     assert_eq!(server.count(|what| matches!(what, What::Sent(_))), 6);
 }
 
+/// A server with neither UIDL nor TOP.
+fn nameless(keys: &str) -> (Maildrop, Home) {
+    let unknown = vec!["UIDL".into(), "TOP".into()];
+    honest(Settings { unknown, ..Settings::default().without("UIDL").without("TOP") }, keys)
+}
+
+#[test]
+fn a_server_with_neither_uidl_nor_top_is_emptied_or_left_alone() {
+    let (server, home) = nameless("");
+    (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("keep: none"), "{said}");
+    home.must(&["seen", "mark", "test", "--all"], 75);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 0));
+
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&format!("{config}    keep: none\n"));
+    home.must(&["check"], 0);
+    home.must(&["sync", "--keep"], 75);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 0));
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 3));
+}
+
+#[test]
+fn a_message_without_any_name_is_known_again_by_its_content_unless_its_deletion_is_sure() {
+    let (server, home) = nameless("keep: none");
+    // The same without faults, to know how many commands there are.
+    let (twin, twins_home) = nameless("keep: none");
+    // Two of one content are two messages; large ones do not wait in memory for their name.
+    let large = [mail(3), vec![b'x'; 200_000], b"\r\n".to_vec()].concat();
+    let messages = [("1", mail(1)), ("2", mail(1)), ("3", large.clone())];
+    messages.iter().for_each(|(uid, octets)| server.put(uid, octets.clone()));
+    for _ in 0..2 {
+        // All is delivered, but nothing deleted: QUIT, the last command, is not obeyed.
+        messages.iter().for_each(|(uid, octets)| twin.put(uid, octets.clone()));
+        let commands = || twin.count(|what| matches!(what, What::Command(_)));
+        let before = commands();
+        twins_home.must(&["sync"], 0);
+        server.set_fault(Fault::CutInsteadOf((commands() - before) as u64));
+        home.must(&["sync"], 75);
+        assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 3));
+    }
+    // Numbers change, and names do not depend on them.
+    server.put("4", mail(4));
+    server.rename("1", "0");
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 4));
+    // What comes after that is new, whatever is in it.
+    server.put("5", mail(1));
+    server.put("6", large);
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 6));
+    assert_eq!(home.leftovers("Mail"), Vec::<std::path::PathBuf>::new());
+}
+
 #[test]
 fn uidl_that_is_refused_for_once_is_no_reason_to_fetch_anything() {
     let refused = "S: -ERR busy\nS: +OK\nS: 1 14\nS: .\n!expect-close";

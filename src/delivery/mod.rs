@@ -207,6 +207,14 @@ impl Draft {
         }
     }
 
+    /// Gives the message another name than the one it began with, which nothing of it has been known by so far.
+    pub fn identify(&mut self, message: MessageId) {
+        match self {
+            Self::Maildir(draft) => draft.identify(message),
+            Self::Spool(draft) => draft.identify(message),
+        }
+    }
+
     /// Ends the message: all of it has been written.
     pub fn finish(self) -> Finished {
         match self {

@@ -136,6 +136,10 @@ impl Draft {
         }
     }
 
+    pub(super) fn identify(&mut self, message: MessageId) {
+        self.id = message;
+    }
+
     pub(super) fn finish(mut self) -> Finished {
         self.look_after_spill();
         self.append(Conversion::finish);

@@ -1,4 +1,5 @@
-//! The digest of a header, by which a message is known again when its unique-id has changed.
+//! The digest of a header, by which a message is known again when its unique-id has changed, and that of a whole
+//! message, by which one is known that never had a name.
 
 use sha2::{Digest, Sha256};
 
@@ -62,6 +63,22 @@ impl HeaderDigest {
     /// Gives the digest (SHA-256).
     pub fn finish(self) -> [u8; 32] {
         self.hash.finalize().into()
+    }
+}
+
+/// Digests a whole message as it streams by.
+#[derive(Debug, Clone, Default)]
+pub struct ContentDigest(Sha256);
+
+impl ContentDigest {
+    /// Takes the next octets, as the server sends them, unstuffed.
+    pub fn write(&mut self, octets: &[u8]) {
+        self.0.update(octets);
+    }
+
+    /// Gives the digest (SHA-256).
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }
 

@@ -4,6 +4,6 @@ pub mod fingerprint;
 pub mod header;
 pub mod line_ends;
 
-pub use fingerprint::HeaderDigest;
+pub use fingerprint::{ContentDigest, HeaderDigest};
 pub use header::{Header, ReversePath};
 pub use line_ends::{ToCrlf, ToLf};

@@ -1,17 +1,18 @@
 //! RETR after RETR into drafts, while what is complete is committed beside it and deleted behind it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
-use crate::message::HeaderDigest;
+use crate::message::{ContentDigest, HeaderDigest};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
-use crate::state::{Recorded, Timestamp};
+use crate::state::{Entries, Recorded, Timestamp};
 use crate::text::Shown;
 
 use super::commit::{self, Complete};
+use super::headers;
 use super::maildrop::Deletions;
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
@@ -45,6 +46,8 @@ pub struct Fetch<'a> {
     pub progress: &'a dyn Progress,
     /// The time of the poll.
     pub now: Timestamp,
+    /// What is recorded of the maildrop.
+    pub entries: &'a Entries,
     /// Decides which recorded messages are deleted at once.
     pub deletes: &'a (dyn Fn(usize) -> bool + Sync),
 }
@@ -60,6 +63,8 @@ pub struct Fetched {
     pub already_there: usize,
     /// Messages that could not be had or delivered, by index in the listing, and why.
     pub failed: Vec<(usize, String)>,
+    /// The names of messages that had none and got one by their content.
+    pub named: HashMap<MessageNumber, (UniqueId, u32)>,
     /// Messages that were to be fetched and were not begun, or not finished.
     pub left: usize,
     /// RETR was answered with content that was not delivered: on a server whose messages vanish once shown, the
@@ -76,6 +81,8 @@ struct Incoming {
     index: usize,
     draft: Draft,
     header: HeaderDigest,
+    /// Where nothing but the content tells it from others.
+    content: Option<ContentDigest>,
     octets: u64,
 }
 
@@ -99,10 +106,13 @@ impl Fetch<'_> {
             doubtful: None,
             uncommitted: 0,
             refused: Vec::new(),
+            named: HashMap::new(),
+            ordinals: HashMap::new(),
             old: old.into_iter().collect(),
             winding_down: None,
         };
         let ended = self.fetch(&mut state, &mut fetched, complete, &mut results, deletions).await;
+        fetched.named = std::mem::take(&mut state.named);
         fetched.left += state.wanted.len() + state.under_way.len();
         match &fetched.aborted {
             // What was still refused after that is no fault of the messages either.
@@ -180,8 +190,10 @@ impl Fetch<'_> {
                                 ordinal: listed.ordinal,
                             };
                             let draft = self.sink.map(|sink| sink.draft(id));
-                            state.incoming =
-                                draft.map(|draft| Incoming { index, draft, header: HeaderDigest::new(), octets: 0 });
+                            let content = listed.uid.is_empty().then(ContentDigest::default);
+                            state.incoming = draft.map(|draft| Incoming {
+                                index, draft, header: HeaderDigest::new(), content, octets: 0,
+                            });
                             self.confirm(state, &complete).await?;
                         }
                         Next::Full => {
@@ -235,19 +247,23 @@ impl Fetch<'_> {
     }
 
     async fn end(&self, state: &mut Loop, to: &Option<mpsc::Sender<Complete>>) -> Result<(), Aborted> {
-        let Some(Incoming { index, draft, header, octets }) = state.incoming.take() else { return Ok(()) };
+        let Some(Incoming { index, mut draft, header, content, octets }) = state.incoming.take() else {
+            return Ok(());
+        };
         let listed = self.listing.get(index);
+        let (uid, ordinal) = match content {
+            Some(content) => {
+                let (uid, ordinal) = state.name(listed.number, content.finish(), self.entries);
+                draft.identify(MessageId { maildrop: self.maildrop.clone(), uid: uid.clone(), ordinal });
+                (uid, ordinal)
+            }
+            None => (UniqueId::new(listed.uid), listed.ordinal),
+        };
         let message = Complete {
             index,
             number: listed.number,
             finished: draft.finish(),
-            delivery: commit::delivery(
-                UniqueId::new(listed.uid),
-                listed.ordinal,
-                listed.octets,
-                header.finish(),
-                self.now,
-            ),
+            delivery: commit::delivery(uid, ordinal, listed.octets, header.finish(), self.now),
             octets,
         };
         // What looked like the end may have been a line of the message that the server did not byte-stuff. The next
@@ -300,6 +316,9 @@ struct Loop {
     uncommitted: usize,
     /// Messages whose RETR was refused, since one was not.
     refused: Vec<(usize, String)>,
+    named: HashMap<MessageNumber, (UniqueId, u32)>,
+    /// The ordinal of the next message with this content.
+    ordinals: HashMap<[u8; 32], u32>,
     old: VecDeque<Recorded<MessageNumber>>,
     /// Set once no more is begun: when to leave what is still coming in.
     winding_down: Option<Instant>,
@@ -344,6 +363,9 @@ impl Incoming {
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
                 }
                 incoming.header.write(octets);
+                if let Some(content) = &mut incoming.content {
+                    content.write(octets);
+                }
                 incoming.draft.write(octets);
                 if incoming.draft.is_full() { Next::Full } else { Next::Nothing }
             }
@@ -394,6 +416,21 @@ impl Incoming {
 }
 
 impl Loop {
+    /// Names a message by its content. The ordinal tells messages of one content apart: those of this session, and
+    /// those whose deletion reached UPDATE state, so that the same content coming again is another message. One that
+    /// was delivered, and not deleted for all we know, keeps its name, and the target knows it again.
+    fn name(&mut self, number: MessageNumber, content: [u8; 32], entries: &Entries) -> (UniqueId, u32) {
+        let uid = UniqueId::new(headers::made_name("content", &content).into_bytes());
+        let next = self.ordinals.entry(content).or_default();
+        while entries.find(uid.as_bytes(), *next).is_some_and(|entry| entry.deleted) {
+            *next += 1;
+        }
+        let name = (uid, *next);
+        *next += 1;
+        self.named.insert(number, name.clone());
+        name
+    }
+
     async fn hand_over(
         &mut self,
         message: Complete,

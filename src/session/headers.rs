@@ -39,6 +39,12 @@ pub async fn digests(
     }
 }
 
+/// Gives a name made of a digest, `header:0123...`, which no server's unique-id is taken for.
+pub fn made_name(of: &str, digest: &[u8; 32]) -> String {
+    let hex: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("{of}:{hex}")
+}
+
 /// Gives every message without a unique-id one made of its header's digest; says how many could not be named.
 pub async fn name(wire: &mut Wire, listing: &mut Listing, pipelined: bool) -> Result<usize, WireError> {
     let unnamed: Vec<usize> = (0..listing.len()).filter(|index| listing.get(*index).uid.is_empty()).collect();
@@ -50,8 +56,7 @@ pub async fn name(wire: &mut Wire, listing: &mut Listing, pipelined: bool) -> Re
     for (index, digest) in unnamed.into_iter().zip(digests) {
         match digest {
             Some(digest) => {
-                let hex: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-                listing.name(index, format!("header:{hex}").as_bytes());
+                listing.name(index, made_name("header", &digest).as_bytes());
             }
             None => nameless += 1,
         }

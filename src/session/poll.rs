@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config::Account;
-use crate::config::account::Pipelining;
+use crate::config::account::{FirstSync, Keep, Pipelining};
 use crate::delivery::Sink;
 use crate::net::Stream;
 use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
@@ -198,7 +198,11 @@ impl Poll<'_> {
             headers::name(&mut listed.wire, &mut listed.listing, listed.pipelined).await.during(doing)
         };
         let nameless = self.unless_stopped(doing, named).await.map_err(End::plain)?;
-        if listed.uidl_refused.is_some() && nameless > 0 && nameless == listed.listing.len() {
+        if listed.uidl_refused.is_some()
+            && nameless > 0
+            && nameless == listed.listing.len()
+            && !self.fetches_nameless()
+        {
             return Err(End::plain(Aborted {
                 doing: "list the maildrop".into(),
                 trouble: Trouble::Nameless,
@@ -241,6 +245,19 @@ impl Poll<'_> {
         let policy = Policy::new(self.account, limits, self.now);
         let mut plan = plan::plan(&listing, memory, &policy);
         (report.new, report.new_octets) = (plan.new, plan.new_octets);
+        if !self.fetches_nameless() {
+            let nameless = plan.steps.len();
+            plan.steps.retain(|(index, _)| !listing.get(*index).uid.is_empty());
+            let nameless = nameless - plan.steps.len();
+            if nameless > 0 {
+                // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
+                log::warn!(
+                    "{}: {nameless} messages have no unique-id and no header to know them by",
+                    self.account.name
+                );
+                report.left += nameless;
+            }
+        }
         match self.task {
             Task::Check => {
                 report.held = count(&plan, |step| matches!(step, Step::Held | Step::TooLarge));
@@ -265,18 +282,8 @@ impl Poll<'_> {
             Task::Sync(_) => {}
         }
 
-        let nameless = plan.steps.len();
-        plan.steps.retain(|(index, _)| !listing.get(*index).uid.is_empty());
-        let nameless = nameless - plan.steps.len();
-        if nameless > 0 {
-            // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
-            log::warn!(
-                "{}: {nameless} messages have no unique-id and no header to know them by",
-                self.account.name
-            );
-            report.left += nameless;
-        }
-        if plan.renumbered {
+        let any_named = plan.steps.iter().any(|(index, _)| !listing.get(*index).uid.is_empty());
+        if plan.renumbered && any_named {
             let adopted = self.adopt(&mut wire, &listing, memory, &plan, pipelined);
             let adopted = self.unless_stopped("compare headers (TOP)", adopted).await?;
             plan.steps.retain(|(index, _)| !adopted.contains(index));
@@ -320,10 +327,13 @@ impl Poll<'_> {
             (true, false) => self.update(&mut wire, &fetched).await,
         };
         let reached_update = may_quit && updated.is_ok();
-        let names = |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> {
-            let indices = numbers.iter().filter_map(|number| listing.find(*number));
-            indices.map(|index| listing.get(index)).map(|m| (UniqueId::new(m.uid), m.ordinal)).collect()
+        let name = |number: &MessageNumber| -> Option<(UniqueId, u32)> {
+            let listed = || listing.find(*number).map(|index| listing.get(index));
+            let named = fetched.named.get(number).cloned();
+            named.or_else(|| listed().map(|message| (UniqueId::new(message.uid), message.ordinal)))
         };
+        let names =
+            |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> { numbers.iter().filter_map(name).collect() };
         closing.undeleted.extend(names(deletions.refused()));
         if reached_update {
             closing.deleted = names(deletions.accepted());
@@ -336,6 +346,18 @@ impl Poll<'_> {
             Some(aborted) => Err(aborted),
             None => updated,
         }
+    }
+
+    /// Says whether messages that nothing tells apart are fetched: only where each of them is deleted as soon as it is
+    /// delivered, so that the server shows none of them again. If it does (its answer to QUIT was lost), the content
+    /// tells.
+    fn fetches_nameless(&self) -> bool {
+        let deletes = match self.task {
+            Task::Sync(limits) | Task::DryRun(limits) => limits.deletions == super::Deletions::AsConfigured,
+            Task::Check => true,
+            Task::MarkAll => false,
+        };
+        deletes && self.account.keep == Keep::None && self.account.first_sync == FirstSync::All
     }
 
     /// Fetches while it commits, as two futures of one task.
@@ -351,7 +373,9 @@ impl Poll<'_> {
         let (complete, incoming) = mpsc::channel(WAITING);
         let (results, outcomes) = mpsc::unbounded_channel();
         let shared = listing.shared();
-        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && !shared.contains(&index);
+        // Those without a unique-id are told apart by their content.
+        let is_alone = |index: usize| listing.get(index).uid.is_empty() || !shared.contains(&index);
+        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && is_alone(index);
         let fetch = Fetch {
             wire,
             sink,
@@ -361,6 +385,7 @@ impl Poll<'_> {
             stop: self.environment.stop.clone(),
             progress: self.progress,
             now: self.now,
+            entries: &memory.entries,
             deletes: &deletes,
         }
         .run(order.wanted, order.old, complete, outcomes, deletions);
@@ -522,6 +547,12 @@ impl Poll<'_> {
         report.left += fetched.left;
         for (index, reason) in &fetched.failed {
             let message = listing.get(*index);
+            if message.uid.is_empty() {
+                // Its number will be another's, so nothing can be remembered of it.
+                log::warn!("{}: message {}: left: {reason}", self.account.name, message.number);
+                report.left += 1;
+                continue;
+            }
             let before = find_held(memory, message.uid, message.ordinal);
             let tries = before.map_or(0, |held| held.tries).saturating_add(1);
             let next_try = plan::next_try(tries, self.now);

@@ -215,7 +215,7 @@ impl Trouble {
                 (Some(Code::Other) | None, About::Other) => None,
             },
             Self::Nameless => {
-                Some("nothing was fetched or deleted; such a server is not supported yet".into())
+                Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
             Self::Wire(_) | Self::LockedOut { .. } => None,

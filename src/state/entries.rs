@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Recorded, Timestamp};
 
+/// How names begin that were made where the server gave none.
+const MADE_NAMES: [&str; 2] = ["header:", "content:"];
+
 /// Recorded unique-ids of one maildrop, sorted by (unique-id, ordinal): the octets in one arena and 36 octets each
 /// beside them, no allocation per entry.
 #[derive(Default)]
@@ -46,9 +49,10 @@ impl Entries {
         self.len() == 0
     }
 
-    /// Says whether a server's own unique-ids are recorded, rather than only names made of headers.
+    /// Says whether a server's own unique-ids are recorded, rather than only names made of headers or contents.
     pub fn has_unique_ids(&self) -> bool {
-        (0..self.len()).any(|index| !self.get(index).0.starts_with(b"header:"))
+        let is_made = |uid: &[u8]| MADE_NAMES.iter().any(|prefix| uid.starts_with(prefix.as_bytes()));
+        (0..self.len()).any(|index| !is_made(self.get(index).0))
     }
 
     /// Finds a message: by one or two comparisons when called in the order of a listing that is sorted by unique-id,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::name::Named;
+use super::name::{self, Named};
 use super::tmp::{Content, Stored, TmpFile, Unstored};
 use super::{Shared, lost};
-use crate::delivery::TargetError;
 use crate::delivery::disk::{Buffer, Waited};
 use crate::delivery::durable::FileSystem;
+use crate::delivery::{MessageId, TargetError};
 use crate::message::ToLf;
 
 /// Messages up to this size are written in one visit of a worker when they are complete; larger ones go to their file
@@ -105,6 +105,10 @@ impl Draft {
         }
     }
 
+    pub(in crate::delivery) fn identify(&mut self, message: MessageId) {
+        self.message.digest = name::digest(&message);
+    }
+
     pub(in crate::delivery) fn finish(mut self) -> Finished {
         self.look_after_spill();
         let to_lf = &mut self.to_lf;
@@ -114,13 +118,13 @@ impl Draft {
         let (done, stored) = oneshot::channel();
         match spill {
             Spill::None => store(shared, message, buffer, done),
-            Spill::Here(file) => end(&shared, file, buffer, done),
+            Spill::Here(file) => end(&shared, file, message, buffer, done),
             Spill::Away(mut coming) => match Handle::try_current() {
                 Ok(runtime) => {
                     let following = shared.disk.following();
                     drop(runtime.spawn(async move {
                         match coming.await {
-                            Ok(Ok((file, _))) => end(&shared, file, buffer, done),
+                            Ok(Ok((file, _))) => end(&shared, file, message, buffer, done),
                             Ok(Err(error)) => drop(done.send(Err(error))),
                             Err(_) => drop(done.send(Err(Unstored::Target(lost_part(&shared))))),
                         }
@@ -239,7 +243,14 @@ fn store(
 }
 
 /// Stores the rest of a message that has a file.
-fn end(shared: &Arc<Shared>, file: TmpFile, rest: Buffer, done: oneshot::Sender<Result<Stored, Unstored>>) {
+fn end(
+    shared: &Arc<Shared>,
+    mut file: TmpFile,
+    message: Named,
+    rest: Buffer,
+    done: oneshot::Sender<Result<Stored, Unstored>>,
+) {
+    file.identify(message);
     shared.disk.store(move |files| {
         let mut file = file;
         let appended = file.append(files, rest.octets());

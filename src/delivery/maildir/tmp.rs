@@ -97,6 +97,11 @@ impl TmpFile {
         Ok(Self { shared, message, name, file: Some(file), size: 0, started: 0, state: State::InTmp })
     }
 
+    /// Says which message it turned out to be; in `tmp`, it keeps the name that it has.
+    pub(super) fn identify(&mut self, message: Named) {
+        self.message = message;
+    }
+
     /// Appends octets, and starts the writeback of what has gathered.
     pub(super) fn append(&mut self, files: &dyn FileSystem, octets: &[u8]) -> Result<(), Unstored> {
         let file = self.open();
