@@ -436,7 +436,62 @@ fn a_message_that_the_server_refuses_is_held_and_the_others_are_fetched() {
 }
 
 #[test]
-fn five_refusals_in_a_row_are_the_servers_trouble_and_hold_nothing() {
+fn many_bad_messages_in_a_row_are_held_and_the_others_are_fetched() {
+    for keys in ["", "pipelining: off"] {
+        let (server, home) = honest(Settings::default(), keys);
+        for i in 0..12 {
+            server.put(&format!("uid-{i}"), mail(i));
+        }
+        (2..9).for_each(|i| server.refuse(&format!("uid-{i}"), Some("-ERR cannot convert this message")));
+        home.must(&["sync"], 75);
+        assert_eq!(home.maildir("Mail").len(), 5);
+        assert_eq!(home.must(&["held", "list", "test"], 0).stdout.lines().count(), 7);
+        home.must(&["sync"], 0);
+    }
+}
+
+#[test]
+fn held_messages_are_listed_tried_again_and_given_up_when_somebody_says_so() {
+    let (server, home) = honest(Settings::default(), "keep: none");
+    (0..4).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    assert_eq!(home.must(&["held", "list", "test"], 0).stdout, "");
+    assert!(home.must(&["held", "retry", "test"], 0).stdout.contains("nothing is held"));
+    (0..3).for_each(|i| server.refuse(&format!("uid-{i}"), Some("-ERR cannot convert this message")));
+    home.must(&["sync"], 75);
+    let listed = home.must(&["held", "list", "test"], 0).stdout;
+    assert!(listed.lines().count() == 3 && listed.contains("uid-2: server refused RETR 3"), "{listed}");
+    let listed = home.must(&["held", "list", "test", "--json"], 0).stdout;
+    assert!(listed.lines().count() == 3 && listed.contains(r#""uid":"uid-0""#), "{listed}");
+    assert!(home.must(&["check"], 0).stdout.contains("3 of them held"));
+
+    // Nobody need wait for its time ...
+    server.refuse("uid-0", None);
+    home.must(&["sync"], 0);
+    assert_eq!(home.maildir("Mail").len(), 1);
+    let retrieved = |uid: &str| server.count(|what| *what == What::Sent(uid.into()));
+    assert_eq!(retrieved("uid-0"), 0);
+    home.must(&["held", "retry", "test", "uid-0"], 0);
+    assert_eq!((home.maildir("Mail").len(), retrieved("uid-0")), (2, 1));
+    // ... and who asks is told that it was in vain.
+    let in_vain = home.must(&["held", "retry", "test"], 75);
+    assert!(in_vain.stdout.contains("2 still"), "{}", in_vain.stdout);
+
+    // Given up is given up: deleted as if it had been delivered, and the rest stays held.
+    home.must(&["held", "discard", "test"], 2);
+    home.must(&["held", "discard", "test", "uid-1", "uid-7"], 2);
+    assert_eq!(home.must(&["held", "list", "test"], 0).stdout.lines().count(), 2);
+    home.must(&["held", "discard", "test", "uid-1"], 0);
+    assert!(home.must(&["seen", "list", "test"], 0).stdout.contains("discarded"));
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-2".to_string()], 2));
+    home.must(&["held", "discard", "test", "--all"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 2));
+    home.must(&["check"], 1);
+}
+
+#[test]
+fn refusals_of_all_messages_are_the_servers_trouble_and_hold_nothing() {
     let (server, home) = honest(Settings::default(), "");
     for i in 0..23 {
         server.put(&format!("uid-{i}"), mail(i));
@@ -444,7 +499,7 @@ fn five_refusals_in_a_row_are_the_servers_trouble_and_hold_nothing() {
     }
     let ended = home.must(&["sync"], 75);
     assert!(
-        ended.stderr.contains("5 messages in a row") && ended.stderr.contains("Download exceed"),
+        ended.stderr.contains("23 messages in a row") && ended.stderr.contains("Download exceed"),
         "{}",
         ended.stderr
     );

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod config;
 pub mod exit;
+mod held;
 mod poll;
 mod progress;
 mod report;
@@ -89,6 +90,9 @@ enum Command {
     /// Shows and edits the recorded unique-ids: the messages that are not fetched again
     #[command(subcommand, after_help = EXIT_STATUS)]
     Seen(seen::Seen),
+    /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
+    #[command(subcommand, after_help = EXIT_STATUS)]
+    Held(held::Held),
     /// Validates or shows the configuration
     #[command(subcommand, after_help = EXIT_STATUS)]
     Config(config::ConfigCommand),
@@ -110,6 +114,8 @@ enum CliError {
     UnknownAccount { name: String, file: String, nearest: Option<String> },
     #[error("no recorded unique-id {0}; nothing was changed")]
     UnknownUid(String),
+    #[error("no held message {0}; nothing was changed")]
+    NotHeld(String),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -122,7 +128,11 @@ impl CliError {
     fn exit(&self) -> Exit {
         match self {
             Self::Config(_) => Exit::CONFIGURATION,
-            Self::Url(_) | Self::Usage(_) | Self::UnknownAccount { .. } | Self::UnknownUid(_) => Exit::USAGE,
+            Self::Url(_)
+            | Self::Usage(_)
+            | Self::UnknownAccount { .. }
+            | Self::UnknownUid(_)
+            | Self::NotHeld(_) => Exit::USAGE,
             Self::Poll(failure) => Exit::of_class(failure.class),
             Self::State(_) | Self::Output(_) => Exit::LATER,
         }
@@ -137,6 +147,7 @@ impl CliError {
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
             | Self::UnknownUid(_)
+            | Self::NotHeld(_)
             | Self::Poll(_)
             | Self::Output(_) => None,
         }
@@ -171,6 +182,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Check(check) => check.run(&common, &mut results).await,
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,
+        Command::Held(held) => held.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
         Command::Completions(completions) => completions.run(&mut results),
     };

@@ -149,7 +149,11 @@ pub fn planned(report: &Report) -> impl Iterator<Item = String> {
 pub fn checked(report: &Report) -> Option<String> {
     let listed = report.listed?;
     let (new, all) = (Octets(report.new_octets), Octets(report.listed_octets));
-    Some(format!("{}: {} new ({new}) of {listed} ({all})", report.account, report.new))
+    let held = match report.held {
+        0 => String::new(),
+        held => format!(", {held} of them held"),
+    };
+    Some(format!("{}: {} new ({new}) of {listed} ({all}){held}", report.account, report.new))
 }
 
 /// Counts messages in words.

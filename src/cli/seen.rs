@@ -1,6 +1,6 @@
 //! `postrider seen`: shows and edits the recorded unique-ids.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl Forget {
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         // A session that goes on would record again what is forgotten here.
         let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
-            return Err(Box::new(in_use(account)).into());
+            return Err(Box::new(in_use(account, "forget unique-ids")).into());
         };
         let store = Store::open(&config.state);
         let seen = store.seen(maildrop.clone()).await?;
@@ -119,6 +119,7 @@ impl Forget {
 /// `2026-11-23 14:05:12 delivered 4321 QhdPYR:00WBw1Ph7x7`; the unique-id comes last, for it may hold blanks.
 fn listed(line: &SeenLine) -> String {
     let (at, how) = match line.delivered_at {
+        Some(at) if line.discarded => (at, "discarded"),
         Some(at) => (at, "delivered"),
         None => (line.first_seen, "marked   "),
     };
@@ -133,11 +134,7 @@ fn listed(line: &SeenLine) -> String {
 fn recorded(wanted: &[OsString], seen: &[SeenLine]) -> Result<Vec<UniqueId>, CliError> {
     let mut found = Vec::new();
     for uid in wanted {
-        let is_meant = |line: &&SeenLine| {
-            line.uid.as_bytes() == uid.as_bytes()
-                || uid.to_str().is_some_and(|uid| line.uid.to_string() == uid)
-        };
-        match seen.iter().find(is_meant) {
+        match seen.iter().find(|line| meant(uid, &line.uid)) {
             Some(line) => found.push(line.uid.clone()),
             None => return Err(CliError::UnknownUid(Shown(uid.as_bytes()).to_string())),
         }
@@ -147,11 +144,17 @@ fn recorded(wanted: &[OsString], seen: &[SeenLine]) -> Result<Vec<UniqueId>, Cli
     Ok(found)
 }
 
-fn in_use(account: &Account) -> Failure {
+/// Says whether a word of the command line means this unique-id: by its octets, or as it is shown.
+pub fn meant(word: &OsStr, uid: &UniqueId) -> bool {
+    uid.as_bytes() == word.as_bytes() || word.to_str().is_some_and(|word| uid.to_string() == word)
+}
+
+/// Says that somebody else is polling.
+pub fn in_use(account: &Account, doing: &str) -> Failure {
     Failure {
         account: account.name.clone(),
         host: String::new(),
-        doing: "forget unique-ids".into(),
+        doing: doing.into(),
         class: Class::InUse,
         what: "another process is polling this maildrop".into(),
         said: None,
@@ -170,6 +173,7 @@ mod tests {
             octets: 4321,
             first_seen: 0,
             delivered_at: Some(0),
+            discarded: false,
             last_listed: None,
         }
     }

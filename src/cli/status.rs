@@ -168,7 +168,7 @@ struct JsonFailure<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct JsonHeld<'a> {
+pub struct JsonHeld<'a> {
     uid: String,
     octets: u64,
     reason: &'a str,
@@ -220,6 +220,13 @@ impl<'a> From<&'a Held> for JsonHeld<'a> {
             tries: held.tries,
             next_try: utc(held.next_try),
         }
+    }
+}
+
+/// One object as one line.
+impl fmt::Display for JsonHeld<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).expect("strings and numbers are always JSON"))
     }
 }
 

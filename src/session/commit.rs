@@ -110,9 +110,8 @@ impl Commit<'_> {
             };
             let what =
                 declined.as_deref().unwrap_or(if already_there { "already there" } else { "delivered" });
-            let level = if declined.is_some() { log::Level::Warn } else { log::Level::Info };
-            log::log!(
-                level,
+            // What is declined is told again, louder, if that is news.
+            log::info!(
                 "{}: {}: {} octets: {}: {what}",
                 self.account,
                 Shown(delivery.uid.as_bytes()),

@@ -22,7 +22,8 @@ use super::{Progress, WIND_DOWN};
 /// bring on a fast line far away. They take no memory: what is not read stays in TCP's windows.
 const WINDOW_MESSAGES: usize = 1024;
 const WINDOW_OCTETS: u64 = 4 << 20;
-/// Refusals in a row after which it is not the messages but the server.
+/// Refusals in a row after which it may be not the messages but the server; what is asked for ahead, and the last
+/// message of all, then tell.
 const REFUSALS: usize = 5;
 /// A body may exceed what the listing says this many times, and by this many octets, before it counts as endless.
 const EXCESS_FACTOR: u64 = 16;
@@ -106,6 +107,7 @@ impl Fetch<'_> {
             doubtful: None,
             uncommitted: 0,
             refused: Vec::new(),
+            probed: false,
             named: HashMap::new(),
             ordinals: HashMap::new(),
             old: old.into_iter().collect(),
@@ -225,12 +227,10 @@ impl Fetch<'_> {
                 continue;
             }
             let full = state.under_way.len() >= WINDOW_MESSAGES || state.octets_under_way >= WINDOW_OCTETS;
-            let Some(index) =
-                state.wanted.front().copied().filter(|_| !full && unanswered < 2 * WINDOW_MESSAGES)
-            else {
+            if full || unanswered >= 2 * WINDOW_MESSAGES {
                 return Ok(());
-            };
-            state.wanted.pop_front();
+            }
+            let Some(index) = state.next() else { return Ok(()) };
             let message = self.listing.get(index);
             self.wire.send(Command::Retr(message.number)).during("fetch")?;
             state.under_way.push_back(index);
@@ -316,6 +316,8 @@ struct Loop {
     uncommitted: usize,
     /// Messages whose RETR was refused, since one was not.
     refused: Vec<(usize, String)>,
+    /// The last message was asked for, to see whether it is refused, too.
+    probed: bool,
     named: HashMap<MessageNumber, (UniqueId, u32)>,
     /// The ordinal of the next message with this content.
     ordinals: HashMap<[u8; 32], u32>,
@@ -376,6 +378,7 @@ impl Incoming {
                 let message = listing.get(index);
                 state.octets_under_way = state.octets_under_way.saturating_sub(message.octets);
                 if status == Status::Ok {
+                    state.probed = false;
                     match &fetched.aborted {
                         // What was still refused after that is no fault of the messages either.
                         Some(Aborted {
@@ -389,14 +392,19 @@ impl Incoming {
                     return Ok(Next::Begin(index));
                 }
                 state.refused.push((index, format!("server refused RETR {number}: {}", Shown(text))));
-                if state.refused.len() >= REFUSALS {
-                    let reply = Reply { status, text };
-                    let trouble = match Trouble::refused(&reply, About::Other) {
-                        Trouble::Refused { said, code: None, .. } => {
-                            Trouble::RetrRefused { count: state.refused.len(), said }
-                        }
-                        coded => coded,
-                    };
+                let reply = Reply { status, text };
+                let trouble = match Trouble::refused(&reply, About::Other) {
+                    Trouble::Refused { said, code: None, .. } => {
+                        Trouble::RetrRefused { count: state.refused.len(), said }
+                    }
+                    coded => coded,
+                };
+                let is_clear = match trouble {
+                    Trouble::RetrRefused { .. } => state.under_way.is_empty() && !state.may_probe(),
+                    // It said itself what it is.
+                    _ => true,
+                };
+                if state.refused.len() >= REFUSALS && is_clear && fetched.aborted.is_none() {
                     // It was not the messages' fault, so they are not held for it.
                     fetched.left += state.refused.len();
                     state.refused.clear();
@@ -444,6 +452,23 @@ impl Loop {
             }
             Some(_) | None => Err(failed),
         }
+    }
+
+    /// Takes the message to ask for next.
+    fn next(&mut self) -> Option<usize> {
+        if self.refused.len() < REFUSALS {
+            return self.wanted.pop_front();
+        }
+        if !self.under_way.is_empty() || !self.may_probe() {
+            return None;
+        }
+        self.probed = true;
+        self.wanted.pop_back()
+    }
+
+    /// Says whether there is a last message to ask for.
+    fn may_probe(&self) -> bool {
+        !self.probed && !self.wanted.is_empty()
     }
 
     /// Says that every message has come in and was handed over.

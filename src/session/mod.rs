@@ -156,7 +156,7 @@ async fn session(
 }
 
 /// Gives the time as the state keeps it.
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     plan::seconds(since)
 }

@@ -195,8 +195,10 @@ pub struct SeenLine {
     pub octets: u64,
     /// When it was first recorded.
     pub first_seen: Timestamp,
-    /// When it was delivered; `None`: only marked as seen.
+    /// When it was delivered, or given up; `None`: only marked as seen.
     pub delivered_at: Option<Timestamp>,
+    /// It was held, and given up.
+    pub discarded: bool,
     /// The last listing that showed it; `None`: the latest.
     pub last_listed: Option<Timestamp>,
 }

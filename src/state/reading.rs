@@ -83,7 +83,8 @@ pub(super) fn find_headers(
 pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLine>> {
     let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
     let mut select = connection.prepare_cached(
-        "SELECT uid, ordinal, octets, first_seen, delivered_at, last_listed
+        "SELECT uid, ordinal, octets, first_seen, delivered_at, last_listed,
+             delivered_at IS NOT NULL AND header IS NULL
          FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
     )?;
     let lines = select.query_map([id], |row| {
@@ -94,6 +95,8 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
             first_seen: row.get(3)?,
             delivered_at: row.get(4)?,
             last_listed: row.get(5)?,
+            // Whatever was delivered has a header's digest.
+            discarded: row.get(6)?,
         })
     })?;
     lines.collect()

@@ -134,6 +134,16 @@ impl Store {
         self.write(Write::Forget { maildrop, uids }).await
     }
 
+    /// Makes held messages due at once; counts those that are held.
+    pub async fn hasten(
+        &self,
+        maildrop: Arc<str>,
+        names: Vec<(UniqueId, u32)>,
+        at: Timestamp,
+    ) -> Result<usize, StateError> {
+        self.write(Write::Hasten { maildrop, names, at }).await
+    }
+
     /// Lists recorded unique-ids.
     pub async fn seen(&self, maildrop: Arc<str>) -> Result<Vec<SeenLine>, StateError> {
         self.read(move |connection| reading::seen(connection, &maildrop)).await

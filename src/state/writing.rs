@@ -32,10 +32,12 @@ pub(super) enum Write {
     Close { maildrop: Arc<str>, session: i64, entries: Arc<Packed>, closing: Box<Closing> },
     /// See [`super::Store::forget`].
     Forget { maildrop: Arc<str>, uids: Vec<UniqueId> },
+    /// See [`super::Store::hasten`].
+    Hasten { maildrop: Arc<str>, names: Vec<(UniqueId, u32)>, at: Timestamp },
 }
 
 impl Write {
-    /// Executes the statements; gives the count that [`super::Store::forget`] answers, 0 for the others.
+    /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.
     pub(super) fn apply(&self, connection: &Connection) -> Result<usize> {
         match self {
             Self::Publishing { maildrop, session } => {
@@ -55,6 +57,10 @@ impl Write {
             }
             Self::Forget { maildrop, uids } => match find(connection, maildrop)? {
                 Some(id) => forget(connection, id, uids),
+                None => Ok(0),
+            },
+            Self::Hasten { maildrop, names, at } => match find(connection, maildrop)? {
+                Some(id) => hasten(connection, id, names, *at),
                 None => Ok(0),
             },
         }
@@ -269,6 +275,12 @@ fn forget(connection: &Connection, id: i64, uids: &[UniqueId]) -> Result<usize> 
         held.execute(row)?;
     }
     Ok(forgotten)
+}
+
+fn hasten(connection: &Connection, id: i64, names: &[(UniqueId, u32)], at: Timestamp) -> Result<usize> {
+    let mut update = connection
+        .prepare_cached("UPDATE held SET next_try = ?4 WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    names.iter().map(|(uid, ordinal)| update.execute(params![id, uid.as_bytes(), ordinal, at])).sum()
 }
 
 /// A server may claim any number of octets; SQLite's integers are signed, so the upper half is stored as negative.

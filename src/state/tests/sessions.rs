@@ -187,6 +187,7 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
         octets: 777,
         first_seen: 1,
         // `keep` counts from it: that of the old message would delete one that was not delivered.
+        discarded: false,
         delivered_at: None,
         last_listed: None,
     };

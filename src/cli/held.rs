@@ -1,0 +1,189 @@
+//! `postrider held`: the messages that could not be fetched, or that the target does not take.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::accounts::named;
+use super::exit::Exit;
+use super::progress::Bars;
+use super::report::{Octets, messages};
+use super::seen::{in_use, meant};
+use super::status::{JsonHeld, time};
+use super::stdout::Results;
+use super::{CliError, Common, poll};
+use crate::config::{Account, Config};
+use crate::session::{Limits, Task, now};
+use crate::state::lease::Lease;
+use crate::state::{Delivery, Held as HeldMessage, Store};
+use crate::text::Shown;
+
+/// What to do with the held messages of an account.
+#[derive(Debug, Subcommand)]
+pub enum Held {
+    /// Lists the held messages: since when, how often tried, when again, octets, unique-id, reason
+    #[command(after_help = super::EXIT_STATUS)]
+    List(List),
+    /// Polls the account and tries held messages without waiting for their time
+    #[command(after_help = super::EXIT_STATUS)]
+    Retry(Retry),
+    /// Gives held messages up: they count as seen, and are deleted if the account deletes
+    #[command(after_help = super::EXIT_STATUS)]
+    Discard(Discard),
+}
+
+/// Arguments of `held list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// An account of the configuration
+    account: String,
+    /// Print one JSON object a message
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `held retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// An account of the configuration
+    account: String,
+    /// Unique-ids, as `held list` shows them; without any, all
+    #[arg(value_name = "UID")]
+    uids: Vec<OsString>,
+}
+
+/// Arguments of `held discard`.
+#[derive(Debug, Args)]
+pub struct Discard {
+    /// An account of the configuration
+    account: String,
+    /// All held messages
+    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
+    all: bool,
+    /// Unique-ids, as `held list` shows them
+    #[arg(value_name = "UID")]
+    uids: Vec<OsString>,
+}
+
+impl Held {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        match self {
+            Self::List(list) => list.run(&common.load()?, results).await,
+            Self::Retry(retry) => retry.run(&common.load()?, common, results).await,
+            Self::Discard(discard) => discard.run(&common.load()?, common, results).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, config: &Config, results: &mut Results) -> Result<Exit, CliError> {
+        let account = named(config, &self.account)?;
+        for held in held(&Store::open_read_only(&config.state), account).await? {
+            match self.json {
+                true => results.line(JsonHeld::from(&held)),
+                false => results.line(listed(&held)),
+            }
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+impl Retry {
+    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let account = named(config, &self.account)?;
+        let store = Store::open(&config.state);
+        let chosen = chosen(&self.uids, held(&store, account).await?)?;
+        if chosen.is_empty() {
+            if !common.quiet {
+                results.line(format_args!("{}: nothing is held", account.name));
+            }
+            return Ok(Exit::SUCCESS);
+        }
+        let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+        {
+            // A session that goes on would put back what it has read before.
+            let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
+                return Err(Box::new(in_use(account, "try held messages again")).into());
+            };
+            let names = chosen.iter().map(|held| (held.uid.clone(), held.ordinal)).collect();
+            store.hasten(maildrop, names, now()).await?;
+        }
+        drop(store);
+        let accounts = [Arc::new(account.clone())];
+        let task = Task::Sync(Limits::default());
+        let (state, daemon) = (&config.state, config.daemon);
+        let reports = poll::accounts(&accounts, state, daemon, task, Bars::none(), |_| ()).await;
+        let still = held(&Store::open_read_only(&config.state), account).await?;
+        let is_still_held = |one: &&HeldMessage| {
+            still.iter().any(|held| (&held.uid, held.ordinal) == (&one.uid, one.ordinal))
+        };
+        let still = chosen.iter().filter(is_still_held).count();
+        if !common.quiet {
+            let delivered = chosen.len() - still;
+            results.line(format_args!(
+                "{}: {} no longer held, {still} still",
+                account.name,
+                messages(delivered)
+            ));
+        }
+        Ok(match Exit::of(&reports) {
+            // The reason may be the same as before, but this time somebody asked.
+            Exit::SUCCESS if still > 0 => Exit::LATER,
+            exit => exit,
+        })
+    }
+}
+
+impl Discard {
+    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let account = named(config, &self.account)?;
+        let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+        let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
+            return Err(Box::new(in_use(account, "discard held messages")).into());
+        };
+        let store = Store::open(&config.state);
+        let chosen = chosen(&self.uids, held(&store, account).await?)?;
+        let memory = store.begin(maildrop).await?;
+        let (at, discarded) = (now(), chosen.len());
+        // As if it had been delivered now, so that what `keep` says of delivered messages holds for it. Without a
+        // header it is never taken for another message's.
+        let delivery = |HeldMessage { uid, ordinal, octets, .. }| {
+            (Delivery { uid, ordinal, octets, header: None, delivered_at: Some(at) }, ())
+        };
+        store.record(memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
+        if !common.quiet {
+            results.line(format_args!("{}: {} given up", account.name, messages(discarded)));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// Reads what is held of an account's maildrop.
+async fn held(store: &Store, account: &Account) -> Result<Vec<HeldMessage>, CliError> {
+    let known = store.status().await?.into_iter().find(|status| status.maildrop == account.maildrop_id);
+    Ok(known.map(|status| status.held).unwrap_or_default())
+}
+
+/// Takes the held messages with these unique-ids; all of them without any.
+fn chosen(uids: &[OsString], held: Vec<HeldMessage>) -> Result<Vec<HeldMessage>, CliError> {
+    for uid in uids {
+        if !held.iter().any(|held| meant(uid, &held.uid)) {
+            return Err(CliError::NotHeld(Shown(uid.as_encoded_bytes()).to_string()));
+        }
+    }
+    let is_chosen = |held: &HeldMessage| uids.is_empty() || uids.iter().any(|uid| meant(uid, &held.uid));
+    Ok(held.into_iter().filter(is_chosen).collect())
+}
+
+/// `since 2026-11-23 14:05:12, tried 2 times, again 2026-11-23 15:05:12 (4.2 KiB) QhdPYR:00WBw1: reason`
+fn listed(held: &HeldMessage) -> String {
+    let HeldMessage { uid, octets, reason, since, tries, next_try, .. } = held;
+    format!(
+        "since {}, tried {tries} times, again {} ({}) {uid}: {}",
+        time(*since),
+        time(*next_try),
+        Octets(*octets),
+        Shown(reason.as_bytes())
+    )
+}
