@@ -691,6 +691,25 @@ fn messages_over_the_limit_stay_and_are_said_once() {
 }
 
 #[test]
+fn a_message_larger_than_a_file_may_be_stops_no_other() {
+    let (server, home) = honest(Settings::default(), "");
+    let large = [mail(1), vec![b'x'; 3 << 20], b"\r\n".to_vec()].concat();
+    for (uid, octets) in [("uid-0", mail(0)), ("uid-1", large), ("uid-2", mail(2))] {
+        server.put(uid, octets);
+    }
+    let program = home.command(&["sync"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -f 2048 && exec \"$0\" sync"]).arg(program.get_program()).env_clear();
+    limited.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ended = support::process::Running::start(&mut limited).wait(Duration::from_secs(60));
+    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+    assert!(ended.stderr.contains("uid-1") && ended.stderr.contains("File too large"), "{}", ended.stderr);
+    assert_eq!(home.maildir("Mail").len(), 2);
+    home.must(&["held", "retry", "test"], 0);
+    assert_eq!(home.maildir("Mail").len(), 3);
+}
+
+#[test]
 fn nothing_is_changed_by_check_or_a_dry_run() {
     let (server, home) = honest(Settings::default(), "keep: none");
     (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));

@@ -183,6 +183,12 @@ fn stop_on_signals() -> watch::Receiver<bool> {
     let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
     match signals {
         Ok((mut int, mut term)) => {
+            // Its default would end the process where a write beyond the limit on file sizes can fail (EFBIG), and one
+            // message that is larger than that would stop all others. Taking the signal is all; nobody waits for it.
+            let file_size = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
+            if let Err(error) = signal(file_size) {
+                log::warn!("cannot take SIGXFSZ: {error}");
+            }
             tokio::spawn(async move {
                 either(&mut int, &mut term).await;
                 log::warn!("stopping; a second signal ends at once");
