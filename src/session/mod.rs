@@ -126,10 +126,14 @@ async fn session(
     progress: &dyn Progress,
     report: &mut Report,
 ) -> Result<(), Aborted> {
-    let lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout)
-        .await
-        .during("lock the maildrop")?;
-    let Some(_lease) = lease else {
+    let mut stop = environment.stop.clone();
+    let lease = tokio::select! {
+        lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout) => lease,
+        Ok(_) = stop.wait_for(|stop| *stop) => {
+            return Err(Aborted { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
+        }
+    };
+    let Some(_lease) = lease.during("lock the maildrop")? else {
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };

@@ -314,6 +314,15 @@ impl Poll<'_> {
             let fetch = FetchOrder { wanted: work.fetch, old: work.delete, pipelined, policy };
             self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
         };
+        // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
+        if fetched.already_there > 0 && !(memory.known && memory.unclosed) {
+            log::warn!(
+                "{}: {} messages were in the target and not in the state file, which is new or older; \
+                 they were fetched, compared and not delivered again",
+                self.account.name,
+                fetched.already_there
+            );
+        }
         self.settle(&listing, memory, &fetched, report, closing);
 
         // On a server where a clean QUIT ends the showing, one that hears no QUIT shows again what was not delivered.

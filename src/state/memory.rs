@@ -24,6 +24,8 @@ pub struct Memory {
     /// No session has completed a listing of this maildrop or recorded anything of it: this is the first sync (or the
     /// state file was lost).
     pub fresh: bool,
+    /// There is a row for the maildrop: some session got as far as to publish something or to close.
+    pub known: bool,
     /// The target may hold messages that are not recorded, so it must be recovered before anything is published: no
     /// session of this maildrop has published and closed, or the last one that published did not close (it was
     /// killed, or the power was cut). True whenever `fresh` is.

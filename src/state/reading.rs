@@ -18,6 +18,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     let mut memory = Memory {
         key,
         fresh: true,
+        known: false,
         unclosed: true,
         listed_at: None,
         entries: Entries::default(),
@@ -28,6 +29,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     let mut rows = row.query([maildrop])?;
     let Some(row) = rows.next()? else { return Ok(memory) };
     let id = row.get(0)?;
+    memory.known = true;
     memory.unclosed = row.get::<_, Option<i64>>(1)? != Some(0);
     memory.listed_at = row.get(2)?;
     memory.entries = entries(connection, id)?;
