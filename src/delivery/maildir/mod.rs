@@ -106,6 +106,7 @@ impl Shared {
             }
         });
         listed.map_err(|source| file_error("list", &tmp.path, source))?;
+        let any = !leftovers.is_empty();
         for name in leftovers {
             use std::os::unix::ffi::OsStrExt;
             let name = OsStr::from_bytes(&name);
@@ -115,6 +116,10 @@ impl Shared {
                 }
                 Ok(()) | Err(_) => {}
             }
+        }
+        if any {
+            // Else the next crash could bring them back, after a session that ends well and is not recovered from.
+            files.sync_directory(tmp).map_err(|source| file_error("make durable", &tmp.path, source))?;
         }
         self.read_index(files)
     }
@@ -204,7 +209,7 @@ impl Shared {
 
     /// Gives durable files their names, and makes the names durable.
     fn publish(&self, files: &dyn FileSystem, stored: &mut [Stored]) -> Result<(), TargetError> {
-        let Directories { new, cur, .. } = &self.directories;
+        let Directories { tmp, new, cur } = &self.directories;
         let (mut any_new, mut any_there) = (false, false);
         for message in stored {
             match message {
@@ -215,6 +220,10 @@ impl Shared {
                 Stored::There => any_there = true,
                 Stored::Refused(_) => {}
             }
+        }
+        if any_there {
+            // Second copies were removed from there. Once the first ones are recorded, nobody would look for them.
+            files.sync_directory(tmp).map_err(|source| file_error("make durable", &tmp.path, source))?;
         }
         if any_new || any_there {
             files.sync_directory(new).map_err(|source| file_error("make durable", &new.path, source))?;
