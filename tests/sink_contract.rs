@@ -170,7 +170,7 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
             .iter()
             .rposition(|(operation, _)| matches!(operation, Operation::OpenDirectory(_)));
         let at = recorder.record().len() - first_open.unwrap() + 1;
-        let fault = Fault { at, errno: Errno::ENOSPC, lasts: Lasts::Once };
+        let fault = Fault { at, errno: Errno::EIO, lasts: Lasts::Once };
         let recorder = Arc::new(Recorder::new(Some(fault)));
         let disk = Disk::over(recorder.clone(), Limits::default());
         let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
@@ -178,17 +178,17 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
         draft.write(&[b'x'; 70_000]);
         disk.settled().await;
         let failed = |(operation, result): &(Operation, _)| {
-            matches!(operation, Operation::Append(..)) && *result == Err(Errno::ENOSPC)
+            matches!(operation, Operation::Append(..)) && *result == Err(Errno::EIO)
         };
         assert!(recorder.record().iter().any(failed));
         for _ in 0..2 {
             draft.write(b"more");
             assert!(draft.is_full(), "the caller would go on receiving for nothing");
             let error = draft.flush().await.unwrap_err();
-            assert!(error.to_string().contains("No space left"), "{error}");
+            assert!(error.to_string().contains("Input/output error"), "{error}");
         }
         let error = sink.commit(vec![draft.finish()]).await.unwrap_err();
-        assert!(error.to_string().contains("No space left"), "{error}");
+        assert!(error.to_string().contains("Input/output error"), "{error}");
         (kind.clean)(dir.path());
     }
 }

@@ -81,7 +81,7 @@ impl Draft {
         match &self.spill {
             Spill::Failed(Unstored::Target(_)) => true,
             // What comes is thrown away.
-            Spill::Failed(Unstored::Refused(_)) => false,
+            Spill::Failed(Unstored::Refused(_) | Unstored::Later(_)) => false,
             Spill::Away(_) if held >= AHEAD => true,
             Spill::None | Spill::Here(_) | Spill::Away(_) => self.shared.disk.room().makes_wait(held),
         }
@@ -101,7 +101,10 @@ impl Draft {
         self.look_after_spill();
         match &self.spill {
             Spill::Failed(Unstored::Target(error)) => Err(error.again()),
-            Spill::Failed(Unstored::Refused(_)) | Spill::None | Spill::Here(_) | Spill::Away(_) => Ok(()),
+            Spill::Failed(Unstored::Refused(_) | Unstored::Later(_))
+            | Spill::None
+            | Spill::Here(_)
+            | Spill::Away(_) => Ok(()),
         }
     }
 

@@ -17,8 +17,9 @@
 //! [`super::Sink::recover`], which finds whatever is left. A failed fsync is never repeated: the kernel tells an error
 //! once and drops the octets, so that the second call would succeed and mean nothing.
 //!
-//! Only `EFBIG` (the file system's or the process's limit for one file) concerns one message: it is refused, and the
-//! others go on. A name that exists already is no error: the message gets another.
+//! Two errors concern one message, and the others go on: `EFBIG` (the file system's or the process's limit for one
+//! file), it is refused; and no space or no quota for a large one, it is put off, or it would keep away for ever those
+//! that fit. A name that exists already is no error: the message gets another.
 
 mod draft;
 mod index;
@@ -30,6 +31,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
 
 use super::durable::FileSystem;
 use super::{Disk, MessageId, Outcome, TargetError};
@@ -78,12 +81,23 @@ impl Maildir {
     }
 
     pub(super) async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
-        let mut stored = Vec::with_capacity(finished.len());
-        let mut failed = None;
+        let mut results = Vec::with_capacity(finished.len());
         for message in finished {
-            match message.stored(&self.0).await {
+            results.push(message.stored(&self.0).await);
+        }
+        // A small message that found no room while a large one was taking all there was does not mean a full disk.
+        let crowded = results.iter().any(|result| matches!(result, Err(Unstored::Later(_))));
+        let mut stored = Vec::with_capacity(results.len());
+        let mut failed = None;
+        for result in results {
+            match result {
                 Ok(message) => stored.push(message),
                 Err(Unstored::Refused(reason)) => stored.push(Stored::Refused(reason)),
+                Err(Unstored::Later(reason)) => stored.push(Stored::Later(reason)),
+                Err(Unstored::Target(TargetError::File { source, .. })) if crowded && is_no_room(&source) => {
+                    let error = file_error("write into", &self.0.directories.tmp.path, source);
+                    stored.push(Stored::Later(error.to_string()));
+                }
                 Err(Unstored::Target(error)) => failed = failed.or(Some(error)),
             }
         }
@@ -167,7 +181,7 @@ impl Shared {
                         continue;
                     }
                     // Not a regular file: not a message of ours.
-                    Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => continue,
+                    Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => continue,
                     Err(error) => return Err(file_error("open", &path(), error)),
                 };
                 let same =
@@ -218,7 +232,7 @@ impl Shared {
                     any_new = true;
                 }
                 Stored::There => any_there = true,
-                Stored::Refused(_) => {}
+                Stored::Refused(_) | Stored::Later(_) => {}
             }
         }
         if any_there {
@@ -241,6 +255,11 @@ const LOOKS: usize = 3;
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
     TargetError::File { doing, path: path.to_owned(), source }
+}
+
+/// Says whether a message could not be stored for want of space or quota.
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSPC | Errno::EDQUOT))
 }
 
 /// What is said when a worker came to grief, so that the session ends and the others go on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::name::{Named, Namer};
-use super::{Shared, file_error};
+use super::{Shared, file_error, is_no_room};
 use crate::delivery::durable::{FileSystem, OpenFile};
 use crate::delivery::{Outcome, TargetError};
 
@@ -20,6 +20,8 @@ pub(super) enum Stored {
     There,
     /// Larger than a file may be.
     Refused(String),
+    /// Larger than what is free, which may be enough for others.
+    Later(String),
 }
 
 /// Why a message is not stored.
@@ -27,6 +29,8 @@ pub(super) enum Stored {
 pub(super) enum Unstored {
     /// It is larger than a file may be.
     Refused(String),
+    /// It is large, and there is no room for it; there may be for others.
+    Later(String),
     /// The target failed.
     Target(TargetError),
 }
@@ -63,21 +67,33 @@ pub(super) enum Content<'a> {
 /// the system's dirty pages few.
 const WRITEBACK_STEP: u64 = 4 << 20;
 
+/// Where there is no room for a message of more octets than this, there may be for others, which are mostly smaller: it
+/// must not keep them away for ever. Where there is none for one of fewer, there is none for anybody.
+const LARGE: u64 = 64 << 10;
+
 impl Stored {
     pub(super) fn into_outcome(self) -> Outcome {
         match self {
             Self::New(_) => Outcome::Delivered,
             Self::There => Outcome::AlreadyThere,
             Self::Refused(reason) => Outcome::Refused(reason),
+            Self::Later(reason) => Outcome::Later(reason),
         }
     }
 }
 
 impl Unstored {
-    fn new(doing: &'static str, file: &OpenFile, error: io::Error) -> Self {
-        let too_large = error.raw_os_error() == Some(Errno::EFBIG as i32);
-        let error = file_error(doing, &file.path, error);
-        if too_large { Self::Refused(error.to_string()) } else { Self::Target(error) }
+    /// Says whom an error in storing a message of so many octets (so far) concerns. The reason names the directory, so
+    /// that it is the same whenever it happens again.
+    fn new(doing: &'static str, shared: &Shared, file: &OpenFile, size: u64, error: io::Error) -> Self {
+        let reason = |error| file_error(doing, &shared.directories.tmp.path, error).to_string();
+        if error.raw_os_error() == Some(Errno::EFBIG as i32) {
+            Self::Refused(reason(error))
+        } else if is_no_room(&error) && size > LARGE {
+            Self::Later(reason(error))
+        } else {
+            Self::Target(file_error(doing, &file.path, error))
+        }
     }
 }
 
@@ -105,8 +121,11 @@ impl TmpFile {
     /// Appends octets, and starts the writeback of what has gathered.
     pub(super) fn append(&mut self, files: &dyn FileSystem, octets: &[u8]) -> Result<(), Unstored> {
         let file = self.open();
-        files.append(file, octets).map_err(|error| Unstored::new("write", file, error))?;
-        self.size += octets.len() as u64;
+        let size = self.size + octets.len() as u64;
+        files
+            .append(file, octets)
+            .map_err(|error| Unstored::new("write into", &self.shared, file, size, error))?;
+        self.size = size;
         if self.size - self.started >= WRITEBACK_STEP {
             self.start_writeback(files);
         }
@@ -133,7 +152,7 @@ impl TmpFile {
                 Ok(self)
             }
             Err(error) => {
-                let error = Unstored::new("make durable", self.open(), error);
+                let error = Unstored::new("make durable", &self.shared, self.open(), self.size, error);
                 self.discard(files);
                 Err(error)
             }
