@@ -156,7 +156,10 @@ impl StateError {
             Self::Newer { .. } => "use that version, or name another file with `state:`".to_owned(),
             Self::Older { .. } => "poll once, which brings it up to date".to_owned(),
             Self::Locked { .. } => "see which other process has it open (fuser, lsof)".to_owned(),
-            Self::Io { .. } => "see the system's log for errors of the disk, then start again".to_owned(),
+            // SQLite tells a full disk, but not an exceeded quota.
+            Self::Io { .. } => {
+                "see the system's log for errors of the disk, and your quota if there is one, then start again".to_owned()
+            }
             Self::Replaced { .. } => "remove or move it only while nothing runs".to_owned(),
             Self::Lock { path, .. } => {
                 format!("the user that runs this must be able to write {}", path.display())
@@ -209,6 +212,11 @@ impl StateError {
                 path,
                 what: "it is not an SQLite file, or its first page is damaged".to_owned(),
             },
+            // The file that is mapped as shared memory could not grow: SQLite does not say why, and it is for want of
+            // room nearly always.
+            ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
+                Self::Full { path }
+            }
             ErrorCode::SystemIoFailure => {
                 Self::Io { path, why: attempted(failure.extended_code).unwrap_or(what) }
             }
@@ -239,7 +247,7 @@ fn attempted(extended_code: i32) -> Option<String> {
         ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => "fsync",
         ffi::SQLITE_IOERR_TRUNCATE => "ftruncate",
         ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_SHMLOCK => "lock",
-        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP => "shared memory",
+        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMMAP => "shared memory",
         _ => return None,
     };
     Some(format!("{what} failed (I/O error)"))
