@@ -23,6 +23,9 @@ const TRICKLE: u32 = 10;
 /// Octets of a body that begin a new allowance for trickling.
 const TRICKLE_OCTETS: u64 = 1 << 20;
 
+/// Octets that nobody asked for, of which an error keeps so many.
+const UNASKED_SHOWN: usize = 80;
+
 /// A session's connection. Every method may be dropped while it waits and called again: what has been read and not
 /// yet told stays in the buffer.
 pub struct Wire<S = Stream> {
@@ -117,7 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Queues a command; it is written with the next [`Wire::event`].
+    ///
+    /// Fails if octets have come in that answer nothing: they would be taken for the answer to this command.
     pub fn send(&mut self, command: Command<'_>) -> Result<(), WireError> {
+        if self.client.unanswered() == 0 && self.start < self.end {
+            let line = self.buffer[self.start..self.end.min(self.start + UNASKED_SHOWN)].to_vec();
+            return Err(ProtocolError::Unasked { line }.into());
+        }
         log::trace!("{}: C: {command}", self.name);
         if self.client.unanswered() == 0 {
             self.clock.restart();
@@ -169,7 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Event::Reply { to, status, text } => Ok((to, Reply { status, text })),
             // A listing or a body where a status line is due: the answers are out of step.
             Event::Line { line: octets, .. } | Event::Octets { octets, .. } => {
-                Err(ProtocolError::Unasked { line: octets[..octets.len().min(80)].to_vec() }.into())
+                Err(ProtocolError::Unasked { line: octets[..octets.len().min(UNASKED_SHOWN)].to_vec() }
+                    .into())
             }
             Event::End { .. } => Err(ProtocolError::Unasked { line: b".".to_vec() }.into()),
         }
@@ -425,6 +435,16 @@ mod tests {
         far.write_all(b"+OK begin\r\n+OK forged\r\n").await.unwrap();
         assert!(wire.reply().await.unwrap().1.is_ok());
         assert!(matches!(wire.into_stream(), Err(WireError::Injected)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_came_before_its_command_is_not_taken_for_one() {
+        let (mut wire, mut far) = wire(1024);
+        wire.send(Command::Noop).unwrap();
+        far.write_all(b"+OK\r\n+OK deleted\r\n").await.unwrap();
+        assert!(wire.reply().await.unwrap().1.is_ok());
+        let error = wire.send(Command::Dele(MessageNumber(1))).unwrap_err();
+        assert!(matches!(error, WireError::Protocol(ProtocolError::Unasked { .. })), "{error}");
     }
 
     #[tokio::test]
