@@ -1,6 +1,6 @@
 //! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -299,7 +299,7 @@ impl Poll<'_> {
 
         let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
         self.progress.planned(work.fetch.len(), octets);
-        let mut deletions = Deletions::default();
+        let mut deletions = Deletions::of(&self.account.name);
         let fetched = if work.fetch.is_empty() && work.delete.is_empty() {
             Fetched { in_step: true, ..Fetched::default() }
         } else {
@@ -521,13 +521,17 @@ impl Poll<'_> {
         let wanted: Vec<usize> =
             plan.steps.iter().filter(|(_, step)| step.is_unrecorded()).map(|(i, _)| *i).collect();
         let digests = headers::digests(wire, listing, &wanted, pipelined).await.during(doing)?;
-        let asked = digests.iter().flatten().copied().collect();
+        let asked: Vec<[u8; 32]> = digests.iter().flatten().copied().collect();
+        let mut listed: HashMap<[u8; 32], usize> = HashMap::new();
+        asked.iter().for_each(|header| *listed.entry(*header).or_default() += 1);
         let mut found =
             self.environment.store.find_headers(memory.key, asked).await.during(doing)?.into_iter();
         let (mut known, mut adopted) = (Vec::new(), HashSet::new());
         let all = wanted.len();
         for (index, header) in wanted.into_iter().zip(digests) {
-            if header.is_some() && found.next() == Some(true) {
+            let Some(digest) = header else { continue };
+            // Where more messages share a header than were delivered with it, nothing tells which of them is new.
+            if found.next().unwrap_or(0) >= listed.get(&digest).copied().unwrap_or(usize::MAX) {
                 let message = listing.get(index);
                 let (uid, octets) = (UniqueId::new(message.uid), message.octets);
                 let delivered_at = Some(self.now);

@@ -64,8 +64,8 @@ pub(super) fn find_headers(
     connection: &Connection,
     maildrop: &str,
     headers: &[[u8; 32]],
-) -> Result<Vec<bool>> {
-    let mut found = HashSet::new();
+) -> Result<Vec<usize>> {
+    let mut found: HashMap<&[u8], usize> = HashMap::new();
     if let Some(id) = find(connection, maildrop)? {
         let wanted: HashSet<&[u8]> = headers.iter().map(|header| &header[..]).collect();
         let mut select = connection.prepare_cached(
@@ -74,11 +74,11 @@ pub(super) fn find_headers(
         let mut rows = select.query([id])?;
         while let Some(row) = rows.next()? {
             if let Some(&header) = wanted.get(blob(row, 0)?) {
-                found.insert(header);
+                *found.entry(header).or_default() += 1;
             }
         }
     }
-    Ok(headers.iter().map(|header| found.contains(&header[..])).collect())
+    Ok(headers.iter().map(|header| found.get(&header[..]).copied().unwrap_or(0)).collect())
 }
 
 /// Lists the recorded unique-ids of a maildrop.

@@ -118,13 +118,13 @@ impl Store {
         Ok(())
     }
 
-    /// Looks up SHA-256 header fingerprints among the messages delivered from a maildrop; the answer is in the
-    /// same order.
+    /// Counts the messages delivered from a maildrop that have each of these SHA-256 header fingerprints; the answer is
+    /// in the same order.
     pub async fn find_headers(
         &self,
         maildrop: MaildropKey,
         headers: Vec<[u8; 32]>,
-    ) -> Result<Vec<bool>, StateError> {
+    ) -> Result<Vec<usize>, StateError> {
         let maildrop = self.identity(maildrop);
         self.read(move |connection| reading::find_headers(connection, &maildrop, &headers)).await
     }

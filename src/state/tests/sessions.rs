@@ -268,7 +268,9 @@ async fn headers_are_found_among_delivered_messages_of_this_maildrop_only() {
     store.record(memory.key, 1, of("seen", 2, None)).await.unwrap();
     store.record(other.key, 1, of("theirs", 3, Some(1))).await.unwrap();
     let asked = vec![[3; 32], [1; 32], [2; 32], [1; 32]];
-    assert_eq!(store.find_headers(memory.key, asked).await.unwrap(), [false, true, false, true]);
+    assert_eq!(store.find_headers(memory.key, asked).await.unwrap(), [0, 1, 0, 1]);
+    store.record(memory.key, 1, of("again", 1, Some(1))).await.unwrap();
+    assert_eq!(store.find_headers(memory.key, vec![[1; 32]]).await.unwrap(), [2]);
 }
 
 #[tokio::test]
