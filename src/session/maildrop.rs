@@ -11,14 +11,22 @@ use super::wire::{Wire, WireError};
 /// The deletions of one session.
 ///
 /// Nothing is deleted before QUIT was answered with `+OK` (RFC 1939, 6: UPDATE state).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deletions {
+    /// The account, for the log.
+    account: String,
     waiting: VecDeque<Recorded<MessageNumber>>,
     accepted: Vec<MessageNumber>,
     refused: Vec<MessageNumber>,
 }
 
 impl Deletions {
+    /// Begins without any.
+    pub fn of(account: &str) -> Self {
+        let account = account.to_owned();
+        Self { account, waiting: VecDeque::new(), accepted: Vec::new(), refused: Vec::new() }
+    }
+
     /// Keeps a deletion for when the connection is free.
     pub fn wait(&mut self, proof: Recorded<MessageNumber>) {
         self.waiting.push_back(proof);
@@ -39,7 +47,7 @@ impl Deletions {
         if reply.is_ok() {
             self.accepted.push(number);
         } else {
-            log::warn!("server refused DELE {number}: {}", Shown(reply.text));
+            log::warn!("{}: server refused DELE {number}: {}", self.account, Shown(reply.text));
             self.refused.push(number);
         }
     }
