@@ -181,38 +181,3 @@ fn a_server_that_forgets_what_it_has_shown_hears_no_quit_after_an_undelivered_me
         assert_eq!(heard, quits + 1, "{expire}");
     }
 }
-
-#[test]
-fn ten_thousand_renumbered_messages_cost_one_pipelined_top_each_and_no_delivery() {
-    const ALL: usize = 10_000;
-    let (server, home) = honest(Settings::default(), "keep: forever");
-    fill(&server, ALL);
-    home.must(&["sync"], 0);
-    (0..ALL).for_each(|n| server.rename(&format!("uid-{n}"), &format!("new-{n}")));
-    let commands =
-        |verb: &str| server.count(|what| matches!(what, What::Command(line) if line.starts_with(verb)));
-    let (retrieved, pipelined) = (commands("RETR"), server.count(|what| *what == What::Pipelined));
-    let said = home.must(&["sync"], 0).stderr;
-    assert!(said.contains("10000 messages are known by their headers, 0 are new"), "{said}");
-    assert_eq!((commands("TOP"), commands("RETR") - retrieved), (ALL, 0));
-    let pipelined = server.count(|what| *what == What::Pipelined) - pipelined;
-    assert!(pipelined > ALL * 9 / 10, "only {pipelined} of {ALL} TOPs were sent ahead");
-    assert_eq!(home.files("Mail").len(), ALL);
-    home.must(&["sync"], 0);
-    assert_eq!(commands("TOP"), ALL, "they were compared again");
-}
-
-#[test]
-fn a_header_that_differs_in_one_octet_is_fetched_from_a_renumbered_maildrop() {
-    let (server, home) = honest(Settings::default(), "keep: forever");
-    fill(&server, 20);
-    home.must(&["sync"], 0);
-    (0..20).for_each(|n| server.rename(&format!("uid-{n}"), &format!("new-{n}")));
-    // As one of the others but for an octet or two of the header.
-    server.put("new-20", "A: 7\r\n \r\nbody\r\n");
-    server.put("new-21", "B: 7\r\n\r\nbody\r\n");
-    let before = retrieved(&server);
-    home.must(&["sync"], 0);
-    assert_eq!(retrieved(&server) - before, 2);
-    assert_eq!(home.maildir("Mail").len(), 22);
-}

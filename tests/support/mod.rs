@@ -6,6 +6,8 @@
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
 //! - [`dovecot`], [`gnu_pop3d`]: real servers.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
+//! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
+//! - [`poller`]: sessions inside the test's own process.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own.
 
@@ -17,10 +19,12 @@ pub mod dovecot;
 pub mod gnu_pop3d;
 pub mod maildrop;
 pub mod mails;
+pub mod poller;
 pub mod postrider;
 pub mod process;
 pub mod reader;
 pub mod relay;
 pub mod scripted;
+pub mod severing;
 pub mod transcript;
 pub mod wire;
