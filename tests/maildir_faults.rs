@@ -2,6 +2,7 @@
 
 mod sink;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -219,6 +220,14 @@ async fn a_full_disk_is_told_and_leaves_nothing_and_later_all_goes_on() {
     disk.settled().await;
     assert_tmp_is_empty(dir);
     deliver(&sink, &[("beside", &small)]).await.unwrap();
+
+    // As is a small one that finds no room at the same moment.
+    let filler = dir.join("filler");
+    let mut filling = std::fs::File::create(&filler).unwrap();
+    while filling.write_all(&[0; 4096]).is_ok() {}
+    let outcomes = deliver(&sink, &[("large", &large), ("crowded out", &small)]).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Later(_))), "{outcomes:?}");
+    std::fs::remove_file(filler).unwrap();
 
     // With many small ones in a batch.
     let uids: Vec<String> = (0..40).map(|number| number.to_string()).collect();
