@@ -255,7 +255,8 @@ fn a_message_without_its_end_is_not_delivered_when_the_server_goes() {
 #[test]
 fn a_dot_that_is_not_stuffed_ends_no_message_that_is_then_deleted() {
     // The size says that more should come; what comes is no reply.
-    let unstuffed = format!("{LOG_IN}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: .\nS: rest\nS: .\n!expect-close");
+    let unstuffed =
+        format!("{LOG_IN}C: RETR 1\nS- +OK\\r\\nA: b\\r\\n\\r\\n.\\r\\nrest\\r\\n.\\r\\n\n!expect-close");
     let (delivered, failures) = play(&[&unstuffed], 1);
     assert!(delivered.is_empty(), "{delivered:?}");
     assert!(failures[0].contains("fetch"), "{}", failures[0]);
@@ -287,7 +288,7 @@ fn a_reply_before_its_command_ends_the_session() {
 
 #[test]
 fn a_continuation_where_a_status_belongs_ends_the_session() {
-    let script = format!("{LOG_IN}C: RETR 1\nS: +\nS: A: b\nS: .\n!expect-close");
+    let script = format!("{LOG_IN}C: RETR 1\nS- +\\r\\nA: b\\r\\n.\\r\\n\n!expect-close");
     let (delivered, failures) = play(&[&script], 1);
     assert!(delivered.is_empty());
     assert!(failures[0].contains("no reply"), "{}", failures[0]);
@@ -338,7 +339,7 @@ fn a_server_that_falls_silent_at_capa_is_asked_without_it_and_remembered() {
 fn answers_out_of_step_end_the_session_and_what_was_recorded_is_not_fetched_again() {
     // As seen at Office 365: an empty line after the answer to DELE.
     let message = "C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\n";
-    let first = format!("{LOG_IN}{message}C: DELE 1\nS:\nS: +OK\n!expect-close");
+    let first = format!("{LOG_IN}{message}C: DELE 1\nS- \\r\\n+OK\\r\\n\n!expect-close");
     let again = format!("{}C: DELE 1\nS: +OK\nC: QUIT\nS: +OK", known());
     let (delivered, failures) = play(&[&first, &again], 2);
     assert_eq!(delivered, [b"A: b\n\nbody\n".to_vec()]);

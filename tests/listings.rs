@@ -42,6 +42,10 @@ fn play(sessions: &[String]) -> Vec<Vec<u8>> {
     let poller = Poller::new(server.port(), PLAIN);
     sessions.iter().for_each(|_| drop(poller.must()));
     server.finish();
+    // No two messages of a listing share a record, nor is a name cut short.
+    let seen = poller.seen();
+    assert_ne!(seen.iter().filter(|uid| *uid == "twice").count(), 1, "{seen:?}");
+    assert!(seen.iter().all(|uid| !uid.starts_with('u') || uid.len() >= 500), "{seen:?}");
     poller.maildir()
 }
 
