@@ -4,6 +4,7 @@
 //!
 //! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
+//! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`]: real servers.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
@@ -15,6 +16,7 @@
 #![allow(dead_code)]
 
 pub mod certificate;
+pub mod dialogue;
 pub mod dovecot;
 pub mod gnu_pop3d;
 pub mod maildrop;
