@@ -376,7 +376,8 @@ fn holds(sent: &[u8], message: &[u8]) -> bool {
     let Some(message) = message.strip_suffix(b"\n") else {
         return message.is_empty() && sent.iter().any(|line| line == b".");
     };
-    let message = lines(message);
+    // Its own CRs are content: of CR CR LF one CR is left.
+    let message: Vec<Vec<u8>> = message.split(|octet| *octet == b'\n').map(<[u8]>::to_vec).collect();
     let same = |(sent, line): (&Vec<u8>, &Vec<u8>)| sent == line || sent.strip_prefix(b".") == Some(line);
     sent.windows(message.len() + 1)
         .any(|window| window[message.len()] == b"." && window.iter().zip(&message).all(same))
