@@ -1,6 +1,5 @@
 //! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -11,9 +10,7 @@ use crate::delivery::Sink;
 use crate::net::Stream;
 use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
-use crate::state::{
-    Closing, Delivery, Held, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp,
-};
+use crate::state::{Closing, Delivery, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp};
 use crate::text::Shown;
 
 use super::commit::{Commit, WAITING};
@@ -463,26 +460,6 @@ impl Poll<'_> {
         work
     }
 
-    /// Reports a message over the limit, once.
-    fn hold_large(&self, index: usize, listing: &Listing, memory: &Memory, closing: &mut Closing) {
-        let message = listing.get(index);
-        let limit = self.account.max_size.unwrap_or(u64::MAX);
-        let reason = format!("{} octets, more than max_size allows ({limit})", message.octets);
-        if find_held(memory, message.uid, message.ordinal).is_some_and(|held| held.reason == reason) {
-            return;
-        }
-        log::warn!("{}: {}: stays on the server: {reason}", self.account.name, Shown(message.uid));
-        closing.held.push(Held {
-            uid: UniqueId::new(message.uid),
-            ordinal: message.ordinal,
-            octets: message.octets,
-            reason,
-            since: self.now,
-            tries: 0,
-            next_try: self.now,
-        });
-    }
-
     /// Records messages as seen without fetching them.
     async fn skip(&self, listing: &Listing, memory: &Memory, indices: Vec<usize>) -> Result<(), Aborted> {
         if indices.is_empty() {
@@ -500,98 +477,6 @@ impl Poll<'_> {
             .await
             .during("write the state")?;
         Ok(())
-    }
-
-    /// After a renumbering: takes messages whose headers are those of delivered ones as delivered, and says which they
-    /// are. All that are not recorded are compared, also those that a limit leaves for later: by then, the maildrop no
-    /// longer looks renumbered.
-    async fn adopt(
-        &self,
-        wire: &mut Wire,
-        listing: &Listing,
-        memory: &Memory,
-        plan: &Plan,
-        pipelined: bool,
-    ) -> Result<HashSet<usize>, Aborted> {
-        let name = &self.account.name;
-        log::warn!(
-            "{name}: none of the unique-ids known is left on the server; comparing the headers of the new ones"
-        );
-        let doing = "compare headers (TOP)";
-        let wanted: Vec<usize> =
-            plan.steps.iter().filter(|(_, step)| step.is_unrecorded()).map(|(i, _)| *i).collect();
-        let digests = headers::digests(wire, listing, &wanted, pipelined).await.during(doing)?;
-        let asked: Vec<[u8; 32]> = digests.iter().flatten().copied().collect();
-        let mut listed: HashMap<[u8; 32], usize> = HashMap::new();
-        asked.iter().for_each(|header| *listed.entry(*header).or_default() += 1);
-        let mut found =
-            self.environment.store.find_headers(memory.key, asked).await.during(doing)?.into_iter();
-        let (mut known, mut adopted) = (Vec::new(), HashSet::new());
-        let all = wanted.len();
-        for (index, header) in wanted.into_iter().zip(digests) {
-            let Some(digest) = header else { continue };
-            // Where more messages share a header than were delivered with it, nothing tells which of them is new.
-            if found.next().unwrap_or(0) >= listed.get(&digest).copied().unwrap_or(usize::MAX) {
-                let message = listing.get(index);
-                let (uid, octets) = (UniqueId::new(message.uid), message.octets);
-                let delivered_at = Some(self.now);
-                known.push((Delivery { uid, ordinal: message.ordinal, octets, header, delivered_at }, ()));
-                adopted.insert(index);
-            }
-        }
-        let new = all - known.len();
-        log::warn!("{name}: {} messages are known by their headers, {new} are new", known.len());
-        self.environment.store.record(memory.key, self.now, known).await.during("write the state")?;
-        Ok(adopted)
-    }
-
-    /// Counts what was fetched, and holds what could not be.
-    fn settle(
-        &self,
-        listing: &Listing,
-        memory: &Memory,
-        fetched: &Fetched,
-        report: &mut Report,
-        closing: &mut Closing,
-    ) {
-        report.delivered += fetched.delivered;
-        report.delivered_octets += fetched.octets;
-        report.already_there += fetched.already_there;
-        report.left += fetched.left;
-        for (index, reason) in &fetched.failed {
-            let message = listing.get(*index);
-            if message.uid.is_empty() {
-                // Its number will be another's, so nothing can be remembered of it.
-                log::warn!("{}: message {}: left: {reason}", self.account.name, message.number);
-                report.left += 1;
-                continue;
-            }
-            let before = find_held(memory, message.uid, message.ordinal);
-            let tries = before.map_or(0, |held| held.tries).saturating_add(1);
-            let next_try = plan::next_try(tries, self.now);
-            report.held += 1;
-            if before.is_none_or(|held| held.reason != *reason) {
-                report.newly_held += 1;
-                log::error!(
-                    "{}: message {} ({}): held: {reason}; tried again in {}",
-                    self.account.name,
-                    message.number,
-                    Shown(message.uid),
-                    humantime::format_duration(std::time::Duration::from_secs(
-                        u64::try_from(next_try - self.now).unwrap_or(0)
-                    ))
-                );
-            }
-            closing.held.push(Held {
-                uid: UniqueId::new(message.uid),
-                ordinal: message.ordinal,
-                octets: message.octets,
-                reason: reason.clone(),
-                since: before.map_or(self.now, |held| held.since),
-                tries,
-                next_try,
-            });
-        }
     }
 
     /// Enters UPDATE state: only `+OK` to QUIT makes deletions real (RFC 1939, 6).
@@ -674,10 +559,6 @@ fn is_driven_away(trouble: &Trouble, command: &str) -> bool {
         ) => waiting.contains(command),
         _ => false,
     }
-}
-
-fn find_held<'a>(memory: &'a Memory, uid: &[u8], ordinal: u32) -> Option<&'a Held> {
-    memory.held.iter().find(|held| held.uid.as_bytes() == uid && held.ordinal == ordinal)
 }
 
 fn count(plan: &Plan, of: impl Fn(&Step) -> bool) -> usize {
