@@ -88,7 +88,7 @@ fn who_waits_for_a_maildrop_ends_at_once_when_asked_to() {
     let _holder = stalled(&server, &home);
     let mut waiting = home.start(&["-vv", "sync"]);
     // It never gets as far as to connect.
-    assert!(!support::process::wait_until(Duration::from_millis(500), || !waiting.is_running()));
+    assert!(!support::process::wait_until(Duration::from_millis(1500), || !waiting.is_running()));
     waiting.signal(Signal::SIGTERM);
     let ended = waiting.wait(LIMIT);
     assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
