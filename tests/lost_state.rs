@@ -9,6 +9,8 @@ use std::process::Command;
 
 use support::maildrop::{Maildrop, Settings, What};
 use support::postrider::{Home, assert_same};
+use support::process::wait_until;
+use support::relay::Relay;
 
 fn message(number: usize) -> Vec<u8> {
     let lines = if number.is_multiple_of(5) { 2000 } else { 3 };
@@ -103,6 +105,31 @@ fn half_of_a_state_file_repeats_nothing() {
         assert_same(home.maildir("Mail"), expected(0..10));
         assert_eq!(home.leftovers("Mail"), Vec::<std::path::PathBuf>::new());
     }
+}
+
+#[test]
+fn what_a_killed_session_left_half_written_goes_though_the_message_is_gone_from_the_server() {
+    let (server, home) = life("");
+    arrive(&server, 1..4);
+    server.put("large", [b"A: b\r\n\r\n".as_slice(), &b"0123456789abcdef\r\n".repeat(20_000)].concat());
+    let relay = Relay::start(server.port());
+    let config = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace(&server.port().to_string(), &relay.port().to_string()));
+    relay.hold_after(200_000);
+    let running = home.start(&["sync"]);
+    relay.wait_for_hold();
+    // The small ones are recorded, and of the large one some is in its file.
+    let limit = std::time::Duration::from_secs(30);
+    let recorded = || home.must(&["seen", "list", "home"], 0).stdout.lines().count() == 3;
+    assert!(wait_until(limit, || recorded() && !home.leftovers("Mail").is_empty()));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait(support::postrider::LIMIT);
+    assert!(!home.leftovers("Mail").is_empty());
+    relay.open();
+    server.remove("large");
+    home.must(&["sync"], 0);
+    assert_eq!(home.leftovers("Mail"), Vec::<std::path::PathBuf>::new());
+    assert_same(home.maildir("Mail"), expected(1..4));
 }
 
 #[test]

@@ -297,17 +297,23 @@ impl Poll<'_> {
         let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
         self.progress.planned(work.fetch.len(), octets);
         let mut deletions = Deletions::of(&self.account.name);
+        let cut_off = memory.known && memory.unclosed;
+        if cut_off {
+            log::info!(
+                "{}: the last session did not end; what it delivered is found again",
+                self.account.name
+            );
+        }
+        let sink = if work.fetch.is_empty() && !cut_off { None } else { Some(self.sink().await?) };
+        if work.fetch.is_empty() && cut_off {
+            // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.
+            // As one that published, this session marks the maildrop closed, and the next need not look again.
+            self.environment.store.publishing(memory.key).await.during("write the state")?;
+        }
         let fetched = if work.fetch.is_empty() && work.delete.is_empty() {
             Fetched { in_step: true, ..Fetched::default() }
         } else {
             self.progress.stage("fetching");
-            if memory.unclosed && !memory.fresh && !work.fetch.is_empty() {
-                log::info!(
-                    "{}: the last session did not end; what it delivered is found again",
-                    self.account.name
-                );
-            }
-            let sink = if work.fetch.is_empty() { None } else { Some(self.sink().await?) };
             let fetch = FetchOrder { wanted: work.fetch, old: work.delete, pipelined, policy };
             self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
         };

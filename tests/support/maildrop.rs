@@ -199,6 +199,11 @@ impl Maildrop {
         self.shared.lock().messages.iter().map(|message| message.uid.clone()).collect()
     }
 
+    /// Removes a message, as another client does.
+    pub fn remove(&self, uid: &str) {
+        self.shared.lock().messages.retain(|message| message.uid != uid);
+    }
+
     /// Gives a message another unique-id, as a server that was migrated does.
     pub fn rename(&self, from: &str, to: &str) {
         for message in &mut self.shared.lock().messages {
