@@ -297,10 +297,12 @@ fn a_message_that_does_not_fit_is_held_and_keeps_no_smaller_one_away() {
     assert!(ended.stderr.contains("(large0): held: cannot write into "), "{}", ended.stderr);
     assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
     assert_nothing_lost(&home, &server, &mails);
-    // What came in just while the large ones took all there was may be held as well.
-    end_waits(&home.path("state/postrider/state.db"));
-    home.run(&["sync"]);
-    assert_nothing_lost(&home, &server, &mails);
+    // What came in just while the large ones took all there was may be held as well, and is tried before them.
+    for _ in 0..3 {
+        end_waits(&home.path("state/postrider/state.db"));
+        home.run(&["sync"]);
+        assert_nothing_lost(&home, &server, &mails);
+    }
     assert_eq!(server.uids(), ["large0", "somewhat0"]);
     // Held and unchanged: a cron job does not nag.
     home.must(&["sync"], 0);

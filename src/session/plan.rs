@@ -196,6 +196,12 @@ pub fn plan(listing: &Listing, memory: &Memory, policy: &Policy) -> Plan {
         Order::Oldest => (0..listing.len()).for_each(|index| one(&mut plan, index)),
         Order::Newest => (0..listing.len()).rev().for_each(|index| one(&mut plan, index)),
     }
+    // What failed before comes last, the small ones first: a large one that finds no room takes all there is while it
+    // is tried, and should keep nothing away.
+    plan.steps.sort_by_key(|(index, step)| match step {
+        Step::Fetch(Fetch::Retry) => (true, listing.get(*index).octets),
+        _ => (false, 0),
+    });
     plan.renumbered = present == 0 && gone >= RENUMBERED && plan.new >= RENUMBERED;
     plan
 }
