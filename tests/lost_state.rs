@@ -176,7 +176,8 @@ fn messages_that_were_read_moved_and_flagged_are_found_again_and_deleted_ones_ar
             0 => fs::rename(&path, cur.join(format!("{name}:2,S"))).unwrap(),
             1 => fs::rename(&path, cur.join(format!("{name}:2,FRST"))).unwrap(),
             2 => fs::remove_file(&path).unwrap(),
-            _ => {}
+            // Dovecot adds the size on the wire.
+            _ => fs::rename(&path, cur.join(format!("{name},W=4400:2,S"))).unwrap(),
         }
     }
     let kept = home.maildir("Mail");
@@ -189,4 +190,52 @@ fn messages_that_were_read_moved_and_flagged_are_found_again_and_deleted_ones_ar
     let mut counts: HashMap<Vec<u8>, usize> = HashMap::new();
     home.maildir("Mail").into_iter().for_each(|message| *counts.entry(message).or_default() += 1);
     assert!(counts.values().all(|count| *count == 1));
+}
+
+#[test]
+fn an_older_state_file_under_a_newer_write_ahead_log_repeats_and_loses_nothing() {
+    let (server, home) = life("");
+    arrive(&server, 0..10);
+    home.must(&["sync"], 0);
+    copy(&home.path("state/postrider"), &home.path("backup"));
+    arrive(&server, 10..500);
+    home.must(&["sync"], 0);
+    // Killed in its middle, it leaves its write-ahead log, and somebody puts back the file alone.
+    arrive(&server, 500..600);
+    let running = home.start(&["sync"]);
+    server.wait_for(560, |what| matches!(what, What::Sent(_)));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait(support::postrider::LIMIT);
+    let state = home.path("state/postrider");
+    assert!(state.join("state.db-wal").exists());
+    fs::copy(home.path("backup/state.db"), state.join("state.db")).unwrap();
+    for last in [600, 610, 620] {
+        let ended = home.run(&["sync"]);
+        if ended.status != Some(0) {
+            // A file that SQLite finds damaged is refused, and nothing is fetched until somebody has looked.
+            assert!(ended.status == Some(75) && ended.stderr.contains("state.db"), "{}", ended.stderr);
+            fs::remove_dir_all(&state).unwrap();
+            home.must(&["sync"], 0);
+        }
+        assert_same(home.maildir("Mail"), expected(0..last));
+        arrive(&server, last..last + 10);
+    }
+}
+
+#[test]
+fn after_the_loss_of_the_state_first_sync_none_skips_nothing_in_silence() {
+    let (server, home) = life("    first_sync: none\n");
+    arrive(&server, 0..5);
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    arrive(&server, 5..10);
+    home.must(&["sync"], 0);
+    assert_same(home.maildir("Mail"), expected(5..10));
+    fs::remove_dir_all(home.path("state")).unwrap();
+    arrive(&server, 10..12);
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains("leaves 12 messages unfetched") && said.contains("but 5 are in"), "{said}");
+    // What it says to do helps, and repeats nothing.
+    home.must(&["seen", "forget", "home", "uid-7", "uid-10", "uid-11"], 0);
+    home.must(&["sync"], 0);
+    assert_same(home.maildir("Mail"), expected(5..12));
 }

@@ -151,8 +151,9 @@ impl Sink {
     }
 
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
-    /// again, and leftovers of this maildrop are removed. Called before the first draft, if at all.
-    pub async fn recover(&self) -> Result<(), TargetError> {
+    /// again, and leftovers of this maildrop are removed. Gives how many messages of this maildrop are there. Called
+    /// before the first draft, if at all.
+    pub async fn recover(&self) -> Result<usize, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
         }

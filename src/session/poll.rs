@@ -292,6 +292,18 @@ impl Poll<'_> {
             log::warn!("{}: server now counts the octets of most messages otherwise", self.account.name);
         }
         let work = self.sort(plan, &listing, memory, report, closing);
+        if !work.skip.is_empty() {
+            let (_, there) = self.sink().await?;
+            if there > 0 {
+                log::warn!(
+                    "{0}: first_sync: none leaves {1} messages unfetched, as the state file is new; but {there} are in \
+                     the target, so this is not the first poll, and some may never have been delivered: \
+                     `postrider seen list {0}` shows them, `postrider seen forget {0} UID...` has them fetched",
+                    self.account.name,
+                    work.skip.len()
+                );
+            }
+        }
         self.skip(&listing, memory, work.skip).await?;
 
         let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
@@ -304,7 +316,7 @@ impl Poll<'_> {
                 self.account.name
             );
         }
-        let sink = if work.fetch.is_empty() && !cut_off { None } else { Some(self.sink().await?) };
+        let sink = if work.fetch.is_empty() && !cut_off { None } else { Some(self.sink().await?.0) };
         if work.fetch.is_empty() && cut_off {
             // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.
             // As one that published, this session marks the maildrop closed, and the next need not look again.
@@ -420,14 +432,15 @@ impl Poll<'_> {
         fetched
     }
 
-    async fn sink(&self) -> Result<Sink, Aborted> {
+    /// Opens the target and takes stock of it; gives how many messages of this maildrop are there.
+    async fn sink(&self) -> Result<(Sink, usize), Aborted> {
         let maildrop = self.account.maildrop_id.as_str().into();
         let disk = self.environment.disk.clone();
         let sink = Sink::open(&self.account.deliver, maildrop, disk).await.during("open the target")?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
         // from a backup, or not know of messages that a killed session had made visible.
-        sink.recover().await.during("look through the target")?;
-        Ok(sink)
+        let there = sink.recover().await.during("look through the target")?;
+        Ok((sink, there))
     }
 
     /// Sorts the steps of a plan by what is to be done with them.

@@ -64,6 +64,11 @@ impl Index {
         })
     }
 
+    /// Counts the files.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Says whether there is a file that a message may be.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.entries.binary_search_by(|entry| entry.digest.cmp(digest)).is_ok()

@@ -69,10 +69,11 @@ impl Maildir {
 
     /// Indexes what this maildrop delivered, and removes what it left in `tmp`. No other session of the maildrop may
     /// be under way.
-    pub(super) async fn recover(&self) -> Result<(), TargetError> {
+    pub(super) async fn recover(&self) -> Result<usize, TargetError> {
         let shared = self.0.clone();
         let recovered = self.0.disk.run(move |files| shared.recover(files)).await;
-        recovered.unwrap_or_else(|| Err(lost("list", &self.0.directories.new.path)))
+        recovered.unwrap_or_else(|| Err(lost("list", &self.0.directories.new.path)))?;
+        Ok(self.0.index().len())
     }
 
     pub(super) fn draft(&self, message: MessageId) -> Draft {
