@@ -227,31 +227,47 @@ fn a_program_killed_at_any_moment_by_kill_9_loses_and_repeats_nothing_from_a_fas
     killed_at_any_moment(&server, kills().div_ceil(2));
 }
 
+/// Asks the program to end at any moment of so many runs, and says how many were stopped in their middle.
+fn asked_to_end(server: &dyn Source, signal: Signal, rounds: usize) -> usize {
+    let mut chance = Chance::new();
+    let (mut next, mut stopped) = (0, 0);
+    for _ in 0..rounds {
+        let mut life = Life::begin(server, next);
+        life.mail_arrives();
+        let begin = Instant::now();
+        life.home.must(&["sync"], 0);
+        let whole = begin.elapsed();
+        for _ in 0..ROUND {
+            life.mail_arrives();
+            let (_, status) = disturbed(&life.home, signal, chance.moment(whole));
+            // Before the signal is taken, it ends the process, as anyone expects of a program that just began.
+            assert!(matches!(status, None | Some(0 | 75)), "{status:?}");
+            stopped += usize::from(status == Some(75));
+            // Who is asked, and not killed, leaves nothing half-written.
+            assert_eq!(life.home.leftovers("Mail"), Vec::<std::path::PathBuf>::new(), "left in tmp");
+            life.assert_nothing_lost();
+        }
+        life.assert_complete();
+        next = life.next;
+    }
+    stopped
+}
+
 #[test]
 fn a_program_asked_to_end_at_any_moment_ends_soon_and_loses_and_repeats_nothing() {
     let server = Maildrop::start(Settings::default());
-    let mut chance = Chance::new();
-    let (mut next, mut stopped) = (0, 0);
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        for _ in 0..3 {
-            let mut life = Life::begin(&server, next);
-            life.mail_arrives();
-            let begin = Instant::now();
-            life.home.must(&["sync"], 0);
-            let whole = begin.elapsed();
-            for _ in 0..ROUND {
-                life.mail_arrives();
-                let (_, status) = disturbed(&life.home, signal, chance.moment(whole));
-                // Before the signal is taken, it ends the process, as anyone expects of a program that just began.
-                assert!(matches!(status, None | Some(0 | 75)), "{status:?}");
-                stopped += usize::from(status == Some(75));
-                life.assert_nothing_lost();
-            }
-            life.assert_complete();
-            next = life.next;
-        }
-    }
-    assert!(stopped > 20, "only {stopped} runs were stopped in their middle");
+    let stopped = [Signal::SIGTERM, Signal::SIGINT].map(|signal| asked_to_end(&server, signal, 3));
+    assert!(
+        stopped.iter().all(|stopped| *stopped > 10),
+        "only {stopped:?} runs were stopped in their middle"
+    );
+}
+
+#[test]
+fn a_program_asked_to_end_amid_a_session_with_dovecot_loses_and_repeats_nothing() {
+    let server = Dovecot::start(Format::Mdbox, 1);
+    let stopped = asked_to_end(&server, Signal::SIGTERM, 2);
+    assert!(stopped > 5, "only {stopped} runs were stopped in their middle");
 }
 
 #[test]
