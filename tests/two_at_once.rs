@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 
 use support::maildrop::{Fault, Maildrop, Settings, What};
 use support::postrider::{Home, LIMIT, assert_same};
+use support::process::wait_until;
+use support::relay::Relay;
 
 fn message(number: usize) -> Vec<u8> {
     format!("Subject: {number}\r\n\r\n{}", format!("line of message {number}\r\n").repeat(40)).into_bytes()
@@ -155,4 +157,98 @@ fn two_state_files_for_one_maildrop_and_one_maildir_in_turn_repeat_nothing() {
         home.must(&["sync"], 0);
         assert_same(home.maildir("Mail"), (0..25).map(as_file).collect());
     }
+}
+
+/// A session that has begun a large message and cannot end it before the relay lets the rest through.
+fn amid_a_message(
+    server: &Maildrop,
+    home: &Home,
+    relay: &Relay,
+    arguments: &[&str],
+) -> support::process::Running {
+    server.put("large", large());
+    relay.hold_after(200_000);
+    let running = home.start(arguments);
+    relay.wait_for_hold();
+    assert!(wait_until(LIMIT, || !home.leftovers("Mail").is_empty()));
+    running
+}
+
+fn large() -> Vec<u8> {
+    [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef\r\n".repeat(20_000)].concat()
+}
+
+fn large_as_file() -> Vec<u8> {
+    String::from_utf8(large()).unwrap().replace("\r\n", "\n").into_bytes()
+}
+
+#[test]
+fn what_another_maildrop_has_in_tmp_is_not_touched_by_a_recovery() {
+    let (first, second) = (server_with(3), server_with(3));
+    let relay = Relay::start(first.port());
+    let keys = ["    maildrop_id: a\n", "    maildrop_id: b\n"];
+    let home = home(&[(&first, "first", keys[0]), (&second, "second", keys[1])]);
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace(&first.port().to_string(), &relay.port().to_string()));
+    let held = amid_a_message(&first, &home, &relay, &["sync", "first"]);
+    // It has no records yet, so it looks through the whole maildir.
+    home.must(&["sync", "second"], 0);
+    assert!(!home.leftovers("Mail").is_empty());
+    relay.open();
+    let ended = held.wait(LIMIT);
+    assert_eq!((ended.status, &*ended.stderr), (Some(0), ""));
+    let mut expected: Vec<_> = (0..3).chain(0..3).map(as_file).collect();
+    expected.push(large_as_file());
+    assert_same(home.maildir("Mail"), expected);
+}
+
+#[test]
+fn two_state_files_at_once_lose_nothing_and_repeat_at_most_once_each() {
+    let server = server_with(60);
+    let home = home(&[(&server, "home", "    keep: none\n")]);
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    let names: Vec<_> = (0..4).map(|number| format!("{number}.yaml")).collect();
+    for name in &names {
+        let state = home.path(format!("state-of-{name}/state.db"));
+        home.write(name, &format!("state: {}\n{config}", state.display()));
+    }
+    // The leases lie beside the state files, so these polls do not know of each other.
+    let polls: Vec<_> = names.iter().map(|name| home.start(&["--config", name, "sync"])).collect();
+    for poll in polls {
+        let ended = poll.wait(LIMIT);
+        assert!(matches!(ended.status, Some(0 | 75)), "{:?}: {}", ended.status, ended.stderr);
+    }
+    let delivered = home.maildir("Mail");
+    for number in 0..60 {
+        let copies = delivered.iter().filter(|message| **message == as_file(number)).count();
+        let is_left = server.uids().contains(&format!("uid-{number}"));
+        assert!(copies <= names.len() && (copies > 0 || is_left), "{number}: {copies}, left: {is_left}");
+    }
+    // In turn they repeat nothing more.
+    let before: Vec<_> = (0..60).filter(|number| !delivered.contains(&as_file(*number))).collect();
+    names.iter().for_each(|name| drop(home.must(&["--config", name, "sync"], 0)));
+    assert_same(home.maildir("Mail"), delivered.into_iter().chain(before.into_iter().map(as_file)).collect());
+    assert_eq!(server.uids().len(), 0);
+    assert_eq!(home.leftovers("Mail"), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn forgetting_while_a_poll_runs_waits_for_it_and_has_the_message_compared_and_not_repeated() {
+    let server = server_with(3);
+    let relay = Relay::start(server.port());
+    let home = home(&[(&server, "home", "")]);
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace(&server.port().to_string(), &relay.port().to_string()));
+    let poll = amid_a_message(&server, &home, &relay, &["sync"]);
+    let mut forget = home.start(&["seen", "forget", "home", "large"]);
+    assert!(!wait_until(Duration::from_millis(500), || !forget.is_running()), "it did not wait");
+    relay.open();
+    assert_eq!(poll.wait(LIMIT).status, Some(0));
+    let ended = forget.wait(LIMIT);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    home.must(&["sync"], 0);
+    let mut expected: Vec<_> = (0..3).map(as_file).collect();
+    expected.push(large_as_file());
+    assert_same(home.maildir("Mail"), expected);
+    assert_eq!(server.count(|what| *what == What::Sent("large".into())), 2, "it was not forgotten");
 }
