@@ -88,6 +88,7 @@ fn account(out: &mut String, account: &Account) {
     key("pipelining", name_of(&PIPELININGS, &account.pipelining));
     match &account.deliver {
         Target::Maildir(path) => key("deliver", &format!("{{ maildir: {} }}", text(&path.to_string_lossy()))),
+        Target::Mbox(path) => key("deliver", &format!("{{ mbox: {} }}", text(&path.to_string_lossy()))),
     }
     key("enabled", if account.enabled { "true" } else { "false" });
     key("maildrop_id", &text(&account.maildrop_id));

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Target {
     /// A maildir, created if missing.
     Maildir(PathBuf),
+    /// An mbox, created if missing.
+    Mbox(PathBuf),
 }
 
 /// Shows the target as users write it: `maildir:/home/alice/Mail`.
@@ -15,6 +17,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
+            Self::Mbox(path) => write!(f, "mbox:{}", path.display()),
         }
     }
 }

@@ -52,7 +52,7 @@ pub enum UrlError {
     #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
     Path,
     /// `--deliver` is not understood.
-    #[error("cannot deliver there: --deliver must be maildir:PATH")]
+    #[error("cannot deliver there: --deliver must be maildir:PATH or mbox:PATH")]
     Target,
     /// `--deliver maildir:` with a path that is none.
     #[error("cannot deliver there: the path {0}")]
@@ -88,7 +88,7 @@ const MECHANISMS: [(&str, Mechanism); 9] = [
 const SASL_NAMES: &str = "EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN or CRAM-MD5";
 
 impl Account {
-    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and `maildir:PATH`.
+    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and `maildir:PATH` or `mbox:PATH`.
     ///
     /// `pop://` means STLS and `pops://` implicit TLS unless `tls` says otherwise. The account's name is the URL in a
     /// canonical spelling; everything that neither URL nor arguments say is as for a configured account.
@@ -211,12 +211,13 @@ fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
 fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
     let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
     let later = |what| Err(UrlError::NotYet { what });
+    let path = || {
+        let path = places.expand(place).map_err(UrlError::TargetPath)?;
+        std::path::absolute(path).map_err(|_| UrlError::WorkingDirectory)
+    };
     match kind {
-        "maildir" => {
-            let path = places.expand(place).map_err(UrlError::TargetPath)?;
-            std::path::absolute(path).map(Target::Maildir).map_err(|_| UrlError::WorkingDirectory)
-        }
-        "mbox" => later("--deliver mbox:"),
+        "maildir" => path().map(Target::Maildir),
+        "mbox" => path().map(Target::Mbox),
         "pipe" => later("--deliver pipe:"),
         "smtp" => later("--deliver smtp:"),
         "lmtp" => later("--deliver lmtp:"),
@@ -388,10 +389,8 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let relative = with("pop://u@h", "maildir:Mail", None, None).unwrap();
         assert_eq!(relative.deliver, Target::Maildir(here.join("Mail")));
-        assert_eq!(
-            with("pop://u@h", "mbox:/m", None, None),
-            Err(UrlError::NotYet { what: "--deliver mbox:" })
-        );
+        let mbox = with("pop://u@h", "mbox:/m", None, None).unwrap();
+        assert_eq!(mbox.deliver, Target::Mbox("/m".into()));
         assert_eq!(with("pop://u@h", "/m", None, None), Err(UrlError::Target));
         assert_eq!(with("pop://u@h", "maildir:", None, None), Err(UrlError::TargetPath("is an empty path")));
     }

@@ -13,13 +13,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, open, openat, posix_fadvise};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat};
 
 /// An open directory.
@@ -36,6 +37,24 @@ pub struct OpenFile {
     /// The path of its name when it was opened, for messages.
     pub path: PathBuf,
     file: File,
+}
+
+/// Which file it is, whatever its name, and when it was changed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The file system's number.
+    pub device: u64,
+    /// The file's number in it.
+    pub inode: u64,
+    /// When its content was changed.
+    pub modified: SystemTime,
+}
+
+impl Identity {
+    /// Says whether both are one file, changed or not.
+    pub fn is_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
 }
 
 impl OpenFile {
@@ -79,12 +98,24 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     }
     /// Opens an existing regular file for reading; links are not followed, and FIFOs not waited for.
     fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
-    /// Appends octets to a file that was created.
+    /// Opens an existing regular file for reading and for writing at its end; links are not followed, and FIFOs not
+    /// waited for.
+    fn open_to_append(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
+    /// Takes the lock on a whole file, which excludes other processes and other openings of it, unless another has it;
+    /// says whether it was taken. It goes when the file is closed.
+    fn try_lock(&self, file: &OpenFile) -> io::Result<bool>;
+    /// Says which file has this name, and since when it is unchanged; a symbolic link is not followed.
+    fn identify(&self, within: &Directory, name: &OsStr) -> io::Result<Identity>;
+    /// Says the same of an open file.
+    fn identify_open(&self, file: &OpenFile) -> io::Result<Identity>;
+    /// Appends octets to a file that was created or opened for it.
     fn append(&self, file: &OpenFile, octets: &[u8]) -> io::Result<()>;
     /// Reads at an offset; fewer octets than asked for only at the end.
     fn read_at(&self, file: &OpenFile, octets: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Gives a file's size in octets.
     fn size(&self, file: &OpenFile) -> io::Result<u64>;
+    /// Cuts a file to a size that it had before.
+    fn truncate(&self, file: &OpenFile, size: u64) -> io::Result<()>;
     /// Starts to write a range of a file back to the disk, without waiting for it; only a matter of speed.
     fn start_writeback(&self, file: &OpenFile, range: Range<u64>);
     /// Waits until a file's octets and size are on the disk. Never to be repeated after an error: the kernel has
@@ -155,6 +186,39 @@ impl FileSystem for Native {
         Ok(OpenFile { path: within.path.join(name), file })
     }
 
+    fn open_to_append(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
+        let flags =
+            OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&within.fd, name, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(Errno::ELOOP.into());
+        }
+        Ok(OpenFile { path: within.path.join(name), file })
+    }
+
+    fn try_lock(&self, file: &OpenFile) -> io::Result<bool> {
+        match lock_exclusive(&file.file) {
+            // POSIX allows either.
+            Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
+            locked => Ok(locked.map(|()| true)?),
+        }
+    }
+
+    fn identify(&self, within: &Directory, name: &OsStr) -> io::Result<Identity> {
+        let status = fstatat(&within.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(Identity {
+            device: status.st_dev,
+            inode: status.st_ino,
+            modified: after_epoch(status.st_mtime, status.st_mtime_nsec),
+        })
+    }
+
+    fn identify_open(&self, file: &OpenFile) -> io::Result<Identity> {
+        let metadata = file.file.metadata()?;
+        let modified = after_epoch(metadata.mtime(), metadata.mtime_nsec());
+        Ok(Identity { device: metadata.dev(), inode: metadata.ino(), modified })
+    }
+
     fn append(&self, file: &OpenFile, octets: &[u8]) -> io::Result<()> {
         (&file.file).write_all(octets)
     }
@@ -174,6 +238,10 @@ impl FileSystem for Native {
 
     fn size(&self, file: &OpenFile) -> io::Result<u64> {
         Ok(file.file.metadata()?.len())
+    }
+
+    fn truncate(&self, file: &OpenFile, size: u64) -> io::Result<()> {
+        file.file.set_len(size)
     }
 
     fn start_writeback(&self, file: &OpenFile, range: Range<u64>) {
@@ -232,6 +300,38 @@ fn rename_exclusive(from: &Directory, name: &OsStr, to: &Directory, new_name: &O
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn rename_exclusive(_: &Directory, _: &OsStr, _: &Directory, _: &OsStr) -> nix::Result<()> {
     Err(Errno::ENOSYS)
+}
+
+/// Locks a whole file as fcntl(2) does. Locks of open file descriptions and those of processes exclude each other, so
+/// that every other mail program is kept away; the former do not go when any other descriptor of the file is closed,
+/// and keep two accounts of one process apart.
+#[cfg(target_os = "linux")]
+fn lock_exclusive(file: &File) -> nix::Result<()> {
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&WHOLE_FILE)).map(drop)
+}
+
+/// Where there are only locks of processes, the dot-lock keeps accounts of one process apart.
+#[cfg(not(target_os = "linux"))]
+fn lock_exclusive(file: &File) -> nix::Result<()> {
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_SETLK(&WHOLE_FILE)).map(drop)
+}
+
+/// A write lock from the beginning to whatever will be the end; small numbers that fit their types everywhere.
+const WHOLE_FILE: nix::libc::flock = nix::libc::flock {
+    l_type: nix::libc::F_WRLCK as _,
+    l_whence: nix::libc::SEEK_SET as _,
+    l_start: 0,
+    l_len: 0,
+    l_pid: 0,
+};
+
+fn after_epoch(seconds: i64, nanoseconds: i64) -> SystemTime {
+    // What was changed before 1970 was changed long ago.
+    let since = Duration::new(
+        u64::try_from(seconds).unwrap_or(0),
+        u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999),
+    );
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod durable;
 pub mod maildir;
+pub mod mbox;
 pub mod spool;
 
 use std::io;
@@ -120,6 +121,8 @@ impl TargetError {
 pub enum Sink {
     /// See [`maildir`].
     Maildir(maildir::Maildir),
+    /// See [`mbox`].
+    Mbox(mbox::Mbox),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -147,6 +150,7 @@ impl Sink {
     pub async fn open(target: &Target, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
         match target {
             Target::Maildir(path) => Ok(Self::Maildir(maildir::Maildir::open(path, maildrop, disk).await?)),
+            Target::Mbox(path) => Ok(Self::Mbox(mbox::Mbox::open(path, disk).await?)),
         }
     }
 
@@ -156,6 +160,8 @@ impl Sink {
     pub async fn recover(&self) -> Result<usize, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
+            // Nothing in it tells which messages are there.
+            Self::Mbox(_) => Ok(0),
         }
     }
 
@@ -163,6 +169,7 @@ impl Sink {
     pub fn draft(&self, message: MessageId) -> Draft {
         match self {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
+            Self::Mbox(mbox) => Draft::Spool(mbox.draft(message)),
         }
     }
 
@@ -179,7 +186,15 @@ impl Sink {
                 };
                 maildir.commit(finished.into_iter().map(own).collect()).await
             }
+            Self::Mbox(mbox) => mbox.commit(finished.into_iter().map(spooled).collect()).await,
         }
+    }
+}
+
+fn spooled(message: Finished) -> spool::Finished {
+    match message {
+        Finished::Spool(message) => message,
+        Finished::Maildir(_) => unreachable!("a sink gets its own messages back"),
     }
 }
 

@@ -70,6 +70,39 @@ pub fn maildir(dir: &Path) -> Target {
     Target::Maildir(dir.join("Mail"))
 }
 
+pub fn mbox(dir: &Path) -> Target {
+    Target::Mbox(dir.join("mbox"))
+}
+
+/// Reads the messages of an mbox that begins with `From ` and where an empty line ends each message, unquoted.
+pub fn mbox_messages(octets: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    let mut after_empty = true;
+    for line in octets.split_inclusive(|octet| *octet == b'\n') {
+        if line.starts_with(b"From ") {
+            assert!(after_empty, "no empty line before {}", line.escape_ascii());
+            messages.push(Vec::new());
+        } else {
+            let quotes = line.iter().take_while(|octet| **octet == b'>').count();
+            let quoted = quotes > 0 && line[quotes..].starts_with(b"From ");
+            messages.last_mut().expect("a From line first").extend_from_slice(&line[usize::from(quoted)..]);
+        }
+        after_empty = line == b"\n";
+    }
+    for message in &mut messages {
+        assert_eq!(message.pop(), Some(b'\n'), "no empty line after a message");
+    }
+    messages
+}
+
+pub fn mbox_file(dir: &Path) -> Vec<Vec<u8>> {
+    mbox_messages(&fs::read(dir.join("mbox")).unwrap_or_default())
+}
+
+pub fn assert_unlocked(dir: &Path) {
+    assert!(!dir.join("mbox.lock").exists(), "the dot-lock is still there");
+}
+
 pub fn assert_tmp_is_empty(dir: &Path) {
     assert_eq!(names(&dir.join("Mail/tmp")), Vec::<String>::new());
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::errno::Errno;
-use postrider::delivery::durable::{Directory, FileSystem, Native, OpenFile};
+use postrider::delivery::durable::{Directory, FileSystem, Identity, Native, OpenFile};
 
 /// One operation, with the paths it was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +19,16 @@ pub enum Operation {
     CheckWritable(PathBuf),
     Names(PathBuf),
     Create(PathBuf),
+    CreateUnnamed(PathBuf),
     OpenExisting(PathBuf),
+    OpenToAppend(PathBuf),
+    TryLock(PathBuf),
+    Identify(PathBuf),
+    IdentifyOpen(PathBuf),
     Append(PathBuf, Vec<u8>),
     ReadAt(PathBuf),
     Size(PathBuf),
+    Truncate(PathBuf, u64),
     SyncFile(PathBuf),
     SyncDirectory(PathBuf),
     Rename(PathBuf, PathBuf),
@@ -107,8 +113,28 @@ impl FileSystem for Recorder {
         self.note(Operation::Create(within.path.join(name)), || Native.create(within, name))
     }
 
+    fn create_unnamed(&self, within: &Path) -> io::Result<OpenFile> {
+        self.note(Operation::CreateUnnamed(within.to_owned()), || Native.create_unnamed(within))
+    }
+
     fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
         self.note(Operation::OpenExisting(within.path.join(name)), || Native.open_existing(within, name))
+    }
+
+    fn open_to_append(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
+        self.note(Operation::OpenToAppend(within.path.join(name)), || Native.open_to_append(within, name))
+    }
+
+    fn try_lock(&self, file: &OpenFile) -> io::Result<bool> {
+        self.note(Operation::TryLock(file.path.clone()), || Native.try_lock(file))
+    }
+
+    fn identify(&self, within: &Directory, name: &OsStr) -> io::Result<Identity> {
+        self.note(Operation::Identify(within.path.join(name)), || Native.identify(within, name))
+    }
+
+    fn identify_open(&self, file: &OpenFile) -> io::Result<Identity> {
+        self.note(Operation::IdentifyOpen(file.path.clone()), || Native.identify_open(file))
     }
 
     fn append(&self, file: &OpenFile, octets: &[u8]) -> io::Result<()> {
@@ -121,6 +147,10 @@ impl FileSystem for Recorder {
 
     fn size(&self, file: &OpenFile) -> io::Result<u64> {
         self.note(Operation::Size(file.path.clone()), || Native.size(file))
+    }
+
+    fn truncate(&self, file: &OpenFile, size: u64) -> io::Result<()> {
+        self.note(Operation::Truncate(file.path.clone(), size), || Native.truncate(file, size))
     }
 
     /// Changes nothing that could be seen, and cannot fail: not recorded.

@@ -1,0 +1,358 @@
+//! The mbox target: messages appended to one file that other programs read, write and lock.
+//!
+//! A batch of messages is appended under one pair of locks and made durable by one fsync, and only then it counts as
+//! delivered. Both locks are only ever tried, first the kernel's on the open file (fcntl(2)), then the dot-lock
+//! ([`lock`]); whoever does not get both gives up what he has and comes back later, so nobody waits for anybody with a
+//! lock in hand, whatever the order in which other programs take theirs. Then the file is still looked up by its name,
+//! lest it was replaced meanwhile.
+//!
+//! # After an error
+//!
+//! The file is cut back to the size that it had before the batch: no part of a message stays, and none of the batch
+//! counts as delivered ([`TargetError`]). A failed fsync is never repeated, as in [`super::maildir`]. Where there is
+//! no room for a large message, it alone is cut off and put off, and those that fit go on.
+//!
+//! # After a crash
+//!
+//! Nothing that counts as delivered is lost. But an mbox has no place for a journal: what a kill left between the
+//! append and the record is delivered once more, and what a kill or power cut left of a message in the middle of the
+//! append stays as it is, before the whole one. It cannot be told from what another program appended, and to cut off
+//! what somebody else's message may be is not for us. The next message begins on a line of its own, after an empty
+//! one, whatever the file ends with.
+
+mod lock;
+mod quote;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::time::{Instant, sleep};
+
+use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
+use super::spool::{self, LineEnds, Spooled};
+use super::{Disk, MessageId, Outcome, TargetError};
+use crate::message::Header;
+use lock::{DotLock, Tried};
+use quote::{FROM, Quoter, from_line};
+
+/// How long locks are waited for, before the messages are put off.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first pause between two tries; it doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Octets that are read, quoted and written at once.
+const PART: usize = 64 << 10;
+/// Where there is no room for a message of more octets than this, there may be for others, as in a maildir.
+const LARGE: u64 = 64 << 10;
+
+/// An mbox that is delivered into. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Mbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    disk: Disk,
+    directory: Directory,
+    name: OsString,
+    /// The file whose name is known to be durable.
+    durable: Mutex<Option<Identity>>,
+}
+
+/// What came of a try to append.
+enum Attempt {
+    Done(Vec<Outcome>),
+    /// Somebody has a lock: who, for the user; and the messages, untouched.
+    Busy(String, Vec<Spooled>),
+}
+
+impl Mbox {
+    /// Opens the mbox's directory, which must be there, and looks at the file if it is there.
+    pub(super) async fn open(path: &Path, disk: Disk) -> Result<Self, TargetError> {
+        let owned = path.to_owned();
+        let opened = disk.run(move |files| open(files, &owned)).await;
+        let (directory, name) = opened.unwrap_or_else(|| Err(lost("open", path)))?;
+        Ok(Self(Arc::new(Shared { disk, directory, name, durable: Mutex::default() })))
+    }
+
+    pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
+        spool::Draft::new(&self.0.disk, message, LineEnds::Lf)
+    }
+
+    /// May be dropped: what a worker has begun by then it finishes, locks and all.
+    pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let mut messages = Vec::with_capacity(finished.len());
+        for message in finished {
+            messages.push(message.spooled().await?);
+        }
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (begun, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let shared = self.0.clone();
+            let attempt = self.0.disk.run(move |files| shared.attempt(files, messages)).await;
+            match attempt.unwrap_or_else(|| Err(lost("append to", &self.0.path())))? {
+                Attempt::Done(outcomes) => return Ok(outcomes),
+                Attempt::Busy(holder, back) if begun.elapsed() >= PATIENCE => {
+                    let reason = format!(
+                        "cannot append to {}: gave up after {}s waiting for its lock, which {holder} holds",
+                        self.0.path().display(),
+                        PATIENCE.as_secs()
+                    );
+                    return Ok(vec![Outcome::Later(reason); back.len()]);
+                }
+                Attempt::Busy(_, back) => messages = back,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl Shared {
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path.join(&self.name)
+    }
+
+    /// Appends if both locks can be had at once.
+    fn attempt(&self, files: &dyn FileSystem, messages: Vec<Spooled>) -> Result<Attempt, TargetError> {
+        let Some(mbox) = self.open_or_create(files)? else {
+            return Ok(Attempt::Busy("another program".into(), messages));
+        };
+        let locked = files.try_lock(&mbox).map_err(|error| file_error("lock", &mbox.path, error))?;
+        if !locked {
+            return Ok(Attempt::Busy("another program".into(), messages));
+        }
+        let held = match DotLock::try_take(files, &self.directory, &self.name, &mbox)? {
+            Tried::Taken(held) => held,
+            Tried::Held(holder) => {
+                let holder = format!("{holder} ({}.lock)", self.path().display());
+                return Ok(Attempt::Busy(holder, messages));
+            }
+        };
+        let ours = files.identify_open(&mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+        let outcomes = match files.identify(&self.directory, &self.name) {
+            Ok(named) if named.is_file(&ours) => {
+                self.append(files, &mbox, ours, &messages).map(Attempt::Done)
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error("look at", &mbox.path, error))
+            }
+            // It was replaced or removed while we came; the next try meets the new one.
+            Ok(_) | Err(_) => Ok(Attempt::Busy("another program".into(), messages)),
+        };
+        // The dot-lock first: whoever sees it gone may at once try the other.
+        drop(held);
+        drop(mbox);
+        outcomes
+    }
+
+    /// Opens the file; nothing if it is made and removed by others while we try.
+    fn open_or_create(&self, files: &dyn FileSystem) -> Result<Option<OpenFile>, TargetError> {
+        if let Some(mbox) = open_existing(files, &self.directory, &self.name)? {
+            return Ok(Some(mbox));
+        }
+        match files.create(&self.directory, &self.name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(file_error("create", &self.path(), error));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        open_existing(files, &self.directory, &self.name)
+    }
+
+    /// Appends a batch and makes it durable; both locks are held.
+    fn append(
+        &self,
+        files: &dyn FileSystem,
+        mbox: &OpenFile,
+        identity: Identity,
+        messages: &[Spooled],
+    ) -> Result<Vec<Outcome>, TargetError> {
+        let before = check_content(files, mbox)?;
+        let delivered = self.append_all(files, mbox, before, messages).and_then(|outcomes| {
+            files.sync_file(mbox).map_err(|error| file_error("make durable", &mbox.path, error))?;
+            self.make_name_durable(files, identity)?;
+            Ok(outcomes)
+        });
+        if delivered.is_err() {
+            cut(files, mbox, before);
+        }
+        delivered
+    }
+
+    fn append_all(
+        &self,
+        files: &dyn FileSystem,
+        mbox: &OpenFile,
+        before: u64,
+        messages: &[Spooled],
+    ) -> Result<Vec<Outcome>, TargetError> {
+        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut gap = gap(files, mbox, before)?;
+        for message in messages {
+            let start = files.size(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+            outcomes.push(match write(files, mbox, gap, message) {
+                Ok(()) => {
+                    gap = b"";
+                    Outcome::Delivered
+                }
+                Err(TargetError::File { source, .. }) if message.octets > LARGE && is_no_room(&source) => {
+                    cut(files, mbox, start);
+                    let cut = files.size(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+                    if cut != start {
+                        return Err(file_error("append to", &mbox.path, source));
+                    }
+                    Outcome::Later(file_error("append to", &mbox.path, source).to_string())
+                }
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// An earlier run may have been killed between making the file and making its name durable.
+    fn make_name_durable(&self, files: &dyn FileSystem, identity: Identity) -> Result<(), TargetError> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.is_none_or(|known| !known.is_file(&identity)) {
+            files
+                .sync_directory(&self.directory)
+                .map_err(|error| file_error("make durable", &self.directory.path, error))?;
+            *durable = Some(identity);
+        }
+        Ok(())
+    }
+}
+
+fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), TargetError> {
+    let unfit = |path: &Path, what: &str| TargetError::Unfit { path: path.to_owned(), what: what.to_owned() };
+    let Some(name) = path.file_name() else {
+        return Err(unfit(path, "is a directory; an mbox is a file: write the path of one"));
+    };
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        Some(_) | None => Path::new("."),
+    };
+    let directory = files.open_directory(above).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unfit(above, "there is no such directory; create it for the mbox"),
+        io::ErrorKind::NotADirectory => unfit(above, "is not a directory"),
+        _ => file_error("open", above, error),
+    })?;
+    match files.check_writable(&directory) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied) => {
+            return Err(unfit(
+                above,
+                "no lock can be made beside the mbox: this user may not write there; for the system's mail directory \
+                 that takes its group (often `mail`), else choose an mbox in a directory of your own",
+            ));
+        }
+        writable => writable.map_err(|source| file_error("write into", above, source))?,
+    }
+    if let Some(mbox) = open_existing(files, &directory, name)? {
+        check_content(files, &mbox)?;
+    }
+    Ok((directory, name.to_owned()))
+}
+
+/// Opens the file if there is one, and refuses what is no regular file.
+fn open_existing(
+    files: &dyn FileSystem,
+    directory: &Directory,
+    name: &OsStr,
+) -> Result<Option<OpenFile>, TargetError> {
+    let path = directory.path.join(name);
+    match files.open_to_append(directory, name) {
+        Ok(mbox) => Ok(Some(mbox)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // ENXIO: a socket, or a FIFO; EISDIR says itself what it is.
+        Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ELOOP | Errno::ENXIO | Errno::EISDIR) => TargetError::Unfit {
+                path,
+                what: "is a directory, a symbolic link or something else that is not a regular file; mail is not \
+                       delivered through it: give the path of the file itself"
+                    .to_owned(),
+            },
+            _ => file_error("open", &path, error),
+        }),
+    }
+}
+
+/// Gives the size of the file, and refuses one that is no mbox: there is nothing to repair what would come of it.
+fn check_content(files: &dyn FileSystem, mbox: &OpenFile) -> Result<u64, TargetError> {
+    let read = |error| file_error("read", &mbox.path, error);
+    let size = files.size(mbox).map_err(read)?;
+    let mut beginning = [0; FROM.len()];
+    let count = files.read_at(mbox, &mut beginning, 0).map_err(read)?;
+    if size == 0 || beginning[..count] == *FROM {
+        return Ok(size);
+    }
+    Err(TargetError::Unfit {
+        path: mbox.path.clone(),
+        what: "is not an mbox: it does not begin with `From `; nothing is appended to it".to_owned(),
+    })
+}
+
+/// Gives what is missing between the end of the file and the next message.
+fn gap(files: &dyn FileSystem, mbox: &OpenFile, size: u64) -> Result<&'static [u8], TargetError> {
+    let mut end = [0; 2];
+    let count = files
+        .read_at(mbox, &mut end, size.saturating_sub(2))
+        .map_err(|error| file_error("read", &mbox.path, error))?;
+    Ok(match &end[..count] {
+        [] | [b'\n', b'\n'] => b"",
+        [.., b'\n'] => b"\n",
+        _ => b"\n\n",
+    })
+}
+
+/// Writes one message; a small one at once.
+fn write(files: &dyn FileSystem, mbox: &OpenFile, gap: &[u8], message: &Spooled) -> Result<(), TargetError> {
+    let unreadable = |error| file_error("read", &spool_directory(), error);
+    let append = |octets: &[u8]| {
+        files.append(mbox, octets).map_err(|error| file_error("append to", &mbox.path, error))
+    };
+    let mut content = message.content.reader().map_err(unreadable)?;
+    let mut out = gap.to_vec();
+    out.extend_from_slice(&from_line(Header::new(&message.header), jiff::Timestamp::now()));
+    let (mut quoter, mut part) = (Quoter::default(), vec![0; PART]);
+    loop {
+        match content.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => quoter.convert(&part[..count], &mut out),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+        if out.len() > 2 * PART {
+            append(&out)?;
+            out.clear();
+        }
+    }
+    quoter.finish(&mut out);
+    append(&out)
+}
+
+/// Cuts off what was appended. If even that fails, what is there stays until the user looks at it; why it had to be
+/// cut off is told besides.
+fn cut(files: &dyn FileSystem, mbox: &OpenFile, size: u64) {
+    if let Err(error) = files.truncate(mbox, size) {
+        log::error!("cannot cut {} back to {size} octets: {error}", mbox.path.display());
+    }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG))
+}
+
+fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
+    TargetError::File { doing, path: path.to_owned(), source }
+}
+
+/// What is said when a worker came to grief, so that the session ends and the others go on.
+fn lost(doing: &'static str, path: &Path) -> TargetError {
+    file_error(doing, path, io::Error::other("the worker ended before its work was done"))
+}
