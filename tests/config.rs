@@ -358,7 +358,10 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
             "accounts: {a: {user: u, host: h, deliver: /m}}",
             "1:43: accounts.a.deliver: must be a target such as { maildir: ~/Mail }, not a text",
         ),
-        ("accounts: {a: {user: u, host: h, deliver: {mbox: m}}}", "1:50: accounts.a.deliver.mbox: must begin with /, ~/ or $HOME/"),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {mbox: m}}}",
+            "1:50: accounts.a.deliver.mbox: must begin with /, ~/ or $HOME/",
+        ),
         (
             "accounts: {a: {user: u, host: h, deliver: {mail_dir: /m}}}",
             "1:44: accounts.a.deliver.mail_dir: unknown key; did you mean `maildir`?",

@@ -1,6 +1,7 @@
 //! A file system that does what it is asked, writes it down in order, and fails where a test wants it to.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -51,15 +52,22 @@ pub enum Lasts {
 }
 
 /// Serialises all operations, so that the order in the record is the order on the disk.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Recorder {
     fault: Option<Fault>,
+    /// Called before an operation is done.
+    before: Option<Box<dyn Fn(&Operation) + Send + Sync>>,
     record: Mutex<Vec<(Operation, Result<(), Errno>)>>,
 }
 
 impl Recorder {
     pub fn new(fault: Option<Fault>) -> Self {
-        Self { fault, record: Mutex::default() }
+        Self { fault, ..Self::default() }
+    }
+
+    /// Has every operation told before it is done.
+    pub fn telling(before: impl Fn(&Operation) + Send + Sync + 'static) -> Self {
+        Self { before: Some(Box::new(before)), ..Self::default() }
     }
 
     /// Gives what was done so far, and whether it failed.
@@ -69,6 +77,9 @@ impl Recorder {
 
     fn note<T>(&self, operation: Operation, perform: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let mut record = self.record();
+        if let Some(before) = &self.before {
+            before(&operation);
+        }
         let fails = |fault: &Fault| match fault.lasts {
             Lasts::Once => record.len() == fault.at,
             Lasts::ForGood => record.len() >= fault.at,
@@ -80,6 +91,12 @@ impl Recorder {
         let errno = |error: &io::Error| Errno::from_raw(error.raw_os_error().unwrap());
         record.push((operation, result.as_ref().map(drop).map_err(errno)));
         result
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("fault", &self.fault).finish_non_exhaustive()
     }
 }
 
