@@ -51,12 +51,14 @@ pub enum Lasts {
     ForGood,
 }
 
+type Listener = Box<dyn Fn(&Operation) + Send + Sync>;
+
 /// Serialises all operations, so that the order in the record is the order on the disk.
 #[derive(Default)]
 pub struct Recorder {
     fault: Option<Fault>,
     /// Called before an operation is done.
-    before: Option<Box<dyn Fn(&Operation) + Send + Sync>>,
+    before: Option<Listener>,
     record: Mutex<Vec<(Operation, Result<(), Errno>)>>,
 }
 
