@@ -453,6 +453,8 @@ accounts:
   ssh: { user: u, tls: none, auth: [plain], connect: "ssh host 'a\nb'", password: { env: X } }
   netrc: { user: n, connect: [nc, h, 110], password: { netrc: "/n'n" } }
   file: { user: f, password: { file: "/f " }, deliver: { mbox: "/m # " } }
+  shell: { user: s, deliver: { pipe: "mda -d 'a b' %s # x" } }
+  argv: { user: a, deliver: { pipe: { command: [mda, '%(from)', "%( \n", -x], timeout: 90s, from_line: true, user: mail } } }
   credential: { user: c, password: { credential: c.d } }
 "#;
 

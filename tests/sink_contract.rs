@@ -7,16 +7,18 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use postrider::config::Target;
+use postrider::config::target::{Pipe, PipeCommand, Word};
 use postrider::delivery::disk::Limits;
 use postrider::delivery::durable::Native;
 use postrider::delivery::{Disk, Outcome};
 use sink::recorder::{Fault, Lasts, Operation, Recorder};
 use sink::{
-    assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, open,
-    scratch,
+    assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, names,
+    open, scratch,
 };
 
 /// A target that the contract holds for: one line in [`KINDS`].
@@ -50,6 +52,32 @@ const KINDS: &[Kind] = &[
             octets
         },
         clean: assert_unlocked,
+        most: 2,
+    },
+    Kind {
+        target: |dir| {
+            let script = dir.join("mda");
+            std::fs::write(&script, "m=$(mktemp ${0%/*}/message-XXXXXX); exec cat > $m").unwrap();
+            let command = PipeCommand::Argv {
+                program: "sh".into(),
+                arguments: vec![Word::Text(script.to_str().unwrap().into())],
+            };
+            Target::Pipe(Box::new(Pipe {
+                command,
+                timeout: Duration::from_secs(60),
+                from_line: false,
+                run_as: None,
+                account: "home".into(),
+                user: "alice".into(),
+            }))
+        },
+        delivered: |dir| {
+            let messages = names(dir).into_iter().filter(|name| name.starts_with("message-"));
+            messages.map(|name| std::fs::read(dir.join(name)).unwrap()).collect()
+        },
+        kept: |octets| octets,
+        // What a command leaves is its own.
+        clean: |_| {},
         most: 2,
     },
 ];
@@ -189,11 +217,13 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
         let recorder = Arc::new(Recorder::new(None));
         open(&(kind.target)(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
         open(&(kind.target)(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
-        let first_open = recorder
-            .record()
-            .iter()
-            .rposition(|(operation, _)| matches!(operation, Operation::OpenDirectory(_)));
-        let at = recorder.record().len() - first_open.unwrap() + 1;
+        let opening = {
+            let record = recorder.record();
+            let opens = |(operation, _): &(Operation, _)| matches!(operation, Operation::OpenDirectory(_));
+            // A command is not looked at before there is a message.
+            record.iter().rposition(opens).map_or(0, |first| record.len() - first)
+        };
+        let at = opening + 1;
         let fault = Fault { at, errno: Errno::EIO, lasts: Lasts::Once };
         let recorder = Arc::new(Recorder::new(Some(fault)));
         let disk = Disk::over(recorder.clone(), Limits::default());

@@ -188,6 +188,7 @@ impl Fields {
             port: or(self.port, mode.default_port()),
             maildrop_id: self.maildrop_id.map_or_else(|| format!("{user}@{host}"), |field| field.value),
             host,
+            deliver: deliver.of_account(name, &user),
             user,
             tls: match mode {
                 TlsMode::Implicit | TlsMode::StartTls => tls,
@@ -206,7 +207,6 @@ impl Fields {
             max_size: or(self.max_size, None),
             max_messages: or(self.max_messages, None),
             pipelining: or(self.pipelining, Pipelining::Auto),
-            deliver,
             enabled: or(self.enabled, true),
         })
     }

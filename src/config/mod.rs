@@ -5,6 +5,7 @@ mod error;
 mod fields;
 mod file;
 mod load;
+mod pipe;
 mod places;
 mod show;
 pub mod suggest;

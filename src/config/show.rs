@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::account::{Account, Auth, CommandLine, Interval, Keep, Password, TlsMode};
-use super::target::Target;
+use super::target::{Pipe, PipeCommand, Target, Word};
 use super::units::{show_duration, show_size};
 use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon};
@@ -88,6 +88,7 @@ fn account(out: &mut String, account: &Account) {
     key("pipelining", name_of(&PIPELININGS, &account.pipelining));
     match &account.deliver {
         Target::Maildir(path) => key("deliver", &format!("{{ maildir: {} }}", text(&path.to_string_lossy()))),
+        Target::Pipe(target) => key("deliver", &format!("{{ pipe: {} }}", pipe(target))),
         Target::Mbox(path) => key("deliver", &format!("{{ mbox: {} }}", text(&path.to_string_lossy()))),
     }
     key("enabled", if account.enabled { "true" } else { "false" });
@@ -110,6 +111,23 @@ fn command(line: &CommandLine) -> String {
         CommandLine::Shell(shell) => text(shell),
         CommandLine::Argv(argv) => list(argv.iter().map(|word| text(word))),
     }
+}
+
+fn pipe(pipe: &Pipe) -> String {
+    // The account stands above.
+    let Pipe { command, timeout, from_line, run_as, account: _, user: _ } = pipe;
+    let command = match command {
+        PipeCommand::Shell(shell) => text(shell),
+        PipeCommand::Argv { program, arguments } => {
+            let arguments = arguments.iter().map(|word| match word {
+                Word::Text(word) => text(word),
+                Word::Fact(fact) => text(fact.name()),
+            });
+            list([text(program)].into_iter().chain(arguments))
+        }
+    };
+    let user = run_as.as_ref().map(|user| format!(", user: {}", text(user))).unwrap_or_default();
+    format!("{{ command: {command}, timeout: {}, from_line: {from_line}{user} }}", show_duration(*timeout))
 }
 
 fn pin(digest: &[u8; 32]) -> String {

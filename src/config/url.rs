@@ -52,7 +52,7 @@ pub enum UrlError {
     #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
     Path,
     /// `--deliver` is not understood.
-    #[error("cannot deliver there: --deliver must be maildir:PATH or mbox:PATH")]
+    #[error("cannot deliver there: --deliver must be maildir:PATH, mbox:PATH or pipe:COMMAND")]
     Target,
     /// `--deliver maildir:` with a path that is none.
     #[error("cannot deliver there: the path {0}")]
@@ -60,6 +60,9 @@ pub enum UrlError {
     /// A relative path, and no working directory.
     #[error("cannot deliver there: cannot tell the working directory; write the path in full")]
     WorkingDirectory,
+    /// `--deliver pipe:` with a command that cannot be one.
+    #[error("cannot deliver there: the command {0}")]
+    TargetCommand(String),
     /// An empty `--password-command`.
     #[error("cannot run the password command: it is empty")]
     Command,
@@ -88,7 +91,7 @@ const MECHANISMS: [(&str, Mechanism); 9] = [
 const SASL_NAMES: &str = "EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN or CRAM-MD5";
 
 impl Account {
-    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and `maildir:PATH` or `mbox:PATH`.
+    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and a target such as `maildir:PATH`.
     ///
     /// `pop://` means STLS and `pops://` implicit TLS unless `tls` says otherwise. The account's name is the URL in a
     /// canonical spelling; everything that neither URL nor arguments say is as for a configured account.
@@ -145,8 +148,10 @@ fn from_url(
         Some(command) => Some(Password::Command(CommandLine::Shell(command.to_owned()))),
         None => None,
     };
+    let name = name(scheme, &user, &auth, &host, port);
     Ok(Account {
-        name: name(scheme, &user, &auth, &host, port),
+        deliver: target(deliver, places)?.of_account(&name, &user),
+        name,
         port: port.unwrap_or(mode.default_port()),
         maildrop_id: format!("{user}@{host}"),
         host,
@@ -164,7 +169,6 @@ fn from_url(
         max_size: None,
         max_messages: None,
         pipelining: Pipelining::Auto,
-        deliver: target(deliver, places)?,
         enabled: true,
     })
 }
@@ -218,7 +222,11 @@ fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
     match kind {
         "maildir" => path().map(Target::Maildir),
         "mbox" => path().map(Target::Mbox),
-        "pipe" => later("--deliver pipe:"),
+        "pipe" if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
+        "pipe" => {
+            let pipe = super::pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
+            Ok(Target::Pipe(Box::new(pipe)))
+        }
         "smtp" => later("--deliver smtp:"),
         "lmtp" => later("--deliver lmtp:"),
         _ => Err(UrlError::Target),

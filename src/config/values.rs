@@ -41,7 +41,7 @@ const MECHANISMS: [&str; 9] = [
 const LATER_MECHANISMS: [&str; 2] = ["oauthbearer", "xoauth2"];
 
 /// Where messages will go.
-const LATER_TARGETS: [&str; 3] = ["pipe", "smtp", "lmtp"];
+const LATER_TARGETS: [&str; 2] = ["smtp", "lmtp"];
 
 /// Said of everything that the manual does not know yet.
 pub(super) const NOT_YET: &str = "not yet supported";
@@ -310,6 +310,9 @@ pub(super) fn deliver(node: &Node<'_>, places: &Places) -> Result<Target, Compla
             path(&entry.value, places).map(Target::Maildir).map_err(|complaint| within(entry, complaint))
         }
         "mbox" => path(&entry.value, places).map(Target::Mbox).map_err(|complaint| within(entry, complaint)),
+        "pipe" => super::pipe::pipe(&entry.value)
+            .map(|pipe| Target::Pipe(Box::new(pipe)))
+            .map_err(|complaint| within(entry, complaint)),
         later if LATER_TARGETS.contains(&later) => {
             Err(Complaint::new(entry.at, NOT_YET).under(&format!(".{later}")))
         }

@@ -189,6 +189,13 @@ impl Default for Disk {
 #[derive(Debug)]
 pub(super) struct Following(Disk);
 
+impl Following {
+    /// Lets it wait for one more.
+    pub(super) fn again(&self) -> Self {
+        self.0.following()
+    }
+}
+
 impl Drop for Following {
     fn drop(&mut self) {
         self.0.0.following.fetch_sub(1, SeqCst);

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod durable;
 pub mod maildir;
 pub mod mbox;
+pub mod pipe;
 pub mod spool;
 
 use std::io;
@@ -65,6 +66,16 @@ pub enum TargetError {
         /// Why not, and what to do.
         what: String,
     },
+    /// A command cannot be run, or not as the user that it should be run as.
+    #[error("cannot run {command}: {what}")]
+    Command {
+        /// The program.
+        command: String,
+        /// Why not.
+        what: String,
+        /// What to do, if that is known.
+        hint: Option<String>,
+    },
 }
 
 impl TargetError {
@@ -74,6 +85,7 @@ impl TargetError {
             Self::File { path, source, .. } => (path.display(), source),
             // It says what to do.
             Self::Unfit { .. } => return None,
+            Self::Command { hint, .. } => return hint.clone(),
         };
         let errno = Errno::from_raw(source.raw_os_error()?);
         Some(match errno {
@@ -110,6 +122,9 @@ impl TargetError {
                 },
             },
             Self::Unfit { path, what } => Self::Unfit { path: path.clone(), what: what.clone() },
+            Self::Command { command, what, hint } => {
+                Self::Command { command: command.clone(), what: what.clone(), hint: hint.clone() }
+            }
         }
     }
 }
@@ -123,6 +138,8 @@ pub enum Sink {
     Maildir(maildir::Maildir),
     /// See [`mbox`].
     Mbox(mbox::Mbox),
+    /// See [`pipe`].
+    Pipe(pipe::Pipe),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -151,6 +168,7 @@ impl Sink {
         match target {
             Target::Maildir(path) => Ok(Self::Maildir(maildir::Maildir::open(path, maildrop, disk).await?)),
             Target::Mbox(path) => Ok(Self::Mbox(mbox::Mbox::open(path, disk).await?)),
+            Target::Pipe(command) => Ok(Self::Pipe(pipe::Pipe::open(command, disk)?)),
         }
     }
 
@@ -161,7 +179,7 @@ impl Sink {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
             // Nothing in it tells which messages are there.
-            Self::Mbox(_) => Ok(0),
+            Self::Mbox(_) | Self::Pipe(_) => Ok(0),
         }
     }
 
@@ -170,6 +188,16 @@ impl Sink {
         match self {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
             Self::Mbox(mbox) => Draft::Spool(mbox.draft(message)),
+            Self::Pipe(pipe) => Draft::Spool(pipe.draft(message)),
+        }
+    }
+
+    /// Says how many messages should be committed together at most: where they share no cost, each is recorded before
+    /// the next is delivered, so that a crash between the two repeats one.
+    pub fn most_at_once(&self) -> usize {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
+            Self::Pipe(_) => 1,
         }
     }
 
@@ -187,6 +215,7 @@ impl Sink {
                 maildir.commit(finished.into_iter().map(own).collect()).await
             }
             Self::Mbox(mbox) => mbox.commit(finished.into_iter().map(spooled).collect()).await,
+            Self::Pipe(pipe) => pipe.commit(finished.into_iter().map(spooled).collect()).await,
         }
     }
 }

@@ -75,6 +75,28 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Says whether the command has not been waited for to its end.
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Ends the whole group: asks it to end, and ends whatever of it is left after the grace. May be dropped: then
+    /// the grace begins again.
+    pub(crate) async fn end(&mut self) {
+        let (Some(child), Some(id)) = (&mut self.child, self.id) else { return };
+        signal(id, Signal::SIGTERM);
+        // The command is not waited for before, so that the group's number cannot be another's when the rest of the
+        // group is ended, which may have outlived it.
+        tokio::time::sleep(GRACE).await;
+        signal(id, Signal::SIGKILL);
+        if let Err(error) = child.wait().await {
+            log::debug!("cannot wait for process {id}: {error}");
+        }
+        self.child = None;
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         let (Some(mut child), Some(id)) = (self.child.take(), self.id) else { return };

@@ -80,7 +80,8 @@ impl Commit<'_> {
     ) -> std::result::Result<(), Aborted> {
         let mut marked = false;
         let mut batch = Vec::new();
-        while complete.recv_many(&mut batch, WAITING).await > 0 {
+        let most = self.sink.most_at_once().min(WAITING);
+        while complete.recv_many(&mut batch, most).await > 0 {
             if !marked {
                 self.store.publishing(self.maildrop).await.during("write the state")?;
                 marked = true;

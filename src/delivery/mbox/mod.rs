@@ -35,9 +35,11 @@ use tokio::time::{Instant, sleep};
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled};
 use super::{Disk, MessageId, Outcome, TargetError};
-use crate::message::Header;
+use crate::message::{Header, header};
 use lock::{DotLock, Tried};
-use quote::{FROM, Quoter, from_line};
+use quote::{FROM, Quoter};
+
+pub(super) use quote::from_line;
 
 /// How long locks are waited for, before the messages are put off.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -317,7 +319,9 @@ fn write(files: &dyn FileSystem, mbox: &OpenFile, gap: &[u8], message: &Spooled)
     };
     let mut content = message.content.reader().map_err(unreadable)?;
     let mut out = gap.to_vec();
-    out.extend_from_slice(&from_line(Header::new(&message.header), jiff::Timestamp::now()));
+    let path = Header::new(&message.header).fields("Return-Path").next();
+    let sender = path.as_deref().and_then(header::address);
+    out.extend_from_slice(&from_line(sender, jiff::Timestamp::now()));
     let (mut quoter, mut part) = (Quoter::default(), vec![0; PART]);
     loop {
         match content.read(&mut part) {

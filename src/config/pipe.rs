@@ -1,0 +1,105 @@
+//! The target that is a command: `pipe`.
+
+use std::time::Duration;
+
+use super::account::CommandLine;
+use super::target::{Fact, Pipe, PipeCommand, Word};
+use super::tree::{Complaint, Content, Node};
+use super::values::{self, unknown, within};
+
+const KEYS: [&str; 4] = ["command", "timeout", "from_line", "user"];
+
+/// How long a command may take for a message unless configured otherwise.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Reads what stands under `pipe`: a command alone, or a mapping.
+pub(super) fn pipe(node: &Node<'_>) -> Result<Pipe, Complaint> {
+    let Content::Mapping(_) = &node.content else { return Ok(of(command(node)?)) };
+    let mut found = None;
+    let (mut timeout, mut from_line, mut run_as) = (TIMEOUT, false, None);
+    for entry in node.mapping("a command, or a mapping with `command`")? {
+        let value = &entry.value;
+        let read = match &*entry.key {
+            "command" => command(value).map(|command| found = Some(command)),
+            "timeout" => values::positive(value).map(|duration| timeout = duration),
+            "from_line" => values::boolean(value).map(|wanted| from_line = wanted),
+            "user" => values::line(value, "a user of this system").map(|user| run_as = Some(user)),
+            _ => return Err(unknown(entry, &KEYS)),
+        };
+        read.map_err(|complaint| within(entry, complaint))?;
+    }
+    let Some(command) = found else { return Err(node.wrong("needs `command`")) };
+    Ok(Pipe { timeout, from_line, run_as, ..of(command) })
+}
+
+/// Makes a target of shell text, as on a command line.
+pub(super) fn of_shell(text: &str) -> Result<Pipe, String> {
+    Ok(of(shell(text.to_owned())?))
+}
+
+fn of(command: PipeCommand) -> Pipe {
+    let (account, user) = Default::default();
+    Pipe { command, timeout: TIMEOUT, from_line: false, run_as: None, account, user }
+}
+
+fn command(node: &Node<'_>) -> Result<PipeCommand, Complaint> {
+    match values::command(node)? {
+        CommandLine::Shell(text) => shell(text).map_err(|what| node.wrong(what)),
+        CommandLine::Argv(words) => {
+            let at = |index: usize, what: String| {
+                let item = match &node.content {
+                    Content::List(items) => items.get(index),
+                    Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_) => None,
+                };
+                item.unwrap_or(node).wrong(what).under(&format!("[{index}]"))
+            };
+            let mut words = words.into_iter().enumerate();
+            let Some((_, program)) = words.next() else { return Err(node.wrong("is an empty list")) };
+            if let Some(name) = mentioned(&program) {
+                return Err(at(0, format!("names no program: {name} can only be an argument")));
+            }
+            let arguments = words
+                .map(|(index, text)| word(text).map_err(|what| at(index, what)))
+                .collect::<Result<_, _>>()?;
+            Ok(PipeCommand::Argv { program, arguments })
+        }
+    }
+}
+
+/// What comes from a message must never be read by a shell.
+fn shell(text: String) -> Result<PipeCommand, String> {
+    match mentioned(&text) {
+        None => Ok(PipeCommand::Shell(text)),
+        Some(name) => {
+            let variable = name.trim_matches(['%', '(', ')']).to_ascii_uppercase();
+            let variable = match &*variable {
+                "EXTENSION" => variable,
+                _ => format!("POSTRIDER_{variable}"),
+            };
+            Err(format!(
+                "must have no {name} in text for the shell: write \"${variable}\", in double quotes, or a list of \
+                 program and arguments"
+            ))
+        }
+    }
+}
+
+fn word(text: String) -> Result<Word, String> {
+    if let Some((_, fact)) = Fact::NAMES.into_iter().find(|(name, _)| *name == text) {
+        return Ok(Word::Fact(fact));
+    }
+    if let Some(name) = mentioned(&text) {
+        return Err(format!("must have {name} as an argument of its own, not as a part of one"));
+    }
+    let inside = text.strip_prefix("%(").and_then(|rest| rest.strip_suffix(')'));
+    if inside.is_some_and(|name| name.bytes().all(|octet| octet.is_ascii_alphabetic())) {
+        let names: Vec<&str> = Fact::NAMES.into_iter().map(|(name, _)| name).collect();
+        return Err(format!("must be one of {}", names.join(", ")));
+    }
+    Ok(Word::Text(text))
+}
+
+/// Finds a fact that a text mentions.
+fn mentioned(text: &str) -> Option<&'static str> {
+    Fact::NAMES.into_iter().map(|(name, _)| name).find(|name| text.contains(name))
+}

@@ -1,0 +1,323 @@
+//! The pipe target: one process a message, which finds the message on its standard input.
+//!
+//! A process is started when its message is complete, and the next one when it has ended: one at a time for an
+//! account, in the order in which the messages came. Standard input is a file that can be read at any pace, in parts,
+//! or not at all; nobody waits for a command to take the next octet. So a command that succeeds without having read
+//! everything has the message, and one that leaves a process behind, which reads on, cuts nothing off for it.
+//!
+//! Each process has its own process group, which is ended at the time limit and when nobody waits any more.
+//!
+//! # After a crash
+//!
+//! Messages are recorded one by one ([`super::Sink::most_at_once`]), so that a kill, or a power cut, repeats at most
+//! the one message that a process had got and the record had not. Nothing is lost: what is not recorded is on the
+//! server.
+
+mod facts;
+mod status;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::{User, geteuid};
+use tokio::io::AsyncRead;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use super::disk::Following;
+use super::durable::{FileSystem, spool_directory};
+use super::mbox::from_line;
+use super::spool::{self, Content, LineEnds, Spooled};
+use super::{Disk, MessageId, Outcome, TargetError};
+use crate::config::account::CommandLine;
+use crate::config::target::{self, PipeCommand, Word};
+use crate::logging;
+use crate::net::process::{self, Group};
+use crate::text::Shown;
+use facts::Facts;
+use status::Verdict;
+
+/// How long the output of a command that has ended is waited for: what it left running may hold it open.
+const DRAIN: Duration = Duration::from_millis(250);
+/// Lines of a command's output that go into the log, for one message.
+const LOGGED_LINES: usize = 100;
+/// What sh(1) exits with if it cannot run a program, or finds none.
+const SHELL_CANNOT: [i32; 2] = [126, 127];
+
+/// A command that is delivered to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pipe(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    disk: Disk,
+    pipe: target::Pipe,
+    /// Whom the command is run as, if not as ourselves.
+    user: Option<User>,
+}
+
+impl Pipe {
+    /// Looks up the user that the command is to be run as; the command itself is met with the first message.
+    pub(super) fn open(pipe: &target::Pipe, disk: Disk) -> Result<Self, TargetError> {
+        let user = pipe.run_as.as_deref().map(|name| user(pipe, name)).transpose()?.flatten();
+        Ok(Self(Arc::new(Shared { disk, pipe: pipe.clone(), user })))
+    }
+
+    pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
+        spool::Draft::new(&self.0.disk, message, LineEnds::Lf)
+    }
+
+    /// Hands messages over one after the other. If the target fails after some of them, the rest is put off: what is
+    /// delivered must be told.
+    pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let count = finished.len();
+        let mut outcomes = Vec::with_capacity(count);
+        for message in finished {
+            let outcome = async { self.0.hand_over(message.spooled().await?).await };
+            match outcome.await {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                Err(error) => {
+                    outcomes.resize(count, Outcome::Later(error.to_string()));
+                    break;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Shared {
+    async fn hand_over(&self, message: Spooled) -> Result<Outcome, TargetError> {
+        let facts = Facts::of(&self.pipe, &message);
+        let mut command = self.command(&facts);
+        let from_line = self.pipe.from_line.then(|| {
+            let from = Some(facts.from()).filter(|from| !from.is_empty());
+            from_line(from, jiff::Timestamp::now())
+        });
+        drop(facts);
+        let input = self.disk.run(move |files| input(files, message.content, from_line)).await;
+        let unspooled = |source| TargetError::File { doing: "spool into", path: spool_directory(), source };
+        let input = input
+            .unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
+            .map_err(unspooled)?;
+        let mut child = command.stdin(Stdio::from(input)).spawn().map_err(|error| self.cannot_run(&error))?;
+        // The command's own handles of the file stay with it otherwise.
+        drop(command);
+        let words = [
+            child.stdout.take().map(|output| self.log(output)),
+            child.stderr.take().map(|errors| self.log(errors)),
+        ];
+        let mut running = Running { group: Some(Group::of(child)), _following: self.disk.following() };
+        let Ok(ended) = tokio::time::timeout(self.pipe.timeout, running.wait()).await else {
+            running.end().await;
+            let reason =
+                format!("gave up after {}s waiting for {}", self.pipe.timeout.as_secs_f64(), self.name());
+            return Ok(Outcome::Later(reason + &last(words).await));
+        };
+        let status = ended.map_err(|error| self.cannot_run(&error))?;
+        let last = last(words).await;
+        if let (PipeCommand::Shell(_), Some(code)) = (&self.pipe.command, status.code())
+            && SHELL_CANNOT.contains(&code)
+        {
+            return Err(TargetError::Command {
+                command: self.name(),
+                what: format!("sh exited with {code}, as it does if it cannot run a program{last}"),
+                hint: Some(
+                    "write the program's path in full; what a daemon finds by PATH may be little".into(),
+                ),
+            });
+        }
+        Ok(match Verdict::of(status) {
+            Verdict::Delivered => Outcome::Delivered,
+            Verdict::Later(what) => Outcome::Later(format!("{} {what}{last}", self.name())),
+            Verdict::Refused(what) => Outcome::Refused(format!("{} {what}{last}", self.name())),
+        })
+    }
+
+    fn command(&self, facts: &Facts<'_>) -> Command {
+        let mut command = match &self.pipe.command {
+            PipeCommand::Shell(text) => process::command(&CommandLine::Shell(text.clone())),
+            PipeCommand::Argv { program, arguments } => {
+                let mut command = process::command(&CommandLine::Argv(vec![program.clone()]));
+                for word in arguments {
+                    match word {
+                        Word::Text(text) => command.arg(text),
+                        Word::Fact(fact) => command.arg(facts.argument(*fact)),
+                    };
+                }
+                command
+            }
+        };
+        command.envs(facts.variables());
+        if let Some(user) = &self.user {
+            // Being root, uid() lets go of all supplementary groups, too (std::os::unix::process::CommandExt).
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+            let home = if user.dir.is_dir() { user.dir.clone() } else { PathBuf::from("/") };
+            command
+                .env("HOME", &home)
+                .env("USER", &user.name)
+                .env("LOGNAME", &user.name)
+                .env("SHELL", &user.shell);
+            command.current_dir(home);
+        }
+        command
+    }
+
+    /// Logs what a command says, line by line, and keeps its last words. What it left running may go on speaking for
+    /// as long as a command may take.
+    fn log(&self, output: impl AsyncRead + Unpin + Send + 'static) -> Words {
+        let last = Arc::new(Mutex::new(String::new()));
+        let (spoken, name, patience) = (last.clone(), self.name(), self.pipe.timeout);
+        let logged = async move {
+            let mut lines = 0;
+            let speaking = process::each_line(output, |line| {
+                lines += 1;
+                let line = Shown(line).to_string();
+                match lines {
+                    ..=LOGGED_LINES => log::info!("{name}: {line}"),
+                    _ if lines == LOGGED_LINES + 1 => log::info!("{name}: (more is not logged)"),
+                    _ => {}
+                }
+                if !line.trim().is_empty() {
+                    *spoken.lock().unwrap_or_else(PoisonError::into_inner) = line;
+                }
+            });
+            // Too late to tell anyone.
+            let _ = tokio::time::timeout(patience, speaking).await;
+        };
+        let account = self.pipe.account.as_str().into();
+        Words { last, logged: tokio::spawn(logging::of_account(account, logged)) }
+    }
+
+    fn name(&self) -> String {
+        Shown(self.pipe.command.name().as_bytes()).to_string()
+    }
+
+    fn cannot_run(&self, error: &io::Error) -> TargetError {
+        let hint = match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => Some("install it, or write its path in full"),
+            Some(Errno::EACCES) => {
+                Some("it is not executable, or this user may not enter a directory above it")
+            }
+            Some(Errno::ENOEXEC) => Some("a script begins with #! and its interpreter"),
+            Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => {
+                Some("the system is short of processes, memory or open files; it is tried again")
+            }
+            _ => None,
+        };
+        TargetError::Command { command: self.name(), what: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+/// Finds the user that a command is to be run as; nothing if that is who we are.
+fn user(pipe: &target::Pipe, name: &str) -> Result<Option<User>, TargetError> {
+    let refused = |what: String, hint: &str| TargetError::Command {
+        command: Shown(pipe.command.name().as_bytes()).to_string(),
+        what,
+        hint: Some(hint.to_owned()),
+    };
+    let user = User::from_name(name)
+        .map_err(|error| refused(format!("cannot look up user {name}: {error}"), "check the user database"))?
+        .ok_or_else(|| refused(format!("there is no user {name}"), "check the name after `user:`"))?;
+    let us = geteuid();
+    if user.uid == us {
+        Ok(None)
+    } else if us.is_root() {
+        Ok(Some(user))
+    } else {
+        Err(refused(
+            format!("only root can run it as {name}, and this runs as user {us}"),
+            "remove `user:`, or run postrider as root or as that user",
+        ))
+    }
+}
+
+/// Gives the message as a file that is read from its start; nobody else has it open.
+fn input(files: &dyn FileSystem, content: Content, from_line: Option<Vec<u8>>) -> io::Result<File> {
+    if let (Content::File(_), None) = (&content, &from_line) {
+        let Content::File(mut file) = content else { unreachable!("just looked at") };
+        file.rewind()?;
+        return Ok(file);
+    }
+    let unnamed = files.create_unnamed(&spool_directory())?;
+    let mut part = from_line.unwrap_or_default();
+    let mut reader = content.reader()?;
+    loop {
+        // In one piece if it is in memory.
+        let count = reader.by_ref().take(PART).read_to_end(&mut part)?;
+        files.append(&unnamed, &part)?;
+        part.clear();
+        if count == 0 {
+            break;
+        }
+    }
+    let mut file = unnamed.into_file();
+    file.flush()?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Octets that are copied at once.
+const PART: u64 = 256 << 10;
+
+/// What a command says, being logged.
+struct Words {
+    last: Arc<Mutex<String>>,
+    logged: JoinHandle<()>,
+}
+
+/// Gives the last line that a command has said, on standard error if it said anything there, after a colon.
+async fn last(words: [Option<Words>; 2]) -> String {
+    let until = tokio::time::Instant::now() + DRAIN;
+    let mut last = String::new();
+    for mut words in words.into_iter().flatten() {
+        // If it is not at its end by then, it goes on by itself.
+        let _ = tokio::time::timeout_at(until, &mut words.logged).await;
+        let line = words.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !line.is_empty() {
+            last = format!(": {line}");
+        }
+    }
+    last
+}
+
+/// A process with all that it started; dropped = ended, and [`Disk::settled`] waits for that.
+#[derive(Debug)]
+struct Running {
+    group: Option<Group>,
+    _following: Following,
+}
+
+impl Running {
+    async fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
+        match &mut self.group {
+            Some(group) => group.wait().await,
+            None => Err(io::Error::other("it was ended")),
+        }
+    }
+
+    async fn end(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.end().await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(mut group) = self.group.take().filter(Group::is_running) else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let following = self._following.again();
+            runtime.spawn(async move {
+                group.end().await;
+                drop(following);
+            });
+        }
+    }
+}
