@@ -70,6 +70,7 @@ async fn fails_safely(before: Before, fault: Option<Fault>) -> usize {
                             "{context}: {reason}"
                         );
                     }
+                    Outcome::NotTried => panic!("{context}: a maildir tries all or fails"),
                 }
             }
         }

@@ -5,17 +5,23 @@
 
 pub mod disk;
 pub mod durable;
+pub mod envelope;
 pub mod maildir;
+pub mod smtp;
 pub mod spool;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::config::Target;
+use crate::failure::Class;
+use crate::net::Connector;
 use crate::pop3::UniqueId;
+use crate::secret::Secret;
 
 pub use disk::Disk;
 
@@ -41,6 +47,21 @@ pub enum Outcome {
     Later(String),
     /// The target does not want it; the reason is for the user.
     Refused(String),
+    /// The target failed before it was this message's turn; [`Sink::failure`] says how.
+    NotTried,
+}
+
+/// What a target that is a server is reached with, besides what its configuration says.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The account's name, for the log.
+    pub account: String,
+    /// Makes the connections.
+    pub connector: Connector,
+    /// The password of the target's user, if it has one.
+    pub secret: Option<Secret>,
+    /// The longest wait for a connection.
+    pub timeout: Duration,
 }
 
 /// The target as a whole failed: no message can be delivered until someone or something mends it.
@@ -64,6 +85,25 @@ pub enum TargetError {
         /// Why not, and what to do.
         what: String,
     },
+    /// A server cannot be reached, does not let us in, or went away.
+    #[error(transparent)]
+    Server(Box<ServerError>),
+}
+
+/// What happened to a target that is a server.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}")]
+pub struct ServerError {
+    /// `localhost:25`, `/run/dovecot/lmtp`.
+    pub place: String,
+    /// What happened.
+    pub what: String,
+    /// The server's own words, if it said any.
+    pub said: Option<Vec<u8>>,
+    /// What the user can do, if that is known.
+    pub hint: Option<String>,
+    /// What kind of trouble it is.
+    pub class: Class,
 }
 
 impl TargetError {
@@ -73,6 +113,7 @@ impl TargetError {
             Self::File { path, source, .. } => (path.display(), source),
             // It says what to do.
             Self::Unfit { .. } => return None,
+            Self::Server(error) => return error.hint.clone(),
         };
         let errno = Errno::from_raw(source.raw_os_error()?);
         Some(match errno {
@@ -109,6 +150,7 @@ impl TargetError {
                 },
             },
             Self::Unfit { path, what } => Self::Unfit { path: path.clone(), what: what.clone() },
+            Self::Server(error) => Self::Server(error.clone()),
         }
     }
 }
@@ -120,6 +162,8 @@ impl TargetError {
 pub enum Sink {
     /// See [`maildir`].
     Maildir(maildir::Maildir),
+    /// See [`smtp`].
+    Server(smtp::Server),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -144,10 +188,21 @@ impl Sink {
     /// Opens the target of one account, creating it if it is missing and may be created.
     ///
     /// `maildrop` is the account's `maildrop_id`.
-    pub async fn open(target: &Target, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
-        match target {
-            Target::Maildir(path) => Ok(Self::Maildir(maildir::Maildir::open(path, maildrop, disk).await?)),
-        }
+    pub async fn open(
+        target: &Target,
+        maildrop: Arc<str>,
+        disk: Disk,
+        access: Access,
+    ) -> Result<Self, TargetError> {
+        let server =
+            async |server, protocol| smtp::Server::open(server, protocol, disk.clone(), access).await;
+        Ok(match target {
+            Target::Maildir(path) => {
+                Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone()).await?)
+            }
+            Target::Smtp(target) => Self::Server(server(target, smtp::Protocol::Smtp).await?),
+            Target::Lmtp(target) => Self::Server(server(target, smtp::Protocol::Lmtp).await?),
+        })
     }
 
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
@@ -155,6 +210,8 @@ impl Sink {
     pub async fn recover(&self) -> Result<(), TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
+            // What was handed over is the server's.
+            Self::Server(_) => Ok(()),
         }
     }
 
@@ -162,6 +219,7 @@ impl Sink {
     pub fn draft(&self, message: MessageId) -> Draft {
         match self {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
+            Self::Server(server) => Draft::Spool(server.draft(message)),
         }
     }
 
@@ -170,14 +228,38 @@ impl Sink {
     /// After an error, or if the future is dropped, none of them counts as delivered, and yet some may have become
     /// visible: the session must stay open in the state, so that the next one begins with [`Sink::recover`].
     pub async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
+        const OWN: &str = "a sink gets its own messages back";
         match self {
             Self::Maildir(maildir) => {
                 let own = |message| match message {
                     Finished::Maildir(message) => message,
-                    Finished::Spool(_) => unreachable!("a sink gets its own messages back"),
+                    Finished::Spool(_) => unreachable!("{OWN}"),
                 };
                 maildir.commit(finished.into_iter().map(own).collect()).await
             }
+            Self::Server(server) => {
+                let own = |message| match message {
+                    Finished::Spool(message) => message,
+                    Finished::Maildir(_) => unreachable!("{OWN}"),
+                };
+                server.commit(finished.into_iter().map(own).collect()).await
+            }
+        }
+    }
+
+    /// Gives why messages of the last commit were [`Outcome::NotTried`].
+    pub fn failure(&self) -> Option<TargetError> {
+        match self {
+            Self::Maildir(_) => None,
+            Self::Server(server) => server.failure(),
+        }
+    }
+
+    /// Ends the use of the target; what is delivered is delivered without it.
+    pub async fn close(&self) {
+        match self {
+            Self::Maildir(_) => {}
+            Self::Server(server) => server.close().await,
         }
     }
 }

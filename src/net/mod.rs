@@ -86,7 +86,11 @@ impl Connector {
 
     /// Does the TLS handshake, within the `timeout`, on a connection whose server has agreed to it (STLS, STARTTLS).
     /// The caller made sure that no octets were waiting.
-    pub async fn start_tls<'a>(&self, stream: Stream, to: impl Into<Endpoint<'a>>) -> Result<Stream, NetError> {
+    pub async fn start_tls<'a>(
+        &self,
+        stream: Stream,
+        to: impl Into<Endpoint<'a>>,
+    ) -> Result<Stream, NetError> {
         let to = &to.into();
         let deadline = Deadline::after(to.timeout);
         let socket = stream.into_plain().ok_or(NetError::AlreadyProtected)?;

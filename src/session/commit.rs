@@ -107,6 +107,7 @@ impl Commit<'_> {
                 Outcome::Delivered => (false, None),
                 Outcome::AlreadyThere => (true, None),
                 Outcome::Later(reason) | Outcome::Refused(reason) => (false, Some(reason)),
+                Outcome::NotTried => continue,
             };
             let what =
                 declined.as_deref().unwrap_or(if already_there { "already there" } else { "delivered" });
@@ -134,7 +135,10 @@ impl Commit<'_> {
         for proof in recorded {
             let _ = results.send(Result::Recorded(proof));
         }
-        Ok(())
+        match self.sink.failure() {
+            Some(error) => Err(error).during("deliver"),
+            None => Ok(()),
+        }
     }
 }
 

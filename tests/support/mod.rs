@@ -4,6 +4,7 @@
 //!
 //! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
+//! - [`mail_server`]: a small honest SMTP and LMTP server in memory.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`]: real servers.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
@@ -19,6 +20,7 @@ pub mod certificate;
 pub mod dialogue;
 pub mod dovecot;
 pub mod gnu_pop3d;
+pub mod mail_server;
 pub mod maildrop;
 pub mod mails;
 pub mod poller;
