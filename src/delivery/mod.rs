@@ -47,8 +47,26 @@ pub enum Outcome {
     Later(String),
     /// The target does not want it; the reason is for the user.
     Refused(String),
+    /// Some recipients have it, and others do not.
+    Partly {
+        /// Who has it, those of earlier sessions included.
+        delivered: Vec<String>,
+        /// Why others have not; for the user.
+        reason: String,
+        /// Whether one of them may get it later.
+        others: Others,
+    },
     /// The target failed before it was this message's turn; [`Sink::failure`] says how.
     NotTried,
+}
+
+/// What may become of recipients who did not get a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// At least one could not get it now.
+    Later,
+    /// All of them were refused.
+    Refused,
 }
 
 /// What a target that is a server is reached with, besides what its configuration says.
@@ -294,6 +312,15 @@ impl Draft {
         match self {
             Self::Maildir(draft) => draft.identify(message),
             Self::Spool(draft) => draft.identify(message),
+        }
+    }
+
+    /// Names recipients who have the message from an earlier session and do not get it again.
+    pub fn spare(&mut self, recipients: Vec<String>) {
+        match self {
+            // It has one owner.
+            Self::Maildir(_) => {}
+            Self::Spool(draft) => draft.spare(recipients),
         }
     }
 

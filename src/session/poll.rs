@@ -406,6 +406,7 @@ impl Poll<'_> {
             progress: self.progress,
             now: self.now,
             entries: &memory.entries,
+            reached: &memory.reached,
             deletes: &deletes,
         }
         .run(order.wanted, order.old, complete, outcomes, deletions);

@@ -61,6 +61,13 @@ impl std::fmt::Debug for Dialogue {
     }
 }
 
+impl Broken {
+    /// Says what it means after the end of a message went out.
+    pub(super) fn may_have_arrived(&self) -> String {
+        format!("{self}; the message may have arrived, and may arrive again")
+    }
+}
+
 impl Reply {
     /// Says whether it is 2yz.
     pub(super) fn is_success(&self) -> bool {

@@ -16,7 +16,7 @@ mod transaction;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Disk, MessageId, Outcome, ServerError, TargetError, envelope, spool};
+use super::{Access, Disk, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::MailServer;
 use crate::config::target::Place;
 use crate::failure::Class;
@@ -134,9 +134,13 @@ impl Server {
     fn address(&self, message: spool::Spooled) -> Addressed {
         let header = Header::new(&message.header);
         let to = match envelope::recipients(&self.0.server.to, &header) {
-            Ok(to) => to,
+            Ok(to) => to.into_iter().filter(|to| !message.reached.contains(to)).collect::<Vec<_>>(),
             Err(why) => return Addressed::Decided(Outcome::Refused(why)),
         };
+        if to.is_empty() {
+            // Whoever is to have it has it.
+            return Addressed::Decided(Outcome::Delivered);
+        }
         let from = envelope::sender(&self.0.server.from, &header);
         Addressed::Letter(Letter { from, to, message })
     }
@@ -174,8 +178,7 @@ impl Round<'_> {
                     return Ok(outcome(letter, done.verdicts));
                 }
                 Err(broken) if connection.dialogue.wire.ended() => {
-                    let why = format!("{broken}; the message may have arrived, and may arrive again");
-                    return self.later(why, broken);
+                    return self.later(broken.may_have_arrived(), broken);
                 }
                 Err(Broken { said: Some(line), .. }) if line.starts_with('5') => {
                     return Ok(Outcome::Refused(format!(
@@ -219,20 +222,25 @@ impl Round<'_> {
     }
 }
 
-fn outcome(_letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
+/// Puts together what became of a message for all its recipients.
+fn outcome(letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
+    let mut delivered = letter.message.reached.clone();
     let mut later = None;
     let mut refused = None;
-    for verdict in verdicts {
+    for (to, verdict) in letter.to.iter().zip(verdicts) {
         match verdict {
-            Verdict::Delivered => {}
+            Verdict::Delivered => delivered.push(to.clone()),
             Verdict::Later(why) => drop(later.get_or_insert(why)),
             Verdict::Refused(why) => drop(refused.get_or_insert(why)),
         }
     }
+    let gained = delivered.len() > letter.message.reached.len();
     match (later, refused) {
+        (None, None) => Outcome::Delivered,
+        (Some(reason), _) if gained => Outcome::Partly { delivered, reason, others: Others::Later },
+        (None, Some(reason)) if gained => Outcome::Partly { delivered, reason, others: Others::Refused },
         (Some(why), _) => Outcome::Later(why),
         (None, Some(why)) => Outcome::Refused(why),
-        (None, None) => Outcome::Delivered,
     }
 }
 

@@ -234,30 +234,48 @@ impl Connection {
         Ok(self.verdict(reply, &format!("the recipient <{to}>")))
     }
 
-    /// Takes the replies to the message itself. Only 250 counts: RFC 5321 has no other yes here.
+    /// Takes the replies to the message itself, of which `first` is one.
     async fn judge(&mut self, verdicts: &mut [Verdict], first: Reply) -> Result<(), Broken> {
-        let mut first = Some(first);
-        let mut common = None;
-        for verdict in verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Delivered) {
-            if let Some(common) = &common {
-                *verdict = Verdict::clone(common);
-                continue;
-            }
-            let reply = match first.take() {
-                Some(reply) => reply,
-                // RFC 2033, 4.2: a reply for each recipient that was accepted, in their order.
-                None => self.dialogue.reply("the message", END_PATIENCE).await?,
-            };
-            *verdict = match reply.code {
-                250 => Verdict::Delivered,
-                400.. => self.verdict(&reply, "the message"),
-                _ => return Err(out_of_step(&reply, "the message", "250")),
-            };
-            if self.protocol == Protocol::Smtp {
-                common = Some(verdict.clone());
+        let verdict = self.final_verdict(&first)?;
+        match self.protocol {
+            Protocol::Smtp => replace_delivered(verdicts, &verdict),
+            // RFC 2033, 4.2: a reply for each recipient that was accepted, in their order.
+            Protocol::Lmtp => {
+                let mut verdict = Some(verdict);
+                for accepted in verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Delivered) {
+                    *accepted = match verdict.take() {
+                        Some(verdict) => verdict,
+                        None => self.next_final_verdict().await,
+                    };
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes the reply for another recipient. Those before it have theirs, whatever becomes of the connection.
+    async fn next_final_verdict(&mut self) -> Verdict {
+        let answered = if self.closing {
+            Err(Broken { what: "server is closing the connection".into(), said: None })
+        } else {
+            self.dialogue.reply("the message", END_PATIENCE).await
+        };
+        match answered.and_then(|reply| self.final_verdict(&reply)) {
+            Ok(verdict) => verdict,
+            Err(broken) => {
+                self.closing = true;
+                Verdict::Later(broken.may_have_arrived())
+            }
+        }
+    }
+
+    /// Takes a reply to the message itself. Only 250 counts: RFC 5321 has no other yes here.
+    fn final_verdict(&mut self, reply: &Reply) -> Result<Verdict, Broken> {
+        match reply.code {
+            250 => Ok(Verdict::Delivered),
+            400.. => Ok(self.verdict(reply, "the message")),
+            _ => Err(out_of_step(reply, "the message", "250")),
+        }
     }
 
     fn verdict(&mut self, reply: &Reply, what: &str) -> Verdict {
