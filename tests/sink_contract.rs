@@ -1,35 +1,83 @@
 //! What every delivery target keeps, whatever a message looks like.
 
 mod sink;
+mod support;
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use nix::errno::Errno;
-use postrider::config::Target;
+use postrider::config::target::{Place, Recipients, Sender, Target};
 use postrider::delivery::disk::Limits;
 use postrider::delivery::durable::Native;
 use postrider::delivery::{Disk, Outcome};
 use sink::recorder::{Fault, Lasts, Operation, Recorder};
 use sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, open, scratch};
+use support::mail_server::MailServer;
 
 /// A target that the contract holds for: one line in [`KINDS`].
 struct Kind {
     target: fn(&Path) -> Target,
     /// Reads the messages that were delivered, in the order of their names, or as the target keeps them.
     delivered: fn(&Path) -> Vec<Vec<u8>>,
+    /// What becomes of a text in the target.
+    arrives: fn(&[u8]) -> Vec<u8>,
     /// Panics if something is there that no reader should see.
     clean: fn(&Path),
 }
 
-const KINDS: &[Kind] = &[Kind {
-    target: maildir,
-    delivered: |dir| maildir_files(dir).into_iter().map(|(_, octets)| octets).collect(),
-    clean: assert_tmp_is_empty,
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        target: maildir,
+        delivered: |dir| maildir_files(dir).into_iter().map(|(_, octets)| octets).collect(),
+        arrives: <[u8]>::to_vec,
+        clean: assert_tmp_is_empty,
+    },
+    Kind {
+        target: lmtp,
+        delivered: |dir| server(dir).arrived().iter().map(|arrived| in_files(&arrived.octets)).collect(),
+        // RFC 5321, 2.3.8: every line has an end, the last one, too.
+        arrives: |text| match text {
+            [] | [.., b'\n'] => text.to_vec(),
+            _ => [text, b"\n"].concat(),
+        },
+        clean: |_| {},
+    },
+];
+
+/// Gives the mail server of a directory, which listens on a socket there.
+fn server(dir: &Path) -> MailServer {
+    static SERVERS: Mutex<BTreeMap<PathBuf, MailServer>> = Mutex::new(BTreeMap::new());
+    let mut servers = SERVERS.lock().unwrap();
+    let start = || MailServer::on_socket(&dir.join("lmtp"), &["PIPELINING", "8BITMIME", "SIZE"]);
+    servers.entry(dir.to_owned()).or_insert_with(start).clone()
+}
+
+fn lmtp(dir: &Path) -> Target {
+    server(dir);
+    Target::Lmtp(Box::new(postrider::config::MailServer {
+        place: Place::Socket(dir.join("lmtp")),
+        login: None,
+        to: Recipients::List(vec!["bob@example.org".into()]),
+        from: Sender::Keep,
+    }))
+}
+
+/// Makes the line ends those of files.
+fn in_files(octets: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(octets.len());
+    for octet in octets {
+        if *octet == b'\n' && text.last() == Some(&b'\r') {
+            text.pop();
+        }
+        text.push(*octet);
+    }
+    text
+}
 
 /// A message's name, as the server sent it (unstuffed), as it is to be delivered.
 type Row = (&'static str, Vec<u8>, Vec<u8>);
@@ -94,6 +142,7 @@ async fn every_message_arrives_octet_for_octet_however_it_was_sliced() {
             assert_eq!(sink.commit(finished).await.unwrap(), vec![Outcome::Delivered; count], "{name}");
             let delivered = (kind.delivered)(dir.path());
             assert_eq!(delivered.len(), count, "{name}");
+            let expected = (kind.arrives)(&expected);
             for octets in delivered {
                 assert!(octets == expected, "{name}: {} octets, not {}", octets.len(), expected.len());
             }
@@ -169,7 +218,8 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
             .record()
             .iter()
             .rposition(|(operation, _)| matches!(operation, Operation::OpenDirectory(_)));
-        let at = recorder.record().len() - first_open.unwrap() + 1;
+        // A spool's file has no name to be recorded by.
+        let at = first_open.map_or(0, |first| recorder.record().len() - first + 1);
         let fault = Fault { at, errno: Errno::EIO, lasts: Lasts::Once };
         let recorder = Arc::new(Recorder::new(Some(fault)));
         let disk = Disk::over(recorder.clone(), Limits::default());
@@ -219,7 +269,7 @@ async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
         }
         assert!(broken_off > 0, "no flush had to wait");
         assert_eq!(sink.commit(vec![draft.finish()]).await.unwrap(), [Outcome::Delivered]);
-        assert!((kind.delivered)(dir.path()) == [expected]);
+        assert!((kind.delivered)(dir.path()) == [(kind.arrives)(&expected)]);
         // A commit that is dropped counts for nothing, but recovery finds what it did.
         let mut draft = sink.draft(id("2"));
         draft.write(b"2");
@@ -261,7 +311,8 @@ async fn many_large_messages_at_once_get_by_with_little_memory() {
         delivered.sort();
         assert_eq!(delivered.len(), 40);
         for (number, octets) in (0..40u8).zip(delivered) {
-            assert!(octets == vec![number; 300_000 * usize::from(number % 3) + 3000], "{number}");
+            let sent = vec![number; 300_000 * usize::from(number % 3) + 3000];
+            assert!(octets == (kind.arrives)(&sent), "{number}");
         }
         (kind.clean)(dir.path());
     }

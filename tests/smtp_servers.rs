@@ -85,7 +85,7 @@ fn without_trace(message: &[u8]) -> Vec<u8> {
     loop {
         let is_trace =
             TRACE.iter().any(|field| rest.starts_with(field)) || rest.starts_with(b"Delivery-date:");
-        if !is_trace && !(rest.starts_with(b"\t") || rest.starts_with(b" ")) {
+        if !(is_trace || rest.starts_with(b"\t") || rest.starts_with(b" ")) {
             return rest.to_vec();
         }
         let end = rest.iter().position(|octet| *octet == b'\n').expect("a line ends");

@@ -7,6 +7,7 @@ pub mod recorder;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use postrider::config::Target;
 use postrider::delivery::{Access, Disk, Draft, MessageId, Outcome, Sink, TargetError};
@@ -19,7 +20,8 @@ pub fn id(uid: &str) -> MessageId {
 }
 
 pub async fn open(target: &Target, disk: &Disk) -> Result<Sink, TargetError> {
-    Sink::open(target, MAILDROP.into(), disk.clone(), Access::default()).await
+    let access = Access { timeout: Duration::from_secs(20), ..Access::default() };
+    Sink::open(target, MAILDROP.into(), disk.clone(), access).await
 }
 
 pub async fn fill(draft: &mut Draft, slices: impl IntoIterator<Item = &[u8]>) -> Result<(), TargetError> {
