@@ -4,6 +4,9 @@ mod sink;
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use postrider::config::{Config, Target};
 use postrider::delivery::{Access, Disk, Outcome, Sink, TargetError};
@@ -14,6 +17,8 @@ use sink::{MAILDROP, deliver};
 use support::mail_server::{MailServer, smtp};
 use support::maildrop::{Maildrop, Protection, Settings, What};
 use support::poller::Poller;
+use support::postrider::Home;
+use support::process::wait_until;
 use support::scripted::{Script, ScriptedServer};
 
 const MESSAGE: &[u8] = b"Return-Path: <alice@example.net>\r\nSubject: x\r\n\r\nHello\r\n";
@@ -495,30 +500,90 @@ fn a_server_that_is_away_fails_the_session_and_holds_no_message() {
 
 #[test]
 fn what_was_delivered_before_the_server_went_away_is_recorded_and_not_repeated() {
-    let text = |number: usize| {
-        format!(
-            "C: MAIL FROM:<>\nC: RCPT TO:<bob@example.org>\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nC: Subject: {number}\nC: \nC: x\nC: .\nS: 250 ok\n"
-        )
-    };
-    let script = format!(
-        "{PLAIN_HELLO}{}",
-        text(0)
-            .replace("C: RCPT", "S: 250 ok\nC: RCPT")
-            .replace("C: DATA\nS: 250 ok\nS: 250 ok\n", "S: 250 ok\nC: DATA\n")
-    );
-    let maildrop = maildrop(3);
-    let server = ScriptedServer::start([Script::parse("one and no more", &format!("{script}!cut\n"))]);
-    let mut poller = poller(&maildrop, &smtp(server.port(), ""));
-    // Nobody listens after the first connection, because the server's only script was played.
-    let first = poller.poll();
-    drop(server);
-    assert_eq!(first.delivered, 1);
-    assert_eq!(poller.seen(), ["0"]);
-    let server = MailServer::start(EXTENSIONS);
-    poller.account.deliver = target(&smtp(server.port(), ""));
-    let second = poller.poll();
-    assert_eq!(second.delivered, 2, "{second:?}");
-    assert_eq!(server.arrived().len(), 2);
+    let (maildrop, server) = (maildrop(6), MailServer::start(EXTENSIONS));
+    let poller = poller(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    server.gone_after(4);
+    let first = std::thread::scope(|scope| {
+        // While the answer to the first message is held back, the others gather into one batch.
+        scope.spawn(|| {
+            maildrop.wait_for(6, |what| matches!(what, What::Sent(_)));
+            server.release();
+        });
+        poller.poll()
+    });
+    assert_eq!(first.failure.expect("the server is gone").class, Class::Target);
+    assert_eq!((first.delivered, first.held), (4, 0));
+    assert_eq!(poller.seen(), ["0", "1", "2", "3"]);
+    server.gone_after(usize::MAX);
+    assert_eq!(poller.must().delivered, 2);
+    assert_eq!(server.arrived().len(), 6);
+    assert_eq!(maildrop.uids(), Vec::<String>::new());
+}
+
+/// The program in a home of its own, with this target.
+fn home(maildrop: &Maildrop, deliver: &str) -> Home {
+    let home = Home::new();
+    home.configure(&format!(
+        "accounts:\n  test:\n    {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none,\n     \
+         auth: [user-pass], keep: none, deliver: {deliver}}}\n",
+        maildrop.port()
+    ));
+    home
+}
+
+#[test]
+fn a_kill_between_the_end_of_a_message_and_its_record_repeats_at_most_that_message_and_loses_none() {
+    for killed_at in 1..=4 {
+        let (maildrop, server) = (maildrop(4), MailServer::start(EXTENSIONS));
+        let home = home(&maildrop, &smtp(server.port(), ""));
+        server.hold(killed_at);
+        let running = home.start(&["sync"]);
+        let limit = Duration::from_secs(30);
+        assert!(wait_until(limit, || server.arrived().len() == killed_at), "it hands over {killed_at}");
+        running.signal(Signal::SIGKILL);
+        assert_eq!(running.wait(limit).status, None);
+        server.release();
+        home.must(&["sync"], 0);
+        assert_eq!(maildrop.uids(), Vec::<String>::new());
+        let count = |number: usize| {
+            let text = format!("Subject: {number}\r\n\r\nx\r\n").into_bytes();
+            server.arrived().iter().filter(|arrived| arrived.octets == text).count()
+        };
+        let counts: Vec<usize> = (0..4).map(count).collect();
+        // Those whose answer came just before the kill may not have been recorded yet.
+        assert!(counts.iter().all(|count| (1..=2).contains(count)), "{counts:?}");
+        assert!(counts[killed_at..].iter().all(|count| *count == 1), "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), server.arrived().len());
+    }
+}
+
+#[test]
+fn a_server_that_thinks_about_a_message_does_not_keep_the_program_from_ending() {
+    let (maildrop, server) = (maildrop(2), MailServer::start(EXTENSIONS));
+    let home = home(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    let running = home.start(&["sync"]);
+    assert!(wait_until(Duration::from_secs(30), || server.arrived().len() == 1));
+    running.signal(Signal::SIGTERM);
+    running.wait(Duration::from_secs(10));
+    server.release();
+    assert_eq!(maildrop.uids(), ["0", "1"]);
+}
+
+#[test]
+fn no_log_shows_the_targets_password() {
+    let maildrop = maildrop(1);
+    let script = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 AUTH LOGIN\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: YWxpY2U=\nS: 334 UGFzc3dvcmQ6\n\
+                  C: czNjcmV0\nS: 535 no\n";
+    let server = ScriptedServer::start([Script::parse("log in", script)]);
+    let home = home(&maildrop, &smtp(server.port(), ", user: alice, password: s3cret"));
+    let ended = home.must(&["-vvv", "sync"], 77);
+    assert!(ended.stderr.contains("target: S: 535 no"), "{}", ended.stderr);
+    for secret in ["s3cret", "czNjcmV0", "YWxpY2U="] {
+        assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+    }
+    server.finish();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// A message as it arrived, with its envelope.
@@ -19,11 +19,21 @@ pub struct Arrived {
 }
 
 /// A server with its mail; its threads end with their connections, and with the process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct MailServer {
     port: u16,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     connections: Arc<Mutex<usize>>,
+    faults: Arc<(Mutex<Faults>, Condvar)>,
+}
+
+/// What goes wrong, by the count of messages that have arrived.
+#[derive(Debug, Default)]
+struct Faults {
+    /// The answer to the message with this count is held back.
+    hold: Option<usize>,
+    /// The server is gone once so many have arrived.
+    gone: Option<usize>,
 }
 
 /// A bidirectional connection.
@@ -48,7 +58,7 @@ impl MailServer {
     pub fn start(extensions: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
         let port = listener.local_addr().expect("its address").port();
-        let server = Self { port, arrived: Arc::default(), connections: Arc::default() };
+        let server = Self { port, ..Self::default() };
         let serving = server.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -61,7 +71,7 @@ impl MailServer {
     /// Starts on a Unix socket.
     pub fn on_socket(path: &Path, extensions: &'static [&'static str]) -> Self {
         let listener = UnixListener::bind(path).expect("a socket");
-        let server = Self { port: 0, arrived: Arc::default(), connections: Arc::default() };
+        let server = Self::default();
         let serving = server.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -86,6 +96,33 @@ impl MailServer {
         *self.connections.lock().expect("nobody panics with it")
     }
 
+    /// Holds back the answer to the message with this count (from 1), until [`MailServer::release`].
+    pub fn hold(&self, count: usize) {
+        self.faults.0.lock().expect("nobody panics with it").hold = Some(count);
+    }
+
+    /// Gives the answer that was held back.
+    pub fn release(&self) {
+        self.faults.0.lock().expect("nobody panics with it").hold = None;
+        self.faults.1.notify_all();
+    }
+
+    /// Takes so many messages and then none, and no connection.
+    pub fn gone_after(&self, count: usize) {
+        self.faults.0.lock().expect("nobody panics with it").gone = Some(count);
+    }
+
+    fn is_gone(&self) -> bool {
+        let gone = self.faults.0.lock().expect("nobody panics with it").gone;
+        gone.is_some_and(|count| self.arrived().len() >= count)
+    }
+
+    fn wait_while_held(&self, count: usize) {
+        let held = |faults: &mut Faults| faults.hold == Some(count);
+        let faults = self.faults.0.lock().expect("nobody panics with it");
+        drop(self.faults.1.wait_while(faults, held).expect("nobody panics with it"));
+    }
+
     fn serve(&self, stream: Box<dyn Duplex>, extensions: &'static [&'static str]) {
         *self.connections.lock().expect("nobody panics with it") += 1;
         let server = self.clone();
@@ -97,12 +134,18 @@ impl MailServer {
 
     fn dialogue(&self, mut out: Box<dyn Duplex>, extensions: &[&str]) -> std::io::Result<()> {
         let mut lines = BufReader::new(out.twice());
+        if self.is_gone() {
+            return Ok(());
+        }
         out.write_all(b"220 test ESMTP\r\n")?;
         let mut lmtp = false;
         let (mut mail, mut rcpt) = (None, Vec::new());
         loop {
             let mut line = Vec::new();
             if lines.read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            if self.is_gone() {
                 return Ok(());
             }
             assert!(line.ends_with(b"\r\n"), "a command ends with CRLF: {line:?}");
@@ -134,7 +177,12 @@ impl MailServer {
                     let count = if lmtp { rcpt.len() } else { 1 };
                     let mail = mail.take().unwrap_or_default();
                     let arrived = Arrived { mail, rcpt: std::mem::take(&mut rcpt), octets };
-                    self.arrived.lock().expect("nobody panics with it").push(arrived);
+                    let all = {
+                        let mut all = self.arrived.lock().expect("nobody panics with it");
+                        all.push(arrived);
+                        all.len()
+                    };
+                    self.wait_while_held(all);
                     vec!["250 2.0.0 done"; count].join("\r\n")
                 }
                 "RSET" => {

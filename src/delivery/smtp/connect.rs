@@ -186,7 +186,7 @@ impl Connecting<'_> {
         };
         let refused = format!("server refused the log-in as {user} ({name})");
         for _ in 0..MOST_CHALLENGES {
-            let answered = open.dialogue.command(&command, PATIENCE).await;
+            let answered = open.dialogue.log_in(&command).await;
             let reply = answered.map_err(|broken| self.broken(broken))?;
             let challenge = match reply.code {
                 334 => sasl::decode(reply.text.trim().as_bytes()).map_err(|error| self.sasl(&error))?,

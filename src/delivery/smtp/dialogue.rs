@@ -127,13 +127,26 @@ impl Dialogue {
     pub(super) async fn command(&mut self, octets: &str, patience: Duration) -> Result<Reply, Broken> {
         if log::log_enabled!(log::Level::Trace) {
             for line in octets.lines() {
-                log::trace!("{}: target: C: {}", self.account, Shown(masked(line).as_bytes()));
+                log::trace!("{}: target: C: {}", self.account, Shown(line.as_bytes()));
             }
         }
+        self.send(octets, patience).await
+    }
+
+    /// Sends a line of a log-in, which no log shows.
+    pub(super) async fn log_in(&mut self, line: &str) -> Result<Reply, Broken> {
+        log::trace!("{}: target: C: [secret]", self.account);
+        self.send(line, PATIENCE).await
+    }
+
+    async fn send(&mut self, octets: &str, patience: Duration) -> Result<Reply, Broken> {
         self.wire.patience(patience);
-        let name = octets.split([' ', '\r']).next().unwrap_or_default().to_owned();
+        let name = match octets.split([' ', '\r']).next() {
+            Some(name @ ("MAIL" | "RCPT" | "DATA" | "RSET" | "STARTTLS" | "QUIT")) => name,
+            Some(_) | None => "AUTH",
+        };
         let answered = self.library.command(octets).await;
-        self.answered(answered, &name)
+        self.answered(answered, name)
     }
 
     /// Gives the reply to the next command, `to`, of those that were sent together.
@@ -190,12 +203,4 @@ fn broken(wire: &Wire, error: &Error, to: &str) -> Broken {
         }
     };
     Broken { what, said }
-}
-
-/// Hides what gives a password away.
-fn masked(line: &str) -> &str {
-    match line.get(..5) {
-        Some("AUTH ") => line.match_indices(' ').nth(1).map_or(line, |(at, _)| &line[..at]),
-        _ => line,
-    }
 }
