@@ -279,6 +279,23 @@ async fn a_reply_too_many_is_never_taken_for_the_answer_to_a_message() {
 }
 
 #[tokio::test]
+async fn replies_that_wait_for_the_next_message_are_not_taken_for_its_own() {
+    let begun = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
+    // As many as a whole transaction has: far away, all of it would be written before the true ones come.
+    let scripts = [
+        format!("{begun}S- 250 done\\r\\n250 x\\r\\n250 x\\r\\n354 x\\r\\n250 x\\r\\n\n!expect-close\n"),
+        format!("{begun}S: 554 no\nC: QUIT\nS: 221 bye\n"),
+    ];
+    let server = ScriptedServer::start(scripts.map(|text| Script::parse("replies", &text)));
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    assert_eq!(deliver(&sink, &[("1", MESSAGE)]).await.unwrap(), [Outcome::Delivered]);
+    let outcomes = deliver(&sink, &[("2", MESSAGE)]).await.unwrap();
+    assert_eq!(refused(&outcomes[0]), "server refused the message: 554 no");
+    sink.close().await;
+    server.finish();
+}
+
+#[tokio::test]
 async fn a_refusal_in_the_middle_of_a_message_is_one() {
     let script = format!(
         "{HELLO}{COMMANDS}S- 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n552 5.3.4 too big\\r\\n\n!any 3\n!stall\n"
