@@ -12,7 +12,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use postrider::config::Target;
 use postrider::delivery::disk::Limits;
 use postrider::delivery::durable::Native;
-use postrider::delivery::{Disk, Finished, MessageId, Outcome, Sink};
+use postrider::delivery::{Access, Disk, Finished, MessageId, Outcome, Sink};
 use postrider::message::ToLf;
 use postrider::pop3::UniqueId;
 use tokio::sync::mpsc;
@@ -42,7 +42,9 @@ fn durable_4_kib(bencher: Bencher<'_, '_>, workers: usize) {
 /// Delivers as a session does: drafts in one future, commits of what has gathered in another.
 async fn deliver(path: PathBuf, disk: Disk) {
     let maildrop: Arc<str> = "alice@pop.example.org".into();
-    let sink = Sink::open(&Target::Maildir(path), maildrop.clone(), disk).await.expect("a maildir");
+    let sink = Sink::open(&Target::Maildir(path), maildrop.clone(), disk, Access::default())
+        .await
+        .expect("a maildir");
     let message = mail(4096);
     let (ready, mut waiting) = mpsc::channel::<Finished>(512);
     let drafts = async {

@@ -363,6 +363,42 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
             "1:50: accounts.a.deliver.mbox: must begin with /, ~/ or $HOME/",
         ),
         (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {host: x}}}}",
+            "1:50: accounts.a.deliver.smtp: `to` is missing: the recipients' addresses",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a b@c]}}}}",
+            "1:56: accounts.a.deliver.smtp.to[0]: must be an address, without angle brackets, blanks or control characters",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], user: b, password: c, host: mx.example}}}}",
+            "1:69: accounts.a.deliver.smtp.password: is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], user: b}}}}",
+            "1:60: accounts.a.deliver.smtp.user: needs `password` too",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], tls_ca: /ca}}}}",
+            "1:60: accounts.a.deliver.smtp.tls_ca: has no meaning with `tls: none`, which is the default: remove it, or change that",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a]}}}}",
+            "1:50: accounts.a.deliver.lmtp: needs `socket` or `host`",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], socket: /s, port: 24}}}}",
+            "1:72: accounts.a.deliver.lmtp.port: has no meaning with `socket`: remove it, or change that",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a, a], socket: /s}}}}",
+            "1:59: accounts.a.deliver.lmtp.to[1]: stands in the list twice",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], sockt: /s}}}}",
+            "1:60: accounts.a.deliver.lmtp.sockt: unknown key; did you mean `socket`?",
+        ),
+        (
             "accounts: {a: {user: u, host: h, deliver: {mail_dir: /m}}}",
             "1:44: accounts.a.deliver.mail_dir: unknown key; did you mean `maildir`?",
         ),
@@ -470,6 +506,52 @@ fn what_is_shown_can_be_loaded_and_means_the_same_but_for_the_secrets() {
     config.accounts[0].password = Some(Password::Literal(Secret::new("[secret]")));
     assert_eq!(Config::from_yaml(&shown, Path::new(FILE)).unwrap(), config, "{shown}");
     assert_eq!(show(&config), shown);
+}
+
+#[test]
+fn servers_as_targets_are_shown_whole_but_for_the_password() {
+    let deliver = |target: &str| format!("accounts: {{a: {{host: h, user: u, deliver: {target}}}}}");
+    for (target, expected) in [
+        (
+            "{smtp: {to: [a@b, c@e]}}".to_owned(),
+            "{ smtp: { host: localhost, port: 25, tls: none, to: [a@b, c@e] } }",
+        ),
+        (
+            "{smtp: {host: MX, tls: implicit, user: me, password: hunter2, to: [a], from: x@y}}".to_owned(),
+            "{ smtp: { host: mx, port: 465, tls: implicit, user: me, password: '[secret]', to: [a], from: x@y } }",
+        ),
+        (
+            "{smtp: {host: mx, tls: starttls, port: 587, tls_ca: /ca.pem, tls_server_name: n, to: [a], from: keep}}".to_owned(),
+            "{ smtp: { host: mx, port: 587, tls: starttls, tls_ca: /ca.pem, tls_server_name: n, to: [a] } }",
+        ),
+        ("{lmtp: {socket: /run/l, to: [a]}}".to_owned(), "{ lmtp: { socket: /run/l, to: [a] } }"),
+        ("{lmtp: {host: '::1', to: [a]}}".to_owned(), "{ lmtp: { host: '::1', port: 24, tls: none, to: [a] } }"),
+    ] {
+        let config = Config::from_yaml(&deliver(&target), Path::new(FILE)).unwrap();
+        let shown = show(&config);
+        assert!(shown.contains(&format!("deliver: {expected}\n")), "{shown}");
+        let again = Config::from_yaml(&shown.replace("[secret]", "hunter2"), Path::new(FILE)).unwrap();
+        assert_eq!(again.accounts[0].deliver, config.accounts[0].deliver);
+        assert!(!shown.contains("hunter2"));
+    }
+    let shown = |target: &str| {
+        Config::from_yaml(&deliver(target), Path::new(FILE)).unwrap().accounts[0].deliver.to_string()
+    };
+    assert_eq!(shown("{smtp: {to: [a]}}"), "smtp:localhost:25");
+    assert_eq!(shown("{lmtp: {host: '::1', to: [a]}}"), "lmtp:[::1]:24");
+    assert_eq!(shown("{lmtp: {socket: /run/l, to: [a]}}"), "lmtp:/run/l");
+}
+
+#[test]
+fn a_targets_password_makes_the_file_one_that_others_must_not_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    let text = "state: /s\naccounts: {a: {host: h, user: u, deliver: {smtp: {to: [a], user: u, password: hunter2}}}}";
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Config::load(&file).unwrap_err().to_string();
+    assert!(error.contains("holds a password and is readable by others"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use postrider::config::Target;
 use postrider::delivery::disk::Limits;
-use postrider::delivery::{Disk, Outcome, Sink};
+use postrider::delivery::{Access, Disk, Outcome, Sink};
 use sink::recorder::{Operation, Recorder};
 use sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
 
@@ -104,7 +104,10 @@ async fn recovery_removes_what_this_maildrop_left_and_nothing_else() {
     let dir = scratch();
     let disk = Disk::new();
     let ours = open(&maildir(dir.path()), &disk).await.unwrap();
-    let theirs = Sink::open(&maildir(dir.path()), "bob@pop.example.org".into(), disk.clone()).await.unwrap();
+    let theirs =
+        Sink::open(&maildir(dir.path()), "bob@pop.example.org".into(), disk.clone(), Access::default())
+            .await
+            .unwrap();
     deliver(&ours, &[("1", b"1")]).await.unwrap();
     deliver(&theirs, &[("1", b"1")]).await.unwrap();
     let tmp = dir.path().join("Mail/tmp");

@@ -70,6 +70,9 @@ async fn fails_safely(before: Before, fault: Option<Fault>) -> usize {
                             "{context}: {reason}"
                         );
                     }
+                    Outcome::Partly { .. } | Outcome::NotTried => {
+                        panic!("{context}: a maildir tries all or fails")
+                    }
                 }
             }
         }

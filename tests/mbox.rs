@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use postrider::config::Target;
 use postrider::delivery::disk::Limits;
-use postrider::delivery::{Disk, Outcome, Sink};
+use postrider::delivery::{Access, Disk, Outcome, Sink};
 use sink::recorder::{Fault, Lasts, Operation, Recorder};
 use sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
 
@@ -436,7 +436,7 @@ async fn accounts_and_other_programs_deliver_into_one_mbox_without_tearing_a_mes
     let accounts = ["alice@a", "bob@b"].map(|name| {
         let target = target.clone();
         tokio::spawn(async move {
-            let sink = Sink::open(&target, name.into(), Disk::new()).await.unwrap();
+            let sink = Sink::open(&target, name.into(), Disk::new(), Access::default()).await.unwrap();
             for number in 0..20 {
                 let text = format!("Subject: {name} {number}\r\n\r\n{}\r\n", "line\r\n".repeat(3000));
                 let mut draft = sink.draft(id(&number.to_string()));

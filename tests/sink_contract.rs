@@ -1,17 +1,18 @@
 //! What every delivery target keeps, whatever a message looks like.
 
 mod sink;
+mod support;
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use postrider::config::Target;
-use postrider::config::target::{Pipe, PipeCommand, Word};
+use postrider::config::target::{Pipe, PipeCommand, Place, Recipients, Sender, Target, Word};
 use postrider::delivery::disk::Limits;
 use postrider::delivery::durable::Native;
 use postrider::delivery::{Disk, Outcome};
@@ -20,14 +21,15 @@ use sink::{
     assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, names,
     open, scratch,
 };
+use support::mail_server::MailServer;
 
 /// A target that the contract holds for: one line in [`KINDS`].
 struct Kind {
     target: fn(&Path) -> Target,
     /// Reads the messages that were delivered, in the order of their names, or as the target keeps them.
     delivered: fn(&Path) -> Vec<Vec<u8>>,
-    /// Gives what the format can keep of a message.
-    kept: fn(Vec<u8>) -> Vec<u8>,
+    /// What becomes of a text in the target.
+    arrives: fn(&[u8]) -> Vec<u8>,
     /// Panics if something is there that no reader should see.
     clean: fn(&Path),
     /// How often a message may be there whose commit was dropped and that was delivered again.
@@ -38,22 +40,11 @@ const KINDS: &[Kind] = &[
     Kind {
         target: maildir,
         delivered: |dir| maildir_files(dir).into_iter().map(|(_, octets)| octets).collect(),
-        kept: |octets| octets,
+        arrives: <[u8]>::to_vec,
         clean: assert_tmp_is_empty,
         most: 1,
     },
-    Kind {
-        target: mbox,
-        delivered: mbox_file,
-        kept: |mut octets| {
-            if octets.last().is_some_and(|last| *last != b'\n') {
-                octets.push(b'\n');
-            }
-            octets
-        },
-        clean: assert_unlocked,
-        most: 2,
-    },
+    Kind { target: mbox, delivered: mbox_file, arrives: ends_its_last_line, clean: assert_unlocked, most: 2 },
     Kind {
         target: |dir| {
             let script = dir.join("mda");
@@ -75,12 +66,57 @@ const KINDS: &[Kind] = &[
             let messages = names(dir).into_iter().filter(|name| name.starts_with("message-"));
             messages.map(|name| std::fs::read(dir.join(name)).unwrap()).collect()
         },
-        kept: |octets| octets,
+        arrives: <[u8]>::to_vec,
         // What a command leaves is its own.
         clean: |_| {},
         most: 2,
     },
+    Kind {
+        target: lmtp,
+        delivered: |dir| server(dir).arrived().iter().map(|arrived| in_files(&arrived.octets)).collect(),
+        // RFC 5321, 2.3.8: every line has an end, the last one, too.
+        arrives: ends_its_last_line,
+        clean: |_| {},
+        most: 2,
+    },
 ];
+
+fn ends_its_last_line(text: &[u8]) -> Vec<u8> {
+    match text {
+        [] | [.., b'\n'] => text.to_vec(),
+        _ => [text, b"\n"].concat(),
+    }
+}
+
+/// Gives the mail server of a directory, which listens on a socket there.
+fn server(dir: &Path) -> MailServer {
+    static SERVERS: Mutex<BTreeMap<PathBuf, MailServer>> = Mutex::new(BTreeMap::new());
+    let mut servers = SERVERS.lock().unwrap();
+    let start = || MailServer::on_socket(&dir.join("lmtp"), &["PIPELINING", "8BITMIME", "SIZE"]);
+    servers.entry(dir.to_owned()).or_insert_with(start).clone()
+}
+
+fn lmtp(dir: &Path) -> Target {
+    server(dir);
+    Target::Lmtp(Box::new(postrider::config::MailServer {
+        place: Place::Socket(dir.join("lmtp")),
+        login: None,
+        to: Recipients::List(vec!["bob@example.org".into()]),
+        from: Sender::Keep,
+    }))
+}
+
+/// Makes the line ends those of files.
+fn in_files(octets: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(octets.len());
+    for octet in octets {
+        if *octet == b'\n' && text.last() == Some(&b'\r') {
+            text.pop();
+        }
+        text.push(*octet);
+    }
+    text
+}
 
 /// A message's name, as the server sent it (unstuffed), as it is to be delivered.
 type Row = (&'static str, Vec<u8>, Vec<u8>);
@@ -124,7 +160,6 @@ fn messages() -> Vec<Row> {
 async fn every_message_arrives_octet_for_octet_however_it_was_sliced() {
     for kind in KINDS {
         for (name, sent, expected) in messages() {
-            let expected = (kind.kept)(expected);
             let dir = scratch();
             let disk = Disk::new();
             let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
@@ -146,6 +181,7 @@ async fn every_message_arrives_octet_for_octet_however_it_was_sliced() {
             assert_eq!(sink.commit(finished).await.unwrap(), vec![Outcome::Delivered; count], "{name}");
             let delivered = (kind.delivered)(dir.path());
             assert_eq!(delivered.len(), count, "{name}");
+            let expected = (kind.arrives)(&expected);
             for octets in delivered {
                 assert!(octets == expected, "{name}: {} octets, not {}", octets.len(), expected.len());
             }
@@ -273,7 +309,7 @@ async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
         }
         assert!(broken_off > 0, "no flush had to wait");
         assert_eq!(sink.commit(vec![draft.finish()]).await.unwrap(), [Outcome::Delivered]);
-        assert!((kind.delivered)(dir.path()) == [(kind.kept)(expected)]);
+        assert!((kind.delivered)(dir.path()) == [(kind.arrives)(&expected)]);
         // A commit that is dropped counts for nothing, but recovery finds what it did.
         let mut draft = sink.draft(id("2"));
         draft.write(b"2");
@@ -316,8 +352,8 @@ async fn many_large_messages_at_once_get_by_with_little_memory() {
         delivered.sort();
         assert_eq!(delivered.len(), 40);
         for (number, octets) in (0..40u8).zip(delivered) {
-            let expected = (kind.kept)(vec![number; 300_000 * usize::from(number % 3) + 3000]);
-            assert!(octets == expected, "{number}");
+            let sent = vec![number; 300_000 * usize::from(number % 3) + 3000];
+            assert!(octets == (kind.arrives)(&sent), "{number}");
         }
         (kind.clean)(dir.path());
     }

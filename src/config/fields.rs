@@ -10,7 +10,7 @@ use super::account::{
 };
 use super::file::Secrets;
 use super::places::Places;
-use super::target::Target;
+use super::target::{Login, Target};
 use super::tree::{Complaint, Entry, Position};
 use super::values::{self, NOT_YET};
 
@@ -140,7 +140,14 @@ impl Fields {
             "max_size" => place.put(&mut self.max_size, values::size_or_none(value)),
             "max_messages" => place.put(&mut self.max_messages, values::count_or_none(value)),
             "pipelining" => place.put(&mut self.pipelining, values::choice(value, &values::PIPELININGS)),
-            "deliver" => place.put(&mut self.deliver, values::deliver(value, places)),
+            "deliver" => {
+                let target = values::deliver(value, places)?;
+                let literal =
+                    matches!(target.login(), Some((_, Login { password: Password::Literal(_), .. })))
+                        .then_some(Secrets::Inside);
+                place.put(&mut self.deliver, Ok(target))?;
+                return Ok(literal);
+            }
             "enabled" => place.put(&mut self.enabled, values::boolean(value)),
             "maildrop_id" => {
                 place.put(&mut self.maildrop_id, values::line(value, "a text such as user@host"))

@@ -7,6 +7,7 @@ mod file;
 mod load;
 mod pipe;
 mod places;
+mod server;
 mod show;
 pub mod suggest;
 pub mod target;
@@ -22,7 +23,7 @@ pub use account::Account;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use load::default_state;
 pub use show::show;
-pub use target::Target;
+pub use target::{MailServer, Recipients, Target};
 pub use url::UrlError;
 
 /// A whole configuration, checked.

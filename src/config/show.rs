@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::account::{Account, Auth, CommandLine, Interval, Keep, Password, TlsMode};
-use super::target::{Pipe, PipeCommand, Target, Word};
+use super::target::{MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Word};
 use super::units::{show_duration, show_size};
 use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon};
@@ -90,9 +90,45 @@ fn account(out: &mut String, account: &Account) {
         Target::Maildir(path) => key("deliver", &format!("{{ maildir: {} }}", text(&path.to_string_lossy()))),
         Target::Pipe(target) => key("deliver", &format!("{{ pipe: {} }}", pipe(target))),
         Target::Mbox(path) => key("deliver", &format!("{{ mbox: {} }}", text(&path.to_string_lossy()))),
+        Target::Smtp(target) => key("deliver", &format!("{{ smtp: {} }}", server(target))),
+        Target::Lmtp(target) => key("deliver", &format!("{{ lmtp: {} }}", server(target))),
     }
     key("enabled", if account.enabled { "true" } else { "false" });
     key("maildrop_id", &text(&account.maildrop_id));
+}
+
+fn server(server: &MailServer) -> String {
+    let MailServer { place, login, to, from } = server;
+    let mut keys = Vec::new();
+    match place {
+        Place::Socket(path) => keys.push(format!("socket: {}", text(&path.to_string_lossy()))),
+        Place::Tcp { host, port, tls } => {
+            keys.push(format!("host: {}, port: {port}, tls: {}", text(host), tls.mode.name()));
+            if let Some(ca) = &tls.ca {
+                keys.push(format!("tls_ca: {}", text(&ca.to_string_lossy())));
+            }
+            if !tls.pins.is_empty() {
+                keys.push(format!("tls_pin: {}", list(tls.pins.iter().map(pin))));
+            }
+            if let Some(name) = &tls.server_name {
+                keys.push(format!("tls_server_name: {}", text(name)));
+            }
+        }
+    }
+    if let Some(login) = login {
+        keys.push(format!("user: {}, password: {}", text(&login.user), password(&login.password)));
+    }
+    match to {
+        Recipients::List(addresses) => {
+            keys.push(format!("to: {}", list(addresses.iter().map(|address| text(address)))))
+        }
+    }
+    match from {
+        // What LMTP does without being told.
+        Sender::Keep => {}
+        Sender::Address(address) => keys.push(format!("from: {}", text(address))),
+    }
+    format!("{{ {} }}", keys.join(", "))
 }
 
 fn password(source: &Password) -> String {

@@ -8,6 +8,7 @@ use super::account::{
     Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
 };
 use super::places::Places;
+use super::server;
 use super::suggest::nearest;
 use super::target::Target;
 use super::tree::{Complaint, Content, Entry, Node};
@@ -39,9 +40,6 @@ const MECHANISMS: [&str; 9] = [
 
 /// Names that an `auth` list will know.
 const LATER_MECHANISMS: [&str; 2] = ["oauthbearer", "xoauth2"];
-
-/// Where messages will go.
-const LATER_TARGETS: [&str; 2] = ["smtp", "lmtp"];
 
 /// Said of everything that the manual does not know yet.
 pub(super) const NOT_YET: &str = "not yet supported";
@@ -313,9 +311,12 @@ pub(super) fn deliver(node: &Node<'_>, places: &Places) -> Result<Target, Compla
         "pipe" => super::pipe::pipe(&entry.value)
             .map(|pipe| Target::Pipe(Box::new(pipe)))
             .map_err(|complaint| within(entry, complaint)),
-        later if LATER_TARGETS.contains(&later) => {
-            Err(Complaint::new(entry.at, NOT_YET).under(&format!(".{later}")))
-        }
+        "smtp" => server::smtp(&entry.value, places)
+            .map(|server| Target::Smtp(Box::new(server)))
+            .map_err(|complaint| within(entry, complaint)),
+        "lmtp" => server::lmtp(&entry.value, places)
+            .map(|server| Target::Lmtp(Box::new(server)))
+            .map_err(|complaint| within(entry, complaint)),
         _ => Err(unknown(entry, &TARGETS)),
     }
 }

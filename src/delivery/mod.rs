@@ -5,19 +5,25 @@
 
 pub mod disk;
 pub mod durable;
+pub mod envelope;
 pub mod maildir;
 pub mod mbox;
 pub mod pipe;
+pub mod smtp;
 pub mod spool;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::config::Target;
+use crate::failure::Class;
+use crate::net::Connector;
 use crate::pop3::UniqueId;
+use crate::secret::Secret;
 
 pub use disk::Disk;
 
@@ -43,6 +49,39 @@ pub enum Outcome {
     Later(String),
     /// The target does not want it; the reason is for the user.
     Refused(String),
+    /// Some recipients have it, and others do not.
+    Partly {
+        /// Who has it, those of earlier sessions included.
+        delivered: Vec<String>,
+        /// Why others have not; for the user.
+        reason: String,
+        /// Whether one of them may get it later.
+        others: Others,
+    },
+    /// The target failed before it was this message's turn; [`Sink::failure`] says how.
+    NotTried,
+}
+
+/// What may become of recipients who did not get a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// At least one could not get it now.
+    Later,
+    /// All of them were refused.
+    Refused,
+}
+
+/// What a target that is a server is reached with, besides what its configuration says.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The account's name, for the log.
+    pub account: String,
+    /// Makes the connections.
+    pub connector: Connector,
+    /// The password of the target's user, if it has one.
+    pub secret: Option<Secret>,
+    /// The longest wait for a connection.
+    pub timeout: Duration,
 }
 
 /// The target as a whole failed: no message can be delivered until someone or something mends it.
@@ -76,6 +115,25 @@ pub enum TargetError {
         /// What to do, if that is known.
         hint: Option<String>,
     },
+    /// A server cannot be reached, does not let us in, or went away.
+    #[error(transparent)]
+    Server(Box<ServerError>),
+}
+
+/// What happened to a target that is a server.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}")]
+pub struct ServerError {
+    /// `localhost:25`, `/run/dovecot/lmtp`.
+    pub place: String,
+    /// What happened.
+    pub what: String,
+    /// The server's own words, if it said any.
+    pub said: Option<Vec<u8>>,
+    /// What the user can do, if that is known.
+    pub hint: Option<String>,
+    /// What kind of trouble it is.
+    pub class: Class,
 }
 
 impl TargetError {
@@ -86,6 +144,7 @@ impl TargetError {
             // It says what to do.
             Self::Unfit { .. } => return None,
             Self::Command { hint, .. } => return hint.clone(),
+            Self::Server(error) => return error.hint.clone(),
         };
         let errno = Errno::from_raw(source.raw_os_error()?);
         Some(match errno {
@@ -125,6 +184,7 @@ impl TargetError {
             Self::Command { command, what, hint } => {
                 Self::Command { command: command.clone(), what: what.clone(), hint: hint.clone() }
             }
+            Self::Server(error) => Self::Server(error.clone()),
         }
     }
 }
@@ -140,6 +200,8 @@ pub enum Sink {
     Mbox(mbox::Mbox),
     /// See [`pipe`].
     Pipe(pipe::Pipe),
+    /// See [`smtp`].
+    Server(smtp::Server),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -164,12 +226,23 @@ impl Sink {
     /// Opens the target of one account, creating it if it is missing and may be created.
     ///
     /// `maildrop` is the account's `maildrop_id`.
-    pub async fn open(target: &Target, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
-        match target {
-            Target::Maildir(path) => Ok(Self::Maildir(maildir::Maildir::open(path, maildrop, disk).await?)),
-            Target::Mbox(path) => Ok(Self::Mbox(mbox::Mbox::open(path, disk).await?)),
-            Target::Pipe(command) => Ok(Self::Pipe(pipe::Pipe::open(command, disk)?)),
-        }
+    pub async fn open(
+        target: &Target,
+        maildrop: Arc<str>,
+        disk: Disk,
+        access: Access,
+    ) -> Result<Self, TargetError> {
+        let server =
+            async |server, protocol| smtp::Server::open(server, protocol, disk.clone(), access).await;
+        Ok(match target {
+            Target::Maildir(path) => {
+                Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone()).await?)
+            }
+            Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone()).await?),
+            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone())?),
+            Target::Smtp(target) => Self::Server(server(target, smtp::Protocol::Smtp).await?),
+            Target::Lmtp(target) => Self::Server(server(target, smtp::Protocol::Lmtp).await?),
+        })
     }
 
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
@@ -178,8 +251,8 @@ impl Sink {
     pub async fn recover(&self) -> Result<usize, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
-            // Nothing in it tells which messages are there.
-            Self::Mbox(_) | Self::Pipe(_) => Ok(0),
+            // Nothing in it tells which messages are there; what a server took is the server's.
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Ok(0),
         }
     }
 
@@ -189,6 +262,7 @@ impl Sink {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
             Self::Mbox(mbox) => Draft::Spool(mbox.draft(message)),
             Self::Pipe(pipe) => Draft::Spool(pipe.draft(message)),
+            Self::Server(server) => Draft::Spool(server.draft(message)),
         }
     }
 
@@ -196,7 +270,7 @@ impl Sink {
     /// the next is delivered, so that a crash between the two repeats one.
     pub fn most_at_once(&self) -> usize {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) => usize::MAX,
             Self::Pipe(_) => 1,
         }
     }
@@ -206,16 +280,34 @@ impl Sink {
     /// After an error, or if the future is dropped, none of them counts as delivered, and yet some may have become
     /// visible: the session must stay open in the state, so that the next one begins with [`Sink::recover`].
     pub async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
+        const OWN: &str = "a sink gets its own messages back";
         match self {
             Self::Maildir(maildir) => {
                 let own = |message| match message {
                     Finished::Maildir(message) => message,
-                    Finished::Spool(_) => unreachable!("a sink gets its own messages back"),
+                    Finished::Spool(_) => unreachable!("{OWN}"),
                 };
                 maildir.commit(finished.into_iter().map(own).collect()).await
             }
             Self::Mbox(mbox) => mbox.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Pipe(pipe) => pipe.commit(finished.into_iter().map(spooled).collect()).await,
+            Self::Server(server) => server.commit(finished.into_iter().map(spooled).collect()).await,
+        }
+    }
+
+    /// Gives why messages of the last commit were [`Outcome::NotTried`].
+    pub fn failure(&self) -> Option<TargetError> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
+            Self::Server(server) => server.failure(),
+        }
+    }
+
+    /// Ends the use of the target; what is delivered is delivered without it.
+    pub async fn close(&self) {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => {}
+            Self::Server(server) => server.close().await,
         }
     }
 }
@@ -257,6 +349,15 @@ impl Draft {
         match self {
             Self::Maildir(draft) => draft.identify(message),
             Self::Spool(draft) => draft.identify(message),
+        }
+    }
+
+    /// Names recipients who have the message from an earlier session and do not get it again.
+    pub fn spare(&mut self, recipients: Vec<String>) {
+        match self {
+            // It has one owner.
+            Self::Maildir(_) => {}
+            Self::Spool(draft) => draft.spare(recipients),
         }
     }
 

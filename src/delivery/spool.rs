@@ -37,6 +37,7 @@ pub enum LineEnds {
 pub struct Draft {
     disk: Disk,
     id: MessageId,
+    reached: Vec<String>,
     line_ends: Conversion,
     header: HeaderSection,
     octets: u64,
@@ -49,6 +50,7 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Finished {
     id: MessageId,
+    reached: Vec<String>,
     header: Vec<u8>,
     octets: u64,
     content: Ending,
@@ -59,6 +61,8 @@ pub struct Finished {
 pub struct Spooled {
     /// Which message it is.
     pub id: MessageId,
+    /// Recipients who have it from an earlier session.
+    pub reached: Vec<String>,
     /// The header section as the server sent it, without the empty line that ends it; the first 64 KiB.
     pub header: Vec<u8>,
     /// Octets of the content.
@@ -86,6 +90,7 @@ impl Draft {
         Self {
             disk: disk.clone(),
             id,
+            reached: Vec::new(),
             line_ends: match line_ends {
                 LineEnds::Lf => Conversion::Lf(ToLf::default()),
                 LineEnds::Crlf => Conversion::Crlf(ToCrlf::default()),
@@ -140,10 +145,14 @@ impl Draft {
         self.id = message;
     }
 
+    pub(super) fn spare(&mut self, recipients: Vec<String>) {
+        self.reached = recipients;
+    }
+
     pub(super) fn finish(mut self) -> Finished {
         self.look_after_spill();
         self.append(Conversion::finish);
-        let Self { disk, id, header, octets, buffer, spill, .. } = self;
+        let Self { disk, id, reached, header, octets, buffer, spill, .. } = self;
         let content = match spill {
             Spill::None => Ending::Memory(buffer),
             Spill::Failed(error) => Ending::Failed(error),
@@ -169,7 +178,7 @@ impl Draft {
                 Ending::Coming(coming)
             }
         };
-        Finished { id, header: header.octets, octets, content }
+        Finished { id, reached, header: header.octets, octets, content }
     }
 
     fn append(&mut self, convert: impl FnOnce(&mut Conversion, &mut Vec<u8>)) {
@@ -239,7 +248,7 @@ impl Finished {
             Ending::Coming(coming) => Content::File(coming.await.unwrap_or_else(|_| Err(lost()))?),
             Ending::Failed(error) => return Err(error),
         };
-        Ok(Spooled { id: self.id, header: self.header, octets: self.octets, content })
+        Ok(Spooled { id: self.id, reached: self.reached, header: self.header, octets: self.octets, content })
     }
 }
 

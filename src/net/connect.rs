@@ -8,26 +8,25 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Deadline, NetError};
-use crate::config::Account;
+use super::{Deadline, Endpoint, NetError};
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305, 5: Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses that are tried at most; a name with more is no mail server.
 const MOST_ADDRESSES: usize = 32;
 
-/// Connects to the account's host and port.
-pub(super) async fn tcp(account: &Account, deadline: &Deadline) -> Result<TcpStream, NetError> {
-    let host = account.host.as_str();
+/// Connects to the host and port.
+pub(super) async fn tcp(to: &Endpoint<'_>, deadline: &Deadline) -> Result<TcpStream, NetError> {
+    let host = to.host;
     let late = || NetError::ResolverTimedOut { host: host.to_owned(), after: deadline.patience };
-    let addresses = deadline.wait(late, resolve(host, account.port)).await?;
-    let addresses = order(addresses, account.bind)
-        .ok_or_else(|| NetError::NoSuchFamily { host: host.to_owned(), bind: account.bind })?;
+    let addresses = deadline.wait(late, resolve(host, to.port)).await?;
+    let addresses = order(addresses, to.bind)
+        .ok_or_else(|| NetError::NoSuchFamily { host: host.to_owned(), bind: to.bind })?;
     let late = || NetError::ConnectTimedOut { addresses: ips(&addresses), after: deadline.patience };
-    let stream = deadline.wait(late, race(addresses.clone(), account.bind)).await?;
+    let stream = deadline.wait(late, race(addresses.clone(), to.bind)).await?;
     // Commands are small and wait for answers: nothing is won by holding them back.
     if let Err(error) = stream.set_nodelay(true) {
-        log::debug!("{}: cannot set TCP_NODELAY: {error}", account.name);
+        log::debug!("{}: cannot set TCP_NODELAY: {error}", to.account);
     }
     Ok(stream)
 }

@@ -11,6 +11,7 @@ mod stream;
 mod tls;
 mod verify;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,41 +22,80 @@ pub use stream::{Stream, TlsFacts};
 pub use verify::{BadCertificate, CertificateFault, pin};
 
 use crate::config::Account;
-use crate::config::account::TlsMode;
+use crate::config::account::{CommandLine, Tls, TlsMode};
 use stream::Socket;
 
 /// Makes connections; holds what they share: TLS configurations with their session caches and roots. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Connector(Arc<tls::Configurations>);
 
+/// A server to connect to: an account's, or one that mail is delivered to.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint<'a> {
+    /// The account's name, for the log.
+    pub account: &'a str,
+    /// Host name or address literal (IPv6 without brackets).
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: &'a Tls,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// A command whose standard input and output are the connection.
+    pub connect: Option<&'a CommandLine>,
+    /// The longest wait, for TCP and TLS together.
+    pub timeout: Duration,
+}
+
+impl<'a> From<&'a Account> for Endpoint<'a> {
+    fn from(account: &'a Account) -> Self {
+        Self {
+            account: &account.name,
+            host: &account.host,
+            port: account.port,
+            tls: &account.tls,
+            bind: account.bind,
+            connect: account.connect.as_ref(),
+            timeout: account.timeout,
+        }
+    }
+}
+
 impl Connector {
-    /// Connects to the account's server within its `timeout`: TCP (or its `connect` command), and TLS if that comes
-    /// first (`tls: implicit`).
-    pub async fn connect(&self, account: &Account) -> Result<Stream, NetError> {
-        let deadline = Deadline::after(account.timeout);
-        let socket = socket(account, &deadline);
-        match account.tls.mode {
+    /// Connects to a server within its `timeout`: TCP (or its `connect` command), and TLS if that comes first
+    /// (`tls: implicit`).
+    pub async fn connect<'a>(&self, to: impl Into<Endpoint<'a>>) -> Result<Stream, NetError> {
+        let to = &to.into();
+        let deadline = Deadline::after(to.timeout);
+        let socket = socket(to, &deadline);
+        match to.tls.mode {
             TlsMode::None => Ok(Stream::plain(socket.await?)),
             // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told
             // before the server has heard anything.
             TlsMode::StartTls => {
-                let (socket, _) = tokio::try_join!(socket, self.0.get(&account.tls))?;
+                let (socket, _) = tokio::try_join!(socket, self.0.get(to.tls))?;
                 Ok(Stream::plain(socket))
             }
             TlsMode::Implicit => {
-                let (socket, configuration) = tokio::try_join!(socket, self.0.get(&account.tls))?;
-                tls::handshake(configuration, socket, account, &deadline).await
+                let (socket, configuration) = tokio::try_join!(socket, self.0.get(to.tls))?;
+                tls::handshake(configuration, socket, to, &deadline).await
             }
         }
     }
 
-    /// Does the TLS handshake, within the account's `timeout`, on a connection whose server has agreed to it (STLS).
+    /// Does the TLS handshake, within the `timeout`, on a connection whose server has agreed to it (STLS, STARTTLS).
     /// The caller made sure that no octets were waiting.
-    pub async fn start_tls(&self, stream: Stream, account: &Account) -> Result<Stream, NetError> {
-        let deadline = Deadline::after(account.timeout);
+    pub async fn start_tls<'a>(
+        &self,
+        stream: Stream,
+        to: impl Into<Endpoint<'a>>,
+    ) -> Result<Stream, NetError> {
+        let to = &to.into();
+        let deadline = Deadline::after(to.timeout);
         let socket = stream.into_plain().ok_or(NetError::AlreadyProtected)?;
-        let configuration = self.0.get(&account.tls).await?;
-        tls::handshake(configuration, socket, account, &deadline).await
+        let configuration = self.0.get(to.tls).await?;
+        tls::handshake(configuration, socket, to, &deadline).await
     }
 }
 
@@ -68,10 +108,10 @@ pub fn looks_like_tls(first_octets: &[u8]) -> bool {
     }
 }
 
-async fn socket(account: &Account, deadline: &Deadline) -> Result<Socket, NetError> {
-    match &account.connect {
-        Some(line) => Ok(Socket::command(command::start(line, &account.name)?)),
-        None => Ok(Socket::tcp(connect::tcp(account, deadline).await?)),
+async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Socket, NetError> {
+    match to.connect {
+        Some(line) => Ok(Socket::command(command::start(line, to.account)?)),
+        None => Ok(Socket::tcp(connect::tcp(to, deadline).await?)),
     }
 }
 

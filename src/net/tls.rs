@@ -20,8 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 use super::error::NetError;
 use super::stream::{Socket, Stream};
 use super::verify::{Chain, Pinned};
-use super::{Deadline, verify};
-use crate::config::Account;
+use super::{Deadline, Endpoint, verify};
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
 
 /// Tickets that the library counts, and keeps at most, for one server.
@@ -105,14 +104,14 @@ enum Trust {
 /// Octets that are read from a connection at once: two TLS records.
 const READ_AHEAD: usize = 32 << 10;
 
-/// Does the handshake; `account` says which name the server must have.
+/// Does the handshake; `to` says which name the server must have.
 pub(super) async fn handshake(
     configuration: Arc<ClientConfig>,
     mut socket: Socket,
-    account: &Account,
+    to: &Endpoint<'_>,
     deadline: &Deadline,
 ) -> Result<Stream, NetError> {
-    let name = server_name(account)?;
+    let name = server_name(to)?;
     socket.remember_first();
     // The TLS library reads 4 KiB at a time: 130,000 system calls for a message of 512 MiB.
     let socket = BufReader::with_capacity(READ_AHEAD, socket);
@@ -122,16 +121,16 @@ pub(super) async fn handshake(
                 tls.get_mut().0.get_mut().take_first();
                 Ok(Stream::protected(tls))
             }
-            Err((error, mut socket)) => Err(failed(error, socket.get_mut().take_first(), account)),
+            Err((error, mut socket)) => Err(failed(error, socket.get_mut().take_first(), to)),
         }
     };
-    let late = || NetError::HandshakeTimedOut { after: deadline.patience, mode: account.tls.mode };
+    let late = || NetError::HandshakeTimedOut { after: deadline.patience, mode: to.tls.mode };
     deadline.wait(late, shake).await
 }
 
-fn failed(error: io::Error, first: Vec<u8>, account: &Account) -> NetError {
+fn failed(error: io::Error, first: Vec<u8>, to: &Endpoint<'_>) -> NetError {
     if !first.is_empty() && !super::looks_like_tls(&first) {
-        return NetError::NotTls { sent: first, mode: account.tls.mode };
+        return NetError::NotTls { sent: first, mode: to.tls.mode };
     }
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return match verify::fault(tls) {
@@ -143,14 +142,14 @@ fn failed(error: io::Error, first: Vec<u8>, account: &Account) -> NetError {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
             if !NetError::is_end_of_command(&error) =>
         {
-            NetError::ClosedInHandshake { mode: account.tls.mode }
+            NetError::ClosedInHandshake { mode: to.tls.mode }
         }
         _ => NetError::of_traffic(error),
     }
 }
 
-fn server_name(account: &Account) -> Result<ServerName<'static>, NetError> {
-    let name = account.tls.server_name.as_deref().unwrap_or(&account.host);
+fn server_name(to: &Endpoint<'_>) -> Result<ServerName<'static>, NetError> {
+    let name = to.tls.server_name.as_deref().unwrap_or(to.host);
     // An IPv6 zone (fe80::1%eth0) says how to reach the address, and is in no certificate.
     let without_zone = name.split('%').next().unwrap_or(name);
     if let Ok(address) = without_zone.parse::<IpAddr>() {

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::delivery::{Finished, Outcome, Sink};
 use crate::pop3::MessageNumber;
-use crate::state::{Delivery, MaildropKey, Recorded, Store, Timestamp};
+use crate::state::{Delivery, MaildropKey, Reached, Recorded, Store, Timestamp};
 use crate::text::Shown;
 
 use super::trouble::{Aborted, During};
@@ -103,11 +103,24 @@ impl Commit<'_> {
         }
         let outcomes = self.sink.commit(finished).await.during("deliver")?;
         let mut deliveries = Vec::with_capacity(rest.len());
+        let mut reached = Vec::new();
+        let mut told = Vec::new();
         for ((delivery, done), outcome) in rest.into_iter().zip(outcomes) {
             let (already_there, declined) = match outcome {
                 Outcome::Delivered => (false, None),
                 Outcome::AlreadyThere => (true, None),
                 Outcome::Later(reason) | Outcome::Refused(reason) => (false, Some(reason)),
+                Outcome::Partly { delivered, reason, others: _ } => {
+                    reached.push(Reached {
+                        uid: delivery.uid.clone(),
+                        ordinal: delivery.ordinal,
+                        octets: delivery.octets,
+                        recipients: delivered,
+                        reason: reason.clone(),
+                    });
+                    (false, Some(reason))
+                }
+                Outcome::NotTried => continue,
             };
             let what =
                 declined.as_deref().unwrap_or(if already_there { "already there" } else { "delivered" });
@@ -120,12 +133,17 @@ impl Commit<'_> {
                 self.target
             );
             match declined {
-                Some(reason) => {
-                    // The session is gone if nobody listens; the message is fetched again then.
-                    let _ = results.send(Result::Declined { index: done.index, reason });
-                }
+                Some(reason) => told.push(Result::Declined { index: done.index, reason }),
                 None => deliveries.push((delivery, Done { already_there, ..done })),
             }
+        }
+        if !reached.is_empty() {
+            let reached = self.store.reached(self.maildrop, self.now, reached).await;
+            reached.during("record who has a message")?;
+        }
+        for declined in told {
+            // The session is gone if nobody listens; the message is fetched again then.
+            let _ = results.send(declined);
         }
         let recorded = self
             .store
@@ -135,7 +153,10 @@ impl Commit<'_> {
         for proof in recorded {
             let _ = results.send(Result::Recorded(proof));
         }
-        Ok(())
+        match self.sink.failure() {
+            Some(error) => Err(error).during("deliver"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::delivery::{Draft, MessageId, Sink};
 use crate::message::{ContentDigest, HeaderDigest};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
-use crate::state::{Entries, Recorded, Timestamp};
+use crate::state::{Entries, Reached, Recorded, Timestamp};
 use crate::text::Shown;
 
 use super::commit::{self, Complete};
@@ -49,6 +49,8 @@ pub struct Fetch<'a> {
     pub now: Timestamp,
     /// What is recorded of the maildrop.
     pub entries: &'a Entries,
+    /// Messages that some of their recipients have.
+    pub reached: &'a [Reached],
     /// Decides which recorded messages are deleted at once.
     pub deletes: &'a (dyn Fn(usize) -> bool + Sync),
 }
@@ -259,6 +261,10 @@ impl Fetch<'_> {
             }
             None => (UniqueId::new(listed.uid), listed.ordinal),
         };
+        let same = |reached: &&Reached| reached.uid == uid && reached.ordinal == ordinal;
+        if let Some(reached) = self.reached.iter().find(same) {
+            draft.spare(reached.recipients.clone());
+        }
         let message = Complete {
             index,
             number: listed.number,

@@ -1,12 +1,14 @@
 //! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep, Pipelining};
-use crate::delivery::Sink;
+use crate::credential;
+use crate::delivery::{Access, Sink};
 use crate::net::Stream;
 use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
@@ -21,6 +23,9 @@ use super::plan::{self, Plan, Policy, Step};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers};
+
+/// How long what has come in may take to be delivered once the process was asked to end; it has ten seconds.
+const DELIVERY_WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
 pub struct Poll<'a> {
@@ -329,6 +334,9 @@ impl Poll<'_> {
             let fetch = FetchOrder { wanted: work.fetch, old: work.delete, pipelined, policy };
             self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
         };
+        if let Some(sink) = &sink {
+            sink.close().await;
+        }
         // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
         if fetched.already_there > 0 && !(memory.known && memory.unclosed) {
             log::warn!(
@@ -410,6 +418,7 @@ impl Poll<'_> {
             progress: self.progress,
             now: self.now,
             entries: &memory.entries,
+            reached: &memory.reached,
             deletes: &deletes,
         }
         .run(order.wanted, order.old, complete, outcomes, deletions);
@@ -425,18 +434,53 @@ impl Poll<'_> {
             account: &self.account.name,
             target: self.account.deliver.to_string(),
         };
-        let (mut fetched, committed) = tokio::join!(fetch, commit.run(incoming, results));
+        // A server that takes a message may think about it for ten minutes.
+        let commit = async {
+            tokio::select! {
+                committed = commit.run(incoming, results) => committed,
+                () = self.wound_down() => {
+                    Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
+                }
+            }
+        };
+        let (mut fetched, committed) = tokio::join!(fetch, commit);
         if let Err(aborted) = committed {
             fetched.aborted = Some(aborted);
         }
         fetched
     }
 
+    /// Resolves when the process was asked to end and what was under way has had its time.
+    async fn wound_down(&self) {
+        let mut stop = self.environment.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(DELIVERY_WIND_DOWN).await;
+    }
+
     /// Opens the target and takes stock of it; gives how many messages of this maildrop are there.
     async fn sink(&self) -> Result<(Sink, usize), Aborted> {
         let maildrop = self.account.maildrop_id.as_str().into();
         let disk = self.environment.disk.clone();
-        let sink = Sink::open(&self.account.deliver, maildrop, disk).await.during("open the target")?;
+        let secret = match self.account.deliver.login() {
+            Some((host, login)) => {
+                let patience = self.account.timeout;
+                let secret = credential::password(&login.password, host, &login.user, patience).await;
+                Some(secret.during("get the target's password")?)
+            }
+            None => None,
+        };
+        let access = Access {
+            account: self.account.name.clone(),
+            connector: self.environment.connector.clone(),
+            secret,
+            timeout: self.account.timeout,
+        };
+        let doing = "open the target";
+        let open = async { Sink::open(&self.account.deliver, maildrop, disk, access).await.during(doing) };
+        let sink = self.unless_stopped(doing, open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
         // from a backup, or not know of messages that a killed session had made visible.
         let there = sink.recover().await.during("look through the target")?;

@@ -149,6 +149,7 @@ impl Trouble {
             Self::Credential(_) | Self::LockedOut { .. } => Class::Credentials,
             Self::Leased { .. } => Class::InUse,
             Self::State(_) => Class::State,
+            Self::Target(TargetError::Server(error)) => error.class,
             Self::Target(_) => Class::Target,
             Self::RetrRefused { .. } => Class::Refused,
             Self::Stopped => Class::Stopped,
@@ -160,6 +161,7 @@ impl Trouble {
             Self::Refused { said, .. } | Self::RetrRefused { said, .. } if !said.is_empty() => {
                 Some(said.clone())
             }
+            Self::Target(TargetError::Server(error)) => error.said.clone(),
             _ => None,
         }
     }
@@ -233,7 +235,11 @@ impl Aborted {
         );
         Failure {
             account: account.name.clone(),
-            host: if local { String::new() } else { account.server() },
+            host: match &self.trouble {
+                Trouble::Target(TargetError::Server(_)) => account.deliver.to_string(),
+                _ if local => String::new(),
+                _ => account.server(),
+            },
             doing: self.doing.clone(),
             class: self.trouble.class(),
             what: self.trouble.to_string(),

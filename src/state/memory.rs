@@ -36,6 +36,23 @@ pub struct Memory {
     pub entries: Entries,
     /// Messages that could not be fetched or delivered.
     pub held: Vec<Held>,
+    /// Those of them that some of their recipients have.
+    pub reached: Vec<Reached>,
+}
+
+/// A message that some of its recipients have, and others not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share it.
+    pub ordinal: u32,
+    /// Octets by the listing.
+    pub octets: u64,
+    /// Who has it; no address has white space in it.
+    pub recipients: Vec<String>,
+    /// Why the others have not.
+    pub reason: String,
 }
 
 /// What a session must know before it logs in. It is one row, there long before all of [`Memory`] is.

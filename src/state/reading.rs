@@ -10,7 +10,8 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Entries, Held, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, SeenLine, ServerMemory, Status,
+    Entries, Held, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached, SeenLine,
+    ServerMemory, Status,
 };
 
 /// Loads what is known of a maildrop.
@@ -23,6 +24,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
         listed_at: None,
         entries: Entries::default(),
         held: Vec::new(),
+        reached: Vec::new(),
     };
     let mut row =
         connection.prepare_cached("SELECT id, publisher, listed_at FROM maildrop WHERE identity = ?1")?;
@@ -34,6 +36,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     memory.listed_at = row.get(2)?;
     memory.entries = entries(connection, id)?;
     memory.held = held(connection, id)?;
+    memory.reached = reached(connection, id)?;
     // A row without a listing and without a message is what a first session leaves that did not get to the listing.
     memory.fresh = memory.listed_at.is_none() && memory.entries.is_empty();
     memory.unclosed |= memory.fresh;
@@ -189,6 +192,24 @@ fn held(connection: &Connection, id: i64) -> Result<Vec<Held>> {
         })
     })?;
     held.collect()
+}
+
+fn reached(connection: &Connection, id: i64) -> Result<Vec<Reached>> {
+    let mut select = connection.prepare_cached(
+        "SELECT uid, ordinal, octets, reason, recipients
+         FROM held WHERE maildrop = ?1 AND recipients IS NOT NULL ORDER BY uid, ordinal",
+    )?;
+    let reached = select.query_map([id], |row| {
+        let recipients: String = row.get(4)?;
+        Ok(Reached {
+            uid: UniqueId::new(blob(row, 0)?),
+            ordinal: row.get(1)?,
+            octets: octets(row, 2)?,
+            reason: row.get(3)?,
+            recipients: recipients.lines().map(str::to_owned).collect(),
+        })
+    })?;
+    reached.collect()
 }
 
 fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {

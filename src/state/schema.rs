@@ -61,6 +61,9 @@ CREATE TABLE held (
     next_try INTEGER NOT NULL,
     PRIMARY KEY (maildrop, uid, ordinal)
 ) WITHOUT ROWID;
+", "
+-- Who has the message although others of its recipients have not: addresses, a line each.
+ALTER TABLE held ADD COLUMN recipients TEXT;
 "];
 
 /// The newest version that this program knows.
@@ -117,6 +120,21 @@ mod tests {
         assert_eq!(examine(&connection).unwrap(), Found::Current);
         migrate(&mut connection).unwrap();
         assert_eq!(examine(&connection).unwrap(), Found::Current);
+    }
+
+    #[test]
+    fn a_file_of_any_older_version_keeps_what_it_says() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(STEPS[0]).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection.execute_batch("INSERT INTO held VALUES (1, x'61', 0, 5, 'why', 7, 2, 9)").unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Older(1));
+        migrate(&mut connection).unwrap();
+        assert_eq!(examine(&connection).unwrap(), Found::Current);
+        let row = "SELECT reason || tries || next_try || coalesce(recipients, '-') FROM held";
+        let kept: String = connection.query_row(row, [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "why29-");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Entries, LoginMemory, MaildropKey, Memory, Recorded, SeenLine, StateError, Status,
-    Timestamp, reading,
+    Closing, Delivery, Entries, LoginMemory, MaildropKey, Memory, Reached, Recorded, SeenLine, StateError,
+    Status, Timestamp, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -93,6 +93,18 @@ impl Store {
         let (deliveries, of): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
         self.write(Write::Record { maildrop: self.identity(maildrop), at, deliveries }).await?;
         Ok(of.into_iter().map(Recorded).collect())
+    }
+
+    /// Notes durably who has messages that others of their recipients have not, so that only those get them later.
+    /// Until the session says more, they are held, and due.
+    pub async fn reached(
+        &self,
+        maildrop: MaildropKey,
+        at: Timestamp,
+        reached: Vec<Reached>,
+    ) -> Result<(), StateError> {
+        self.write(Write::Reached { maildrop: self.identity(maildrop), at, reached }).await?;
+        Ok(())
     }
 
     /// Writes the end of a session and, if it published, marks it closed. `entries` are those that it began with.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use crate::pop3::UniqueId;
 
 use super::entries::Packed;
-use super::{Closing, Delivery, Held, Timestamp};
+use super::{Closing, Delivery, Held, Reached, Timestamp};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -28,6 +28,8 @@ pub(super) enum Write {
     Publishing { maildrop: Arc<str>, session: i64 },
     /// See [`super::Store::record`].
     Record { maildrop: Arc<str>, at: Timestamp, deliveries: Vec<Delivery> },
+    /// See [`super::Store::reached`].
+    Reached { maildrop: Arc<str>, at: Timestamp, reached: Vec<Reached> },
     /// See [`super::Store::close`].
     Close { maildrop: Arc<str>, session: i64, entries: Arc<Packed>, closing: Box<Closing> },
     /// See [`super::Store::forget`].
@@ -50,6 +52,10 @@ impl Write {
             Self::Record { maildrop, at, deliveries } => {
                 let id = existing_or_new(connection, maildrop)?;
                 record(connection, id, *at, deliveries).map(|()| 0)
+            }
+            Self::Reached { maildrop, at, reached: messages } => {
+                let id = existing_or_new(connection, maildrop)?;
+                reached(connection, id, *at, messages).map(|()| 0)
             }
             Self::Close { maildrop, session, entries, closing } => {
                 let id = existing_or_new(connection, maildrop)?;
@@ -201,6 +207,26 @@ fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
             held.since,
             held.tries,
             held.next_try,
+        ])?;
+    }
+    Ok(())
+}
+
+fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET recipients = excluded.recipients",
+    )?;
+    for message in messages {
+        upsert.execute(params![
+            id,
+            message.uid.as_bytes(),
+            message.ordinal,
+            to_column(message.octets),
+            message.reason,
+            at,
+            message.recipients.join("\n"),
         ])?;
     }
     Ok(())

@@ -7,9 +7,10 @@ pub mod recorder;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use postrider::config::Target;
-use postrider::delivery::{Disk, Draft, MessageId, Outcome, Sink, TargetError};
+use postrider::delivery::{Access, Disk, Draft, MessageId, Outcome, Sink, TargetError};
 use postrider::pop3::UniqueId;
 
 pub const MAILDROP: &str = "alice@pop.example.org";
@@ -19,7 +20,8 @@ pub fn id(uid: &str) -> MessageId {
 }
 
 pub async fn open(target: &Target, disk: &Disk) -> Result<Sink, TargetError> {
-    Sink::open(target, MAILDROP.into(), disk.clone()).await
+    let access = Access { timeout: Duration::from_secs(20), ..Access::default() };
+    Sink::open(target, MAILDROP.into(), disk.clone(), access).await
 }
 
 pub async fn fill(draft: &mut Draft, slices: impl IntoIterator<Item = &[u8]>) -> Result<(), TargetError> {

@@ -16,6 +16,26 @@ use super::reader::Reader;
 /// Every user's password.
 pub const PASSWORD: &str = "correct horse";
 
+/// What makes Dovecot take messages, too. Users are known without their domain.
+const LMTP: &str = "\
+protocols = pop3 lmtp
+mail_plugins = quota
+auth_username_format = %Ln
+service lmtp {
+  unix_listener {at}/lmtp {
+    mode = 0666
+  }
+}
+plugin {
+  quota = count:User quota
+  quota_vsizes = yes
+  quota_rule = *:messages=0
+  quota_grace = 0
+  quota_status_overquota = 552 5.2.2 full
+}
+lmtp_save_to_detail_mailbox = no
+";
+
 /// How Dovecot stores messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -42,6 +62,16 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts a server with so many users; panics if it is not installed or does not start.
     pub fn start(format: Format, users: usize) -> Self {
+        Self::start_with(format, users, "")
+    }
+
+    /// Starts a server that takes messages by LMTP, too, on [`Dovecot::lmtp`], for its two users; the second has used
+    /// up the quota with the first message it gets.
+    pub fn start_lmtp() -> Self {
+        Self::start_with(Format::Maildir, 2, LMTP)
+    }
+
+    fn start_with(format: Format, users: usize, more: &str) -> Self {
         let dovecot = installed("dovecot");
         let version = Command::new(&dovecot).arg("--version").output().expect("dovecot runs");
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
@@ -50,7 +80,7 @@ impl Dovecot {
         for _ in 0..5 {
             let directory = TempDir::new().expect("a temporary directory");
             let (port, tls_port) = (free_port(), free_port());
-            configure(directory.path(), format, users, port, tls_port, &certificate);
+            configure(directory.path(), format, users, port, tls_port, &certificate, more);
             match run(&dovecot, directory.path(), port, tls_port) {
                 Ok(server) => {
                     let staged = AtomicUsize::new(0);
@@ -91,6 +121,11 @@ impl Dovecot {
     /// Gives what is in a user's maildrop, unique-ids and octets as the server sends them.
     pub fn messages(&self, user: &str) -> Vec<(String, Vec<u8>)> {
         Reader::plain(self.port).log_in(user, PASSWORD).messages()
+    }
+
+    /// Gives the path of the socket on which [`Dovecot::start_lmtp`] takes messages.
+    pub fn lmtp(&self) -> PathBuf {
+        self.directory.path().join("lmtp")
     }
 
     /// Gives the server's log.
@@ -147,6 +182,7 @@ fn configure(
     port: u16,
     tls_port: u16,
     certificate: &Certificate,
+    more: &str,
 ) {
     make_directory(directory, 0o755);
     for folder in ["run", "state", "mail"] {
@@ -159,13 +195,18 @@ fn configure(
         chown(&mail, Some(uid.as_raw()), Some(gid.as_raw())).expect("the mail belongs to its user");
     }
     let passwords: String = (1..=users)
-        .map(|n| format!("u{n}:{{PLAIN}}{PASSWORD}:{uid}:{gid}::{}/u{n}::\n", mail.display()))
+        .map(|n| {
+            // Means nothing without the quota plugin.
+            let quota = if n == 2 { "userdb_quota_rule=*:messages=1" } else { "" };
+            format!("u{n}:{{PLAIN}}{PASSWORD}:{uid}:{gid}::{}/u{n}::{quota}\n", mail.display())
+        })
         .collect();
     write(&directory.join("passwd"), &passwords, 0o644);
     write(&directory.join("log"), "", 0o666);
     write(&directory.join("certificate.pem"), &certificate.pem, 0o644);
     write(&directory.join("key.pem"), &certificate.key_pem, 0o600);
-    let text = configuration(directory, format, port, tls_port);
+    let text = configuration(directory, format, port, tls_port)
+        + &more.replace("{at}", &directory.display().to_string());
     write(&directory.join("dovecot.conf"), &text, 0o644);
 }
 

@@ -4,8 +4,9 @@
 //!
 //! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
+//! - [`mail_server`]: a small honest SMTP and LMTP server in memory.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
-//! - [`dovecot`], [`gnu_pop3d`]: real servers.
+//! - [`dovecot`], [`gnu_pop3d`], [`mta`] (Postfix, Exim): real servers.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
 //! - [`poller`]: sessions inside the test's own process.
@@ -19,8 +20,10 @@ pub mod certificate;
 pub mod dialogue;
 pub mod dovecot;
 pub mod gnu_pop3d;
+pub mod mail_server;
 pub mod maildrop;
 pub mod mails;
+pub mod mta;
 pub mod poller;
 pub mod postrider;
 pub mod process;

@@ -305,3 +305,43 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
     expected = Status { last: Some((4, good)), last_success: Some(4), failures: 0, ..expected };
     assert_eq!(store.status().await.unwrap(), [expected]);
 }
+
+#[tokio::test]
+async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() {
+    let (_directory, path) = directory();
+    let reached = |recipients: &[&str]| Reached {
+        uid: uid("h"),
+        ordinal: 0,
+        octets: 5,
+        recipients: recipients.iter().map(|text| (*text).to_owned()).collect(),
+        reason: "over quota".into(),
+    };
+    {
+        let store = Store::open(&path);
+        let memory = begin(&store).await;
+        store.reached(memory.key, 7, vec![reached(&["a@b"])]).await.unwrap();
+        // The session is cut off here.
+    }
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    assert_eq!(memory.reached, [reached(&["a@b"])]);
+    // Due at once.
+    assert_eq!(memory.held.iter().map(|held| (held.tries, held.next_try)).collect::<Vec<_>>(), [(0, 7)]);
+    store.reached(memory.key, 8, vec![reached(&["a@b", "c@d"])]).await.unwrap();
+    let held = Held {
+        uid: uid("h"),
+        ordinal: 0,
+        octets: 5,
+        reason: "over quota".into(),
+        since: 7,
+        tries: 1,
+        next_try: 99,
+    };
+    let closing = Closing { held: vec![held.clone()], ..listed(9) };
+    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    let memory = begin(&store).await;
+    assert_eq!((memory.held, memory.reached), (vec![held], vec![reached(&["a@b", "c@d"])]));
+    store.record(memory.key, 10, vec![(delivery("h", 0), ())]).await.unwrap();
+    let memory = begin(&store).await;
+    assert_eq!((memory.held, memory.reached), (vec![], vec![]));
+}

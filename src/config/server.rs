@@ -1,0 +1,200 @@
+//! The targets that are servers: `smtp` and `lmtp`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::account::{Password, Tls, TlsMode};
+use super::places::Places;
+use super::target::{Login, MailServer, Place, Recipients, Sender, is_address};
+use super::tree::{Complaint, Content, Entry, Node, Position};
+use super::values::{self, TLS_MODES, unknown, within};
+
+const SMTP_KEYS: [&str; 10] =
+    ["host", "port", "tls", "tls_ca", "tls_pin", "tls_server_name", "user", "password", "to", "from"];
+const LMTP_KEYS: [&str; 8] = ["socket", "host", "port", "tls", "tls_ca", "tls_pin", "tls_server_name", "to"];
+
+/// The keys that were given, and where.
+#[derive(Default)]
+struct Given {
+    socket: Option<(PathBuf, Position)>,
+    host: Option<(String, Position)>,
+    port: Option<(u16, Position)>,
+    tls: Option<(TlsMode, Position)>,
+    ca: Option<(PathBuf, Position)>,
+    pins: Option<(Vec<[u8; 32]>, Position)>,
+    server_name: Option<(String, Position)>,
+    user: Option<(String, Position)>,
+    password: Option<(Password, Position)>,
+    to: Option<Recipients>,
+    from: Option<Sender>,
+}
+
+/// Reads what stands under `smtp`.
+pub(super) fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
+    let given = Given::read(node, places, &SMTP_KEYS, "a mapping such as { host: localhost, to: [alice] }")?;
+    let login = match (&given.user, &given.password) {
+        (Some((user, _)), Some((password, _))) => {
+            Some(Login { user: user.clone(), password: password.clone() })
+        }
+        (Some((_, at)), None) => return Err(needs(*at, "user", "password")),
+        (None, Some((_, at))) => return Err(needs(*at, "password", "user")),
+        (None, None) => None,
+    };
+    let mode = given.mode();
+    let host = given.host.as_ref().map_or("localhost", |(host, _)| host);
+    if let (Some((_, at)), TlsMode::None) = (&given.password, mode)
+        && !is_loopback(host)
+    {
+        let what = "is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`";
+        return Err(Complaint::new(*at, what).under(".password"));
+    }
+    let default_port = match mode {
+        TlsMode::Implicit => 465,
+        TlsMode::StartTls | TlsMode::None => 25,
+    };
+    given.server(node, "localhost", default_port, login)
+}
+
+/// Reads what stands under `lmtp`.
+pub(super) fn lmtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
+    let what = "a mapping such as { socket: /run/dovecot/lmtp, to: [alice] }";
+    let given = Given::read(node, places, &LMTP_KEYS, what)?;
+    if given.socket.is_none() && given.host.is_none() {
+        return Err(node.wrong("needs `socket` or `host`"));
+    }
+    // RFC 2033, 5: never port 25; 24 is what most servers take.
+    given.server(node, "localhost", 24, None)
+}
+
+impl Given {
+    fn read(node: &Node<'_>, places: &Places, keys: &[&str], what: &str) -> Result<Self, Complaint> {
+        let mut given = Self::default();
+        for entry in node.mapping(what)? {
+            if !keys.contains(&&*entry.key) {
+                return Err(unknown(entry, keys));
+            }
+            given.take(entry, places).map_err(|complaint| within(entry, complaint))?;
+        }
+        Ok(given)
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, places: &Places) -> Result<(), Complaint> {
+        let value = &entry.value;
+        let at = entry.at;
+        match &*entry.key {
+            "socket" => self.socket = Some((values::path(value, places)?, at)),
+            "host" => self.host = Some((values::host(value)?, at)),
+            "port" => self.port = Some((values::port(value)?, at)),
+            "tls" => self.tls = Some((values::choice(value, &TLS_MODES)?, at)),
+            "tls_ca" => self.ca = Some((values::path(value, places)?, at)),
+            "tls_pin" => self.pins = Some((values::pins(value)?, at)),
+            "tls_server_name" => self.server_name = Some((values::host(value)?, at)),
+            "user" => self.user = Some((values::user(value)?, at)),
+            "password" => self.password = Some((values::password(value, places)?, at)),
+            "to" => self.to = Some(recipients(value)?),
+            "from" => {
+                self.from = Some(match value.text("keep or an address")? {
+                    "keep" => Sender::Keep,
+                    _ => Sender::Address(address(value)?),
+                });
+            }
+            // `read` has looked at the key.
+            _ => return Err(Complaint::new(at, "unknown key")),
+        }
+        Ok(())
+    }
+
+    fn mode(&self) -> TlsMode {
+        self.tls.as_ref().map_or(TlsMode::None, |(mode, _)| *mode)
+    }
+
+    fn server(
+        self,
+        node: &Node<'_>,
+        default_host: &str,
+        default_port: u16,
+        login: Option<Login>,
+    ) -> Result<MailServer, Complaint> {
+        let mode = self.mode();
+        let tls_keys = [
+            ("tls_ca", self.ca.as_ref().map(|(_, at)| *at)),
+            ("tls_pin", self.pins.as_ref().map(|(_, at)| *at)),
+            ("tls_server_name", self.server_name.as_ref().map(|(_, at)| *at)),
+        ];
+        for (key, at) in tls_keys.into_iter().filter(|_| mode == TlsMode::None) {
+            if let Some(at) = at {
+                return Err(meaningless(at, key, "`tls: none`, which is the default"));
+            }
+        }
+        let Some(to) = self.to else { return Err(node.wrong("`to` is missing: the recipients' addresses")) };
+        let place = match self.socket {
+            Some((path, _)) => {
+                let tcp_keys = [
+                    ("host", self.host.map(|(_, at)| at)),
+                    ("port", self.port.map(|(_, at)| at)),
+                    ("tls", self.tls.map(|(_, at)| at)),
+                ];
+                for (key, at) in tcp_keys {
+                    if let Some(at) = at {
+                        return Err(meaningless(at, key, "`socket`"));
+                    }
+                }
+                Place::Socket(path)
+            }
+            None => Place::Tcp {
+                host: self.host.map_or_else(|| default_host.to_owned(), |(host, _)| host),
+                port: self.port.map_or(default_port, |(port, _)| port),
+                tls: Tls {
+                    ca: self.ca.map(|(ca, _)| ca),
+                    pins: self.pins.map(|(pins, _)| pins).unwrap_or_default(),
+                    server_name: self.server_name.map(|(name, _)| name),
+                    ..Tls::bare(mode)
+                },
+            },
+        };
+        Ok(MailServer { place, login, to, from: self.from.unwrap_or(Sender::Keep) })
+    }
+}
+
+/// Reads `to`.
+pub(super) fn recipients(node: &Node<'_>) -> Result<Recipients, Complaint> {
+    let what = "a list of addresses";
+    let Content::List(items) = &node.content else {
+        return Err(node.wrong(format!("must be {what}")));
+    };
+    if items.is_empty() {
+        return Err(node.wrong(format!("is an empty list, must be {what}")));
+    }
+    let mut list: Vec<String> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let address = address(item).map_err(|complaint| complaint.under(&format!("[{index}]")))?;
+        if list.contains(&address) {
+            return Err(item.wrong("stands in the list twice").under(&format!("[{index}]")));
+        }
+        list.push(address);
+    }
+    Ok(Recipients::List(list))
+}
+
+fn address(node: &Node<'_>) -> Result<String, Complaint> {
+    let text = node.text("an address")?;
+    if is_address(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(node.wrong("must be an address, without angle brackets, blanks or control characters"))
+    }
+}
+
+/// Says whether what is sent there stays on this machine.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn needs(at: Position, key: &str, other: &str) -> Complaint {
+    Complaint::new(at, format!("needs `{other}` too")).under(&format!(".{key}"))
+}
+
+fn meaningless(at: Position, key: &str, with: &str) -> Complaint {
+    Complaint::new(at, format!("has no meaning with {with}: remove it, or change that"))
+        .under(&format!(".{key}"))
+}

@@ -1,0 +1,257 @@
+//! The targets that are servers: SMTP (RFC 5321) and LMTP (RFC 2033).
+//!
+//! One connection serves all messages of a session. While it is in use it belongs to the commit alone; only after the
+//! last reply was read is it put back, so that an error, a time limit or a commit that is dropped takes it away, and no
+//! reply is ever taken for that of another message.
+//!
+//! A message counts as delivered for a recipient at the server's 250 to its end, and at nothing else. Between that 250
+//! and our record lies a window in which a message can repeat, and none in which one is lost.
+
+mod connect;
+mod dialogue;
+mod extensions;
+mod stream;
+mod transaction;
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Access, Disk, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
+use crate::config::MailServer;
+use crate::config::target::Place;
+use crate::failure::Class;
+use crate::message::Header;
+use dialogue::Broken;
+use transaction::{Ahead, Connection, Letter, Verdict};
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 2033: LHLO for EHLO, and a reply for each recipient.
+    Lmtp,
+}
+
+/// Connections that may break one after the other, each over another message, before the server counts as gone.
+const MOST_BREAKS: usize = 3;
+
+/// One account's way into a server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    server: MailServer,
+    protocol: Protocol,
+    access: Access,
+    disk: Disk,
+    /// The connection while nobody uses it.
+    idle: Mutex<Option<Connection>>,
+    /// Connections that broke since one served.
+    breaks: AtomicUsize,
+    /// Why the last commit ended before its last message.
+    failure: Mutex<Option<TargetError>>,
+}
+
+/// A message and where it may go.
+enum Addressed {
+    Letter(Letter),
+    /// It cannot be sent to anyone, or need not be.
+    Decided(Outcome),
+}
+
+impl Server {
+    /// Connects to the server, so that nothing is fetched for one that is not there.
+    pub(super) async fn open(
+        server: &MailServer,
+        protocol: Protocol,
+        disk: Disk,
+        access: Access,
+    ) -> Result<Self, TargetError> {
+        let connection = connect::connect(server, protocol, &access).await?;
+        Ok(Self(Arc::new(Shared {
+            server: server.clone(),
+            protocol,
+            access,
+            disk,
+            idle: Mutex::new(Some(connection)),
+            breaks: AtomicUsize::new(0),
+            failure: Mutex::default(),
+        })))
+    }
+
+    pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
+        spool::Draft::new(&self.0.disk, message, spool::LineEnds::Crlf)
+    }
+
+    pub(super) fn failure(&self) -> Option<TargetError> {
+        lock(&self.0.failure).take()
+    }
+
+    pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let mut messages = Vec::with_capacity(finished.len());
+        for message in finished {
+            messages.push(self.address(message.spooled().await?));
+        }
+        let idle = lock(&self.0.idle).take();
+        let mut round = Round { shared: &self.0, connection: idle, ahead: Ahead::NotSent };
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for (at, message) in messages.iter().enumerate() {
+            let outcome = match message {
+                Addressed::Decided(outcome) => Ok(outcome.clone()),
+                Addressed::Letter(letter) => round.deliver(letter, &messages[at + 1..]).await,
+            };
+            match outcome {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) if outcomes.iter().all(|outcome| *outcome == Outcome::NotTried) => {
+                    return Err(error);
+                }
+                // What was delivered before must be recorded.
+                Err(error) => {
+                    *lock(&self.0.failure) = Some(error);
+                    outcomes.resize(messages.len(), Outcome::NotTried);
+                    return Ok(outcomes);
+                }
+            }
+        }
+        if round.ahead == Ahead::NotSent {
+            *lock(&self.0.idle) = round.connection;
+        }
+        Ok(outcomes)
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(&self) {
+        let idle = lock(&self.0.idle).take();
+        if let Some(mut connection) = idle {
+            let quit = connection.dialogue.command("QUIT\r\n", connect::GOODBYE);
+            // Whatever it answers, nothing depends on it.
+            let _ = tokio::time::timeout(connect::GOODBYE, quit).await;
+        }
+    }
+
+    fn address(&self, message: spool::Spooled) -> Addressed {
+        let header = Header::new(&message.header);
+        let to = match envelope::recipients(&self.0.server.to, &header) {
+            Ok(to) => to.into_iter().filter(|to| !message.reached.contains(to)).collect::<Vec<_>>(),
+            Err(why) => return Addressed::Decided(Outcome::Refused(why)),
+        };
+        if to.is_empty() {
+            // Whoever is to have it has it.
+            return Addressed::Decided(Outcome::Delivered);
+        }
+        let from = envelope::sender(&self.0.server.from, &header);
+        Addressed::Letter(Letter { from, to, message })
+    }
+}
+
+/// One commit's use of the connection.
+struct Round<'a> {
+    shared: &'a Shared,
+    connection: Option<Connection>,
+    ahead: Ahead,
+}
+
+impl Round<'_> {
+    /// Delivers one message; `rest` are those after it.
+    async fn deliver(&mut self, letter: &Letter, rest: &[Addressed]) -> Result<Outcome, TargetError> {
+        loop {
+            let (mut connection, ahead) = self.ready().await?;
+            if let Some(why) = connection.unfit(letter) {
+                // Its commands have not gone out: `next` has looked, too.
+                self.connection = Some(connection);
+                return Ok(Outcome::Refused(why));
+            }
+            let is_fresh = connection.served == 0;
+            let next = rest.iter().find_map(|message| match message {
+                Addressed::Letter(next) if connection.unfit(next).is_none() => Some(next),
+                Addressed::Letter(_) | Addressed::Decided(_) => None,
+            });
+            match connection.hand_over(letter, ahead, next).await {
+                Ok(done) => {
+                    self.shared.breaks.store(0, Relaxed);
+                    if !connection.closing {
+                        self.ahead = done.ahead;
+                        self.connection = Some(connection);
+                    }
+                    return Ok(outcome(letter, done.verdicts));
+                }
+                Err(broken) if connection.dialogue.wire.ended() => {
+                    return self.later(broken.may_have_arrived(), broken);
+                }
+                Err(Broken { said: Some(line), .. }) if line.starts_with('5') => {
+                    return Ok(Outcome::Refused(format!(
+                        "server refused the message before its end: {line}"
+                    )));
+                }
+                // A connection that has served others may just have been too old.
+                Err(broken) if !is_fresh => log::debug!("{}: target: {broken}", self.shared.access.account),
+                Err(broken) => {
+                    let why = match &broken.said {
+                        Some(line) => format!("{broken}: {line}"),
+                        None => broken.to_string(),
+                    };
+                    return self.later(why, broken);
+                }
+            }
+        }
+    }
+
+    fn later(&self, why: String, broken: Broken) -> Result<Outcome, TargetError> {
+        if self.shared.breaks.fetch_add(1, Relaxed) + 1 < MOST_BREAKS {
+            return Ok(Outcome::Later(why));
+        }
+        Err(self::broken(&self.shared.server.place, broken))
+    }
+
+    /// Gives a connection on which the server waits for a message, and whether that has been announced.
+    async fn ready(&mut self) -> Result<(Connection, Ahead), TargetError> {
+        let ahead = std::mem::replace(&mut self.ahead, Ahead::NotSent);
+        if let Some(connection) = self.connection.take() {
+            if ahead == Ahead::Sent || connection.dialogue.wire.is_quiet().await {
+                return Ok((connection, ahead));
+            }
+            log::debug!(
+                "{}: target: server has ended the connection; making another",
+                self.shared.access.account
+            );
+        }
+        let Shared { server, protocol, access, .. } = self.shared;
+        Ok((connect::connect(server, *protocol, access).await?, Ahead::NotSent))
+    }
+}
+
+/// Puts together what became of a message for all its recipients.
+fn outcome(letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
+    let mut delivered = letter.message.reached.clone();
+    let mut later = None;
+    let mut refused = None;
+    for (to, verdict) in letter.to.iter().zip(verdicts) {
+        match verdict {
+            Verdict::Delivered => delivered.push(to.clone()),
+            Verdict::Later(why) => drop(later.get_or_insert(why)),
+            Verdict::Refused(why) => drop(refused.get_or_insert(why)),
+        }
+    }
+    let gained = delivered.len() > letter.message.reached.len();
+    match (later, refused) {
+        (None, None) => Outcome::Delivered,
+        (Some(reason), _) if gained => Outcome::Partly { delivered, reason, others: Others::Later },
+        (None, Some(reason)) if gained => Outcome::Partly { delivered, reason, others: Others::Refused },
+        (Some(why), _) => Outcome::Later(why),
+        (None, Some(why)) => Outcome::Refused(why),
+    }
+}
+
+fn broken(place: &Place, broken: Broken) -> TargetError {
+    let Broken { what, said } = broken;
+    let said = said.map(String::into_bytes);
+    let place = place.to_string();
+    TargetError::Server(Box::new(ServerError { place, what, said, hint: None, class: Class::Target }))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was locked leaves what it guards whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
