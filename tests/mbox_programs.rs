@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
@@ -234,14 +234,21 @@ fn forty_kills_at_any_moment_lose_nothing_and_leave_an_mbox() {
     let server = Maildrop::start(Settings::default());
     let home = home(&server);
     let (mut sent, mut cut_off) = (Vec::new(), 0);
-    for kill in 0..KILLS {
+    let put_ten = |sent: &mut Vec<String>| {
         for _ in 0..10 {
             server.put(&sent.len().to_string(), message(sent.len()).replace('\n', "\r\n"));
             sent.push(message(sent.len()));
         }
+    };
+    put_ten(&mut sent);
+    let begun = Instant::now();
+    home.must(&["sync"], 0);
+    // From before the first connection to about the last record, however fast the machine is.
+    let whole = begun.elapsed();
+    for kill in 0..KILLS {
+        put_ten(&mut sent);
         let mut running = home.start(&["sync"]);
-        // From before the first connection to after the last record, a little later each time.
-        let moment = Duration::from_micros(15_000 + 2_500 * kill as u64);
+        let moment = whole * (kill as u32 + 4) / (KILLS as u32 + 4);
         wait_until(moment, || !running.is_running());
         cut_off += usize::from(running.is_running());
         running.signal(Signal::SIGKILL);

@@ -92,6 +92,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn names(&self, directory: &Directory, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
     /// Makes a new file, 0600, for writing and reading; never opens an existing one (`EEXIST`).
     fn create(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
+    /// Makes a new file as [`FileSystem::create`] does, with this content. Where the file system can do that, it has the
+    /// content from the moment on at which it has the name.
+    fn create_with(&self, within: &Directory, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
+        create_and_write(self, within, name, content)
+    }
     /// Makes a file without a name in this directory, for writing and reading; it vanishes with its last descriptor.
     fn create_unnamed(&self, within: &Path) -> io::Result<OpenFile> {
         Ok(OpenFile { path: within.to_owned(), file: tempfile::tempfile_in(within)? })
@@ -175,6 +180,16 @@ impl FileSystem for Native {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&within.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
         Ok(OpenFile { path: within.path.join(name), file: File::from(fd) })
+    }
+
+    fn create_with(&self, within: &Directory, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
+        match create_complete(within, name, content) {
+            // No file without a name on this file system (NFS, many in user space), or no /proc to give it one by.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => {
+                create_and_write(self, within, name, content)
+            }
+            created => Ok(created?),
+        }
     }
 
     fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
@@ -286,6 +301,38 @@ impl FileSystem for Native {
     fn remove(&self, within: &Directory, name: &OsStr) -> io::Result<()> {
         Ok(unlinkat(&within.fd, name, UnlinkatFlags::NoRemoveDir)?)
     }
+}
+
+fn create_and_write<F: FileSystem + ?Sized>(
+    files: &F,
+    within: &Directory,
+    name: &OsStr,
+    content: &[u8],
+) -> io::Result<OpenFile> {
+    let file = files.create(within, name)?;
+    files.append(&file, content).inspect_err(|_| {
+        // Told as not made, so it must not stay.
+        let _ = files.remove(within, name);
+    })?;
+    Ok(file)
+}
+
+/// Makes a file that gets its name when it has its content.
+#[cfg(target_os = "linux")]
+fn create_complete(within: &Directory, name: &OsStr, content: &[u8]) -> nix::Result<OpenFile> {
+    use std::os::fd::AsRawFd;
+
+    let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    let file = File::from(openat(&within.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    (&file).write_all(content).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(nix::fcntl::AT_FDCWD, unnamed.as_str(), &within.fd, name, AtFlags::AT_SYMLINK_FOLLOW)?;
+    Ok(OpenFile { path: within.path.join(name), file })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn create_complete(_: &Directory, _: &OsStr, _: &[u8]) -> nix::Result<OpenFile> {
+    Err(Errno::EOPNOTSUPP)
 }
 
 /// How directories are opened.

@@ -1,6 +1,6 @@
 //! The dot-lock: a file `PATH.lock` that says "keep away" to every program that uses the mbox.
 //!
-//! It is made exclusively (`O_EXCL`) and holds `PID:HOST`, as Dovecot's does, so that Dovecot sees by itself if we died,
+//! It is made exclusively (as by `O_EXCL`) and holds `PID:HOST`, as Dovecot's does, so that Dovecot sees by itself if we died,
 //! and we if Dovecot did. procmail and others write something else or nothing; how old their lock is has to tell.
 //!
 //! A lock is stale, and removed,
@@ -101,16 +101,13 @@ impl<'a> DotLock<'a> {
         directory: &'a Directory,
         name: &OsStr,
     ) -> Result<Option<Self>, TargetError> {
-        let file = match files.create(directory, name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            Err(error) => return Err(file_error("create", &directory.path.join(name), error)),
-        };
-        let lock = Self { files, directory, name: name.to_owned(), file };
+        // A process that is killed between making it and writing into it would leave a lock that names nobody, and
+        // that all wait for until it is old.
         let words = format!("{}:{}", getpid(), host());
-        match files.append(&lock.file, words.as_bytes()) {
-            Ok(()) => Ok(Some(lock)),
-            Err(error) => Err(file_error("write into", &lock.file.path, error)),
+        match files.create_with(directory, name, words.as_bytes()) {
+            Ok(file) => Ok(Some(Self { files, directory, name: name.to_owned(), file })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(file_error("create", &directory.path.join(name), error)),
         }
     }
 }
