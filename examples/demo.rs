@@ -140,6 +140,7 @@ fn account(server: &Maildrop, maildir: &Path) -> Account {
         max_messages: None,
         pipelining: Pipelining::Auto,
         deliver: Target::Maildir(PathBuf::from(maildir)),
+        received: false,
         enabled: true,
     }
 }

@@ -11,8 +11,10 @@ mod session;
 
 use std::path::Path;
 
+use postrider::config::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 use postrider::config::{self, Account, Config};
-use postrider::message::{HeaderDigest, ToLf};
+use postrider::delivery::envelope;
+use postrider::message::{Header, HeaderDigest, ToLf, Trace, trace};
 use postrider::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
 use postrider::pop3::listing::ListingBuilder;
 use postrider::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, apop};
@@ -30,6 +32,7 @@ pub const ENTRIES: &[Entry] = &[
     ("body", body),
     ("client", client),
     ("header", header),
+    ("envelope", envelope),
     ("config", config),
     ("url", url),
     ("sasl", sasl),
@@ -187,6 +190,42 @@ fn header(message: &[u8]) {
     assert!(
         !with_lf(whole).windows(2).any(|pair| pair == b"\r\n") || message.windows(3).any(|m| m == b"\r\r\n")
     );
+}
+
+/// A header section: what goes into MAIL and RCPT is an address, whatever it says; and the line that is put on top of
+/// a message is known again.
+fn envelope(message: &[u8]) {
+    let header = Header::new(message);
+    let sender = envelope::sender(&Sender::Keep, &header);
+    assert!(sender.is_empty() || is_address(&sender), "{sender:?}");
+    for (strip_prefix, domain, unknown) in [
+        (None, None, Unknown::Hold),
+        (Some("mbox-"), Some("example.org"), Unknown::Address("post@example.org".into())),
+    ] {
+        let to = Recipients::Header(Box::new(CatchAll {
+            header: "X-Original-To".into(),
+            occurrence: Occurrence::First,
+            strip_prefix: strip_prefix.map(str::to_owned),
+            domains: domain.into_iter().map(str::to_owned).collect(),
+            map: [("sales".to_owned(), "bob@example.org".to_owned())].into(),
+            unknown,
+        }));
+        match envelope::recipients(&to, &header) {
+            Ok(recipients) => {
+                assert!(!recipients.is_empty());
+                assert!(recipients.iter().all(|recipient| is_address(recipient)), "{recipients:?}");
+            }
+            Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
+        }
+    }
+    let line =
+        Trace::new("pop.example.org", "mail.example.org", "home").line(message, jiff::Timestamp::UNIX_EPOCH);
+    let (mut to_lf, mut file) = (ToLf::default(), Vec::new());
+    to_lf.convert(&line, &mut file);
+    let length = file.len();
+    file.extend_from_slice(b"\n");
+    assert_eq!(trace::length(&file), length);
+    trace::length(message);
 }
 
 /// A configuration file.

@@ -300,7 +300,7 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
         ("oauth2: {provider: google}", "6:5: accounts.home.oauth2: not yet supported"),
         ("proxy: socks5://h:1", "6:5: accounts.home.proxy: not yet supported"),
         ("hooks: {before: x}", "6:5: accounts.home.hooks: not yet supported"),
-        ("received: true", "6:5: accounts.home.received: not yet supported"),
+        ("received: yes", "6:15: accounts.home.received: must be true or false"),
         // YAML
         (
             "bind: *x",
@@ -393,6 +393,45 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         (
             "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a, a], socket: /s}}}}",
             "1:59: accounts.a.deliver.lmtp.to[1]: stands in the list twice",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: a, socket: /s}}}}",
+            "1:55: accounts.a.deliver.lmtp.to: must be a list of addresses, or a mapping such as { header: X-Original-To }",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {}, socket: /s}}}}",
+            "1:55: accounts.a.deliver.lmtp.to: `header` is missing: the field that the provider writes",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: To}, socket: /s}}}}",
+            "1:64: accounts.a.deliver.lmtp.to.header: is written by the sender and does not tell who is to have the message: \
+             name the field that the provider adds with the envelope's recipient, such as X-Original-To, Delivered-To or \
+             Envelope-To",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: 'X:'}, socket: /s}}}}",
+            "1:64: accounts.a.deliver.lmtp.to.header: must be the name of a header field, without its colon, such as \
+             X-Original-To",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: Y, unknown: 'a b'}, socket: /s}}}}",
+            "1:76: accounts.a.deliver.lmtp.to.unknown: must be an address, without angle brackets, blanks or control characters",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: Y, map: {a@b: c}}, socket: /s}}}}",
+            "1:78: accounts.a.deliver.lmtp.to.map.a@b: stands for a local part: write it without `@` and domain",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: Y, map: {a: c, A: d}}, socket: /s}}}}",
+            "1:82: accounts.a.deliver.lmtp.to.map.A: is there twice: local parts are compared without case",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: Y, domains: [a, 'b@c']}, socket: /s}}}}",
+            "1:80: accounts.a.deliver.lmtp.to.domains[1]: must be a domain, such as example.org",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: {header: Y, domain: [a]}, socket: /s}}}}",
+            "1:67: accounts.a.deliver.lmtp.to.domain: unknown key; did you mean `domains`?",
         ),
         (
             "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], sockt: /s}}}}",
@@ -523,6 +562,16 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
         (
             "{smtp: {host: mx, tls: starttls, port: 587, tls_ca: /ca.pem, tls_server_name: n, to: [a], from: keep}}".to_owned(),
             "{ smtp: { host: mx, port: 587, tls: starttls, tls_ca: /ca.pem, tls_server_name: n, to: [a] } }",
+        ),
+        (
+            "{lmtp: {socket: /l, to: {header: X-Original-To, domains: [a], map: {b: c@d}, strip_prefix: e-, unknown: f@g}}}"
+                .to_owned(),
+            "{ lmtp: { socket: /l, to: { header: X-Original-To, occurrence: first, strip_prefix: e-, domains: [a], map: { b: \
+             c@d }, unknown: f@g } } }",
+        ),
+        (
+            "{lmtp: {socket: /l, to: {header: X-Original-To, occurrence: last}}}".to_owned(),
+            "{ lmtp: { socket: /l, to: { header: X-Original-To, occurrence: last, unknown: hold } } }",
         ),
         ("{lmtp: {socket: /run/l, to: [a]}}".to_owned(), "{ lmtp: { socket: /run/l, to: [a] } }"),
         ("{lmtp: {host: '::1', to: [a]}}".to_owned(), "{ lmtp: { host: '::1', port: 24, tls: none, to: [a] } }"),

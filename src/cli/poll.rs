@@ -247,6 +247,7 @@ pub(super) mod tests {
             max_messages: None,
             pipelining: Pipelining::Auto,
             deliver: Target::Maildir("/nowhere".into()),
+            received: false,
             enabled: true,
         })
     }

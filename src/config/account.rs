@@ -50,6 +50,8 @@ pub struct Account {
     pub pipelining: Pipelining,
     /// Where messages go.
     pub deliver: Target,
+    /// Whether a `Received` line is put on top of each message.
+    pub received: bool,
     /// Whether `sync` without names and the daemon poll it.
     pub enabled: bool,
 }

@@ -94,6 +94,7 @@ pub(super) struct Fields {
     max_messages: Option<Field<Option<usize>>>,
     pipelining: Option<Field<Pipelining>>,
     deliver: Option<Field<Target>>,
+    received: Option<Field<bool>>,
     enabled: Option<Field<bool>>,
 }
 
@@ -148,11 +149,12 @@ impl Fields {
                 place.put(&mut self.deliver, Ok(target))?;
                 return Ok(literal);
             }
+            "received" => place.put(&mut self.received, values::boolean(value)),
             "enabled" => place.put(&mut self.enabled, values::boolean(value)),
             "maildrop_id" => {
                 place.put(&mut self.maildrop_id, values::line(value, "a text such as user@host"))
             }
-            "oauth2" | "proxy" | "received" | "hooks" => Err(Complaint::new(entry.at, NOT_YET)),
+            "oauth2" | "proxy" | "hooks" => Err(Complaint::new(entry.at, NOT_YET)),
             _ => return Err(None),
         }?;
         Ok(None)
@@ -195,6 +197,7 @@ impl Fields {
             port: or(self.port, mode.default_port()),
             maildrop_id: self.maildrop_id.map_or_else(|| format!("{user}@{host}"), |field| field.value),
             host,
+            received: or(self.received, deliver.traces()),
             deliver: deliver.of_account(name, &user),
             user,
             tls: match mode {

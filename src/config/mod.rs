@@ -7,6 +7,7 @@ mod file;
 mod load;
 mod pipe;
 mod places;
+mod recipients;
 mod server;
 mod show;
 pub mod suggest;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::account::{Password, Tls, TlsMode};
 use super::places::Places;
-use super::target::{Login, MailServer, Place, Recipients, Sender, is_address};
-use super::tree::{Complaint, Content, Entry, Node, Position};
+use super::recipients::{address, recipients};
+use super::target::{Login, MailServer, Place, Recipients, Sender};
+use super::tree::{Complaint, Entry, Node, Position};
 use super::values::{self, TLS_MODES, unknown, within};
 
 const SMTP_KEYS: [&str; 10] =
@@ -153,35 +154,6 @@ impl Given {
             },
         };
         Ok(MailServer { place, login, to, from: self.from.unwrap_or(Sender::Keep) })
-    }
-}
-
-/// Reads `to`.
-pub(super) fn recipients(node: &Node<'_>) -> Result<Recipients, Complaint> {
-    let what = "a list of addresses";
-    let Content::List(items) = &node.content else {
-        return Err(node.wrong(format!("must be {what}")));
-    };
-    if items.is_empty() {
-        return Err(node.wrong(format!("is an empty list, must be {what}")));
-    }
-    let mut list: Vec<String> = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        let address = address(item).map_err(|complaint| complaint.under(&format!("[{index}]")))?;
-        if list.contains(&address) {
-            return Err(item.wrong("stands in the list twice").under(&format!("[{index}]")));
-        }
-        list.push(address);
-    }
-    Ok(Recipients::List(list))
-}
-
-fn address(node: &Node<'_>) -> Result<String, Complaint> {
-    let text = node.text("an address")?;
-    if is_address(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(node.wrong("must be an address, without angle brackets, blanks or control characters"))
     }
 }
 

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::account::{Account, Auth, CommandLine, Interval, Keep, Password, TlsMode};
-use super::target::{MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Word};
+use super::recipients::OCCURRENCES;
+use super::target::{
+    CatchAll, MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
+};
 use super::units::{show_duration, show_size};
 use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon};
@@ -93,6 +96,7 @@ fn account(out: &mut String, account: &Account) {
         Target::Smtp(target) => key("deliver", &format!("{{ smtp: {} }}", server(target))),
         Target::Lmtp(target) => key("deliver", &format!("{{ lmtp: {} }}", server(target))),
     }
+    key("received", if account.received { "true" } else { "false" });
     key("enabled", if account.enabled { "true" } else { "false" });
     key("maildrop_id", &text(&account.maildrop_id));
 }
@@ -122,12 +126,35 @@ fn server(server: &MailServer) -> String {
         Recipients::List(addresses) => {
             keys.push(format!("to: {}", list(addresses.iter().map(|address| text(address)))))
         }
+        Recipients::Header(named) => keys.push(format!("to: {}", catch_all(named))),
     }
     match from {
         // What LMTP does without being told.
         Sender::Keep => {}
         Sender::Address(address) => keys.push(format!("from: {}", text(address))),
     }
+    format!("{{ {} }}", keys.join(", "))
+}
+
+fn catch_all(catch_all: &CatchAll) -> String {
+    let CatchAll { header, occurrence, strip_prefix, domains, map, unknown } = catch_all;
+    let mut keys =
+        vec![format!("header: {}, occurrence: {}", text(header), name_of(&OCCURRENCES, occurrence))];
+    if let Some(prefix) = strip_prefix {
+        keys.push(format!("strip_prefix: {}", text(prefix)));
+    }
+    if !domains.is_empty() {
+        keys.push(format!("domains: {}", list(domains.iter().map(|domain| text(domain)))));
+    }
+    if !map.is_empty() {
+        let pairs: Vec<_> =
+            map.iter().map(|(local, address)| format!("{}: {}", text(local), text(address))).collect();
+        keys.push(format!("map: {{ {} }}", pairs.join(", ")));
+    }
+    keys.push(match unknown {
+        Unknown::Hold => "unknown: hold".to_owned(),
+        Unknown::Address(address) => format!("unknown: {}", text(address)),
+    });
     format!("{{ {} }}", keys.join(", "))
 }
 

@@ -1,5 +1,6 @@
 //! Where messages go.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -164,6 +165,43 @@ pub struct Login {
 pub enum Recipients {
     /// To these addresses, at least one, each of them an [`is_address`].
     List(Vec<String>),
+    /// To whom a header names that the provider writes: the maildrop of a whole domain.
+    Header(Box<CatchAll>),
+}
+
+/// How the recipients of a catch-all maildrop's messages are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatchAll {
+    /// The name of the trusted header field: `X-Original-To`.
+    pub header: String,
+    /// Which of several such fields counts.
+    pub occurrence: Occurrence,
+    /// What the provider puts in front of the local part.
+    pub strip_prefix: Option<String>,
+    /// The domains whose addresses are known, whatever their local part.
+    pub domains: Vec<String>,
+    /// Addresses in place of local parts.
+    pub map: BTreeMap<String, String>,
+    /// What is done with an address that is not known.
+    pub unknown: Unknown,
+}
+
+/// Which of several fields of one name counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occurrence {
+    /// The topmost, which was written last.
+    First,
+    /// The lowest.
+    Last,
+}
+
+/// What is done with a message for an unknown address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// It is held.
+    Hold,
+    /// It goes to this address.
+    Address(String),
 }
 
 /// From whom messages come, for the envelope.
@@ -186,6 +224,15 @@ pub fn is_address(text: &str) -> bool {
 }
 
 impl Target {
+    /// Says whether messages get a `Received` line unless the account says otherwise: what is handed to a mail server
+    /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
+    pub fn traces(&self) -> bool {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => false,
+            Self::Smtp(_) | Self::Lmtp(_) => true,
+        }
+    }
+
     /// Gives the password that stands or is named in the target, if one does, with the host and the user it is for.
     pub fn login(&self) -> Option<(&str, &Login)> {
         match self {

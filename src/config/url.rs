@@ -169,6 +169,7 @@ fn from_url(
         max_size: None,
         max_messages: None,
         pipelining: Pipelining::Auto,
+        received: false,
         enabled: true,
     })
 }

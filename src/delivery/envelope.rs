@@ -1,13 +1,20 @@
 //! Envelopes: from whom a message comes and to whom it goes, as MAIL and RCPT say it.
 
 use crate::config::Recipients;
-use crate::config::target::{Sender, is_address};
+use crate::config::target::{CatchAll, Occurrence, Sender, Unknown, is_address};
 use crate::message::{Header, ReversePath};
+use crate::text::Shown;
 
-/// Gives the recipients of a message, each of them an [`is_address`]; the error says why there are none.
-pub fn recipients(to: &Recipients, _header: &Header<'_>) -> Result<Vec<String>, String> {
+/// Recipients that one header field may name at most: what every server takes in one transaction (RFC 5321,
+/// 4.5.3.1.8).
+const MOST_NAMED: usize = 100;
+
+/// Gives the recipients of a message, each once and each of them an [`is_address`], in the order in which they are
+/// named; the error says why there are none.
+pub fn recipients(to: &Recipients, header: &Header<'_>) -> Result<Vec<String>, String> {
     match to {
         Recipients::List(addresses) => Ok(addresses.clone()),
+        Recipients::Header(catch_all) => named(catch_all, header),
     }
 }
 
@@ -26,9 +33,332 @@ pub fn sender(from: &Sender, header: &Header<'_>) -> String {
     }
 }
 
+/// Reads the recipients from the one header field that counts. What is not understood whole holds the message: a
+/// recipient that was passed over would be mail lost, and one that was guessed, mail for somebody else.
+fn named(catch_all: &CatchAll, header: &Header<'_>) -> Result<Vec<String>, String> {
+    let name = &catch_all.header;
+    let mut values = header.fields(name);
+    let value = match catch_all.occurrence {
+        Occurrence::First => values.next(),
+        Occurrence::Last => values.last(),
+    };
+    let value = value.ok_or_else(|| format!("it has no {name} header, which tells the recipients"))?;
+    let items = items(&value)
+        .ok_or_else(|| format!("its {name} header is no list of addresses: {}", Shown(&value)))?;
+    let mut found: Vec<String> = Vec::new();
+    for item in items {
+        let address = Address::parse(item).ok_or_else(|| {
+            format!("its {name} header names what is no address: {}", Shown(item.as_bytes()))
+        })?;
+        let recipient = match (address.known_as(catch_all), &catch_all.unknown) {
+            (Some(recipient), _) => recipient,
+            (None, Unknown::Address(instead)) => instead.clone(),
+            (None, Unknown::Hold) => {
+                return Err(format!(
+                    "its {name} header names {}, which neither `domains` nor `map` has",
+                    Shown(item.as_bytes())
+                ));
+            }
+        };
+        if found.contains(&recipient) {
+            continue;
+        }
+        if found.len() == MOST_NAMED {
+            return Err(format!("its {name} header names more than {MOST_NAMED} recipients"));
+        }
+        found.push(recipient);
+    }
+    if found.is_empty() { Err(format!("its {name} header names nobody")) } else { Ok(found) }
+}
+
+/// Splits a field at the commas outside quoted strings and angle brackets; nothing if one of these does not end.
+///
+/// Programs that deliver write bare addresses, some of them in angle brackets; groups, comments and display names
+/// (RFC 5322, 3.4) are for people, and no address here.
+fn items(value: &[u8]) -> Option<Vec<&str>> {
+    let text = str::from_utf8(value).ok()?;
+    let (mut items, mut start) = (Vec::new(), 0);
+    let (mut quoted, mut escaped, mut angle) = (false, false, false);
+    for (at, octet) in text.bytes().enumerate() {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'<' if angle => return None,
+            b'<' => angle = true,
+            b'>' if !angle => return None,
+            b'>' => angle = false,
+            b',' if !angle => {
+                items.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if quoted || angle {
+        return None;
+    }
+    items.push(&text[start..]);
+    // RFC 5322, 4.4: there may be nothing between two commas.
+    Some(items.into_iter().map(str::trim_ascii).filter(|item| !item.is_empty()).collect())
+}
+
+/// An address that a header names.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    /// Without quotes where it does not need them.
+    local: String,
+    domain: Option<String>,
+}
+
+impl Address {
+    /// Takes `local@domain` or `local`, in angle brackets or not.
+    fn parse(item: &str) -> Option<Self> {
+        let bare = match item.strip_prefix('<') {
+            Some(rest) => rest.strip_suffix('>')?,
+            None => item,
+        };
+        let (local, domain) = split(bare)?;
+        if !is_address(bare) || domain.is_some_and(|domain| !is_domain(domain)) {
+            return None;
+        }
+        let local = match unquoted(local) {
+            Some(inner) if is_dot_string(&inner) => inner,
+            Some(_) => local.to_owned(),
+            None if is_dot_string(local) => local.to_owned(),
+            None => return None,
+        };
+        Some(Self { local, domain: domain.map(str::to_owned) })
+    }
+
+    /// Gives the recipient that it stands for, if it is known.
+    fn known_as(&self, catch_all: &CatchAll) -> Option<String> {
+        let CatchAll { strip_prefix, domains, map, .. } = catch_all;
+        if !domains.is_empty() {
+            let domain = self.domain.as_deref()?;
+            domains.iter().find(|known| known.eq_ignore_ascii_case(domain))?;
+        }
+        let local = strip_prefix.as_deref().map_or(&*self.local, |prefix| stripped(&self.local, prefix));
+        if let Some((_, mapped)) = map.iter().find(|(known, _)| known.eq_ignore_ascii_case(local)) {
+            return Some(mapped.clone());
+        }
+        // Without domains, the map alone tells who is known.
+        if domains.is_empty() && !map.is_empty() {
+            return None;
+        }
+        Some(match &self.domain {
+            Some(domain) => format!("{local}@{domain}"),
+            None => local.to_owned(),
+        })
+    }
+}
+
+/// Splits an address at its `@`; a quoted local part may have more of them.
+fn split(address: &str) -> Option<(&str, Option<&str>)> {
+    let end = if address.starts_with('"') {
+        closing_quote(address)? + 1
+    } else {
+        address.find('@').unwrap_or(address.len())
+    };
+    let (local, rest) = address.split_at(end);
+    match rest.strip_prefix('@') {
+        Some(domain) => Some((local, Some(domain))),
+        None if rest.is_empty() => Some((local, None)),
+        None => None,
+    }
+}
+
+/// Finds where the quoted string ends that a text begins with.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().enumerate().skip(1).find_map(|(at, octet)| match octet {
+        _ if escaped => {
+            escaped = false;
+            None
+        }
+        b'\\' => {
+            escaped = true;
+            None
+        }
+        b'"' => Some(at),
+        _ => None,
+    })
+}
+
+/// Takes the quotes and backslashes from a quoted string.
+fn unquoted(local: &str) -> Option<String> {
+    let inner = local.strip_prefix('"')?.strip_suffix('"')?;
+    let mut plain = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        plain.push(if character == '\\' { characters.next()? } else { character });
+    }
+    Some(plain)
+}
+
+/// RFC 5321, 4.1.2, with the dots that some providers allow anywhere; beyond ASCII by RFC 6531.
+fn is_dot_string(local: &str) -> bool {
+    let is_plain = |c: char| {
+        if c.is_ascii() {
+            c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c)
+        } else {
+            !c.is_control()
+        }
+    };
+    !local.is_empty() && local.chars().all(is_plain)
+}
+
+/// A name, or an address literal (RFC 5321, 4.1.3).
+fn is_domain(domain: &str) -> bool {
+    match domain.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|literal| {
+            !literal.is_empty() && literal.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c))
+        }),
+        None => domain.split('.').all(|label| {
+            let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || !c.is_ascii();
+            !label.is_empty() && label.chars().all(is_inside)
+        }),
+    }
+}
+
+/// Takes the prefix away, unless nothing would be left.
+fn stripped<'a>(local: &'a str, prefix: &str) -> &'a str {
+    match local.get(..prefix.len()) {
+        Some(start) if start.eq_ignore_ascii_case(prefix) && local.len() > prefix.len() => {
+            &local[prefix.len()..]
+        }
+        Some(_) | None => local,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn catch_all() -> CatchAll {
+        CatchAll {
+            header: "X-Original-To".into(),
+            occurrence: Occurrence::First,
+            strip_prefix: None,
+            domains: Vec::new(),
+            map: Default::default(),
+            unknown: Unknown::Hold,
+        }
+    }
+
+    fn of(catch_all: &CatchAll, header: &str) -> Result<Vec<String>, String> {
+        recipients(&Recipients::Header(Box::new(catch_all.clone())), &Header::new(header.as_bytes()))
+    }
+
+    fn is(one: &str) -> Result<Vec<String>, String> {
+        Ok(vec![one.to_owned()])
+    }
+
+    #[test]
+    fn a_forged_second_header_does_not_win() {
+        let header = "X-Original-To: a@b\r\nX-Original-To: forged@b\r\n";
+        assert_eq!(of(&catch_all(), header), is("a@b"));
+        // A provider that appends below what the sender wrote.
+        let last = CatchAll { occurrence: Occurrence::Last, ..catch_all() };
+        assert_eq!(of(&last, "X-Original-To: forged@b\r\nX-Original-To: a@b\r\n"), is("a@b"));
+    }
+
+    #[test]
+    fn a_missing_header_holds_the_message_whatever_to_and_cc_say() {
+        let unknown = CatchAll { unknown: Unknown::Address("post@b".into()), ..catch_all() };
+        for catch_all in [catch_all(), unknown] {
+            for header in
+                ["To: a@b\r\nCc: c@b\r\n\r\nX-Original-To: d@b\r\n", "X-Original-To:\r\nTo: a@b\r\n"]
+            {
+                let held = of(&catch_all, header).unwrap_err();
+                assert!(held.contains("X-Original-To"), "{held}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_addresses_are_several_recipients_each_once_and_100_at_most() {
+        let found = of(&catch_all(), "X-Original-To: c@b,\r\n a@b,, <c@b>\r\n");
+        assert_eq!(found, Ok(vec!["c@b".to_owned(), "a@b".to_owned()]));
+        let many = |count: usize| {
+            let list: Vec<_> = (0..count).map(|number| format!("u{number}@b")).collect();
+            of(&catch_all(), &format!("X-Original-To: {}\r\n", list.join(",")))
+        };
+        assert_eq!(many(100).map(|found| found.len()), Ok(100));
+        assert!(many(101).is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_whole_holds_the_message() {
+        let unknown = CatchAll { unknown: Unknown::Address("post@b".into()), ..catch_all() };
+        for value in [
+            "a@b:c@d",
+            "list: a@b;",
+            "a@b c@d",
+            "A <a@b>",
+            "a@b (c)",
+            "<a@b",
+            "a@b>",
+            "<a@b> c@d",
+            "\"a@b",
+            "a@b@c",
+            "@b",
+            "a@",
+            "<>",
+            "a@b..c",
+            "a@[",
+            "a@[]",
+            "\"a\"b@c",
+            "a@b, <c@d",
+            "\u{7f}@b",
+            "a\0@b",
+            "a@b<c>",
+            "<<a@b>>",
+            "\"a b\"@c",
+        ] {
+            assert!(of(&unknown, &format!("X-Original-To: {value}\r\n")).is_err(), "{value}");
+        }
+        let latin1 = Header::new(b"X-Original-To: gr\xfcn@b\r\n");
+        assert!(recipients(&Recipients::Header(Box::new(unknown)), &latin1).is_err());
+        for (value, recipient) in [
+            ("alice", "alice"),
+            ("-f@b", "-f@b"),
+            ("\"alice\"@b", "alice@b"),
+            ("\"a,@l\"@b", "\"a,@l\"@b"),
+            ("\"a\\\"\"@b", "\"a\\\"\"@b"),
+            ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+            ("grün@bücher.example", "grün@bücher.example"),
+        ] {
+            assert_eq!(of(&catch_all(), &format!("X-Original-To: {value}\r\n")), is(recipient), "{value}");
+        }
+    }
+
+    #[test]
+    fn prefix_domains_and_map_tell_who_is_known() {
+        let all = CatchAll {
+            strip_prefix: Some("mbox-user-".into()),
+            domains: vec!["Example.org".into()],
+            map: [("Sales".to_owned(), "bob@home".to_owned())].into(),
+            ..catch_all()
+        };
+        for (address, expected) in [
+            ("mbox-user-alice@example.org", Some("alice@example.org")),
+            ("mbox-user-SALES@example.org", Some("bob@home")),
+            ("\"sales\"@EXAMPLE.ORG", Some("bob@home")),
+            ("mbox-user-@example.org", Some("mbox-user-@example.org")),
+            ("sales@elsewhere", None),
+            ("sales", None),
+        ] {
+            let found = of(&all, &format!("X-Original-To: {address}\r\n")).ok();
+            assert_eq!(found, expected.map(|one| vec![one.to_owned()]), "{address}");
+        }
+        let instead = CatchAll { unknown: Unknown::Address("post@home".into()), ..all.clone() };
+        assert_eq!(of(&instead, "X-Original-To: sales@elsewhere\r\n"), is("post@home"));
+        let map_alone = CatchAll { domains: Vec::new(), ..all };
+        assert_eq!(of(&map_alone, "X-Original-To: sales@anywhere\r\n"), is("bob@home"));
+        assert!(of(&map_alone, "X-Original-To: alice@anywhere\r\n").is_err());
+    }
 
     #[test]
     fn nothing_in_a_header_becomes_more_than_an_address() {

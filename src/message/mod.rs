@@ -1,9 +1,11 @@
-//! What may be looked at in a message, and the few octets that delivery changes in it.
+//! What may be looked at in a message, and the few octets that delivery changes in it or adds.
 
 pub mod fingerprint;
 pub mod header;
 pub mod line_ends;
+pub mod trace;
 
 pub use fingerprint::{ContentDigest, HeaderDigest};
 pub use header::{Header, ReversePath};
 pub use line_ends::{ToCrlf, ToLf};
+pub use trace::Trace;

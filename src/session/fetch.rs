@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
-use crate::message::{ContentDigest, HeaderDigest};
+use crate::message::{ContentDigest, HeaderDigest, Trace};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
 use crate::state::{Entries, Reached, Recorded, Timestamp};
 use crate::text::Shown;
@@ -51,6 +51,8 @@ pub struct Fetch<'a> {
     pub entries: &'a Entries,
     /// Messages that some of their recipients have.
     pub reached: &'a [Reached],
+    /// What is put on top of each message.
+    pub trace: Option<Trace>,
     /// Decides which recorded messages are deleted at once.
     pub deletes: &'a (dyn Fn(usize) -> bool + Sync),
 }
@@ -193,7 +195,13 @@ impl Fetch<'_> {
                                 uid: UniqueId::new(listed.uid),
                                 ordinal: listed.ordinal,
                             };
-                            let draft = self.sink.map(|sink| sink.draft(id));
+                            let draft = self.sink.map(|sink| {
+                                let mut draft = sink.draft(id);
+                                if let Some(trace) = &self.trace {
+                                    draft.write(&trace.line(listed.uid, jiff::Timestamp::now()));
+                                }
+                                draft
+                            });
                             let content = listed.uid.is_empty().then(ContentDigest::default);
                             state.incoming = draft.map(|draft| Incoming {
                                 index, draft, header: HeaderDigest::new(), content, octets: 0,

@@ -9,6 +9,7 @@ use crate::config::Account;
 use crate::config::account::{FirstSync, Keep, Pipelining};
 use crate::credential;
 use crate::delivery::{Access, Sink};
+use crate::message::Trace;
 use crate::net::Stream;
 use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
@@ -419,6 +420,7 @@ impl Poll<'_> {
             now: self.now,
             entries: &memory.entries,
             reached: &memory.reached,
+            trace: self.account.received.then(|| self.trace()),
             deletes: &deletes,
         }
         .run(order.wanted, order.old, complete, outcomes, deletions);
@@ -448,6 +450,11 @@ impl Poll<'_> {
             fetched.aborted = Some(aborted);
         }
         fetched
+    }
+
+    fn trace(&self) -> Trace {
+        let here = nix::unistd::gethostname().unwrap_or_default();
+        Trace::new(&self.account.host, &here.to_string_lossy(), &self.account.name)
     }
 
     /// Resolves when the process was asked to end and what was under way has had its time.

@@ -37,6 +37,7 @@ pub fn plain(host: &str, port: u16) -> Account {
         max_messages: None,
         pipelining: Pipelining::Auto,
         deliver: Target::Maildir(PathBuf::from("/nonexistent")),
+        received: false,
         enabled: true,
     }
 }

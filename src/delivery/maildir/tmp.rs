@@ -10,6 +10,7 @@ use super::name::{Named, Namer};
 use super::{Shared, file_error, is_no_room};
 use crate::delivery::durable::{FileSystem, OpenFile};
 use crate::delivery::{Outcome, TargetError};
+use crate::message::trace;
 
 /// A message that is where it should be before its batch is committed.
 #[derive(Debug)]
@@ -203,42 +204,56 @@ impl Drop for TmpFile {
 }
 
 impl Content<'_> {
-    /// Says whether a file has just these octets.
+    /// Says whether a file has just these octets, but for a `Received` line of ours on top of either: it tells when a
+    /// message came.
     pub(super) fn is_in(self, files: &dyn FileSystem, existing: &OpenFile) -> io::Result<bool> {
-        let size = match self {
-            Self::Octets(octets) => octets.len() as u64,
-            Self::File(_, size) => size,
-        };
-        if files.size(existing)? != size {
+        let existing = Content::File(existing, files.size(existing)?);
+        let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+        let mut offset = self.trace(files, &mut ours)?;
+        let mut their_offset = existing.trace(files, &mut theirs)?;
+        if existing.size() - their_offset != self.size() - offset {
             return Ok(false);
         }
-        let mut theirs = vec![0; COMPARED];
-        let mut ours = match self {
-            Self::Octets(_) => Vec::new(),
-            Self::File(..) => vec![0; COMPARED],
-        };
-        let mut offset = 0;
-        while offset < size {
-            let count = COMPARED.min(usize::try_from(size - offset).unwrap_or(COMPARED));
-            let theirs = &mut theirs[..count];
-            let ours = match self {
-                Self::Octets(octets) => {
-                    let start = usize::try_from(offset).expect("less than the slice's length");
-                    &octets[start..start + count]
-                }
-                Self::File(file, _) => {
-                    if files.read_at(file, &mut ours[..count], offset)? != count {
-                        return Ok(false);
-                    }
-                    &ours[..count]
-                }
-            };
-            if files.read_at(existing, theirs, offset)? != count || theirs != ours {
+        while offset < self.size() {
+            let count = COMPARED.min(usize::try_from(self.size() - offset).unwrap_or(COMPARED));
+            let ours = self.read(files, &mut ours[..count], offset)?;
+            if ours.len() != count || existing.read(files, &mut theirs[..count], their_offset)? != ours {
                 return Ok(false);
             }
             offset += count as u64;
+            their_offset += count as u64;
         }
         Ok(true)
+    }
+
+    fn size(self) -> u64 {
+        match self {
+            Self::Octets(octets) => octets.len() as u64,
+            Self::File(_, size) => size,
+        }
+    }
+
+    /// Gives the octets of our `Received` line.
+    fn trace(self, files: &dyn FileSystem, room: &mut [u8]) -> io::Result<u64> {
+        let most = room.len().min(trace::LONGEST).min(usize::try_from(self.size()).unwrap_or(usize::MAX));
+        Ok(trace::length(self.read(files, &mut room[..most], 0)?) as u64)
+    }
+
+    /// Gives as many octets as there is room for, fewer at the end of the file.
+    fn read<'r>(self, files: &dyn FileSystem, room: &'r mut [u8], offset: u64) -> io::Result<&'r [u8]>
+    where
+        Self: 'r,
+    {
+        match self {
+            Self::Octets(octets) => {
+                let start = usize::try_from(offset).expect("less than the slice's length");
+                Ok(&octets[start..start + room.len()])
+            }
+            Self::File(file, _) => {
+                let count = files.read_at(file, room, offset)?;
+                Ok(&room[..count])
+            }
+        }
     }
 }
 
