@@ -18,6 +18,7 @@
 //!
 //! ```text
 //! 5  cli
+//! 4  daemon                                when which account is polled; signals; systemd
 //! 3  session                               the only place that knows protocol, network, sinks and store together
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
 //! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
@@ -48,6 +49,7 @@
 pub mod cli;
 pub mod config;
 pub mod credential;
+pub mod daemon;
 pub mod delivery;
 pub mod failure;
 pub mod logging;

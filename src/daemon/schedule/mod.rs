@@ -1,0 +1,420 @@
+//! When which account is polled: a pure function of the times and outcomes it is told.
+//!
+//! Time is an argument everywhere, as what a clock shows that runs on while the machine is suspended and that nobody
+//! sets; only differences count. Each account is in one place: resting (`manual`), on a timer, in the queue for a free
+//! session, or in a session. Every event takes logarithmic time.
+//!
+//! A caller that comes much later than [`Turn::wait_until`] was suspended, or hung. What became due meanwhile is then
+//! spread as at a start instead of being begun at once.
+
+mod queue;
+#[cfg(test)]
+mod simulation;
+mod wait;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::account::Interval;
+use crate::config::{Account, Daemon};
+use crate::failure::Class;
+
+use queue::{Queue, Ticket};
+use wait::{Backoff, Dice, LONGEST};
+
+/// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
+/// little beside fetching them.
+const MESSAGES_A_TURN: usize = 1000;
+
+/// Coming so much later than was asked for is no matter of a busy machine.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Added to a server's LOGIN-DELAY, which it may count in whole seconds.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Decides when which account is polled.
+#[derive(Debug)]
+pub struct Schedule {
+    limits: Daemon,
+    dice: Dice,
+    entries: HashMap<Arc<str>, Entry>,
+    /// By the time they are due.
+    timers: BTreeSet<(Duration, Arc<str>)>,
+    queue: Queue,
+    running: HashMap<Arc<str>, Running>,
+    /// By server (host and port): the accounts whose last poll it did not answer.
+    unreachable: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    /// What was last given as the time to come back.
+    promised: Option<Duration>,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Sessions to begin; each is to be followed by [`Schedule::ended`].
+    pub start: Vec<Start>,
+    /// When to come back if nothing else happens; `None`: nothing is due by itself.
+    pub wait_until: Option<Duration>,
+}
+
+/// A session to begin.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Whose.
+    pub account: Arc<Account>,
+    /// Messages that it may fetch, so that others get their turn; `None`: as many as there are.
+    pub messages: Option<usize>,
+}
+
+/// How a session ended, as far as the next one depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All that was to be done was done.
+    Complete,
+    /// The messages that it might fetch were fetched, and there are more.
+    Unfinished,
+    /// It failed.
+    Failed(Class),
+}
+
+#[derive(Debug)]
+struct Entry {
+    account: Arc<Account>,
+    /// The host without regard to case: who shares it shares its limit.
+    host: Arc<str>,
+    /// Host and port.
+    server: Arc<str>,
+    place: Place,
+    /// In a row.
+    failures: u32,
+    /// The server's LOGIN-DELAY, announced or found out.
+    login_delay: Duration,
+    /// When the last session began.
+    began: Option<Duration>,
+    /// Somebody asked for a poll while one was going on.
+    again: bool,
+    /// The shortest wait after this poll, where many were spread over less than their interval.
+    dispersal: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Resting,
+    Timer(Duration),
+    Queue(Ticket),
+    Session,
+}
+
+/// A session; it may outlive its account's place in the configuration.
+#[derive(Debug)]
+struct Running {
+    host: Arc<str>,
+}
+
+impl Schedule {
+    /// Makes a schedule without accounts; the seed decides over all chance.
+    pub fn new(limits: Daemon, seed: u64) -> Self {
+        Self {
+            limits,
+            dice: Dice::new(seed),
+            entries: HashMap::new(),
+            timers: BTreeSet::new(),
+            queue: Queue::new(limits.max_sessions_per_host),
+            running: HashMap::new(),
+            unreachable: HashMap::new(),
+            promised: None,
+        }
+    }
+
+    /// Takes the enabled ones of these accounts in place of those it had.
+    ///
+    /// Accounts that did not change keep their timers and all that is known of them. New and changed ones are polled
+    /// as at a start: spread, the first at once. Sessions that are under way go on, also those of accounts that are
+    /// gone.
+    pub fn set_accounts(&mut self, now: Duration, accounts: &[Arc<Account>], limits: Daemon) {
+        self.limits = limits;
+        self.queue.set_per_host(limits.max_sessions_per_host);
+        let accounts: Vec<_> = accounts.iter().filter(|account| account.enabled).collect();
+        let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        let gone: Vec<_> = self.entries.keys().filter(|name| !names.contains(&***name)).cloned().collect();
+        gone.iter().for_each(|name| self.remove(name));
+
+        let mut fresh: Vec<Arc<str>> = Vec::new();
+        for account in accounts {
+            let name: Arc<str> = account.name.as_str().into();
+            if self.entries.get(&name).is_some_and(|entry| entry.account == *account) {
+                continue;
+            }
+            self.remove(&name);
+            let in_session = self.running.contains_key(&name);
+            let entry = Entry {
+                account: account.clone(),
+                host: account.host.to_ascii_lowercase().into(),
+                server: account.server().to_ascii_lowercase().into(),
+                place: if in_session { Place::Session } else { Place::Resting },
+                failures: 0,
+                login_delay: Duration::ZERO,
+                began: None,
+                // What is going on was begun with another configuration.
+                again: in_session && interval(account).is_some(),
+                dispersal: None,
+            };
+            if !in_session && interval(account).is_some() {
+                fresh.push(name.clone());
+            }
+            self.entries.insert(name, entry);
+        }
+        self.spread(now, fresh);
+    }
+
+    /// Gives the sessions to begin now, and when to come back.
+    pub fn next(&mut self, now: Duration) -> Turn {
+        let due = self.due(now);
+        if self.promised.is_some_and(|promised| now > promised.saturating_add(LATE)) {
+            self.spread(now, due);
+        } else {
+            due.into_iter().for_each(|name| self.enqueue(&name));
+        }
+        let mut start = Vec::new();
+        while self.running.len() < self.limits.max_sessions.max(1)
+            && let Some(name) = self.queue.take()
+        {
+            let entry = self.entries.get_mut(&name).expect("who waits in the queue has an entry");
+            (entry.place, entry.began, entry.again) = (Place::Session, Some(now), false);
+            // Where log-ins are rationed, each takes all it can.
+            let messages = (entry.login_delay == Duration::ZERO).then_some(MESSAGES_A_TURN);
+            start.push(Start { account: entry.account.clone(), messages });
+            self.running.insert(name, Running { host: entry.host.clone() });
+        }
+        self.promised = self.timers.first().map(|(due, _)| *due);
+        Turn { start, wait_until: self.promised }
+    }
+
+    /// Takes note that a session ended, and of the LOGIN-DELAY that its server announced. Gives when the account is
+    /// polled next; `None`: when it is asked for.
+    pub fn ended(
+        &mut self,
+        now: Duration,
+        name: &str,
+        ended: Ended,
+        login_delay: Option<Duration>,
+    ) -> Option<Duration> {
+        let (name, running) = self.running.remove_entry(name)?;
+        self.queue.release(&running.host);
+        let entry = self.entries.get_mut(&name)?;
+        let began = entry.began.unwrap_or(now);
+        if let Some(login_delay) = login_delay {
+            entry.login_delay = login_delay.min(24 * LONGEST);
+        }
+        let answered = match ended {
+            Ended::Failed(class) => class != Class::Network,
+            Ended::Complete | Ended::Unfinished => true,
+        };
+        let every = interval(&entry.account);
+        let backoff = match ended {
+            Ended::Complete | Ended::Unfinished => Backoff::No,
+            Ended::Failed(class) => Backoff::of(class),
+        };
+        entry.failures = if backoff == Backoff::No { 0 } else { entry.failures.saturating_add(1) };
+        if let (Ended::Failed(Class::LoginDelay), None) = (ended, login_delay) {
+            // It says that it was too soon, not how much: whatever was waited, twice that is tried next time, and
+            // kept, or every second poll would be refused.
+            let waited = every.unwrap_or(entry.login_delay).max(entry.login_delay);
+            entry.login_delay = waited.saturating_mul(2).min(LONGEST);
+        }
+        let due = match (ended, every, entry.dispersal.take()) {
+            // Somebody wants it now, or there is more: behind those who wait already.
+            _ if entry.again => Some(now),
+            (Ended::Unfinished, ..) => Some(now),
+            (Ended::Complete | Ended::Failed(_), None, _) => None,
+            (Ended::Failed(_), Some(every), dispersal) if backoff != Backoff::No => {
+                let wait = backoff.wait(every, entry.failures);
+                let wait = match dispersal {
+                    Some(least) => self.dice.between(least, wait),
+                    None => self.dice.at_most(wait).max(every / 10 * 9),
+                };
+                Some(now.saturating_add(wait))
+            }
+            (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => {
+                Some(now.saturating_add(self.dice.between(least, every)))
+            }
+            // Counted from its beginning, so that polls do not drift by their length; but one that took longer than
+            // the interval leaves the maildrop to others for a while.
+            (Ended::Complete | Ended::Failed(_), Some(every), None) => {
+                Some(began.saturating_add(self.dice.about(every)).max(now.saturating_add(every / 10)))
+            }
+        };
+        (entry.place, entry.again) = (Place::Resting, false);
+        let due = due.map(|due| due.max(entry.earliest(began)));
+        let server = entry.server.clone();
+        if let Some(due) = due {
+            self.set(now, due, &name);
+        }
+        self.note_server(now, server, name, answered);
+        due
+    }
+
+    /// Has an account polled as soon as LOGIN-DELAY and the limits allow, whatever its timer or backoff says; after
+    /// the session, if there is one. Says whether there is such an account.
+    pub fn wake(&mut self, now: Duration, name: &str) -> bool {
+        let Some((name, entry)) = self.entries.get_key_value(name) else { return false };
+        let (name, earliest) = (name.clone(), entry.began.map(|began| entry.earliest(began)));
+        match entry.place {
+            Place::Resting | Place::Timer(_) => {
+                self.leave(&name);
+                self.set(now, earliest.map_or(now, |earliest| earliest.max(now)), &name);
+            }
+            Place::Queue(_) => {}
+            Place::Session => self.entry(&name).again = true,
+        }
+        true
+    }
+
+    /// Does the same for all accounts that have an interval.
+    pub fn wake_all(&mut self, now: Duration) {
+        let scheduled = self.entries.iter().filter(|(_, entry)| interval(&entry.account).is_some());
+        let mut names: Vec<_> = scheduled.map(|(name, _)| name.clone()).collect();
+        // Nothing may depend on the order of a hash.
+        names.sort_unstable();
+        names.iter().for_each(|name| {
+            self.wake(now, name);
+        });
+    }
+
+    /// Counts the accounts.
+    pub fn accounts(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Counts the sessions under way.
+    pub fn sessions(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Takes what is due off the timers, in its order.
+    fn due(&mut self, now: Duration) -> Vec<Arc<str>> {
+        let mut due = Vec::new();
+        while self.timers.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, name)) = self.timers.pop_first()
+        {
+            self.entry(&name).place = Place::Resting;
+            due.push(name);
+        }
+        due
+    }
+
+    /// Puts resting accounts onto timers, evenly over `startup_spread`, or over its interval for one with a shorter.
+    ///
+    /// A thousand accounts would come back as closely together an interval later, and be dispersed only by jitter. So
+    /// the more they are, the shorter may the wait for the second poll be.
+    fn spread(&mut self, now: Duration, names: Vec<Arc<str>>) {
+        let all = names.len().max(1) as f64;
+        for (number, name) in names.iter().enumerate() {
+            let startup_spread = self.limits.startup_spread;
+            let entry = self.entry(name);
+            let every = interval(&entry.account).unwrap_or(Duration::ZERO);
+            entry.dispersal = (all > 1.0).then(|| every.div_f64(all));
+            let within = startup_spread.min(every);
+            self.set(now, now.saturating_add(within.mul_f64(number as f64 / all)), name);
+        }
+    }
+
+    /// Puts a resting account onto a timer, or into the queue if it is due.
+    fn set(&mut self, now: Duration, due: Duration, name: &Arc<str>) {
+        if due <= now {
+            return self.enqueue(name);
+        }
+        self.entry(name).place = Place::Timer(due);
+        self.timers.insert((due, name.clone()));
+    }
+
+    fn enqueue(&mut self, name: &Arc<str>) {
+        let host = self.entry(name).host.clone();
+        let ticket = self.queue.push(&host, name.clone());
+        self.entry(name).place = Place::Queue(ticket);
+    }
+
+    /// Takes an account off its timer or out of the queue.
+    fn leave(&mut self, name: &Arc<str>) {
+        let entry = self.entry(name);
+        let (place, host) = (entry.place, entry.host.clone());
+        match place {
+            Place::Timer(due) => {
+                self.timers.remove(&(due, name.clone()));
+            }
+            Place::Queue(ticket) => self.queue.remove(&host, ticket),
+            Place::Resting | Place::Session => return,
+        }
+        self.entry(name).place = Place::Resting;
+    }
+
+    /// Forgets an account, but not its session.
+    fn remove(&mut self, name: &Arc<str>) {
+        if !self.entries.contains_key(name) {
+            return;
+        }
+        self.leave(name);
+        if let Some(entry) = self.entries.remove(name) {
+            self.forget_unreachable(&entry.server, name);
+        }
+    }
+
+    /// Remembers which accounts found no server. The first of them that finds it again tells the others, however
+    /// long they meant to wait: they are polled within their intervals. Somebody else's success tells nothing; a
+    /// server may fail one account and serve all others.
+    fn note_server(&mut self, now: Duration, server: Arc<str>, name: Arc<str>, answered: bool) {
+        if !answered {
+            self.unreachable.entry(server).or_default().insert(name);
+            return;
+        }
+        if !self.forget_unreachable(&server, &name) {
+            return;
+        }
+        let mut others: Vec<_> = self.unreachable.remove(&server).unwrap_or_default().into_iter().collect();
+        others.sort_unstable();
+        for other in others {
+            let entry = self.entry(&other);
+            let Place::Timer(due) = entry.place else { continue };
+            let every = interval(&entry.account).unwrap_or(Duration::ZERO);
+            let earliest = entry.began.map_or(now, |began| entry.earliest(began));
+            let sooner = now.saturating_add(self.dice.between(Duration::ZERO, every)).max(earliest);
+            if sooner < due {
+                self.leave(&other);
+                self.set(now, sooner, &other);
+            }
+        }
+    }
+
+    /// Says whether it was among them.
+    fn forget_unreachable(&mut self, server: &str, name: &str) -> bool {
+        let Some(accounts) = self.unreachable.get_mut(server) else { return false };
+        let was = accounts.remove(name);
+        if accounts.is_empty() {
+            self.unreachable.remove(server);
+        }
+        was
+    }
+
+    fn entry(&mut self, name: &Arc<str>) -> &mut Entry {
+        self.entries.get_mut(name).expect("timers, queue and servers name accounts that there are")
+    }
+}
+
+impl Entry {
+    /// Gives when the server allows the log-in after one at this time (RFC 2449, 6.5).
+    fn earliest(&self, began: Duration) -> Duration {
+        match self.login_delay {
+            Duration::ZERO => began,
+            delay => began.saturating_add(delay + GRACE),
+        }
+    }
+}
+
+/// Gives the account's interval, if it has one.
+fn interval(account: &Account) -> Option<Duration> {
+    match account.interval {
+        Interval::Every(every) => Some(every),
+        Interval::Manual => None,
+    }
+}

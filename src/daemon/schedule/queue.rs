@@ -1,0 +1,130 @@
+//! Accounts whose turn has come, in the order in which it came, and the places that hosts have for them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// A place in the queue; earlier ones are smaller.
+pub type Ticket = u64;
+
+/// First come, first served, but nobody waits behind an account whose host is full. All operations take logarithmic
+/// time.
+#[derive(Debug)]
+pub struct Queue {
+    per_host: usize,
+    hosts: HashMap<Arc<str>, Host>,
+    /// Hosts with a free place and somebody who waits for it, by the ticket of the first who does.
+    open: BTreeSet<(Ticket, Arc<str>)>,
+    next: Ticket,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    running: usize,
+    waiting: BTreeMap<Ticket, Arc<str>>,
+    /// The ticket under which it stands in `open`.
+    open: Option<Ticket>,
+}
+
+impl Queue {
+    /// Makes an empty queue for so many sessions with one host at once.
+    pub fn new(per_host: usize) -> Self {
+        Self { per_host: per_host.max(1), hosts: HashMap::new(), open: BTreeSet::new(), next: 0 }
+    }
+
+    /// Changes how many sessions one host may have. Those above it go on.
+    pub fn set_per_host(&mut self, per_host: usize) {
+        self.per_host = per_host.max(1);
+        let hosts: Vec<_> = self.hosts.keys().cloned().collect();
+        hosts.iter().for_each(|host| self.settle(host));
+    }
+
+    /// Puts an account behind all others.
+    pub fn push(&mut self, host: &Arc<str>, account: Arc<str>) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.hosts.entry(host.clone()).or_default().waiting.insert(ticket, account);
+        self.settle(host);
+        ticket
+    }
+
+    /// Takes an account out.
+    pub fn remove(&mut self, host: &Arc<str>, ticket: Ticket) {
+        if let Some(waiting) = self.hosts.get_mut(host) {
+            waiting.waiting.remove(&ticket);
+        }
+        self.settle(host);
+    }
+
+    /// Takes the first account whose host has a place, and takes the place.
+    pub fn take(&mut self) -> Option<Arc<str>> {
+        let (ticket, host) = self.open.first()?.clone();
+        let place = self.hosts.get_mut(&host)?;
+        let account = place.waiting.remove(&ticket);
+        place.running += usize::from(account.is_some());
+        self.settle(&host);
+        account
+    }
+
+    /// Gives a place back.
+    pub fn release(&mut self, host: &Arc<str>) {
+        if let Some(place) = self.hosts.get_mut(host) {
+            place.running = place.running.saturating_sub(1);
+        }
+        self.settle(host);
+    }
+
+    /// Brings `open` up to date with a host, and forgets a host that nobody wants any more.
+    fn settle(&mut self, name: &Arc<str>) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let first = host.waiting.keys().next().copied().filter(|_| host.running < self.per_host);
+        if first != host.open {
+            if let Some(ticket) = host.open {
+                self.open.remove(&(ticket, name.clone()));
+            }
+            if let Some(ticket) = first {
+                self.open.insert((ticket, name.clone()));
+            }
+            host.open = first;
+        }
+        if host.running == 0 && host.waiting.is_empty() {
+            self.hosts.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_whose_host_has_a_place_is_taken() {
+        let mut queue = Queue::new(1);
+        let [a, b] = ["a.example", "b.example"].map(Arc::<str>::from);
+        for (host, account) in [(&a, "1"), (&a, "2"), (&b, "3"), (&a, "4")] {
+            queue.push(host, account.into());
+        }
+        assert_eq!(queue.take().as_deref(), Some("1"));
+        assert_eq!(
+            queue.take().as_deref(),
+            Some("3"),
+            "2 waits for its host, and nobody behind it waits with it"
+        );
+        assert_eq!(queue.take(), None);
+        queue.release(&a);
+        assert_eq!(queue.take().as_deref(), Some("2"));
+        queue.set_per_host(2);
+        assert_eq!(queue.take().as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn a_host_that_nobody_wants_any_more_is_forgotten() {
+        let mut queue = Queue::new(4);
+        let host: Arc<str> = "a.example".into();
+        let ticket = queue.push(&host, "1".into());
+        queue.push(&host, "2".into());
+        queue.remove(&host, ticket);
+        assert_eq!(queue.take().as_deref(), Some("2"));
+        queue.release(&host);
+        assert!(queue.hosts.is_empty() && queue.open.is_empty());
+    }
+}

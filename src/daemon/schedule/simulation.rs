@@ -1,0 +1,473 @@
+//! The schedule in a world of its own, where a week takes a second.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Config;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const LIMITS: Daemon =
+    Daemon { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) };
+
+/// What a session comes to: how long it takes, how it ends, the LOGIN-DELAY announced.
+type Fate = (Duration, Ended, Option<Duration>);
+
+/// A schedule, its sessions and their limits.
+struct World {
+    schedule: Schedule,
+    limits: Daemon,
+    now: Duration,
+    /// Sessions by their end.
+    ends: BTreeMap<(Duration, u64), (Arc<Account>, Ended, Option<Duration>)>,
+    begun: u64,
+    running: HashMap<Arc<str>, usize>,
+    /// Beginnings of sessions: when, whose.
+    starts: Vec<(Duration, Arc<Account>)>,
+}
+
+impl World {
+    fn new(accounts: &[Arc<Account>], limits: Daemon) -> Self {
+        let mut schedule = Schedule::new(limits, 42);
+        schedule.set_accounts(Duration::ZERO, accounts, limits);
+        Self {
+            schedule,
+            limits,
+            now: Duration::ZERO,
+            ends: BTreeMap::new(),
+            begun: 0,
+            running: HashMap::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    /// Lets the world go on until a time; `fate` decides over each session. The limits are never exceeded.
+    fn run(&mut self, until: Duration, mut fate: impl FnMut(&Start, Duration) -> Fate) {
+        loop {
+            while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= self.now) {
+                let (account, ended, login_delay) = end.remove();
+                *self.running.get_mut(&*account.host).unwrap() -= 1;
+                self.schedule.ended(self.now, &account.name, ended, login_delay);
+            }
+            let turn = self.schedule.next(self.now);
+            for start in turn.start {
+                let (took, ended, login_delay) = fate(&start, self.now);
+                let host = &*start.account.host;
+                if !self.running.contains_key(host) {
+                    self.running.insert(host.into(), 0);
+                }
+                let here = self.running.get_mut(host).unwrap();
+                *here += 1;
+                assert!(
+                    *here <= self.limits.max_sessions_per_host,
+                    "{} at {:?}",
+                    start.account.name,
+                    self.now
+                );
+                self.starts.push((self.now, start.account.clone()));
+                self.begun += 1;
+                self.ends.insert((self.now + took, self.begun), (start.account, ended, login_delay));
+            }
+            assert!(
+                self.ends.len() <= self.limits.max_sessions && self.ends.len() == self.schedule.sessions()
+            );
+            let ended = self.ends.first_key_value().map(|(end, _)| end.0);
+            match [ended, turn.wait_until].into_iter().flatten().min() {
+                Some(next) if next < until => {
+                    assert!(next > self.now || ended == Some(self.now), "no time passes at {:?}", self.now);
+                    self.now = next;
+                }
+                _ => return self.now = until,
+            }
+        }
+    }
+
+    /// Counts the sessions that begin in a span.
+    fn between(&self, from: Duration, to: Duration) -> usize {
+        self.starts.iter().filter(|(at, _)| (from..to).contains(at)).count()
+    }
+
+    /// Gives when the sessions of an account began.
+    fn of(&self, name: &str) -> Vec<Duration> {
+        self.starts.iter().filter(|(_, account)| account.name == name).map(|(at, _)| *at).collect()
+    }
+}
+
+fn account(name: &str, host: &str, interval: Interval) -> Arc<Account> {
+    let yaml = "accounts: { a: { host: a.example, user: a, password: x, deliver: { maildir: /nowhere } } }";
+    let config = Config::from_yaml(yaml, std::path::Path::new("config.yaml")).unwrap();
+    let account = config.accounts.into_iter().next().unwrap();
+    Arc::new(Account { name: name.into(), host: host.into(), interval, ..account })
+}
+
+/// Makes accounts `0`, `1` ... from one.
+fn accounts(
+    count: usize,
+    host: impl Fn(usize) -> String,
+    every: impl Fn(usize) -> Duration,
+) -> Vec<Arc<Account>> {
+    let model = account("", "", Interval::Manual);
+    let account = |number: usize| Account {
+        name: number.to_string(),
+        host: host(number),
+        interval: Interval::Every(every(number)),
+        ..(*model).clone()
+    };
+    (0..count).map(|number| Arc::new(account(number))).collect()
+}
+
+fn fine(took: Duration) -> Fate {
+    (took, Ended::Complete, None)
+}
+
+fn failed(class: Class) -> Fate {
+    (SECOND, Ended::Failed(class), None)
+}
+
+#[test]
+fn in_a_week_of_ten_thousand_accounts_none_starves_and_no_limit_is_exceeded() {
+    let dead = |number: usize| number % 10 < 3;
+    let host = |number: usize| if dead(number) { "dead".into() } else { format!("host{}", number % 700) };
+    let every = |number: usize| if number < 10 { 10 * MINUTE } else { (16 + number as u32 % 17) * HOUR };
+    let all = accounts(10_000, host, every);
+    let mut world = World::new(&all, LIMITS);
+    let away = DAY..3 * DAY;
+    // One has very many messages, and a slow line.
+    let mut waiting: usize = 20_000;
+    world.run(7 * DAY, |start, now| match &*start.account.host {
+        "dead" if away.contains(&now) => (MINUTE, Ended::Failed(Class::Network), None),
+        _ if start.account.name == "17" && waiting > 0 => {
+            let fetched = waiting.min(start.messages.unwrap());
+            waiting -= fetched;
+            let ended = if waiting > 0 { Ended::Unfinished } else { Ended::Complete };
+            (SECOND * fetched as u32, ended, None)
+        }
+        _ => fine(2 * SECOND),
+    });
+    assert_eq!(waiting, 0);
+    let mut last: HashMap<&str, Duration> =
+        all.iter().map(|account| (account.name.as_str(), Duration::ZERO)).collect();
+    for (at, account) in &world.starts {
+        let before = last.insert(&account.name, *at).unwrap();
+        let every = interval(account).unwrap();
+        if account.host != "dead" || at < &away.start || before > away.end + DAY {
+            // The jitter, and the wait for a place among those who share the host: fifteen fellows at most, one of
+            // which may be the one with many messages.
+            let longest = every.mul_f64(1.1) + 30 * MINUTE;
+            assert!(*at - before <= longest, "{} at {at:?}, before that at {before:?}", account.name);
+        }
+    }
+    let end = 7 * DAY;
+    assert!(
+        all.iter()
+            .all(|account| end - last[&*account.name] <= interval(account).unwrap().mul_f64(1.1) + HOUR)
+    );
+}
+
+#[test]
+fn three_thousand_accounts_of_a_dead_host_are_no_storm_and_are_all_back_soon_after_it() {
+    let every = 5 * MINUTE;
+    let mut all = accounts(3000, |_| "dead".into(), |_| every);
+    all.extend((0..50).map(|number| account(&format!("other{number}"), "alive", Interval::Every(every))));
+    let mut world = World::new(&all, LIMITS);
+    let tenth = SECOND / 10;
+    world.run(HOUR, |_, _| fine(tenth));
+    // The host refuses at once, which is when a client could be fastest.
+    let back = 6 * HOUR;
+    world.run(back, |start, _| match &*start.account.host {
+        "dead" => (SECOND / 50, Ended::Failed(Class::Network), None),
+        _ => fine(tenth),
+    });
+    world.run(7 * HOUR, |_, _| fine(tenth));
+    let mut minutes = vec![0; 7 * 60];
+    let dead = |account: &Account| account.host == "dead";
+    world.starts.iter().filter(|(_, account)| dead(account)).for_each(|(at, _)| {
+        minutes[usize::try_from(at.as_secs() / 60).unwrap()] += 1;
+    });
+    // A healthy host sees 600 a minute, once the crowd of the start has dispersed.
+    let worst = minutes[10..].iter().max().unwrap();
+    assert!(*worst <= 800, "{worst} log-ins in one minute: {minutes:?}");
+    let later = minutes[3 * 60..6 * 60].iter().max().unwrap();
+    assert!(*later <= 150, "{later} attempts in one minute, hours after it died: {minutes:?}");
+    let again: HashSet<_> = world
+        .starts
+        .iter()
+        .filter(|(at, account)| (back..back + every + MINUTE).contains(at) && dead(account))
+        .map(|(_, account)| &account.name)
+        .collect();
+    assert_eq!(again.len(), 3000, "polled within an interval and a minute after the host came back");
+    let others = world.starts.iter().filter(|(_, account)| !dead(account));
+    let mut polls: HashMap<&str, Vec<Duration>> = HashMap::new();
+    others.for_each(|(at, account)| polls.entry(&account.name).or_default().push(*at));
+    assert_eq!(polls.len(), 50);
+    let longest = every.mul_f64(1.1) + 2 * SECOND;
+    assert!(polls.values().all(|polls| polls.windows(2).all(|two| two[1] - two[0] <= longest)), "{polls:?}");
+}
+
+#[test]
+fn first_polls_are_spread_evenly_and_the_first_is_at_once() {
+    let mut world = World::new(&accounts(300, |_| "a".into(), |_| 5 * MINUTE), LIMITS);
+    world.run(5 * MINUTE, |_, _| fine(SECOND / 10));
+    assert_eq!(world.starts[0].0, Duration::ZERO);
+    let mut seen = HashSet::new();
+    let first: Vec<_> = world.starts.iter().filter(|(_, account)| seen.insert(&account.name)).collect();
+    for second in 0..30 {
+        let begun = first.iter().filter(|(at, _)| at.as_secs() == second).count();
+        assert!((9..=11).contains(&begun), "{begun} in second {second}");
+    }
+    let most = (1..5).map(|minute| world.between(minute * MINUTE, (minute + 1) * MINUTE)).max().unwrap();
+    assert!(most <= 120, "{most} polls in one minute: the second ones are dispersed over the interval");
+    let alone = account("a", "a", Interval::Every(SECOND));
+    let mut world = World::new(&[alone.clone(), account("b", "b", Interval::Every(2 * SECOND))], LIMITS);
+    world.run(SECOND / 4, |_, _| fine(SECOND / 10));
+    assert_eq!((world.of("a").len(), world.of("b").len()), (1, 0));
+    world.run(2 * SECOND, |_, _| fine(SECOND / 10));
+    assert!(!world.of("b").is_empty(), "no spread is longer than the interval");
+}
+
+#[test]
+fn after_a_suspend_there_is_no_burst_and_nobody_waits_another_interval() {
+    let mut world = World::new(&accounts(600, |number| number.to_string(), |_| 5 * MINUTE), LIMITS);
+    world.run(HOUR, |_, _| fine(SECOND));
+    // Sessions that were under way fail when the machine wakes up.
+    let woken = 10 * HOUR;
+    world.now = woken;
+    world.run(woken + 5 * MINUTE, |_, _| fine(SECOND));
+    for second in 0..30 {
+        let begun = world.between(woken + second * SECOND, woken + (second + 1) * SECOND);
+        assert!(begun <= 25, "{begun} sessions in second {second}");
+    }
+    let polled: HashSet<_> =
+        world.starts.iter().filter(|(at, _)| *at >= woken).map(|(_, a)| &a.name).collect();
+    assert_eq!(polled.len(), 600);
+    assert!(world.between(woken, woken + 30 * SECOND) >= 590, "what was missed comes within the spread");
+}
+
+#[test]
+fn one_with_many_messages_goes_behind_those_who_wait() {
+    let limits = Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
+    let mut world = World::new(&accounts(3, |number| number.to_string(), |_| HOUR), limits);
+    world.run(MINUTE, |start, _| {
+        let ended = if start.account.name == "0" { Ended::Unfinished } else { Ended::Complete };
+        (5 * SECOND, ended, None)
+    });
+    let order: Vec<_> = world.starts.iter().map(|(_, account)| account.name.as_str()).collect();
+    assert_eq!(order[..5], ["0", "1", "2", "0", "0"]);
+}
+
+#[test]
+fn login_delay_is_kept_announced_or_not_and_whoever_asks() {
+    let one = [account("a", "a", Interval::Every(MINUTE))];
+    let apart = |world: &World, least: Duration| {
+        let polls = world.of("a");
+        assert!(polls.windows(2).skip(1).all(|two| two[1] - two[0] >= least), "{polls:?}");
+        polls.len()
+    };
+    let mut world = World::new(&one, LIMITS);
+    world.run(HOUR, |_, _| (SECOND, Ended::Complete, Some(15 * MINUTE)));
+    assert!(world.schedule.wake(world.now, "a"));
+    world.run(2 * HOUR, |start, _| {
+        assert_eq!(start.messages, None, "where log-ins are rationed, each takes all it can");
+        (SECOND, Ended::Complete, Some(15 * MINUTE))
+    });
+    assert_eq!(apart(&world, 15 * MINUTE), 8);
+
+    // Not announced: found out by being refused, and then kept.
+    let mut world = World::new(&one, LIMITS);
+    let mut last: Option<Duration> = None;
+    let mut refused = 0;
+    world.run(12 * HOUR, |_, now| {
+        let soon = last.is_some_and(|last| now - last < 5 * MINUTE);
+        last = Some(now);
+        refused += u32::from(soon);
+        if soon { failed(Class::LoginDelay) } else { fine(SECOND) }
+    });
+    assert!((1..=3).contains(&refused), "refused {refused} times");
+    assert!(world.starts.len() > 12 * 60 / 10);
+}
+
+#[test]
+fn failures_wait_longer_and_longer_and_a_success_ends_that() {
+    let mut world = World::new(&[account("a", "a", Interval::Every(5 * MINUTE))], LIMITS);
+    world.run(12 * HOUR, |_, _| failed(Class::Refused));
+    let gaps: Vec<_> = world.of("a").windows(2).map(|two| (two[1] - two[0]).as_secs_f64() / 60.0).collect();
+    for (gap, most) in gaps.iter().zip([5.0_f64, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0, 60.0]) {
+        assert!(((most * 0.5).max(4.5)..=most + 0.1).contains(gap), "{gaps:?}");
+    }
+    world.starts.clear();
+    world.run(15 * HOUR, |_, _| fine(SECOND));
+    assert!(world.of("a").windows(2).all(|two| two[1] - two[0] <= 6 * MINUTE));
+
+    let mut world = World::new(&[account("a", "a", Interval::Every(5 * MINUTE))], LIMITS);
+    world.run(50 * MINUTE, |_, _| failed(Class::Permanent));
+    assert_eq!(world.starts.len(), 1, "where a person must act, the longest wait comes first");
+    world.schedule.wake(world.now, "a");
+    world.run(51 * MINUTE, |_, _| failed(Class::Permanent));
+    assert_eq!(world.starts.len(), 2, "who asks is not made to wait");
+}
+
+#[test]
+fn one_success_does_not_call_back_an_account_that_the_server_always_fails() {
+    let all =
+        [account("fails", "a", Interval::Every(MINUTE)), account("works", "a", Interval::Every(MINUTE))];
+    let mut world = World::new(&all, LIMITS);
+    world.run(10 * HOUR, |start, _| match &*start.account.name {
+        "fails" => failed(Class::Network),
+        _ => fine(SECOND),
+    });
+    assert!(world.of("fails").len() < 25 && world.of("works").len() > 500);
+}
+
+#[test]
+fn a_manual_account_is_polled_when_it_is_asked_for_and_only_then() {
+    let all = [account("manual", "a", Interval::Manual), account("a", "a", Interval::Every(HOUR))];
+    let mut world = World::new(&all, LIMITS);
+    world.run(10 * MINUTE, |_, _| fine(SECOND));
+    world.schedule.wake_all(world.now);
+    world.run(20 * MINUTE, |_, _| fine(SECOND));
+    assert_eq!((world.of("manual").len(), world.of("a").len()), (0, 2));
+    assert!(world.schedule.wake(world.now, "manual") && !world.schedule.wake(world.now, "nobody"));
+    let mut fates = vec![failed(Class::Network), (SECOND, Ended::Unfinished, None)];
+    world.run(30 * MINUTE, |_, _| fates.pop().unwrap());
+    assert_eq!(world.of("manual").len(), 2, "it goes on to the end, but a failure is not tried again");
+}
+
+#[test]
+fn a_wake_during_a_session_is_followed_by_another() {
+    let mut world = World::new(&[account("a", "a", Interval::Every(HOUR))], LIMITS);
+    world.run(SECOND, |_, _| fine(MINUTE));
+    assert_eq!(world.schedule.sessions(), 1);
+    for _ in 0..3 {
+        world.schedule.wake(world.now, "a");
+    }
+    world.run(10 * MINUTE, |_, _| fine(MINUTE));
+    assert_eq!(world.of("a"), [Duration::ZERO, MINUTE]);
+}
+
+#[test]
+fn a_reload_keeps_timers_of_what_did_not_change_and_all_sessions() {
+    let hourly = |name| account(name, "a", Interval::Every(HOUR));
+    let [keep, change, gone, new] = ["keep", "change", "gone", "new"].map(hourly);
+    let mut world = World::new(&[keep.clone(), change.clone(), gone.clone()], LIMITS);
+    world.run(MINUTE, |start, _| match &*start.account.name {
+        "gone" => fine(30 * MINUTE),
+        _ => fine(SECOND),
+    });
+    let changed = Arc::new(Account { user: "other".into(), ..(*change).clone() });
+    let disabled = Arc::new(Account { enabled: false, ..(*hourly("disabled")).clone() });
+    world.schedule.set_accounts(world.now, &[keep.clone(), changed, new, disabled], LIMITS);
+    world.run(2 * MINUTE, |_, _| fine(SECOND));
+    let polls = ["keep", "change", "gone", "new", "disabled"].map(|name| world.of(name).len());
+    assert_eq!((polls, world.schedule.sessions()), ([1, 2, 1, 1, 0], 1));
+    // It comes back while its session goes on: one at a time, and then with what is configured now.
+    world.schedule.set_accounts(world.now, &[keep.clone(), gone], LIMITS);
+    world.run(40 * MINUTE, |_, _| fine(SECOND));
+    assert_eq!(world.of("gone").len(), 2);
+    assert!(world.of("gone")[1] >= 30 * MINUTE);
+    world.run(70 * MINUTE, |_, _| fine(SECOND));
+    assert_eq!(world.of("keep").len(), 2, "a reload is no reason to poll what did not change");
+}
+
+/// Something that happens to a schedule.
+#[derive(Debug, Clone)]
+enum Event {
+    Pass(u64),
+    End(usize, Ended),
+    Wake(usize),
+    WakeAll,
+    Reload(Vec<(usize, bool)>, usize, usize),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let class = prop_oneof![
+        Just(Ended::Complete),
+        Just(Ended::Unfinished),
+        Just(Ended::Failed(Class::Network)),
+        Just(Ended::Failed(Class::LoginDelay)),
+        Just(Ended::Failed(Class::Permanent)),
+    ];
+    let event = prop_oneof![
+        4 => (0_u64..2000).prop_map(Event::Pass),
+        8 => (any::<usize>(), class).prop_map(|(which, ended)| Event::End(which, ended)),
+        1 => (0_usize..12).prop_map(Event::Wake),
+        1 => Just(Event::WakeAll),
+        1 => (prop::collection::vec((0_usize..12, any::<bool>()), 0..12), 0_usize..5, 0_usize..4)
+            .prop_map(|(accounts, all, here)| Event::Reload(accounts, all, here)),
+    ];
+    prop::collection::vec(event, 0..120)
+}
+
+proptest! {
+    /// Whatever happens in whatever order: one session an account, limits kept by all that begins, no turn that
+    /// leaves a free place to nobody while somebody is due, and every account with an interval comes again.
+    #[test]
+    fn limits_hold_and_nobody_is_forgotten(events in events(), seed in any::<u64>()) {
+        let make = |number: usize, changed: bool| {
+            let every = Interval::Every(Duration::from_secs(60 * (1 + number as u64 % 4)));
+            let host = if number.is_multiple_of(3) { "a" } else { "B" };
+            let account = account(&number.to_string(), host, if number == 11 { Interval::Manual } else { every });
+            Arc::new(Account { user: if changed { "x" } else { "y" }.into(), ..(*account).clone() })
+        };
+        let mut limits = Daemon { max_sessions: 3, max_sessions_per_host: 2, startup_spread: MINUTE };
+        let mut schedule = Schedule::new(limits, seed);
+        let mut accounts: Vec<_> = (0..6).map(|number| make(number, false)).collect();
+        schedule.set_accounts(Duration::ZERO, &accounts, limits);
+        let mut now = Duration::ZERO;
+        let mut running: Vec<Arc<Account>> = Vec::new();
+        for event in events {
+            match event {
+                Event::Pass(seconds) => now += Duration::from_secs(seconds),
+                Event::End(which, ended) if !running.is_empty() => {
+                    let account = running.swap_remove(which % running.len());
+                    schedule.ended(now, &account.name, ended, None);
+                }
+                Event::End(..) => {}
+                Event::Wake(number) => {
+                    let known = accounts.iter().any(|account| account.name == number.to_string());
+                    prop_assert_eq!(schedule.wake(now, &number.to_string()), known);
+                }
+                Event::WakeAll => schedule.wake_all(now),
+                Event::Reload(named, all, here) => {
+                    limits = Daemon { max_sessions: all, max_sessions_per_host: here, ..limits };
+                    let named: BTreeMap<_, _> = named.into_iter().collect();
+                    accounts = named.into_iter().map(|(number, changed)| make(number, changed)).collect();
+                    schedule.set_accounts(now, &accounts, limits);
+                }
+            }
+            let turn = schedule.next(now);
+            for start in turn.start {
+                prop_assert!(running.iter().all(|other| other.name != start.account.name));
+                prop_assert!(accounts.iter().any(|account| *account == start.account));
+                running.push(start.account.clone());
+                let here = running.iter().filter(|other| other.host == start.account.host).count();
+                prop_assert!(running.len() <= limits.max_sessions.max(1));
+                prop_assert!(here <= limits.max_sessions_per_host.max(1));
+            }
+            prop_assert_eq!(schedule.sessions(), running.len());
+            prop_assert!(turn.wait_until.is_none_or(|until| until > now));
+        }
+        // From here all goes well.
+        let mut polled = HashSet::new();
+        for _ in 0..1000 {
+            for account in std::mem::take(&mut running) {
+                schedule.ended(now, &account.name, Ended::Complete, None);
+                polled.insert(account.name.clone());
+            }
+            let turn = schedule.next(now);
+            running.extend(turn.start.into_iter().map(|start| start.account));
+            if running.is_empty() {
+                match turn.wait_until {
+                    Some(until) => now = until,
+                    None => break,
+                }
+            }
+        }
+        let scheduled = accounts.iter().filter(|account| interval(account).is_some());
+        prop_assert!(scheduled.clone().all(|account| polled.contains(&account.name)));
+    }
+}
