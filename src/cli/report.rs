@@ -1,11 +1,11 @@
 //! What became of an account, in words and as JSON.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::failure::Failure;
+pub use crate::session::summary::{Octets, Took, messages, synced};
 use crate::session::{Planned, Report};
 use crate::text::Shown;
 
@@ -94,33 +94,6 @@ impl<'a> From<&'a Failure> for JsonFailure<'a> {
     }
 }
 
-/// Says what a sync did for one account: `home: 2 messages delivered (12.3 KiB) in 1.4 s`.
-pub fn synced(report: &Report) -> String {
-    let mut said = match report.delivered {
-        0 => match report.listed {
-            Some(listed) => vec![format!("nothing delivered, {} in the maildrop", messages(listed))],
-            None => vec!["nothing delivered".into()],
-        },
-        delivered => {
-            vec![format!("{} delivered ({})", messages(delivered), Octets(report.delivered_octets))]
-        }
-    };
-    for (count, what) in [
-        (report.already_there, "already there"),
-        (report.deleted, "deleted on the server"),
-        (report.held, "held"),
-        (report.left, "left for later"),
-    ] {
-        if count > 0 {
-            said.push(format!("{count} {what}"));
-        }
-    }
-    if report.failure.is_some() {
-        said.push("failed".into());
-    }
-    format!("{}: {} in {}", report.account, said.join(", "), Took(report.took))
-}
-
 /// Sums up a sync of several accounts.
 pub fn all_synced(reports: &[Report], took: Duration) -> String {
     let delivered = reports.iter().map(|report| report.delivered).sum();
@@ -154,48 +127,6 @@ pub fn checked(report: &Report) -> Option<String> {
         held => format!(", {held} of them held"),
     };
     Some(format!("{}: {} new ({new}) of {listed} ({all}){held}", report.account, report.new))
-}
-
-/// Counts messages in words.
-pub fn messages(count: usize) -> String {
-    match count {
-        1 => "1 message".into(),
-        count => format!("{count} messages"),
-    }
-}
-
-/// Octets, for people.
-#[derive(Debug, Clone, Copy)]
-pub struct Octets(pub u64);
-
-impl fmt::Display for Octets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} octets", self.0);
-        }
-        let mut value = self.0 as f64 / 1024.0;
-        let mut unit = 0;
-        // Not 1024.0 of one unit for what rounds up to 1.0 of the next.
-        while value >= 1023.95 && unit + 1 < UNITS.len() {
-            value /= 1024.0;
-            unit += 1;
-        }
-        write!(f, "{value:.1} {}", UNITS[unit])
-    }
-}
-
-/// A time that something took, for people.
-struct Took(Duration);
-
-impl fmt::Display for Took {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_secs() {
-            0 => write!(f, "{} ms", self.0.as_millis()),
-            1..60 => write!(f, "{:.1} s", self.0.as_secs_f64()),
-            seconds => write!(f, "{} min {} s", seconds / 60, seconds % 60),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod plan;
 mod poll;
 mod renumbered;
 pub mod report;
+pub mod summary;
 mod trouble;
 mod wire;
 

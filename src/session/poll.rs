@@ -11,7 +11,7 @@ use crate::credential;
 use crate::delivery::{Access, Sink};
 use crate::message::Trace;
 use crate::net::Stream;
-use crate::pop3::{Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
+use crate::pop3::{Capabilities, Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
 use crate::state::{Closing, Delivery, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp};
 use crate::text::Shown;
@@ -81,6 +81,8 @@ impl Poll<'_> {
             let (login, connected) = tokio::join!(login, self.connect(None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };
+        let capabilities = login.server.capabilities.as_deref().map(Capabilities::from_octets);
+        report.login_delay = capabilities.and_then(|capabilities| capabilities.login_delay());
         let mut closing = Closing { at: self.now, ..Closing::default() };
         let (memory, listed) =
             tokio::join!(store.begin(maildrop), self.log_in(attempt, &login, connected, &mut closing));
@@ -217,6 +219,7 @@ impl Poll<'_> {
         // Counted anew by each attempt.
         (report.held, report.left) = (0, 0);
         let pipelined = listed.pipelined;
+        report.login_delay = listed.capabilities.login_delay();
         let capabilities = listed.capabilities.to_octets();
         let ended = self.work(listed, memory, report, closing).await;
         // What an attempt left out is remembered only if leaving it out helped.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::failure::Failure;
+use tokio::task::JoinError;
+
+use crate::config::Account;
+use crate::failure::{Class, Failure};
 
 /// How a session went.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +36,8 @@ pub struct Report {
     pub newly_held: usize,
     /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
     pub left: usize,
+    /// The time that the server wants between two log-ins, if it announced one, in this session or before.
+    pub login_delay: Option<Duration>,
     /// What a dry run would do.
     pub planned: Vec<Planned>,
     /// How long it took.
@@ -42,6 +47,36 @@ pub struct Report {
 }
 
 impl Report {
+    /// Says that a process that was asked to end did not begin the session.
+    pub fn not_begun(account: &Account) -> Self {
+        Self::without_session(account, Class::Stopped, "not begun: stopped by a signal", None)
+    }
+
+    /// Makes what the panic hook has already told in detail this account's failure, and only this one's.
+    pub fn defect(account: &Account, error: &JoinError) -> Self {
+        let what = if error.is_panic() { "ended by an internal error" } else { "cancelled" };
+        let hint = "nothing is lost; please report this together with the line before";
+        Self::without_session(account, Class::Internal, what, Some(hint))
+    }
+
+    fn without_session(account: &Account, class: Class, what: &str, hint: Option<&str>) -> Self {
+        let failure = Failure {
+            account: account.name.clone(),
+            host: account.server(),
+            doing: "poll".into(),
+            class,
+            what: what.into(),
+            said: None,
+            hint: hint.map(str::to_owned),
+        };
+        Self {
+            account: account.name.clone(),
+            host: account.server(),
+            failure: Some(failure),
+            ..Self::default()
+        }
+    }
+
     /// Gives the exit status that this account alone would cause (0, 75 or 77).
     pub fn exit_status(&self) -> u8 {
         match &self.failure {

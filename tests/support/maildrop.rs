@@ -152,9 +152,14 @@ impl Settings {
 impl Maildrop {
     /// Starts on a free loopback port with an empty maildrop.
     pub fn start(settings: Settings) -> Self {
+        Self::start_at(0, settings)
+    }
+
+    /// Starts on this port, as a server that comes back does.
+    pub fn start_at(port: u16, settings: Settings) -> Self {
         let certificate = Certificate::for_loopback();
         let tls = certificate.server();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free loopback port");
         let address = listener.local_addr().expect("the listener's address");
         let shared = Arc::new(Shared { settings, tls, state: Mutex::default(), happened: Condvar::new() });
         let acceptor = thread::spawn({

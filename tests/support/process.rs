@@ -118,6 +118,23 @@ impl Running {
         Self { child, stdout: Some(stdout), stderr: Some(stderr) }
     }
 
+    /// Starts a process whose standard error goes into a file, to be read while it runs.
+    pub fn start_logging(command: &mut Command, log: &Path) -> Self {
+        let child = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).expect("a log file"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()));
+        Self { child, stdout: None, stderr: None }
+    }
+
+    /// Gives the process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         // It may have ended.
