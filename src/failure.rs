@@ -55,6 +55,28 @@ impl Class {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Network,
+        Self::Tls,
+        Self::Protocol,
+        Self::Refused,
+        Self::InUse,
+        Self::LoginDelay,
+        Self::Credentials,
+        Self::Permanent,
+        Self::Target,
+        Self::State,
+        Self::Message,
+        Self::Stopped,
+        Self::Internal,
+    ];
+
+    /// Finds the class of this name; a newer version may have written one that is not known here.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
     /// Names the class for machines: JSON results, the state file, hooks.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::geteuid;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
 use super::StateError;
@@ -97,9 +98,13 @@ impl StateFile {
         fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
     }
 
-    /// Lets the connection be without closing it: closing would write to a damaged file or a failed disk.
+    /// Closes the file without copying the log into it, which would write to a damaged file or a failed disk.
     pub(super) fn abandon(self) {
-        std::mem::forget(self.connection);
+        let left = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if left.is_err() {
+            // Three descriptors are the smaller evil.
+            std::mem::forget(self.connection);
+        }
     }
 
     fn bring_up_to_date(&mut self) -> Result<(), StateError> {

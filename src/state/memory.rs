@@ -138,6 +138,21 @@ pub struct Held {
     pub next_try: Timestamp,
 }
 
+/// How the last poll of a maildrop ended, as far as the next one depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastPoll {
+    /// The maildrop's identity.
+    pub maildrop: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// How it failed, if it did.
+    pub class: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The capability lines of the server, joined by newlines; `None` if unknown.
+    pub capabilities: Option<Vec<u8>>,
+}
+
 /// What a session leaves behind, written in one commit at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Closing {

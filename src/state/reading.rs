@@ -10,7 +10,7 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Entries, Held, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached, SeenLine,
+    Entries, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached, SeenLine,
     ServerMemory, Status,
 };
 
@@ -136,6 +136,24 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
         });
     }
     Ok(all)
+}
+
+/// Lists how the last poll of each maildrop ended, by identity.
+pub(super) fn last_polls(connection: &Connection) -> Result<Vec<LastPoll>> {
+    let mut select = connection.prepare_cached(
+        "SELECT identity, poll_at, poll_class, failures, capabilities FROM maildrop
+         WHERE poll_at IS NOT NULL ORDER BY identity",
+    )?;
+    let polls = select.query_map([], |row| {
+        Ok(LastPoll {
+            maildrop: row.get(0)?,
+            at: row.get(1)?,
+            class: row.get(2)?,
+            failures: row.get(3)?,
+            capabilities: row.get(4)?,
+        })
+    })?;
+    polls.collect()
 }
 
 fn poll(row: &Row<'_>) -> Result<PollResult> {

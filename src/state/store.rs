@@ -14,8 +14,8 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Entries, LoginMemory, MaildropKey, Memory, Reached, Recorded, SeenLine, StateError,
-    Status, Timestamp, reading,
+    Closing, Delivery, Entries, LastPoll, LoginMemory, MaildropKey, Memory, Reached, Recorded, SeenLine,
+    StateError, Status, Timestamp, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -164,6 +164,11 @@ impl Store {
     /// Lists all maildrops that were ever polled, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
         self.read(reading::status).await
+    }
+
+    /// Lists how the last poll of each maildrop ended, by identity; quick however many unique-ids there are.
+    pub async fn last_polls(&self) -> Result<Vec<LastPoll>, StateError> {
+        self.read(reading::last_polls).await
     }
 
     pub(super) fn open_within(path: &Path, limits: Limits) -> Self {
