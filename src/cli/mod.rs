@@ -4,6 +4,7 @@ mod accounts;
 mod check;
 mod completions;
 mod config;
+mod daemon;
 pub mod exit;
 mod held;
 mod poll;
@@ -22,6 +23,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use crate::config::{Config, ConfigError, UrlError};
+use crate::daemon::DaemonError;
 use crate::failure::Failure;
 use crate::logging::Format;
 use crate::state::StateError;
@@ -38,6 +40,20 @@ Exit status:
   75  an account or a message failed, and a later run may succeed
   77  a server refused the credentials of an account
   78  the configuration is wrong, and nothing was contacted
+
+Manual: postrider(1), postrider.yaml(5)";
+
+/// Stands below the help of `daemon`.
+const DAEMON_EXIT_STATUS: &str = "\
+Signals:
+  TERM, INT  finish or abandon what is in flight, and exit with 0 within 10 s; a second one exits at once
+  HUP        read the configuration again; a wrong one is reported, and the old one stays
+  USR1       poll all accounts now
+
+Exit status:
+   0  it was asked to end
+  75  it could not go on, or was asked twice to end
+  78  the configuration was wrong at the start
 
 Manual: postrider(1), postrider.yaml(5)";
 
@@ -81,6 +97,9 @@ enum Command {
     /// Polls accounts once, concurrently: fetches what is new, delivers it, deletes what is due
     #[command(after_help = EXIT_STATUS)]
     Sync(sync::Sync),
+    /// Stays in the foreground and polls each account at its interval
+    #[command(after_help = DAEMON_EXIT_STATUS)]
+    Daemon(daemon::Daemon),
     /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
     #[command(after_help = EXIT_STATUS)]
     Check(check::Check),
@@ -119,6 +138,8 @@ enum CliError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
     Poll(#[from] Box<Failure>),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -134,7 +155,7 @@ impl CliError {
             | Self::UnknownUid(_)
             | Self::NotHeld(_) => Exit::USAGE,
             Self::Poll(failure) => Exit::of_class(failure.class),
-            Self::State(_) | Self::Output(_) => Exit::LATER,
+            Self::State(_) | Self::Daemon(_) | Self::Output(_) => Exit::LATER,
         }
     }
 
@@ -149,6 +170,7 @@ impl CliError {
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
             | Self::Poll(_)
+            | Self::Daemon(_)
             | Self::Output(_) => None,
         }
     }
@@ -179,6 +201,7 @@ pub async fn run(arguments: Arguments) -> Exit {
     let mut results = Results::new();
     let outcome = match command {
         Command::Sync(sync) => sync.run(&common, &mut results).await,
+        Command::Daemon(daemon) => daemon.run(&common).await,
         Command::Check(check) => check.run(&common, &mut results).await,
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,

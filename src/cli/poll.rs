@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 
-use super::exit::Exit;
 use super::progress::{self, Bars};
 use crate::config::{Account, Daemon};
+use crate::daemon::signals;
 use crate::delivery::Disk;
-use crate::failure::{Class, Failure};
+use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
 use crate::session::{self, Environment, Report, Task};
@@ -33,7 +32,7 @@ pub async fn accounts(
     bars: Bars,
     mut ended: impl FnMut(&Report),
 ) -> Vec<Report> {
-    let stop = stop_on_signals();
+    let stop = signals::stop();
     let disk = Disk::default();
     let environment = Environment {
         store: Store::open(state),
@@ -123,7 +122,7 @@ where
             let _here = here.acquire_owned().await;
             let _anywhere = everywhere.acquire_owned().await;
             if *stop.borrow() {
-                return not_begun(&account);
+                return Report::not_begun(&account);
             }
             // Boxed: a thousand accounts that wait their turn would otherwise hold the frame of a session each.
             logging::of_account(account.name.as_str().into(), Box::pin(session(account))).await
@@ -137,77 +136,11 @@ where
             Err(error) => (error.id(), Err(error)),
         };
         let index = waiting.remove(&id).expect("each task was entered when it was spawned");
-        let report = report.unwrap_or_else(|error| defect(&accounts[index], error));
+        let report = report.unwrap_or_else(|error| Report::defect(&accounts[index], &error));
         ended(&report);
         reports[index] = Some(report);
     }
     reports.into_iter().map(|report| report.expect("each task was joined")).collect()
-}
-
-fn not_begun(account: &Account) -> Report {
-    let what = "not begun: stopped by a signal".into();
-    failed(account, Failure { class: Class::Stopped, what, ..blank(account) })
-}
-
-/// What the panic hook has already told in detail becomes this account's failure, and only this one's.
-fn defect(account: &Account, error: JoinError) -> Report {
-    let what = if error.is_panic() { "ended by an internal error" } else { "cancelled" }.into();
-    let hint = Some("nothing is lost; please report this together with the line before".into());
-    failed(account, Failure { class: Class::Internal, what, hint, ..blank(account) })
-}
-
-fn blank(account: &Account) -> Failure {
-    Failure {
-        account: account.name.clone(),
-        host: account.server(),
-        doing: "poll".into(),
-        class: Class::Internal,
-        what: String::new(),
-        said: None,
-        hint: None,
-    }
-}
-
-fn failed(account: &Account, failure: Failure) -> Report {
-    Report {
-        account: account.name.clone(),
-        host: account.server(),
-        failure: Some(failure),
-        ..Report::default()
-    }
-}
-
-/// Becomes true at the first SIGINT or SIGTERM; the second ends the process at once, which loses nothing either.
-fn stop_on_signals() -> watch::Receiver<bool> {
-    let (stop, stopped) = watch::channel(false);
-    let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-    match signals {
-        Ok((mut int, mut term)) => {
-            // Its default would end the process where a write beyond the limit on file sizes can fail (EFBIG), and one
-            // message that is larger than that would stop all others. Taking the signal is all; nobody waits for it.
-            let file_size = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
-            if let Err(error) = signal(file_size) {
-                log::warn!("cannot take SIGXFSZ: {error}");
-            }
-            tokio::spawn(async move {
-                either(&mut int, &mut term).await;
-                log::warn!("stopping; a second signal ends at once");
-                // No receiver is left when the last session has ended.
-                let _ = stop.send(true);
-                either(&mut int, &mut term).await;
-                std::process::exit(Exit::LATER.number().into());
-            });
-        }
-        Err(error) => log::warn!("cannot wait for signals: {error}"),
-    }
-    stopped
-}
-
-async fn either(int: &mut Signal, term: &mut Signal) {
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-    }
 }
 
 #[cfg(test)]
@@ -216,6 +149,7 @@ pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::cli::Exit;
     use crate::config::Target;
     use crate::config::account::*;
 

@@ -1,3 +1,377 @@
 //! The daemon: polls many accounts, for months, without anyone looking.
+//!
+//! [`run`] is one loop over what can happen: a session ends, somebody asks for something, it is time. What to begin is
+//! decided by [`schedule`], which knows no clock; [`clock`] is the one it goes by. Each session is a task of its own, so
+//! that a defect met by one ends that one. [`troubles`] keeps the log short; [`systemd`] hears how it goes.
 
+pub mod clock;
 pub mod schedule;
+pub mod signals;
+pub mod systemd;
+pub mod troubles;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::config::{Account, Config, ConfigError};
+use crate::delivery::Disk;
+use crate::failure::Class;
+use crate::logging;
+use crate::net::Connector;
+use crate::pop3::Capabilities;
+use crate::session::summary::{Took, synced};
+use crate::session::{self, Ask, Deletions, Environment, Limits, Report, Task};
+use crate::state::{LastPoll, Store};
+
+use clock::Clock;
+use schedule::{Ended, Past, Schedule, Start};
+use signals::{Request, Requests};
+use systemd::Systemd;
+use troubles::{News, Troubles};
+
+/// How long sessions may take to end once the process was asked to. They need a second or two; a disk that hangs needs
+/// for ever, and cutting off what waits for it loses nothing.
+const WIND_DOWN: Duration = Duration::from_secs(8);
+
+/// How long the removal of messages that were given up may take at the end.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// How long the state file may take to say how the last polls ended.
+const RECALLING: Duration = Duration::from_secs(5);
+
+/// How often a state file that fails is opened anew: a disk that was full or away comes back.
+const STATE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often certificates are read again after a TLS failure: in months they change under a process.
+const CERTIFICATES: Duration = Duration::from_secs(3600);
+
+/// Why a daemon cannot run, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// No signals, so nobody could stop it in good order.
+    #[error("cannot take signals: {0}")]
+    Signals(#[source] io::Error),
+    /// No clock or no timer.
+    #[error("cannot set a timer: {0}")]
+    Timer(#[source] io::Error),
+}
+
+/// Polls the accounts of a configuration at their intervals until the process is asked to end.
+///
+/// `reload` reads the configuration again at SIGHUP; if it is wrong that is told, and the old one stays. Returns at
+/// SIGINT or SIGTERM, when all sessions have ended, within ten seconds.
+pub async fn run(
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), DaemonError> {
+    let mut requests = Requests::new().map_err(DaemonError::Signals)?;
+    let mut clock = Clock::new().map_err(DaemonError::Timer)?;
+    let mut stop = signals::stop();
+    let mut daemon = Daemon::new(config, clock.now(), stop.clone());
+    daemon.recall(&clock).await;
+    let watchdog = daemon.systemd.watchdog();
+    let mut alive_by = watchdog.map(|_| clock.now());
+    daemon.systemd.ready();
+    loop {
+        let now = clock.now();
+        if let (Some(by), Some(every)) = (alive_by, watchdog)
+            && now >= by
+        {
+            daemon.systemd.alive();
+            alive_by = Some(now.saturating_add(every));
+        }
+        let next = daemon.begin_what_is_due(now);
+        let wake_at = [next, alive_by].into_iter().flatten().min();
+        // A signal goes first: the end of a session is still there at the next turn.
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            request = requests.next() => match request {
+                Request::Wake => daemon.schedule.wake_all(clock.now()),
+                Request::Reload => daemon.reload(&reload, &clock),
+            },
+            Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
+            rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
+        }
+    }
+    daemon.end(&clock).await;
+    Ok(())
+}
+
+/// Everything that the loop keeps from turn to turn.
+struct Daemon {
+    schedule: Schedule,
+    environment: Environment,
+    sessions: JoinSet<Report>,
+    running: HashMap<Id, Start>,
+    troubles: Troubles,
+    systemd: Systemd,
+    /// When the certificates that are trusted were read.
+    certificates_read: Duration,
+    /// When the state file was opened.
+    state_opened: Duration,
+    /// It failed since then.
+    state_failed: bool,
+}
+
+impl Daemon {
+    fn new(config: Config, now: Duration, stop: watch::Receiver<bool>) -> Self {
+        // Without randomness the polls of many machines are spread less well.
+        let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
+        let mut schedule = Schedule::new(config.daemon, seed);
+        schedule.set_accounts(now, &shared(config.accounts), config.daemon);
+        if schedule.accounts() == 0 {
+            log::warn!("no account is enabled");
+        }
+        Self {
+            schedule,
+            environment: Environment {
+                store: Store::open(&config.state),
+                state: config.state,
+                connector: Connector::default(),
+                disk: Disk::default(),
+                stop,
+                ask: Ask::Never,
+            },
+            sessions: JoinSet::new(),
+            running: HashMap::new(),
+            troubles: Troubles::default(),
+            systemd: Systemd::from_environment(),
+            certificates_read: now,
+            state_opened: now,
+            state_failed: false,
+        }
+    }
+
+    /// Takes over what the state file knows of earlier polls, so that a restart ends nobody's backoff.
+    async fn recall(&mut self, clock: &Clock) {
+        let polls = match tokio::time::timeout(RECALLING, self.environment.store.last_polls()).await {
+            Ok(Ok(polls)) => polls,
+            // Each poll is going to meet it, and tells it.
+            Ok(Err(error)) => return log::debug!("{error}"),
+            Err(_) => return log::debug!("nothing is known of earlier polls: the state file is slow"),
+        };
+        let polls: HashMap<_, _> = polls.iter().map(|poll| (poll.maildrop.as_str(), poll)).collect();
+        let accounts: Vec<_> = self.schedule.all().cloned().collect();
+        for account in accounts {
+            let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
+            let now = clock.now();
+            if let Some(next) = self.schedule.recall(now, &account.name, past(poll))
+                && poll.failures > 0
+            {
+                let failed = match poll.failures {
+                    1 => "1 poll has".into(),
+                    failures => format!("{failures} polls have"),
+                };
+                let wait = Took(next.saturating_sub(now));
+                logging::about(&account.name, || log::info!("{failed} failed before; next poll in {wait}"));
+            }
+        }
+    }
+
+    /// Begins the sessions whose turn it is, and gives when the next is due.
+    fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
+        let turn = self.schedule.next(now);
+        if self.state_failed && !turn.start.is_empty() && now >= self.state_opened + STATE_AGAIN {
+            self.open_state(now, self.environment.state.clone());
+        }
+        for start in turn.start {
+            let (account, environment) = (start.account.clone(), self.environment.clone());
+            let limits = Limits { limit: start.messages, deletions: Deletions::AsConfigured };
+            let name: Arc<str> = account.name.as_str().into();
+            let session = async move { session::run(&account, &environment, Task::Sync(limits), &()).await };
+            let handle = self.sessions.spawn(logging::of_account(name, session));
+            self.running.insert(handle.id(), start);
+        }
+        let (accounts, sessions, failing) =
+            (self.schedule.accounts(), self.running.len(), self.troubles.count());
+        self.systemd.status(format!("{accounts} accounts, {sessions} being polled, {failing} failing"));
+        turn.wait_until
+    }
+
+    fn session_ended(&mut self, now: Duration, joined: Result<(Id, Report), JoinError>) {
+        let (id, report) = match joined {
+            Ok((id, report)) => (id, Ok(report)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let start = self.running.remove(&id).expect("each task was entered when it was spawned");
+        let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
+        let next = self.schedule.ended(now, &report.account, ended(&start, &report), report.login_delay);
+        self.tell(now, &report, next);
+        match report.failure.as_ref().map(|failure| failure.class) {
+            Some(Class::Tls) if now.saturating_sub(self.certificates_read) >= CERTIFICATES => {
+                self.environment.connector = Connector::default();
+                self.certificates_read = now;
+            }
+            Some(Class::State) => self.state_failed = true,
+            Some(_) | None => {}
+        }
+    }
+
+    /// Tells what is news to everybody, and the rest to those who asked for more.
+    fn tell(&mut self, now: Duration, report: &Report, next: Option<Duration>) {
+        let news = self.troubles.note(now, report);
+        logging::about(&report.account, || {
+            if let Some(failure) = &report.failure {
+                match news {
+                    News::Trouble => log::error!("{failure}"),
+                    News::Reminder { lasted, polls } => {
+                        log::error!("{failure}\n  {polls} polls have failed in {}", Lasted(lasted));
+                    }
+                    News::None | News::Over { .. } => log::info!("{failure}"),
+                }
+            } else if let News::Over { lasted, polls } = news {
+                log::warn!("succeeds again, after {polls} failed polls in {}", Lasted(lasted));
+            }
+            if log::log_enabled!(Level::Info) {
+                let next = match next {
+                    Some(next) => format!("next poll in {}", Took(next.saturating_sub(now))),
+                    None => "next poll when asked for".into(),
+                };
+                log::info!("{}; {next}", synced(report));
+            }
+        });
+    }
+
+    /// Reads the configuration again. Sessions go on with what they were begun with.
+    fn reload(&mut self, read: impl Fn() -> Result<Config, ConfigError>, clock: &Clock) {
+        self.systemd.reloading();
+        match read() {
+            Ok(config) => self.take_over(config, clock.now()),
+            Err(error) => log::error!("{error}\n  hint: nothing was changed; the daemon goes on as before"),
+        }
+        self.systemd.ready();
+    }
+
+    fn take_over(&mut self, config: Config, now: Duration) {
+        if self.environment.state != config.state || self.state_failed {
+            self.open_state(now, config.state);
+        }
+        self.environment.connector = Connector::default();
+        self.certificates_read = now;
+        let accounts = shared(config.accounts);
+        self.schedule.set_accounts(now, &accounts, config.daemon);
+        let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
+        self.troubles.retain(wanted);
+        log::warn!("read the configuration again: {} accounts", self.schedule.accounts());
+    }
+
+    /// Opens the state file; sessions that are under way go on with what they have.
+    fn open_state(&mut self, now: Duration, path: PathBuf) {
+        let old = std::mem::replace(&mut self.environment.store, Store::open(&path));
+        self.environment.state = path;
+        (self.state_opened, self.state_failed) = (now, false);
+        // The last one to drop it waits until the file is closed.
+        tokio::task::spawn_blocking(move || drop(old));
+    }
+
+    /// Lets the sessions end, which were asked to.
+    async fn end(mut self, clock: &Clock) {
+        self.systemd.stopping();
+        let wind_down = async {
+            while let Some(joined) = self.sessions.join_next_with_id().await {
+                self.session_ended(clock.now(), joined);
+            }
+        };
+        if tokio::time::timeout(WIND_DOWN, wind_down).await.is_err() {
+            let mut names: Vec<_> = self.running.values().map(|start| start.account.name.as_str()).collect();
+            names.sort_unstable();
+            log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
+            // Dropping them would wait for the same disk.
+            std::process::exit(0);
+        }
+        // Messages that were given up are still being removed from `tmp`; the next poll would do it, too.
+        let _ = tokio::time::timeout(SETTLING, self.environment.disk.settled()).await;
+    }
+}
+
+fn shared(accounts: Vec<Account>) -> Vec<Arc<Account>> {
+    accounts.into_iter().map(Arc::new).collect()
+}
+
+/// Says how a session ended, as far as its account's next turn depends on it.
+fn ended(start: &Start, report: &Report) -> Ended {
+    if let Some(failure) = &report.failure {
+        return Ended::Failed(failure.class);
+    }
+    let tried = report.delivered + report.already_there + report.newly_held;
+    match start.messages {
+        // What the account's own limit leaves waits for its next poll.
+        Some(turn)
+            if report.left > 0
+                && tried >= turn
+                && start.account.max_messages.is_none_or(|max| max > turn) =>
+        {
+            Ended::Unfinished
+        }
+        Some(_) | None => Ended::Complete,
+    }
+}
+
+/// Says what a poll of an earlier process means for the schedule.
+fn past(poll: &LastPoll) -> Past {
+    // Whoever set the clock back since then waits once more.
+    let ago = u64::try_from(session::now().saturating_sub(poll.at)).unwrap_or(0);
+    let capabilities = poll.capabilities.as_deref().map(Capabilities::from_octets);
+    Past {
+        ago: Duration::from_secs(ago),
+        class: poll.class.as_deref().and_then(Class::named),
+        failures: poll.failures,
+        login_delay: capabilities.and_then(|capabilities| capabilities.login_delay()),
+    }
+}
+
+/// A time that a trouble lasted, for people: `2h 5m`, without the seconds if there are hours.
+struct Lasted(Duration);
+
+impl std::fmt::Display for Lasted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs();
+        let shown = if seconds < 3600 { seconds } else { seconds / 60 * 60 };
+        write!(f, "{}", humantime::format_duration(Duration::from_secs(shown)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(messages: Option<usize>, max_messages: Option<usize>) -> Start {
+        let yaml =
+            "accounts: { a: { host: a.example, user: a, password: x, deliver: { maildir: /nowhere } } }";
+        let config = Config::from_yaml(yaml, std::path::Path::new("config.yaml")).unwrap();
+        let account = config.accounts.into_iter().next().unwrap();
+        Start { account: Arc::new(Account { max_messages, ..account }), messages }
+    }
+
+    #[test]
+    fn only_a_session_that_its_turn_cut_short_goes_on_at_once() {
+        let report = |delivered, left| Report { delivered, left, ..Report::default() };
+        for (start, report, expected) in [
+            (start(Some(1000), None), report(1000, 1), Ended::Unfinished),
+            (start(Some(1000), Some(2000)), report(1000, 1), Ended::Unfinished),
+            // Everything was fetched.
+            (start(Some(1000), None), report(1000, 0), Ended::Complete),
+            // Those that are left are too large.
+            (start(Some(1000), None), report(999, 7), Ended::Complete),
+            // The user wants no more a poll.
+            (start(Some(1000), Some(1000)), report(1000, 1), Ended::Complete),
+            (start(None, Some(10)), report(10, 1), Ended::Complete),
+        ] {
+            assert_eq!(ended(&start, &report), expected, "{start:?} {report:?}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_trouble_lasted_is_told_as_people_say_it() {
+        let told = [59, 125, 3661, 90_061].map(|seconds| Lasted(Duration::from_secs(seconds)).to_string());
+        assert_eq!(told, ["59s", "2m 5s", "1h 1m", "1day 1h 1m"]);
+    }
+}

@@ -78,6 +78,19 @@ pub enum Ended {
     Failed(Class),
 }
 
+/// What is known of an account from before the process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// How long ago its last poll began.
+    pub ago: Duration,
+    /// How that failed, if it did.
+    pub class: Option<Class>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The server's LOGIN-DELAY, if it announced one.
+    pub login_delay: Option<Duration>,
+}
+
 #[derive(Debug)]
 struct Entry {
     account: Arc<Account>,
@@ -104,6 +117,13 @@ enum Place {
     Timer(Duration),
     Queue(Ticket),
     Session,
+}
+
+/// Whether a server was there for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Answered,
+    Silent,
 }
 
 /// A session; it may outlive its account's place in the configuration.
@@ -168,6 +188,46 @@ impl Schedule {
         self.spread(now, fresh);
     }
 
+    /// Takes over what is known of an account that was not polled yet: a wait that was not over goes on.
+    /// Gives when it is over.
+    pub fn recall(&mut self, now: Duration, name: &str, past: Past) -> Option<Duration> {
+        let (name, entry) = self.entries.get_key_value(name)?;
+        let (name, server) = (name.clone(), entry.server.clone());
+        let backoff = past.class.map_or(Backoff::No, Backoff::of);
+        let every = interval(&entry.account);
+        let mut wait = match (backoff, every) {
+            (Backoff::No, _) | (_, None) => Duration::ZERO,
+            (Backoff::Doubling | Backoff::Longest, Some(every)) => {
+                self.dice.backoff(backoff, every, past.failures)
+            }
+        };
+        let entry = self.entry(&name);
+        if let Some(login_delay) = past.login_delay {
+            entry.login_delay = login_delay.min(24 * LONGEST);
+        }
+        if backoff != Backoff::No {
+            // A backoff disperses by itself.
+            (entry.failures, entry.dispersal) = (past.failures, None);
+        }
+        // Before the clock's own beginning there is nothing to remember.
+        entry.began = now.checked_sub(past.ago);
+        wait = wait.max(entry.earliest(Duration::ZERO)).saturating_sub(past.ago);
+        let (due, place) = (now.saturating_add(wait), entry.place);
+        match place {
+            Place::Timer(sooner) if sooner >= due => {}
+            Place::Queue(_) if due <= now => {}
+            Place::Timer(_) | Place::Queue(_) => {
+                self.leave(&name);
+                self.set(now, due, &name);
+            }
+            Place::Resting | Place::Session => {}
+        }
+        if past.class == Some(Class::Network) {
+            self.note_server(now, server, name, Server::Silent);
+        }
+        (!wait.is_zero()).then_some(due)
+    }
+
     /// Gives the sessions to begin now, and when to come back.
     pub fn next(&mut self, now: Duration) -> Turn {
         let due = self.due(now);
@@ -208,8 +268,8 @@ impl Schedule {
             entry.login_delay = login_delay.min(24 * LONGEST);
         }
         let answered = match ended {
-            Ended::Failed(class) => class != Class::Network,
-            Ended::Complete | Ended::Unfinished => true,
+            Ended::Failed(Class::Network) => Server::Silent,
+            Ended::Failed(_) | Ended::Complete | Ended::Unfinished => Server::Answered,
         };
         let every = interval(&entry.account);
         let backoff = match ended {
@@ -229,10 +289,9 @@ impl Schedule {
             (Ended::Unfinished, ..) => Some(now),
             (Ended::Complete | Ended::Failed(_), None, _) => None,
             (Ended::Failed(_), Some(every), dispersal) if backoff != Backoff::No => {
-                let wait = backoff.wait(every, entry.failures);
                 let wait = match dispersal {
-                    Some(least) => self.dice.between(least, wait),
-                    None => self.dice.at_most(wait).max(every / 10 * 9),
+                    Some(least) => self.dice.between(least, backoff.wait(every, entry.failures)),
+                    None => self.dice.backoff(backoff, every, entry.failures),
                 };
                 Some(now.saturating_add(wait))
             }
@@ -285,6 +344,11 @@ impl Schedule {
     /// Counts the accounts.
     pub fn accounts(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Gives the accounts, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.entries.values().map(|entry| &entry.account)
     }
 
     /// Counts the sessions under way.
@@ -363,8 +427,8 @@ impl Schedule {
     /// Remembers which accounts found no server. The first of them that finds it again tells the others, however
     /// long they meant to wait: they are polled within their intervals. Somebody else's success tells nothing; a
     /// server may fail one account and serve all others.
-    fn note_server(&mut self, now: Duration, server: Arc<str>, name: Arc<str>, answered: bool) {
-        if !answered {
+    fn note_server(&mut self, now: Duration, server: Arc<str>, name: Arc<str>, server_was: Server) {
+        if server_was == Server::Silent {
             self.unreachable.entry(server).or_default().insert(name);
             return;
         }

@@ -24,7 +24,7 @@ struct World {
     limits: Daemon,
     now: Duration,
     /// Sessions by their end.
-    ends: BTreeMap<(Duration, u64), (Arc<Account>, Ended, Option<Duration>)>,
+    ends: BTreeMap<(Duration, u64), (Arc<Account>, Fate)>,
     begun: u64,
     running: HashMap<Arc<str>, usize>,
     /// Beginnings of sessions: when, whose.
@@ -50,13 +50,13 @@ impl World {
     fn run(&mut self, until: Duration, mut fate: impl FnMut(&Start, Duration) -> Fate) {
         loop {
             while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= self.now) {
-                let (account, ended, login_delay) = end.remove();
+                let (account, (_, ended, login_delay)) = end.remove();
                 *self.running.get_mut(&*account.host).unwrap() -= 1;
                 self.schedule.ended(self.now, &account.name, ended, login_delay);
             }
             let turn = self.schedule.next(self.now);
             for start in turn.start {
-                let (took, ended, login_delay) = fate(&start, self.now);
+                let fate = fate(&start, self.now);
                 let host = &*start.account.host;
                 if !self.running.contains_key(host) {
                     self.running.insert(host.into(), 0);
@@ -71,7 +71,7 @@ impl World {
                 );
                 self.starts.push((self.now, start.account.clone()));
                 self.begun += 1;
-                self.ends.insert((self.now + took, self.begun), (start.account, ended, login_delay));
+                self.ends.insert((self.now + fate.0, self.begun), (start.account, fate));
             }
             assert!(
                 self.ends.len() <= self.limits.max_sessions && self.ends.len() == self.schedule.sessions()
@@ -373,6 +373,46 @@ fn a_reload_keeps_timers_of_what_did_not_change_and_all_sessions() {
     assert_eq!(world.of("keep").len(), 2, "a reload is no reason to poll what did not change");
 }
 
+#[test]
+fn a_wait_that_an_earlier_process_began_goes_on() {
+    let names = ["fine", "failing", "over", "delayed", "message", "manual"];
+    let interval = |name| if name == "manual" { Interval::Manual } else { Interval::Every(5 * MINUTE) };
+    let accounts = names.map(|name| account(name, name, interval(name)));
+    let limits = Daemon { startup_spread: Duration::ZERO, ..LIMITS };
+    let mut world = World::new(&accounts, limits);
+    world.now = HOUR;
+    let past = |minutes: u32, class, failures, login_delay| Past {
+        ago: minutes * MINUTE,
+        class,
+        failures,
+        login_delay,
+    };
+    for (name, past) in [
+        ("fine", past(1, None, 0, None)),
+        ("failing", past(1, Some(Class::Network), 4, None)),
+        ("over", past(50, Some(Class::Network), 4, None)),
+        ("delayed", past(1, None, 0, Some(15 * MINUTE))),
+        ("message", past(1, Some(Class::Message), 1, None)),
+        ("manual", past(1, Some(Class::Network), 9, None)),
+        ("nobody", past(1, Some(Class::Network), 9, None)),
+    ] {
+        world.schedule.recall(HOUR, name, past);
+    }
+    world.run(HOUR + 2 * MINUTE, |_, _| fine(SECOND));
+    let at_once = |name| world.of(name)[0] == HOUR;
+    assert!(["fine", "over", "message"].into_iter().all(at_once), "{:?}", world.starts);
+    world.run(HOUR + 40 * MINUTE, |start, _| match &*start.account.name {
+        "failing" => failed(Class::Network),
+        _ => fine(SECOND),
+    });
+    let failing = world.of("failing");
+    // The fourth in a row waits 20 to 40 minutes; one has passed. It goes on to count where it was.
+    assert!((19 * MINUTE..=39 * MINUTE).contains(&(failing[0] - HOUR)), "{failing:?}");
+    assert!(failing[1..].iter().all(|at| *at - failing[0] >= 30 * MINUTE), "{failing:?}");
+    assert_eq!(world.of("delayed")[0], HOUR + 14 * MINUTE + GRACE);
+    assert!(world.of("manual").is_empty());
+}
+
 /// Something that happens to a schedule.
 #[derive(Debug, Clone)]
 enum Event {
@@ -442,7 +482,7 @@ proptest! {
             let turn = schedule.next(now);
             for start in turn.start {
                 prop_assert!(running.iter().all(|other| other.name != start.account.name));
-                prop_assert!(accounts.iter().any(|account| *account == start.account));
+                prop_assert!(accounts.contains(&start.account));
                 running.push(start.account.clone());
                 let here = running.iter().filter(|other| other.host == start.account.host).count();
                 prop_assert!(running.len() <= limits.max_sessions.max(1));

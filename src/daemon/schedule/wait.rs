@@ -72,10 +72,11 @@ impl Dice {
         self.between(interval.saturating_sub(interval / 10), interval.saturating_add(interval / 10))
     }
 
-    /// Gives a backoff, down to half of it: accounts that failed together do not come back together, and none waits
-    /// longer than the longest.
-    pub fn at_most(&mut self, wait: Duration) -> Duration {
-        self.between(wait / 2, wait)
+    /// Gives the wait after so many failures in a row, down to half of it (but about the interval at least): accounts
+    /// that failed together do not come back together, and none waits longer than the longest.
+    pub fn backoff(&mut self, backoff: Backoff, interval: Duration, failures: u32) -> Duration {
+        let wait = backoff.wait(interval, failures);
+        self.between(wait / 2, wait).max(interval / 10 * 9)
     }
 
     /// Gives a time between two.
@@ -118,7 +119,10 @@ mod tests {
         let least = times.iter().copied().fold(f64::MAX, f64::min);
         let most = times.iter().copied().fold(0.0, f64::max);
         assert!((90.0..90.1).contains(&least) && (109.9..=110.0).contains(&most), "{least} to {most}");
-        assert!((0..10_000).all(|_| (50 * MINUTE..=100 * MINUTE).contains(&dice.at_most(100 * MINUTE))));
+        let mut backoff = || dice.backoff(Backoff::Doubling, MINUTE, 6);
+        assert!((0..10_000).all(|_| (16 * MINUTE..=32 * MINUTE).contains(&backoff())));
+        let mut first = || dice.backoff(Backoff::Doubling, MINUTE, 1);
+        assert!((0..10_000).all(|_| (MINUTE / 10 * 9..=MINUTE).contains(&first())));
         assert_eq!(dice.between(MINUTE, MINUTE), MINUTE);
         assert!(dice.about(Duration::MAX) >= Duration::MAX / 10 * 8);
     }

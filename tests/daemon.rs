@@ -1,0 +1,381 @@
+//! The daemon, as its service manager and its servers see it. Nothing here waits for a time to pass but where a time
+//! is what is promised.
+
+mod support;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::maildrop::{Fault, Maildrop, Protection, Settings, What};
+use support::mails::with_lf;
+use support::postrider::{Home, LIMIT, assert_same};
+use support::process::{Running, free_port, wait_until};
+use support::relay::Relay;
+
+/// How long something may take that takes a moment.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A daemon in a home of its own; what it logs is read while it runs.
+struct Daemon {
+    running: Running,
+    log: PathBuf,
+}
+
+impl Daemon {
+    fn start(home: &Home) -> Self {
+        Self::start_with(home, &["daemon"], &[])
+    }
+
+    fn start_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let log = home.path("log");
+        let mut command = home.command(arguments);
+        command.envs(environment.iter().copied());
+        Self { running: Running::start_logging(&mut command, &log), log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until it has logged this.
+    fn logs(&self, words: &str) {
+        assert!(wait_until(SOON, || self.log().contains(words)), "not logged: {words}\n{}", self.log());
+    }
+
+    /// Ends it as a service manager does.
+    fn stop(self) {
+        self.running.signal(Signal::SIGTERM);
+        self.ends_well();
+    }
+
+    fn ends_well(self) {
+        let log = self.log;
+        let ended = self.running.wait(LIMIT);
+        let log = fs::read_to_string(log).unwrap();
+        assert_eq!(ended.status, Some(0), "{log}");
+        assert!(ended.took < Duration::from_secs(10), "it took {:?}: {log}", ended.took);
+    }
+}
+
+fn server() -> Maildrop {
+    Maildrop::start(settings())
+}
+
+fn settings() -> Settings {
+    Settings { tls: Protection::None, ..Settings::default() }
+}
+
+/// The keys of an account, each with a maildrop and a maildir of its own.
+fn account(name: &str, port: u16, more: &str) -> String {
+    format!(
+        "  {name}: {{ host: 127.0.0.1, port: {port}, tls: none, auth: [plain], user: alice, password: correct horse, \
+         maildrop_id: {name}, deliver: {{ maildir: ~/{name} }}, {more} }}\n"
+    )
+}
+
+fn config(daemon: &str, accounts: &[String]) -> String {
+    format!("daemon: {{ startup_spread: 0s, {daemon} }}\naccounts:\n{}", accounts.concat())
+}
+
+fn message(number: usize) -> Vec<u8> {
+    format!("Subject: {number}\r\n\r\nmessage {number}\r\n").into_bytes()
+}
+
+fn arrives(home: &Home, maildir: &str, count: usize) {
+    assert!(wait_until(SOON, || home.maildir(maildir).len() >= count), "{:?}", home.maildir(maildir).len());
+}
+
+fn polls(server: &Maildrop, count: usize) {
+    server.wait_for(count, |what| *what == What::Closed);
+}
+
+fn begun(server: &Maildrop) -> Vec<Instant> {
+    server.events().iter().filter(|event| event.what == What::Connected).map(|event| event.at).collect()
+}
+
+#[test]
+fn an_account_is_polled_at_its_interval_and_new_mail_arrives() {
+    let (server, home) = (server(), Home::new());
+    server.put("one", message(1));
+    home.configure(&config("", &[account("home", server.port(), "interval: 1s")]));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "home", 1);
+    polls(&server, 2);
+    server.put("two", message(2));
+    arrives(&home, "home", 2);
+    polls(&server, 4);
+    daemon.stop();
+    assert_same(home.maildir("home"), [message(1), message(2)].map(|message| with_lf(&message)).to_vec());
+    let gaps: Vec<_> = begun(&server).windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(850)), "sooner than the interval: {gaps:?}");
+}
+
+#[test]
+fn sigusr1_polls_now_and_a_manual_account_is_left_alone() {
+    let (server, manual, home) = (server(), server(), Home::new());
+    let accounts =
+        [account("home", server.port(), "interval: 1h"), account("other", manual.port(), "interval: manual")];
+    home.configure(&config("", &accounts));
+    let daemon = Daemon::start(&home);
+    polls(&server, 1);
+    server.put("one", message(1));
+    daemon.running.signal(Signal::SIGUSR1);
+    arrives(&home, "home", 1);
+    daemon.stop();
+    assert_eq!(manual.count(|what| *what == What::Connected), 0);
+}
+
+#[test]
+fn sighup_takes_over_a_good_configuration_and_reports_a_bad_one() {
+    let (first, second, home) = (server(), server(), Home::new());
+    let old = account("old", first.port(), "interval: 1h");
+    home.configure(&config("", std::slice::from_ref(&old)));
+    let daemon = Daemon::start(&home);
+    polls(&first, 1);
+
+    home.configure(&config("", &[old.replace("interval", "intervall")]));
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("did you mean");
+    daemon.logs("nothing was changed");
+    daemon.running.signal(Signal::SIGUSR1);
+    polls(&first, 2);
+
+    second.put("one", message(1));
+    home.configure(&config("", &[old, account("new", second.port(), "interval: 1h")]));
+    daemon.running.signal(Signal::SIGHUP);
+    arrives(&home, "new", 1);
+    assert_eq!(begun(&first).len(), 2, "an account that did not change keeps its time");
+
+    home.configure(&config("", &[account("new", second.port(), "interval: 1h")]));
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("again: 1 accounts");
+    daemon.running.signal(Signal::SIGUSR1);
+    polls(&second, 2);
+    daemon.stop();
+    assert_eq!(begun(&first).len(), 2, "an account that is gone is not polled");
+}
+
+#[test]
+fn a_message_that_is_under_way_at_sigterm_is_neither_lost_nor_there_twice() {
+    let (server, home) = (server(), Home::new());
+    let large = [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789\r\n".repeat(100_000)].concat();
+    server.put("one", message(1));
+    server.put("large", large.clone());
+    server.put("three", message(3));
+    let relay = Relay::start(server.port());
+    relay.hold_after(600_000);
+    home.configure(&config("", &[account("home", relay.port(), "interval: 1h")]));
+    let daemon = Daemon::start(&home);
+    assert!(wait_until(SOON, || relay.is_holding()), "{}", daemon.log());
+    daemon.stop();
+    assert_same(home.maildir("home"), vec![with_lf(&message(1))]);
+    assert!(home.leftovers("home").is_empty());
+
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "home", 3);
+    polls(&server, 2);
+    daemon.stop();
+    assert_same(
+        home.maildir("home"),
+        [message(1), large, message(3)].map(|message| with_lf(&message)).to_vec(),
+    );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (server, home) = (server(), Home::new());
+    server.put("large", b"0123456789\r\n".repeat(100_000));
+    let relay = Relay::start(server.port());
+    relay.hold_after(600_000);
+    home.configure(&config("", &[account("home", relay.port(), "interval: 1h")]));
+    let daemon = Daemon::start(&home);
+    assert!(wait_until(SOON, || relay.is_holding()), "{}", daemon.log());
+    daemon.running.signal(Signal::SIGTERM);
+    daemon.logs("a second signal ends at once");
+    daemon.running.signal(Signal::SIGINT);
+    assert_eq!(daemon.running.wait(LIMIT).status, Some(75));
+}
+
+#[test]
+fn a_server_that_is_dead_is_told_once_and_so_is_its_return() {
+    let (port, home) = (free_port(), Home::new());
+    home.configure(&config("", &[account("home", port, "interval: 1s")]));
+    let daemon = Daemon::start(&home);
+    let failures = || {
+        let status = home.must(&["status", "--json"], 0).stdout;
+        let status: Value = status.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap();
+        status["failures"].as_u64().unwrap()
+    };
+    assert!(wait_until(SOON, || failures() >= 3), "{}", daemon.log());
+    let server = Maildrop::start_at(port, settings());
+    server.put("one", message(1));
+    arrives(&home, "home", 1);
+    polls(&server, 3);
+    daemon.logs("succeeds again");
+    let log = daemon.log();
+    daemon.stop();
+    let lines: Vec<_> = log.lines().filter(|line| line.starts_with("postrider: ")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].starts_with(&format!("postrider: home: 127.0.0.1:{port}: connect: ")), "{log}");
+    assert!(
+        lines[1].contains("home: succeeds again, after ") && lines[1].contains(" failed polls in "),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_backoff_survives_a_restart_and_a_wake_ends_it() {
+    let (port, home) = (free_port(), Home::new());
+    home.configure(&config("", &[account("home", port, "interval: 10m")]));
+    let daemon = Daemon::start(&home);
+    daemon.logs("connect: ");
+    daemon.stop();
+    let server = Maildrop::start_at(port, settings());
+    server.put("one", message(1));
+    let daemon = Daemon::start_with(&home, &["-v", "daemon"], &[]);
+    daemon.logs("home: 1 poll has failed before; next poll in ");
+    daemon.running.signal(Signal::SIGUSR1);
+    arrives(&home, "home", 1);
+    daemon.stop();
+    assert_eq!(begun(&server).len(), 1, "polled before its time");
+}
+
+#[test]
+fn a_state_file_that_fails_and_works_again_needs_no_restart_and_costs_no_descriptors() {
+    let (server, home) = (server(), Home::new());
+    home.configure(&config("", &[account("home", server.port(), "interval: 1s")]));
+    let daemon = Daemon::start(&home);
+    polls(&server, 2);
+    let limit_files = |octets: &str| {
+        let mut limit = Command::new("prlimit");
+        limit.args(["--pid", &daemon.running.id().to_string(), &format!("--fsize={octets}:")]);
+        assert!(limit.status().unwrap().success());
+    };
+    let mut descriptors = Vec::new();
+    for round in 1..=2 {
+        // Writing beyond it fails, as a disk does: neither full nor to be trusted afterwards.
+        limit_files("12288");
+        let (failed, recovered) = ("cannot read or write the state file", "succeeds again");
+        let logged = |words: &str| daemon.log().matches(words).count();
+        assert!(wait_until(SOON, || logged(failed) == round), "{}", daemon.log());
+        limit_files("unlimited");
+        assert!(wait_until(SOON, || logged(recovered) == round), "{}", daemon.log());
+        server.put(&round.to_string(), message(round));
+        arrives(&home, "home", round);
+        let fds = format!("/proc/{}/fd", daemon.running.id());
+        assert!(
+            wait_until(SOON, || {
+                let state = |name: &PathBuf| name.to_string_lossy().contains("state.db");
+                let open = fs::read_dir(&fds).unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+                descriptors.push(open.filter(state).count());
+                descriptors.last() == Some(&3)
+            }),
+            "{descriptors:?}"
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_host_has_no_more_sessions_than_it_may_have() {
+    let (silent, other, home) = (server(), server(), Home::new());
+    silent.set_fault(Fault::StallAt(1));
+    other.put("one", message(1));
+    let accounts = [
+        account("silent", silent.port(), "interval: 1h, timeout: 2s"),
+        account("other", other.port(), "interval: 1h"),
+    ];
+    home.configure(&config("max_sessions_per_host: 1", &accounts));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "other", 1);
+    daemon.stop();
+    let waited = begun(&other)[0] - begun(&silent)[0];
+    assert!(waited >= Duration::from_secs(2), "both at once: {waited:?}");
+}
+
+#[test]
+fn an_account_with_very_many_messages_lets_the_others_have_their_turn() {
+    let (full, other, home) = (server(), server(), Home::new());
+    let count = 1100;
+    (0..count).for_each(|number| full.put(&number.to_string(), message(number)));
+    other.put("one", message(1));
+    let accounts =
+        [account("full", full.port(), "interval: 1h"), account("other", other.port(), "interval: 1h")];
+    home.configure(&config("max_sessions: 1", &accounts));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "full", count);
+    polls(&full, 2);
+    daemon.stop();
+    assert_same(home.maildir("full"), (0..count).map(|number| with_lf(&message(number))).collect());
+    let full = begun(&full);
+    assert_eq!(full.len(), 2);
+    let others = begun(&other)[0];
+    assert!(full[0] < others && others < full[1], "the other one waited for all of them");
+}
+
+#[test]
+fn each_poll_leaves_a_line_at_v_that_names_the_account_and_the_next_poll() {
+    let (server, home) = (server(), Home::new());
+    server.put("one", message(1));
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    let daemon = Daemon::start_with(&home, &["-v", "daemon"], &[]);
+    daemon.logs("postrider: home: 1 message delivered (");
+    daemon.logs("; next poll in ");
+    daemon.stop();
+}
+
+#[test]
+fn the_service_manager_hears_when_it_is_ready_reloads_lives_and_stops() {
+    let (server, home) = (server(), Home::new());
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    let path = home.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let hears = |wanted: &str| {
+        let mut octets = [0; 500];
+        loop {
+            let length = manager.recv(&mut octets).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
+            let message = String::from_utf8_lossy(&octets[..length]).into_owned();
+            match message.starts_with(wanted) {
+                true => return message,
+                // They come whenever they are due.
+                false => assert!(
+                    ["WATCHDOG=1", "STATUS="].iter().any(|often| message.starts_with(often)),
+                    "{message} came before {wanted}"
+                ),
+            }
+        }
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let daemon = Daemon::start_with(&home, &["daemon"], &environment);
+    hears("READY=1");
+    hears("STATUS=1 accounts, 1 being polled, 0 failing");
+    hears("STATUS=1 accounts, 0 being polled, 0 failing");
+    (0..3).for_each(|_| drop(hears("WATCHDOG=1")));
+    for good in [true, false] {
+        if !good {
+            home.configure("nonsense");
+        }
+        daemon.running.signal(Signal::SIGHUP);
+        let reloading = hears("RELOADING=1\nMONOTONIC_USEC=");
+        let (_, at) = reloading.rsplit_once('=').unwrap();
+        assert!(at.parse::<u64>().unwrap() > 0, "{reloading}");
+        hears("READY=1");
+    }
+    daemon.running.signal(Signal::SIGTERM);
+    hears("STOPPING=1");
+    daemon.ends_well();
+}
+
+#[test]
+fn a_configuration_that_is_wrong_at_the_start_is_a_reason_not_to_start() {
+    let home = Home::new();
+    home.configure("accounts: {}");
+    assert!(home.must(&["daemon"], 78).stderr.contains("names no account"));
+}
