@@ -24,13 +24,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use postrider::config::account::{
-    Auth, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode, TlsVersion,
+    Auth, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode, TlsVersion,
 };
 use postrider::config::{Account, Target};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
 use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Limits, Progress, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Progress, Report, Task};
 use postrider::state::Store;
 use tokio::sync::watch;
 
@@ -71,6 +71,8 @@ fn demo() -> Result<(), Box<dyn Error>> {
         disk: Disk::default(),
         stop,
         ask: Ask::Never,
+        notify: None,
+        failing: Failing::default(),
     };
     let run = |task| runtime.block_on(session::run(&account, &environment, task, &Told));
 
@@ -141,6 +143,7 @@ fn account(server: &Maildrop, maildir: &Path) -> Account {
         pipelining: Pipelining::Auto,
         deliver: Target::Maildir(PathBuf::from(maildir)),
         received: false,
+        hooks: Hooks::default(),
         enabled: true,
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use postrider::config::{Account, Config};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Limits, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Task};
 use postrider::state::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,6 +132,8 @@ impl Bench {
             disk: Disk::new(),
             stop: stopped,
             ask: Ask::Never,
+            notify: None,
+            failing: Failing::default(),
         };
         Self { runtime, scratch, environment, _stop: stop, sessions: 0 }
     }

@@ -27,6 +27,8 @@ pub enum Class {
     Target,
     /// The state file failed.
     State,
+    /// A hook of the user's that the poll depends on failed.
+    Hook,
     /// A message could not be fetched or delivered; the others were.
     Message,
     /// Ended by a signal before the work was done.
@@ -49,6 +51,7 @@ impl Class {
             | Self::Permanent
             | Self::Target
             | Self::State
+            | Self::Hook
             | Self::Message
             | Self::Stopped
             | Self::Internal => 75,
@@ -56,7 +59,7 @@ impl Class {
     }
 
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Network,
         Self::Tls,
         Self::Protocol,
@@ -67,6 +70,7 @@ impl Class {
         Self::Permanent,
         Self::Target,
         Self::State,
+        Self::Hook,
         Self::Message,
         Self::Stopped,
         Self::Internal,
@@ -90,6 +94,7 @@ impl Class {
             Self::Permanent => "permanent",
             Self::Target => "target",
             Self::State => "state",
+            Self::Hook => "hook",
             Self::Message => "message",
             Self::Stopped => "stopped",
             Self::Internal => "internal",

@@ -299,7 +299,11 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
         // the manual's keys to come
         ("oauth2: {provider: google}", "6:5: accounts.home.oauth2: not yet supported"),
         ("proxy: socks5://h:1", "6:5: accounts.home.proxy: not yet supported"),
-        ("hooks: {before: x}", "6:5: accounts.home.hooks: not yet supported"),
+        ("hooks: {befor: x}", "6:13: accounts.home.hooks.befor: unknown key; did you mean `before`?"),
+        (
+            "hooks: {after: []}",
+            "6:20: accounts.home.hooks.after: is an empty list, must be a program and its arguments",
+        ),
         ("received: yes", "6:15: accounts.home.received: must be true or false"),
         // YAML
         (
@@ -329,13 +333,18 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ("acounts: {}\naccounts: {a: {X}}", "1:1: acounts: unknown key; did you mean `accounts`?"),
         (
             "colour: 1\naccounts: {a: {X}}",
-            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify",
+            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file",
         ),
         (
             "host: h\naccounts: {a: {X}}",
             "1:1: host: belongs to an account: put it under `accounts`, its name and a colon, or under `defaults`",
         ),
-        ("notify: {after: 3}\naccounts: {a: {X}}", "1:1: notify: not yet supported"),
+        ("notify: {after: 0}\naccounts: {a: {X}}", "1:17: notify.after: must be a number from 1 to 100000"),
+        ("notify: {remind: 0s}\naccounts: {a: {X}}", "1:18: notify.remind: must be above 0s"),
+        (
+            "notify: {mail: true}\naccounts: {a: {X}}",
+            "1:10: notify: unknown key; valid keys are after, remind, deliver",
+        ),
         (
             "accounts: {a: {X}}\ndefaults: {interval: 5}",
             "2:22: defaults.interval: needs a unit: write a duration such as 30s, 5m, 2h or 14d",
@@ -500,6 +509,8 @@ fn a_small_text_cannot_become_a_large_configuration() {
 const EVERYTHING: &str = r#"
 state: "/var/lib/it's/state.db"
 daemon: { max_sessions: 7, max_sessions_per_host: 2, startup_spread: 0s }
+notify: { after: 5, remind: 12h, deliver: false }
+metrics_file: "/m: #"
 defaults: { host: pop.example.org, deliver: { maildir: "/m \u2028 \t #" } }
 accounts:
   "null": { user: 'yes', password: 'a: b', keep: none, interval: manual }
@@ -523,6 +534,7 @@ accounts:
     max_size: 1536
     max_messages: 3
     pipelining: off
+    hooks: { before: "a 'b'\n#", after: [c, '%d'], on_new: e, on_error: f, on_recover: g }
     enabled: false
     maildrop_id: '- odd: {id}'
   ssh: { user: u, tls: none, auth: [plain], connect: "ssh host 'a\nb'", password: { env: X } }

@@ -58,6 +58,8 @@ mod tests {
             accounts,
             state: "/nowhere/state.db".into(),
             daemon: Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO },
+            notify: None,
+            metrics_file: None,
         }
     }
 

@@ -25,7 +25,7 @@ impl Check {
         let config = common.load()?;
         let (state, limits) = (config.state.clone(), config.daemon);
         let accounts = chosen(config, &self.accounts)?;
-        let reports = poll::accounts(&accounts, &state, limits, Task::Check, Bars::none(), |report| {
+        let reports = poll::accounts(&accounts, &state, limits, None, Task::Check, Bars::none(), |report| {
             if self.json {
                 results.line(report::json(report));
                 results.flush();

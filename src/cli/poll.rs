@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::progress::{self, Bars};
-use crate::config::{Account, Daemon};
+use crate::config::{Account, Daemon, Notify};
 use crate::daemon::signals;
 use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
-use crate::session::{self, Environment, Report, Task};
+use crate::session::{self, Environment, Failing, Report, Task};
 use crate::state::Store;
 
 /// How long the removal of messages that were given up may take at the end.
@@ -28,6 +28,7 @@ pub async fn accounts(
     accounts: &[Arc<Account>],
     state: &Path,
     limits: Daemon,
+    notify: Option<Notify>,
     task: Task,
     bars: Bars,
     mut ended: impl FnMut(&Report),
@@ -41,6 +42,8 @@ pub async fn accounts(
         disk: disk.clone(),
         stop: stop.clone(),
         ask: progress::ask(),
+        notify,
+        failing: Failing::default(),
     };
     let session = move |account: Arc<Account>| {
         let (environment, bar) = (environment.clone(), bars.of(&account));
@@ -73,6 +76,7 @@ fn tell(report: &Report) {
         | Class::Permanent
         | Class::Target
         | Class::State
+        | Class::Hook
         | Class::Message
         | Class::Internal => Level::Error,
     };
@@ -182,6 +186,7 @@ pub(super) mod tests {
             pipelining: Pipelining::Auto,
             deliver: Target::Maildir("/nowhere".into()),
             received: false,
+            hooks: Hooks::default(),
             enabled: true,
         })
     }

@@ -87,9 +87,16 @@ impl Mark {
     async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let account = Arc::new(named(config, &self.account)?.clone());
         let accounts = [account];
-        let reports =
-            poll::accounts(&accounts, &config.state, config.daemon, Task::MarkAll, Bars::none(), |_| ())
-                .await;
+        let reports = poll::accounts(
+            &accounts,
+            &config.state,
+            config.daemon,
+            None,
+            Task::MarkAll,
+            Bars::none(),
+            |_| (),
+        )
+        .await;
         for report in reports.iter().filter(|report| report.failure.is_none() && !common.quiet) {
             results.line(format_args!("{}: {} marked as seen", report.account, messages(report.new)));
         }

@@ -13,7 +13,7 @@ use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
-use crate::config::{Account, Daemon, default_state};
+use crate::config::{Account, Daemon, Notify, default_state};
 use crate::session::{Deletions, Limits, Task};
 
 /// Arguments of `sync`.
@@ -69,14 +69,15 @@ struct Scope {
     accounts: Vec<Arc<Account>>,
     state: PathBuf,
     limits: Daemon,
+    notify: Option<Notify>,
 }
 
 impl Sync {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let begun = Instant::now();
-        let Scope { accounts, state, limits } = self.scope(common)?;
+        let Scope { accounts, state, limits, notify } = self.scope(common)?;
         let bars = if self.json { Bars::none() } else { Bars::new(common) };
-        let reports = poll::accounts(&accounts, &state, limits, self.task(), bars, |report| {
+        let reports = poll::accounts(&accounts, &state, limits, notify, self.task(), bars, |report| {
             if self.json {
                 results.line(report::json(report));
                 results.flush();
@@ -107,8 +108,8 @@ impl Sync {
                 ));
             }
             let config = common.load()?;
-            let (state, limits) = (config.state.clone(), config.daemon);
-            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits });
+            let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
+            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits, notify });
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
@@ -118,7 +119,8 @@ impl Sync {
         };
         let account =
             Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
-        Ok(Scope { accounts: vec![Arc::new(account)], state: default_state()?, limits: ONE_SESSION })
+        let accounts = vec![Arc::new(account)];
+        Ok(Scope { accounts, state: default_state()?, limits: ONE_SESSION, notify: None })
     }
 
     fn task(&self) -> Task {

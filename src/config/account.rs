@@ -52,8 +52,25 @@ pub struct Account {
     pub deliver: Target,
     /// Whether a `Received` line is put on top of each message.
     pub received: bool,
+    /// Commands around a poll.
+    pub hooks: Hooks,
     /// Whether `sync` without names and the daemon poll it.
     pub enabled: bool,
+}
+
+/// Commands around a poll; each is told the account and what happened in its environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before each; where it fails, there is no poll.
+    pub before: Option<CommandLine>,
+    /// After each.
+    pub after: Option<CommandLine>,
+    /// After one that delivered something.
+    pub on_new: Option<CommandLine>,
+    /// After the first that failed.
+    pub on_error: Option<CommandLine>,
+    /// After the first that succeeded again.
+    pub on_recover: Option<CommandLine>,
 }
 
 /// How the connection is protected (RFC 8314; RFC 2595, 4 for STLS).

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::account::{
-    Account, Auth, ClientCertificate, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining,
-    Tls, TlsMode, TlsVersion,
+    Account, Auth, ClientCertificate, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password,
+    Pipelining, Tls, TlsMode, TlsVersion,
 };
 use super::file::Secrets;
 use super::places::Places;
@@ -95,6 +95,7 @@ pub(super) struct Fields {
     pipelining: Option<Field<Pipelining>>,
     deliver: Option<Field<Target>>,
     received: Option<Field<bool>>,
+    hooks: Option<Field<Hooks>>,
     enabled: Option<Field<bool>>,
 }
 
@@ -154,7 +155,8 @@ impl Fields {
             "maildrop_id" => {
                 place.put(&mut self.maildrop_id, values::line(value, "a text such as user@host"))
             }
-            "oauth2" | "proxy" | "hooks" => Err(Complaint::new(entry.at, NOT_YET)),
+            "hooks" => place.put(&mut self.hooks, super::hooks::hooks(value)),
+            "oauth2" | "proxy" => Err(Complaint::new(entry.at, NOT_YET)),
             _ => return Err(None),
         }?;
         Ok(None)
@@ -217,6 +219,7 @@ impl Fields {
             max_size: or(self.max_size, None),
             max_messages: or(self.max_messages, None),
             pipelining: or(self.pipelining, Pipelining::Auto),
+            hooks: or(self.hooks, Hooks::default()),
             enabled: or(self.enabled, true),
         })
     }

@@ -8,11 +8,11 @@ use super::error::{ConfigError, Found};
 use super::fields::{Fields, KEYS, Level};
 use super::places::Places;
 use super::tree::{self, Complaint, Content, Entry, Node, Position};
-use super::values::{self, NOT_YET};
-use super::{Account, Config, Daemon};
+use super::values;
+use super::{Account, Config, Daemon, Notify};
 
 /// Keys at the top of the file.
-const TOP: [&str; 5] = ["defaults", "accounts", "state", "daemon", "notify"];
+const TOP: [&str; 6] = ["defaults", "accounts", "state", "daemon", "notify", "metrics_file"];
 
 /// Keys of `daemon`.
 const DAEMON: [&str; 3] = ["max_sessions", "max_sessions_per_host", "startup_spread"];
@@ -60,12 +60,13 @@ pub(super) fn read(text: &str, file: &Path, places: &Places) -> Result<Read, Con
         return Err(wrong);
     }
     // Nothing is missing where no mistake was found.
-    let Top { accounts, state, daemon } = top.unwrap_or_default();
+    let Top { accounts, state, daemon, notify, metrics_file } = top.unwrap_or_default();
     let state = match state {
         Some(state) => state,
         None => places.default_state()?,
     };
-    Ok(Read { config: Config { file: Some(file.to_owned()), accounts, state, daemon }, secrets })
+    let config = Config { file: Some(file.to_owned()), accounts, state, daemon, notify, metrics_file };
+    Ok(Read { config, secrets })
 }
 
 /// What stands at the top of the file.
@@ -74,6 +75,8 @@ struct Top {
     accounts: Vec<Account>,
     state: Option<PathBuf>,
     daemon: Daemon,
+    notify: Option<Notify>,
+    metrics_file: Option<PathBuf>,
 }
 
 /// Reads the file and gathers its mistakes.
@@ -106,7 +109,15 @@ impl Whole<'_> {
                     Err(complaint) => self.at_key("", entry, complaint),
                 },
                 "daemon" => top.daemon = self.daemon(entry),
-                "notify" => self.wrong("notify", Complaint::new(entry.at, NOT_YET)),
+                "notify" if entry.value.is_nothing() => top.notify = Some(Notify::default()),
+                "notify" => match super::hooks::notify(&entry.value) {
+                    Ok(notify) => top.notify = Some(notify),
+                    Err(complaint) => self.at_key("", entry, complaint),
+                },
+                "metrics_file" => match values::path(&entry.value, self.places) {
+                    Ok(path) => top.metrics_file = Some(path),
+                    Err(complaint) => self.at_key("", entry, complaint),
+                },
                 misplaced if KEYS.contains(&misplaced) => {
                     let what = "belongs to an account: put it under `accounts`, its name and a colon, or under `defaults`";
                     self.wrong(misplaced, Complaint::new(entry.at, what));

@@ -4,6 +4,7 @@ pub mod account;
 mod error;
 mod fields;
 mod file;
+mod hooks;
 mod load;
 mod pipe;
 mod places;
@@ -38,6 +39,27 @@ pub struct Config {
     pub state: PathBuf,
     /// Limits that hold for all accounts together.
     pub daemon: Daemon,
+    /// How failures that last are told, if the file says so.
+    pub notify: Option<Notify>,
+    /// Where a daemon writes its metrics.
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// How a failure that lasts is told: as a message in the account's own target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notify {
+    /// After so many failed polls in a row.
+    pub after: usize,
+    /// And again when it has lasted so much longer.
+    pub remind: Duration,
+    /// Whether there is such a message at all.
+    pub deliver: bool,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { after: 3, remind: Duration::from_secs(24 * 3600), deliver: true }
+    }
 }
 
 /// Limits that hold for all accounts together; `sync` obeys them too.

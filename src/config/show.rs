@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::account::{Account, Auth, CommandLine, Interval, Keep, Password, TlsMode};
+use super::account::{Account, Auth, CommandLine, Hooks, Interval, Keep, Password, TlsMode};
 use super::recipients::OCCURRENCES;
 use super::target::{
     CatchAll, MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
 };
 use super::units::{show_duration, show_size};
 use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
-use super::{Config, Daemon};
+use super::{Config, Daemon, Notify};
 
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
 /// secrets put back it can be loaded and means the same.
 pub fn show(config: &Config) -> String {
-    let Config { file, accounts, state, daemon } = config;
+    let Config { file, accounts, state, daemon, notify, metrics_file } = config;
     let Daemon { max_sessions, max_sessions_per_host, startup_spread } = daemon;
     let mut out = String::new();
     if let Some(file) = file {
@@ -27,6 +27,13 @@ pub fn show(config: &Config) -> String {
     line(&mut out, 2, "max_sessions:", &max_sessions.to_string());
     line(&mut out, 2, "max_sessions_per_host:", &max_sessions_per_host.to_string());
     line(&mut out, 2, "startup_spread:", &show_duration(*startup_spread));
+    if let Some(Notify { after, remind, deliver }) = notify {
+        let notify = format!("{{ after: {after}, remind: {}, deliver: {deliver} }}", show_duration(*remind));
+        line(&mut out, 0, "notify:", &notify);
+    }
+    if let Some(path) = metrics_file {
+        line(&mut out, 0, "metrics_file:", &text(&path.to_string_lossy()));
+    }
     line(&mut out, 0, "accounts:", "");
     for each in accounts {
         account(&mut out, each);
@@ -97,6 +104,21 @@ fn account(out: &mut String, account: &Account) {
         Target::Lmtp(target) => key("deliver", &format!("{{ lmtp: {} }}", server(target))),
     }
     key("received", if account.received { "true" } else { "false" });
+    let Hooks { before, after, on_new, on_error, on_recover } = &account.hooks;
+    let hooks = [
+        ("before", before),
+        ("after", after),
+        ("on_new", on_new),
+        ("on_error", on_error),
+        ("on_recover", on_recover),
+    ];
+    let hooks: Vec<_> = hooks
+        .iter()
+        .filter_map(|(name, line)| Some(format!("{name}: {}", command(line.as_ref()?))))
+        .collect();
+    if !hooks.is_empty() {
+        key("hooks", &format!("{{ {} }}", hooks.join(", ")));
+    }
     key("enabled", if account.enabled { "true" } else { "false" });
     key("maildrop_id", &text(&account.maildrop_id));
 }

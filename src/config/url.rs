@@ -1,7 +1,7 @@
 //! POP URLs (RFC 2384): an account on the command line, with no configuration file.
 
 use super::account::{
-    Account, Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
+    Account, Auth, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
 };
 use super::fields::{INTERVAL, TIMEOUT};
 use super::places::Places;
@@ -170,6 +170,7 @@ fn from_url(
         max_messages: None,
         pipelining: Pipelining::Auto,
         received: false,
+        hooks: Hooks::default(),
         enabled: true,
     })
 }

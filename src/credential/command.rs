@@ -1,6 +1,5 @@
 //! A password from a command's standard output.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -8,11 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{CredentialError, LONGEST};
 use crate::config::account::CommandLine;
-use crate::net::process::{self, Group};
+use crate::net::process;
 use crate::text::Shown;
-
-/// How long the pipes of a command that has ended may stay open: what it left running may hold them (gpg-agent).
-const DRAIN: Duration = Duration::from_millis(250);
 
 /// Runs the command and gives its output, at most one octet more than the longest password; it must succeed.
 pub(super) async fn output(
@@ -31,36 +27,15 @@ pub(super) async fn output(
 
 async fn run(line: &CommandLine) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     let unusable = |source| CredentialError::Start { command: process::name(line), source };
-    let mut child = process::command(line).stdin(Stdio::null()).spawn().map_err(unusable)?;
-    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(unusable(std::io::Error::other("it has no pipes")));
-    };
-    let mut group = Group::of(child);
     let mut octets = Zeroizing::new(Vec::with_capacity(LONGEST + 3));
     let mut words = String::new();
-    let status = {
-        let reading = async {
-            tokio::join!(
-                read(output, &mut octets),
-                process::each_line(errors, |line| {
-                    if words.is_empty() {
-                        words = Shown(line).to_string();
-                    }
-                })
-            )
-        };
-        tokio::pin!(reading);
-        tokio::select! {
-            biased;
-            _ = &mut reading => group.wait().await,
-            status = group.wait() => {
-                // Timed out or not: what the command itself wrote is in by now.
-                let _ = tokio::time::timeout(DRAIN, reading).await;
-                status
-            }
+    let first_line = |line: &[u8]| {
+        if words.is_empty() {
+            words = Shown(line).to_string();
         }
-        .map_err(unusable)?
     };
+    let run = process::run(process::command(line), |output| read(output, &mut octets), first_line);
+    let status = run.await.map_err(unusable)?;
     if status.success() {
         return Ok(octets);
     }

@@ -5,6 +5,7 @@
 //! that a defect met by one ends that one. [`troubles`] keeps the log short; [`systemd`] hears how it goes.
 
 pub mod clock;
+pub mod metrics;
 pub mod schedule;
 pub mod signals;
 pub mod systemd;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use log::Level;
@@ -27,10 +29,11 @@ use crate::logging;
 use crate::net::Connector;
 use crate::pop3::Capabilities;
 use crate::session::summary::{Took, synced};
-use crate::session::{self, Ask, Deletions, Environment, Limits, Report, Task};
+use crate::session::{self, Ask, Deletions, Environment, Failing, Limits, Report, Task};
 use crate::state::{LastPoll, Store};
 
 use clock::Clock;
+use metrics::Metrics;
 use schedule::{Ended, Past, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
@@ -74,7 +77,9 @@ pub async fn run(
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let mut stop = signals::stop();
+    let metrics_file = config.metrics_file.clone();
     let mut daemon = Daemon::new(config, clock.now(), stop.clone());
+    daemon.set_metrics(metrics_file);
     daemon.recall(&clock).await;
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
@@ -88,7 +93,8 @@ pub async fn run(
             alive_by = Some(now.saturating_add(every));
         }
         let next = daemon.begin_what_is_due(now);
-        let wake_at = [next, alive_by].into_iter().flatten().min();
+        let metrics_by = daemon.write_metrics(now);
+        let wake_at = [next, alive_by, metrics_by].into_iter().flatten().min();
         // A signal goes first: the end of a session is still there at the next turn.
         tokio::select! {
             biased;
@@ -112,6 +118,9 @@ struct Daemon {
     sessions: JoinSet<Report>,
     running: HashMap<Id, Start>,
     troubles: Troubles,
+    metrics: Option<Metrics>,
+    /// The metrics could not be written, which was told.
+    metrics_failed: Arc<AtomicBool>,
     systemd: Systemd,
     /// When the certificates that are trusted were read.
     certificates_read: Duration,
@@ -139,15 +148,51 @@ impl Daemon {
                 disk: Disk::default(),
                 stop,
                 ask: Ask::Never,
+                notify: Some(config.notify.unwrap_or_default()),
+                failing: Failing::default(),
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),
             troubles: Troubles::default(),
+            metrics: None,
+            metrics_failed: Arc::default(),
             systemd: Systemd::from_environment(),
             certificates_read: now,
             state_opened: now,
             state_failed: false,
         }
+    }
+
+    /// Counts for these accounts from now on, into this file.
+    fn set_metrics(&mut self, file: Option<PathBuf>) {
+        let accounts = self.schedule.all().map(|account| account.name.as_str());
+        self.metrics = file.map(|path| {
+            let mut metrics = match self.metrics.take() {
+                Some(metrics) if metrics.path() == path => metrics,
+                Some(_) | None => Metrics::new(path),
+            };
+            metrics.set_accounts(accounts);
+            metrics
+        });
+    }
+
+    /// Writes the metrics if it is time; gives when it is the next time.
+    fn write_metrics(&mut self, now: Duration) -> Option<Duration> {
+        let metrics = self.metrics.as_mut()?;
+        let due = metrics.due()?;
+        if now < due {
+            return Some(due);
+        }
+        let (page, failed) = (metrics.page(now), self.metrics_failed.clone());
+        // A disk that hangs holds up nobody.
+        tokio::task::spawn_blocking(move || match page.write() {
+            Ok(()) => failed.store(false, Relaxed),
+            Err(error) if !failed.swap(true, Relaxed) => {
+                log::warn!("cannot write the metrics to {}: {error}", page.path().display());
+            }
+            Err(_) => {}
+        });
+        None
     }
 
     /// Takes over what the state file knows of earlier polls, so that a restart ends nobody's backoff.
@@ -162,6 +207,9 @@ impl Daemon {
         let accounts: Vec<_> = self.schedule.all().cloned().collect();
         for account in accounts {
             let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
+            if let (Some(metrics), None) = (&mut self.metrics, &poll.class) {
+                metrics.recall(&account.name, poll.at);
+            }
             let now = clock.now();
             if let Some(next) = self.schedule.recall(now, &account.name, past(poll))
                 && poll.failures > 0
@@ -205,6 +253,9 @@ impl Daemon {
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), report.login_delay);
         self.tell(now, &report, next);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.note(&report, session::now());
+        }
         match report.failure.as_ref().map(|failure| failure.class) {
             Some(Class::Tls) if now.saturating_sub(self.certificates_read) >= CERTIFICATES => {
                 self.environment.connector = Connector::default();
@@ -255,11 +306,13 @@ impl Daemon {
             self.open_state(now, config.state);
         }
         self.environment.connector = Connector::default();
+        self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;
         let accounts = shared(config.accounts);
         self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.troubles.retain(wanted);
+        self.set_metrics(config.metrics_file);
         log::warn!("read the configuration again: {} accounts", self.schedule.accounts());
     }
 
@@ -286,6 +339,12 @@ impl Daemon {
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
             // Dropping them would wait for the same disk.
             std::process::exit(0);
+        }
+        if let Some(metrics) = &mut self.metrics
+            && metrics.due().is_some()
+            && let Err(error) = metrics.page(clock.now()).write()
+        {
+            log::debug!("cannot write the metrics: {error}");
         }
         // Messages that were given up are still being removed from `tmp`; the next poll would do it, too.
         let _ = tokio::time::timeout(SETTLING, self.environment.disk.settled()).await;

@@ -1,12 +1,13 @@
 //! Commands that the user configured: each in its own process group, which ends with whoever started it.
 
-use std::process::Stdio;
+use std::io;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::runtime::Handle;
 
 use crate::config::account::CommandLine;
@@ -62,7 +63,7 @@ impl Group {
     }
 
     /// Waits until the command itself has ended. What it left in its process group goes on.
-    pub(crate) async fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         match &mut self.child {
             Some(child) => {
                 let status = child.wait().await?;
@@ -70,7 +71,7 @@ impl Group {
                 self.child = None;
                 Ok(status)
             }
-            None => Err(std::io::Error::other("it was already waited for")),
+            None => Err(io::Error::other("it was already waited for")),
         }
     }
 }
@@ -110,6 +111,34 @@ impl Drop for Group {
                     }
                 }
             });
+        }
+    }
+}
+
+/// How long the pipes of a command that has ended may stay open: what it left running may hold them (gpg-agent).
+const DRAIN: Duration = Duration::from_millis(250);
+
+/// Runs a command that [`command`] prepared to its end, with nothing to read; `take` is given its output, and `error`
+/// each line of its standard error. Dropping the future ends the process group.
+pub(crate) async fn run<R: Future<Output = ()>>(
+    mut command: Command,
+    take: impl FnOnce(ChildStdout) -> R,
+    error: impl FnMut(&[u8]),
+) -> io::Result<ExitStatus> {
+    let mut child = command.stdin(Stdio::null()).spawn()?;
+    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(io::Error::other("it has no pipes"));
+    };
+    let mut group = Group::of(child);
+    let reading = async { tokio::join!(take(output), each_line(errors, error)) };
+    tokio::pin!(reading);
+    tokio::select! {
+        biased;
+        _ = &mut reading => group.wait().await,
+        status = group.wait() => {
+            // Timed out or not: what the command itself wrote is in by now.
+            let _ = tokio::time::timeout(DRAIN, reading).await;
+            status
         }
     }
 }

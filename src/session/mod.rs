@@ -13,8 +13,10 @@ mod credentials;
 mod fetch;
 mod headers;
 mod held;
+mod hooks;
 mod login;
 mod maildrop;
+mod notice;
 mod plan;
 mod poll;
 mod renumbered;
@@ -28,8 +30,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::config::Account;
-use crate::delivery::Disk;
+use crate::config::{Account, Notify};
+use crate::credential;
+use crate::delivery::{Access, Disk, Sink};
 use crate::net::Connector;
 use crate::state::lease::Lease;
 use crate::state::{Store, Timestamp};
@@ -38,6 +41,7 @@ use login::Pace;
 use poll::{Attempt, Poll};
 use trouble::{Aborted, During, Trouble};
 
+pub use hooks::{Failing, HookError};
 pub use report::{Planned, Progress, Report};
 
 /// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
@@ -59,6 +63,10 @@ pub struct Environment {
     pub stop: watch::Receiver<bool>,
     /// Whether a person is there who can be asked for a password.
     pub ask: Ask,
+    /// How failures that last are told, if they are.
+    pub notify: Option<Notify>,
+    /// The accounts whose last poll failed.
+    pub failing: Failing,
 }
 
 /// Whether a person is there who can be asked for a password.
@@ -115,10 +123,17 @@ pub async fn run(
 ) -> Report {
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
+    let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
     if let Err(aborted) = session(account, environment, task, progress, &mut report).await {
         report.failure = Some(aborted.failure(account));
     }
     report.took = began.elapsed();
+    if let Task::Sync(_) = task {
+        hooks::after(account, environment, was_failing, &report).await;
+        if let Some(notify) = &environment.notify {
+            notice::tell(account, environment, notify, &report).await;
+        }
+    }
     report
 }
 
@@ -160,6 +175,25 @@ async fn session(
         ended => ended,
     }
     .map_err(|end| end.aborted)
+}
+
+/// Opens the target of an account.
+async fn open_target(account: &Account, environment: &Environment) -> Result<Sink, Aborted> {
+    let secret = match account.deliver.login() {
+        Some((host, login)) => {
+            let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
+            Some(secret.during("get the target's password")?)
+        }
+        None => None,
+    };
+    let access = Access {
+        account: account.name.clone(),
+        connector: environment.connector.clone(),
+        secret,
+        timeout: account.timeout,
+    };
+    let maildrop = account.maildrop_id.as_str().into();
+    Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")
 }
 
 /// Gives the time as the state keeps it.

@@ -7,8 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep, Pipelining};
-use crate::credential;
-use crate::delivery::{Access, Sink};
+use crate::delivery::Sink;
 use crate::message::Trace;
 use crate::net::Stream;
 use crate::pop3::{Capabilities, Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
@@ -23,7 +22,7 @@ use super::maildrop::Deletions;
 use super::plan::{self, Plan, Policy, Step};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
-use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers};
+use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers, hooks};
 
 /// How long what has come in may take to be delivered once the process was asked to end; it has ten seconds.
 const DELIVERY_WIND_DOWN: Duration = Duration::from_secs(5);
@@ -53,6 +52,13 @@ pub struct Attempt {
     pub remembers_lockstep: bool,
 }
 
+impl Attempt {
+    /// Says whether nothing was tried before it.
+    fn is_first(self) -> bool {
+        self.pace == Pace::AsAnnounced && !self.without_capa
+    }
+}
+
 /// How a poll ended that did not succeed.
 pub struct End {
     /// Why.
@@ -74,11 +80,11 @@ impl Poll<'_> {
         let (login, connected) = if self.environment.state.exists() {
             // Whoever is refused is not even called upon again.
             let login = login.await.during("read the state").map_err(End::plain)?;
-            let connected = self.connect(Some(&login)).await;
+            let connected = self.connect(attempt, Some(&login)).await;
             (login, connected)
         } else {
             // Nothing is remembered, and making the file takes about as long as connecting.
-            let (login, connected) = tokio::join!(login, self.connect(None));
+            let (login, connected) = tokio::join!(login, self.connect(attempt, None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };
         let capabilities = login.server.capabilities.as_deref().map(Capabilities::from_octets);
@@ -101,7 +107,14 @@ impl Poll<'_> {
     }
 
     /// Gets the password and connects, unless that password must not be tried.
-    async fn connect(&self, memory: Option<&LoginMemory>) -> Result<(Secret, Stream), Aborted> {
+    async fn connect(
+        &self,
+        attempt: Attempt,
+        memory: Option<&LoginMemory>,
+    ) -> Result<(Secret, Stream), Aborted> {
+        if let (Task::Sync(_), true) = (self.task, attempt.is_first()) {
+            hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
+        }
         let connect = async {
             let secret = credentials::password(self.account, self.environment.ask).await;
             let secret = secret.during("get the password")?;
@@ -472,25 +485,8 @@ impl Poll<'_> {
 
     /// Opens the target and takes stock of it; gives how many messages of this maildrop are there.
     async fn sink(&self) -> Result<(Sink, usize), Aborted> {
-        let maildrop = self.account.maildrop_id.as_str().into();
-        let disk = self.environment.disk.clone();
-        let secret = match self.account.deliver.login() {
-            Some((host, login)) => {
-                let patience = self.account.timeout;
-                let secret = credential::password(&login.password, host, &login.user, patience).await;
-                Some(secret.during("get the target's password")?)
-            }
-            None => None,
-        };
-        let access = Access {
-            account: self.account.name.clone(),
-            connector: self.environment.connector.clone(),
-            secret,
-            timeout: self.account.timeout,
-        };
-        let doing = "open the target";
-        let open = async { Sink::open(&self.account.deliver, maildrop, disk, access).await.during(doing) };
-        let sink = self.unless_stopped(doing, open).await?;
+        let open = super::open_target(self.account, self.environment);
+        let sink = self.unless_stopped("open the target", open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
         // from a backup, or not know of messages that a killed session had made visible.
         let there = sink.recover().await.during("look through the target")?;

@@ -12,6 +12,7 @@ use crate::pop3::{Code, ProtocolError, Reply, Request};
 use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
+use super::hooks::HookError;
 use super::wire::WireError;
 
 /// Why a session ended before its work was done.
@@ -39,6 +40,9 @@ pub enum Trouble {
     /// The exchange of a mechanism went wrong.
     #[error(transparent)]
     Sasl(#[from] SaslError),
+    /// The hook before the poll did not do its work.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// There is no password.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -152,6 +156,7 @@ impl Trouble {
             Self::Target(TargetError::Server(error)) => error.class,
             Self::Target(_) => Class::Target,
             Self::RetrRefused { .. } => Class::Refused,
+            Self::Hook(_) => Class::Hook,
             Self::Stopped => Class::Stopped,
         }
     }
@@ -221,6 +226,7 @@ impl Trouble {
             }
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
             Self::Wire(_) | Self::LockedOut { .. } => None,
+            Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
             Self::RetrRefused { .. } | Self::Endless { .. } | Self::Stopped => None,
         }
     }
@@ -231,7 +237,11 @@ impl Aborted {
     pub fn failure(&self, account: &Account) -> Failure {
         let local = matches!(
             self.trouble,
-            Trouble::State(_) | Trouble::Target(_) | Trouble::Credential(_) | Trouble::Leased { .. }
+            Trouble::State(_)
+                | Trouble::Target(_)
+                | Trouble::Credential(_)
+                | Trouble::Hook(_)
+                | Trouble::Leased { .. }
         );
         Failure {
             account: account.name.clone(),

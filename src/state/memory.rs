@@ -153,6 +153,17 @@ pub struct LastPoll {
     pub capabilities: Option<Vec<u8>>,
 }
 
+/// How the polls of a maildrop went lately.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Failures in a row.
+    pub failures: u32,
+    /// When the last poll that did not fail ended.
+    pub last_success: Option<Timestamp>,
+    /// When its user was last told of this failure in a message.
+    pub noticed_at: Option<Timestamp>,
+}
+
 /// What a session leaves behind, written in one commit at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Closing {

@@ -41,7 +41,7 @@ pub use entries::{Entries, Entry};
 pub use error::StateError;
 pub use lease::Lease;
 pub use memory::{
-    Closing, Delivery, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached,
-    Recorded, SeenLine, ServerMemory, Status, Timestamp,
+    Closing, Delivery, Health, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult,
+    Reached, Recorded, SeenLine, ServerMemory, Status, Timestamp,
 };
 pub use store::Store;

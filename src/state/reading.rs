@@ -10,8 +10,8 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Entries, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached, SeenLine,
-    ServerMemory, Status,
+    Entries, Health, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached,
+    SeenLine, ServerMemory, Status,
 };
 
 /// Loads what is known of a maildrop.
@@ -136,6 +136,17 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
         });
     }
     Ok(all)
+}
+
+/// Reads how the polls of a maildrop went lately.
+pub(super) fn health(connection: &Connection, maildrop: &str) -> Result<Health> {
+    let mut select = connection
+        .prepare_cached("SELECT failures, last_success, noticed_at FROM maildrop WHERE identity = ?1")?;
+    let mut rows = select.query([maildrop])?;
+    Ok(match rows.next()? {
+        Some(row) => Health { failures: row.get(0)?, last_success: row.get(1)?, noticed_at: row.get(2)? },
+        None => Health::default(),
+    })
 }
 
 /// Lists how the last poll of each maildrop ended, by identity.

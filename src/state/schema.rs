@@ -64,6 +64,9 @@ CREATE TABLE held (
 ", "
 -- Who has the message although others of its recipients have not: addresses, a line each.
 ALTER TABLE held ADD COLUMN recipients TEXT;
+", "
+-- When the user was told of a failure that lasts.
+ALTER TABLE maildrop ADD COLUMN noticed_at INTEGER;
 "];
 
 /// The newest version that this program knows.

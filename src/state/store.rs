@@ -14,8 +14,8 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Entries, LastPoll, LoginMemory, MaildropKey, Memory, Reached, Recorded, SeenLine,
-    StateError, Status, Timestamp, reading,
+    Closing, Delivery, Entries, Health, LastPoll, LoginMemory, MaildropKey, Memory, Reached, Recorded,
+    SeenLine, StateError, Status, Timestamp, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -164,6 +164,17 @@ impl Store {
     /// Lists all maildrops that were ever polled, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
         self.read(reading::status).await
+    }
+
+    /// Says how the polls of a maildrop went lately.
+    pub async fn health(&self, maildrop: Arc<str>) -> Result<Health, StateError> {
+        self.read(move |connection| reading::health(connection, &maildrop)).await
+    }
+
+    /// Notes durably that the user was told of a failure; forgotten when a poll succeeds.
+    pub async fn noticed(&self, maildrop: Arc<str>, at: Timestamp) -> Result<(), StateError> {
+        self.write(Write::Noticed { maildrop, at }).await?;
+        Ok(())
     }
 
     /// Lists how the last poll of each maildrop ended, by identity; quick however many unique-ids there are.

@@ -36,6 +36,8 @@ pub(super) enum Write {
     Forget { maildrop: Arc<str>, uids: Vec<UniqueId> },
     /// See [`super::Store::hasten`].
     Hasten { maildrop: Arc<str>, names: Vec<(UniqueId, u32)>, at: Timestamp },
+    /// See [`super::Store::noticed`].
+    Noticed { maildrop: Arc<str>, at: Timestamp },
 }
 
 impl Write {
@@ -69,6 +71,9 @@ impl Write {
                 Some(id) => hasten(connection, id, names, *at),
                 None => Ok(0),
             },
+            Self::Noticed { maildrop, at } => connection
+                .prepare_cached("UPDATE maildrop SET noticed_at = ?2 WHERE identity = ?1")?
+                .execute(params![maildrop, at]),
         }
     }
 }
@@ -271,7 +276,9 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
                  poll_at = ?4, poll_account = ?5, poll_host = ?6, poll_class = ?7, poll_failure = ?8,
                  poll_messages = ?9, poll_octets = ?10, poll_listed = ?11, poll_backlog = ?12,
                  last_success = CASE WHEN ?7 IS NULL THEN ?4 ELSE last_success END,
-                 failures = CASE WHEN ?7 IS NULL THEN 0 ELSE failures + 1 END
+                 noticed_at = CASE WHEN ?7 IS NULL THEN NULL ELSE noticed_at END,
+                 -- Whoever stopped it did not fail.
+                 failures = CASE WHEN ?7 IS NULL THEN 0 WHEN ?7 = 'stopped' THEN failures ELSE failures + 1 END
              WHERE id = ?1",
         )?
         .execute(params![

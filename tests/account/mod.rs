@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider::config::account::{
-    Auth, FirstSync, Interval, Keep, Order, Pipelining, Tls, TlsMode, TlsVersion,
+    Auth, FirstSync, Hooks, Interval, Keep, Order, Pipelining, Tls, TlsMode, TlsVersion,
 };
 use postrider::config::{Account, Target};
 
@@ -38,6 +38,7 @@ pub fn plain(host: &str, port: u16) -> Account {
         pipelining: Pipelining::Auto,
         deliver: Target::Maildir(PathBuf::from("/nonexistent")),
         received: false,
+        hooks: Hooks::default(),
         enabled: true,
     }
 }

@@ -21,7 +21,7 @@ use postrider::delivery::durable::Native;
 use postrider::net::Connector;
 use postrider::sasl::Mechanism;
 use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Limits, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task};
 use postrider::state::Store;
 
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
@@ -112,6 +112,8 @@ impl Server {
                 disk: disk.clone(),
                 stop: tokio::sync::watch::channel(false).1,
                 ask: Ask::Never,
+                notify: None,
+                failing: Failing::default(),
             };
             let report = session::run(&account, &environment, Task::Sync(Limits::default()), &()).await;
             disk.settled().await;

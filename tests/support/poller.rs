@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use postrider::config::{Account, Config};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Limits, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task};
 use postrider::state::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -51,6 +51,8 @@ impl Poller {
             disk: Disk::new(),
             stop: stopped,
             ask: Ask::Never,
+            notify: None,
+            failing: Failing::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { directory, runtime, account, environment, stop }

@@ -37,6 +37,7 @@ impl Backoff {
             | Class::InUse
             | Class::LoginDelay
             | Class::Target
+            | Class::Hook
             | Class::State
             | Class::Internal => Self::Doubling,
         }

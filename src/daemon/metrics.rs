@@ -1,0 +1,259 @@
+//! What a monitoring system wants to know, in a file of OpenMetrics text (which Prometheus' node exporter collects,
+//! too): replaced as a whole, so that nobody reads half of one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::session::Report;
+use crate::state::Timestamp;
+
+/// The file is written this often at most, however many polls end.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Counts since the process began, and where they are written.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    accounts: BTreeMap<String, Tally>,
+    /// When it was written last.
+    written: Option<Duration>,
+    /// Something was counted since.
+    stale: bool,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    last_success: Option<Timestamp>,
+    polls: u64,
+    messages: u64,
+    octets: u64,
+    held: usize,
+    backlog: usize,
+    failures: BTreeMap<&'static str, u64>,
+}
+
+/// Text to be written to a file.
+#[derive(Debug)]
+pub struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Metrics {
+    /// Makes metrics without accounts.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, accounts: BTreeMap::new(), written: None, stale: true }
+    }
+
+    /// Counts for these accounts, and forgets all others.
+    pub fn set_accounts<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let mut old = std::mem::take(&mut self.accounts);
+        self.accounts = names.map(|name| (name.to_owned(), old.remove(name).unwrap_or_default())).collect();
+        self.stale = true;
+    }
+
+    /// Takes over when an account's poll last succeeded, by an earlier process.
+    pub fn recall(&mut self, account: &str, last_success: Timestamp) {
+        if let Some(tally) = self.accounts.get_mut(account) {
+            tally.last_success.get_or_insert(last_success);
+        }
+    }
+
+    /// Counts a poll that ended at this time.
+    pub fn note(&mut self, report: &Report, at: Timestamp) {
+        let Some(tally) = self.accounts.get_mut(&report.account) else { return };
+        self.stale = true;
+        tally.polls += 1;
+        tally.messages += report.delivered as u64;
+        tally.octets += report.delivered_octets;
+        match &report.failure {
+            Some(failure) => *tally.failures.entry(failure.class.name()).or_default() += 1,
+            None => tally.last_success = Some(at),
+        }
+        if report.listed.is_some() {
+            (tally.held, tally.backlog) = (report.held, report.left);
+        }
+    }
+
+    /// Gives the file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says when the file is to be written, if something was counted since it was.
+    pub fn due(&self) -> Option<Duration> {
+        self.stale.then(|| self.written.map_or(Duration::ZERO, |written| written.saturating_add(PAUSE)))
+    }
+
+    /// Gives the text to be written now.
+    pub fn page(&mut self, now: Duration) -> Page {
+        (self.written, self.stale) = (Some(now), false);
+        Page { path: self.path.clone(), text: self.text() }
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        let names: Vec<(String, &Tally)> =
+            self.accounts.iter().map(|(name, tally)| (label(name), tally)).collect();
+        let mut family = |name: &str, kind: &str, help: &str, value: fn(&Tally) -> Option<i128>| {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            // Writing to a String does not fail.
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            for (label, tally) in &names {
+                if let Some(value) = value(tally) {
+                    let _ = writeln!(out, "{name}{suffix}{{account=\"{label}\"}} {value}");
+                }
+            }
+        };
+        family(
+            "postrider_last_success_timestamp_seconds",
+            "gauge",
+            "When the last poll that did not fail ended.",
+            |tally| tally.last_success.map(Into::into),
+        );
+        family("postrider_polls", "counter", "Polls, failed ones included.", |tally| {
+            Some(tally.polls.into())
+        });
+        family("postrider_messages", "counter", "Messages delivered.", |tally| Some(tally.messages.into()));
+        family("postrider_octets", "counter", "Octets of the messages delivered.", |tally| {
+            Some(tally.octets.into())
+        });
+        family(
+            "postrider_held_messages",
+            "gauge",
+            "Messages that could not be fetched or delivered.",
+            |tally| i128::try_from(tally.held).ok(),
+        );
+        family("postrider_backlog_messages", "gauge", "Messages left for later by a limit.", |tally| {
+            i128::try_from(tally.backlog).ok()
+        });
+        out.push_str("# HELP postrider_failures Failed polls by class.\n# TYPE postrider_failures counter\n");
+        for (label, tally) in &names {
+            for (class, count) in &tally.failures {
+                let _ = writeln!(
+                    out,
+                    "postrider_failures_total{{account=\"{label}\",class=\"{class}\"}} {count}"
+                );
+            }
+        }
+        out.push_str("# EOF\n");
+        out
+    }
+}
+
+impl Page {
+    /// Replaces the file, readable by all: it has no secrets, and who collects it is another user.
+    pub fn write(&self) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = match self.path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
+            Some(_) | None => Path::new("."),
+        };
+        let mut file = tempfile::Builder::new()
+            .prefix(".postrider-metrics")
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(directory)?;
+        file.write_all(self.text.as_bytes())?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// Gives the file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Escapes a label's value.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{Class, Failure};
+
+    fn report(account: &str, class: Option<Class>) -> Report {
+        let failure = class.map(|class| Failure {
+            account: account.into(),
+            host: String::new(),
+            doing: String::new(),
+            class,
+            what: String::new(),
+            said: None,
+            hint: None,
+        });
+        let delivered = usize::from(failure.is_none());
+        Report {
+            account: account.into(),
+            delivered,
+            delivered_octets: 10,
+            listed: Some(3),
+            held: 2,
+            left: 4,
+            failure,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn each_account_has_its_counts_and_each_class_of_failure() {
+        let mut metrics = Metrics::new("m".into());
+        metrics.set_accounts(["home", "a\"b\\\n", "gone"].into_iter());
+        metrics.recall("a\"b\\\n", 50);
+        for (class, at) in
+            [(None, 100), (Some(Class::Network), 200), (Some(Class::Network), 300), (Some(Class::Tls), 400)]
+        {
+            metrics.note(&report("home", class), at);
+        }
+        metrics.note(&report("unknown", None), 1);
+        metrics.set_accounts(["home", "a\"b\\\n"].into_iter());
+        let text = metrics.text();
+        for line in [
+            "# TYPE postrider_messages counter",
+            "postrider_last_success_timestamp_seconds{account=\"home\"} 100",
+            "postrider_last_success_timestamp_seconds{account=\"a\\\"b\\\\\\n\"} 50",
+            "postrider_polls_total{account=\"home\"} 4",
+            "postrider_messages_total{account=\"home\"} 1",
+            "postrider_octets_total{account=\"home\"} 40",
+            "postrider_held_messages{account=\"home\"} 2",
+            "postrider_backlog_messages{account=\"home\"} 4",
+            "postrider_failures_total{account=\"home\",class=\"network\"} 2",
+            "postrider_failures_total{account=\"home\",class=\"tls\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("gone") && !text.contains("unknown"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_file_is_written_at_once_then_at_most_every_ten_seconds_and_only_if_something_was_counted() {
+        let mut metrics = Metrics::new("m".into());
+        metrics.set_accounts(["home"].into_iter());
+        assert_eq!(metrics.due(), Some(Duration::ZERO));
+        metrics.page(Duration::from_secs(100));
+        assert_eq!(metrics.due(), None);
+        metrics.note(&report("home", None), 1);
+        assert_eq!(metrics.due(), Some(Duration::from_secs(110)));
+    }
+
+    #[test]
+    fn the_file_is_replaced_as_a_whole_and_all_may_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("postrider.prom");
+        let mut metrics = Metrics::new(path.clone());
+        for _ in 0..2 {
+            metrics.page(Duration::ZERO).write().unwrap();
+            assert!(std::fs::read_to_string(&path).unwrap().ends_with("# EOF\n"));
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

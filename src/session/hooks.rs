@@ -1,0 +1,182 @@
+//! The commands that the user has run around a poll.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Environment, Report};
+use crate::config::Account;
+use crate::config::account::CommandLine;
+use crate::failure::{Class, Failure};
+use crate::net::process;
+use crate::text::Shown;
+
+/// How long a hook may take.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// How long it still may take once the process was asked to end.
+const WIND_DOWN: Duration = Duration::from_secs(2);
+/// Lines of a hook that are told.
+const MOST_LINES: usize = 100;
+
+/// Which accounts' last poll failed, as far as this process knows: what has no state file to be remembered in, or failed
+/// before it was reached, is told once all the same.
+#[derive(Debug, Clone, Default)]
+pub struct Failing(Arc<Mutex<HashSet<String>>>);
+
+/// Why a hook did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It cannot be run.
+    #[error("cannot run the hook `{hook}` ({command}): {source}")]
+    Start {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It ended with another status than 0.
+    #[error("the hook `{hook}` ({command}) failed: {status}{words}")]
+    Failed {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// Its exit status or signal.
+        status: String,
+        /// A colon and the last line that it wrote, if it wrote one.
+        words: String,
+    },
+    /// It was ended at its time limit, or because the process was asked to end.
+    #[error("the hook `{hook}` ({command}) had not ended after {}", humantime::format_duration(*.after))]
+    TimedOut {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// How long it had.
+        after: Duration,
+    },
+}
+
+/// What hooks are told of a poll.
+#[derive(Debug, Clone, Copy, Default)]
+struct Facts<'a> {
+    delivered: usize,
+    failure: Option<&'a Failure>,
+}
+
+/// Runs the hook before a poll; where it fails, there is none.
+pub(super) async fn before(account: &Account, stop: &watch::Receiver<bool>) -> Result<(), HookError> {
+    match &account.hooks.before {
+        Some(line) => run("before", line, account, Facts::default(), stop).await,
+        None => Ok(()),
+    }
+}
+
+/// Says whether the poll before this one failed, if a hook wants to know.
+pub(super) async fn was_failing(account: &Account, environment: &Environment) -> bool {
+    let wanted = account.hooks.on_error.is_some() || account.hooks.on_recover.is_some();
+    if !wanted || environment.failing.knows(&account.name) {
+        return wanted;
+    }
+    match environment.store.health(account.maildrop_id.as_str().into()).await {
+        Ok(health) => health.failures > 0,
+        // The poll is going to meet it, and tells it.
+        Err(_) => false,
+    }
+}
+
+/// Runs the hooks after a poll, one after the other. What goes wrong is told and changes nothing.
+pub(super) async fn after(account: &Account, environment: &Environment, was_failing: bool, report: &Report) {
+    let hooks = &account.hooks;
+    let failure = report.failure.as_ref();
+    // Nothing is wrong with who is stopped, or whose maildrop another process polls at this moment.
+    let counts = failure.is_none_or(|failure| !matches!(failure.class, Class::Stopped | Class::InUse));
+    if counts {
+        environment.failing.note(&account.name, failure.is_some());
+    }
+    let due = [
+        ("after", &hooks.after, true),
+        ("on_new", &hooks.on_new, report.delivered > 0),
+        ("on_error", &hooks.on_error, counts && failure.is_some() && !was_failing),
+        ("on_recover", &hooks.on_recover, failure.is_none() && was_failing),
+    ];
+    let facts = Facts { delivered: report.delivered, failure };
+    for (hook, line, due) in due {
+        if let (Some(line), true) = (line, due)
+            && let Err(error) = run(hook, line, account, facts, &environment.stop).await
+        {
+            log::warn!("{}: {error}", account.name);
+        }
+    }
+}
+
+async fn run(
+    hook: &'static str,
+    line: &CommandLine,
+    account: &Account,
+    facts: Facts<'_>,
+    stop: &watch::Receiver<bool>,
+) -> Result<(), HookError> {
+    let name = process::name(line);
+    let mut command = process::command(line);
+    command.env("POSTRIDER_ACCOUNT", &account.name);
+    command.env("POSTRIDER_NEW", facts.delivered.to_string());
+    command.env("POSTRIDER_ERROR", facts.failure.map(Failure::to_string).unwrap_or_default());
+    command.env("POSTRIDER_CLASS", facts.failure.map_or("", |failure| failure.class.name()));
+    log::info!("{}: running the hook `{hook}`: {name}", account.name);
+    let (lines, last) = (Mutex::new(0), Mutex::new(String::new()));
+    let told = |line: &[u8]| {
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        *lines += 1;
+        if *lines <= MOST_LINES {
+            log::info!("{}: {hook}: {}", account.name, Shown(line));
+        }
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = format!(": {}", Shown(line));
+    };
+    let running = process::run(command, |output| process::each_line(output, told), told);
+    let ended = tokio::select! {
+        ended = running => ended.map(Some),
+        () = tokio::time::sleep(LONGEST) => Ok(None),
+        () = stopped(stop.clone()) => Ok(None),
+    };
+    let words = std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
+    match ended {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(HookError::Failed { hook, command: name, status: status.to_string(), words }),
+        // Dropping the future has ended the process group.
+        Ok(None) => {
+            let after = if *stop.borrow() { WIND_DOWN } else { LONGEST };
+            Err(HookError::TimedOut { hook, command: name, after })
+        }
+        Err(source) => Err(HookError::Start { hook, command: name, source }),
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(WIND_DOWN).await;
+}
+
+impl Failing {
+    fn knows(&self, account: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(account)
+    }
+
+    fn note(&self, account: &str, failed: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed {
+            all.insert(account.to_owned());
+        } else {
+            all.remove(account);
+        }
+    }
+}
