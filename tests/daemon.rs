@@ -5,98 +5,17 @@ mod support;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::maildrop::{Fault, Maildrop, Protection, Settings, What};
+use support::daemon::{Daemon, SOON, account, arrives, begun, config, message, polls, server, settings};
+use support::maildrop::{Fault, Maildrop, What};
 use support::mails::with_lf;
 use support::postrider::{Home, LIMIT, assert_same};
-use support::process::{Running, free_port, wait_until};
+use support::process::{free_port, wait_until};
 use support::relay::Relay;
-
-/// How long something may take that takes a moment.
-const SOON: Duration = Duration::from_secs(30);
-
-/// A daemon in a home of its own; what it logs is read while it runs.
-struct Daemon {
-    running: Running,
-    log: PathBuf,
-}
-
-impl Daemon {
-    fn start(home: &Home) -> Self {
-        Self::start_with(home, &["daemon"], &[])
-    }
-
-    fn start_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let log = home.path("log");
-        let mut command = home.command(arguments);
-        command.envs(environment.iter().copied());
-        Self { running: Running::start_logging(&mut command, &log), log }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Waits until it has logged this.
-    fn logs(&self, words: &str) {
-        assert!(wait_until(SOON, || self.log().contains(words)), "not logged: {words}\n{}", self.log());
-    }
-
-    /// Ends it as a service manager does.
-    fn stop(self) {
-        self.running.signal(Signal::SIGTERM);
-        self.ends_well();
-    }
-
-    fn ends_well(self) {
-        let log = self.log;
-        let ended = self.running.wait(LIMIT);
-        let log = fs::read_to_string(log).unwrap();
-        assert_eq!(ended.status, Some(0), "{log}");
-        assert!(ended.took < Duration::from_secs(10), "it took {:?}: {log}", ended.took);
-    }
-}
-
-fn server() -> Maildrop {
-    Maildrop::start(settings())
-}
-
-fn settings() -> Settings {
-    Settings { tls: Protection::None, ..Settings::default() }
-}
-
-/// The keys of an account, each with a maildrop and a maildir of its own.
-fn account(name: &str, port: u16, more: &str) -> String {
-    format!(
-        "  {name}: {{ host: 127.0.0.1, port: {port}, tls: none, auth: [plain], user: alice, password: correct horse, \
-         maildrop_id: {name}, deliver: {{ maildir: ~/{name} }}, {more} }}\n"
-    )
-}
-
-fn config(daemon: &str, accounts: &[String]) -> String {
-    format!("daemon: {{ startup_spread: 0s, {daemon} }}\naccounts:\n{}", accounts.concat())
-}
-
-fn message(number: usize) -> Vec<u8> {
-    format!("Subject: {number}\r\n\r\nmessage {number}\r\n").into_bytes()
-}
-
-fn arrives(home: &Home, maildir: &str, count: usize) {
-    assert!(wait_until(SOON, || home.maildir(maildir).len() >= count), "{:?}", home.maildir(maildir).len());
-}
-
-fn polls(server: &Maildrop, count: usize) {
-    server.wait_for(count, |what| *what == What::Closed);
-}
-
-fn begun(server: &Maildrop) -> Vec<Instant> {
-    server.events().iter().filter(|event| event.what == What::Connected).map(|event| event.at).collect()
-}
 
 #[test]
 fn an_account_is_polled_at_its_interval_and_new_mail_arrives() {

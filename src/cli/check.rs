@@ -25,12 +25,18 @@ impl Check {
         let config = common.load()?;
         let (state, limits) = (config.state.clone(), config.daemon);
         let accounts = chosen(config, &self.accounts)?;
-        let reports = poll::accounts(&accounts, &state, limits, None, Task::Check, Bars::none(), |report| {
-            if self.json {
-                results.line(report::json(report));
-                results.flush();
-            }
-        })
+        let reports = poll::accounts(
+            &accounts,
+            poll::Shared { state: &state, limits, notify: None },
+            Task::Check,
+            Bars::none(),
+            |report| {
+                if self.json {
+                    results.line(report::json(report));
+                    results.flush();
+                }
+            },
+        )
         .await;
         if !self.json {
             reports.iter().filter_map(report::checked).for_each(|line| results.line(line));

@@ -12,8 +12,7 @@ pub struct Daemon {}
 
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
-        let config = common.load()?;
-        daemon::run(config, || common.load()).await?;
+        daemon::run(common.load_stamped()?, || common.load_stamped()).await?;
         Ok(Exit::SUCCESS)
     }
 }

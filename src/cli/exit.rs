@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::session::Report;
 
 /// An exit status; the numbers are those of sysexits.h, so that cron, systemd and mail tools understand them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exit(u8);
 
 impl Exit {

@@ -112,9 +112,8 @@ impl Retry {
         drop(store);
         let accounts = [Arc::new(account.clone())];
         let task = Task::Sync(Limits::default());
-        let (state, daemon) = (&config.state, config.daemon);
-        let reports =
-            poll::accounts(&accounts, state, daemon, config.notify, task, Bars::none(), |_| ()).await;
+        let shared = poll::Shared { state: &config.state, limits: config.daemon, notify: config.notify };
+        let reports = poll::accounts(&accounts, shared, task, Bars::none(), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;
         let is_still_held = |one: &&HeldMessage| {
             still.iter().any(|held| (&held.uid, held.ordinal) == (&one.uid, one.ordinal))

@@ -9,11 +9,13 @@ pub mod exit;
 mod held;
 mod poll;
 mod progress;
+mod remote;
 mod report;
 mod seen;
 mod status;
 mod stdout;
 mod sync;
+mod wake;
 
 use std::fmt;
 use std::io;
@@ -23,7 +25,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use crate::config::{Config, ConfigError, UrlError};
-use crate::daemon::DaemonError;
+use crate::daemon::control::Stamp;
+use crate::daemon::control::client::ClientError;
+use crate::daemon::{DaemonError, Loaded};
 use crate::failure::Failure;
 use crate::logging::Format;
 use crate::state::StateError;
@@ -54,6 +58,16 @@ Exit status:
    0  it was asked to end
   75  it could not go on, or was asked twice to end
   78  the configuration was wrong at the start
+
+Manual: postrider(1), postrider.yaml(5)";
+
+/// Stands below the help of `wake`.
+const WAKE_EXIT_STATUS: &str = "\
+Exit status:
+   0  the daemon polls as soon as the servers and its limits allow
+   2  the command line is wrong
+  75  no daemon runs, or it does not have an account
+  78  the configuration is wrong
 
 Manual: postrider(1), postrider.yaml(5)";
 
@@ -100,6 +114,9 @@ enum Command {
     /// Stays in the foreground and polls each account at its interval
     #[command(after_help = DAEMON_EXIT_STATUS)]
     Daemon(daemon::Daemon),
+    /// Tells the running daemon to poll now
+    #[command(after_help = WAKE_EXIT_STATUS)]
+    Wake(wake::Wake),
     /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
     #[command(after_help = EXIT_STATUS)]
     Check(check::Check),
@@ -139,6 +156,12 @@ enum CliError {
     State(#[from] StateError),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    #[error("no daemon runs with the state file {}", .0.display())]
+    NoDaemon(PathBuf),
+    #[error("the running daemon has no account {}", .0.join(", "))]
+    NotScheduled(Vec<String>),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error(transparent)]
     Poll(#[from] Box<Failure>),
     #[error("cannot write to standard output: {0}")]
@@ -155,13 +178,28 @@ impl CliError {
             | Self::UnknownUid(_)
             | Self::NotHeld(_) => Exit::USAGE,
             Self::Poll(failure) => Exit::of_class(failure.class),
-            Self::State(_) | Self::Daemon(_) | Self::Output(_) => Exit::LATER,
+            Self::State(_)
+            | Self::Daemon(_)
+            | Self::NoDaemon(_)
+            | Self::NotScheduled(_)
+            | Self::Client(_)
+            | Self::Output(_) => Exit::LATER,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::State(error) => error.hint(),
+            Self::State(error) | Self::Daemon(DaemonError::State(error)) => error.hint(),
+            Self::Daemon(DaemonError::Running(_)) => {
+                Some("stop that one first, or give this one a state file of its own with `state:`".into())
+            }
+            Self::NoDaemon(_) => {
+                Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
+            }
+            Self::NotScheduled(_) => Some(
+                "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"
+                    .into(),
+            ),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
@@ -170,7 +208,8 @@ impl CliError {
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
             | Self::Poll(_)
-            | Self::Daemon(_)
+            | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
+            | Self::Client(_)
             | Self::Output(_) => None,
         }
     }
@@ -202,6 +241,7 @@ pub async fn run(arguments: Arguments) -> Exit {
     let outcome = match command {
         Command::Sync(sync) => sync.run(&common, &mut results).await,
         Command::Daemon(daemon) => daemon.run(&common).await,
+        Command::Wake(wake) => wake.run(&common, &mut results).await,
         Command::Check(check) => check.run(&common, &mut results).await,
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,
@@ -223,10 +263,17 @@ pub async fn run(arguments: Arguments) -> Exit {
 impl Common {
     /// Reads the configuration that was named, or that is found.
     fn load(&self) -> Result<Config, ConfigError> {
-        match &self.config {
-            Some(file) => Config::load(file),
-            None => Config::load(&Config::find()?),
-        }
+        Ok(self.load_stamped()?.config)
+    }
+
+    /// Does the same, and says in which state the file was: looked at first, so that a change is never missed.
+    fn load_stamped(&self) -> Result<Loaded, ConfigError> {
+        let file = match &self.config {
+            Some(file) => file.clone(),
+            None => Config::find()?,
+        };
+        let stamp = Stamp::of(&file).ok();
+        Ok(Loaded { config: Config::load(&file)?, stamp })
     }
 }
 

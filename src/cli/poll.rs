@@ -22,18 +22,44 @@ use crate::state::Store;
 /// How long the removal of messages that were given up may take at the end.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// What the accounts of a run share.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// The state file.
+    pub state: &'a Path,
+    /// How many are polled at once.
+    pub limits: Daemon,
+    /// How failures that last are told, if they are.
+    pub notify: Option<Notify>,
+}
+
 /// Polls the accounts once, as many at a time as the limits allow, and tells each failure on standard error as it
 /// happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
 pub async fn accounts(
     accounts: &[Arc<Account>],
-    state: &Path,
-    limits: Daemon,
-    notify: Option<Notify>,
+    shared: Shared<'_>,
+    task: Task,
+    bars: Bars,
+    ended: impl FnMut(&Report),
+) -> Vec<Report> {
+    let reports = until(signals::stop(), accounts, shared, task, bars, ended).await;
+    tell_stopped(&reports);
+    reports
+}
+
+/// Does the same until it is stopped; which sessions that ended is for the caller to tell.
+pub async fn until(
+    stop: watch::Receiver<bool>,
+    accounts: &[Arc<Account>],
+    shared: Shared<'_>,
     task: Task,
     bars: Bars,
     mut ended: impl FnMut(&Report),
 ) -> Vec<Report> {
-    let stop = signals::stop();
+    if accounts.is_empty() {
+        return Vec::new();
+    }
+    let Shared { state, limits, notify } = shared;
     let disk = Disk::default();
     let environment = Environment {
         store: Store::open(state),
@@ -56,12 +82,11 @@ pub async fn accounts(
     .await;
     // Messages that were given up are still being removed from `tmp`.
     let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
-    tell_stopped(&reports);
     reports
 }
 
 /// Tells why a session ended early, if it did.
-fn tell(report: &Report) {
+pub fn tell(report: &Report) {
     let Some(failure) = &report.failure else { return };
     let level = match failure.class {
         // Who stopped it knows why; see `tell_stopped`.
@@ -84,7 +109,7 @@ fn tell(report: &Report) {
 }
 
 /// Tells in one line which sessions a signal ended, however many they were.
-fn tell_stopped(reports: &[Report]) {
+pub fn tell_stopped(reports: &[Report]) {
     let stopped =
         |report: &&Report| report.failure.as_ref().is_some_and(|failure| failure.class == Class::Stopped);
     let stopped: Vec<_> = reports.iter().filter(stopped).map(|report| report.account.as_str()).collect();

@@ -89,9 +89,7 @@ impl Mark {
         let accounts = [account];
         let reports = poll::accounts(
             &accounts,
-            &config.state,
-            config.daemon,
-            None,
+            poll::Shared { state: &config.state, limits: config.daemon, notify: None },
             Task::MarkAll,
             Bars::none(),
             |_| (),

@@ -1,6 +1,9 @@
-//! `postrider status`: what the state file knows of the last polls.
+//! `postrider status`: what the state file knows of the last polls, and a running daemon of the next.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -9,9 +12,15 @@ use super::exit::Exit;
 use super::report::{Octets, messages};
 use super::stdout::Results;
 use super::{CliError, Common};
+use crate::config::account::Interval;
+use crate::config::units;
 use crate::config::{Account, Config, default_state};
+use crate::daemon::control::Doing;
+use crate::daemon::control::client::{Client, ClientError};
+use crate::failure::Class;
 use crate::state::{self, Held, PollResult, Store, Timestamp};
 use crate::text::Shown;
+use crate::{logging, session};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -19,7 +28,13 @@ pub struct Status {
     /// Print one object a maildrop
     #[arg(long)]
     json: bool,
+    /// Exit with 75 (77: refused credentials) if an enabled account has not been polled with success for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    max_age: Option<Duration>,
 }
+
+/// How long a running daemon may take to say how it stands.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Status {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
@@ -32,14 +47,44 @@ impl Status {
             }
         };
         let known = Store::open_read_only(&state).status().await?;
-        for row in rows(accounts, known) {
+        let live = live(&state).await;
+        let now = session::now();
+        let mut exit = Exit::SUCCESS;
+        for row in rows(accounts, known, live.as_ref()) {
+            if let Some(limit) = self.max_age
+                && let Some(stale) = row.stale(now, limit)
+            {
+                logging::about(&row.account, || log::error!("{stale}"));
+                exit = exit.max(stale.exit());
+            }
             match self.json {
-                true => results.line(row.json()),
-                false => results.line(row),
+                true => results.line(row.json(now)),
+                false => results.line(row.shown(now)),
             }
         }
-        Ok(Exit::SUCCESS)
+        Ok(exit)
     }
+}
+
+/// Asks the running daemon how it stands; nothing if none runs. What the state file says is worth showing without it.
+async fn live(state: &Path) -> Option<HashMap<String, Doing>> {
+    let ask = async {
+        let Some(mut daemon) = Client::connect(state).await? else { return Ok(None) };
+        daemon.status().await.map(Some)
+    };
+    let live = match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(live)) => live?,
+        Ok(Err(error)) => {
+            let error: ClientError = error;
+            log::warn!("{error}");
+            return None;
+        }
+        Err(_) => {
+            log::warn!("the running daemon did not answer");
+            return None;
+        }
+    };
+    Some(live.accounts.into_iter().map(|account| (account.account, account.doing)).collect())
 }
 
 /// An account and what is known of its maildrop.
@@ -47,10 +92,16 @@ struct Row {
     account: String,
     configured: Option<Account>,
     known: Option<state::Status>,
+    /// What the running daemon does with it, if one runs and has it.
+    doing: Option<Doing>,
 }
 
 /// Takes the accounts in the order of their file, then maildrops that the file does not name (any more).
-fn rows(accounts: Vec<Account>, mut known: Vec<state::Status>) -> Vec<Row> {
+fn rows(
+    accounts: Vec<Account>,
+    mut known: Vec<state::Status>,
+    live: Option<&HashMap<String, Doing>>,
+) -> Vec<Row> {
     let mut rows: Vec<Row> = accounts
         .into_iter()
         .map(|account| {
@@ -58,15 +109,89 @@ fn rows(accounts: Vec<Account>, mut known: Vec<state::Status>) -> Vec<Row> {
             Row {
                 account: account.name.clone(),
                 known: at.map(|at| known.remove(at)),
+                doing: live.and_then(|live| live.get(&account.name)).copied(),
                 configured: Some(account),
             }
         })
         .collect();
     rows.extend(known.into_iter().map(|status| {
         let account = status.last.as_ref().map_or(&status.maildrop, |(_, last)| &last.account).clone();
-        Row { account, configured: None, known: Some(status) }
+        Row { account, configured: None, known: Some(status), doing: None }
     }));
     rows
+}
+
+/// An account whose mail may be waiting unseen.
+#[derive(Debug)]
+struct Stale<'a> {
+    /// How long ago a poll last succeeded, if ever.
+    age: Option<Duration>,
+    class: Option<&'a str>,
+}
+
+impl Stale<'_> {
+    fn exit(&self) -> Exit {
+        Exit::of_class(self.class.and_then(Class::named).unwrap_or(Class::Network))
+    }
+}
+
+impl fmt::Display for Stale<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.age {
+            Some(age) => write!(f, "no poll has succeeded for {}", humantime::format_duration(age))?,
+            None => f.write_str("no poll has ever succeeded")?,
+        }
+        match self.class {
+            Some(class) => write!(f, "; the last one failed ({class})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Row {
+    /// Says so if an account that is to be polled by itself has not been for longer than this.
+    fn stale(&self, now: Timestamp, limit: Duration) -> Option<Stale<'_>> {
+        let account = self.configured.as_ref().filter(|account| account.enabled)?;
+        match account.interval {
+            Interval::Every(_) => {}
+            Interval::Manual => return None,
+        }
+        let known = self.known.as_ref();
+        let age = known.and_then(|known| known.last_success).map(|at| age(now, at));
+        let class = known
+            .and_then(|known| known.last.as_ref())
+            .and_then(|(_, last)| last.failure.as_ref())
+            .map(|(class, _)| class.as_str());
+        age.is_none_or(|age| age > limit).then_some(Stale { age, class })
+    }
+
+    /// Gives when the running daemon is going to poll it.
+    fn next_poll(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.doing? {
+            Doing::Waiting(milliseconds) => Some(now.saturating_add_unsigned(milliseconds.div_ceil(1000))),
+            Doing::Due => Some(now),
+            Doing::Polling | Doing::Resting => None,
+        }
+    }
+
+    /// Writes it for people.
+    fn shown(&self, now: Timestamp) -> String {
+        let next = match self.doing {
+            None => String::new(),
+            Some(Doing::Polling) => "\n  being polled now".into(),
+            Some(Doing::Due) => "\n  to be polled next".into(),
+            Some(Doing::Resting) => "\n  polled when asked for".into(),
+            Some(Doing::Waiting(_)) => {
+                self.next_poll(now).map(|at| format!("\n  next poll {}", time(at))).unwrap_or_default()
+            }
+        };
+        format!("{self}{next}")
+    }
+}
+
+/// Gives how long ago a time is; a clock that was set back makes it now.
+fn age(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(now.saturating_sub(at)).unwrap_or(0))
 }
 
 impl fmt::Display for Row {
@@ -159,6 +284,8 @@ struct Json<'a> {
     left: u64,
     seen: u64,
     held: Vec<JsonHeld<'a>>,
+    polling: Option<bool>,
+    next_poll: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -178,7 +305,7 @@ pub struct JsonHeld<'a> {
 }
 
 impl Row {
-    fn json(&self) -> String {
+    fn json(&self, now: Timestamp) -> String {
         let known = self.known.as_ref();
         let last = known.and_then(|known| known.last.as_ref());
         let poll = last.map(|(_, poll)| poll);
@@ -205,6 +332,8 @@ impl Row {
             left: poll.map_or(0, |poll| poll.backlog),
             seen: known.map_or(0, |known| known.seen),
             held: known.map_or(&[][..], |known| &known.held).iter().map(JsonHeld::from).collect(),
+            polling: self.doing.map(|doing| doing == Doing::Polling),
+            next_poll: self.next_poll(now).map(utc),
         };
         serde_json::to_string(&json).expect("strings and numbers are always JSON")
     }
@@ -273,7 +402,7 @@ mod tests {
     fn row(failure: Option<(&str, &str)>) -> Row {
         let configured = (*account("home", "pop.example.org")).clone();
         let known = known(&configured.maildrop_id, failure);
-        Row { account: "home".into(), configured: Some(configured), known: Some(known) }
+        Row { account: "home".into(), configured: Some(configured), known: Some(known), doing: None }
     }
 
     #[test]
@@ -320,7 +449,7 @@ mod tests {
             time(3600)
         );
         assert_eq!(line, expected);
-        let json: serde_json::Value = serde_json::from_str(&row.json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&row.json(0)).unwrap();
         assert_eq!(json["held"][0]["next_try"], "1970-01-01T01:00:00Z");
     }
 
@@ -329,12 +458,46 @@ mod tests {
         let home = (*account("home", "pop.example.org")).clone();
         let new = Account { enabled: false, ..(*account("new", "pop.example.net")).clone() };
         let known = vec![known("gone@example.com", None), known(&home.maildrop_id, None)];
-        let rows = rows(vec![new, home], known);
+        let rows = rows(vec![new, home], known, None);
         let names: Vec<_> = rows.iter().map(|row| row.account.as_str()).collect();
         assert_eq!(names, ["new", "home", "old-name"]);
         assert_eq!(rows[0].to_string(), "new: never polled, not enabled");
         assert!(rows[2].to_string().ends_with("118 seen, not in the configuration"));
-        let json: serde_json::Value = serde_json::from_str(&rows[0].json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&rows[0].json(0)).unwrap();
         assert_eq!((&json["maildrop"], &json["last_poll"]), (&"new@pop.example.net".into(), &().into()));
+    }
+
+    #[test]
+    fn a_running_daemon_adds_when_the_next_poll_is() {
+        let waiting = Row { doing: Some(Doing::Waiting(299_001)), ..row(None) };
+        assert!(waiting.shown(1000).ends_with(&format!("118 seen\n  next poll {}", time(1300))));
+        let json = |row: &Row| serde_json::from_str::<serde_json::Value>(&row.json(1000)).unwrap();
+        assert_eq!(json(&waiting)["next_poll"], "1970-01-01T00:21:40Z");
+        assert_eq!(json(&waiting)["polling"], false);
+        let polling = Row { doing: Some(Doing::Polling), ..row(None) };
+        assert!(polling.shown(1000).ends_with("\n  being polled now"));
+        assert_eq!(json(&polling)["polling"], true);
+        assert_eq!(json(&row(None))["polling"], serde_json::Value::Null, "no daemon runs");
+    }
+
+    #[test]
+    fn an_account_is_stale_when_its_last_success_is_too_old_and_only_if_it_is_polled_by_itself() {
+        let mut row = row(Some(("credentials", "home: refused")));
+        let account = row.configured.as_mut().unwrap();
+        account.interval = Interval::Every(Duration::from_secs(300));
+        let (success, hour) = (1_763_800_000, Duration::from_secs(3600));
+        assert!(row.stale(success + 3600, hour).is_none());
+        assert!(row.stale(success - 10, hour).is_none(), "the clock was set back");
+        let stale = row.stale(success + 3601, hour).unwrap();
+        assert_eq!(stale.to_string(), "no poll has succeeded for 1h 1s; the last one failed (credentials)");
+        assert_eq!(stale.exit().number(), 77);
+        row.known = None;
+        let never = row.stale(0, hour).unwrap();
+        assert_eq!((never.to_string().as_str(), never.exit()), ("no poll has ever succeeded", Exit::LATER));
+        row.configured.as_mut().unwrap().interval = Interval::Manual;
+        assert!(row.stale(0, hour).is_none());
+        let account = row.configured.as_mut().unwrap();
+        (account.interval, account.enabled) = (Interval::Every(hour), false);
+        assert!(row.stale(0, hour).is_none());
     }
 }

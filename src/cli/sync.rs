@@ -1,5 +1,7 @@
 //! `postrider sync`: polls accounts once.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +12,14 @@ use clap::{Args, ValueEnum};
 use super::accounts::chosen;
 use super::exit::Exit;
 use super::progress::Bars;
+use super::remote::Remote;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
 use crate::config::{Account, Daemon, Notify, default_state};
-use crate::session::{Deletions, Limits, Task};
+use crate::daemon::control::Stamp;
+use crate::daemon::{Loaded, signals};
+use crate::session::{Deletions, Limits, Report, Task};
 
 /// Arguments of `sync`.
 #[derive(Debug, Args)]
@@ -70,20 +75,21 @@ struct Scope {
     state: PathBuf,
     limits: Daemon,
     notify: Option<Notify>,
+    /// The configuration that has the accounts.
+    stamp: Option<Stamp>,
 }
 
 impl Sync {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let begun = Instant::now();
-        let Scope { accounts, state, limits, notify } = self.scope(common)?;
-        let bars = if self.json { Bars::none() } else { Bars::new(common) };
-        let reports = poll::accounts(&accounts, &state, limits, notify, self.task(), bars, |report| {
-            if self.json {
-                results.line(report::json(report));
-                results.flush();
-            }
-        })
-        .await;
+        let reports = self
+            .reports(self.scope(common)?, common, |report| {
+                if self.json {
+                    results.line(report::json(report));
+                    results.flush();
+                }
+            })
+            .await;
         // Elsewhere than on a terminal what went well is not worth a word: cron would send it by mail.
         let summary = common.verbose > 0 || io::stdout().is_terminal() && !common.quiet;
         match (self.json, self.dry_run) {
@@ -100,6 +106,42 @@ impl Sync {
         Ok(Exit::of(&reports))
     }
 
+    /// Polls, or has the running daemon poll what is its; whatever that leaves is polled here.
+    async fn reports(&self, scope: Scope, common: &Common, ended: impl FnMut(&Report)) -> Vec<Report> {
+        let Scope { accounts, state, limits, notify, stamp } = scope;
+        let shared = poll::Shared { state: &state, limits, notify };
+        let bars = if self.json { Bars::none() } else { Bars::new(common) };
+        let (stop, task, ended) = (signals::stop(), self.task(), RefCell::new(ended));
+        let ended = |report: &Report| ended.borrow_mut()(report);
+        let here = async |accounts: &[Arc<Account>]| {
+            poll::until(stop.clone(), accounts, shared, task, bars.clone(), ended).await
+        };
+        let remote = match task {
+            Task::Sync(limits) => Remote::ask(&accounts, &state, stamp, limits).await,
+            Task::DryRun(_) | Task::Check | Task::MarkAll => None,
+        };
+        let mut reports = match remote {
+            None => here(&accounts).await,
+            Some(remote) => {
+                let (theirs, ours): (Vec<_>, Vec<_>) =
+                    accounts.iter().cloned().partition(|account| remote.has(account));
+                let (mut reports, more) =
+                    tokio::join!(remote.reports(&theirs, &bars, stop.clone(), ended), here(&ours));
+                reports.extend(more);
+                let polled: HashSet<_> = reports.iter().map(|report| report.account.as_str()).collect();
+                let left: Vec<_> =
+                    theirs.into_iter().filter(|account| !polled.contains(account.name.as_str())).collect();
+                reports.extend(here(&left).await);
+                reports
+            }
+        };
+        let order: HashMap<_, _> =
+            accounts.iter().enumerate().map(|(index, account)| (account.name.as_str(), index)).collect();
+        reports.sort_by_key(|report| order.get(report.account.as_str()).copied());
+        poll::tell_stopped(&reports);
+        reports
+    }
+
     fn scope(&self, common: &Common) -> Result<Scope, CliError> {
         if !self.accounts.iter().any(|name| is_url(name)) {
             if self.deliver.is_some() || self.tls.is_some() || self.password_command.is_some() {
@@ -107,9 +149,9 @@ impl Sync {
                     "--deliver, --tls and --password-command go with a URL only".into(),
                 ));
             }
-            let config = common.load()?;
+            let Loaded { config, stamp } = common.load_stamped()?;
             let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
-            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits, notify });
+            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits, notify, stamp });
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
@@ -119,8 +161,8 @@ impl Sync {
         };
         let account =
             Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
-        let accounts = vec![Arc::new(account)];
-        Ok(Scope { accounts, state: default_state()?, limits: ONE_SESSION, notify: None })
+        let (accounts, state) = (vec![Arc::new(account)], default_state()?);
+        Ok(Scope { accounts, state, limits: ONE_SESSION, notify: None, stamp: None })
     }
 
     fn task(&self) -> Task {

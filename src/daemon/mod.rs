@@ -2,9 +2,13 @@
 //!
 //! [`run`] is one loop over what can happen: a session ends, somebody asks for something, it is time. What to begin is
 //! decided by [`schedule`], which knows no clock; [`clock`] is the one it goes by. Each session is a task of its own, so
-//! that a defect met by one ends that one. [`troubles`] keeps the log short; [`systemd`] hears how it goes.
+//! that a defect met by one ends that one. [`troubles`] keeps the log short; [`systemd`] hears how it goes; clients ask
+//! by the socket of [`control`].
 
+mod answers;
+mod askers;
 pub mod clock;
+pub mod control;
 pub mod metrics;
 pub mod schedule;
 pub mod signals;
@@ -13,7 +17,7 @@ pub mod troubles;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,15 +33,22 @@ use crate::logging;
 use crate::net::Connector;
 use crate::pop3::Capabilities;
 use crate::session::summary::{Took, synced};
-use crate::session::{self, Ask, Deletions, Environment, Failing, Limits, Report, Task};
-use crate::state::{LastPoll, Store};
+use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task};
+use crate::state::{LastPoll, Lease, StateError, Store};
 
+use askers::Askers;
 use clock::Clock;
+use control::feed::Followers;
+use control::place::Place;
+use control::{Feed, Stamp};
 use metrics::Metrics;
 use schedule::{Ended, Past, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
 use troubles::{News, Troubles};
+
+/// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
+const DAEMON: &str = "\0daemon";
 
 /// How long sessions may take to end once the process was asked to. They need a second or two; a disk that hangs needs
 /// for ever, and cutting off what waits for it loses nothing.
@@ -64,6 +75,21 @@ pub enum DaemonError {
     /// No clock or no timer.
     #[error("cannot set a timer: {0}")]
     Timer(#[source] io::Error),
+    /// Two would poll each account twice as often, and a client would find one of them.
+    #[error("another daemon runs with the state file {}", .0.display())]
+    Running(PathBuf),
+    /// The state file's directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A configuration, and the state of the file when it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What it was read from; `None` if that cannot be looked at.
+    pub stamp: Option<Stamp>,
 }
 
 /// Polls the accounts of a configuration at their intervals until the process is asked to end.
@@ -71,14 +97,19 @@ pub enum DaemonError {
 /// `reload` reads the configuration again at SIGHUP; if it is wrong that is told, and the old one stays. Returns at
 /// SIGINT or SIGTERM, when all sessions have ended, within ten seconds.
 pub async fn run(
-    config: Config,
-    reload: impl Fn() -> Result<Config, ConfigError>,
+    loaded: Loaded,
+    reload: impl Fn() -> Result<Loaded, ConfigError>,
 ) -> Result<(), DaemonError> {
+    let state = loaded.config.state.clone();
+    let Some(_only) = Lease::take(&state, DAEMON, Duration::ZERO).await? else {
+        return Err(DaemonError::Running(state));
+    };
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let mut stop = signals::stop();
-    let metrics_file = config.metrics_file.clone();
-    let mut daemon = Daemon::new(config, clock.now(), stop.clone());
+    let metrics_file = loaded.config.metrics_file.clone();
+    let (place, mut asked) = listen(&state);
+    let mut daemon = Daemon::new(loaded, clock.now(), stop.clone());
     daemon.set_metrics(metrics_file);
     daemon.recall(&clock).await;
     let watchdog = daemon.systemd.watchdog();
@@ -100,15 +131,39 @@ pub async fn run(
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             request = requests.next() => match request {
-                Request::Wake => daemon.schedule.wake_all(clock.now()),
+                Request::Wake => {
+                    daemon.schedule.wake_all(clock.now());
+                }
                 Request::Reload => daemon.reload(&reload, &clock),
             },
+            asked = asked.next() => daemon.answer(clock.now(), asked),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
+    // Who asks now finds no daemon, and does without.
+    drop((place, asked));
     daemon.end(&clock).await;
     Ok(())
+}
+
+/// Opens the control socket; without one the daemon has signals.
+fn listen(state: &Path) -> (Option<Place>, control::server::Requests) {
+    let opened = Place::open(state).map_err(|error| error.to_string()).and_then(|(place, listener)| {
+        let requests = control::server::Requests::serve(listener).map_err(|error| error.to_string())?;
+        Ok((Some(place), requests))
+    });
+    opened.unwrap_or_else(|error| {
+        log::warn!("no control socket, so that wake, status and sync cannot ask this daemon: {error}");
+        (None, control::server::Requests::none())
+    })
+}
+
+/// A session under way, and the clients that wait for its end.
+#[derive(Debug)]
+struct Running {
+    start: Start,
+    feeds: Vec<Arc<Feed>>,
 }
 
 /// Everything that the loop keeps from turn to turn.
@@ -116,7 +171,9 @@ struct Daemon {
     schedule: Schedule,
     environment: Environment,
     sessions: JoinSet<Report>,
-    running: HashMap<Id, Start>,
+    running: HashMap<Id, Running>,
+    askers: Askers,
+    stamp: Option<Stamp>,
     troubles: Troubles,
     metrics: Option<Metrics>,
     /// The metrics could not be written, which was told.
@@ -131,7 +188,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, now: Duration, stop: watch::Receiver<bool>) -> Self {
+    fn new(loaded: Loaded, now: Duration, stop: watch::Receiver<bool>) -> Self {
+        let Loaded { config, stamp } = loaded;
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
@@ -153,6 +211,8 @@ impl Daemon {
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),
+            askers: Askers::default(),
+            stamp,
             troubles: Troubles::default(),
             metrics: None,
             metrics_failed: Arc::default(),
@@ -228,15 +288,28 @@ impl Daemon {
     fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
         let turn = self.schedule.next(now);
         if self.state_failed && !turn.start.is_empty() && now >= self.state_opened + STATE_AGAIN {
-            self.open_state(now, self.environment.state.clone());
+            self.open_state(now);
         }
-        for start in turn.start {
+        for mut start in turn.start {
+            let asked = self.askers.take(&start.account.name);
+            if self.askers.wait_for(&start.account.name) {
+                self.schedule.wake(now, &start.account.name);
+            }
+            let (limits, feeds) = match asked {
+                // Whoever asked waits for all of it.
+                Some((limits, feeds)) => {
+                    start.messages = None;
+                    (limits, feeds)
+                }
+                None => (Limits { limit: start.messages, ..Limits::default() }, Vec::new()),
+            };
             let (account, environment) = (start.account.clone(), self.environment.clone());
-            let limits = Limits { limit: start.messages, deletions: Deletions::AsConfigured };
+            let followers = Followers::new(&account.name, feeds.clone());
             let name: Arc<str> = account.name.as_str().into();
-            let session = async move { session::run(&account, &environment, Task::Sync(limits), &()).await };
+            let session =
+                async move { session::run(&account, &environment, Task::Sync(limits), &followers).await };
             let handle = self.sessions.spawn(logging::of_account(name, session));
-            self.running.insert(handle.id(), start);
+            self.running.insert(handle.id(), Running { start, feeds });
         }
         let (accounts, sessions, failing) =
             (self.schedule.accounts(), self.running.len(), self.troubles.count());
@@ -249,12 +322,20 @@ impl Daemon {
             Ok((id, report)) => (id, Ok(report)),
             Err(error) => (error.id(), Err(error)),
         };
-        let start = self.running.remove(&id).expect("each task was entered when it was spawned");
+        let running = self.running.remove(&id).expect("each task was entered when it was spawned");
+        let Running { start, feeds } = running;
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), report.login_delay);
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());
+        }
+        for feed in feeds {
+            match report.failure.as_ref().map(|failure| failure.class) {
+                // It was this daemon that was stopped, not its client.
+                Some(Class::Stopped) => feed.gone(&report.account),
+                Some(_) | None => feed.ended(&report),
+            }
         }
         match report.failure.as_ref().map(|failure| failure.class) {
             Some(Class::Tls) if now.saturating_sub(self.certificates_read) >= CERTIFICATES => {
@@ -292,18 +373,28 @@ impl Daemon {
     }
 
     /// Reads the configuration again. Sessions go on with what they were begun with.
-    fn reload(&mut self, read: impl Fn() -> Result<Config, ConfigError>, clock: &Clock) {
+    fn reload(&mut self, read: impl Fn() -> Result<Loaded, ConfigError>, clock: &Clock) {
         self.systemd.reloading();
+        let unchanged = "nothing was changed; the daemon goes on as before";
         match read() {
-            Ok(config) => self.take_over(config, clock.now()),
-            Err(error) => log::error!("{error}\n  hint: nothing was changed; the daemon goes on as before"),
+            // What is recorded there, and who may poll, belongs to the file.
+            Ok(Loaded { config, .. }) if config.state != self.environment.state => {
+                let (new, old) = (config.state.display(), self.environment.state.display());
+                log::error!(
+                    "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
+                );
+            }
+            Ok(loaded) => self.take_over(loaded, clock.now()),
+            Err(error) => log::error!("{error}\n  hint: {unchanged}"),
         }
         self.systemd.ready();
     }
 
-    fn take_over(&mut self, config: Config, now: Duration) {
-        if self.environment.state != config.state || self.state_failed {
-            self.open_state(now, config.state);
+    fn take_over(&mut self, loaded: Loaded, now: Duration) {
+        let Loaded { config, stamp } = loaded;
+        self.stamp = stamp;
+        if self.state_failed {
+            self.open_state(now);
         }
         self.environment.connector = Connector::default();
         self.environment.notify = Some(config.notify.unwrap_or_default());
@@ -312,14 +403,15 @@ impl Daemon {
         self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.troubles.retain(wanted);
+        self.askers.retain(wanted);
         self.set_metrics(config.metrics_file);
         log::warn!("read the configuration again: {} accounts", self.schedule.accounts());
     }
 
     /// Opens the state file; sessions that are under way go on with what they have.
-    fn open_state(&mut self, now: Duration, path: PathBuf) {
-        let old = std::mem::replace(&mut self.environment.store, Store::open(&path));
-        self.environment.state = path;
+    fn open_state(&mut self, now: Duration) {
+        let new = Store::open(&self.environment.state);
+        let old = std::mem::replace(&mut self.environment.store, new);
         (self.state_opened, self.state_failed) = (now, false);
         // The last one to drop it waits until the file is closed.
         tokio::task::spawn_blocking(move || drop(old));
@@ -334,7 +426,8 @@ impl Daemon {
             }
         };
         if tokio::time::timeout(WIND_DOWN, wind_down).await.is_err() {
-            let mut names: Vec<_> = self.running.values().map(|start| start.account.name.as_str()).collect();
+            let mut names: Vec<_> =
+                self.running.values().map(|running| running.start.account.name.as_str()).collect();
             names.sort_unstable();
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
             // Dropping them would wait for the same disk.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 
 use crate::config::Account;
 use crate::failure::{Class, Failure};
 
 /// How a session went.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The account's name.
     pub account: String,
@@ -38,7 +39,8 @@ pub struct Report {
     pub left: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
-    /// What a dry run would do.
+    /// What a dry run would do. Only the process that makes one tells it.
+    #[serde(skip)]
     pub planned: Vec<Planned>,
     /// How long it took.
     pub took: Duration,

@@ -45,3 +45,8 @@ pub use memory::{
     Reached, Recorded, SeenLine, ServerMemory, Status, Timestamp,
 };
 pub use store::Store;
+
+/// Names a file beside the state file, wherever symbolic links to that lead.
+pub fn beside(state: &std::path::Path, suffix: &str) -> std::path::PathBuf {
+    file::beside(&file::resolve(state), suffix)
+}

@@ -11,12 +11,13 @@
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
 //! - [`poller`]: sessions inside the test's own process.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
-//! - [`postrider`]: the built program in a home of its own.
+//! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
 
 // Each test program compiles all of this and uses its part.
 #![allow(dead_code)]
 
 pub mod certificate;
+pub mod daemon;
 pub mod dialogue;
 pub mod dovecot;
 pub mod gnu_pop3d;

@@ -78,6 +78,19 @@ pub enum Ended {
     Failed(Class),
 }
 
+/// What an account is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is polled when it is asked for.
+    Resting,
+    /// It is polled at this time.
+    Waiting(Duration),
+    /// It waits for a free session.
+    Due,
+    /// It is being polled.
+    Polling,
+}
+
 /// What is known of an account from before the process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
@@ -330,8 +343,8 @@ impl Schedule {
         true
     }
 
-    /// Does the same for all accounts that have an interval.
-    pub fn wake_all(&mut self, now: Duration) {
+    /// Does the same for all accounts that have an interval, and counts them.
+    pub fn wake_all(&mut self, now: Duration) -> usize {
         let scheduled = self.entries.iter().filter(|(_, entry)| interval(&entry.account).is_some());
         let mut names: Vec<_> = scheduled.map(|(name, _)| name.clone()).collect();
         // Nothing may depend on the order of a hash.
@@ -339,6 +352,7 @@ impl Schedule {
         names.iter().for_each(|name| {
             self.wake(now, name);
         });
+        names.len()
     }
 
     /// Counts the accounts.
@@ -349,6 +363,26 @@ impl Schedule {
     /// Gives the accounts, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.entries.values().map(|entry| &entry.account)
+    }
+
+    /// Says of each account what it is doing and how many polls in a row have failed, in no order.
+    pub fn standings(&self) -> impl Iterator<Item = (&str, Standing, u32)> {
+        self.entries.iter().map(|(name, entry)| {
+            let standing = match entry.place {
+                Place::Resting => Standing::Resting,
+                Place::Timer(due) => Standing::Waiting(due),
+                Place::Queue(_) => Standing::Due,
+                Place::Session => Standing::Polling,
+            };
+            (&**name, standing, entry.failures)
+        })
+    }
+
+    /// Says whether LOGIN-DELAY lets an account be polled now; false if there is none of this name.
+    pub fn may_log_in(&self, now: Duration, name: &str) -> bool {
+        self.entries
+            .get(name)
+            .is_some_and(|entry| entry.began.is_none_or(|began| entry.earliest(began) <= now))
     }
 
     /// Counts the sessions under way.

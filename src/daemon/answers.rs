@@ -1,0 +1,66 @@
+//! What the daemon's loop answers to those who ask by the control socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Daemon;
+use super::control::server::{Asked, Sync, each_once};
+use super::control::{Doing, Feed, Live, LiveAccount};
+use super::schedule::Standing;
+
+impl Daemon {
+    /// Answers a client.
+    pub(super) fn answer(&mut self, now: Duration, asked: Asked) {
+        // A client that is gone needs no answer.
+        match asked {
+            Asked::Wake(accounts, answer) => drop(answer.send(self.wake(now, accounts))),
+            Asked::Status(answer) => drop(answer.send(self.live(now))),
+            Asked::Sync(Sync { accounts, configuration, limits, taken }) => {
+                let ours = self.stamp == Some(configuration);
+                let mut accounts = each_once(accounts);
+                // Who may not log in yet is told so by the server, as without a daemon.
+                accounts.retain(|account| ours && self.schedule.may_log_in(now, account));
+                let feed = Arc::new(Feed::new(accounts.iter().cloned()));
+                if taken.send((accounts.clone(), feed.clone())).is_err() {
+                    return;
+                }
+                for account in accounts {
+                    self.askers.add(&account, limits, feed.clone());
+                    self.schedule.wake(now, &account);
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Duration, accounts: Vec<String>) -> (usize, Vec<String>) {
+        if accounts.is_empty() {
+            return (self.schedule.wake_all(now), Vec::new());
+        }
+        let accounts = each_once(accounts);
+        let all = accounts.len();
+        let unknown: Vec<_> =
+            accounts.into_iter().filter(|account| !self.schedule.wake(now, account)).collect();
+        (all - unknown.len(), unknown)
+    }
+
+    fn live(&self, now: Duration) -> Live {
+        let mut accounts: Vec<_> = self
+            .schedule
+            .standings()
+            .map(|(account, standing, failures)| {
+                let doing = match standing {
+                    Standing::Resting => Doing::Resting,
+                    Standing::Due => Doing::Due,
+                    Standing::Polling => Doing::Polling,
+                    Standing::Waiting(due) => {
+                        let wait = due.saturating_sub(now).as_millis();
+                        Doing::Waiting(u64::try_from(wait).unwrap_or(u64::MAX))
+                    }
+                };
+                LiveAccount { account: account.into(), doing, failures }
+            })
+            .collect();
+        accounts.sort_unstable_by(|one, other| one.account.cmp(&other.account));
+        Live { pid: std::process::id(), accounts }
+    }
+}
