@@ -543,7 +543,7 @@ fn home(maildrop: &Maildrop, deliver: &str) -> Home {
     let home = Home::new();
     home.configure(&format!(
         "accounts:\n  test:\n    {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none,\n     \
-         auth: [user-pass], keep: none, deliver: {deliver}}}\n",
+         auth: [user-pass], keep: none, received: false, deliver: {deliver}}}\n",
         maildrop.port()
     ));
     home
