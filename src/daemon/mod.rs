@@ -45,7 +45,7 @@ use metrics::Metrics;
 use schedule::{Ended, Past, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
-use troubles::{News, Troubles};
+use troubles::{News, Noted, Troubles};
 
 /// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
 const DAEMON: &str = "\0daemon";
@@ -349,7 +349,7 @@ impl Daemon {
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
     fn tell(&mut self, now: Duration, report: &Report, next: Option<Duration>) {
-        let news = self.troubles.note(now, report);
+        let Noted { change: _, news } = self.troubles.note(now, report);
         logging::about(&report.account, || {
             if let Some(failure) = &report.failure {
                 match news {
