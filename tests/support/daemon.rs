@@ -60,6 +60,12 @@ impl Daemon {
     }
 }
 
+/// Gives how long a soak is to go on, if one was asked for: `POSTRIDER_SOAK=10m tests/run --test soak --test months`.
+pub fn soak() -> Option<Duration> {
+    let time = std::env::var("POSTRIDER_SOAK").ok()?;
+    Some(humantime::parse_duration(&time).expect("POSTRIDER_SOAK is a duration, such as 10m"))
+}
+
 /// Starts an honest server without TLS.
 pub fn server() -> Maildrop {
     Maildrop::start(settings())
