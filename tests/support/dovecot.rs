@@ -71,7 +71,8 @@ impl Dovecot {
         Self::start_with(Format::Maildir, 2, LMTP)
     }
 
-    fn start_with(format: Format, users: usize, more: &str) -> Self {
+    /// Starts a server whose configuration ends with these lines, in which `{at}` is its directory.
+    pub fn start_with(format: Format, users: usize, more: &str) -> Self {
         let dovecot = installed("dovecot");
         let version = Command::new(&dovecot).arg("--version").output().expect("dovecot runs");
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
@@ -126,6 +127,25 @@ impl Dovecot {
     /// Gives the path of the socket on which [`Dovecot::start_lmtp`] takes messages.
     pub fn lmtp(&self) -> PathBuf {
         self.directory.path().join("lmtp")
+    }
+
+    /// Gives a user's home directory.
+    pub fn home(&self, user: &str) -> PathBuf {
+        self.directory.path().join("mail").join(user)
+    }
+
+    /// Writes a file into a user's home, for that user.
+    pub fn write_home(&self, user: &str, name: &str, text: &str) {
+        let home = self.home(user);
+        let path = home.join(name);
+        make_directory(&home, 0o755);
+        write(&path, text, 0o644);
+        if getuid().is_root() {
+            let owner = mail_owner();
+            for path in [home, path] {
+                chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("the user's own");
+            }
+        }
     }
 
     /// Gives the server's log.

@@ -38,9 +38,15 @@ pub struct Mta {
 impl Mta {
     /// Starts Postfix (Debian: postfix); panics if it is not installed, does not start, or this is not root.
     pub fn postfix() -> Self {
-        Self::start(|directory, port, certificate| {
+        Self::postfix_with(&[], |_, text| text)
+    }
+
+    /// Starts Postfix with its `main.cf` and `master.cf` changed by name; more ports are listened on then.
+    pub fn postfix_with(more: &[u16], changed: impl Fn(&str, String) -> String) -> Self {
+        Self::start(more, |directory, port, certificate| {
             let postfix = installed("postfix", "postfix");
             configure_postfix(directory, port, certificate);
+            change(directory, &["main.cf", "master.cf"], &changed);
             let mut command = Command::new(postfix);
             command.arg("-c").arg(directory).arg("start-fg");
             command
@@ -49,17 +55,23 @@ impl Mta {
 
     /// Starts Exim (Debian: exim4-daemon-light, which tests/run unpacks beside Postfix); panics as `postfix` does.
     pub fn exim() -> Self {
-        Self::start(|directory, port, certificate| {
+        Self::exim_with(&[], |_, text| text)
+    }
+
+    /// Starts Exim with its `exim.conf` changed; more ports are listened on then.
+    pub fn exim_with(more: &[u16], changed: impl Fn(&str, String) -> String) -> Self {
+        Self::start(more, |directory, port, certificate| {
             let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/usr/sbin/exim4");
             let exim = if unpacked.is_file() { unpacked } else { installed("exim4", "exim4-daemon-light") };
             configure_exim(directory, port, certificate, &exim);
+            change(directory, &["exim.conf"], &changed);
             let mut command = Command::new(exim);
             command.arg("-C").arg(directory.join("exim.conf")).arg("-bdf");
             command
         })
     }
 
-    fn start(configure: impl Fn(&Path, u16, &Certificate) -> Command) -> Self {
+    fn start(more: &[u16], configure: impl Fn(&Path, u16, &Certificate) -> Command) -> Self {
         assert!(getuid().is_root(), "mail servers change their user: run these tests as root");
         let certificate = Certificate::for_loopback();
         for _ in 0..5 {
@@ -78,7 +90,8 @@ impl Mta {
             fs::write(directory.path().join("key.pem"), &certificate.key_pem).expect("a file");
             let port = free_port();
             let mut command = configure(directory.path(), port, &certificate);
-            match Server::start(&mut command, &directory.path().join("server.log"), &[port]) {
+            match Server::start(&mut command, &directory.path().join("server.log"), &[&[port], more].concat())
+            {
                 Ok(server) => return Self { server: Some(server), directory, port, certificate },
                 // Someone took the port between our look and the server's.
                 Err(log) if log.contains("in use") => {}
@@ -111,6 +124,14 @@ impl Mta {
 
 fn installed(name: &str, package: &str) -> PathBuf {
     program(name).unwrap_or_else(|| panic!("{name} is not installed: run tests/run, or install {package}"))
+}
+
+fn change(directory: &Path, names: &[&str], changed: impl Fn(&str, String) -> String) {
+    for name in names {
+        let path = directory.join(name);
+        let text = fs::read_to_string(&path).expect("a configuration");
+        fs::write(path, changed(name, text)).expect("a configuration");
+    }
 }
 
 fn configure_postfix(directory: &Path, port: u16, _: &Certificate) {
