@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::{User, getuid};
@@ -211,9 +211,8 @@ fn dovecot_takes_what_comes_over_tcp_as_into_a_container() {
     assert!(server.uids().is_empty());
 }
 
-#[test]
-fn dovecot_lda_files_by_sieve() {
-    let home = Home::new();
+/// Puts what dovecot-lda needs into a home, with more of its configuration, and gives its maildir.
+fn dovecot_lda(home: &Home, more: &str) -> (Recipe, PathBuf) {
     let lda = home.path("lda");
     let conf = home.path("dovecot.conf");
     let mut recipe = Recipe::named("dovecot-lda")
@@ -231,7 +230,7 @@ fn dovecot_lda_files_by_sieve() {
         "dovecot.conf",
         &format!(
             "log_path = /dev/stderr\nprotocols =\nssl = no\nfirst_valid_uid = 1\nfirst_valid_gid = 1\n\
-             base_dir = {}/run\nservice stats {{\n  unix_listener stats-writer {{\n    mode = 0\n  }}\n}}\n{}",
+             base_dir = {}/run\nservice stats {{\n  unix_listener stats-writer {{\n    mode = 0\n  }}\n}}\n{}{more}",
             lda.display(),
             recipe.block("conf", "/etc/dovecot/local.conf")
         ),
@@ -245,7 +244,31 @@ fn dovecot_lda_files_by_sieve() {
             chown(home.path(path), Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
         }
     }
-    files_the_list(&recipe, &home, &lda.join("Maildir"), String::new);
+    (recipe, lda.join("Maildir"))
+}
+
+#[test]
+fn dovecot_lda_files_by_sieve() {
+    let home = Home::new();
+    let (recipe, maildir) = dovecot_lda(&home, "");
+    files_the_list(&recipe, &home, &maildir, String::new);
+}
+
+#[test]
+fn dovecot_lda_answers_no_sender_when_the_mailbox_is_full() {
+    let home = Home::new();
+    let bounced = home.path("lda/bounced");
+    let quota = "protocol lda {\n  mail_plugins = $mail_plugins sieve quota\n}\n\
+                 plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_rule = *:messages=1\n  quota_grace = 0\n}\n";
+    let (recipe, maildir) =
+        dovecot_lda(&home, &format!("{quota}sendmail_path = /usr/bin/touch {}\n", bounced.display()));
+    let server = server(&[PERSONAL, PERSONAL]);
+    recipe.configure(&home, &server);
+    let ended = home.must(&["-v", "sync"], 75);
+    assert!(ended.stderr.contains("dovecot-lda exited with 77 (EX_NOPERM)"), "{}", ended.stderr);
+    assert_filed(&maildir, &[PERSONAL]);
+    assert_eq!(server.uids(), ["uid1"]);
+    assert!(!bounced.exists(), "a mail went to the sender");
 }
 
 #[test]
