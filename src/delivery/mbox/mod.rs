@@ -2,7 +2,7 @@
 //!
 //! A batch of messages is appended under one pair of locks and made durable by one fsync, and only then it counts as
 //! delivered. Both locks are only ever tried, first the kernel's on the open file (fcntl(2)), then the dot-lock
-//! ([`lock`]); whoever does not get both gives up what he has and comes back later, so nobody waits for anybody with a
+//! (`lock`); whoever does not get both gives up what he has and comes back later, so nobody waits for anybody with a
 //! lock in hand, whatever the order in which other programs take theirs. Then the file is still looked up by its name,
 //! lest it was replaced meanwhile.
 //!
