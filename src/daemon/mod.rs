@@ -360,7 +360,8 @@ impl Daemon {
                     News::None | News::Over { .. } => log::info!("{failure}"),
                 }
             } else if let News::Over { lasted, polls } = news {
-                log::warn!("succeeds again, after {polls} failed polls in {}", Lasted(lasted));
+                let polls = if polls == 1 { "1 failed poll".into() } else { format!("{polls} failed polls") };
+                log::warn!("succeeds again, after {polls} in {}", Lasted(lasted));
             }
             if log::log_enabled!(Level::Info) {
                 let next = match next {
