@@ -1,10 +1,11 @@
 //! A daemon in a home of its own, with accounts at honest servers.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+
+use tempfile::{NamedTempFile, TempPath};
 
 use super::maildrop::{Maildrop, Protection, Settings, What};
 use super::postrider::{Home, LIMIT};
@@ -17,7 +18,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct Daemon {
     /// Its process.
     pub running: Running,
-    log: PathBuf,
+    /// Not in the home, whose disk may be full.
+    log: TempPath,
 }
 
 impl Daemon {
@@ -28,7 +30,7 @@ impl Daemon {
 
     /// Starts it with these arguments, and with these variables besides.
     pub fn start_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let log = home.path("log");
+        let log = NamedTempFile::new().expect("a log").into_temp_path();
         let mut command = home.command(arguments);
         command.envs(environment.iter().copied());
         Self { running: Running::start_logging(&mut command, &log), log }
@@ -54,7 +56,7 @@ impl Daemon {
     pub fn ends_well(self) {
         let log = self.log;
         let ended = self.running.wait(LIMIT);
-        let log = fs::read_to_string(log).unwrap();
+        let log = fs::read_to_string(&log).unwrap();
         assert_eq!(ended.status, Some(0), "{log}");
         assert!(ended.took < Duration::from_secs(10), "it took {:?}: {log}", ended.took);
     }

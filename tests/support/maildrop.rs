@@ -171,8 +171,10 @@ impl Maildrop {
                         if state.over {
                             return;
                         }
-                        state.sockets.extend(socket.try_clone());
-                        state.sockets.len() - 1
+                        let session = state.sessions;
+                        state.sessions += 1;
+                        state.sockets.extend(socket.try_clone().map(|socket| (session, socket)));
+                        session
                     };
                     let shared = Arc::clone(&shared);
                     thread::spawn(move || {
@@ -180,6 +182,7 @@ impl Maildrop {
                         // What ends a connection early is what the tests make happen; it is in the events.
                         let _ = Session::serve(socket, &shared, session);
                         shared.unlock(session);
+                        shared.lock().sockets.remove(&session);
                         shared.tell(session, What::Closed);
                     });
                 }
@@ -267,8 +270,8 @@ impl Drop for Maildrop {
         {
             let mut state = self.shared.lock();
             state.over = true;
-            for socket in &state.sockets {
-                // Most are closed already.
+            for socket in state.sockets.values() {
+                // It may be closed already.
                 let _ = socket.shutdown(Shutdown::Both);
             }
         }
@@ -310,7 +313,10 @@ struct State {
     commands: u64,
     delay: Duration,
     events: Vec<Event>,
-    sockets: Vec<TcpStream>,
+    /// Connections so far.
+    sessions: usize,
+    /// Those that are open.
+    sockets: HashMap<usize, TcpStream>,
     over: bool,
 }
 
