@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::daemon::{Daemon, SOON, account, arrives, begun, config, message, polls, server};
+use support::daemon::{Daemon, SOON, account, arrives, begun, config, message, polls, server, settings};
 use support::maildrop::{Fault, Maildrop, What};
 use support::mails::with_lf;
 use support::postrider::{Home, LIMIT, assert_same};
@@ -132,7 +132,7 @@ fn sync_during_a_session_of_the_daemon_is_followed_by_one_that_sees_what_came_me
     let log = home.path("sync.log");
     let sync = Running::start_logging(&mut home.command(&["-vv", "sync"]), &log);
     let log = || fs::read_to_string(&log).unwrap();
-    assert!(wait_until(SOON, || log().contains("the running daemon polls 1 accounts")), "{}", log());
+    assert!(wait_until(SOON, || log().contains("the running daemon polls 1 account")), "{}", log());
     relay.open();
     let ended = sync.wait(LIMIT);
     assert_eq!(ended.status, Some(0), "{}", log());
@@ -154,7 +154,7 @@ fn sync_polls_by_itself_when_the_configuration_has_changed_and_when_the_daemon_d
     assert_eq!((home.maildir("elsewhere").len(), home.maildir("home").len()), (1, 0));
 
     daemon.running.signal(Signal::SIGHUP);
-    daemon.logs("again: 1 accounts");
+    daemon.logs("again: 1 account");
     polls(&server, 3);
     server.put("large", b"0123456789\r\n".repeat(10_000));
     relay.hold_after(50_000);
@@ -168,6 +168,24 @@ fn sync_polls_by_itself_when_the_configuration_has_changed_and_when_the_daemon_d
     assert!(ended.stderr.contains("the running daemon did not answer"), "{}", ended.stderr);
     assert_eq!(home.maildir("elsewhere").len(), 2);
     assert!(home.leftovers("elsewhere").is_empty());
+}
+
+#[test]
+fn sync_does_not_wait_for_a_login_delay_of_the_daemon_but_hears_of_it() {
+    let (mut settings, home) = (settings(), Home::new());
+    settings.capabilities.as_mut().unwrap().push("LOGIN-DELAY 600".into());
+    let server = Maildrop::start(settings);
+    let daemon = resting(&home, &server);
+    // This server does not insist; one that does refuses, as it does without a daemon.
+    server.put("one", message(1));
+    let ended = home.must(&["sync"], 0);
+    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    assert_eq!(home.maildir("home").len(), 1);
+    assert_eq!(daemon.log().matches("; next poll in ").count(), 1, "the daemon keeps to it");
+    home.must(&["wake"], 0);
+    assert!(wait_until(SOON, || status(&home)["next_poll"].is_string()));
+    daemon.stop();
+    assert_eq!(connections(&server), 2);
 }
 
 #[test]

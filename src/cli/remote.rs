@@ -11,7 +11,7 @@ use super::progress::Bars;
 use crate::config::Account;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::daemon::control::{Reply, Request, Snapshot, Stamp};
-use crate::session::{Deletions, Limits, Progress, Report};
+use crate::session::{Deletions, Limits, Progress, Report, summary};
 
 /// A daemon that has agreed to poll accounts.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Remote {
     async fn agreed(state: &Path, request: &Request) -> Result<Option<Self>, ClientError> {
         let Some(mut client) = Client::connect(state).await? else { return Ok(None) };
         let accounts = client.sync(request).await?;
-        log::debug!("the running daemon polls {} accounts", accounts.len());
+        log::debug!("the running daemon polls {}", summary::accounts(accounts.len()));
         Ok(Some(Self { client, accounts }))
     }
 

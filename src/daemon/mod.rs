@@ -32,7 +32,7 @@ use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
 use crate::pop3::Capabilities;
-use crate::session::summary::{Took, synced};
+use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task};
 use crate::state::{LastPoll, Lease, StateError, Store};
 
@@ -52,9 +52,9 @@ const DAEMON: &str = "\0daemon";
 
 /// How long sessions may take to end once the process was asked to. They need a second or two; a disk that hangs needs
 /// for ever, and cutting off what waits for it loses nothing.
-const WIND_DOWN: Duration = Duration::from_secs(8);
+const WIND_DOWN: Duration = Duration::from_secs(7);
 
-/// How long the removal of messages that were given up may take at the end.
+/// How long the removal of messages that were given up may take at the end, and closing the state file.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// How long the state file may take to say how the last polls ended.
@@ -312,8 +312,8 @@ impl Daemon {
             self.running.insert(handle.id(), Running { start, feeds });
         }
         let (accounts, sessions, failing) =
-            (self.schedule.accounts(), self.running.len(), self.troubles.count());
-        self.systemd.status(format!("{accounts} accounts, {sessions} being polled, {failing} failing"));
+            (summary::accounts(self.schedule.accounts()), self.running.len(), self.troubles.count());
+        self.systemd.status(format!("{accounts}, {sessions} being polled, {failing} failing"));
         turn.wait_until
     }
 
@@ -406,7 +406,7 @@ impl Daemon {
         self.troubles.retain(wanted);
         self.askers.retain(wanted);
         self.set_metrics(config.metrics_file);
-        log::warn!("read the configuration again: {} accounts", self.schedule.accounts());
+        log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
     }
 
     /// Opens the state file; sessions that are under way go on with what they have.
@@ -442,6 +442,9 @@ impl Daemon {
         }
         // Messages that were given up are still being removed from `tmp`; the next poll would do it, too.
         let _ = tokio::time::timeout(SETTLING, self.environment.disk.settled()).await;
+        // Closing the state file copies its log into it; on a disk that hangs the next process does that.
+        let environment = self.environment;
+        let _ = tokio::time::timeout(SETTLING, tokio::task::spawn_blocking(move || drop(environment))).await;
     }
 }
 

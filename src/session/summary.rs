@@ -40,6 +40,14 @@ pub fn messages(count: usize) -> String {
     }
 }
 
+/// Counts accounts in words.
+pub fn accounts(count: usize) -> String {
+    match count {
+        1 => "1 account".into(),
+        count => format!("{count} accounts"),
+    }
+}
+
 /// Octets, for people.
 #[derive(Debug, Clone, Copy)]
 pub struct Octets(pub u64);
