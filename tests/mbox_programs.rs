@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -116,8 +116,11 @@ async fn dovecot_reads_and_rewrites_the_mbox_while_it_is_delivered_into() {
     );
     if getuid().is_root() {
         settings += &format!("mail_uid = {}\nmail_gid = {}\n", owner.uid, owner.gid);
-        for path in [at.to_owned(), at.join("home"), at.join("mbox")] {
-            chown(&path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+        chown(at.join("home"), Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+        // Ours, since root delivers to nobody else's, and the group's.
+        for (path, mode) in [(at.to_owned(), 0o770), (at.join("mbox"), 0o660)] {
+            chown(&path, None, Some(owner.gid.as_raw())).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
     }
     fs::write(at.join("dovecot.conf"), settings).unwrap();

@@ -20,8 +20,8 @@ use std::time::{Duration, SystemTime};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, open, openat, posix_fadvise};
-use nix::sys::stat::{Mode, fstatat, mkdirat};
-use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, unlinkat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
 
 /// An open directory.
 #[derive(Debug)]
@@ -88,6 +88,14 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn make_directory(&self, within: &Directory, name: &OsStr) -> io::Result<()>;
     /// Says whether names can be made and removed in a directory (`EACCES`, `EROFS`).
     fn check_writable(&self, directory: &Directory) -> io::Result<()>;
+    /// Gives the user that a directory belongs to.
+    fn owner(&self, directory: &Directory) -> io::Result<Uid> {
+        Ok(Uid::from_raw(fstat(&directory.fd)?.st_uid))
+    }
+    /// Gives the user that an open file belongs to.
+    fn owner_of_file(&self, file: &OpenFile) -> io::Result<Uid> {
+        Ok(Uid::from_raw(file.file.metadata()?.uid()))
+    }
     /// Calls `each` with every name in a directory but `.` and `..`.
     fn names(&self, directory: &Directory, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
     /// Makes a new file, 0600, for writing and reading; never opens an existing one (`EEXIST`).

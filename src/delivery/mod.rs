@@ -8,6 +8,7 @@ pub mod durable;
 pub mod envelope;
 pub mod maildir;
 pub mod mbox;
+mod owner;
 pub mod pipe;
 pub mod smtp;
 pub mod spool;

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::file_error;
 use crate::delivery::TargetError;
 use crate::delivery::durable::{Directory, FileSystem};
+use crate::delivery::owner;
 
 /// The three directories of a maildir, open for as long as it is delivered to.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl Directories {
             Ok(root) => {
                 // An earlier run may have been killed between making it and making it durable.
                 sync_parent(files, &root)?;
+                check_owner(files, &root)?;
                 root
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, path)?,
@@ -34,6 +36,9 @@ impl Directories {
         let tmp = subdirectory(files, &root, "tmp")?;
         let new = subdirectory(files, &root, "new")?;
         let cur = subdirectory(files, &root, "cur")?;
+        for directory in [&tmp, &new, &cur] {
+            check_owner(files, directory)?;
+        }
         // Also if all three were there, for the same reason; a directory that is clean costs nothing.
         sync(files, &root)?;
         for directory in [&tmp, &new] {
@@ -62,6 +67,7 @@ fn make(files: &dyn FileSystem, path: &Path) -> Result<Directory, TargetError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, above)?,
         Err(error) => return Err(not_opened(above, error)),
     };
+    check_owner(files, &parent)?;
     make_in(files, &parent, name)?;
     sync(files, &parent)?;
     files.open_directory(path).map_err(|error| not_opened(path, error))
@@ -84,6 +90,11 @@ fn subdirectory(files: &dyn FileSystem, root: &Directory, name: &str) -> Result<
         },
         _ => file_error("open", &root.path.join(name), error),
     })
+}
+
+fn check_owner(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
+    let owner = files.owner(directory).map_err(|source| file_error("look at", &directory.path, source))?;
+    owner::check(owner, &directory.path)
 }
 
 fn make_in(files: &dyn FileSystem, within: &Directory, name: &OsStr) -> Result<(), TargetError> {

@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled};
-use super::{Disk, MessageId, Outcome, TargetError};
+use super::{Disk, MessageId, Outcome, TargetError, owner};
 use crate::message::{Header, header};
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};
@@ -125,6 +125,8 @@ impl Shared {
         let Some(mbox) = self.open_or_create(files)? else {
             return Ok(Attempt::Busy("another program".into(), messages));
         };
+        // It may be another file than the one that was there at first.
+        check_owner(files, &mbox)?;
         let locked = files.try_lock(&mbox).map_err(|error| file_error("lock", &mbox.path, error))?;
         if !locked {
             return Ok(Attempt::Busy("another program".into(), messages));
@@ -244,6 +246,8 @@ fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), Ta
         io::ErrorKind::NotADirectory => unfit(above, "is not a directory"),
         _ => file_error("open", above, error),
     })?;
+    let owns = files.owner(&directory).map_err(|error| file_error("look at", above, error))?;
+    owner::check(owns, above)?;
     match files.check_writable(&directory) {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied) => {
             return Err(unfit(
@@ -255,6 +259,7 @@ fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), Ta
         writable => writable.map_err(|source| file_error("write into", above, source))?,
     }
     if let Some(mbox) = open_existing(files, &directory, name)? {
+        check_owner(files, &mbox)?;
         check_content(files, &mbox)?;
     }
     Ok((directory, name.to_owned()))
@@ -281,6 +286,11 @@ fn open_existing(
             _ => file_error("open", &path, error),
         }),
     }
+}
+
+fn check_owner(files: &dyn FileSystem, mbox: &OpenFile) -> Result<(), TargetError> {
+    let owner = files.owner_of_file(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+    owner::check(owner, &mbox.path)
 }
 
 /// Gives the size of the file, and refuses one that is no mbox: there is nothing to repair what would come of it.
