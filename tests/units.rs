@@ -1,0 +1,226 @@
+//! What lies in contrib/ is what service managers take, and calls the program as it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
+
+/// What systemd before 253 says of a type that it does not know. The line before it holds there.
+const OLD_SYSTEMD: &str = "Failed to parse service type, ignoring: notify-reload";
+
+fn contrib(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(file)
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()))
+}
+
+fn words(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+}
+
+/// Asks about a unit without a running manager; `directory` serves as the runtime directory of a user's one.
+fn systemd_analyze(manager: &str, arguments: &[&str], unit: &Path, directory: &Path) -> Output {
+    let mut command = Command::new("systemd-analyze");
+    command.env("XDG_RUNTIME_DIR", directory).env("SYSTEMD_OFFLINE", "1").arg("--man=no").args(arguments);
+    if manager == "user" {
+        command.arg("--user");
+    }
+    run(command.arg(unit))
+}
+
+/// The units of one manager, in a directory of their own, with the built program where they look for it.
+fn units(manager: &str) -> (TempDir, Vec<PathBuf>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut units = Vec::new();
+    for entry in fs::read_dir(contrib("systemd").join(manager)).unwrap() {
+        let from = entry.unwrap().path();
+        let text = fs::read_to_string(&from).unwrap();
+        let text = text.lines().map(|line| match line.strip_prefix("ExecStart=") {
+            Some(command) => {
+                let (_, arguments) = command.split_once(' ').unwrap();
+                format!("ExecStart={PROGRAM} {arguments}\n")
+            }
+            None => format!("{line}\n"),
+        });
+        let to = directory.path().join(from.file_name().unwrap());
+        fs::write(&to, text.collect::<String>()).unwrap();
+        units.push(to);
+    }
+    units.sort();
+    (directory, units)
+}
+
+fn systemd_version() -> u32 {
+    let version = words(&run(Command::new("systemd-analyze").arg("--version")));
+    version.split([' ', '.']).find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{version}"))
+}
+
+#[test]
+fn systemd_finds_nothing_to_say_about_the_units() {
+    let mut checked = 0;
+    for manager in ["system", "user"] {
+        let (directory, units) = units(manager);
+        for unit in units {
+            let verify = ["verify", "--recursive-errors=no"];
+            let mut output = systemd_analyze(manager, &verify, &unit, directory.path());
+            let text = fs::read_to_string(&unit).unwrap();
+            let new = "\nType=notify-reload\n";
+            if text.contains(new) && systemd_version() < 253 {
+                assert!(
+                    text.contains(&format!("\nType=notify{new}")),
+                    "an older systemd needs a type too: {text}"
+                );
+                let told = words(&output);
+                assert!(told.lines().count() == 1 && told.contains(OLD_SYSTEMD), "{told}");
+                eprintln!("{}: without notify-reload, which this systemd does not know", unit.display());
+                fs::write(&unit, text.replace(new, "\n")).unwrap();
+                output = systemd_analyze(manager, &verify, &unit, directory.path());
+            }
+            let told = words(&output);
+            assert!(output.status.success() && told.is_empty(), "{}: {told}", unit.display());
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 5);
+}
+
+#[test]
+fn a_unit_with_an_unknown_key_or_program_would_be_found() {
+    let (directory, units) = units("user");
+    let unit = units.iter().find(|unit| unit.ends_with("postrider-sync.service")).unwrap();
+    let text = fs::read_to_string(unit).unwrap();
+    for (from, to) in [("UMask=", "UMaks="), (PROGRAM, "/nowhere/postrider")] {
+        fs::write(unit, text.replace(from, to)).unwrap();
+        let output = systemd_analyze("user", &["verify", "--recursive-errors=no"], unit, directory.path());
+        assert!(!words(&output).is_empty(), "{to}");
+    }
+}
+
+#[test]
+fn every_service_is_exposed_less_than_two_by_systemds_count() {
+    let mut checked = 0;
+    for manager in ["system", "user"] {
+        let (directory, units) = units(manager);
+        for unit in units.iter().filter(|unit| unit.extension().is_some_and(|is| is == "service")) {
+            let output = systemd_analyze(manager, &["security", "--offline=true"], unit, directory.path());
+            let told = words(&output);
+            let level =
+                told.split("Overall exposure level for ").nth(1).and_then(|rest| rest.split(' ').nth(1));
+            let level: f32 = level.and_then(|level| level.parse().ok()).unwrap_or_else(|| panic!("{told}"));
+            assert!(level < 2.0, "{}: {told}", unit.display());
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 4);
+}
+
+#[test]
+fn scripts_and_the_property_list_are_well_formed() {
+    for script in ["openrc/postrider", "container/entrypoint"] {
+        let output = run(Command::new("sh").arg("-n").arg(contrib(script)));
+        assert!(output.status.success(), "{script}: {}", words(&output));
+        assert_eq!(fs::metadata(contrib(script)).unwrap().permissions().mode() & 0o111, 0o111, "{script}");
+    }
+    let read =
+        "import plistlib, sys; p = plistlib.load(open(sys.argv[1], 'rb')); print(p['ProgramArguments'][2])";
+    let output = run(Command::new("python3").args(["-c", read]).arg(contrib("launchd/postrider.plist")));
+    let told = words(&output);
+    assert!(output.status.success() && told.starts_with("exec "), "{told}");
+    // It is a shell's text in its turn.
+    let output = run(Command::new("sh").args(["-n", "-c", told.trim()]));
+    assert!(output.status.success(), "{told}: {}", words(&output));
+}
+
+#[test]
+fn the_container_warns_if_its_state_is_not_on_a_volume_and_starts_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let programs = directory.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    symlink("/bin/echo", programs.join("postrider")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let start = |state: &Path| {
+        let mut command = Command::new(contrib("container/entrypoint"));
+        run(command.arg("daemon").env_clear().env("PATH", &path).env("STATE_DIRECTORY", state))
+    };
+    let output = start(Path::new("/"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "daemon\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("warning: / is not a volume"), "{output:?}");
+    // Another file system than the root's, as a volume is.
+    let output = start(Path::new("/proc"));
+    assert_eq!((words(&output).as_str(), output.status.success()), ("daemon\n", true));
+}
+
+/// Calls of the program in a text: the names of the commands and the options that they are given.
+fn calls(text: &str, commands: &BTreeSet<String>) -> Vec<(String, Vec<String>)> {
+    let mut calls = Vec::new();
+    for line in text.lines() {
+        let split = |c: char| c.is_whitespace() || "\"'<>[](),`".contains(c);
+        let mut words = line.split(split).filter(|word| !word.is_empty()).peekable();
+        while let Some(word) = words.next() {
+            // Else a unit's or a container's name, or a directory's.
+            if word.rsplit('/').next() != Some("postrider") && !["$command", "CMD"].contains(&word) {
+                continue;
+            }
+            let (mut command, mut options) = (None, Vec::new());
+            while let Some(word) = words.next_if(|word| !word.starts_with(['#', '|', '&', ';', '2'])) {
+                if word.starts_with('-') {
+                    options.push(word.split('=').next().unwrap().to_owned());
+                } else if command.is_none() && commands.contains(word) {
+                    command = Some(word.to_owned());
+                }
+            }
+            calls.extend(command.map(|command| (command, options)));
+        }
+    }
+    calls
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = run(Command::new(PROGRAM).args(arguments).arg("--help"));
+    assert!(output.status.success(), "{arguments:?}: {}", words(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_command_and_option_in_contrib_is_one_of_the_program() {
+    let page = help(&[]);
+    let listed =
+        page.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: BTreeSet<String> =
+        listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    assert!(commands.contains("daemon") && commands.contains("config"), "{commands:?}");
+    for (file, called) in [
+        ("systemd/system/postrider.service", &["daemon", "status"][..]),
+        ("systemd/system/postrider@.service", &["daemon"]),
+        ("systemd/user/postrider.service", &["daemon"]),
+        ("systemd/user/postrider-sync.service", &["sync"]),
+        ("crontab", &["status", "sync"]),
+        ("openrc/postrider", &["config"]),
+        ("launchd/postrider.plist", &["daemon"]),
+        ("container/Containerfile", &["daemon", "status"]),
+        ("README.md", &["completions", "status"]),
+    ] {
+        let text = fs::read_to_string(contrib(file)).unwrap();
+        // As OpenRC puts it together.
+        let text = text.replace("command_args=\"", "postrider ");
+        let calls = calls(&text, &commands);
+        for (command, options) in &calls {
+            let page = help(&[command]);
+            for option in options {
+                let known = |line: &str| line.split([' ', ',', '.', '[']).any(|word| word == option);
+                assert!(page.lines().any(known), "{file}: postrider {command} has no {option}");
+            }
+        }
+        let found: BTreeSet<&str> = calls.iter().map(|(command, _)| command.as_str()).collect();
+        for command in called {
+            assert!(found.contains(command), "{file} does not call {command}: {calls:?}");
+        }
+    }
+}
