@@ -20,6 +20,7 @@
 //! 5  cli
 //! 4  daemon                                when which account is polled; signals; systemd
 //! 3  session                               the only place that knows protocol, network, sinks and store together
+//!    sandbox                               what the process may still do to files; session asks it for hints
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
 //! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
 //! 0  secret  text  failure  logging
@@ -56,6 +57,7 @@ pub mod logging;
 pub mod message;
 pub mod net;
 pub mod pop3;
+pub mod sandbox;
 pub mod sasl;
 pub mod secret;
 pub mod session;

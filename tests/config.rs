@@ -333,7 +333,7 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ("acounts: {}\naccounts: {a: {X}}", "1:1: acounts: unknown key; did you mean `accounts`?"),
         (
             "colour: 1\naccounts: {a: {X}}",
-            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file",
+            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file, sandbox",
         ),
         (
             "host: h\naccounts: {a: {X}}",
@@ -458,6 +458,7 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
             "accounts: {a: {user: \"u\\r\\nDELE 1\"}}",
             "1:22: accounts.a.user: must be a mailbox name without control characters",
         ),
+        ("accounts: {a: {X}}\nsandbox: of", "2:10: sandbox: must be auto or off; did you mean `off`?"),
         (
             "accounts: {a: {X}}\ndaemon: {max_sessions: 0}",
             "2:24: daemon.max_sessions: must be a number from 1 to 100000",
@@ -511,6 +512,7 @@ state: "/var/lib/it's/state.db"
 daemon: { max_sessions: 7, max_sessions_per_host: 2, startup_spread: 0s }
 notify: { after: 5, remind: 12h, deliver: false }
 metrics_file: "/m: #"
+sandbox: off
 defaults: { host: pop.example.org, deliver: { maildir: "/m \u2028 \t #" } }
 accounts:
   "null": { user: 'yes', password: 'a: b', keep: none, interval: manual }

@@ -65,12 +65,14 @@ fn sighup_takes_over_a_good_configuration_and_reports_a_bad_one() {
     polls(&first, 2);
 
     second.put("one", message(1));
-    home.configure(&config("", &[old, account("new", second.port(), "interval: 1h")]));
+    // Within what the process confined itself to when it started.
+    let new = account("new", second.port(), "interval: 1h").replace("~/new", "~/old/.new");
+    home.configure(&config("", &[old, new.clone()]));
     daemon.running.signal(Signal::SIGHUP);
-    arrives(&home, "new", 1);
+    arrives(&home, "old/.new", 1);
     assert_eq!(begun(&first).len(), 2, "an account that did not change keeps its time");
 
-    home.configure(&config("", &[account("new", second.port(), "interval: 1h")]));
+    home.configure(&config("", &[new]));
     daemon.running.signal(Signal::SIGHUP);
     daemon.logs("again: 1 account");
     daemon.running.signal(Signal::SIGUSR1);

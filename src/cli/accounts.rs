@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
     use crate::cli::poll::tests::account;
-    use crate::config::Daemon;
+    use crate::config::{Confinement, Daemon};
 
     fn config() -> Config {
         let mut accounts: Vec<Account> =
@@ -60,6 +60,7 @@ mod tests {
             daemon: Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO },
             notify: None,
             metrics_file: None,
+            sandbox: Confinement::Auto,
         }
     }
 

@@ -5,6 +5,8 @@ use clap::Args;
 use super::exit::Exit;
 use super::{CliError, Common};
 use crate::daemon;
+use crate::daemon::control;
+use crate::sandbox::{self, Missing, Purpose};
 
 /// Arguments of `daemon`: none beside those of every command.
 #[derive(Debug, Args)]
@@ -12,7 +14,17 @@ pub struct Daemon {}
 
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
-        daemon::run(common.load_stamped()?, || common.load_stamped()).await?;
+        let loaded = common.load_stamped()?;
+        let config = &loaded.config;
+        let socket = Some(control::place::directory(&config.state));
+        let purpose = Purpose { socket, ..Purpose::of(config) };
+        let sandbox = sandbox::enter(config.sandbox, Missing::Made, &purpose);
+        let reload = || {
+            let loaded = common.load_stamped().map_err(|error| sandbox.explain(error))?;
+            sandbox.admit(&loaded.config)?;
+            Ok(loaded)
+        };
+        daemon::run(loaded, reload).await?;
         Ok(Exit::SUCCESS)
     }
 }

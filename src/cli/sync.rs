@@ -16,9 +16,10 @@ use super::remote::Remote;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
-use crate::config::{Account, Daemon, Notify, default_state};
+use crate::config::{Account, Confinement, Daemon, Notify, default_state};
 use crate::daemon::control::Stamp;
 use crate::daemon::{Loaded, signals};
+use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Deletions, Limits, Report, Task};
 
 /// Arguments of `sync`.
@@ -77,6 +78,8 @@ struct Scope {
     notify: Option<Notify>,
     /// The configuration that has the accounts.
     stamp: Option<Stamp>,
+    file: Option<PathBuf>,
+    sandbox: Confinement,
 }
 
 impl Sync {
@@ -108,7 +111,17 @@ impl Sync {
 
     /// Polls, or has the running daemon poll what is its; whatever that leaves is polled here.
     async fn reports(&self, scope: Scope, common: &Common, ended: impl FnMut(&Report)) -> Vec<Report> {
-        let Scope { accounts, state, limits, notify, stamp } = scope;
+        let Scope { accounts, state, limits, notify, stamp, file, sandbox } = scope;
+        let purpose = Purpose {
+            accounts: accounts.iter().map(Arc::as_ref).collect(),
+            state: &state,
+            file: file.as_deref(),
+            metrics: None,
+            socket: None,
+        };
+        // Before anything that might start a thread.
+        let missing = if self.dry_run { Missing::Left } else { Missing::Made };
+        sandbox::enter(sandbox, missing, &purpose);
         let shared = poll::Shared { state: &state, limits, notify };
         let bars = if self.json { Bars::none() } else { Bars::new(common) };
         let (stop, task, ended) = (signals::stop(), self.task(), RefCell::new(ended));
@@ -151,7 +164,9 @@ impl Sync {
             }
             let Loaded { config, stamp } = common.load_stamped()?;
             let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
-            return Ok(Scope { accounts: chosen(config, &self.accounts)?, state, limits, notify, stamp });
+            let (file, sandbox) = (config.file.clone(), config.sandbox);
+            let accounts = chosen(config, &self.accounts)?;
+            return Ok(Scope { accounts, state, limits, notify, stamp, file, sandbox });
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
@@ -162,7 +177,8 @@ impl Sync {
         let account =
             Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
         let (accounts, state) = (vec![Arc::new(account)], default_state()?);
-        Ok(Scope { accounts, state, limits: ONE_SESSION, notify: None, stamp: None })
+        let (limits, sandbox) = (ONE_SESSION, Confinement::Auto);
+        Ok(Scope { accounts, state, limits, notify: None, stamp: None, file: None, sandbox })
     }
 
     fn task(&self) -> Task {

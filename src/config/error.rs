@@ -46,6 +46,14 @@ pub enum ConfigError {
         /// Octets that are read at most.
         most: usize,
     },
+    /// Read again by a process whose sandbox was made for another configuration.
+    #[error("{}: not taken over: {what}; the process confined itself at its start and cannot widen that: restart it", .file.display())]
+    Uncovered {
+        /// The file.
+        file: PathBuf,
+        /// What is new in it.
+        what: String,
+    },
     /// Octets that are no text.
     #[error("{}:{line}:{column}: not UTF-8 text from here on", .file.display())]
     NotUtf8 {

@@ -8,11 +8,11 @@ use super::error::{ConfigError, Found};
 use super::fields::{Fields, KEYS, Level};
 use super::places::Places;
 use super::tree::{self, Complaint, Content, Entry, Node, Position};
-use super::values;
-use super::{Account, Config, Daemon, Notify};
+use super::values::{self, CONFINEMENTS};
+use super::{Account, Config, Confinement, Daemon, Notify};
 
 /// Keys at the top of the file.
-const TOP: [&str; 6] = ["defaults", "accounts", "state", "daemon", "notify", "metrics_file"];
+const TOP: [&str; 7] = ["defaults", "accounts", "state", "daemon", "notify", "metrics_file", "sandbox"];
 
 /// Keys of `daemon`.
 const DAEMON: [&str; 3] = ["max_sessions", "max_sessions_per_host", "startup_spread"];
@@ -60,12 +60,13 @@ pub(super) fn read(text: &str, file: &Path, places: &Places) -> Result<Read, Con
         return Err(wrong);
     }
     // Nothing is missing where no mistake was found.
-    let Top { accounts, state, daemon, notify, metrics_file } = top.unwrap_or_default();
+    let Top { accounts, state, daemon, notify, metrics_file, sandbox } = top.unwrap_or_default();
     let state = match state {
         Some(state) => state,
         None => places.default_state()?,
     };
-    let config = Config { file: Some(file.to_owned()), accounts, state, daemon, notify, metrics_file };
+    let file = Some(file.to_owned());
+    let config = Config { file, accounts, state, daemon, notify, metrics_file, sandbox };
     Ok(Read { config, secrets })
 }
 
@@ -77,6 +78,7 @@ struct Top {
     daemon: Daemon,
     notify: Option<Notify>,
     metrics_file: Option<PathBuf>,
+    sandbox: Confinement,
 }
 
 /// Reads the file and gathers its mistakes.
@@ -116,6 +118,10 @@ impl Whole<'_> {
                 },
                 "metrics_file" => match values::path(&entry.value, self.places) {
                     Ok(path) => top.metrics_file = Some(path),
+                    Err(complaint) => self.at_key("", entry, complaint),
+                },
+                "sandbox" => match values::choice(&entry.value, &CONFINEMENTS) {
+                    Ok(confinement) => top.sandbox = confinement,
                     Err(complaint) => self.at_key("", entry, complaint),
                 },
                 misplaced if KEYS.contains(&misplaced) => {

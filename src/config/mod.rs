@@ -43,6 +43,8 @@ pub struct Config {
     pub notify: Option<Notify>,
     /// Where a daemon writes its metrics.
     pub metrics_file: Option<PathBuf>,
+    /// Whether the process confines itself to the files that it needs.
+    pub sandbox: Confinement,
 }
 
 /// How a failure that lasts is told: as a message in the account's own target.
@@ -60,6 +62,16 @@ impl Default for Notify {
     fn default() -> Self {
         Self { after: 3, remind: Duration::from_secs(24 * 3600), deliver: true }
     }
+}
+
+/// Whether the process confines itself to the files that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confinement {
+    /// Where the system can, and no command is configured.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Limits that hold for all accounts together; `sync` obeys them too.

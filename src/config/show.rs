@@ -8,13 +8,13 @@ use super::target::{
     CatchAll, MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
 };
 use super::units::{show_duration, show_size};
-use super::values::{FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
+use super::values::{CONFINEMENTS, FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon, Notify};
 
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
 /// secrets put back it can be loaded and means the same.
 pub fn show(config: &Config) -> String {
-    let Config { file, accounts, state, daemon, notify, metrics_file } = config;
+    let Config { file, accounts, state, daemon, notify, metrics_file, sandbox } = config;
     let Daemon { max_sessions, max_sessions_per_host, startup_spread } = daemon;
     let mut out = String::new();
     if let Some(file) = file {
@@ -34,6 +34,7 @@ pub fn show(config: &Config) -> String {
     if let Some(path) = metrics_file {
         line(&mut out, 0, "metrics_file:", &text(&path.to_string_lossy()));
     }
+    line(&mut out, 0, "sandbox:", name_of(&CONFINEMENTS, sandbox));
     line(&mut out, 0, "accounts:", "");
     for each in accounts {
         account(&mut out, each);

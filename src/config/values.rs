@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Confinement;
 use super::account::{
     Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
 };
@@ -21,6 +22,8 @@ pub(super) const TLS_MODES: [(&str, TlsMode); 3] =
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 pub(super) const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
+pub(super) const CONFINEMENTS: [(&str, Confinement); 2] =
+    [("auto", Confinement::Auto), ("off", Confinement::Off)];
 pub(super) const ORDERS: [(&str, Order); 2] = [("oldest", Order::Oldest), ("newest", Order::Newest)];
 pub(super) const PIPELININGS: [(&str, Pipelining); 3] =
     [("auto", Pipelining::Auto), ("on", Pipelining::On), ("off", Pipelining::Off)];

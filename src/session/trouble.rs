@@ -9,6 +9,7 @@ use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
 use crate::net::{self, NetError};
 use crate::pop3::{Code, ProtocolError, Reply, Request};
+use crate::sandbox;
 use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
@@ -171,6 +172,18 @@ impl Trouble {
         }
     }
 
+    /// Gives a hint if our own sandbox is why.
+    fn sandboxed(&self) -> Option<String> {
+        match self {
+            Self::Target(TargetError::File { path, source, .. })
+            | Self::Credential(CredentialError::File { path, source }) => sandbox::hint(path, Some(source)),
+            Self::Net(NetError::CaFile { path, .. } | NetError::ClientCertificate { path, .. }) => {
+                sandbox::hint(path, None)
+            }
+            _ => None,
+        }
+    }
+
     fn hint(&self, account: &Account) -> Option<String> {
         match self {
             Self::Net(error) => error.hint(),
@@ -254,7 +267,7 @@ impl Aborted {
             class: self.trouble.class(),
             what: self.trouble.to_string(),
             said: self.trouble.said(),
-            hint: self.trouble.hint(account),
+            hint: self.trouble.sandboxed().or_else(|| self.trouble.hint(account)),
         }
     }
 }

@@ -320,7 +320,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Creates the directory of a file, and those above it, if they are missing: 0700 and durable.
-pub(super) fn make_directory_of(path: &Path) -> Result<(), StateError> {
+pub(crate) fn make_directory_of(path: &Path) -> Result<(), StateError> {
     let Some(directory) = path.parent() else { return Ok(()) };
     if directory.as_os_str().is_empty() || directory.is_dir() {
         return Ok(());

@@ -39,6 +39,7 @@ mod tests;
 
 pub use entries::{Entries, Entry};
 pub use error::StateError;
+pub(crate) use file::make_directory_of;
 pub use lease::Lease;
 pub use memory::{
     Closing, Delivery, Health, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult,

@@ -49,6 +49,12 @@ pub fn by_state(state: &Path) -> PathBuf {
     state::beside(state, ".control")
 }
 
+/// Gives the directory in which the socket of a daemon lies that uses a state file.
+pub fn directory(state: &Path) -> PathBuf {
+    let beside = || by_state(state).parent().map(Path::to_owned);
+    runtime_directory().or_else(beside).unwrap_or_default()
+}
+
 impl Place {
     /// Makes the socket. The caller is the only daemon with this state file, so that what lies in its place was left by
     /// one that was killed.

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-use super::durable::FileSystem;
+use super::durable::{FileSystem, Native};
 use super::{Disk, MessageId, Outcome, TargetError};
 use index::{Index, Place};
 use name::{Digest, Named, Namer};
@@ -42,6 +42,11 @@ use place::Directories;
 use tmp::{Content, Stored, Unstored};
 
 pub use draft::{Draft, Finished};
+
+/// Makes a maildir as opening it for a delivery would, on this thread.
+pub(crate) fn create(path: &Path) -> Result<(), TargetError> {
+    Directories::open(&Native, path).map(drop)
+}
 
 /// One maildrop's deliveries into one maildir. Cheap to clone.
 #[derive(Debug, Clone)]
