@@ -84,21 +84,28 @@ fn sighup_takes_over_a_good_configuration_and_reports_a_bad_one() {
 #[test]
 fn a_session_that_is_under_way_goes_on_through_a_reload_that_leaves_its_account_out() {
     let (server, other, home) = (server(), server(), Home::new());
+    home.write("mail/.keep", "");
     let large = b"0123456789\r\n".repeat(100_000);
     server.put("large", large.clone());
     let relay = Relay::start(server.port());
     relay.hold_after(600_000);
-    home.configure(&config("", &[account("home", relay.port(), "interval: 1h")]));
+    home.configure(&config(
+        "",
+        &[account("home", relay.port(), "interval: 1h").replace("~/home", "~/mail/home")],
+    ));
     let daemon = Daemon::start(&home);
     relay.wait_for_hold();
-    home.configure(&config("", &[account("other", other.port(), "interval: 1h")]));
+    home.configure(&config(
+        "",
+        &[account("other", other.port(), "interval: 1h").replace("~/other", "~/mail/other")],
+    ));
     daemon.running.signal(Signal::SIGHUP);
     polls(&other, 1);
     relay.open();
-    arrives(&home, "home", 1);
+    arrives(&home, "mail/home", 1);
     polls(&server, 1);
     daemon.stop();
-    assert_same(home.maildir("home"), vec![with_lf(&large)]);
+    assert_same(home.maildir("mail/home"), vec![with_lf(&large)]);
     assert_eq!(begun(&server).len(), 1);
 }
 

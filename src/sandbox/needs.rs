@@ -161,6 +161,13 @@ impl Needs {
         needs.allow(&spool_directory(), Access::Write);
         for account in &purpose.accounts {
             needs.account(account);
+            // Who reads the configuration again mostly finds new accounts in it, with maildirs beside the others.
+            if let (Some(_), Target::Maildir(path)) = (&purpose.socket, &account.deliver)
+                && let Some(above) = resolve(path).parent()
+                && !needs.is_wide(above)
+            {
+                needs.allow(above, Access::Write);
+            }
         }
         needs
     }
@@ -405,6 +412,20 @@ mod tests {
         ] {
             assert_eq!(now.lacks(&needs(home.path(), &[other])), Some(lacks), "{other}");
         }
+    }
+
+    #[test]
+    fn a_daemon_takes_new_accounts_with_maildirs_beside_the_others_but_not_all_of_the_home() {
+        let home = home();
+        let lacks = |maildir: &str, other: &str| {
+            let keys = |path: &str| format!("deliver: {{maildir: {path}}}");
+            let config = config(home.path(), &[&keys(maildir)]);
+            let purpose = Purpose { socket: Some(home.path().join("state")), ..Purpose::of(&config) };
+            Needs::at_home(&purpose, Some(home.path())).lacks(&needs(home.path(), &[&keys(other)]))
+        };
+        assert_eq!(lacks("~/Mail/alice", "~/Mail/bob"), None);
+        assert!(lacks("~/Mail/alice", "~/secrets").is_some());
+        assert!(lacks("~/Mail", "~/bob").is_some());
     }
 
     #[test]
