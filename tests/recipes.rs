@@ -165,8 +165,8 @@ fn us() -> String {
 
 #[test]
 fn every_recipe_on_the_page_is_run() {
-    let titles: Vec<_> = recipes().iter().map(|recipe| recipe.title).collect();
-    assert_eq!(titles, RUN);
+    let with_blocks = recipes().into_iter().filter(|recipe| !recipe.blocks.is_empty());
+    assert_eq!(with_blocks.map(|recipe| recipe.title).collect::<Vec<_>>(), RUN);
 }
 
 #[test]
