@@ -158,6 +158,8 @@ impl Page {
             .permissions(std::fs::Permissions::from_mode(0o644))
             .tempfile_in(directory)?;
         file.write_all(self.text.as_bytes())?;
+        // A service's umask keeps it from its collector, who is another user.
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         file.persist(&self.path)?;
         Ok(())
     }
