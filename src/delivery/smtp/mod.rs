@@ -159,8 +159,8 @@ impl Round<'_> {
         loop {
             let (mut connection, ahead) = self.ready().await?;
             if let Some(why) = connection.unfit(letter) {
-                // Its commands have not gone out: `next` has looked, too.
-                self.connection = Some(connection);
+                // Its own commands have not gone out: `next` has looked, too. Those of the one after it may have.
+                (self.connection, self.ahead) = (Some(connection), ahead);
                 return Ok(Outcome::Refused(why));
             }
             let is_fresh = connection.served == 0;
