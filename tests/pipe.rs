@@ -409,7 +409,7 @@ async fn until(mut so: impl FnMut() -> bool) {
 async fn a_process_that_is_ended_got_its_grace() {
     let dir = scratch();
     let text = "cd ${0%/*}; trap 'echo tidy > tidied; exit 1' TERM; while :; do sleep 0.05; done";
-    // Long enough for the shell to have set its trap on a busy machine.
+    // Long enough for the shell to have set its trap on a busy machine. It says on standard error that sleep was ended.
     let target = within(script(dir.path(), text), Duration::from_secs(5));
     assert!(matches!(one(&target, HELLO).await.unwrap(), Outcome::Later(_)));
     assert!(dir.path().join("tidied").exists());

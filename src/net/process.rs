@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::config::account::CommandLine;
 
 /// How long a command may take to end after SIGTERM, before SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// Octets of one line of a command's words that are kept.
 const LINE_OCTETS: usize = 1024;
 

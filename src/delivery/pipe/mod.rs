@@ -173,7 +173,9 @@ impl Shared {
     /// as long as a command may take.
     fn log(&self, output: impl AsyncRead + Unpin + Send + 'static) -> Words {
         let last = Arc::new(Mutex::new(String::new()));
-        let (spoken, name, patience) = (last.clone(), self.name(), self.pipe.timeout);
+        // Whoever is ended may still say something in its grace; without a listener it would die of that (SIGPIPE).
+        let patience = self.pipe.timeout.saturating_add(process::GRACE + DRAIN);
+        let (spoken, name) = (last.clone(), self.name());
         let logged = async move {
             let mut lines = 0;
             let speaking = process::each_line(output, |line| {
