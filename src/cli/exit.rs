@@ -47,19 +47,10 @@ impl From<Exit> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{Class, Failure};
+    use crate::failure::Class;
 
     fn ended(class: Class) -> Report {
-        let failure = Failure {
-            account: "home".into(),
-            host: String::new(),
-            doing: String::new(),
-            class,
-            what: String::new(),
-            said: None,
-            hint: None,
-        };
-        Report { failure: Some(failure), ..Report::default() }
+        Report::failed("home", class)
     }
 
     #[test]

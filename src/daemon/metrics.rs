@@ -178,29 +178,14 @@ fn label(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{Class, Failure};
+    use crate::failure::Class;
 
     fn report(account: &str, class: Option<Class>) -> Report {
-        let failure = class.map(|class| Failure {
-            account: account.into(),
-            host: String::new(),
-            doing: String::new(),
-            class,
-            what: String::new(),
-            said: None,
-            hint: None,
-        });
-        let delivered = usize::from(failure.is_none());
-        Report {
-            account: account.into(),
-            delivered,
-            delivered_octets: 10,
-            listed: Some(3),
-            held: 2,
-            left: 4,
-            failure,
-            ..Report::default()
-        }
+        let ended = match class {
+            Some(class) => Report::failed(account, class),
+            None => Report { account: account.into(), delivered: 1, ..Report::default() },
+        };
+        Report { delivered_octets: 10, listed: Some(3), held: 2, left: 4, ..ended }
     }
 
     #[test]

@@ -152,21 +152,14 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Failure;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn ended(class: Option<Class>) -> Report {
-        let failure = |class| Failure {
-            account: "home".into(),
-            host: String::new(),
-            doing: String::new(),
-            class,
-            what: String::new(),
-            said: None,
-            hint: None,
-        };
-        Report { account: "home".into(), failure: class.map(failure), ..Report::default() }
+        match class {
+            Some(class) => Report::failed("home", class),
+            None => Report { account: "home".into(), ..Report::default() },
+        }
     }
 
     fn news(troubles: &mut Troubles, now: Duration, report: &Report) -> News {

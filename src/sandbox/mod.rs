@@ -17,7 +17,7 @@
 //!
 //! Rules are about directories where a file may be replaced instead of rewritten, as resolv.conf, certificates and
 //! secrets are: a rule for a file is a rule for its inode. What would take in a whole home directory or everyone's
-//! temporary files ([`needs`]) stays a rule for the file.
+//! temporary files (`needs`) stays a rule for the file.
 
 mod needs;
 

@@ -14,6 +14,7 @@ use crate::text::Shown;
 use super::commit::{self, Complete};
 use super::headers;
 use super::maildrop::Deletions;
+use super::stopped;
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 use super::{Progress, WIND_DOWN};
@@ -509,14 +510,6 @@ impl Loop {
             }
             None => "fetch".into(),
         }
-    }
-}
-
-/// Resolves once the process is asked to end.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could ask.
-        std::future::pending::<()>().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Environment, Report};
+use super::{Environment, Report, stopped};
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
@@ -80,9 +80,11 @@ pub(super) async fn before(account: &Account, stop: &watch::Receiver<bool>) -> R
 
 /// Says whether the poll before this one failed, if a hook wants to know.
 pub(super) async fn was_failing(account: &Account, environment: &Environment) -> bool {
-    let wanted = account.hooks.on_error.is_some() || account.hooks.on_recover.is_some();
-    if !wanted || environment.failing.knows(&account.name) {
-        return wanted;
+    if account.hooks.on_error.is_none() && account.hooks.on_recover.is_none() {
+        return false;
+    }
+    if environment.failing.knows(&account.name) {
+        return true;
     }
     match environment.store.health(account.maildrop_id.as_str().into()).await {
         Ok(health) => health.failures > 0,
@@ -130,22 +132,28 @@ async fn run(
     command.env("POSTRIDER_ERROR", facts.failure.map(Failure::to_string).unwrap_or_default());
     command.env("POSTRIDER_CLASS", facts.failure.map_or("", |failure| failure.class.name()));
     log::info!("{}: running the hook `{hook}`: {name}", account.name);
-    let (lines, last) = (Mutex::new(0), Mutex::new(String::new()));
+    // Its output and its errors are heard side by side.
+    let heard = Mutex::new((0, String::new()));
     let told = |line: &[u8]| {
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Shown(line);
+        let (lines, last) = &mut *heard.lock().unwrap_or_else(PoisonError::into_inner);
         *lines += 1;
         if *lines <= MOST_LINES {
-            log::info!("{}: {hook}: {}", account.name, Shown(line));
+            log::info!("{}: {hook}: {line}", account.name);
         }
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = format!(": {}", Shown(line));
+        *last = format!(": {line}");
     };
-    let running = process::run(command, |output| process::each_line(output, told), told);
+    let mut asked_to_end = stop.clone();
+    let wound_down = async {
+        stopped(&mut asked_to_end).await;
+        tokio::time::sleep(WIND_DOWN).await;
+    };
     let ended = tokio::select! {
-        ended = running => ended.map(Some),
+        ended = process::run(command, |output| process::each_line(output, told), told) => ended.map(Some),
         () = tokio::time::sleep(LONGEST) => Ok(None),
-        () = stopped(stop.clone()) => Ok(None),
+        () = wound_down => Ok(None),
     };
-    let words = std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
+    let (_, words) = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
     match ended {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(HookError::Failed { hook, command: name, status: status.to_string(), words }),
@@ -156,14 +164,6 @@ async fn run(
         }
         Err(source) => Err(HookError::Start { hook, command: name, source }),
     }
-}
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could ask.
-        std::future::pending::<()>().await;
-    }
-    tokio::time::sleep(WIND_DOWN).await;
 }
 
 impl Failing {

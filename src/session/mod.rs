@@ -2,7 +2,8 @@
 //! together.
 //!
 //! [`run`] takes the lease on the maildrop and polls. A poll logs in (`login`), plans (`plan`, a pure function),
-//! fetches (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof), deletes by
+//! fetches (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof; `transfer` has both
+//! side by side), deletes by
 //! proof only (`maildrop`), and says QUIT. All waits on the server are `wire`'s and have deadlines. What goes
 //! wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
 //!
@@ -22,6 +23,7 @@ mod poll;
 mod renumbered;
 pub mod report;
 pub mod summary;
+mod transfer;
 mod trouble;
 mod wire;
 
@@ -194,6 +196,14 @@ async fn open_target(account: &Account, environment: &Environment) -> Result<Sin
     };
     let maildrop = account.maildrop_id.as_str().into();
     Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")
+}
+
+/// Resolves once the process is asked to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Gives the time as the state keeps it.

@@ -7,7 +7,7 @@ use lettre::message::{Mailbox, SinglePart};
 use lettre::{Address, Message};
 
 use super::trouble::{Aborted, During};
-use super::{Environment, Report, open_target};
+use super::{Environment, Report, open_target, stopped};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
@@ -42,7 +42,7 @@ pub(super) async fn tell(account: &Account, environment: &Environment, notify: &
                 log::warn!("cannot deliver the notice of it: {}", aborted.failure(account));
             }
         }
-        Ok(_) = stop.wait_for(|stop| *stop) => {}
+        () = stopped(&mut stop) => {}
     }
 }
 

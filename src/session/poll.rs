@@ -1,31 +1,24 @@
 //! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep, Pipelining};
 use crate::delivery::Sink;
-use crate::message::Trace;
 use crate::net::Stream;
 use crate::pop3::{Capabilities, Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
 use crate::state::{Closing, Delivery, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp};
 use crate::text::Shown;
 
-use super::commit::{Commit, WAITING};
-use super::fetch::{Fetch, Fetched};
+use super::fetch::Fetched;
 use super::login::{self, Listed, Login, Pace};
 use super::maildrop::Deletions;
 use super::plan::{self, Plan, Policy, Step};
+use super::transfer::FetchOrder;
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers, hooks};
-
-/// How long what has come in may take to be delivered once the process was asked to end; it has ten seconds.
-const DELIVERY_WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
 pub struct Poll<'a> {
@@ -409,80 +402,6 @@ impl Poll<'_> {
         deletes && self.account.keep == Keep::None && self.account.first_sync == FirstSync::All
     }
 
-    /// Fetches while it commits, as two futures of one task.
-    async fn fetch(
-        &self,
-        wire: &mut Wire,
-        listing: &Listing,
-        memory: &Memory,
-        sink: Option<&Sink>,
-        order: FetchOrder,
-        deletions: &mut Deletions,
-    ) -> Fetched {
-        let (complete, incoming) = mpsc::channel(WAITING);
-        let (results, outcomes) = mpsc::unbounded_channel();
-        let shared = listing.shared();
-        // Those without a unique-id are told apart by their content.
-        let is_alone = |index: usize| listing.get(index).uid.is_empty() || !shared.contains(&index);
-        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && is_alone(index);
-        let fetch = Fetch {
-            wire,
-            sink,
-            listing,
-            maildrop: Arc::from(self.account.maildrop_id.as_str()),
-            pipelined: order.pipelined,
-            stop: self.environment.stop.clone(),
-            progress: self.progress,
-            now: self.now,
-            entries: &memory.entries,
-            reached: &memory.reached,
-            trace: self.account.received.then(|| self.trace()),
-            deletes: &deletes,
-        }
-        .run(order.wanted, order.old, complete, outcomes, deletions);
-        let Some(sink) = sink else {
-            drop((incoming, results));
-            return fetch.await;
-        };
-        let commit = Commit {
-            sink,
-            store: &self.environment.store,
-            maildrop: memory.key,
-            now: self.now,
-            account: &self.account.name,
-            target: self.account.deliver.to_string(),
-        };
-        // A server that takes a message may think about it for ten minutes.
-        let commit = async {
-            tokio::select! {
-                committed = commit.run(incoming, results) => committed,
-                () = self.wound_down() => {
-                    Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
-                }
-            }
-        };
-        let (mut fetched, committed) = tokio::join!(fetch, commit);
-        if let Err(aborted) = committed {
-            fetched.aborted = Some(aborted);
-        }
-        fetched
-    }
-
-    fn trace(&self) -> Trace {
-        let here = nix::unistd::gethostname().unwrap_or_default();
-        Trace::new(&self.account.host, &here.to_string_lossy(), &self.account.name)
-    }
-
-    /// Resolves when the process was asked to end and what was under way has had its time.
-    async fn wound_down(&self) {
-        let mut stop = self.environment.stop.clone();
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            // Nobody is left who could ask.
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(DELIVERY_WIND_DOWN).await;
-    }
-
     /// Opens the target and takes stock of it; gives how many messages of this maildrop are there.
     async fn sink(&self) -> Result<(Sink, usize), Aborted> {
         let open = super::open_target(self.account, self.environment);
@@ -595,14 +514,6 @@ struct Work {
     fetch: Vec<usize>,
     delete: Vec<Recorded<MessageNumber>>,
     skip: Vec<usize>,
-}
-
-/// What one run of fetching is about.
-struct FetchOrder {
-    wanted: Vec<usize>,
-    old: Vec<Recorded<MessageNumber>>,
-    pipelined: bool,
-    policy: Policy,
 }
 
 impl End {

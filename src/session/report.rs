@@ -79,6 +79,21 @@ impl Report {
         }
     }
 
+    /// Gives what becomes of a poll of this account that fails with this class.
+    #[cfg(test)]
+    pub(crate) fn failed(account: &str, class: Class) -> Self {
+        let failure = Failure {
+            account: account.into(),
+            host: String::new(),
+            doing: String::new(),
+            class,
+            what: String::new(),
+            said: None,
+            hint: None,
+        };
+        Self { account: account.into(), failure: Some(failure), ..Self::default() }
+    }
+
     /// Gives the exit status that this account alone would cause (0, 75 or 77).
     pub fn exit_status(&self) -> u8 {
         match &self.failure {

@@ -1,0 +1,104 @@
+//! Fetching and committing, side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::delivery::Sink;
+use crate::message::Trace;
+use crate::pop3::{Listing, MessageNumber};
+use crate::state::{Memory, Recorded};
+
+use super::commit::{Commit, WAITING};
+use super::fetch::{Fetch, Fetched};
+use super::maildrop::Deletions;
+use super::plan::Policy;
+use super::poll::Poll;
+use super::stopped;
+use super::trouble::{Aborted, Trouble};
+use super::wire::Wire;
+
+/// How long what has come in may take to be delivered once the process was asked to end; it has ten seconds.
+const WIND_DOWN: Duration = Duration::from_secs(5);
+
+/// What one run of fetching is about.
+pub(super) struct FetchOrder {
+    /// Messages to fetch, by index in the listing, in this order.
+    pub wanted: Vec<usize>,
+    /// Deletions of messages that were recorded before.
+    pub old: Vec<Recorded<MessageNumber>>,
+    /// Whether commands are sent ahead of answers.
+    pub pipelined: bool,
+    /// Says which messages are deleted.
+    pub policy: Policy,
+}
+
+impl Poll<'_> {
+    /// Fetches while it commits, as two futures of one task.
+    pub(super) async fn fetch(
+        &self,
+        wire: &mut Wire,
+        listing: &Listing,
+        memory: &Memory,
+        sink: Option<&Sink>,
+        order: FetchOrder,
+        deletions: &mut Deletions,
+    ) -> Fetched {
+        let (complete, incoming) = mpsc::channel(WAITING);
+        let (results, outcomes) = mpsc::unbounded_channel();
+        let shared = listing.shared();
+        // Those without a unique-id are told apart by their content.
+        let is_alone = |index: usize| listing.get(index).uid.is_empty() || !shared.contains(&index);
+        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && is_alone(index);
+        let fetch = Fetch {
+            wire,
+            sink,
+            listing,
+            maildrop: Arc::from(self.account.maildrop_id.as_str()),
+            pipelined: order.pipelined,
+            stop: self.environment.stop.clone(),
+            progress: self.progress,
+            now: self.now,
+            entries: &memory.entries,
+            reached: &memory.reached,
+            trace: self.account.received.then(|| self.trace()),
+            deletes: &deletes,
+        }
+        .run(order.wanted, order.old, complete, outcomes, deletions);
+        let Some(sink) = sink else {
+            drop((incoming, results));
+            return fetch.await;
+        };
+        let commit = Commit {
+            sink,
+            store: &self.environment.store,
+            maildrop: memory.key,
+            now: self.now,
+            account: &self.account.name,
+            target: self.account.deliver.to_string(),
+        };
+        // A server that takes a message may think about it for ten minutes.
+        let mut stop = self.environment.stop.clone();
+        let wound_down = async {
+            stopped(&mut stop).await;
+            tokio::time::sleep(WIND_DOWN).await;
+        };
+        let commit = async {
+            tokio::select! {
+                committed = commit.run(incoming, results) => committed,
+                () = wound_down => Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
+            }
+        };
+        let (mut fetched, committed) = tokio::join!(fetch, commit);
+        if let Err(aborted) = committed {
+            fetched.aborted = Some(aborted);
+        }
+        fetched
+    }
+
+    fn trace(&self) -> Trace {
+        let here = nix::unistd::gethostname().unwrap_or_default();
+        Trace::new(&self.account.host, &here.to_string_lossy(), &self.account.name)
+    }
+}
