@@ -11,9 +11,7 @@ mod sink;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use crash::disk::{Dice, Disk};
@@ -22,6 +20,7 @@ use crash::{Mail, Recording, Server, all, delivered, mails};
 use nix::errno::Errno;
 use postrider::failure::Class;
 use support::maildrop::{Maildrop, Settings};
+use support::mounted::Mounted;
 use support::postrider::{Home, assert_same};
 
 const ERRORS: [Errno; 4] = [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS];
@@ -220,46 +219,6 @@ fn assert_complete(home: &Home, server: &Maildrop, mails: &[Mail]) {
     assert_same(home.maildir("Mail"), all(mails));
     assert_eq!(server.uids(), Vec::<String>::new());
     assert_eq!(home.leftovers("Mail"), Vec::<PathBuf>::new());
-}
-
-/// A file system of its own, unmounted at the end.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: PathBuf, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("mode=0700,size={size}"), "tmpfs"])
-            .arg(&at)
-            .output();
-        match mount {
-            Ok(output) if output.status.success() => Some(Self(at)),
-            other => {
-                eprintln!("not tested on a small tmpfs, which only root may mount: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
-        assert!(status.unwrap().success());
-    }
-
-    /// Takes all the space that is left, in a file that can be removed again.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let mut filler = std::fs::File::create(&path).unwrap();
-        while filler.write_all(&[0; 4096]).is_ok() {}
-        path
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.unwrap().success());
-    }
 }
 
 #[test]

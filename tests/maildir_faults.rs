@@ -1,11 +1,13 @@
 //! What the maildir target keeps when operations fail: nothing lost, nothing repeated, nothing left behind.
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod sink;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use mounted::Mounted;
 use nix::errno::Errno;
 use postrider::delivery::disk::Limits;
 use postrider::delivery::{Disk, Outcome, TargetError};
@@ -169,45 +171,11 @@ async fn a_failed_fsync_is_never_repeated() {
     }
 }
 
-/// A file system of its own, unmounted at the end.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn tmpfs(size: &str) -> Option<Self> {
-        let dir = scratch();
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(dir.path())
-            .output();
-        match mount {
-            Ok(output) if output.status.success() => Some(Self(dir)),
-            other => {
-                eprintln!("not tested on a small tmpfs, which only root may mount: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, how: &str) {
-        let status = std::process::Command::new("mount")
-            .args(["-o", &format!("remount,{how}")])
-            .arg(self.0.path())
-            .status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmounted.unwrap().success());
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_told_and_leaves_nothing_and_later_all_goes_on() {
-    let Some(mounted) = Mounted::tmpfs("1m") else { return };
-    let dir = mounted.0.path();
+    let scratch = scratch();
+    let Some(mounted) = Mounted::tmpfs(scratch.path().join("small"), "1m") else { return };
+    let dir = mounted.path();
     let disk = Disk::new();
     let sink = open(&maildir(dir), &disk).await.unwrap();
     let small = vec![b's'; 50_000];
@@ -225,9 +193,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_and_later_all_goes_on() {
     deliver(&sink, &[("beside", &small)]).await.unwrap();
 
     // As is a small one that finds no room at the same moment.
-    let filler = dir.join("filler");
-    let mut filling = std::fs::File::create(&filler).unwrap();
-    while filling.write_all(&[0; 4096]).is_ok() {}
+    let filler = mounted.fill();
     let outcomes = deliver(&sink, &[("large", &large), ("crowded out", &small)]).await.unwrap();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Later(_))), "{outcomes:?}");
     std::fs::remove_file(filler).unwrap();
@@ -250,10 +216,11 @@ async fn a_full_disk_is_told_and_leaves_nothing_and_later_all_goes_on() {
 
 #[tokio::test]
 async fn a_read_only_disk_is_told_when_the_target_is_opened() {
-    let Some(mounted) = Mounted::tmpfs("1m") else { return };
-    open(&maildir(mounted.0.path()), &Disk::new()).await.unwrap();
+    let scratch = scratch();
+    let Some(mounted) = Mounted::tmpfs(scratch.path().join("small"), "1m") else { return };
+    open(&maildir(mounted.path()), &Disk::new()).await.unwrap();
     mounted.remount("ro");
-    let error = open(&maildir(mounted.0.path()), &Disk::new()).await.unwrap_err();
+    let error = open(&maildir(mounted.path()), &Disk::new()).await.unwrap_err();
     assert!(error.to_string().contains("Read-only file system"), "{error}");
     assert!(error.hint().unwrap().contains("read-only"), "{error}");
 }

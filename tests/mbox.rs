@@ -1,5 +1,7 @@
 //! The mbox target: its format, its locks, and what is left of it after faults.
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod sink;
 
 use std::fs::{self, File};
@@ -9,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mounted::Mounted;
 use nix::errno::Errno;
 use postrider::config::Target;
 use postrider::delivery::disk::Limits;
@@ -384,22 +387,16 @@ async fn a_failed_fsync_is_not_repeated() {
 #[tokio::test]
 async fn a_full_disk_leaves_no_part_of_a_message_and_small_ones_still_fit() {
     let dir = scratch();
-    let at = dir.path().join("small");
-    fs::create_dir(&at).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&at).output();
-    if !mount.as_ref().is_ok_and(|mount| mount.status.success()) {
-        eprintln!("not tested on a small tmpfs, which only root may mount: {mount:?}");
-        return;
-    }
-    let _mounted = Unmount(&at);
-    let sink = open(&mbox(&at), &Disk::new()).await.unwrap();
+    let Some(mounted) = Mounted::tmpfs(dir.path().join("small"), "1m") else { return };
+    let at = mounted.path();
+    let sink = open(&mbox(at), &Disk::new()).await.unwrap();
     let huge = b"octets of a huge message\r\n".repeat(60_000);
     let outcomes = deliver(&sink, &[("1", HELLO), ("2", &huge), ("3", HELLO)]).await.unwrap();
     let [Outcome::Delivered, Outcome::Later(reason), Outcome::Delivered] = &outcomes[..] else {
         panic!("{outcomes:?}")
     };
     assert!(reason.contains("No space left on device"), "{reason}");
-    assert_eq!(mbox_file(&at).len(), 2);
+    assert_eq!(mbox_file(at).len(), 2);
     // Until nothing fits any more: then it is the target that fails.
     let medium = b"octets of a medium one\r\n".repeat(2_000);
     let error = loop {
@@ -512,13 +509,4 @@ fn age_file(path: &Path, age: i64) {
     let span = Duration::from_secs(age.unsigned_abs());
     let then = if age < 0 { now + span } else { now - span };
     File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
-}
-
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0).status();
-        assert!(unmounted.unwrap().success());
-    }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
@@ -233,31 +233,16 @@ fn a_kill_between_append_and_record_repeats_what_was_appended_once_and_loses_not
 
 #[test]
 fn forty_kills_at_any_moment_lose_nothing_and_leave_an_mbox() {
-    const KILLS: usize = 40;
+    const KILLS: u32 = 40;
     let server = Maildrop::start(Settings::default());
     let home = home(&server);
-    let (mut sent, mut cut_off) = (Vec::new(), 0);
-    let put_ten = |sent: &mut Vec<String>| {
+    let mut sent = Vec::new();
+    home.kill_syncs(KILLS, || {
         for _ in 0..10 {
             server.put(&sent.len().to_string(), message(sent.len()).replace('\n', "\r\n"));
             sent.push(message(sent.len()));
         }
-    };
-    put_ten(&mut sent);
-    let begun = Instant::now();
-    home.must(&["sync"], 0);
-    // From before the first connection to about the last record, however fast the machine is.
-    let whole = begun.elapsed();
-    for kill in 0..KILLS {
-        put_ten(&mut sent);
-        let mut running = home.start(&["sync"]);
-        let moment = whole * (kill as u32 + 4) / (KILLS as u32 + 4);
-        wait_until(moment, || !running.is_running());
-        cut_off += usize::from(running.is_running());
-        running.signal(Signal::SIGKILL);
-        running.wait(Duration::from_secs(10));
-    }
-    assert!(cut_off > KILLS / 4, "only {cut_off} kills met it alive");
+    });
     home.must(&["sync"], 0);
     assert!(server.uids().is_empty());
     assert!(!home.path("mbox.lock").exists());
@@ -269,7 +254,7 @@ fn forty_kills_at_any_moment_lose_nothing_and_leave_an_mbox() {
     for text in &sent {
         let count = counts.remove(text.as_bytes()).unwrap_or(0);
         assert!(count >= 1, "lost: {}", text.lines().next().unwrap());
-        assert!(count <= 1 + KILLS);
+        assert!(count <= 1 + KILLS as usize);
     }
     // What is left was cut off in the middle of an append, and came again.
     for rest in counts.keys() {

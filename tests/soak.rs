@@ -6,9 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::process::Command;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -17,6 +15,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use support::daemon::{Daemon, SOON, account, config, settings, soak};
 use support::maildrop::{Fault, Maildrop, What};
 use support::mails::with_lf;
+use support::mounted::Mounted;
 use support::postrider::{Home, LIMIT, assert_same};
 use support::process::{free_port, wait_until};
 
@@ -68,46 +67,6 @@ impl Site {
     }
 }
 
-/// A small disk in the place of a home, if this is root.
-struct Disk<'a>(&'a Home);
-
-impl<'a> Disk<'a> {
-    fn mount(home: &'a Home) -> Option<Self> {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
-            .arg(home.path(""))
-            .output();
-        match mount {
-            Ok(output) if output.status.success() => Some(Self(home)),
-            other => {
-                eprintln!("not tested on a small disk, which only root may mount: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn fill(&self) {
-        let mut filler = File::create(self.0.path("filler")).unwrap();
-        let mut piece = 1 << 20;
-        while piece > 0 {
-            if filler.write(&vec![0; piece]).is_err() {
-                piece /= 2;
-            }
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.0.path("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path("")).status();
-        assert!(unmounted.unwrap().success());
-    }
-}
-
 /// The failures in a row of each account.
 fn failures(home: &Home) -> Vec<u64> {
     let rows = home.must(&["status", "--json"], 0).stdout;
@@ -127,7 +86,7 @@ fn among_faults_nothing_is_lost_or_repeated_and_every_account_is_polled_in_time(
     let mut chance = |below: u64| rng.next_u64() % below;
 
     let home = Home::new();
-    let disk = Disk::mount(&home);
+    let disk = Mounted::tmpfs(home.path(""), "64m");
     let mut sites: Vec<_> = (0..6).map(Site::new).collect();
     let accounts: Vec<_> = sites
         .iter()
@@ -184,10 +143,10 @@ fn among_faults_nothing_is_lost_or_repeated_and_every_account_is_polled_in_time(
             (3, Some(disk)) => {
                 let told = || daemon.log().matches("full").count() + daemon.log().matches("No space").count();
                 let before = told();
-                disk.fill();
+                let filler = disk.fill();
                 sites[which].put(30_000);
                 assert!(wait_until(SOON + interval, || told() > before), "{}", daemon.log());
-                disk.make_room();
+                fs::remove_file(filler).unwrap();
                 "the disk was full"
             }
             (_, _) => {

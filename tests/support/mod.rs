@@ -9,6 +9,7 @@
 //! - [`dovecot`], [`gnu_pop3d`], [`mta`] (Postfix, Exim): real servers.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
+//! - [`mounted`]: a small disk that can be filled up.
 //! - [`poller`]: sessions inside the test's own process.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
@@ -24,6 +25,7 @@ pub mod gnu_pop3d;
 pub mod mail_server;
 pub mod maildrop;
 pub mod mails;
+pub mod mounted;
 pub mod mta;
 pub mod poller;
 pub mod postrider;

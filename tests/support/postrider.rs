@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::process::{Ended, Running};
+use super::process::{Ended, Running, wait_until};
 
 /// The longest that any run may take.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -80,6 +81,27 @@ impl Home {
             ended.stderr
         );
         ended
+    }
+
+    /// Has mail arrive and be fetched whole once, and then so many times arrive and the fetching killed, at moments from
+    /// before the first connection to about the last record, however fast the machine is. Counts the kills that met the
+    /// program alive, which must be more than a quarter.
+    pub fn kill_syncs(&self, kills: u32, mut arrive: impl FnMut()) -> usize {
+        arrive();
+        let begun = Instant::now();
+        self.must(&["sync"], 0);
+        let whole = begun.elapsed();
+        let mut met = 0;
+        for kill in 0..kills {
+            arrive();
+            let mut running = self.start(&["sync"]);
+            wait_until(whole * (kill + 4) / (kills + 4), || !running.is_running());
+            met += usize::from(running.is_running());
+            running.signal(Signal::SIGKILL);
+            running.wait(Duration::from_secs(10));
+        }
+        assert!(met > kills as usize / 4, "only {met} kills met it alive");
+        met
     }
 
     /// Gives the messages in a maildir, `new` and `cur`, sorted; none if there is no maildir.
