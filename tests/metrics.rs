@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use support::maildrop::{Maildrop, Protection, Settings};
 use support::postrider::{Home, LIMIT};
 use support::process::{free_port, wait_until};
@@ -30,7 +31,10 @@ fn a_daemon_counts_into_a_file_and_tells_of_a_failure_that_lasts_in_the_target()
         account("bad", free_port())
     ));
     fs::create_dir(home.path("metrics")).unwrap();
+    // As the service files have it; who collects the metrics is another user.
+    let before = umask(Mode::from_bits_truncate(0o077));
     let running = home.start(&["daemon"]);
+    umask(before);
     let page = || fs::read_to_string(home.path("metrics/postrider.prom")).unwrap_or_default();
     let has = |line: &str| page().lines().any(|found| found == line);
     let counted = wait_until(SOON, || {
@@ -38,6 +42,7 @@ fn a_daemon_counts_into_a_file_and_tells_of_a_failure_that_lasts_in_the_target()
             && page().contains("postrider_failures_total{account=\"bad\",class=\"network\"} ")
     });
     assert!(counted, "{}", page());
+    assert_eq!(home.mode("metrics/postrider.prom"), 0o644);
     // By itself: nothing about it is in the configuration.
     assert!(wait_until(SOON, || !home.maildir("bad").is_empty()));
     let notice = String::from_utf8(home.maildir("bad").remove(0)).unwrap();

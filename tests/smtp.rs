@@ -603,6 +603,27 @@ fn no_log_shows_the_targets_password() {
     server.finish();
 }
 
+#[tokio::test]
+async fn what_left_ahead_of_a_message_that_is_not_fit_is_not_sent_again_after_it() {
+    // The commands of the third leave with the end of the first, and are answered when they have all come.
+    let commands = "C: MAIL FROM:<alice@example.net> *\nC: RCPT TO:<bob@example.org>\nC: DATA\n";
+    let ready = "S: 250 ok\nS: 250 ok\nS: 354 go\n";
+    let script = format!(
+        "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250-SIZE 100\nS: 250 PIPELINING\n{commands}{ready}{TEXT}{commands}S: 250 first\n\
+         {ready}{TEXT}S: 250 third\nC: QUIT\nS: 221 bye\n"
+    );
+    let server = ScriptedServer::start([Script::parse("ahead", &script)]);
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    let large = [MESSAGE, &[b'x'; 200]].concat();
+    let outcomes = deliver(&sink, &[("1", MESSAGE), ("2", &large), ("3", MESSAGE)]).await.unwrap();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Delivered, Outcome::Refused(_), Outcome::Delivered]),
+        "{outcomes:?}"
+    );
+    sink.close().await;
+    server.finish();
+}
+
 #[test]
 fn a_message_that_the_server_refuses_is_held_and_the_others_go_on() {
     let maildrop = maildrop(0);

@@ -307,6 +307,37 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
 }
 
 #[tokio::test]
+async fn what_was_told_of_a_failure_is_forgotten_when_it_is_over_and_a_stop_counts_neither_way() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let ended = |class: Option<&str>| PollResult {
+        account: "home".into(),
+        host: "pop.example.org:995".into(),
+        failure: class.map(|class| (class.into(), "words".into())),
+        messages: 0,
+        octets: 0,
+        listed: None,
+        backlog: 0,
+    };
+    assert_eq!(store.health(ALICE.into()).await.unwrap(), Health::default());
+    for (at, class, failures, last_success, noticed_at) in [
+        (1, None, 0, Some(1), None),
+        (2, Some("network"), 1, Some(1), None),
+        (3, Some("stopped"), 1, Some(1), None),
+        (4, Some("network"), 2, Some(1), Some(4)),
+        (5, Some("stopped"), 2, Some(1), Some(4)),
+        (6, None, 0, Some(6), None),
+    ] {
+        session(&store, |_| Closing { at, poll: ended(class), ..Closing::default() }).await;
+        if at == 4 {
+            store.noticed(ALICE.into(), 4).await.unwrap();
+        }
+        let expected = Health { failures, last_success, noticed_at };
+        assert_eq!(store.health(ALICE.into()).await.unwrap(), expected, "{at}");
+    }
+}
+
+#[tokio::test]
 async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() {
     let (_directory, path) = directory();
     let reached = |recipients: &[&str]| Reached {
