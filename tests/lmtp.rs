@@ -4,6 +4,11 @@ mod sink;
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use postrider::config::{Config, Target};
 use postrider::delivery::{Access, Disk, Others, Outcome, Sink};
@@ -30,7 +35,7 @@ fn on_port(port: u16, to: &str) -> Target {
 }
 
 async fn open(target: &Target) -> Sink {
-    let access = Access { timeout: std::time::Duration::from_secs(20), ..Access::default() };
+    let access = Access { timeout: Duration::from_secs(20), ..Access::default() };
     Sink::open(target, MAILDROP.into(), Disk::new(), access).await.unwrap()
 }
 
@@ -102,6 +107,42 @@ async fn a_connection_lost_between_the_replies_says_that_the_message_may_come_ag
 }
 
 #[tokio::test]
+async fn once_the_end_is_asked_for_a_recipient_whose_reply_has_come_still_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = on_port(listener.local_addr().unwrap().port(), "a@x, b@x");
+    let (ask, asked) = watch::channel(false);
+    let server = tokio::spawn(async move {
+        let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+        stream.write_all(b"220 test\r\n").await.unwrap();
+        let (mut line, mut text) = (String::new(), false);
+        while stream.read_line(&mut line).await.unwrap() > 0 {
+            let reply: &[u8] = match line.trim_end() {
+                "." => {
+                    ask.send(true).unwrap();
+                    b"250 a\r\n"
+                }
+                "DATA" => b"354 go\r\n",
+                _ if text => b"",
+                _ => b"250 ok\r\n",
+            };
+            text |= line.starts_with("DATA");
+            stream.write_all(reply).await.unwrap();
+            line.clear();
+        }
+    });
+    let access = Access { timeout: Duration::from_secs(20), stop: asked.into(), ..Access::default() };
+    let sink = Sink::open(&target, MAILDROP.into(), Disk::new(), access).await.unwrap();
+    let outcomes = deliver(&sink, &[("1", MESSAGE), ("2", MESSAGE)]).await.unwrap();
+    let [Outcome::Partly { delivered, reason, others: Others::Later }, Outcome::NotTried] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(delivered, &["a@x"]);
+    assert!(reason.contains("was asked to end") && reason.contains("may have arrived"), "{reason}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_speaks_smtp_is_told_from_one_that_does_not_answer() {
     let script = Script::parse("smtp", "S: 220 x\nC: LHLO *\nS: 500 what?\nC: QUIT\nS: 221 bye\n");
     let server = ScriptedServer::start([script]);
@@ -110,7 +151,7 @@ async fn a_server_that_speaks_smtp_is_told_from_one_that_does_not_answer() {
         &target,
         MAILDROP.into(),
         Disk::new(),
-        Access { timeout: std::time::Duration::from_secs(20), ..Access::default() },
+        Access { timeout: Duration::from_secs(20), ..Access::default() },
     )
     .await;
     assert!(error.unwrap_err().hint().unwrap().contains("does not speak LMTP"));
@@ -119,7 +160,7 @@ async fn a_server_that_speaks_smtp_is_told_from_one_that_does_not_answer() {
 
 #[tokio::test]
 async fn a_unix_socket_that_is_not_there_is_told_with_its_path() {
-    let access = Access { timeout: std::time::Duration::from_secs(20), ..Access::default() };
+    let access = Access { timeout: Duration::from_secs(20), ..Access::default() };
     let missing = target("{ lmtp: { socket: /nonexistent/lmtp, to: [a] } }");
     let error = Sink::open(&missing, MAILDROP.into(), Disk::new(), access).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot connect: No such file or directory (os error 2)");

@@ -46,6 +46,7 @@ async fn open_as(deliver: &str, password: Option<&str>) -> Result<Sink, TargetEr
         connector: Connector::default(),
         secret: password.map(Secret::new),
         timeout: std::time::Duration::from_secs(20),
+        ..Access::default()
     };
     Sink::open(&target(deliver), MAILDROP.into(), Disk::new(), access).await
 }
@@ -339,6 +340,15 @@ async fn a_server_that_breaks_off_again_and_again_fails_as_a_whole() {
 }
 
 #[tokio::test]
+async fn a_server_that_breaks_off_after_the_end_of_each_message_gets_no_more_than_three() {
+    let cut = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}!cut\n");
+    let outcomes = play(&[cut.clone(), cut.clone(), cut], 9).await.unwrap();
+    let (doubtful, rest) = outcomes.split_at(3);
+    assert!(doubtful.iter().all(|outcome| later(outcome).contains("may have arrived")), "{doubtful:?}");
+    assert_eq!(rest, vec![Outcome::NotTried; 6]);
+}
+
+#[tokio::test]
 async fn a_commit_that_is_dropped_takes_the_connection_with_it() {
     let good = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
     let scripts = [good.clone() + "!stall\n", good + "S: 250 done\nC: QUIT\nS: 221 bye\n"];
@@ -586,6 +596,29 @@ fn a_server_that_thinks_about_a_message_does_not_keep_the_program_from_ending() 
     running.wait(Duration::from_secs(10));
     server.release();
     assert_eq!(maildrop.uids(), ["0", "1"]);
+}
+
+#[test]
+fn what_the_server_took_before_the_end_was_asked_for_is_recorded_and_the_one_in_doubt_is_named() {
+    let (maildrop, server) = (maildrop(5), MailServer::start(EXTENSIONS));
+    let home = home(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    let running = home.start(&["sync"]);
+    // While the answer to the first message is held back, the others gather into one batch.
+    maildrop.wait_for(5, |what| matches!(what, What::Sent(_)));
+    server.hold(3);
+    assert!(wait_until(Duration::from_secs(30), || server.arrived().len() == 3));
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait(Duration::from_secs(10));
+    let doubtful: Vec<_> = ended.stderr.lines().filter(|line| line.contains("may arrive again")).collect();
+    assert!(matches!(&doubtful[..], [line] if line.contains(": 2: ")), "{}", ended.stderr);
+    server.release();
+    home.must(&["sync"], 0);
+    let count = |number: usize| {
+        let text = format!("Subject: {number}\r\n\r\nx\r\n").into_bytes();
+        server.arrived().iter().filter(|arrived| arrived.octets == text).count()
+    };
+    assert_eq!((0..5).map(count).collect::<Vec<_>>(), [1, 1, 2, 1, 1]);
 }
 
 #[test]

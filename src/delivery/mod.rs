@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use tokio::sync::watch;
 
 use crate::config::Target;
 use crate::failure::Class;
@@ -59,7 +60,8 @@ pub enum Outcome {
         /// Whether one of them may get it later.
         others: Others,
     },
-    /// The target failed before it was this message's turn; [`Sink::failure`] says how.
+    /// It was not this message's turn: the target failed before, and [`Sink::failure`] says how, or the process was
+    /// asked to end.
     NotTried,
 }
 
@@ -72,7 +74,7 @@ pub enum Others {
     Refused,
 }
 
-/// What a target that is a server is reached with, besides what its configuration says.
+/// What a target is used with, besides what its configuration says.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// The account's name, for the log.
@@ -83,6 +85,40 @@ pub struct Access {
     pub secret: Option<Secret>,
     /// The longest wait for a connection.
     pub timeout: Duration,
+    /// Tells when the process was asked to end.
+    pub stop: Stop,
+}
+
+/// How long a message that is being delivered may take once the process was asked to end.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Tells when the process was asked to end. Where messages are delivered one after the other, none is begun from then
+/// on.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Option<watch::Receiver<bool>>);
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        self.0.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// Resolves once the process was asked to end.
+    async fn set(&self) {
+        if let Some(stop) = &self.0
+            && stop.clone().wait_for(|stop| *stop).await.is_ok()
+        {
+            return;
+        }
+        // Nobody is there who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+impl From<watch::Receiver<bool>> for Stop {
+    /// True is the request to end.
+    fn from(stop: watch::Receiver<bool>) -> Self {
+        Self(Some(stop))
+    }
 }
 
 /// The target as a whole failed: no message can be delivered until someone or something mends it.
@@ -233,14 +269,15 @@ impl Sink {
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
+        let stop = access.stop.clone();
         let server =
             async |server, protocol| smtp::Server::open(server, protocol, disk.clone(), access).await;
         Ok(match target {
             Target::Maildir(path) => {
                 Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone()).await?)
             }
-            Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone()).await?),
-            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone())?),
+            Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone(), stop).await?),
+            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop)?),
             Target::Smtp(target) => Self::Server(server(target, smtp::Protocol::Smtp).await?),
             Target::Lmtp(target) => Self::Server(server(target, smtp::Protocol::Lmtp).await?),
         })
@@ -267,12 +304,23 @@ impl Sink {
         }
     }
 
-    /// Says how many messages should be committed together at most: where they share no cost, each is recorded before
-    /// the next is delivered, so that a crash between the two repeats one.
+    /// Says how many messages should be committed together at most. While they are recorded the next ones are
+    /// delivered, so that a crash repeats twice as many where the target does not know them again.
     pub fn most_at_once(&self) -> usize {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) => usize::MAX,
+            // They share the cost of making them durable.
+            Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
+            // One round trip more for so many.
+            Self::Server(_) => 16,
             Self::Pipe(_) => 1,
+        }
+    }
+
+    /// Says how many complete messages may wait for their turn; those that lie in the spool may each have a file open.
+    pub fn most_waiting(&self) -> usize {
+        match self {
+            Self::Maildir(_) => 256,
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => 32,
         }
     }
 

@@ -3,14 +3,11 @@
 use tokio::sync::mpsc;
 
 use crate::delivery::{Finished, Outcome, Sink};
-use crate::pop3::MessageNumber;
+use crate::pop3::{MessageNumber, UniqueId};
 use crate::state::{Delivery, MaildropKey, Reached, Recorded, Store, Timestamp};
 use crate::text::Shown;
 
-use super::trouble::{Aborted, During};
-
-/// Messages that wait for the target at once; beyond that, downloading waits too.
-pub const WAITING: usize = 256;
+use super::trouble::{Aborted, During, Trouble};
 
 /// A message that came in whole.
 #[derive(Debug)]
@@ -32,13 +29,19 @@ pub struct Complete {
 pub enum Result {
     /// Delivered and recorded; only the proof allows its deletion.
     Recorded(Recorded<Done>),
-    /// The target does not have it, and why.
-    Declined {
-        /// Its place in the listing.
-        index: usize,
-        /// For the user.
-        reason: String,
-    },
+    /// The target does not have it.
+    Declined(Declined),
+}
+
+/// A message that the target does not have.
+#[derive(Debug)]
+pub struct Declined {
+    /// Its place in the listing.
+    pub index: usize,
+    /// Its name, for the log.
+    pub uid: UniqueId,
+    /// Why, for the user.
+    pub reason: String,
 }
 
 /// A message that is delivered and recorded.
@@ -70,48 +73,67 @@ pub struct Commit<'a> {
     pub target: String,
 }
 
+/// What has become of a batch, of which nothing is recorded yet.
+#[derive(Default)]
+struct Committed {
+    deliveries: Vec<(Delivery, Done)>,
+    reached: Vec<Reached>,
+    declined: Vec<Declined>,
+    /// Why some of it was not tried.
+    ended: Option<Aborted>,
+}
+
 impl Commit<'_> {
     /// Commits what comes in until the sender is dropped; a batch is whatever has gathered while the one before was
-    /// being committed, so that the slower the disk, the more messages share a flush.
+    /// being committed, so that the slower the disk, the more messages share a flush. Each batch is recorded while the
+    /// next one is delivered.
     pub async fn run(
         &self,
         mut complete: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Aborted> {
+        let most = self.sink.most_at_once().min(self.sink.most_waiting());
+        let mut before = Committed::default();
         let mut marked = false;
-        let mut batch = Vec::new();
-        let most = self.sink.most_at_once().min(WAITING);
-        while complete.recv_many(&mut batch, most).await > 0 {
-            if !marked {
-                self.store.publishing(self.maildrop).await.during("write the state")?;
-                marked = true;
+        loop {
+            if before.ended.is_some() {
+                return self.record(before, &results).await;
             }
-            self.batch(std::mem::take(&mut batch), &results).await?;
+            let next = async {
+                let mut batch = Vec::new();
+                if complete.recv_many(&mut batch, most).await == 0 {
+                    return Ok(None);
+                }
+                if !marked {
+                    self.store.publishing(self.maildrop).await.during("write the state")?;
+                    marked = true;
+                }
+                self.deliver(batch).await.map(Some)
+            };
+            let (recorded, next) = tokio::join!(self.record(before, &results), next);
+            recorded?;
+            match next? {
+                Some(committed) => before = committed,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    async fn batch(
-        &self,
-        batch: Vec<Complete>,
-        results: &mpsc::UnboundedSender<Result>,
-    ) -> std::result::Result<(), Aborted> {
+    async fn deliver(&self, batch: Vec<Complete>) -> std::result::Result<Committed, Aborted> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for Complete { index, number, finished: message, delivery, octets } in batch {
             finished.push(message);
             rest.push((delivery, Done { index, number, octets, already_there: false }));
         }
         let outcomes = self.sink.commit(finished).await.during("deliver")?;
-        let mut deliveries = Vec::with_capacity(rest.len());
-        let mut reached = Vec::new();
-        let mut told = Vec::new();
+        let mut committed = Committed::default();
         for ((delivery, done), outcome) in rest.into_iter().zip(outcomes) {
             let (already_there, declined) = match outcome {
                 Outcome::Delivered => (false, None),
                 Outcome::AlreadyThere => (true, None),
                 Outcome::Later(reason) | Outcome::Refused(reason) => (false, Some(reason)),
                 Outcome::Partly { delivered, reason, others: _ } => {
-                    reached.push(Reached {
+                    committed.reached.push(Reached {
                         uid: delivery.uid.clone(),
                         ordinal: delivery.ordinal,
                         octets: delivery.octets,
@@ -120,7 +142,10 @@ impl Commit<'_> {
                     });
                     (false, Some(reason))
                 }
-                Outcome::NotTried => continue,
+                Outcome::NotTried => {
+                    committed.ended = Some(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped });
+                    continue;
+                }
             };
             let what =
                 declined.as_deref().unwrap_or(if already_there { "already there" } else { "delivered" });
@@ -133,40 +158,49 @@ impl Commit<'_> {
                 self.target
             );
             match declined {
-                Some(reason) => told.push(Result::Declined { index: done.index, reason }),
-                None => deliveries.push((delivery, Done { already_there, ..done })),
+                Some(reason) => {
+                    committed.declined.push(Declined { index: done.index, uid: delivery.uid, reason });
+                }
+                None => committed.deliveries.push((delivery, Done { already_there, ..done })),
             }
         }
+        if let Some(error) = self.sink.failure() {
+            let failed: std::result::Result<(), _> = Err(error).during("deliver");
+            committed.ended = failed.err();
+        }
+        Ok(committed)
+    }
+
+    async fn record(
+        &self,
+        committed: Committed,
+        results: &mpsc::UnboundedSender<Result>,
+    ) -> std::result::Result<(), Aborted> {
+        let Committed { deliveries, reached, declined, ended } = committed;
         if !reached.is_empty() {
             let reached = self.store.reached(self.maildrop, self.now, reached).await;
             reached.during("record who has a message")?;
         }
-        for declined in told {
-            // The session is gone if nobody listens; the message is fetched again then.
-            let _ = results.send(declined);
+        for declined in declined {
+            if let Err(mpsc::error::SendError(Result::Declined(declined))) =
+                results.send(Result::Declined(declined))
+            {
+                // The session has ended, so it is not held, but fetched again; nobody else tells why.
+                log::warn!("{}: {}: {}", self.account, Shown(declined.uid.as_bytes()), declined.reason);
+            }
         }
-        let recorded = self
-            .store
-            .record(self.maildrop, self.now, deliveries)
-            .await
-            .during("record what was delivered")?;
-        for proof in recorded {
-            let _ = results.send(Result::Recorded(proof));
+        if !deliveries.is_empty() {
+            let recorded = self.store.record(self.maildrop, self.now, deliveries).await;
+            for proof in recorded.during("record what was delivered")? {
+                // If nobody listens, the message is deleted by a later session.
+                let _ = results.send(Result::Recorded(proof));
+            }
         }
-        match self.sink.failure() {
-            Some(error) => Err(error).during("deliver"),
-            None => Ok(()),
-        }
+        ended.map_or(Ok(()), Err)
     }
 }
 
 /// Makes what is recorded of a message.
-pub fn delivery(
-    uid: crate::pop3::UniqueId,
-    ordinal: u32,
-    octets: u64,
-    header: [u8; 32],
-    now: Timestamp,
-) -> Delivery {
+pub fn delivery(uid: UniqueId, ordinal: u32, octets: u64, header: [u8; 32], now: Timestamp) -> Delivery {
     Delivery { uid, ordinal, octets, header: Some(header), delivered_at: Some(now) }
 }

@@ -310,9 +310,9 @@ impl Fetch<'_> {
                     deletions.wait(proof.map(|done| done.number));
                 }
             }
-            commit::Result::Declined { index, reason } => {
+            commit::Result::Declined(declined) => {
                 fetched.shown_undelivered = true;
-                fetched.failed.push((index, reason));
+                fetched.failed.push((declined.index, declined.reason));
             }
         }
     }

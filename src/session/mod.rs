@@ -193,6 +193,7 @@ async fn open_target(account: &Account, environment: &Environment) -> Result<Sin
         connector: environment.connector.clone(),
         secret,
         timeout: account.timeout,
+        stop: environment.stop.clone().into(),
     };
     let maildrop = account.maildrop_id.as_str().into();
     Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")

@@ -10,7 +10,7 @@ use crate::message::Trace;
 use crate::pop3::{Listing, MessageNumber};
 use crate::state::{Memory, Recorded};
 
-use super::commit::{Commit, WAITING};
+use super::commit::Commit;
 use super::fetch::{Fetch, Fetched};
 use super::maildrop::Deletions;
 use super::plan::Policy;
@@ -19,7 +19,8 @@ use super::stopped;
 use super::trouble::{Aborted, Trouble};
 use super::wire::Wire;
 
-/// How long what has come in may take to be delivered once the process was asked to end; it has ten seconds.
+/// How long what has come in may take to be delivered and recorded once the process was asked to end; it has ten
+/// seconds. Whatever ends by itself needs less.
 const WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// What one run of fetching is about.
@@ -45,7 +46,7 @@ impl Poll<'_> {
         order: FetchOrder,
         deletions: &mut Deletions,
     ) -> Fetched {
-        let (complete, incoming) = mpsc::channel(WAITING);
+        let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
         let (results, outcomes) = mpsc::unbounded_channel();
         let shared = listing.shared();
         // Those without a unique-id are told apart by their content.
@@ -78,7 +79,7 @@ impl Poll<'_> {
             account: &self.account.name,
             target: self.account.deliver.to_string(),
         };
-        // A server that takes a message may think about it for ten minutes.
+        // A disk may hang, and a command may take five minutes.
         let mut stop = self.environment.stop.clone();
         let wound_down = async {
             stopped(&mut stop).await;

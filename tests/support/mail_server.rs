@@ -98,9 +98,11 @@ impl MailServer {
         *self.connections.lock().expect("nobody panics with it")
     }
 
-    /// Holds back the answer to the message with this count (from 1), until [`MailServer::release`].
+    /// Holds back the answer to the message with this count (from 1), until [`MailServer::release`] or until another's
+    /// is held back.
     pub fn hold(&self, count: usize) {
         self.faults.0.lock().expect("nobody panics with it").hold = Some(count);
+        self.faults.1.notify_all();
     }
 
     /// Gives the answer that was held back.

@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled};
-use super::{Disk, MessageId, Outcome, TargetError, owner};
+use super::{Disk, MessageId, Outcome, Stop, TargetError, owner};
 use crate::message::{Header, header};
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};
@@ -58,6 +58,7 @@ pub struct Mbox(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
+    stop: Stop,
     directory: Directory,
     name: OsString,
     /// The file whose name is known to be durable.
@@ -73,11 +74,11 @@ enum Attempt {
 
 impl Mbox {
     /// Opens the mbox's directory, which must be there, and looks at the file if it is there.
-    pub(super) async fn open(path: &Path, disk: Disk) -> Result<Self, TargetError> {
+    pub(super) async fn open(path: &Path, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
         let owned = path.to_owned();
         let opened = disk.run(move |files| open(files, &owned)).await;
         let (directory, name) = opened.unwrap_or_else(|| Err(lost("open", path)))?;
-        Ok(Self(Arc::new(Shared { disk, directory, name, durable: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { disk, stop, directory, name, durable: Mutex::default() })))
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
@@ -109,7 +110,10 @@ impl Mbox {
                 }
                 Attempt::Busy(_, back) => messages = back,
             }
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.0.stop.set() => return Ok(vec![Outcome::NotTried; messages.len()]),
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -33,7 +33,7 @@ use super::disk::Following;
 use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled};
-use super::{Disk, MessageId, Outcome, TargetError};
+use super::{Disk, MessageId, Outcome, Stop, TargetError};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, PipeCommand, Word};
 use crate::logging;
@@ -56,6 +56,7 @@ pub struct Pipe(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
+    stop: Stop,
     pipe: target::Pipe,
     /// Whom the command is run as, if not as ourselves.
     user: Option<User>,
@@ -63,9 +64,9 @@ struct Shared {
 
 impl Pipe {
     /// Looks up the user that the command is to be run as; the command itself is met with the first message.
-    pub(super) fn open(pipe: &target::Pipe, disk: Disk) -> Result<Self, TargetError> {
+    pub(super) fn open(pipe: &target::Pipe, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
         let user = pipe.run_as.as_deref().map(|name| user(pipe, name)).transpose()?.flatten();
-        Ok(Self(Arc::new(Shared { disk, pipe: pipe.clone(), user })))
+        Ok(Self(Arc::new(Shared { disk, stop, pipe: pipe.clone(), user })))
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
@@ -78,6 +79,10 @@ impl Pipe {
         let count = finished.len();
         let mut outcomes = Vec::with_capacity(count);
         for message in finished {
+            if self.0.stop.is_set() {
+                outcomes.resize(count, Outcome::NotTried);
+                break;
+            }
             let outcome = async { self.0.hand_over(message.spooled().await?).await };
             match outcome.await {
                 Ok(outcome) => outcomes.push(outcome),

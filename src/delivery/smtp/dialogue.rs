@@ -197,6 +197,7 @@ fn broken(wire: &Wire, error: &Error, to: &str) -> Broken {
         Some(Failure::NotAReply(why)) => (format!("{why}, in place of {waiting}"), None),
         Some(Failure::Early(line)) => (format!("server spoke out of turn, before {waiting}"), Some(line)),
         Some(Failure::Unreadable(why)) => (format!("cannot read the message from the spool: {why}"), None),
+        Some(Failure::CutOff) => (format!("was asked to end before {waiting}"), None),
         None => {
             let line = wire.last_reply().into_iter().next();
             (format!("server sent what is no reply, in place of {waiting} ({error})"), line)

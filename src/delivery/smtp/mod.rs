@@ -16,13 +16,15 @@ mod transaction;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Disk, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
+use super::{
+    Access, Disk, GRACE, MessageId, Others, Outcome, ServerError, Stop, TargetError, envelope, spool,
+};
 use crate::config::MailServer;
 use crate::config::target::Place;
 use crate::failure::Class;
 use crate::message::Header;
 use dialogue::Broken;
-use transaction::{Ahead, Connection, Letter, Verdict};
+use transaction::{Ahead, Connection, Done, Letter, Verdict};
 
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +105,14 @@ impl Server {
                 Addressed::Letter(letter) => round.deliver(letter, &messages[at + 1..]).await,
             };
             match outcome {
-                Ok(outcome) => outcomes.push(outcome),
+                Ok(outcome) => {
+                    let stays = outcome != Outcome::NotTried && lock(&self.0.failure).is_none();
+                    outcomes.push(outcome);
+                    if !stays {
+                        outcomes.resize(messages.len(), Outcome::NotTried);
+                        return Ok(outcomes);
+                    }
+                }
                 Err(error) if outcomes.iter().all(|outcome| *outcome == Outcome::NotTried) => {
                     return Err(error);
                 }
@@ -156,8 +165,15 @@ struct Round<'a> {
 impl Round<'_> {
     /// Delivers one message; `rest` are those after it.
     async fn deliver(&mut self, letter: &Letter, rest: &[Addressed]) -> Result<Outcome, TargetError> {
+        let stop = &self.shared.access.stop;
         loop {
-            let (mut connection, ahead) = self.ready().await?;
+            if stop.is_set() {
+                return Ok(Outcome::NotTried);
+            }
+            let (mut connection, ahead) = tokio::select! {
+                ready = self.ready() => ready?,
+                () = stop.set() => return Ok(Outcome::NotTried),
+            };
             if let Some(why) = connection.unfit(letter) {
                 // Its own commands have not gone out: `next` has looked, too. Those of the one after it may have.
                 (self.connection, self.ahead) = (Some(connection), ahead);
@@ -168,7 +184,7 @@ impl Round<'_> {
                 Addressed::Letter(next) if connection.unfit(next).is_none() => Some(next),
                 Addressed::Letter(_) | Addressed::Decided(_) => None,
             });
-            match connection.hand_over(letter, ahead, next).await {
+            match in_time(&mut connection, letter, ahead, next, stop).await {
                 Ok(done) => {
                     self.shared.breaks.store(0, Relaxed);
                     if !connection.closing {
@@ -177,8 +193,13 @@ impl Round<'_> {
                     }
                     return Ok(outcome(letter, done.verdicts));
                 }
+                // Whatever this says of the server, the message is to be said to be in doubt.
                 Err(broken) if connection.dialogue.wire.ended() => {
-                    return self.later(broken.may_have_arrived(), broken);
+                    let doubtful = Outcome::Later(broken.may_have_arrived());
+                    if let Err(error) = self.note_break(broken) {
+                        *lock(&self.shared.failure) = Some(error);
+                    }
+                    return Ok(doubtful);
                 }
                 Err(Broken { said: Some(line), .. }) if line.starts_with('5') => {
                     return Ok(Outcome::Refused(format!(
@@ -187,20 +208,22 @@ impl Round<'_> {
                 }
                 // A connection that has served others may just have been too old.
                 Err(broken) if !is_fresh => log::debug!("{}: target: {broken}", self.shared.access.account),
+                Err(_) if stop.is_set() => return Ok(Outcome::NotTried),
                 Err(broken) => {
                     let why = match &broken.said {
                         Some(line) => format!("{broken}: {line}"),
                         None => broken.to_string(),
                     };
-                    return self.later(why, broken);
+                    return self.note_break(broken).map(|()| Outcome::Later(why));
                 }
             }
         }
     }
 
-    fn later(&self, why: String, broken: Broken) -> Result<Outcome, TargetError> {
+    /// Counts a connection that broke; the error says that the server counts as gone.
+    fn note_break(&self, broken: Broken) -> Result<(), TargetError> {
         if self.shared.breaks.fetch_add(1, Relaxed) + 1 < MOST_BREAKS {
-            return Ok(Outcome::Later(why));
+            return Ok(());
         }
         Err(self::broken(&self.shared.server.place, broken))
     }
@@ -219,6 +242,31 @@ impl Round<'_> {
         }
         let Shared { server, protocol, access, .. } = self.shared;
         Ok((connect::connect(server, *protocol, access).await?, Ahead::NotSent))
+    }
+}
+
+/// Hands a message over, for as long as the process may still take when it was asked to end.
+async fn in_time(
+    connection: &mut Connection,
+    letter: &Letter,
+    ahead: Ahead,
+    next: Option<&Letter>,
+    stop: &Stop,
+) -> Result<Done, Broken> {
+    let wire = connection.dialogue.wire.clone();
+    let hand_over = connection.hand_over(letter, ahead, next);
+    tokio::pin!(hand_over);
+    let too_late = async {
+        stop.set().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        done = &mut hand_over => done,
+        () = too_late => {
+            // What the server has said by then counts, so this is heard out.
+            wire.cut_off();
+            hand_over.await
+        }
     }
 }
 

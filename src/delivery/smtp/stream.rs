@@ -85,6 +85,8 @@ pub(super) enum Failure {
     Early(String),
     /// The message could not be read from the spool.
     Unreadable(String),
+    /// The process is about to end.
+    CutOff,
 }
 
 /// The stream that the library gets.
@@ -180,6 +182,11 @@ impl Wire {
     /// Keeps the library from ending the message: it is not whole.
     pub(super) fn unreadable(&self, why: String) {
         self.inner().failure.get_or_insert(Failure::Unreadable(why));
+    }
+
+    /// Ends the dialogue where it is; whoever waits for it is not woken.
+    pub(super) fn cut_off(&self) {
+        self.inner().failure.get_or_insert(Failure::CutOff);
     }
 
     /// Gives why the dialogue cannot go on.
