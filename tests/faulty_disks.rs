@@ -12,16 +12,18 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crash::disk::{Dice, Disk};
 use crash::system::{Fault, Lasts, Op};
 use crash::{Mail, Recording, Server, all, delivered, mails};
 use nix::errno::Errno;
 use postrider::failure::Class;
+use support::mail_server::{MailServer, smtp};
 use support::maildrop::{Maildrop, Settings};
 use support::mounted::Mounted;
 use support::postrider::{Home, assert_same};
+use support::process::Running;
 
 const ERRORS: [Errno; 4] = [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS];
 
@@ -270,6 +272,37 @@ fn a_message_that_does_not_fit_is_held_and_keeps_no_smaller_one_away() {
     end_waits(&home.path("state/postrider/state.db"));
     home.must(&["sync"], 0);
     assert_complete(&home, &server, &mails);
+}
+
+#[test]
+fn a_message_that_the_spool_has_no_room_for_is_held_and_keeps_no_smaller_one_away() {
+    let taken = MailServer::start(&["PIPELINING"]);
+    for deliver in ["{ mbox: HOME/mbox }", "{ pipe: 'cat >> HOME/mbox' }", &smtp(taken.port(), "")] {
+        let server = Maildrop::start(Settings::default());
+        let home = home(&server);
+        let configured = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+        let (rest, _) = configured.split_once("deliver:").unwrap();
+        let root = home.path("").to_string_lossy().trim_end_matches('/').to_owned();
+        home.configure(&format!("{rest}deliver: {}\n", deliver.replace("HOME", &root)));
+        let Some(spool) = Mounted::tmpfs(home.path("spool"), "400k") else { return };
+        let mut mails = filled("before", 5, 20_000);
+        mails.extend(filled("large", 1, 3 << 20));
+        mails.extend(filled("after", 5, 20_000));
+        put(&server, &mails);
+        let sync = || {
+            let mut command = home.command(&["sync"]);
+            Running::start(command.env("TMPDIR", spool.path())).wait(Duration::from_secs(60))
+        };
+        let ended = sync();
+        assert_eq!(ended.status, Some(75), "{deliver}: {}", ended.stderr);
+        assert!(ended.stderr.contains("(large0): held: cannot spool into "), "{deliver}: {}", ended.stderr);
+        assert_eq!(server.uids(), ["large0"], "{deliver}");
+        spool.remount("size=16m");
+        end_waits(&home.path("state/postrider/state.db"));
+        assert_eq!(sync().status, Some(0), "{deliver}");
+        assert_eq!(server.uids(), Vec::<String>::new(), "{deliver}");
+    }
+    assert_eq!(taken.arrived().len(), 11);
 }
 
 #[test]

@@ -361,6 +361,15 @@ impl Sink {
     }
 }
 
+/// Where there is no room for a message of more octets than this, there may be for others, which are mostly smaller: it
+/// must not keep them away for ever. Where there is none for one of fewer, there is none for anybody.
+const LARGE: u64 = 64 << 10;
+
+/// Says whether something could not be written for want of space or quota, or because files may not be that long.
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG))
+}
+
 fn spooled(message: Finished) -> spool::Finished {
     match message {
         Finished::Spool(message) => message,

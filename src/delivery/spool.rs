@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::path::PathBuf;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -71,6 +72,15 @@ pub struct Spooled {
     pub content: Content,
 }
 
+/// Why a message does not lie in the spool.
+#[derive(Debug)]
+pub enum Unspooled {
+    /// There is no room for this one; for the user. Smaller ones need none.
+    Later(String),
+    /// The disk's fault.
+    Disk(TargetError),
+}
+
 /// The octets of a message.
 #[derive(Debug)]
 pub enum Content {
@@ -117,7 +127,9 @@ impl Draft {
     pub(super) fn is_full(&self) -> bool {
         let held = self.buffer.octets().len();
         match &self.spill {
-            Spill::Failed(_) => true,
+            Spill::Failed(Unspooled::Disk(_)) => true,
+            // What comes is thrown away.
+            Spill::Failed(Unspooled::Later(_)) => false,
             Spill::Away(_) if held >= AHEAD => true,
             Spill::None | Spill::Here(_) | Spill::Away(_) => self.disk.room().makes_wait(held),
         }
@@ -136,8 +148,8 @@ impl Draft {
         }
         self.look_after_spill();
         match &self.spill {
-            Spill::Failed(error) => Err(error.again()),
-            Spill::None | Spill::Here(_) | Spill::Away(_) => Ok(()),
+            Spill::Failed(Unspooled::Disk(error)) => Err(error.again()),
+            Spill::Failed(Unspooled::Later(_)) | Spill::None | Spill::Here(_) | Spill::Away(_) => Ok(()),
         }
     }
 
@@ -224,7 +236,7 @@ impl Draft {
         }
     }
 
-    fn take_back(&mut self, back: Result<(OpenFile, Buffer), TargetError>) {
+    fn take_back(&mut self, back: Result<(OpenFile, Buffer), Unspooled>) {
         self.spill = match back {
             Ok((file, _)) => Spill::Here(file),
             Err(error) => {
@@ -241,8 +253,8 @@ impl Finished {
     ///
     /// # Errors
     ///
-    /// The spool's file could not be written; it is the disk's fault, not the message's.
-    pub async fn spooled(self) -> Result<Spooled, TargetError> {
+    /// The spool's file could not be written.
+    pub async fn spooled(self) -> Result<Spooled, Unspooled> {
         let content = match self.content {
             Ending::Memory(buffer) => Content::Memory(Octets(buffer)),
             Ending::Coming(coming) => Content::File(coming.await.unwrap_or_else(|_| Err(lost()))?),
@@ -284,17 +296,17 @@ enum Spill {
     /// In a file.
     Here(OpenFile),
     /// In a file that a worker is appending to.
-    Away(oneshot::Receiver<Result<(OpenFile, Buffer), TargetError>>),
+    Away(oneshot::Receiver<Result<(OpenFile, Buffer), Unspooled>>),
     /// Lost; the message cannot be delivered in this session.
-    Failed(TargetError),
+    Failed(Unspooled),
 }
 
 /// Where the end of a finished message is.
 #[derive(Debug)]
 enum Ending {
     Memory(Buffer),
-    Coming(oneshot::Receiver<Result<File, TargetError>>),
-    Failed(TargetError),
+    Coming(oneshot::Receiver<Result<File, Unspooled>>),
+    Failed(Unspooled),
 }
 
 #[derive(Debug)]
@@ -358,47 +370,48 @@ fn write(
     files: &dyn FileSystem,
     file: Option<OpenFile>,
     part: Buffer,
-) -> Result<(OpenFile, Buffer), TargetError> {
+) -> Result<(OpenFile, Buffer), Unspooled> {
     let file = match file {
         Some(file) => file,
         None => {
             let directory = super::durable::spool_directory();
-            files.create_unnamed(&directory).map_err(|source| TargetError::File {
-                doing: "create a file in",
-                path: directory,
-                source,
-            })?
+            files
+                .create_unnamed(&directory)
+                .map_err(|source| Unspooled::new("create a file in", directory, source))?
         }
     };
-    files.append(&file, part.octets()).map_err(|source| TargetError::File {
-        doing: "spool into",
-        path: file.path.clone(),
-        source,
-    })?;
+    files
+        .append(&file, part.octets())
+        .map_err(|source| Unspooled::new("spool into", file.path.clone(), source))?;
     Ok((file, part.cleared()))
 }
 
-fn end(disk: &Disk, file: OpenFile, rest: Buffer, done: oneshot::Sender<Result<File, TargetError>>) {
+fn end(disk: &Disk, file: OpenFile, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
     disk.queue_work(move |files| {
         let ended = write(files, Some(file), rest).and_then(|(file, _)| {
             let path = file.path.clone();
             let mut file = file.into_file();
             match file.rewind() {
                 Ok(()) => Ok(file),
-                Err(source) => Err(TargetError::File { doing: "read", path, source }),
+                Err(source) => Err(Unspooled::new("read", path, source)),
             }
         });
         drop(done.send(ended));
     });
 }
 
-/// What is said when a worker came to grief.
-fn lost() -> TargetError {
-    TargetError::File {
-        doing: "spool into",
-        path: super::durable::spool_directory(),
-        source: io::Error::other("the worker ended before its work was done"),
+impl Unspooled {
+    fn new(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
+        let is_no_room = super::is_no_room(&source);
+        let error = TargetError::File { doing, path, source };
+        if is_no_room { Self::Later(error.to_string()) } else { Self::Disk(error) }
     }
+}
+
+/// What is said when a worker came to grief.
+fn lost() -> Unspooled {
+    let source = io::Error::other("the worker ended before its work was done");
+    Unspooled::new("spool into", super::durable::spool_directory(), source)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 
 use super::durable::{FileSystem, Native};
-use super::{Disk, MessageId, Outcome, TargetError};
+use super::{Disk, MessageId, Outcome, TargetError, is_no_room};
 use index::{Index, Place};
 use name::{Digest, Named, Namer};
 use place::Directories;
@@ -261,11 +261,6 @@ const LOOKS: usize = 3;
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
     TargetError::File { doing, path: path.to_owned(), source }
-}
-
-/// Says whether a message could not be stored for want of space or quota.
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSPC | Errno::EDQUOT))
 }
 
 /// What is said when a worker came to grief, so that the session ends and the others go on.

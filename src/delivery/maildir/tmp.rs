@@ -7,9 +7,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::name::{Named, Namer};
-use super::{Shared, file_error, is_no_room};
+use super::{Shared, file_error};
 use crate::delivery::durable::{FileSystem, OpenFile};
-use crate::delivery::{Outcome, TargetError};
+use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
 use crate::message::trace;
 
 /// A message that is where it should be before its batch is committed.
@@ -67,10 +67,6 @@ pub(super) enum Content<'a> {
 /// A large message is written back while it is received, in steps of this many octets, so that its fsync is short and
 /// the system's dirty pages few.
 const WRITEBACK_STEP: u64 = 4 << 20;
-
-/// Where there is no room for a message of more octets than this, there may be for others, which are mostly smaller: it
-/// must not keep them away for ever. Where there is none for one of fewer, there is none for anybody.
-const LARGE: u64 = 64 << 10;
 
 impl Stored {
     pub(super) fn into_outcome(self) -> Outcome {

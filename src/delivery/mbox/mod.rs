@@ -33,8 +33,8 @@ use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
-use super::spool::{self, LineEnds, Spooled};
-use super::{Disk, MessageId, Outcome, Stop, TargetError, owner};
+use super::spool::{self, LineEnds, Spooled, Unspooled};
+use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room, owner};
 use crate::message::{Header, header};
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};
@@ -48,8 +48,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Octets that are read, quoted and written at once.
 const PART: usize = 64 << 10;
-/// Where there is no room for a message of more octets than this, there may be for others, as in a maildir.
-const LARGE: u64 = 64 << 10;
 
 /// An mbox that is delivered into. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -87,13 +85,28 @@ impl Mbox {
 
     /// May be dropped: what a worker has begun by then it finishes, locks and all.
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let mut outcomes = Vec::with_capacity(finished.len());
         let mut messages = Vec::with_capacity(finished.len());
         for message in finished {
-            messages.push(message.spooled().await?);
+            outcomes.push(match message.spooled().await {
+                Ok(message) => {
+                    messages.push(message);
+                    None
+                }
+                Err(Unspooled::Later(reason)) => Some(Outcome::Later(reason)),
+                Err(Unspooled::Disk(error)) => return Err(error),
+            });
         }
+        let mut appended = self.append(messages).await?.into_iter();
+        let whole = outcomes.into_iter().map(|outcome| outcome.or_else(|| appended.next()));
+        Ok(whole.map(|outcome| outcome.expect("each message that was spooled has an outcome")).collect())
+    }
+
+    async fn append(&self, messages: Vec<Spooled>) -> Result<Vec<Outcome>, TargetError> {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
+        let mut messages = messages;
         let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
             let shared = self.0.clone();
@@ -359,11 +372,6 @@ fn cut(files: &dyn FileSystem, mbox: &OpenFile, size: u64) {
     if let Err(error) = files.truncate(mbox, size) {
         log::error!("cannot cut {} back to {size} octets: {error}", mbox.path.display());
     }
-}
-
-fn is_no_room(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG))
 }
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {

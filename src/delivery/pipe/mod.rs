@@ -32,8 +32,8 @@ use tokio::task::JoinHandle;
 use super::disk::Following;
 use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
-use super::spool::{self, Content, LineEnds, Spooled};
-use super::{Disk, MessageId, Outcome, Stop, TargetError};
+use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
+use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, PipeCommand, Word};
 use crate::logging;
@@ -83,7 +83,13 @@ impl Pipe {
                 outcomes.resize(count, Outcome::NotTried);
                 break;
             }
-            let outcome = async { self.0.hand_over(message.spooled().await?).await };
+            let outcome = async {
+                match message.spooled().await {
+                    Ok(message) => self.0.hand_over(message).await,
+                    Err(Unspooled::Later(reason)) => Ok(Outcome::Later(reason)),
+                    Err(Unspooled::Disk(error)) => Err(error),
+                }
+            };
             match outcome.await {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) if outcomes.is_empty() => return Err(error),
@@ -106,11 +112,18 @@ impl Shared {
             from_line(from, jiff::Timestamp::now())
         });
         drop(facts);
+        let octets = message.octets;
         let input = self.disk.run(move |files| input(files, message.content, from_line)).await;
-        let unspooled = |source| TargetError::File { doing: "spool into", path: spool_directory(), source };
-        let input = input
+        let input = match input
             .unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
-            .map_err(unspooled)?;
+        {
+            Ok(input) => input,
+            Err(source) => {
+                let is_crowded = octets > LARGE && is_no_room(&source);
+                let error = TargetError::File { doing: "spool into", path: spool_directory(), source };
+                return if is_crowded { Ok(Outcome::Later(error.to_string())) } else { Err(error) };
+            }
+        };
         let mut child = command.stdin(Stdio::from(input)).spawn().map_err(|error| self.cannot_run(&error))?;
         // The command's own handles of the file stay with it otherwise.
         drop(command);

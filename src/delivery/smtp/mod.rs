@@ -16,6 +16,7 @@ mod transaction;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::spool::Unspooled;
 use super::{
     Access, Disk, GRACE, MessageId, Others, Outcome, ServerError, Stop, TargetError, envelope, spool,
 };
@@ -94,7 +95,11 @@ impl Server {
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
         let mut messages = Vec::with_capacity(finished.len());
         for message in finished {
-            messages.push(self.address(message.spooled().await?));
+            messages.push(match message.spooled().await {
+                Ok(message) => self.address(message),
+                Err(Unspooled::Later(reason)) => Addressed::Decided(Outcome::Later(reason)),
+                Err(Unspooled::Disk(error)) => return Err(error),
+            });
         }
         let idle = lock(&self.0.idle).take();
         let mut round = Round { shared: &self.0, connection: idle, ahead: Ahead::NotSent };
