@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getuid;
 use support::maildrop::{Maildrop, Settings};
 use support::postrider::{Home, LIMIT, assert_same};
-use support::process::{mail_owner, program, wait_until};
+use support::process::{Running, mail_owner, program, wait_until};
 
 const MESSAGE: &str =
     "Return-Path: <bob@example.org>\nFrom: bob@example.org\nSubject: to the point\n\nFrom here on\n.\nend\n";
@@ -196,6 +196,19 @@ fn a_command_that_cannot_be_run_fails_the_account_and_holds_no_message() {
     let status = home.must(&["status", "--json"], 0).stdout;
     assert!(status.contains("\"held\":0") || status.contains("\"held\":[]"), "{status}");
     assert_eq!(server.uids().len(), 2);
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_as_far_as_is_allowed() {
+    let server = server(&[MESSAGE]);
+    let home = home(&server, "'ulimit -Sn > ~/limit'");
+    let mut command = Command::new("sh");
+    let configured = home.command(&["sync"]);
+    command.args(["-c", "ulimit -Sn 100; ulimit -Hn 3000; exec \"$0\" sync"]).arg(configured.get_program());
+    command.env_clear().envs(configured.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = Running::start(&mut command).wait(LIMIT);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(home.path("limit")).unwrap(), "3000\n");
 }
 
 /// What a command was given, by unique-id.

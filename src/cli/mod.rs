@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 pub mod exit;
 mod held;
+mod open_files;
 mod poll;
 mod progress;
 mod remote;
@@ -236,6 +237,7 @@ impl Arguments {
 
 /// Does what the arguments say and gives the exit status; what went wrong was told on standard error.
 pub async fn run(arguments: Arguments) -> Exit {
+    open_files::raise();
     let Arguments { common, command } = arguments;
     let mut results = Results::new();
     let outcome = match command {
