@@ -221,12 +221,12 @@ fn handed_over(home: &Home) -> HashMap<String, usize> {
 }
 
 #[test]
-fn a_kill_between_hand_over_and_record_repeats_that_one_message_and_loses_none() {
+fn a_kill_between_hand_over_and_record_repeats_two_messages_at_most_and_loses_none() {
     let server = server(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n"]);
     let home = home(&server, "[sh, '~/script']");
     home.write(
         "script",
-        "cd ${0%/*}; touch started; while [ ! -e go ]; do sleep 0.02; done; echo $POSTRIDER_UID >> log; touch done",
+        "cd ${0%/*}; touch started; while [ ! -e go ]; do sleep 0.02; done; echo $POSTRIDER_UID >> log",
     );
     let running = home.start(&["sync"]);
     assert!(wait_until(Duration::from_secs(30), || home.path("started").exists()));
@@ -235,22 +235,27 @@ fn a_kill_between_hand_over_and_record_repeats_that_one_message_and_loses_none()
     database.busy_timeout(Duration::from_secs(30)).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     home.write("go", "");
-    assert!(wait_until(Duration::from_secs(30), || home.path("done").exists()));
+    // While the first is being recorded, the second is handed over; the third has to wait.
+    assert!(wait_until(Duration::from_secs(30), || handed_over(&home).len() == 2));
+    assert!(
+        !wait_until(Duration::from_millis(500), || handed_over(&home).len() > 2),
+        "{:?}",
+        handed_over(&home)
+    );
     running.signal(Signal::SIGKILL);
     running.wait(Duration::from_secs(10));
     drop(database);
-    assert_eq!(handed_over(&home).len(), 1, "others were handed over before the first was recorded");
     assert_eq!(server.uids().len(), 3, "deleted though not recorded");
     home.must(&["sync"], 0);
     home.must(&["sync"], 0);
     let counts = handed_over(&home);
     assert_eq!(counts.len(), 3);
-    assert_eq!(counts.values().sum::<usize>(), 4, "{counts:?}");
+    assert_eq!(counts.values().sum::<usize>(), 5, "{counts:?}");
     assert!(server.uids().is_empty());
 }
 
 #[test]
-fn kills_at_any_moment_lose_nothing_and_repeat_at_most_one_message_each() {
+fn kills_at_any_moment_lose_nothing_and_repeat_at_most_two_messages_each() {
     let server = Maildrop::start(Settings::default());
     let home = home(&server, "[sh, '~/script']");
     home.write("script", "cat > /dev/null; echo $POSTRIDER_UID >> ${0%/*}/log; sleep 0.01");
@@ -266,5 +271,5 @@ fn kills_at_any_moment_lose_nothing_and_repeat_at_most_one_message_each() {
     let counts = handed_over(&home);
     assert_eq!(counts.len(), sent, "lost");
     let surplus = counts.values().sum::<usize>() - sent;
-    assert!(surplus <= cut_off, "{surplus} repeats by {cut_off} kills");
+    assert!(surplus <= 2 * cut_off, "{surplus} repeats by {cut_off} kills");
 }

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -33,10 +32,20 @@ pub enum LineEnds {
     Crlf,
 }
 
+/// Where a message lies that would fit into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Small {
+    /// There.
+    InMemory,
+    /// In a file as the large ones, which is made before anybody waits for it.
+    InFile,
+}
+
 /// A message that comes in; see [`super::Draft`].
 #[derive(Debug)]
 pub struct Draft {
     disk: Disk,
+    small: Small,
     id: MessageId,
     reached: Vec<String>,
     line_ends: Conversion,
@@ -75,7 +84,7 @@ pub struct Spooled {
 /// Why a message does not lie in the spool.
 #[derive(Debug)]
 pub enum Unspooled {
-    /// There is no room for this one; for the user. Smaller ones need none.
+    /// There is no room for this one, which is large, and may be for others; the reason is for the user.
     Later(String),
     /// The disk's fault.
     Disk(TargetError),
@@ -96,9 +105,10 @@ pub struct Octets(Buffer);
 
 impl Draft {
     /// Begins a message.
-    pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds) -> Self {
+    pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds, small: Small) -> Self {
         Self {
             disk: disk.clone(),
+            small,
             id,
             reached: Vec::new(),
             line_ends: match line_ends {
@@ -164,15 +174,17 @@ impl Draft {
     pub(super) fn finish(mut self) -> Finished {
         self.look_after_spill();
         self.append(Conversion::finish);
-        let Self { disk, id, reached, header, octets, buffer, spill, .. } = self;
+        let Self { disk, small, id, reached, header, octets, buffer, spill, .. } = self;
+        let in_file = |file, buffer: Buffer| {
+            let (done, coming) = oneshot::channel();
+            end(&disk, file, buffer.leaving(), done);
+            Ending::Coming(coming)
+        };
         let content = match spill {
-            Spill::None => Ending::Memory(buffer),
+            Spill::None if small == Small::InMemory => Ending::Memory(buffer),
+            Spill::None => in_file(None, buffer),
             Spill::Failed(error) => Ending::Failed(error),
-            Spill::Here(file) => {
-                let (done, coming) = oneshot::channel();
-                end(&disk, file, buffer.leaving(), done);
-                Ending::Coming(coming)
-            }
+            Spill::Here(file) => in_file(Some(file), buffer),
             Spill::Away(part) => {
                 let (done, coming) = oneshot::channel();
                 // Without a runtime, work was done at once and never away.
@@ -180,7 +192,7 @@ impl Draft {
                     let (following, buffer) = (disk.following(), buffer.leaving());
                     drop(runtime.spawn(async move {
                         match part.await {
-                            Ok(Ok((file, _))) => end(&disk, file, buffer, done),
+                            Ok(Ok((file, _))) => end(&disk, Some(file), buffer, done),
                             Ok(Err(error)) => drop(done.send(Err(error))),
                             Err(_) => drop(done.send(Err(lost()))),
                         }
@@ -371,47 +383,46 @@ fn write(
     file: Option<OpenFile>,
     part: Buffer,
 ) -> Result<(OpenFile, Buffer), Unspooled> {
+    let is_large = file.is_some() || part.octets().len() >= SPILL;
+    let failed = |doing, path, source| {
+        let is_crowded = is_large && super::is_no_room(&source);
+        let error = TargetError::File { doing, path, source };
+        if is_crowded { Unspooled::Later(error.to_string()) } else { Unspooled::Disk(error) }
+    };
     let file = match file {
         Some(file) => file,
         None => {
             let directory = super::durable::spool_directory();
-            files
-                .create_unnamed(&directory)
-                .map_err(|source| Unspooled::new("create a file in", directory, source))?
+            let created = files.create_unnamed(&directory);
+            created.map_err(|source| failed("create a file in", directory, source))?
         }
     };
-    files
-        .append(&file, part.octets())
-        .map_err(|source| Unspooled::new("spool into", file.path.clone(), source))?;
+    let appended = files.append(&file, part.octets());
+    appended.map_err(|source| failed("spool into", file.path.clone(), source))?;
     Ok((file, part.cleared()))
 }
 
-fn end(disk: &Disk, file: OpenFile, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
+fn end(disk: &Disk, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
     disk.queue_work(move |files| {
-        let ended = write(files, Some(file), rest).and_then(|(file, _)| {
+        let ended = write(files, file, rest).and_then(|(file, _)| {
             let path = file.path.clone();
             let mut file = file.into_file();
             match file.rewind() {
                 Ok(()) => Ok(file),
-                Err(source) => Err(Unspooled::new("read", path, source)),
+                Err(source) => Err(Unspooled::Disk(TargetError::File { doing: "read", path, source })),
             }
         });
         drop(done.send(ended));
     });
 }
 
-impl Unspooled {
-    fn new(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
-        let is_no_room = super::is_no_room(&source);
-        let error = TargetError::File { doing, path, source };
-        if is_no_room { Self::Later(error.to_string()) } else { Self::Disk(error) }
-    }
-}
-
 /// What is said when a worker came to grief.
 fn lost() -> Unspooled {
-    let source = io::Error::other("the worker ended before its work was done");
-    Unspooled::new("spool into", super::durable::spool_directory(), source)
+    Unspooled::Disk(TargetError::File {
+        doing: "spool into",
+        path: super::durable::spool_directory(),
+        source: io::Error::other("the worker ended before its work was done"),
+    })
 }
 
 #[cfg(test)]
@@ -422,7 +433,7 @@ mod tests {
 
     fn draft(disk: &Disk, line_ends: LineEnds) -> Draft {
         let id = MessageId { maildrop: Arc::from("m"), uid: UniqueId::new(*b"1"), ordinal: 0 };
-        Draft::new(disk, id, line_ends)
+        Draft::new(disk, id, line_ends, Small::InMemory)
     }
 
     async fn spooled(mut draft: Draft, slices: impl Iterator<Item = &[u8]>) -> (Spooled, Vec<u8>) {

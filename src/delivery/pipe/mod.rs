@@ -9,9 +9,9 @@
 //!
 //! # After a crash
 //!
-//! Messages are recorded one by one ([`super::Sink::most_at_once`]), so that a kill, or a power cut, repeats at most
-//! the one message that a process had got and the record had not. Nothing is lost: what is not recorded is on the
-//! server.
+//! Messages are recorded one by one, each while the next is handed over ([`super::Sink::most_at_once`]), so that a
+//! kill, or a power cut, repeats at most two: the one that was being recorded, and the one that a process had got.
+//! Nothing is lost: what is not recorded is on the server.
 
 mod facts;
 mod status;
@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use super::disk::Following;
 use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
-use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
+use super::spool::{self, Content, LineEnds, Small, Spooled, Unspooled};
 use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, PipeCommand, Word};
@@ -70,7 +70,9 @@ impl Pipe {
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
-        spool::Draft::new(&self.0.disk, message, LineEnds::Lf)
+        // With a line before it, it has to be copied.
+        let small = if self.0.pipe.from_line { Small::InMemory } else { Small::InFile };
+        spool::Draft::new(&self.0.disk, message, LineEnds::Lf, small)
     }
 
     /// Hands messages over one after the other. If the target fails after some of them, the rest is put off: what is
@@ -113,10 +115,7 @@ impl Shared {
         });
         drop(facts);
         let octets = message.octets;
-        let input = self.disk.run(move |files| input(files, message.content, from_line)).await;
-        let input = match input
-            .unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
-        {
+        let input = match self.input(message.content, from_line).await {
             Ok(input) => input,
             Err(source) => {
                 let is_crowded = octets > LARGE && is_no_room(&source);
@@ -156,6 +155,17 @@ impl Shared {
             Verdict::Later(what) => Outcome::Later(format!("{} {what}{last}", self.name())),
             Verdict::Refused(what) => Outcome::Refused(format!("{} {what}{last}", self.name())),
         })
+    }
+
+    /// Gives the message as a file that is read from its start; nobody else has it open.
+    async fn input(&self, content: Content, from_line: Option<Vec<u8>>) -> io::Result<File> {
+        let (content, first) = match (content, from_line) {
+            // It was rewound when it was spooled.
+            (Content::File(file), None) => return Ok(file),
+            (content, first) => (content, first.unwrap_or_default()),
+        };
+        let copied = self.disk.run(move |files| copy(files, first, content)).await;
+        copied.unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
     }
 
     fn command(&self, facts: &Facts<'_>) -> Command {
@@ -258,15 +268,10 @@ fn user(pipe: &target::Pipe, name: &str) -> Result<Option<User>, TargetError> {
     }
 }
 
-/// Gives the message as a file that is read from its start; nobody else has it open.
-fn input(files: &dyn FileSystem, content: Content, from_line: Option<Vec<u8>>) -> io::Result<File> {
-    if let (Content::File(_), None) = (&content, &from_line) {
-        let Content::File(mut file) = content else { unreachable!("just looked at") };
-        file.rewind()?;
-        return Ok(file);
-    }
+/// Makes a file of a first line and a message.
+fn copy(files: &dyn FileSystem, first: Vec<u8>, content: Content) -> io::Result<File> {
     let unnamed = files.create_unnamed(&spool_directory())?;
-    let mut part = from_line.unwrap_or_default();
+    let mut part = first;
     let mut reader = content.reader()?;
     loop {
         // In one piece if it is in memory.
