@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod maildir;
 pub mod mbox;
 mod owner;
+mod parts;
 pub mod pipe;
 pub mod smtp;
 pub mod spool;

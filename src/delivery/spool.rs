@@ -8,18 +8,14 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::disk::{Buffer, Waited};
+use super::disk::Buffer;
 use super::durable::{FileSystem, OpenFile};
+use super::parts::{Destination, Ending, Parts, SPILL};
 use super::{Disk, MessageId, TargetError};
 use crate::message::{ToCrlf, ToLf};
 
-/// Messages up to this size stay in memory; larger ones go to a file in parts of at least this size.
-const SPILL: usize = 64 << 10;
-/// Octets that may gather while a part is written.
-const AHEAD: usize = 256 << 10;
 /// Octets of the header section that are kept for a look at its fields.
 const HEADER: usize = 64 << 10;
 
@@ -44,17 +40,18 @@ pub enum Small {
 /// A message that comes in; see [`super::Draft`].
 #[derive(Debug)]
 pub struct Draft {
-    disk: Disk,
     small: Small,
     id: MessageId,
     reached: Vec<String>,
     line_ends: Conversion,
     header: HeaderSection,
     octets: u64,
-    /// Octets that are not in the file.
-    buffer: Buffer,
-    spill: Spill,
+    parts: Parts<Spool>,
 }
+
+/// A message in the spool.
+#[derive(Debug, Clone)]
+struct Spool(Disk);
 
 /// A message that came in whole; what does not fit into memory may still be on its way to the file.
 #[derive(Debug)]
@@ -63,7 +60,7 @@ pub struct Finished {
     reached: Vec<String>,
     header: Vec<u8>,
     octets: u64,
-    content: Ending,
+    content: Place,
 }
 
 /// A message that lies in the spool.
@@ -107,7 +104,6 @@ impl Draft {
     /// Begins a message.
     pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds, small: Small) -> Self {
         Self {
-            disk: disk.clone(),
             small,
             id,
             reached: Vec::new(),
@@ -117,50 +113,21 @@ impl Draft {
             },
             header: HeaderSection { octets: Vec::new(), ended: false },
             octets: 0,
-            buffer: Buffer::new(disk.room()),
-            spill: Spill::None,
+            parts: Parts::new(disk, Spool(disk.clone())),
         }
     }
 
     pub(super) fn write(&mut self, octets: &[u8]) {
         self.header.write(octets);
-        self.look_after_spill();
-        if let Spill::Failed(_) = self.spill {
-            return;
-        }
         self.append(|line_ends, held| line_ends.convert(octets, held));
-        if self.buffer.octets().len() >= SPILL {
-            self.spill();
-        }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let held = self.buffer.octets().len();
-        match &self.spill {
-            Spill::Failed(Unspooled::Disk(_)) => true,
-            // What comes is thrown away.
-            Spill::Failed(Unspooled::Later(_)) => false,
-            Spill::Away(_) if held >= AHEAD => true,
-            Spill::None | Spill::Here(_) | Spill::Away(_) => self.disk.room().makes_wait(held),
-        }
+        self.parts.is_full()
     }
 
-    /// Whatever is awaited here stays in `self` until it is there, so that this may be dropped and called again.
     pub(super) async fn flush(&mut self) -> Result<(), TargetError> {
-        if self.buffer.octets().len() >= SPILL {
-            self.await_spill().await;
-            self.spill();
-        }
-        if self.disk.room().wait().await == Waited::InVain && !self.buffer.octets().is_empty() {
-            self.await_spill().await;
-            self.spill();
-            self.await_spill().await;
-        }
-        self.look_after_spill();
-        match &self.spill {
-            Spill::Failed(Unspooled::Disk(error)) => Err(error.again()),
-            Spill::Failed(Unspooled::Later(_)) | Spill::None | Spill::Here(_) | Spill::Away(_) => Ok(()),
-        }
+        self.parts.flush().await
     }
 
     pub(super) fn identify(&mut self, message: MessageId) {
@@ -172,91 +139,18 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self) -> Finished {
-        self.look_after_spill();
         self.append(Conversion::finish);
-        let Self { disk, small, id, reached, header, octets, buffer, spill, .. } = self;
-        let in_file = |file, buffer: Buffer| {
-            let (done, coming) = oneshot::channel();
-            end(&disk, file, buffer.leaving(), done);
-            Ending::Coming(coming)
-        };
-        let content = match spill {
-            Spill::None if small == Small::InMemory => Ending::Memory(buffer),
-            Spill::None => in_file(None, buffer),
-            Spill::Failed(error) => Ending::Failed(error),
-            Spill::Here(file) => in_file(Some(file), buffer),
-            Spill::Away(part) => {
-                let (done, coming) = oneshot::channel();
-                // Without a runtime, work was done at once and never away.
-                if let Ok(runtime) = Handle::try_current() {
-                    let (following, buffer) = (disk.following(), buffer.leaving());
-                    drop(runtime.spawn(async move {
-                        match part.await {
-                            Ok(Ok((file, _))) => end(&disk, Some(file), buffer, done),
-                            Ok(Err(error)) => drop(done.send(Err(error))),
-                            Err(_) => drop(done.send(Err(lost()))),
-                        }
-                        drop(following);
-                    }));
-                }
-                Ending::Coming(coming)
-            }
+        let Self { small, id, reached, header, octets, parts, .. } = self;
+        let in_file = |parts: Parts<Spool>| Place::File(parts.finish(end));
+        let content = match small {
+            Small::InMemory => parts.in_memory().map_or_else(in_file, Place::Memory),
+            Small::InFile => in_file(parts),
         };
         Finished { id, reached, header: header.octets, octets, content }
     }
 
     fn append(&mut self, convert: impl FnOnce(&mut Conversion, &mut Vec<u8>)) {
-        let (line_ends, before) = (&mut self.line_ends, self.buffer.octets().len());
-        self.buffer.fill(|held| convert(line_ends, held));
-        self.octets += (self.buffer.octets().len() - before) as u64;
-    }
-
-    /// Hands the buffer to a worker, to be appended to the file; nothing if one is at it.
-    fn spill(&mut self) {
-        let file = match std::mem::replace(&mut self.spill, Spill::None) {
-            Spill::None => None,
-            Spill::Here(file) => Some(file),
-            other @ (Spill::Away(_) | Spill::Failed(_)) => {
-                self.spill = other;
-                return;
-            }
-        };
-        let part = std::mem::replace(&mut self.buffer, Buffer::new(self.disk.room())).leaving();
-        let (done, coming) = oneshot::channel();
-        self.disk.queue_work(move |files| {
-            // If nobody listens, the draft was abandoned, and its file goes with it.
-            drop(done.send(write(files, file, part)));
-        });
-        self.spill = Spill::Away(coming);
-    }
-
-    /// Notices that a worker is done.
-    fn look_after_spill(&mut self) {
-        if let Spill::Away(coming) = &mut self.spill {
-            match coming.try_recv() {
-                Ok(back) => self.take_back(back),
-                Err(oneshot::error::TryRecvError::Empty) => {}
-                Err(oneshot::error::TryRecvError::Closed) => self.take_back(Err(lost())),
-            }
-        }
-    }
-
-    async fn await_spill(&mut self) {
-        if let Spill::Away(coming) = &mut self.spill {
-            let back = coming.await.unwrap_or_else(|_| Err(lost()));
-            self.take_back(back);
-        }
-    }
-
-    fn take_back(&mut self, back: Result<(OpenFile, Buffer), Unspooled>) {
-        self.spill = match back {
-            Ok((file, _)) => Spill::Here(file),
-            Err(error) => {
-                // What cannot be kept need not take room.
-                self.buffer = Buffer::new(self.disk.room());
-                Spill::Failed(error)
-            }
-        };
+        self.octets += self.parts.fill(|held| convert(&mut self.line_ends, held)) as u64;
     }
 }
 
@@ -268,9 +162,8 @@ impl Finished {
     /// The spool's file could not be written.
     pub async fn spooled(self) -> Result<Spooled, Unspooled> {
         let content = match self.content {
-            Ending::Memory(buffer) => Content::Memory(Octets(buffer)),
-            Ending::Coming(coming) => Content::File(coming.await.unwrap_or_else(|_| Err(lost()))?),
-            Ending::Failed(error) => return Err(error),
+            Place::Memory(buffer) => Content::Memory(Octets(buffer)),
+            Place::File(ending) => Content::File(ending.ended(lost).await?),
         };
         Ok(Spooled { id: self.id, reached: self.reached, header: self.header, octets: self.octets, content })
     }
@@ -300,25 +193,11 @@ impl AsRef<[u8]> for Octets {
     }
 }
 
-/// Where the octets are that are not in the buffer.
+/// Where a finished message is.
 #[derive(Debug)]
-enum Spill {
-    /// There are none.
-    None,
-    /// In a file.
-    Here(OpenFile),
-    /// In a file that a worker is appending to.
-    Away(oneshot::Receiver<Result<(OpenFile, Buffer), Unspooled>>),
-    /// Lost; the message cannot be delivered in this session.
-    Failed(Unspooled),
-}
-
-/// Where the end of a finished message is.
-#[derive(Debug)]
-enum Ending {
+enum Place {
     Memory(Buffer),
-    Coming(oneshot::Receiver<Result<File, Unspooled>>),
-    Failed(Unspooled),
+    File(Ending<File, Unspooled>),
 }
 
 #[derive(Debug)]
@@ -378,33 +257,52 @@ impl HeaderSection {
     }
 }
 
-fn write(
-    files: &dyn FileSystem,
-    file: Option<OpenFile>,
-    part: Buffer,
-) -> Result<(OpenFile, Buffer), Unspooled> {
-    let is_large = file.is_some() || part.octets().len() >= SPILL;
-    let failed = |doing, path, source| {
-        let is_crowded = is_large && super::is_no_room(&source);
-        let error = TargetError::File { doing, path, source };
-        if is_crowded { Unspooled::Later(error.to_string()) } else { Unspooled::Disk(error) }
-    };
-    let file = match file {
-        Some(file) => file,
-        None => {
-            let directory = super::durable::spool_directory();
-            let created = files.create_unnamed(&directory);
-            created.map_err(|source| failed("create a file in", directory, source))?
+impl Destination for Spool {
+    type File = OpenFile;
+    type Error = Unspooled;
+
+    fn append(
+        &self,
+        files: &dyn FileSystem,
+        file: Option<OpenFile>,
+        part: Buffer,
+    ) -> Result<(OpenFile, Buffer), Unspooled> {
+        let is_large = file.is_some() || part.octets().len() >= SPILL;
+        let failed = |doing, path, source| {
+            let is_crowded = is_large && super::is_no_room(&source);
+            let error = TargetError::File { doing, path, source };
+            if is_crowded { Unspooled::Later(error.to_string()) } else { Unspooled::Disk(error) }
+        };
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let directory = super::durable::spool_directory();
+                let created = files.create_unnamed(&directory);
+                created.map_err(|source| failed("create a file in", directory, source))?
+            }
+        };
+        let appended = files.append(&file, part.octets());
+        appended.map_err(|source| failed("spool into", file.path.clone(), source))?;
+        Ok((file, part.cleared()))
+    }
+
+    fn ends_session(error: &Unspooled) -> Option<&TargetError> {
+        match error {
+            Unspooled::Disk(error) => Some(error),
+            Unspooled::Later(_) => None,
         }
-    };
-    let appended = files.append(&file, part.octets());
-    appended.map_err(|source| failed("spool into", file.path.clone(), source))?;
-    Ok((file, part.cleared()))
+    }
+
+    fn lost(&self) -> Unspooled {
+        lost()
+    }
 }
 
-fn end(disk: &Disk, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
+/// Appends the rest of a message to its file, making the file if it has none, and goes back to its beginning.
+fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
+    let disk = spool.0.clone();
     disk.queue_work(move |files| {
-        let ended = write(files, file, rest).and_then(|(file, _)| {
+        let ended = spool.append(files, file, rest).and_then(|(file, _)| {
             let path = file.path.clone();
             let mut file = file.into_file();
             match file.rewind() {

@@ -2,210 +2,94 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::name::{self, Named};
 use super::tmp::{Content, Stored, TmpFile, Unstored};
 use super::{Shared, lost};
-use crate::delivery::disk::{Buffer, Waited};
+use crate::delivery::disk::Buffer;
 use crate::delivery::durable::FileSystem;
+use crate::delivery::parts::{Destination, Ending, Parts};
 use crate::delivery::{MessageId, TargetError};
 use crate::message::ToLf;
 
-/// Messages up to this size are written in one visit of a worker when they are complete; larger ones go to their file
-/// in parts of at least this size while they come.
-const SPILL: usize = 64 << 10;
-
-/// Octets that may gather while a worker writes the part before. On a busy machine a worker may wait longer for its
-/// turn than a part takes to come in, and the network would wait with it: with no more than a part in each hand, a
-/// message of 512 MiB took 1.14 times as long as mpop needs for it.
-const AHEAD: usize = 256 << 10;
-
-/// See [`crate::delivery::Draft`].
+/// See [`crate::delivery::Draft`]. A small message is written in one visit of a worker when it is complete.
 #[derive(Debug)]
 pub struct Draft {
-    shared: Arc<Shared>,
-    message: Named,
     to_lf: ToLf,
-    /// Octets that were not handed to a worker.
-    buffer: Buffer,
-    /// A used buffer, to be filled again.
-    spare: Option<Buffer>,
-    spill: Spill,
-}
-
-/// Where the octets are that are not in the buffer.
-#[derive(Debug)]
-enum Spill {
-    /// There are none.
-    None,
-    /// In a file.
-    Here(TmpFile),
-    /// In a file that a worker is appending to; it comes back with the emptied buffer.
-    Away(oneshot::Receiver<Result<(TmpFile, Buffer), Unstored>>),
-    /// Lost; the message cannot be stored any more.
-    Failed(Unstored),
+    parts: Parts<Tmp>,
 }
 
 /// See [`crate::delivery::Finished`].
 #[derive(Debug)]
-pub struct Finished(Ending);
+pub struct Finished(Ending<Stored, Unstored>);
 
-#[derive(Debug)]
-enum Ending {
-    Coming(oneshot::Receiver<Result<Stored, Unstored>>),
-    Failed(Unstored),
+/// A message of a maildir, in `tmp`.
+#[derive(Debug, Clone)]
+struct Tmp {
+    shared: Arc<Shared>,
+    message: Named,
 }
 
 impl Draft {
     pub(super) fn new(shared: Arc<Shared>, message: Named) -> Self {
-        let buffer = Buffer::new(shared.disk.room());
-        Self { shared, message, to_lf: ToLf::default(), buffer, spare: None, spill: Spill::None }
+        let disk = shared.disk.clone();
+        Self { to_lf: ToLf::default(), parts: Parts::new(&disk, Tmp { shared, message }) }
     }
 
     pub(in crate::delivery) fn write(&mut self, octets: &[u8]) {
-        self.look_after_spill();
-        if let Spill::Failed(_) = self.spill {
-            return;
-        }
-        let to_lf = &mut self.to_lf;
-        self.buffer.fill(|held| to_lf.convert(octets, held));
-        if self.buffer.octets().len() >= SPILL {
-            self.spill();
-        }
+        self.parts.fill(|held| self.to_lf.convert(octets, held));
     }
 
     pub(in crate::delivery) fn is_full(&self) -> bool {
-        let held = self.buffer.octets().len();
-        match &self.spill {
-            Spill::Failed(Unstored::Target(_)) => true,
-            // What comes is thrown away.
-            Spill::Failed(Unstored::Refused(_) | Unstored::Later(_)) => false,
-            Spill::Away(_) if held >= AHEAD => true,
-            Spill::None | Spill::Here(_) | Spill::Away(_) => self.shared.disk.room().makes_wait(held),
-        }
+        self.parts.is_full()
     }
 
-    /// Whatever is awaited here stays in `self` until it is there, so that this may be dropped and called again.
     pub(in crate::delivery) async fn flush(&mut self) -> Result<(), TargetError> {
-        if self.buffer.octets().len() >= SPILL {
-            self.await_spill().await;
-            self.spill();
-        }
-        if self.shared.disk.room().wait().await == Waited::InVain && !self.buffer.octets().is_empty() {
-            self.await_spill().await;
-            self.spill();
-            self.await_spill().await;
-        }
-        self.look_after_spill();
-        match &self.spill {
-            Spill::Failed(Unstored::Target(error)) => Err(error.again()),
-            Spill::Failed(Unstored::Refused(_) | Unstored::Later(_))
-            | Spill::None
-            | Spill::Here(_)
-            | Spill::Away(_) => Ok(()),
-        }
+        self.parts.flush().await
     }
 
     pub(in crate::delivery) fn identify(&mut self, message: MessageId) {
-        self.message.digest = name::digest(&message);
+        self.parts.destination.message.digest = name::digest(&message);
     }
 
     pub(in crate::delivery) fn finish(mut self) -> Finished {
-        self.look_after_spill();
-        let to_lf = &mut self.to_lf;
-        self.buffer.fill(|held| to_lf.finish(held));
-        let Self { shared, message, buffer, spill, .. } = self;
-        let buffer = buffer.leaving();
-        let (done, stored) = oneshot::channel();
-        match spill {
-            Spill::None => store(shared, message, buffer, done),
-            Spill::Here(file) => end(&shared, file, message, buffer, done),
-            Spill::Away(mut coming) => match Handle::try_current() {
-                Ok(runtime) => {
-                    let following = shared.disk.following();
-                    drop(runtime.spawn(async move {
-                        match coming.await {
-                            Ok(Ok((file, _))) => end(&shared, file, message, buffer, done),
-                            Ok(Err(error)) => drop(done.send(Err(error))),
-                            Err(_) => drop(done.send(Err(Unstored::Target(lost_part(&shared))))),
-                        }
-                        drop(following);
-                    }));
-                }
-                // Without a runtime, work was done at once and never away.
-                Err(_) => coming.close(),
-            },
-            Spill::Failed(error) => return Finished(Ending::Failed(error)),
-        }
-        Finished(Ending::Coming(stored))
-    }
-
-    /// Hands the buffer to a worker, to be appended to the file; nothing if one is at it.
-    fn spill(&mut self) {
-        let file = match std::mem::replace(&mut self.spill, Spill::None) {
-            Spill::None => None,
-            Spill::Here(file) => Some(file),
-            other @ (Spill::Away(_) | Spill::Failed(_)) => {
-                self.spill = other;
-                return;
-            }
-        };
-        let next = self.spare.take().unwrap_or_else(|| Buffer::new(self.shared.disk.room()));
-        let part = std::mem::replace(&mut self.buffer, next).leaving();
-        let (shared, message) = (self.shared.clone(), self.message);
-        let (done, coming) = oneshot::channel();
-        self.shared.disk.queue_work(move |files| {
-            // If nobody listens, the draft was abandoned, and the file is removed as it is dropped.
-            drop(done.send(append(&shared, files, message, file, part)));
-        });
-        self.spill = Spill::Away(coming);
-    }
-
-    /// Notices that a worker is done.
-    fn look_after_spill(&mut self) {
-        if let Spill::Away(coming) = &mut self.spill {
-            match coming.try_recv() {
-                Ok(back) => self.take_back(Ok(back)),
-                Err(oneshot::error::TryRecvError::Empty) => {}
-                Err(oneshot::error::TryRecvError::Closed) => self.take_back(Err(())),
-            }
-        }
-    }
-
-    async fn await_spill(&mut self) {
-        if let Spill::Away(coming) = &mut self.spill {
-            let back = coming.await.map_err(drop);
-            self.take_back(back);
-        }
-    }
-
-    fn take_back(&mut self, back: Result<Result<(TmpFile, Buffer), Unstored>, ()>) {
-        self.spill = match back {
-            Ok(Ok((file, buffer))) => {
-                // Kept only while nobody needs the room.
-                self.spare = (!self.shared.disk.room().is_full()).then_some(buffer);
-                Spill::Here(file)
-            }
-            Ok(Err(error)) => Spill::Failed(error),
-            Err(()) => Spill::Failed(Unstored::Target(lost_part(&self.shared))),
-        };
-        if let Spill::Failed(_) = self.spill {
-            // What cannot be stored need not take room.
-            self.buffer = Buffer::new(self.shared.disk.room());
-        }
+        self.parts.fill(|held| self.to_lf.finish(held));
+        Finished(self.parts.finish(|Tmp { shared, message }, file, rest, done| match file {
+            None => store(shared, message, rest, done),
+            Some(file) => end(&shared, file, message, rest, done),
+        }))
     }
 }
 
 impl Finished {
     pub(super) async fn stored(self, shared: &Shared) -> Result<Stored, Unstored> {
-        match self.0 {
-            Ending::Coming(stored) => {
-                stored.await.unwrap_or_else(|_| Err(Unstored::Target(lost_part(shared))))
-            }
-            Ending::Failed(error) => Err(error),
+        self.0.ended(|| Unstored::Target(lost_part(shared))).await
+    }
+}
+
+impl Destination for Tmp {
+    type File = TmpFile;
+    type Error = Unstored;
+
+    fn append(
+        &self,
+        files: &dyn FileSystem,
+        file: Option<TmpFile>,
+        part: Buffer,
+    ) -> Result<(TmpFile, Buffer), Unstored> {
+        append(&self.shared, files, self.message, file, part)
+    }
+
+    fn ends_session(error: &Unstored) -> Option<&TargetError> {
+        match error {
+            Unstored::Target(error) => Some(error),
+            Unstored::Refused(_) | Unstored::Later(_) => None,
         }
+    }
+
+    fn lost(&self) -> Unstored {
+        Unstored::Target(lost_part(&self.shared))
     }
 }
 
