@@ -300,13 +300,26 @@ async fn messages_before_the_one_that_failed_the_target_are_told_as_delivered() 
 async fn a_message_that_cannot_be_spooled_starts_no_command() {
     let dir = scratch();
     let target = script(dir.path(), "touch ${0%/*}/started");
-    for at in 0..2 {
-        let fault = Fault { at, errno: Errno::ENOSPC, lasts: Lasts::Once };
-        let disk = Disk::over(Arc::new(Recorder::new(Some(fault))), Limits::default());
-        let sink = open(&target, &disk).await.unwrap();
-        let error = deliver(&sink, &[("1", HELLO)]).await.unwrap_err();
-        assert!(error.to_string().contains("No space left"), "{error}");
+    let large = [HELLO, &b"More of it, and more\r\n".repeat(10_000)].concat();
+    for (at, errno) in [(0, Errno::EIO), (1, Errno::EIO), (0, Errno::ENOSPC), (1, Errno::ENOSPC)] {
+        let disk = || {
+            let fault = Fault { at, errno, lasts: Lasts::Once };
+            Disk::over(Arc::new(Recorder::new(Some(fault))), Limits::default())
+        };
+        let sink = open(&target, &disk()).await.unwrap();
+        match (errno, deliver(&sink, &[("1", &large)]).await) {
+            (Errno::EIO, Err(error)) => assert!(error.to_string().contains("os error 5"), "{error}"),
+            (_, Ok(outcomes)) => {
+                let [Outcome::Later(reason)] = &outcomes[..] else { panic!("{outcomes:?}") };
+                assert!(reason.contains("No space left"), "{reason}");
+            }
+            (_, Err(error)) => panic!("{error}"),
+        }
         assert!(!dir.path().join("started").exists());
+        assert_eq!(deliver(&sink, &[("1", &large)]).await.unwrap(), [Outcome::Delivered]);
+        fs::remove_file(dir.path().join("started")).unwrap();
+        // What fits into memory needs no disk.
+        let sink = open(&target, &disk()).await.unwrap();
         assert_eq!(deliver(&sink, &[("1", HELLO)]).await.unwrap(), [Outcome::Delivered]);
         fs::remove_file(dir.path().join("started")).unwrap();
     }

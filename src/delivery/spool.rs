@@ -28,19 +28,9 @@ pub enum LineEnds {
     Crlf,
 }
 
-/// Where a message lies that would fit into memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Small {
-    /// There.
-    InMemory,
-    /// In a file as the large ones, which is made before anybody waits for it.
-    InFile,
-}
-
 /// A message that comes in; see [`super::Draft`].
 #[derive(Debug)]
 pub struct Draft {
-    small: Small,
     id: MessageId,
     reached: Vec<String>,
     line_ends: Conversion,
@@ -102,9 +92,8 @@ pub struct Octets(Buffer);
 
 impl Draft {
     /// Begins a message.
-    pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds, small: Small) -> Self {
+    pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds) -> Self {
         Self {
-            small,
             id,
             reached: Vec::new(),
             line_ends: match line_ends {
@@ -140,11 +129,10 @@ impl Draft {
 
     pub(super) fn finish(mut self) -> Finished {
         self.append(Conversion::finish);
-        let Self { small, id, reached, header, octets, parts, .. } = self;
-        let in_file = |parts: Parts<Spool>| Place::File(parts.finish(end));
-        let content = match small {
-            Small::InMemory => parts.in_memory().map_or_else(in_file, Place::Memory),
-            Small::InFile => in_file(parts),
+        let Self { id, reached, header, octets, parts, .. } = self;
+        let content = match parts.in_memory() {
+            Ok(buffer) => Place::Memory(buffer),
+            Err(parts) => Place::File(parts.finish(end)),
         };
         Finished { id, reached, header: header.octets, octets, content }
     }
@@ -298,7 +286,7 @@ impl Destination for Spool {
     }
 }
 
-/// Appends the rest of a message to its file, making the file if it has none, and goes back to its beginning.
+/// Appends the rest of a message to its file, and goes back to its beginning.
 fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
     let disk = spool.0.clone();
     disk.queue_work(move |files| {
@@ -331,7 +319,7 @@ mod tests {
 
     fn draft(disk: &Disk, line_ends: LineEnds) -> Draft {
         let id = MessageId { maildrop: Arc::from("m"), uid: UniqueId::new(*b"1"), ordinal: 0 };
-        Draft::new(disk, id, line_ends, Small::InMemory)
+        Draft::new(disk, id, line_ends)
     }
 
     async fn spooled(mut draft: Draft, slices: impl Iterator<Item = &[u8]>) -> (Spooled, Vec<u8>) {

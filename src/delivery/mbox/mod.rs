@@ -33,7 +33,7 @@ use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
-use super::spool::{self, LineEnds, Small, Spooled, Unspooled};
+use super::spool::{self, LineEnds, Spooled, Unspooled};
 use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room, owner};
 use crate::message::{Header, header};
 use lock::{DotLock, Tried};
@@ -80,7 +80,7 @@ impl Mbox {
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
-        spool::Draft::new(&self.0.disk, message, LineEnds::Lf, Small::InMemory)
+        spool::Draft::new(&self.0.disk, message, LineEnds::Lf)
     }
 
     /// May be dropped: what a worker has begun by then it finishes, locks and all.

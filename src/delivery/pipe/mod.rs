@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use super::disk::Following;
 use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
-use super::spool::{self, Content, LineEnds, Small, Spooled, Unspooled};
+use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
 use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, PipeCommand, Word};
@@ -70,9 +70,7 @@ impl Pipe {
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
-        // With a line before it, it has to be copied.
-        let small = if self.0.pipe.from_line { Small::InMemory } else { Small::InFile };
-        spool::Draft::new(&self.0.disk, message, LineEnds::Lf, small)
+        spool::Draft::new(&self.0.disk, message, LineEnds::Lf)
     }
 
     /// Hands messages over one after the other. If the target fails after some of them, the rest is put off: what is
@@ -164,6 +162,11 @@ impl Shared {
             (Content::File(file), None) => return Ok(file),
             (content, first) => (content, first.unwrap_or_default()),
         };
+        if let Content::Memory(octets) = &content
+            && let Some(file) = in_memory(&first, octets.as_ref())
+        {
+            return Ok(file);
+        }
         let copied = self.disk.run(move |files| copy(files, first, content)).await;
         copied.unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
     }
@@ -266,6 +269,21 @@ fn user(pipe: &target::Pipe, name: &str) -> Result<Option<User>, TargetError> {
             "remove `user:`, or run postrider as root or as that user",
         ))
     }
+}
+
+/// Makes a file that lies in memory, without a worker's help; nothing where there is no such thing, or no more room.
+#[cfg(target_os = "linux")]
+fn in_memory(first: &[u8], octets: &[u8]) -> Option<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    let mut file = File::from(memfd_create("message", MFdFlags::MFD_CLOEXEC).ok()?);
+    file.write_all(first).and_then(|()| file.write_all(octets)).and_then(|()| file.rewind()).ok()?;
+    Some(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_memory(_: &[u8], _: &[u8]) -> Option<File> {
+    None
 }
 
 /// Makes a file of a first line and a message.

@@ -85,7 +85,7 @@ impl Server {
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
-        spool::Draft::new(&self.0.disk, message, spool::LineEnds::Crlf, spool::Small::InMemory)
+        spool::Draft::new(&self.0.disk, message, spool::LineEnds::Crlf)
     }
 
     pub(super) fn failure(&self) -> Option<TargetError> {

@@ -409,13 +409,13 @@ mod tests {
 
     use super::super::stream::Greeting;
     use super::*;
-    use crate::delivery::spool::{Draft, LineEnds, Small};
+    use crate::delivery::spool::{Draft, LineEnds};
     use crate::delivery::{Disk, MessageId};
     use crate::pop3::UniqueId;
 
     async fn letter() -> Letter {
         let id = MessageId { maildrop: "m".into(), uid: UniqueId::new(*b"1"), ordinal: 0 };
-        let mut draft = Draft::new(&Disk::new(), id, LineEnds::Crlf, Small::InMemory);
+        let mut draft = Draft::new(&Disk::new(), id, LineEnds::Crlf);
         draft.write(b"Subject: x\r\n\r\nx\r\n");
         let message = draft.finish().spooled().await.expect("it stays in memory");
         Letter { from: "a@b".into(), to: vec!["c@d".into()], message }
@@ -482,7 +482,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_takes_nothing_more_is_given_up_after_three_minutes() {
         let id = MessageId { maildrop: "m".into(), uid: UniqueId::new(*b"1"), ordinal: 0 };
-        let mut draft = Draft::new(&Disk::new(), id, LineEnds::Crlf, Small::InMemory);
+        let mut draft = Draft::new(&Disk::new(), id, LineEnds::Crlf);
         draft.write(&[b'x'; 50_000]);
         let message = draft.finish().spooled().await.expect("it stays in memory");
         let letter = Letter { from: String::new(), to: vec!["c@d".into()], message };
