@@ -3,18 +3,23 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 use support::daemon::{Daemon, SOON, account, arrives, begun, config, message, polls, server, settings};
 use support::maildrop::{Fault, Maildrop, What};
 use support::mails::with_lf;
 use support::postrider::{Home, LIMIT, assert_same};
-use support::process::{free_port, wait_until};
+use support::process::{Running, free_port, wait_until};
 use support::relay::Relay;
 
 #[test]
@@ -271,17 +276,24 @@ fn each_poll_leaves_a_line_at_v_that_names_the_account_and_the_next_poll() {
     daemon.stop();
 }
 
-#[test]
-fn the_service_manager_hears_when_it_is_ready_reloads_lives_and_stops() {
-    let (server, home) = (server(), Home::new());
-    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
-    let path = home.path("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(SOON)).unwrap();
-    let hears = |wanted: &str| {
+/// The service manager's end of the notify socket.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Listens, and gives the variables by which a daemon finds it and learns that it is to live five times a second.
+    fn listen(home: &Home) -> (Self, [(&'static str, String); 2]) {
+        let path = home.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (Self(socket), [("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "200000".to_owned())])
+    }
+
+    /// Waits for a message that begins like this.
+    fn hears(&self, wanted: &str) -> String {
         let mut octets = [0; 500];
         loop {
-            let length = manager.recv(&mut octets).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
+            let length = self.0.recv(&mut octets).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
             let message = String::from_utf8_lossy(&octets[..length]).into_owned();
             match message.starts_with(wanted) {
                 true => return message,
@@ -292,25 +304,101 @@ fn the_service_manager_hears_when_it_is_ready_reloads_lives_and_stops() {
                 ),
             }
         }
-    };
-    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    }
+
+    /// Waits until nothing has been said for five times the time in which the daemon must say that it lives.
+    fn hears_no_more(&self) {
+        self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let begun = Instant::now();
+        while self.0.recv(&mut [0; 500]).is_ok() {
+            assert!(begun.elapsed() < SOON, "it goes on");
+        }
+        self.0.set_read_timeout(Some(SOON)).unwrap();
+    }
+}
+
+/// A log that can be full, so that whoever writes to it hangs as with a file system that does not answer.
+struct Log(File, PathBuf);
+
+impl Log {
+    fn new(home: &Home) -> Self {
+        let path = home.path("log");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let nonblocking = nix::libc::O_NONBLOCK;
+        Self(File::options().read(true).write(true).custom_flags(nonblocking).open(&path).unwrap(), path)
+    }
+
+    fn fill(&self) {
+        while (&self.0).write(b".").is_ok() {}
+    }
+
+    fn read(&self) {
+        while (&self.0).read(&mut [0; 4096]).is_ok() {}
+    }
+}
+
+/// A daemon whose loop hangs: it was asked to read a configuration that is wrong, and cannot say so.
+fn hanging(home: &Home) -> (Running, Manager, Log) {
+    home.configure(&config("", &[account("home", free_port(), "interval: manual")]));
+    let (manager, environment) = Manager::listen(home);
+    let log = Log::new(home);
+    let mut command = home.command(&["daemon"]);
+    let running = Running::start_logging(command.envs(environment), &log.1);
+    manager.hears("READY=1");
+    (0..3).for_each(|_| drop(manager.hears("WATCHDOG=1")));
+    home.configure("nonsense");
+    log.fill();
+    running.signal(Signal::SIGHUP);
+    manager.hears("RELOADING=1");
+    (running, manager, log)
+}
+
+#[test]
+fn a_loop_that_hangs_does_not_tell_the_service_manager_that_it_lives() {
+    let home = Home::new();
+    let (running, manager, log) = hanging(&home);
+    manager.hears_no_more();
+    log.read();
+    manager.hears("READY=1");
+    (0..3).for_each(|_| drop(manager.hears("WATCHDOG=1")));
+    running.signal(Signal::SIGTERM);
+    manager.hears("STOPPING=1");
+    assert_eq!(running.wait(LIMIT).status, Some(0));
+}
+
+#[test]
+fn sigterm_ends_a_daemon_that_hangs_within_ten_seconds_all_the_same() {
+    let home = Home::new();
+    let (running, _manager, _log) = hanging(&home);
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait(LIMIT);
+    assert_eq!(ended.status, Some(0));
+    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
+}
+
+#[test]
+fn the_service_manager_hears_when_it_is_ready_reloads_lives_and_stops() {
+    let (server, home) = (server(), Home::new());
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    let (manager, environment) = Manager::listen(&home);
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     let daemon = Daemon::start_with(&home, &["daemon"], &environment);
-    hears("READY=1");
-    hears("STATUS=1 account, 1 being polled, 0 failing");
-    hears("STATUS=1 account, 0 being polled, 0 failing");
-    (0..3).for_each(|_| drop(hears("WATCHDOG=1")));
+    manager.hears("READY=1");
+    manager.hears("STATUS=1 account, 1 being polled, 0 failing");
+    manager.hears("STATUS=1 account, 0 being polled, 0 failing");
+    (0..3).for_each(|_| drop(manager.hears("WATCHDOG=1")));
     for good in [true, false] {
         if !good {
             home.configure("nonsense");
         }
         daemon.running.signal(Signal::SIGHUP);
-        let reloading = hears("RELOADING=1\nMONOTONIC_USEC=");
+        let reloading = manager.hears("RELOADING=1\nMONOTONIC_USEC=");
         let (_, at) = reloading.rsplit_once('=').unwrap();
         assert!(at.parse::<u64>().unwrap() > 0, "{reloading}");
-        hears("READY=1");
+        manager.hears("READY=1");
     }
     daemon.running.signal(Signal::SIGTERM);
-    hears("STOPPING=1");
+    manager.hears("STOPPING=1");
     daemon.ends_well();
 }
 

@@ -9,6 +9,7 @@ use log::Level;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 
+use super::exit::Exit;
 use super::progress::{self, Bars};
 use crate::config::{Account, Daemon, Notify};
 use crate::daemon::signals;
@@ -42,7 +43,7 @@ pub async fn accounts(
     bars: Bars,
     ended: impl FnMut(&Report),
 ) -> Vec<Report> {
-    let reports = until(signals::stop(), accounts, shared, task, bars, ended).await;
+    let reports = until(signals::stop(Exit::LATER.number()), accounts, shared, task, bars, ended).await;
     tell_stopped(&reports);
     reports
 }

@@ -124,7 +124,7 @@ impl Sync {
         sandbox::enter(sandbox, missing, &purpose);
         let shared = poll::Shared { state: &state, limits, notify };
         let bars = if self.json { Bars::none() } else { Bars::new(common) };
-        let (stop, task, ended) = (signals::stop(), self.task(), RefCell::new(ended));
+        let (stop, task, ended) = (signals::stop(Exit::LATER.number()), self.task(), RefCell::new(ended));
         let ended = |report: &Report| ended.borrow_mut()(report);
         let here = async |accounts: &[Arc<Account>]| {
             poll::until(stop.clone(), accounts, shared, task, bars.clone(), ended).await

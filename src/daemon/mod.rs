@@ -106,7 +106,7 @@ pub async fn run(
     };
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
-    let mut stop = signals::stop();
+    let mut stop = signals::stop(0);
     let metrics_file = loaded.config.metrics_file.clone();
     let (place, mut asked) = listen(&state);
     let mut daemon = Daemon::new(loaded, clock.now(), stop.clone());

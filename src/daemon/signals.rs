@@ -1,36 +1,85 @@
 //! Signals: what ends the process, and what a daemon is asked by them.
 
 use std::io;
+use std::process;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::failure::Class;
 
-/// Becomes true at the first SIGINT or SIGTERM; the second ends the process at once, which loses nothing either.
-pub fn stop() -> watch::Receiver<bool> {
+/// How long a process may take to end once it was asked to. Then it is ended: whoever asked was promised ten seconds.
+const OVERDUE: Duration = Duration::from_secs(9);
+
+/// How long saying so may take; what hangs may be the log.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Becomes true at the first SIGINT or SIGTERM. The second ends the process at once, which loses nothing either, and
+/// nine seconds do so with this exit status.
+///
+/// Both hold whatever the process waits for: they are seen to by a thread of their own, since a system call on a file
+/// system that hangs, or a log that nobody reads, stops all that the program's own thread does.
+pub fn stop(overdue: u8) -> watch::Receiver<bool> {
+    stop_within(OVERDUE, overdue)
+}
+
+fn stop_within(limit: Duration, overdue: u8) -> watch::Receiver<bool> {
     let (stop, stopped) = watch::channel(false);
-    let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-    match signals {
-        Ok((mut int, mut term)) => {
-            // Its default would end the process where a write beyond the limit on file sizes can fail (EFBIG), and one
-            // message that is larger than that would stop all others. Taking the signal is all; nobody waits for it.
-            let file_size = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
-            if let Err(error) = signal(file_size) {
-                log::warn!("cannot take SIGXFSZ: {error}");
-            }
-            tokio::spawn(async move {
+    let (taken, signals) = mpsc::channel();
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        // A runtime hears of signals by itself, however little the others of the process do.
+        let ended = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            runtime.block_on(async {
+                let (mut int, mut term) =
+                    (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+                let _ = taken.send(Ok(()));
                 either(&mut int, &mut term).await;
-                log::warn!("stopping; a second signal ends at once");
                 // No receiver is left when the last session has ended.
                 let _ = stop.send(true);
-                either(&mut int, &mut term).await;
-                std::process::exit(Class::Stopped.exit_status().into());
-            });
-        }
-        Err(error) => log::warn!("cannot wait for signals: {error}"),
+                tokio::select! {
+                    () = either(&mut int, &mut term) => process::exit(Class::Stopped.exit_status().into()),
+                    () = sleep(limit) => {}
+                }
+                say("did not wait any longer for what hangs; nothing is lost");
+                process::exit(overdue.into())
+            })
+        });
+        let Err::<(), io::Error>(error) = ended else { return };
+        let _ = taken.send(Err(error));
+    });
+    if let Err(error) = thread.map(drop).and_then(|()| signals.recv().unwrap_or(Ok(()))) {
+        log::warn!("cannot wait for signals: {error}");
+        return stopped;
     }
+    // Its default would end the process where a write beyond the limit on file sizes can fail (EFBIG), and one message
+    // that is larger than that would stop all others. Taking the signal is all; nobody waits for it.
+    if let Err(error) = signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32)) {
+        log::warn!("cannot take SIGXFSZ: {error}");
+    }
+    let mut asked = stopped.clone();
+    tokio::spawn(async move {
+        if asked.wait_for(|stop| *stop).await.is_ok() {
+            log::warn!("stopping; a second signal ends at once");
+        }
+    });
     stopped
+}
+
+/// Writes to the log, unless that hangs.
+fn say(words: &'static str) {
+    let (said, heard) = mpsc::channel();
+    let saying = thread::Builder::new().spawn(move || {
+        log::warn!("{words}");
+        let _ = said.send(());
+    });
+    // Without a thread nobody holds the sender, and there is nothing to wait for.
+    drop(saying);
+    let _ = heard.recv_timeout(LAST_WORDS);
 }
 
 /// What a daemon is asked by a signal.
@@ -70,5 +119,69 @@ async fn either(int: &mut Signal, term: &mut Signal) {
     tokio::select! {
         _ = int.recv() => {}
         _ = term.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    const CHILD: &str = "POSTRIDER_TEST_SIGNALS";
+
+    /// A process whose only thread beside that of the signals hangs, and which has this long to end.
+    fn hanging(test: &str, limit: &str) -> Child {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([&format!("daemon::signals::tests::{test}"), "--exact", "--nocapture"])
+            .env(CHILD, limit)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("hanging")));
+        child
+    }
+
+    fn send(child: &Child, signal: Signal) {
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    }
+
+    async fn hang_if_asked_to() {
+        if let Ok(limit) = std::env::var(CHILD) {
+            let _stop = stop_within(humantime::parse_duration(&limit).unwrap(), 7);
+            println!("hanging");
+            thread::sleep(Duration::from_secs(600));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_ended_when_its_time_is_over() {
+        hang_if_asked_to().await;
+        let mut child = hanging("a_process_that_hangs_is_ended_when_its_time_is_over", "300ms");
+        let asked = Instant::now();
+        send(&child, Signal::SIGTERM);
+        let status = child.wait().unwrap();
+        assert_eq!((status.code(), status.signal()), (Some(7), None));
+        assert!(asked.elapsed() >= Duration::from_millis(300), "{:?}", asked.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_ended_by_the_second_signal() {
+        hang_if_asked_to().await;
+        let mut child = hanging("a_process_that_hangs_is_ended_by_the_second_signal", "10m");
+        // Two that come before one was looked at are one.
+        while child.try_wait().unwrap().is_none() {
+            send(&child, Signal::SIGINT);
+            thread::yield_now();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(75));
     }
 }
