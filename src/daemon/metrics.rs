@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use crate::session::Report;
 use crate::state::Timestamp;
@@ -22,6 +25,10 @@ pub struct Metrics {
     written: Option<Duration>,
     /// Something was counted since.
     stale: bool,
+    /// The write that is under way. There is one at most: each would wait for the same disk, on a thread of its own.
+    writing: JoinSet<io::Result<()>>,
+    /// It cannot be written, which was told.
+    failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +44,7 @@ struct Tally {
 
 /// Text to be written to a file.
 #[derive(Debug)]
-pub struct Page {
+struct Page {
     path: PathBuf,
     text: String,
 }
@@ -45,7 +52,8 @@ pub struct Page {
 impl Metrics {
     /// Makes metrics without accounts.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, accounts: BTreeMap::new(), written: None, stale: true }
+        let (accounts, writing) = (BTreeMap::new(), JoinSet::new());
+        Self { path, accounts, written: None, stale: true, writing, failed: false }
     }
 
     /// Counts for these accounts, and forgets all others.
@@ -83,13 +91,58 @@ impl Metrics {
         &self.path
     }
 
-    /// Says when the file is to be written, if something was counted since it was.
-    pub fn due(&self) -> Option<Duration> {
-        self.stale.then(|| self.written.map_or(Duration::ZERO, |written| written.saturating_add(PAUSE)))
+    /// Begins to write the file, on a thread of its own, if something was counted and it is time; gives when it is,
+    /// unless that depends on the end of the write before ([`Metrics::written`]). A disk that hangs holds up nobody.
+    pub fn write(&mut self, now: Duration) -> Option<Duration> {
+        self.write_by(now, Page::write)
+    }
+
+    fn write_by(
+        &mut self,
+        now: Duration,
+        write: impl FnOnce(&Page) -> io::Result<()> + Send + 'static,
+    ) -> Option<Duration> {
+        if !self.stale || !self.writing.is_empty() {
+            return None;
+        }
+        let due = self.written.map_or(Duration::ZERO, |written| written.saturating_add(PAUSE));
+        if now < due {
+            return Some(due);
+        }
+        let page = self.page(now);
+        self.writing.spawn_blocking(move || write(&page));
+        None
+    }
+
+    /// Waits for the end of the write that is under way, for ever if none is. What goes wrong is told once. Nothing is
+    /// lost if it is dropped.
+    pub async fn written(&mut self) {
+        let Some(ended) = self.writing.join_next().await else { return future::pending().await };
+        match ended.map_err(io::Error::other).flatten() {
+            Ok(()) => self.failed = false,
+            Err(error) => {
+                if !self.failed {
+                    log::warn!("cannot write the metrics to {}: {error}", self.path.display());
+                }
+                self.failed = true;
+            }
+        }
+    }
+
+    /// Writes what was counted since the last time.
+    pub async fn finish(mut self, now: Duration) {
+        if !self.writing.is_empty() {
+            self.written().await;
+        }
+        self.written = None;
+        self.write(now);
+        if !self.writing.is_empty() {
+            self.written().await;
+        }
     }
 
     /// Gives the text to be written now.
-    pub fn page(&mut self, now: Duration) -> Page {
+    fn page(&mut self, now: Duration) -> Page {
         (self.written, self.stale) = (Some(now), false);
         Page { path: self.path.clone(), text: self.text() }
     }
@@ -146,7 +199,7 @@ impl Metrics {
 
 impl Page {
     /// Replaces the file, readable by all: it has no secrets, and who collects it is another user.
-    pub fn write(&self) -> io::Result<()> {
+    fn write(&self) -> io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
 
         let directory = match self.path.parent() {
@@ -162,11 +215,6 @@ impl Page {
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         file.persist(&self.path)?;
         Ok(())
-    }
-
-    /// Gives the file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -219,15 +267,45 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
     }
 
-    #[test]
-    fn the_file_is_written_at_once_then_at_most_every_ten_seconds_and_only_if_something_was_counted() {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn the_file_is_written_at_once_then_at_most_every_ten_seconds_and_only_if_something_was_counted() {
         let mut metrics = Metrics::new("m".into());
         metrics.set_accounts(["home"].into_iter());
-        assert_eq!(metrics.due(), Some(Duration::ZERO));
-        metrics.page(Duration::from_secs(100));
-        assert_eq!(metrics.due(), None);
-        metrics.note(&report("home", None), 1);
-        assert_eq!(metrics.due(), Some(Duration::from_secs(110)));
+        let mut begins = |seconds: u32, counted: bool| {
+            if counted {
+                metrics.note(&report("home", None), 1);
+            }
+            let next = metrics.write_by(seconds * SECOND, |_| Ok(()));
+            let begun = metrics.writing.len();
+            metrics.writing.detach_all();
+            (begun, next)
+        };
+        assert_eq!(begins(100, false), (1, None));
+        assert_eq!(begins(200, false), (0, None));
+        assert_eq!(begins(201, true), (1, None));
+        assert_eq!(begins(202, true), (0, Some(211 * SECOND)));
+        assert_eq!(begins(211, false), (1, None));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_gets_one_write_and_the_next_when_that_has_ended() {
+        let mut metrics = Metrics::new("m".into());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hangs = move |_: &Page| released.recv().map_err(io::Error::other);
+        metrics.write_by(SECOND, hangs);
+        for minute in 1..10 {
+            metrics.note(&report("home", None), 1);
+            metrics.stale = true;
+            assert_eq!(metrics.write_by(60 * minute * SECOND, |_| Ok(())), None);
+            assert_eq!(metrics.writing.len(), 1);
+        }
+        release.send(()).unwrap();
+        metrics.written().await;
+        assert!(metrics.writing.is_empty() && metrics.stale);
+        metrics.write_by(600 * SECOND, |_| Ok(()));
+        assert_eq!(metrics.writing.len(), 1);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use log::Level;
@@ -54,7 +53,8 @@ const DAEMON: &str = "\0daemon";
 /// for ever, and cutting off what waits for it loses nothing.
 const WIND_DOWN: Duration = Duration::from_secs(7);
 
-/// How long the removal of messages that were given up may take at the end, and closing the state file.
+/// How long the removal of messages that were given up and the last metrics may take at the end, and then closing the
+/// state file. Together with [`WIND_DOWN`] it is what [`signals::stop`] waits for.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// How long the state file may take to say how the last polls ended.
@@ -124,7 +124,7 @@ pub async fn run(
             alive_by = Some(now.saturating_add(every));
         }
         let next = daemon.begin_what_is_due(now);
-        let metrics_by = daemon.write_metrics(now);
+        let metrics_by = daemon.metrics.as_mut().and_then(|metrics| metrics.write(now));
         let wake_at = [next, alive_by, metrics_by].into_iter().flatten().min();
         // A signal goes first: the end of a session is still there at the next turn.
         tokio::select! {
@@ -138,13 +138,22 @@ pub async fn run(
             },
             asked = asked.next() => daemon.answer(clock.now(), asked),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
+            () = written(&mut daemon.metrics) => {}
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
     // Who asks now finds no daemon, and does without.
-    drop((place, asked));
-    daemon.end(&clock).await;
+    drop(asked);
+    daemon.end(&clock, place).await;
     Ok(())
+}
+
+/// Waits until the metrics have been written, if they are being. Nothing is lost if it is dropped.
+async fn written(metrics: &mut Option<Metrics>) {
+    match metrics {
+        Some(metrics) => metrics.written().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Opens the control socket; without one the daemon has signals.
@@ -176,8 +185,6 @@ struct Daemon {
     stamp: Option<Stamp>,
     troubles: Troubles,
     metrics: Option<Metrics>,
-    /// The metrics could not be written, which was told.
-    metrics_failed: Arc<AtomicBool>,
     systemd: Systemd,
     /// When the certificates that are trusted were read.
     certificates_read: Duration,
@@ -215,7 +222,6 @@ impl Daemon {
             stamp,
             troubles: Troubles::default(),
             metrics: None,
-            metrics_failed: Arc::default(),
             systemd: Systemd::from_environment(),
             certificates_read: now,
             state_opened: now,
@@ -234,25 +240,6 @@ impl Daemon {
             metrics.set_accounts(accounts);
             metrics
         });
-    }
-
-    /// Writes the metrics if it is time; gives when it is the next time.
-    fn write_metrics(&mut self, now: Duration) -> Option<Duration> {
-        let metrics = self.metrics.as_mut()?;
-        let due = metrics.due()?;
-        if now < due {
-            return Some(due);
-        }
-        let (page, failed) = (metrics.page(now), self.metrics_failed.clone());
-        // A disk that hangs holds up nobody.
-        tokio::task::spawn_blocking(move || match page.write() {
-            Ok(()) => failed.store(false, Relaxed),
-            Err(error) if !failed.swap(true, Relaxed) => {
-                log::warn!("cannot write the metrics to {}: {error}", page.path().display());
-            }
-            Err(_) => {}
-        });
-        None
     }
 
     /// Takes over what the state file knows of earlier polls, so that a restart ends nobody's backoff.
@@ -419,8 +406,9 @@ impl Daemon {
     }
 
     /// Lets the sessions end, which were asked to.
-    async fn end(mut self, clock: &Clock) {
+    async fn end(mut self, clock: &Clock, place: Option<Place>) {
         self.systemd.stopping();
+        let removed = tokio::task::spawn_blocking(move || drop(place));
         let wind_down = async {
             while let Some(joined) = self.sessions.join_next_with_id().await {
                 self.session_ended(clock.now(), joined);
@@ -434,14 +422,15 @@ impl Daemon {
             // Dropping them would wait for the same disk.
             std::process::exit(0);
         }
-        if let Some(metrics) = &mut self.metrics
-            && metrics.due().is_some()
-            && let Err(error) = metrics.page(clock.now()).write()
-        {
-            log::debug!("cannot write the metrics: {error}");
-        }
+        let (metrics, now) = (self.metrics, clock.now());
+        let last_metrics = async {
+            if let Some(metrics) = metrics {
+                metrics.finish(now).await;
+            }
+        };
         // Messages that were given up are still being removed from `tmp`; the next poll would do it, too.
-        let _ = tokio::time::timeout(SETTLING, self.environment.disk.settled()).await;
+        let settled = async { tokio::join!(removed, last_metrics, self.environment.disk.settled()) };
+        let _ = tokio::time::timeout(SETTLING, settled).await;
         // Closing the state file copies its log into it; on a disk that hangs the next process does that.
         let environment = self.environment;
         let _ = tokio::time::timeout(SETTLING, tokio::task::spawn_blocking(move || drop(environment))).await;
