@@ -70,7 +70,9 @@ impl Poll<'_> {
         let store = &self.environment.store;
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         let login = store.login_memory(maildrop.clone());
-        let (login, connected) = if self.environment.state.exists() {
+        let state = self.environment.state.clone();
+        let there = tokio::task::spawn_blocking(move || state.exists()).await.unwrap_or(false);
+        let (login, connected) = if there {
             // Whoever is refused is not even called upon again.
             let login = login.await.during("read the state").map_err(End::plain)?;
             let connected = self.connect(attempt, Some(&login)).await;

@@ -32,11 +32,21 @@ pub struct Lease {
 impl Lease {
     /// Takes the lease, waiting for at most `patience`; `Ok(None)` if someone else still holds it then.
     ///
-    /// `state` is the path of the state file; the lock lies beside it. A missing directory is created.
+    /// `state` is the path of the state file; the lock lies beside it. A missing directory is created. A file system
+    /// that hangs holds up this future alone.
     pub async fn take(state: &Path, maildrop: &str, patience: Duration) -> Result<Option<Self>, StateError> {
-        let mut tries = Tries::new(state, octet_of(maildrop), patience)?;
+        let mut tries = Tries::new(state, octet_of(maildrop), patience);
         loop {
-            match tries.next()? {
+            let tried = tokio::task::spawn_blocking(move || {
+                let outcome = tries.next();
+                (tries, outcome)
+            });
+            let outcome;
+            (tries, outcome) = tried.await.map_err(|error| StateError::Lock {
+                path: file::beside(state, ".lock"),
+                why: error.to_string(),
+            })?;
+            match outcome? {
                 Try::Taken(lease) => return Ok(Some(lease)),
                 Try::Again(pause) => tokio::time::sleep(pause).await,
                 Try::GivenUp => return Ok(None),
@@ -46,7 +56,7 @@ impl Lease {
 
     /// Takes the right to create the state file, on a thread that may wait.
     pub(super) fn take_creation(state: &Path, patience: Duration) -> Result<Option<Self>, StateError> {
-        let mut tries = Tries::new(state, CREATION, patience)?;
+        let mut tries = Tries::new(state, CREATION, patience);
         loop {
             match tries.next()? {
                 Try::Taken(lease) => return Ok(Some(lease)),
@@ -57,10 +67,11 @@ impl Lease {
     }
 }
 
-/// The lock file, opened, and the patience that is left. The kernel could wait for us, but not with a time limit.
+/// The lock file, once it is open, and the patience that is left. The kernel could wait for us, but not with a time
+/// limit.
 struct Tries {
-    path: PathBuf,
-    lock: Option<File>,
+    state: PathBuf,
+    lock: Option<(PathBuf, File)>,
     octet: u64,
     end: Instant,
     pause: Duration,
@@ -73,27 +84,35 @@ enum Try {
 }
 
 impl Tries {
-    fn new(state: &Path, octet: u64, patience: Duration) -> Result<Self, StateError> {
-        let state = file::resolve(state);
-        file::make_directory_of(&state)?;
-        let path = kernel::lock_file(&state, octet);
-        let lock = open(&path).map_err(|error| cannot(&path, &error))?;
-        Ok(Self { path, lock: Some(lock), octet, end: Instant::now() + patience, pause: PAUSES.0 })
+    fn new(state: &Path, octet: u64, patience: Duration) -> Self {
+        let end = Instant::now() + patience;
+        Self { state: state.to_owned(), lock: None, octet, end, pause: PAUSES.0 }
     }
 
     fn next(&mut self) -> Result<Try, StateError> {
-        let Some(lock) = self.lock.take() else { return Ok(Try::GivenUp) };
-        if kernel::try_lock(&lock, self.octet).map_err(|error| cannot(&self.path, &error))? {
+        let (path, lock) = match self.lock.take() {
+            Some(opened) => opened,
+            None => self.open()?,
+        };
+        if kernel::try_lock(&lock, self.octet).map_err(|error| cannot(&path, &error))? {
             return Ok(Try::Taken(Lease { _lock: lock }));
         }
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(Try::GivenUp);
         }
-        self.lock = Some(lock);
+        self.lock = Some((path, lock));
         let pause = self.pause.min(left);
         self.pause = (self.pause * 2).min(PAUSES.1);
         Ok(Try::Again(pause))
+    }
+
+    fn open(&self) -> Result<(PathBuf, File), StateError> {
+        let state = file::resolve(&self.state);
+        file::make_directory_of(&state)?;
+        let path = kernel::lock_file(&state, self.octet);
+        let lock = open(&path).map_err(|error| cannot(&path, &error))?;
+        Ok((path, lock))
     }
 }
 
@@ -212,12 +231,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state.db");
         let first = take(&state, "a@h", NOW).await.unwrap();
-        let waiting = tokio::spawn({
+        let mut waiting = tokio::spawn({
             let state = state.clone();
             async move { take(&state, "a@h", LONG).await.is_some() }
         });
-        // It has tried in vain before this goes on.
-        tokio::task::yield_now().await;
+        assert!(tokio::time::timeout(PAUSES.1, &mut waiting).await.is_err(), "it is held");
         drop(first);
         assert!(waiting.await.unwrap());
     }
