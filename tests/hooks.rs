@@ -3,11 +3,14 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use postrider::state::Lease;
 use support::mail_server::MailServer;
-use support::maildrop::{Maildrop, Settings, What};
+use support::maildrop::{Lock, Maildrop, Protection, Settings, What};
 use support::postrider::{Home, LIMIT};
 use support::process::{free_port, wait_until};
 
@@ -66,6 +69,48 @@ fn hooks_are_told_what_happened_and_of_trouble_when_it_begins_and_ends() {
     assert_eq!(told(&home), ["before home 0 []", "after home 0 []", "on_recover home 0 []"]);
     home.must(&["sync"], 0);
     assert_eq!(told(&home), ["before home 0 []", "after home 0 []"]);
+}
+
+#[test]
+fn a_server_that_says_in_use_is_a_trouble_and_a_poll_of_our_own_beside_this_one_is_none() {
+    let exclusive = Settings { lock: Lock::Exclusive, tls: Protection::None, ..Settings::default() };
+    let (server, home) = (Maildrop::start(exclusive), Home::new());
+    home.configure(&format!(
+        "notify: {{ after: 1 }}\naccounts:\n  home:\n    host: 127.0.0.1\n    port: {}\n    user: alice\n    password: correct \
+         horse\n    tls: none\n    auth: [plain]\n    maildrop_id: home\n    timeout: 1s\n    deliver: {{ maildir: ~/Mail }}\n{}",
+        server.port(),
+        recording()
+    ));
+    home.must(&["sync"], 0);
+    told(&home);
+
+    let state = home.path("state/postrider/state.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let lease = runtime.block_on(Lease::take(&state, "home", Duration::ZERO)).unwrap().unwrap();
+    assert!(home.must(&["sync"], 75).stderr.contains("another postrider has had this maildrop"));
+    let ours = told(&home);
+    assert!(ours.len() == 1 && ours[0].starts_with("after home 0 [in-use] "), "{ours:?}");
+    assert!(home.maildir("Mail").is_empty());
+    drop(lease);
+
+    let mut other = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    other.write_all(b"USER alice\r\nPASS correct horse\r\nNOOP\r\n").unwrap();
+    let answers: Vec<_> = BufReader::new(other.try_clone().unwrap()).lines().take(4).collect();
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().starts_with("+OK")), "{answers:?}");
+    for again in [false, true] {
+        home.must(&["sync"], 75);
+        let theirs = told(&home);
+        assert_eq!(
+            theirs.iter().any(|told| told.starts_with("on_error home 0 [in-use] ")),
+            !again,
+            "{theirs:?}"
+        );
+        assert_eq!(home.maildir("Mail").len(), 1, "one notice");
+    }
+    drop(other);
+    server.wait_for(4, |what| *what == What::Closed);
+    home.must(&["sync"], 0);
+    assert_eq!(told(&home), ["before home 0 []", "after home 0 []", "on_recover home 0 []"]);
 }
 
 #[test]

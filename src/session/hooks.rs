@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::trouble::Verdict;
 use super::{Environment, Report, stopped};
 use crate::config::Account;
 use crate::config::account::CommandLine;
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
 use crate::net::process;
 use crate::text::Shown;
 
@@ -94,19 +95,21 @@ pub(super) async fn was_failing(account: &Account, environment: &Environment) ->
 }
 
 /// Runs the hooks after a poll, one after the other. What goes wrong is told and changes nothing.
-pub(super) async fn after(account: &Account, environment: &Environment, was_failing: bool, report: &Report) {
+pub(super) async fn after(
+    account: &Account,
+    environment: &Environment,
+    was_failing: bool,
+    verdict: Verdict,
+    report: &Report,
+) {
     let hooks = &account.hooks;
     let failure = report.failure.as_ref();
-    // Nothing is wrong with who is stopped, or whose maildrop another process polls at this moment.
-    let counts = failure.is_none_or(|failure| !matches!(failure.class, Class::Stopped | Class::InUse));
-    if counts {
-        environment.failing.note(&account.name, failure.is_some());
-    }
+    environment.failing.note(&account.name, verdict);
     let due = [
         ("after", &hooks.after, true),
         ("on_new", &hooks.on_new, report.delivered > 0),
-        ("on_error", &hooks.on_error, counts && failure.is_some() && !was_failing),
-        ("on_recover", &hooks.on_recover, failure.is_none() && was_failing),
+        ("on_error", &hooks.on_error, verdict == Verdict::Fails && !was_failing),
+        ("on_recover", &hooks.on_recover, verdict == Verdict::Works && was_failing),
     ];
     let facts = Facts { delivered: report.delivered, failure };
     for (hook, line, due) in due {
@@ -171,12 +174,12 @@ impl Failing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(account)
     }
 
-    fn note(&self, account: &str, failed: bool) {
+    fn note(&self, account: &str, verdict: Verdict) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed {
-            all.insert(account.to_owned());
-        } else {
-            all.remove(account);
+        match verdict {
+            Verdict::Fails => drop(all.insert(account.to_owned())),
+            Verdict::Works => drop(all.remove(account)),
+            Verdict::Open => {}
         }
     }
 }

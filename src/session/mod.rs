@@ -41,7 +41,7 @@ use crate::state::{Store, Timestamp};
 
 use login::Pace;
 use poll::{Attempt, Poll};
-use trouble::{Aborted, During, Trouble};
+use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use hooks::{Failing, HookError};
 pub use report::{Planned, Progress, Report};
@@ -126,13 +126,13 @@ pub async fn run(
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
     let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
-    if let Err(aborted) = session(account, environment, task, progress, &mut report).await {
-        report.failure = Some(aborted.failure(account));
-    }
+    let ended = session(account, environment, task, progress, &mut report).await;
+    let verdict = Verdict::of(&ended);
+    report.failure = ended.err().map(|aborted| aborted.failure(account));
     report.took = began.elapsed();
     if let Task::Sync(_) = task {
-        hooks::after(account, environment, was_failing, &report).await;
-        if let Some(notify) = &environment.notify {
+        hooks::after(account, environment, was_failing, verdict, &report).await;
+        if let (Some(notify), Verdict::Fails) = (&environment.notify, verdict) {
             notice::tell(account, environment, notify, &report).await;
         }
     }

@@ -19,16 +19,17 @@ use crate::state::{Health, Timestamp};
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Delivers the message if it is due. What goes wrong is told; it is tried again after the next failure.
+/// Delivers the message of a poll that failed if it is due. What goes wrong is told; it is tried again after the next failure.
 pub(super) async fn tell(account: &Account, environment: &Environment, notify: &Notify, report: &Report) {
     let Some(failure) = &report.failure else { return };
     match failure.class {
         // Nothing is wrong; or the target is what fails; or nothing would be remembered of the message.
-        Class::Stopped | Class::InUse | Class::Message | Class::Target | Class::State => return,
+        Class::Stopped | Class::Message | Class::Target | Class::State => return,
         Class::Network
         | Class::Tls
         | Class::Protocol
         | Class::Refused
+        | Class::InUse
         | Class::LoginDelay
         | Class::Credentials
         | Class::Permanent

@@ -112,6 +112,17 @@ pub struct Aborted {
     pub trouble: Trouble,
 }
 
+/// What a poll says of its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It can be polled.
+    Works,
+    /// It cannot.
+    Fails,
+    /// Nothing: the poll was stopped, or another session of ours has the maildrop at this moment.
+    Open,
+}
+
 /// Says what was being done when a result went wrong.
 pub trait During<T> {
     /// `doing` is a verb phrase: `log in as alice (PLAIN)`.
@@ -121,6 +132,19 @@ pub trait During<T> {
 impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
     fn during(self, doing: impl Into<String>) -> Result<T, Aborted> {
         self.map_err(|error| Aborted { doing: doing.into(), trouble: error.into() })
+    }
+}
+
+impl Verdict {
+    /// Judges by how a session ended.
+    pub fn of(ended: &Result<(), Aborted>) -> Self {
+        match ended {
+            Ok(()) => Self::Works,
+            // The lease is tried before anything is written to the state, which does not count these either. A server's
+            // [IN-USE] is something else: it may last until a person ends the session that has the maildrop.
+            Err(Aborted { trouble: Trouble::Stopped | Trouble::Leased { .. }, .. }) => Self::Open,
+            Err(_) => Self::Fails,
+        }
     }
 }
 
