@@ -198,6 +198,23 @@ fn a_backoff_survives_a_restart_and_a_wake_ends_it() {
 }
 
 #[test]
+fn a_backoff_survives_a_reload_that_takes_the_account_away_and_one_that_brings_it_back() {
+    let home = Home::new();
+    let failing = account("home", free_port(), "interval: 10m");
+    let other = account("other", free_port(), "interval: manual");
+    home.configure(&config("", &[failing.clone(), other.clone()]));
+    let daemon = Daemon::start_with(&home, &["-v", "daemon"], &[]);
+    daemon.logs("connect: ");
+    home.configure(&config("", std::slice::from_ref(&other)));
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("again: 1 account");
+    home.configure(&config("", &[failing, other]));
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("home: 1 poll has failed before; next poll in ");
+    daemon.stop();
+}
+
+#[test]
 fn a_state_file_that_fails_and_works_again_needs_no_restart_and_costs_no_descriptors() {
     let (server, home) = (server(), Home::new());
     home.configure(&config("", &[account("home", server.port(), "interval: 1s")]));

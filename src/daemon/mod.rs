@@ -15,7 +15,7 @@ pub mod signals;
 pub mod systemd;
 pub mod troubles;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use control::feed::Followers;
 use control::place::Place;
 use control::{Feed, Stamp};
 use metrics::Metrics;
-use schedule::{Ended, Past, Schedule, Start};
+use schedule::{Ended, LogIn, Past, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
 use troubles::{News, Noted, Troubles};
@@ -109,9 +109,9 @@ pub async fn run(
     let mut stop = signals::stop(0);
     let metrics_file = loaded.config.metrics_file.clone();
     let (place, mut asked) = listen(&state);
-    let mut daemon = Daemon::new(loaded, clock.now(), stop.clone());
+    let (mut daemon, fresh) = Daemon::new(loaded, clock.now(), stop.clone());
     daemon.set_metrics(metrics_file);
-    daemon.recall(&clock).await;
+    daemon.recall(&clock, fresh).await;
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
     daemon.systemd.ready();
@@ -134,7 +134,7 @@ pub async fn run(
                 Request::Wake => {
                     daemon.schedule.wake_all(clock.now());
                 }
-                Request::Reload => daemon.reload(&reload, &clock),
+                Request::Reload => daemon.reload(&reload, &clock).await,
             },
             asked = asked.next() => daemon.answer(clock.now(), asked),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
@@ -195,16 +195,17 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(loaded: Loaded, now: Duration, stop: watch::Receiver<bool>) -> Self {
+    /// Gives the accounts of which nothing is known, too.
+    fn new(loaded: Loaded, now: Duration, stop: watch::Receiver<bool>) -> (Self, HashSet<Arc<str>>) {
         let Loaded { config, stamp } = loaded;
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
-        schedule.set_accounts(now, &shared(config.accounts), config.daemon);
+        let fresh = schedule.set_accounts(now, &shared(config.accounts), config.daemon);
         if schedule.accounts() == 0 {
             log::warn!("no account is enabled");
         }
-        Self {
+        let this = Self {
             schedule,
             environment: Environment {
                 store: Store::open(&config.state),
@@ -226,7 +227,8 @@ impl Daemon {
             certificates_read: now,
             state_opened: now,
             state_failed: false,
-        }
+        };
+        (this, fresh)
     }
 
     /// Counts for these accounts from now on, into this file.
@@ -242,9 +244,18 @@ impl Daemon {
         });
     }
 
-    /// Takes over what the state file knows of earlier polls, so that a restart ends nobody's backoff.
-    async fn recall(&mut self, clock: &Clock) {
-        let polls = match tokio::time::timeout(RECALLING, self.environment.store.last_polls()).await {
+    /// Takes over what the state file knows of earlier polls, so that neither a restart nor a reload ends a backoff or a
+    /// LOGIN-DELAY of these accounts.
+    async fn recall(&mut self, clock: &Clock, fresh: HashSet<Arc<str>>) {
+        if fresh.is_empty() && self.metrics.is_none() {
+            return;
+        }
+        let mut stop = self.environment.stop.clone();
+        let polls = tokio::select! {
+            polls = tokio::time::timeout(RECALLING, self.environment.store.last_polls()) => polls,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let polls = match polls {
             Ok(Ok(polls)) => polls,
             // Each poll is going to meet it, and tells it.
             Ok(Err(error)) => return log::debug!("{error}"),
@@ -254,8 +265,13 @@ impl Daemon {
         let accounts: Vec<_> = self.schedule.all().cloned().collect();
         for account in accounts {
             let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
-            if let (Some(metrics), None) = (&mut self.metrics, &poll.class) {
-                metrics.recall(&account.name, poll.at);
+            if let (Some(metrics), Some(last_success)) = (&mut self.metrics, poll.last_success) {
+                metrics.recall(&account.name, last_success);
+            }
+            // What another server was like says nothing of this one.
+            let same_server = poll.host.eq_ignore_ascii_case(&account.server());
+            if !same_server || !fresh.contains(account.name.as_str()) {
+                continue;
             }
             let now = clock.now();
             if let Some(next) = self.schedule.recall(now, &account.name, past(poll))
@@ -312,7 +328,8 @@ impl Daemon {
         let running = self.running.remove(&id).expect("each task was entered when it was spawned");
         let Running { start, feeds } = running;
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
-        let next = self.schedule.ended(now, &report.account, ended(&start, &report), report.login_delay);
+        let log_in = LogIn { after: report.logged_in, delay: report.login_delay };
+        let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());
@@ -361,7 +378,7 @@ impl Daemon {
     }
 
     /// Reads the configuration again. Sessions go on with what they were begun with.
-    fn reload(&mut self, read: impl Fn() -> Result<Loaded, ConfigError>, clock: &Clock) {
+    async fn reload(&mut self, read: impl Fn() -> Result<Loaded, ConfigError>, clock: &Clock) {
         self.systemd.reloading();
         let unchanged = "nothing was changed; the daemon goes on as before";
         match read() {
@@ -372,14 +389,15 @@ impl Daemon {
                     "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
                 );
             }
-            Ok(loaded) => self.take_over(loaded, clock.now()),
+            Ok(loaded) => self.take_over(loaded, clock).await,
             Err(error) => log::error!("{error}\n  hint: {unchanged}"),
         }
         self.systemd.ready();
     }
 
-    fn take_over(&mut self, loaded: Loaded, now: Duration) {
+    async fn take_over(&mut self, loaded: Loaded, clock: &Clock) {
         let Loaded { config, stamp } = loaded;
+        let now = clock.now();
         self.stamp = stamp;
         if self.state_failed {
             self.open_state(now);
@@ -388,11 +406,12 @@ impl Daemon {
         self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;
         let accounts = shared(config.accounts);
-        self.schedule.set_accounts(now, &accounts, config.daemon);
+        let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.troubles.retain(wanted);
         self.askers.retain(wanted);
         self.set_metrics(config.metrics_file);
+        self.recall(clock, fresh).await;
         log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
     }
 

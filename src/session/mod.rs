@@ -126,7 +126,7 @@ pub async fn run(
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
     let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
-    let ended = session(account, environment, task, progress, &mut report).await;
+    let ended = session(account, environment, task, progress, began, &mut report).await;
     let verdict = Verdict::of(&ended);
     report.failure = ended.err().map(|aborted| aborted.failure(account));
     report.took = began.elapsed();
@@ -144,6 +144,7 @@ async fn session(
     environment: &Environment,
     task: Task,
     progress: &dyn Progress,
+    began: Instant,
     report: &mut Report,
 ) -> Result<(), Aborted> {
     let mut stop = environment.stop.clone();
@@ -157,7 +158,7 @@ async fn session(
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };
-    let poll = Poll { account, environment, task, progress, now: now() };
+    let poll = Poll { account, environment, task, progress, now: now(), began };
     let mut attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
     let ended = match poll.run(attempt, report).await {
         Err(end) if end.capa_suspected => {

@@ -1,6 +1,7 @@
 //! One poll: connect, log in, list, plan, fetch, delete, QUIT, remember.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep, Pipelining};
@@ -32,6 +33,8 @@ pub struct Poll<'a> {
     pub progress: &'a dyn Progress,
     /// The time of the poll.
     pub now: Timestamp,
+    /// When the session began.
+    pub began: Instant,
 }
 
 /// What an attempt leaves out because the one before went wrong with it.
@@ -87,6 +90,8 @@ impl Poll<'_> {
         let mut closing = Closing { at: self.now, ..Closing::default() };
         let (memory, listed) =
             tokio::join!(store.begin(maildrop), self.log_in(attempt, &login, connected, &mut closing));
+        // That the log-in succeeded is known with the listing at the latest.
+        report.logged_in = Some(self.began.elapsed());
         let memory = memory.during("read the state").map_err(End::plain)?;
         let result = match listed {
             Ok(listed) => self.poll(attempt, login.server, listed, &memory, report, &mut closing).await,

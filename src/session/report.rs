@@ -39,6 +39,9 @@ pub struct Report {
     pub left: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
+    /// When the log-in had been answered, or had failed, counted from the session's beginning; `None` if there was none.
+    #[serde(skip)]
+    pub logged_in: Option<Duration>,
     /// What a dry run would do. Only the process that makes one tells it.
     #[serde(skip)]
     pub planned: Vec<Planned>,

@@ -145,10 +145,14 @@ pub struct LastPoll {
     pub maildrop: String,
     /// When it began.
     pub at: Timestamp,
+    /// The server: host and port.
+    pub host: String,
     /// How it failed, if it did.
     pub class: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// When the last poll that did not fail ended.
+    pub last_success: Option<Timestamp>,
     /// The capability lines of the server, joined by newlines; `None` if unknown.
     pub capabilities: Option<Vec<u8>>,
 }

@@ -152,16 +152,18 @@ pub(super) fn health(connection: &Connection, maildrop: &str) -> Result<Health> 
 /// Lists how the last poll of each maildrop ended, by identity.
 pub(super) fn last_polls(connection: &Connection) -> Result<Vec<LastPoll>> {
     let mut select = connection.prepare_cached(
-        "SELECT identity, poll_at, poll_class, failures, capabilities FROM maildrop
+        "SELECT identity, poll_at, poll_host, poll_class, failures, last_success, capabilities FROM maildrop
          WHERE poll_at IS NOT NULL ORDER BY identity",
     )?;
     let polls = select.query_map([], |row| {
         Ok(LastPoll {
             maildrop: row.get(0)?,
             at: row.get(1)?,
-            class: row.get(2)?,
-            failures: row.get(3)?,
-            capabilities: row.get(4)?,
+            host: row.get(2)?,
+            class: row.get(3)?,
+            failures: row.get(4)?,
+            last_success: row.get(5)?,
+            capabilities: row.get(6)?,
         })
     })?;
     polls.collect()

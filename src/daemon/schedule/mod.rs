@@ -78,6 +78,15 @@ pub enum Ended {
     Failed(Class),
 }
 
+/// What a session learnt of log-ins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogIn {
+    /// When it had been answered, or had failed, counted from the session's beginning; `None` if there was none.
+    pub after: Option<Duration>,
+    /// The server's LOGIN-DELAY, if it announced one.
+    pub delay: Option<Duration>,
+}
+
 /// What an account is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -118,6 +127,8 @@ struct Entry {
     login_delay: Duration,
     /// When the last session began.
     began: Option<Duration>,
+    /// When that had logged in, or had failed to; while that is not known, when it began.
+    logged_in: Option<Duration>,
     /// Somebody asked for a poll while one was going on.
     again: bool,
     /// The shortest wait after this poll, where many were spread over less than their interval.
@@ -142,7 +153,9 @@ enum Server {
 /// A session; it may outlive its account's place in the configuration.
 #[derive(Debug)]
 struct Running {
+    account: Arc<Account>,
     host: Arc<str>,
+    began: Duration,
 }
 
 impl Schedule {
@@ -163,42 +176,58 @@ impl Schedule {
     /// Takes the enabled ones of these accounts in place of those it had.
     ///
     /// Accounts that did not change keep their timers and all that is known of them. New and changed ones are polled
-    /// as at a start: spread, the first at once. Sessions that are under way go on, also those of accounts that are
-    /// gone.
-    pub fn set_accounts(&mut self, now: Duration, accounts: &[Arc<Account>], limits: Daemon) {
+    /// as at a start: spread, the first at once. One whose maildrop stayed the same keeps to the LOGIN-DELAY that is
+    /// known, and its failures in a row: the change is tried at once, and if it did not help, the waits go on growing.
+    /// Sessions that are under way go on, also those of accounts that are gone.
+    ///
+    /// Gives the accounts of whose maildrops nothing is known, for [`Schedule::recall`].
+    pub fn set_accounts(
+        &mut self,
+        now: Duration,
+        accounts: &[Arc<Account>],
+        limits: Daemon,
+    ) -> HashSet<Arc<str>> {
         self.limits = limits;
         self.queue.set_per_host(limits.max_sessions_per_host);
         let accounts: Vec<_> = accounts.iter().filter(|account| account.enabled).collect();
         let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         let gone: Vec<_> = self.entries.keys().filter(|name| !names.contains(&***name)).cloned().collect();
-        gone.iter().for_each(|name| self.remove(name));
+        gone.iter().for_each(|name| drop(self.remove(name)));
 
-        let mut fresh: Vec<Arc<str>> = Vec::new();
+        let (mut fresh, mut unknown) = (Vec::new(), HashSet::new());
         for account in accounts {
             let name: Arc<str> = account.name.as_str().into();
             if self.entries.get(&name).is_some_and(|entry| entry.account == *account) {
                 continue;
             }
-            self.remove(&name);
-            let in_session = self.running.contains_key(&name);
+            let known = self.remove(&name).filter(|entry| is_same_maildrop(&entry.account, account));
+            if known.is_none() {
+                unknown.insert(name.clone());
+            }
+            let running = self.running.get(&name);
+            let began = running
+                .filter(|running| is_same_maildrop(&running.account, account))
+                .map(|running| running.began);
             let entry = Entry {
                 account: account.clone(),
                 host: account.host.to_ascii_lowercase().into(),
                 server: account.server().to_ascii_lowercase().into(),
-                place: if in_session { Place::Session } else { Place::Resting },
-                failures: 0,
-                login_delay: Duration::ZERO,
-                began: None,
+                place: if running.is_some() { Place::Session } else { Place::Resting },
+                failures: known.as_ref().map_or(0, |known| known.failures),
+                login_delay: known.as_ref().map_or(Duration::ZERO, |known| known.login_delay),
+                began: known.as_ref().map_or(began, |known| known.began),
+                logged_in: known.as_ref().map_or(began, |known| known.logged_in),
                 // What is going on was begun with another configuration.
-                again: in_session && interval(account).is_some(),
+                again: running.is_some() && interval(account).is_some(),
                 dispersal: None,
             };
-            if !in_session && interval(account).is_some() {
+            if running.is_none() && interval(account).is_some() {
                 fresh.push(name.clone());
             }
             self.entries.insert(name, entry);
         }
         self.spread(now, fresh);
+        unknown
     }
 
     /// Takes over what is known of an account that was not polled yet: a wait that was not over goes on.
@@ -222,9 +251,10 @@ impl Schedule {
             // A backoff disperses by itself.
             (entry.failures, entry.dispersal) = (past.failures, None);
         }
-        // Before the clock's own beginning there is nothing to remember.
-        entry.began = now.checked_sub(past.ago);
-        wait = wait.max(entry.earliest(Duration::ZERO)).saturating_sub(past.ago);
+        // Before the clock's own beginning there is nothing to remember. A session that is under way began later.
+        let began = now.checked_sub(past.ago);
+        (entry.began, entry.logged_in) = (entry.began.max(began), entry.logged_in.max(began));
+        wait = wait.max(entry.apart()).saturating_sub(past.ago);
         let (due, place) = (now.saturating_add(wait), entry.place);
         match place {
             Place::Timer(sooner) if sooner >= due => {}
@@ -254,31 +284,39 @@ impl Schedule {
             && let Some(name) = self.queue.take()
         {
             let entry = self.entries.get_mut(&name).expect("who waits in the queue has an entry");
-            (entry.place, entry.began, entry.again) = (Place::Session, Some(now), false);
+            (entry.place, entry.again) = (Place::Session, false);
+            (entry.began, entry.logged_in) = (Some(now), Some(now));
             // Where log-ins are rationed, each takes all it can.
             let messages = (entry.login_delay == Duration::ZERO).then_some(MESSAGES_A_TURN);
             start.push(Start { account: entry.account.clone(), messages });
-            self.running.insert(name, Running { host: entry.host.clone() });
+            let running = Running { account: entry.account.clone(), host: entry.host.clone(), began: now };
+            self.running.insert(name, running);
         }
         self.promised = self.timers.first().map(|(due, _)| *due);
         Turn { start, wait_until: self.promised }
     }
 
-    /// Takes note that a session ended, and of the LOGIN-DELAY that its server announced. Gives when the account is
-    /// polled next; `None`: when it is asked for.
-    pub fn ended(
-        &mut self,
-        now: Duration,
-        name: &str,
-        ended: Ended,
-        login_delay: Option<Duration>,
-    ) -> Option<Duration> {
+    /// Takes note that a session ended, and of its log-in. Gives when the account is polled next; `None`: when it is
+    /// asked for.
+    pub fn ended(&mut self, now: Duration, name: &str, ended: Ended, log_in: LogIn) -> Option<Duration> {
         let (name, running) = self.running.remove_entry(name)?;
         self.queue.release(&running.host);
         let entry = self.entries.get_mut(&name)?;
-        let began = entry.began.unwrap_or(now);
-        if let Some(login_delay) = login_delay {
-            entry.login_delay = login_delay.min(24 * LONGEST);
+        if !is_same_maildrop(&running.account, &entry.account) {
+            // What it met says nothing of the maildrop that is meant now.
+            let due = entry.again.then(|| entry.earliest().map_or(now, |earliest| earliest.max(now)));
+            (entry.place, entry.again) = (Place::Resting, false);
+            if let Some(due) = due {
+                self.set(now, due, &name);
+            }
+            return due;
+        }
+        let began = running.began;
+        if let Some(after) = log_in.after {
+            entry.logged_in = Some(began.saturating_add(after));
+        }
+        if let Some(delay) = log_in.delay {
+            entry.login_delay = delay.min(24 * LONGEST);
         }
         let answered = match ended {
             Ended::Failed(Class::Network) => Server::Silent,
@@ -290,7 +328,7 @@ impl Schedule {
             Ended::Failed(class) => Backoff::of(class),
         };
         entry.failures = if backoff == Backoff::No { 0 } else { entry.failures.saturating_add(1) };
-        if let (Ended::Failed(Class::LoginDelay), None) = (ended, login_delay) {
+        if let (Ended::Failed(Class::LoginDelay), None) = (ended, log_in.delay) {
             // It says that it was too soon, not how much: whatever was waited, twice that is tried next time, and
             // kept, or every second poll would be refused.
             let waited = every.unwrap_or(entry.login_delay).max(entry.login_delay);
@@ -318,7 +356,7 @@ impl Schedule {
             }
         };
         (entry.place, entry.again) = (Place::Resting, false);
-        let due = due.map(|due| due.max(entry.earliest(began)));
+        let due = due.map(|due| entry.earliest().map_or(due, |earliest| earliest.max(due)));
         let server = entry.server.clone();
         if let Some(due) = due {
             self.set(now, due, &name);
@@ -331,7 +369,7 @@ impl Schedule {
     /// the session, if there is one. Says whether there is such an account.
     pub fn wake(&mut self, now: Duration, name: &str) -> bool {
         let Some((name, entry)) = self.entries.get_key_value(name) else { return false };
-        let (name, earliest) = (name.clone(), entry.began.map(|began| entry.earliest(began)));
+        let (name, earliest) = (name.clone(), entry.earliest());
         match entry.place {
             Place::Resting | Place::Timer(_) => {
                 self.leave(&name);
@@ -380,9 +418,7 @@ impl Schedule {
 
     /// Says whether LOGIN-DELAY lets an account be polled now; false if there is none of this name.
     pub fn may_log_in(&self, now: Duration, name: &str) -> bool {
-        self.entries
-            .get(name)
-            .is_some_and(|entry| entry.began.is_none_or(|began| entry.earliest(began) <= now))
+        self.entries.get(name).is_some_and(|entry| entry.earliest().is_none_or(|earliest| earliest <= now))
     }
 
     /// Counts the sessions under way.
@@ -414,7 +450,9 @@ impl Schedule {
             let every = interval(&entry.account).unwrap_or(Duration::ZERO);
             entry.dispersal = (all > 1.0).then(|| every.div_f64(all));
             let within = startup_spread.min(every);
-            self.set(now, now.saturating_add(within.mul_f64(number as f64 / all)), name);
+            let due = now.saturating_add(within.mul_f64(number as f64 / all));
+            let due = entry.earliest().map_or(due, |earliest| earliest.max(due));
+            self.set(now, due, name);
         }
     }
 
@@ -448,14 +486,14 @@ impl Schedule {
     }
 
     /// Forgets an account, but not its session.
-    fn remove(&mut self, name: &Arc<str>) {
+    fn remove(&mut self, name: &Arc<str>) -> Option<Entry> {
         if !self.entries.contains_key(name) {
-            return;
+            return None;
         }
         self.leave(name);
-        if let Some(entry) = self.entries.remove(name) {
-            self.forget_unreachable(&entry.server, name);
-        }
+        let entry = self.entries.remove(name)?;
+        self.forget_unreachable(&entry.server, name);
+        Some(entry)
     }
 
     /// Remembers which accounts found no server. The first of them that finds it again tells the others, however
@@ -475,7 +513,7 @@ impl Schedule {
             let entry = self.entry(&other);
             let Place::Timer(due) = entry.place else { continue };
             let every = interval(&entry.account).unwrap_or(Duration::ZERO);
-            let earliest = entry.began.map_or(now, |began| entry.earliest(began));
+            let earliest = entry.earliest().unwrap_or(now);
             let sooner = now.saturating_add(self.dice.between(Duration::ZERO, every)).max(earliest);
             if sooner < due {
                 self.leave(&other);
@@ -500,13 +538,24 @@ impl Schedule {
 }
 
 impl Entry {
-    /// Gives when the server allows the log-in after one at this time (RFC 2449, 6.5).
-    fn earliest(&self, began: Duration) -> Duration {
+    /// Gives when the server allows the next log-in, if there was one. RFC 2449, 6.5 counts from the "+OK" that answers
+    /// a log-in to the next attempt, however long the session lasts.
+    fn earliest(&self) -> Option<Duration> {
+        self.logged_in.map(|at| at.saturating_add(self.apart()))
+    }
+
+    /// Gives how far apart log-ins are to be.
+    fn apart(&self) -> Duration {
         match self.login_delay {
-            Duration::ZERO => began,
-            delay => began.saturating_add(delay + GRACE),
+            Duration::ZERO => Duration::ZERO,
+            delay => delay.saturating_add(GRACE),
         }
     }
+}
+
+/// Says whether two accounts are one maildrop at one server, under whatever name and with whatever password.
+fn is_same_maildrop(one: &Account, other: &Account) -> bool {
+    one.maildrop_id == other.maildrop_id && one.server().eq_ignore_ascii_case(&other.server())
 }
 
 /// Gives the account's interval, if it has one.
