@@ -60,6 +60,34 @@ fn a_daemon_counts_into_a_file_and_tells_of_a_failure_that_lasts_in_the_target()
 }
 
 #[test]
+fn the_last_success_of_an_earlier_process_is_known_also_while_polls_fail_and_in_another_file() {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    let home = Home::new();
+    let accounts = account("good", server.port());
+    let configure = |file: &str| {
+        home.configure(&format!("metrics_file: ~/metrics/{file}\naccounts:\n{accounts}"));
+    };
+    fs::create_dir(home.path("metrics")).unwrap();
+    configure("one");
+    home.must(&["sync"], 0);
+    drop(server);
+    let running = home.start(&["daemon"]);
+    let page = |file: &str| fs::read_to_string(home.path("metrics").join(file)).unwrap_or_default();
+    let succeeded = "postrider_last_success_timestamp_seconds{account=\"good\"} 1";
+    assert!(wait_until(SOON, || page("one").contains(succeeded)), "{}", page("one"));
+    assert!(wait_until(SOON, || page("one").contains("class=\"network\"} ")), "{}", page("one"));
+    assert!(page("one").contains(succeeded), "{}", page("one"));
+    for unknown in ["postrider_held_messages{", "postrider_backlog_messages{"] {
+        assert!(!page("one").contains(unknown), "{}", page("one"));
+    }
+    configure("two");
+    running.signal(Signal::SIGHUP);
+    assert!(wait_until(SOON, || page("two").contains(succeeded)), "{}", page("two"));
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(LIMIT).status, Some(0));
+}
+
+#[test]
 fn metrics_that_cannot_be_written_are_told_once_and_hold_up_nothing() {
     let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
     let home = Home::new();

@@ -37,8 +37,9 @@ struct Tally {
     polls: u64,
     messages: u64,
     octets: u64,
-    held: usize,
-    backlog: usize,
+    /// Not known before the first listing.
+    held: Option<usize>,
+    backlog: Option<usize>,
     failures: BTreeMap<&'static str, u64>,
 }
 
@@ -82,7 +83,7 @@ impl Metrics {
             None => tally.last_success = Some(at),
         }
         if report.listed.is_some() {
-            (tally.held, tally.backlog) = (report.held, report.left);
+            (tally.held, tally.backlog) = (Some(report.held), Some(report.left));
         }
     }
 
@@ -178,10 +179,10 @@ impl Metrics {
             "postrider_held_messages",
             "gauge",
             "Messages that could not be fetched or delivered.",
-            |tally| i128::try_from(tally.held).ok(),
+            |tally| i128::try_from(tally.held?).ok(),
         );
         family("postrider_backlog_messages", "gauge", "Messages left for later by a limit.", |tally| {
-            i128::try_from(tally.backlog).ok()
+            i128::try_from(tally.backlog?).ok()
         });
         out.push_str("# HELP postrider_failures Failed polls by class.\n# TYPE postrider_failures counter\n");
         for (label, tally) in &names {
@@ -264,6 +265,10 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(!text.contains("gone") && !text.contains("unknown"));
+        // It has not been listed: that nothing is held there would be a guess.
+        for unknown in ["postrider_held_messages{account=\"a", "postrider_backlog_messages{account=\"a"] {
+            assert!(!text.contains(unknown), "{text}");
+        }
         assert!(text.ends_with("# EOF\n"));
     }
 
