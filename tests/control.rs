@@ -35,6 +35,15 @@ fn resting(home: &Home, server: &Maildrop) -> Daemon {
     daemon
 }
 
+/// A sync of this account that the daemon has taken on.
+fn waiting(home: &Home, account: &str) -> Running {
+    let log = home.path("sync.log");
+    let sync = Running::start_logging(&mut home.command(&["-vv", "sync", account]), &log);
+    let log = || fs::read_to_string(&log).unwrap();
+    assert!(wait_until(SOON, || log().contains("the running daemon polls 1 account")), "{}", log());
+    sync
+}
+
 #[test]
 fn wake_polls_now_and_says_what_the_daemon_does_not_have() {
     let (server, other, home) = (server(), server(), Home::new());
@@ -129,14 +138,55 @@ fn sync_during_a_session_of_the_daemon_is_followed_by_one_that_sees_what_came_me
     let daemon = Daemon::start_with(&home, &["-vv", "daemon"], &[]);
     relay.wait_for_hold();
     server.put("two", message(2));
-    let log = home.path("sync.log");
-    let sync = Running::start_logging(&mut home.command(&["-vv", "sync"]), &log);
-    let log = || fs::read_to_string(&log).unwrap();
-    assert!(wait_until(SOON, || log().contains("the running daemon polls 1 account")), "{}", log());
+    let sync = waiting(&home, "home");
     relay.open();
-    let ended = sync.wait(LIMIT);
-    assert_eq!(ended.status, Some(0), "{}", log());
+    assert_eq!(sync.wait(LIMIT).status, Some(0));
     assert_eq!((home.maildir("home").len(), connections(&server)), (2, 2));
+    daemon.stop();
+}
+
+#[test]
+fn sync_does_not_wait_for_a_login_delay_that_is_announced_while_it_waits() {
+    let (mut settings, home) = (settings(), Home::new());
+    settings.capabilities.as_mut().unwrap().push("LOGIN-DELAY 600".into());
+    let server = Maildrop::start(settings);
+    let relay = Relay::start(server.port());
+    server.put("one", b"0123456789\r\n".repeat(10_000));
+    relay.hold_after(50_000);
+    home.configure(&config("", &[account("home", relay.port(), "interval: 1h")]));
+    let daemon = Daemon::start(&home);
+    relay.wait_for_hold();
+    server.put("two", message(2));
+    let sync = waiting(&home, "home");
+    relay.open();
+    assert_eq!(sync.wait(LIMIT).status, Some(0));
+    assert_eq!((home.maildir("home").len(), connections(&server)), (2, 2));
+    daemon.stop();
+}
+
+#[test]
+fn sync_gets_its_poll_although_a_reload_makes_its_account_manual() {
+    let (server, slow, home) = (server(), server(), Home::new());
+    let relay = Relay::start(slow.port());
+    slow.put("one", b"0123456789\r\n".repeat(10_000));
+    relay.hold_after(50_000);
+    let configured = |interval: &str| {
+        let accounts =
+            [account("slow", relay.port(), "interval: 1h"), account("home", server.port(), interval)];
+        home.configure(&config("max_sessions: 1", &accounts));
+    };
+    configured("interval: 1h");
+    let daemon = Daemon::start_with(&home, &["-v", "daemon"], &[]);
+    relay.wait_for_hold();
+    server.put("one", message(1));
+    let sync = waiting(&home, "home");
+    configured("interval: manual");
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("again: 2 accounts");
+    relay.open();
+    assert_eq!(sync.wait(LIMIT).status, Some(0));
+    daemon.logs("home: 1 message delivered");
+    assert_eq!(connections(&server), 1);
     daemon.stop();
 }
 

@@ -32,8 +32,8 @@ impl Askers {
         self.0.contains_key(account)
     }
 
-    /// Lets those go who wait for accounts that are not wanted any more.
-    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+    /// Lets those go who wait for accounts that are not going to be polled.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
         self.0.retain(|account, all| {
             let keep = wanted(account);
             if !keep {

@@ -330,6 +330,9 @@ impl Daemon {
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
         let log_in = LogIn { after: report.logged_in, delay: report.login_delay };
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
+        if self.askers.wait_for(&report.account) {
+            self.serve_askers(now);
+        }
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());
@@ -349,6 +352,13 @@ impl Daemon {
             Some(Class::State) => self.state_failed = true,
             Some(_) | None => {}
         }
+    }
+
+    /// Sees to it that all who wait for polls get them, with what is configured now, and lets those go who would wait
+    /// for a LOGIN-DELAY that is known only now, or for ever: they poll by themselves.
+    fn serve_askers(&mut self, now: Duration) {
+        let schedule = &mut self.schedule;
+        self.askers.retain(|account| schedule.may_log_in(now, account) && schedule.wake(now, account));
     }
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
@@ -409,9 +419,9 @@ impl Daemon {
         let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.troubles.retain(wanted);
-        self.askers.retain(wanted);
         self.set_metrics(config.metrics_file);
         self.recall(clock, fresh).await;
+        self.serve_askers(clock.now());
         log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
     }
 
