@@ -430,8 +430,8 @@ impl Daemon {
         let new = Store::open(&self.environment.state);
         let old = std::mem::replace(&mut self.environment.store, new);
         (self.state_opened, self.state_failed) = (now, false);
-        // The last one to drop it waits until the file is closed.
-        tokio::task::spawn_blocking(move || drop(old));
+        // The last session that has it ends on this thread.
+        old.retire();
     }
 
     /// Lets the sessions end, which were asked to.

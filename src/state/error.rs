@@ -158,7 +158,8 @@ impl StateError {
             Self::Locked { .. } => "see which other process has it open (fuser, lsof)".to_owned(),
             // SQLite tells a full disk, but not an exceeded quota.
             Self::Io { .. } => {
-                "see the system's log for errors of the disk, and your quota if there is one, then start again".to_owned()
+                "see the system's log for errors of the disk, and your quota if there is one; the next poll opens it anew"
+                    .to_owned()
             }
             Self::Replaced { .. } => "remove or move it only while nothing runs".to_owned(),
             Self::Lock { path, .. } => {

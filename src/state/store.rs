@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::{fmt, mem};
@@ -19,7 +20,7 @@ use super::{
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
-/// waits until the thread has closed the file.
+/// waits until the thread has closed the file, unless the store was retired.
 #[derive(Debug, Clone)]
 pub struct Store {
     worker: Arc<Worker>,
@@ -48,6 +49,12 @@ impl Store {
                 }
             }
         })
+    }
+
+    /// Gives this handle back, and lets the thread close the file in its own time when the others have been, too:
+    /// whoever drops the last one waits for no disk.
+    pub fn retire(self) {
+        self.worker.retired.store(true, Relaxed);
     }
 
     /// Loads what is known of a maildrop.
@@ -199,7 +206,8 @@ impl Store {
                 (Err(StateError::Thread { path: path.to_owned(), why }), None)
             }
         };
-        let worker = Worker { path: path.to_owned(), identities: Mutex::default(), requests, thread };
+        let (path, retired) = (path.to_owned(), AtomicBool::new(false));
+        let worker = Worker { path, identities: Mutex::default(), requests, retired, thread };
         Self { worker: Arc::new(worker) }
     }
 
@@ -229,6 +237,8 @@ struct Worker {
     path: PathBuf,
     identities: Mutex<Identities>,
     requests: Result<mpsc::Sender<Request>, StateError>,
+    /// Nobody waits for the thread's end.
+    retired: AtomicBool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -278,7 +288,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // The thread ends with the last sender.
         self.requests = Err(self.ended());
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take()
+            && !*self.retired.get_mut()
+        {
             // A panic in it was told to whoever asked something.
             let _ = thread.join();
         }

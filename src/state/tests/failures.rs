@@ -205,3 +205,29 @@ fn every_error_says_what_it_is_about() {
         assert!(error.to_string().contains("/s/state.db"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn whoever_drops_the_last_handle_on_a_store_that_was_retired_does_not_wait_for_its_disk() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    begin(&store).await;
+    // The file is locked by somebody else, as a disk that hangs: its thread is busy until it is released.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (last, writing) = (store.clone(), store.clone());
+    let writing = tokio::spawn(async move { writing.noticed(ALICE.into(), 1).await });
+    tokio::task::yield_now().await;
+    writing.abort();
+    assert!(writing.await.unwrap_err().is_cancelled());
+    store.retire();
+    let begun = std::time::Instant::now();
+    drop(last);
+    assert!(begun.elapsed() < Limits::default().patience / 2, "{:?}", begun.elapsed());
+    other.execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+fn no_hint_asks_for_a_new_start_where_the_daemon_goes_on_by_itself() {
+    let hint = StateError::Io { path: "state.db".into(), why: "fsync".into() }.hint().unwrap();
+    assert!(hint.ends_with("the next poll opens it anew") && !hint.contains("start"), "{hint}");
+}
