@@ -283,6 +283,25 @@ fn an_account_with_very_many_messages_lets_the_others_have_their_turn() {
 }
 
 #[test]
+fn a_held_message_that_fails_again_does_not_leave_very_many_others_for_the_next_poll() {
+    let (server, home) = (server(), Home::new());
+    server.put("0", message(0));
+    server.refuse("0", Some("-ERR cannot convert this message"));
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    home.must(&["sync"], 75);
+    // As if its wait were over.
+    let state = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();
+    assert_eq!(state.execute("UPDATE held SET next_try = 0", []).unwrap(), 1);
+    drop(state);
+    let count = 1100;
+    (1..=count).for_each(|number| server.put(&number.to_string(), message(number)));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "home", count);
+    daemon.stop();
+    assert_same(home.maildir("home"), (1..=count).map(|number| with_lf(&message(number))).collect());
+}
+
+#[test]
 fn each_poll_leaves_a_line_at_v_that_names_the_account_and_the_next_poll() {
     let (server, home) = (server(), Home::new());
     server.put("one", message(1));

@@ -475,12 +475,12 @@ fn ended(start: &Start, report: &Report) -> Ended {
     if let Some(failure) = &report.failure {
         return Ended::Failed(failure.class);
     }
-    let tried = report.delivered + report.already_there + report.newly_held;
     match start.messages {
-        // What the account's own limit leaves waits for its next poll.
+        // What the account's own limit leaves waits for its next poll. Where nothing was settled, such as nameless
+        // messages that all fail, going on at once would meet the same ones.
         Some(turn)
-            if report.left > 0
-                && tried >= turn
+            if report.beyond > 0
+                && report.settled > 0
                 && start.account.max_messages.is_none_or(|max| max > turn) =>
         {
             Ended::Unfinished
@@ -527,14 +527,14 @@ mod tests {
 
     #[test]
     fn only_a_session_that_its_turn_cut_short_goes_on_at_once() {
-        let report = |delivered, left| Report { delivered, left, ..Report::default() };
+        let report = |settled, beyond| Report { settled, beyond, left: beyond + 7, ..Report::default() };
         for (start, report, expected) in [
             (start(Some(1000), None), report(1000, 1), Ended::Unfinished),
             (start(Some(1000), Some(2000)), report(1000, 1), Ended::Unfinished),
-            // Everything was fetched.
+            // Everything was fetched; those that are left are too large.
             (start(Some(1000), None), report(1000, 0), Ended::Complete),
-            // Those that are left are too large.
-            (start(Some(1000), None), report(999, 7), Ended::Complete),
+            // It would meet the same ones again.
+            (start(Some(1000), None), report(0, 1), Ended::Complete),
             // The user wants no more a poll.
             (start(Some(1000), Some(1000)), report(1000, 1), Ended::Complete),
             (start(None, Some(10)), report(10, 1), Ended::Complete),

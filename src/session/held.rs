@@ -42,6 +42,7 @@ impl Poll<'_> {
         report.delivered_octets += fetched.octets;
         report.already_there += fetched.already_there;
         report.left += fetched.left;
+        report.settled += fetched.delivered + fetched.already_there;
         for (index, reason) in &fetched.failed {
             let message = listing.get(*index);
             if message.uid.is_empty() {
@@ -54,6 +55,7 @@ impl Poll<'_> {
             let tries = before.map_or(0, |held| held.tries).saturating_add(1);
             let next_try = plan::next_try(tries, self.now);
             report.held += 1;
+            report.settled += 1;
             if before.is_none_or(|held| held.reason != *reason) {
                 report.newly_held += 1;
                 log::error!(

@@ -230,7 +230,7 @@ impl Poll<'_> {
         report.listed = Some(listed.listing.len());
         report.listed_octets = listed.listing.octets();
         // Counted anew by each attempt.
-        (report.held, report.left) = (0, 0);
+        (report.held, report.left, report.beyond) = (0, 0, 0);
         let pipelined = listed.pipelined;
         report.login_delay = listed.capabilities.login_delay();
         let capabilities = listed.capabilities.to_octets();
@@ -434,7 +434,10 @@ impl Poll<'_> {
                 Step::Fetch(_) => work.fetch.push(index),
                 Step::Delete(proof) => work.delete.push(proof),
                 Step::Skip => work.skip.push(index),
-                Step::Later => report.left += 1,
+                Step::Later => {
+                    report.left += 1;
+                    report.beyond += 1;
+                }
                 Step::Held => report.held += 1,
                 Step::TooLarge => {
                     report.held += 1;

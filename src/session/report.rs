@@ -39,6 +39,12 @@ pub struct Report {
     pub left: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
+    /// Messages among those left that are there to be fetched: only the limit on their number kept them.
+    #[serde(skip)]
+    pub beyond: usize,
+    /// Messages that this session fetched and that need nothing more for now: delivered, found there, or held.
+    #[serde(skip)]
+    pub settled: usize,
     /// When the log-in had been answered, or had failed, counted from the session's beginning; `None` if there was none.
     #[serde(skip)]
     pub logged_in: Option<Duration>,
