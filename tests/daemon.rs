@@ -181,6 +181,35 @@ fn a_server_that_is_dead_is_told_once_and_so_is_its_return() {
 }
 
 #[test]
+fn a_hook_or_a_notice_that_fails_at_each_poll_is_told_once_and_so_is_that_it_works_again() {
+    let (server, home) = (server(), Home::new());
+    home.write("taken", "");
+    let accounts = [
+        account("home", server.port(), "interval: 1s, hooks: { after: 'test -e ~/good' }"),
+        account("bad", free_port(), "interval: 1s").replace("~/bad", "~/taken/bad"),
+    ];
+    home.configure(&format!("notify: {{ after: 1 }}\n{}", config("", &accounts)));
+    let daemon = Daemon::start_with(&home, &["-v", "daemon"], &[]);
+    let told = |words: &str| daemon.log().lines().filter(|line| line.contains(words)).count();
+    // At -v each is there.
+    let (hook, notice) = ("the hook `after` (test) failed", "cannot deliver a notice: ");
+    assert!(wait_until(SOON, || told(hook) >= 3 && told(notice) >= 3), "{}", daemon.log());
+    home.write("good", "");
+    daemon.logs("home: the hook `after` works again");
+    daemon.stop();
+    let _ = fs::remove_file(home.path("good"));
+    let daemon = Daemon::start(&home);
+    let polled = server.count(|what| *what == What::Closed);
+    polls(&server, polled + 3);
+    home.write("good", "");
+    daemon.logs("home: the hook `after` works again");
+    let log = daemon.log();
+    daemon.stop();
+    assert_eq!(log.matches(hook).count(), 1, "{log}");
+    assert!(log.matches(notice).count() <= 1, "{log}");
+}
+
+#[test]
 fn a_backoff_survives_a_restart_and_a_wake_ends_it() {
     let (port, home) = (free_port(), Home::new());
     home.configure(&config("", &[account("home", port, "interval: 10m")]));

@@ -1,12 +1,14 @@
 //! The commands that the user has run around a poll.
 
 use std::collections::HashSet;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
 
+use log::Level;
 use tokio::sync::watch;
 
+use super::told::Told;
 use super::trouble::Verdict;
 use super::{Environment, Report, stopped};
 use crate::config::Account;
@@ -22,10 +24,18 @@ const WIND_DOWN: Duration = Duration::from_secs(2);
 /// Lines of a hook that are told.
 const MOST_LINES: usize = 100;
 
-/// Which accounts' last poll failed, as far as this process knows: what has no state file to be remembered in, or failed
-/// before it was reached, is told once all the same.
+/// What fails, as far as this process knows.
 #[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<HashSet<String>>>);
+pub struct Failing(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The accounts whose last poll failed: what has no state file to be remembered in, or failed before it was reached,
+    /// is told once all the same.
+    polls: HashSet<String>,
+    /// Hooks and notices.
+    told: Told,
+}
 
 /// Why a hook did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +123,12 @@ pub(super) async fn after(
     ];
     let facts = Facts { delivered: report.delivered, failure };
     for (hook, line, due) in due {
-        if let (Some(line), true) = (line, due)
-            && let Err(error) = run(hook, line, account, facts, &environment.stop).await
-        {
-            log::warn!("{}: {error}", account.name);
+        let (Some(line), true) = (line, due) else { continue };
+        match run(hook, line, account, facts, &environment.stop).await {
+            Ok(()) => {
+                environment.failing.worked(account, hook, format_args!("the hook `{hook}` works again"))
+            }
+            Err(error) => environment.failing.failed(account, hook, format_args!("{error}")),
         }
     }
 }
@@ -171,15 +183,34 @@ async fn run(
 
 impl Failing {
     fn knows(&self, account: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(account)
+        self.lock().polls.contains(account)
     }
 
     fn note(&self, account: &str, verdict: Verdict) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let polls = &mut self.lock().polls;
         match verdict {
-            Verdict::Fails => drop(all.insert(account.to_owned())),
-            Verdict::Works => drop(all.remove(account)),
+            Verdict::Fails => drop(polls.insert(account.to_owned())),
+            Verdict::Works => drop(polls.remove(account)),
             Verdict::Open => {}
         }
+    }
+
+    /// Tells that something around the polls of an account failed, unless that is no news.
+    pub(super) fn failed(&self, account: &Account, what: &'static str, words: fmt::Arguments<'_>) {
+        let news = self.lock().told.failed(Instant::now(), &account.name, what);
+        let level = if news { Level::Warn } else { Level::Info };
+        log::log!(level, "{}: {words}", account.name);
+    }
+
+    /// Tells that it works again, if that is news.
+    pub(super) fn worked(&self, account: &Account, what: &'static str, words: fmt::Arguments<'_>) {
+        if self.lock().told.worked(Instant::now(), &account.name, what) {
+            log::warn!("{}: {words}", account.name);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing that holds it can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,6 +23,7 @@ mod poll;
 mod renumbered;
 pub mod report;
 pub mod summary;
+mod told;
 mod transfer;
 mod trouble;
 mod wire;

@@ -19,6 +19,9 @@ use crate::state::{Health, Timestamp};
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What notices are called among the things that can fail.
+const NOTICE: &str = "notice";
+
 /// Delivers the message of a poll that failed if it is due. What goes wrong is told; it is tried again after the next failure.
 pub(super) async fn tell(account: &Account, environment: &Environment, notify: &Notify, report: &Report) {
     let Some(failure) = &report.failure else { return };
@@ -40,7 +43,9 @@ pub(super) async fn tell(account: &Account, environment: &Environment, notify: &
     tokio::select! {
         told = told(account, environment, notify, failure) => {
             if let Err(aborted) = told {
-                log::warn!("cannot deliver the notice of it: {}", aborted.failure(account));
+                let Aborted { doing, trouble } = aborted;
+                let words = format_args!("cannot deliver a notice: {doing}: {trouble}");
+                environment.failing.failed(account, NOTICE, words);
             }
         }
         () = stopped(&mut stop) => {}
@@ -72,9 +77,10 @@ async fn told(
         Some(Outcome::Delivered | Outcome::AlreadyThere) => {
             environment.store.noticed(maildrop, now).await.during("write the state")?;
             log::info!("{}: delivered a notice of the failure", account.name);
+            environment.failing.worked(account, NOTICE, format_args!("notices can be delivered again"));
         }
         Some(Outcome::Later(why) | Outcome::Refused(why) | Outcome::Partly { reason: why, .. }) => {
-            log::warn!("{}: cannot deliver the notice of it: {why}", account.name);
+            environment.failing.failed(account, NOTICE, format_args!("cannot deliver a notice: {why}"));
         }
         Some(Outcome::NotTried) | None => {}
     }
