@@ -210,6 +210,29 @@ fn a_hook_or_a_notice_that_fails_at_each_poll_is_told_once_and_so_is_that_it_wor
 }
 
 #[test]
+fn a_hook_that_takes_long_after_a_poll_keeps_no_other_account_waiting() {
+    let (first, second, home) = (server(), server(), Home::new());
+    second.put("one", message(1));
+    let hook = "hooks: { after: 'echo >> ~/begun; while ! test -e ~/go; do sleep 0.05; done' }";
+    let accounts = [
+        account("first", first.port(), &format!("interval: 1h, {hook}")),
+        account("second", second.port(), "interval: 1h"),
+    ];
+    home.configure(&config("max_sessions: 1", &accounts));
+    let daemon = Daemon::start(&home);
+    arrives(&home, "second", 1);
+    assert!(wait_until(SOON, || home.path("begun").exists()));
+    // Its own next poll comes after the hook.
+    second.put("two", message(2));
+    home.must(&["wake"], 0);
+    arrives(&home, "second", 2);
+    assert_eq!(begun(&first).len(), 1);
+    home.write("go", "");
+    polls(&first, 2);
+    daemon.stop();
+}
+
+#[test]
 fn a_backoff_survives_a_restart_and_a_wake_ends_it() {
     let (port, home) = (free_port(), Home::new());
     home.configure(&config("", &[account("home", port, "interval: 10m")]));

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Account, Config, ConfigError};
@@ -137,6 +137,8 @@ pub async fn run(
                 Request::Reload => daemon.reload(&reload, &clock).await,
             },
             asked = asked.next() => daemon.answer(clock.now(), asked),
+            // Before it has ended, which it may have, too.
+            Some(account) = daemon.heard_leaving.recv() => daemon.schedule.left(&account),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
             () = written(&mut daemon.metrics) => {}
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
@@ -181,6 +183,9 @@ struct Daemon {
     environment: Environment,
     sessions: JoinSet<Report>,
     running: HashMap<Id, Running>,
+    /// Sessions that have left their servers say so here.
+    leaving: mpsc::UnboundedSender<Arc<str>>,
+    heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
     askers: Askers,
     stamp: Option<Stamp>,
     troubles: Troubles,
@@ -205,6 +210,7 @@ impl Daemon {
         if schedule.accounts() == 0 {
             log::warn!("no account is enabled");
         }
+        let (leaving, heard_leaving) = mpsc::unbounded_channel();
         let this = Self {
             schedule,
             environment: Environment {
@@ -219,6 +225,8 @@ impl Daemon {
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),
+            leaving,
+            heard_leaving,
             askers: Askers::default(),
             stamp,
             troubles: Troubles::default(),
@@ -309,13 +317,18 @@ impl Daemon {
             let (account, environment) = (start.account.clone(), self.environment.clone());
             let followers = Followers::new(&account.name, feeds.clone());
             let name: Arc<str> = account.name.as_str().into();
-            let session =
-                async move { session::run(&account, &environment, Task::Sync(limits), &followers).await };
+            let (leaving, leaves) = (self.leaving.clone(), name.clone());
+            let session = async move {
+                let polled = session::poll(&account, &environment, Task::Sync(limits), &followers).await;
+                // Nobody hears it when the daemon ends.
+                let _ = leaving.send(leaves);
+                polled.follow_up(&account, &environment).await
+            };
             let handle = self.sessions.spawn(logging::of_account(name, session));
             self.running.insert(handle.id(), Running { start, feeds });
         }
         let (accounts, sessions, failing) =
-            (summary::accounts(self.schedule.accounts()), self.running.len(), self.troubles.count());
+            (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.troubles.count());
         self.systemd.status(format!("{accounts}, {sessions} being polled, {failing} failing"));
         turn.wait_until
     }

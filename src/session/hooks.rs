@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use log::Level;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::told::Told;
 use super::trouble::Verdict;
@@ -21,12 +21,22 @@ use crate::text::Shown;
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// How long it still may take once the process was asked to end.
 const WIND_DOWN: Duration = Duration::from_secs(2);
+/// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
+/// configured.
+const AT_ONCE: usize = 64;
 /// Lines of a hook that are told.
 const MOST_LINES: usize = 100;
 
-/// What fails, as far as this process knows.
+/// What fails, as far as this process knows, and room for what is done about it.
 #[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<Known>>);
+pub struct Failing(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    known: Mutex<Known>,
+    /// For hooks after sessions and for notices.
+    places: Semaphore,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -35,6 +45,12 @@ struct Known {
     polls: HashSet<String>,
     /// Hooks and notices.
     told: Told,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { known: Mutex::default(), places: Semaphore::new(AT_ONCE) }
+    }
 }
 
 /// Why a hook did not do its work.
@@ -124,6 +140,18 @@ pub(super) async fn after(
     let facts = Facts { delivered: report.delivered, failure };
     for (hook, line, due) in due {
         let (Some(line), true) = (line, due) else { continue };
+        let mut stop = environment.stop.clone();
+        let place = tokio::select! {
+            biased;
+            place = environment.failing.place() => Some(place),
+            () = stopped(&mut stop) => None,
+        };
+        if place.is_none() {
+            // All together would be too many, and one after the other too late.
+            let words = format_args!("the hook `{hook}` was not run: the process was asked to end");
+            environment.failing.failed(account, hook, words);
+            continue;
+        }
         match run(hook, line, account, facts, &environment.stop).await {
             Ok(()) => {
                 environment.failing.worked(account, hook, format_args!("the hook `{hook}` works again"))
@@ -209,8 +237,13 @@ impl Failing {
         }
     }
 
+    /// Waits for a place, first come, first served.
+    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
+        self.0.places.acquire().await.expect("nobody closes it")
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing that holds it can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -113,17 +113,34 @@ pub enum Deletions {
     NotNow,
 }
 
-/// Runs one session and says how it went; never panics for anything from outside, never fails without a
-/// [`crate::failure::Failure`] in the report.
-///
-/// A server that loses step under pipelining, or that CAPA drives away, is asked again at once without; if that
-/// works, it is remembered.
+/// Runs one session and what the user wants done after it, and says how it went; never panics for anything from
+/// outside, never fails without a [`crate::failure::Failure`] in the report.
 pub async fn run(
     account: &Account,
     environment: &Environment,
     task: Task,
     progress: &dyn Progress,
 ) -> Report {
+    poll(account, environment, task, progress).await.follow_up(account, environment).await
+}
+
+/// A session that is over; what is to be done after it is not.
+#[derive(Debug)]
+pub struct Polled {
+    report: Report,
+    task: Task,
+    verdict: Verdict,
+    was_failing: bool,
+}
+
+/// Runs one session alone. A server that loses step under pipelining, or that CAPA drives away, is asked again at once
+/// without; if that works, it is remembered.
+pub async fn poll(
+    account: &Account,
+    environment: &Environment,
+    task: Task,
+    progress: &dyn Progress,
+) -> Polled {
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
     let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
@@ -131,13 +148,22 @@ pub async fn run(
     let verdict = Verdict::of(&ended);
     report.failure = ended.err().map(|aborted| aborted.failure(account));
     report.took = began.elapsed();
-    if let Task::Sync(_) = task {
-        hooks::after(account, environment, was_failing, verdict, &report).await;
-        if let (Some(notify), Verdict::Fails) = (&environment.notify, verdict) {
-            notice::tell(account, environment, notify, &report).await;
+    Polled { report, task, verdict, was_failing }
+}
+
+impl Polled {
+    /// Runs the hooks after the session, and delivers a notice if one is due: for minutes, maybe, but without the server.
+    /// Of one process's accounts not more than 64 do so at once, so that hooks that hang do not fill the machine.
+    pub async fn follow_up(self, account: &Account, environment: &Environment) -> Report {
+        let Self { report, task, verdict, was_failing } = self;
+        if let Task::Sync(_) = task {
+            hooks::after(account, environment, was_failing, verdict, &report).await;
+            if let (Some(notify), Verdict::Fails) = (&environment.notify, verdict) {
+                notice::tell(account, environment, notify, &report).await;
+            }
         }
+        report
     }
-    report
 }
 
 async fn session(

@@ -64,6 +64,7 @@ async fn told(
     if !is_due(notify, &health, now) {
         return Ok(());
     }
+    let _place = environment.failing.place().await;
     let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
     let Some(_lease) = lease.during("lock the maildrop")? else { return Ok(()) };
     let Some(octets) = message(account, notify, &health, failure) else { return Ok(()) };

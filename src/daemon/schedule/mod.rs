@@ -43,6 +43,8 @@ pub struct Schedule {
     timers: BTreeSet<(Duration, Arc<str>)>,
     queue: Queue,
     running: HashMap<Arc<str>, Running>,
+    /// How many of them have a place.
+    placed: usize,
     /// By server (host and port): the accounts whose last poll it did not answer.
     unreachable: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// What was last given as the time to come back.
@@ -154,7 +156,8 @@ enum Server {
 #[derive(Debug)]
 struct Running {
     account: Arc<Account>,
-    host: Arc<str>,
+    /// Where it has a place; `None` once it has given it back.
+    host: Option<Arc<str>>,
     began: Duration,
 }
 
@@ -168,6 +171,7 @@ impl Schedule {
             timers: BTreeSet::new(),
             queue: Queue::new(limits.max_sessions_per_host),
             running: HashMap::new(),
+            placed: 0,
             unreachable: HashMap::new(),
             promised: None,
         }
@@ -280,7 +284,7 @@ impl Schedule {
             due.into_iter().for_each(|name| self.enqueue(&name));
         }
         let mut start = Vec::new();
-        while self.running.len() < self.limits.max_sessions.max(1)
+        while self.placed < self.limits.max_sessions.max(1)
             && let Some(name) = self.queue.take()
         {
             let entry = self.entries.get_mut(&name).expect("who waits in the queue has an entry");
@@ -289,18 +293,29 @@ impl Schedule {
             // Where log-ins are rationed, each takes all it can.
             let messages = (entry.login_delay == Duration::ZERO).then_some(MESSAGES_A_TURN);
             start.push(Start { account: entry.account.clone(), messages });
-            let running = Running { account: entry.account.clone(), host: entry.host.clone(), began: now };
-            self.running.insert(name, running);
+            let (account, host) = (entry.account.clone(), Some(entry.host.clone()));
+            self.running.insert(name, Running { account, host, began: now });
+            self.placed += 1;
         }
         self.promised = self.timers.first().map(|(due, _)| *due);
         Turn { start, wait_until: self.promised }
     }
 
+    /// Takes note that a session has left its server, so that others can have its place. What its user wants done after
+    /// it may take long; until that has ended, too, there is no other of this account.
+    pub fn left(&mut self, name: &str) {
+        let Some(running) = self.running.get_mut(name) else { return };
+        if let Some(host) = running.host.take() {
+            self.placed -= 1;
+            self.queue.release(&host);
+        }
+    }
+
     /// Takes note that a session ended, and of its log-in. Gives when the account is polled next; `None`: when it is
     /// asked for.
     pub fn ended(&mut self, now: Duration, name: &str, ended: Ended, log_in: LogIn) -> Option<Duration> {
+        self.left(name);
         let (name, running) = self.running.remove_entry(name)?;
-        self.queue.release(&running.host);
         let entry = self.entries.get_mut(&name)?;
         if !is_same_maildrop(&running.account, &entry.account) {
             // What it met says nothing of the maildrop that is meant now.
@@ -421,9 +436,9 @@ impl Schedule {
         self.entries.get(name).is_some_and(|entry| entry.earliest().is_none_or(|earliest| earliest <= now))
     }
 
-    /// Counts the sessions under way.
+    /// Counts the sessions with servers.
     pub fn sessions(&self) -> usize {
-        self.running.len()
+        self.placed
     }
 
     /// Takes what is due off the timers, in its order.

@@ -351,6 +351,27 @@ fn a_wake_during_a_session_is_followed_by_another() {
 }
 
 #[test]
+fn what_is_done_after_a_session_keeps_nobody_waiting_but_its_own_account() {
+    let limits = Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
+    let mut schedule = Schedule::new(limits, 1);
+    schedule.set_accounts(Duration::ZERO, &accounts(2, |_| "a".into(), |_| MINUTE), limits);
+    let begun = |schedule: &mut Schedule, now| -> Vec<_> {
+        schedule.next(now).start.iter().map(|start| start.account.name.clone()).collect()
+    };
+    assert_eq!(begun(&mut schedule, Duration::ZERO), ["0"]);
+    schedule.left("0");
+    assert_eq!(begun(&mut schedule, SECOND), ["1"]);
+    // Its hook goes on; nothing is given back twice.
+    schedule.left("0");
+    schedule.wake(2 * SECOND, "0");
+    schedule.ended(2 * SECOND, "1", Ended::Complete, LogIn::default());
+    assert!(begun(&mut schedule, 3 * SECOND).is_empty());
+    schedule.ended(4 * SECOND, "0", Ended::Complete, LogIn::default());
+    assert_eq!(begun(&mut schedule, 4 * SECOND), ["0"]);
+    assert_eq!(schedule.sessions(), 1);
+}
+
+#[test]
 fn a_reload_keeps_timers_of_what_did_not_change_and_all_sessions() {
     let hourly = |name| account(name, "a", Interval::Every(HOUR));
     let [keep, change, gone, new] = ["keep", "change", "gone", "new"].map(hourly);
@@ -480,6 +501,7 @@ fn a_wait_that_an_earlier_process_began_goes_on() {
 #[derive(Debug, Clone)]
 enum Event {
     Pass(u64),
+    Leave(usize),
     End(usize, Ended),
     Wake(usize),
     WakeAll,
@@ -496,6 +518,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     ];
     let event = prop_oneof![
         4 => (0_u64..2000).prop_map(Event::Pass),
+        4 => any::<usize>().prop_map(Event::Leave),
         8 => (any::<usize>(), class).prop_map(|(which, ended)| Event::End(which, ended)),
         1 => (0_usize..12).prop_map(Event::Wake),
         1 => Just(Event::WakeAll),
@@ -522,11 +545,18 @@ proptest! {
         schedule.set_accounts(Duration::ZERO, &accounts, limits);
         let mut now = Duration::ZERO;
         let mut running: Vec<Arc<Account>> = Vec::new();
+        let mut placed: Vec<Arc<Account>> = Vec::new();
         for event in events {
             match event {
                 Event::Pass(seconds) => now += Duration::from_secs(seconds),
+                Event::Leave(which) if !placed.is_empty() => {
+                    let account = placed.swap_remove(which % placed.len());
+                    schedule.left(&account.name);
+                }
+                Event::Leave(_) => {}
                 Event::End(which, ended) if !running.is_empty() => {
                     let account = running.swap_remove(which % running.len());
+                    placed.retain(|other| other.name != account.name);
                     schedule.ended(now, &account.name, ended, LogIn::default());
                 }
                 Event::End(..) => {}
@@ -547,11 +577,12 @@ proptest! {
                 prop_assert!(running.iter().all(|other| other.name != start.account.name));
                 prop_assert!(accounts.contains(&start.account));
                 running.push(start.account.clone());
-                let here = running.iter().filter(|other| other.host == start.account.host).count();
-                prop_assert!(running.len() <= limits.max_sessions.max(1));
+                placed.push(start.account.clone());
+                let here = placed.iter().filter(|other| other.host == start.account.host).count();
+                prop_assert!(placed.len() <= limits.max_sessions.max(1));
                 prop_assert!(here <= limits.max_sessions_per_host.max(1));
             }
-            prop_assert_eq!(schedule.sessions(), running.len());
+            prop_assert_eq!(schedule.sessions(), placed.len());
             prop_assert!(turn.wait_until.is_none_or(|until| until > now));
         }
         // From here all goes well.
