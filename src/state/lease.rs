@@ -240,6 +240,28 @@ mod tests {
         assert!(waiting.await.unwrap());
     }
 
+    #[test]
+    fn a_file_system_that_hangs_does_not_hang_the_runtime() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state.db");
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            // What would be a system call that does not return has the only thread for those.
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let hangs = tokio::task::spawn_blocking(move || released.recv());
+            let taken = take(&state, "a@h", NOW);
+            tokio::pin!(taken);
+            assert!(
+                tokio::time::timeout(PAUSES.1, &mut taken).await.is_err(),
+                "the runtime did it by itself"
+            );
+            drop(release);
+            assert!(hangs.await.unwrap().is_err());
+            assert!(taken.await.is_some());
+        });
+    }
+
     #[tokio::test]
     async fn two_names_of_one_state_file_have_one_lease() {
         let directory = tempfile::tempdir().unwrap();
