@@ -354,18 +354,20 @@ fn a_wake_during_a_session_is_followed_by_another() {
 fn what_is_done_after_a_session_keeps_nobody_waiting_but_its_own_account() {
     let limits = Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
     let mut schedule = Schedule::new(limits, 1);
-    schedule.set_accounts(Duration::ZERO, &accounts(2, |_| "a".into(), |_| MINUTE), limits);
+    schedule.set_accounts(Duration::ZERO, &accounts(3, |_| "a".into(), |_| MINUTE), limits);
     let begun = |schedule: &mut Schedule, now| -> Vec<_> {
         schedule.next(now).start.iter().map(|start| start.account.name.clone()).collect()
     };
     assert_eq!(begun(&mut schedule, Duration::ZERO), ["0"]);
     schedule.left("0");
     assert_eq!(begun(&mut schedule, SECOND), ["1"]);
-    // Its hook goes on; nothing is given back twice.
     schedule.left("0");
+    assert!(begun(&mut schedule, SECOND).is_empty(), "a place is given back once");
     schedule.wake(2 * SECOND, "0");
-    schedule.ended(2 * SECOND, "1", Ended::Complete, LogIn::default());
-    assert!(begun(&mut schedule, 3 * SECOND).is_empty());
+    for (number, next) in [("1", "2"), ("2", "")] {
+        schedule.ended(2 * SECOND, number, Ended::Complete, LogIn::default());
+        assert_eq!(begun(&mut schedule, 3 * SECOND).concat(), next, "the hook of 0 goes on");
+    }
     schedule.ended(4 * SECOND, "0", Ended::Complete, LogIn::default());
     assert_eq!(begun(&mut schedule, 4 * SECOND), ["0"]);
     assert_eq!(schedule.sessions(), 1);
