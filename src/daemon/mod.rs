@@ -10,6 +10,7 @@ mod askers;
 pub mod clock;
 pub mod control;
 pub mod metrics;
+mod reload;
 pub mod schedule;
 pub mod signals;
 pub mod systemd;
@@ -30,10 +31,9 @@ use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
-use crate::pop3::Capabilities;
 use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task};
-use crate::state::{LastPoll, Lease, StateError, Store};
+use crate::state::{Lease, StateError, Store};
 
 use askers::Askers;
 use clock::Clock;
@@ -41,7 +41,7 @@ use control::feed::Followers;
 use control::place::Place;
 use control::{Feed, Stamp};
 use metrics::Metrics;
-use schedule::{Ended, LogIn, Past, Schedule, Start};
+use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
 use troubles::{News, Noted, Troubles};
@@ -56,9 +56,6 @@ const WIND_DOWN: Duration = Duration::from_secs(7);
 /// How long the removal of messages that were given up and the last metrics may take at the end, and then closing the
 /// state file. Together with [`WIND_DOWN`] it is what [`signals::stop`] waits for.
 const SETTLING: Duration = Duration::from_secs(1);
-
-/// How long the state file may take to say how the last polls ended.
-const RECALLING: Duration = Duration::from_secs(5);
 
 /// How often a state file that fails is opened anew: a disk that was full or away comes back.
 const STATE_AGAIN: Duration = Duration::from_secs(5);
@@ -252,49 +249,6 @@ impl Daemon {
         });
     }
 
-    /// Takes over what the state file knows of earlier polls, so that neither a restart nor a reload ends a backoff or a
-    /// LOGIN-DELAY of these accounts.
-    async fn recall(&mut self, clock: &Clock, fresh: HashSet<Arc<str>>) {
-        if fresh.is_empty() && self.metrics.is_none() {
-            return;
-        }
-        let mut stop = self.environment.stop.clone();
-        let polls = tokio::select! {
-            polls = tokio::time::timeout(RECALLING, self.environment.store.last_polls()) => polls,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let polls = match polls {
-            Ok(Ok(polls)) => polls,
-            // Each poll is going to meet it, and tells it.
-            Ok(Err(error)) => return log::debug!("{error}"),
-            Err(_) => return log::debug!("nothing is known of earlier polls: the state file is slow"),
-        };
-        let polls: HashMap<_, _> = polls.iter().map(|poll| (poll.maildrop.as_str(), poll)).collect();
-        let accounts: Vec<_> = self.schedule.all().cloned().collect();
-        for account in accounts {
-            let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
-            if let (Some(metrics), Some(last_success)) = (&mut self.metrics, poll.last_success) {
-                metrics.recall(&account.name, last_success);
-            }
-            // What another server was like says nothing of this one.
-            let same_server = poll.host.eq_ignore_ascii_case(&account.server());
-            if !same_server || !fresh.contains(account.name.as_str()) {
-                continue;
-            }
-            let now = clock.now();
-            if let Some(next) = self.schedule.recall(now, &account.name, past(poll))
-                && poll.failures > 0
-            {
-                let failed = match poll.failures {
-                    1 => "1 poll has".into(),
-                    failures => format!("{failures} polls have"),
-                };
-                let wait = Took(next.saturating_sub(now));
-                logging::about(&account.name, || log::info!("{failed} failed before; next poll in {wait}"));
-            }
-        }
-    }
-
     /// Begins the sessions whose turn it is, and gives when the next is due.
     fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
         let turn = self.schedule.next(now);
@@ -400,44 +354,6 @@ impl Daemon {
         });
     }
 
-    /// Reads the configuration again. Sessions go on with what they were begun with.
-    async fn reload(&mut self, read: impl Fn() -> Result<Loaded, ConfigError>, clock: &Clock) {
-        self.systemd.reloading();
-        let unchanged = "nothing was changed; the daemon goes on as before";
-        match read() {
-            // What is recorded there, and who may poll, belongs to the file.
-            Ok(Loaded { config, .. }) if config.state != self.environment.state => {
-                let (new, old) = (config.state.display(), self.environment.state.display());
-                log::error!(
-                    "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
-                );
-            }
-            Ok(loaded) => self.take_over(loaded, clock).await,
-            Err(error) => log::error!("{error}\n  hint: {unchanged}"),
-        }
-        self.systemd.ready();
-    }
-
-    async fn take_over(&mut self, loaded: Loaded, clock: &Clock) {
-        let Loaded { config, stamp } = loaded;
-        let now = clock.now();
-        self.stamp = stamp;
-        if self.state_failed {
-            self.open_state(now);
-        }
-        self.environment.connector = Connector::default();
-        self.environment.notify = Some(config.notify.unwrap_or_default());
-        self.certificates_read = now;
-        let accounts = shared(config.accounts);
-        let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
-        let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
-        self.troubles.retain(wanted);
-        self.set_metrics(config.metrics_file);
-        self.recall(clock, fresh).await;
-        self.serve_askers(clock.now());
-        log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
-    }
-
     /// Opens the state file; sessions that are under way go on with what they have.
     fn open_state(&mut self, now: Duration) {
         let new = Store::open(&self.environment.state);
@@ -499,19 +415,6 @@ fn ended(start: &Start, report: &Report) -> Ended {
             Ended::Unfinished
         }
         Some(_) | None => Ended::Complete,
-    }
-}
-
-/// Says what a poll of an earlier process means for the schedule.
-fn past(poll: &LastPoll) -> Past {
-    // Whoever set the clock back since then waits once more.
-    let ago = u64::try_from(session::now().saturating_sub(poll.at)).unwrap_or(0);
-    let capabilities = poll.capabilities.as_deref().map(Capabilities::from_octets);
-    Past {
-        ago: Duration::from_secs(ago),
-        class: poll.class.as_deref().and_then(Class::named),
-        failures: poll.failures,
-        login_delay: capabilities.and_then(|capabilities| capabilities.login_delay()),
     }
 }
 

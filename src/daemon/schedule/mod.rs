@@ -7,6 +7,7 @@
 //! A caller that comes much later than [`Turn::wait_until`] was suspended, or hung. What became due meanwhile is then
 //! spread as at a start instead of being begun at once.
 
+mod entry;
 mod queue;
 #[cfg(test)]
 mod simulation;
@@ -16,11 +17,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::account::Interval;
 use crate::config::{Account, Daemon};
 use crate::failure::Class;
 
-use queue::{Queue, Ticket};
+use entry::{Entry, Place, Running, interval, is_same_maildrop};
+use queue::Queue;
 use wait::{Backoff, Dice, LONGEST};
 
 /// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
@@ -29,9 +30,6 @@ const MESSAGES_A_TURN: usize = 1000;
 
 /// Coming so much later than was asked for is no matter of a busy machine.
 const LATE: Duration = Duration::from_secs(10);
-
-/// Added to a server's LOGIN-DELAY, which it may count in whole seconds.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Decides when which account is polled.
 #[derive(Debug)]
@@ -115,50 +113,11 @@ pub struct Past {
     pub login_delay: Option<Duration>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    account: Arc<Account>,
-    /// The host without regard to case: who shares it shares its limit.
-    host: Arc<str>,
-    /// Host and port.
-    server: Arc<str>,
-    place: Place,
-    /// In a row.
-    failures: u32,
-    /// The server's LOGIN-DELAY, announced or found out.
-    login_delay: Duration,
-    /// When the last session began.
-    began: Option<Duration>,
-    /// When that had logged in, or had failed to; while that is not known, when it began.
-    logged_in: Option<Duration>,
-    /// Somebody asked for a poll while one was going on.
-    again: bool,
-    /// The shortest wait after this poll, where many were spread over less than their interval.
-    dispersal: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Resting,
-    Timer(Duration),
-    Queue(Ticket),
-    Session,
-}
-
 /// Whether a server was there for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
     Answered,
     Silent,
-}
-
-/// A session; it may outlive its account's place in the configuration.
-#[derive(Debug)]
-struct Running {
-    account: Arc<Account>,
-    /// Where it has a place; `None` once it has given it back.
-    host: Option<Arc<str>>,
-    began: Duration,
 }
 
 impl Schedule {
@@ -549,34 +508,5 @@ impl Schedule {
 
     fn entry(&mut self, name: &Arc<str>) -> &mut Entry {
         self.entries.get_mut(name).expect("timers, queue and servers name accounts that there are")
-    }
-}
-
-impl Entry {
-    /// Gives when the server allows the next log-in, if there was one. RFC 2449, 6.5 counts from the "+OK" that answers
-    /// a log-in to the next attempt, however long the session lasts.
-    fn earliest(&self) -> Option<Duration> {
-        self.logged_in.map(|at| at.saturating_add(self.apart()))
-    }
-
-    /// Gives how far apart log-ins are to be.
-    fn apart(&self) -> Duration {
-        match self.login_delay {
-            Duration::ZERO => Duration::ZERO,
-            delay => delay.saturating_add(GRACE),
-        }
-    }
-}
-
-/// Says whether two accounts are one maildrop at one server, under whatever name and with whatever password.
-fn is_same_maildrop(one: &Account, other: &Account) -> bool {
-    one.maildrop_id == other.maildrop_id && one.server().eq_ignore_ascii_case(&other.server())
-}
-
-/// Gives the account's interval, if it has one.
-fn interval(account: &Account) -> Option<Duration> {
-    match account.interval {
-        Interval::Every(every) => Some(every),
-        Interval::Manual => None,
     }
 }

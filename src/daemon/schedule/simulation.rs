@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
+use super::entry::GRACE;
 use super::*;
 use crate::config::Config;
+use crate::config::account::Interval;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
