@@ -20,13 +20,16 @@ pub fn recipients(to: &Recipients, header: &Header<'_>) -> Result<Vec<String>, S
 
 /// Gives the reverse-path without its angle brackets; empty is the null reverse-path.
 ///
-/// What the header has in place of an address is not passed on: no message is worth a command that its sender wrote.
+/// What the header has in place of an address with a domain is not passed on: no message is worth a command that its
+/// sender wrote, nor one that the server refuses (RFC 5321, 4.1.2).
 pub fn sender(from: &Sender, header: &Header<'_>) -> String {
     match from {
         Sender::Address(address) => address.clone(),
         Sender::Keep => match header.reverse_path() {
             ReversePath::Address(octets) => {
-                String::from_utf8(octets).ok().filter(|text| is_address(text)).unwrap_or_default()
+                let is_sound =
+                    |text: &String| Address::parse(text).is_some_and(|address| address.domain.is_some());
+                String::from_utf8(octets).ok().filter(is_sound).unwrap_or_default()
             }
             ReversePath::Null => String::new(),
         },
@@ -369,6 +372,12 @@ mod tests {
         assert_eq!(of("Return-Path: <a@b SIZE=1>\r\n"), "");
         assert_eq!(of("Return-Path: <a@b\r\n RCPT TO:x>\r\n"), "");
         assert_eq!(of("From: <a\u{0}@b>\r\n"), "");
+        for unsound in ["root", "webmaster@", "@b", "@", "b\"@c", "a@b@c", "a@b..c", "a@[", "a@b,c@d"] {
+            assert_eq!(of(&format!("Return-Path: <{unsound}>\r\n")), "", "{unsound}");
+        }
+        for sound in ["a..b.@c.example", "\"a,b\"@c", "a+b=c@[192.0.2.1]", "grün@bücher.example"] {
+            assert_eq!(of(&format!("Return-Path: <{sound}>\r\n")), sound);
+        }
         assert_eq!(sender(&Sender::Keep, &Header::new(b"From: \xff@b\r\n")), "");
         let fixed = Sender::Address("me@example.org".into());
         assert_eq!(sender(&fixed, &Header::new(b"Return-Path: <a@b>\r\n")), "me@example.org");
