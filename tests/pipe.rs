@@ -356,10 +356,24 @@ async fn as_root_a_command_is_run_as_the_user_that_was_named_with_no_group_of_ou
     nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(0), nix::unistd::Gid::from_raw(4321)]).unwrap();
     let target = configured(
         dir.path(),
-        &pipe.replace("id -u", "(id -u").replace("$LOGNAME;", "$LOGNAME; pwd) > DIR/facts;"),
+        &pipe.replace("id -u", "env > DIR/env; (id -u").replace("$LOGNAME;", "$LOGNAME; pwd) > DIR/facts;"),
     );
+    // Something of ours that it must not get.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     assert_eq!(one(&target, HELLO).await.unwrap(), Outcome::Delivered);
     let facts = fs::read_to_string(dir.path().join("facts")).unwrap();
+    let environment = fs::read_to_string(dir.path().join("env")).unwrap();
+    let is_expected = |line: &str| {
+        let (name, _) = line.split_once('=').unwrap();
+        // The shell adds its own: PWD, OLDPWD, SHLVL and _.
+        let whole =
+            ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "SENDER", "RECIPIENT", "EXTENSION", "PWD", "OLDPWD"];
+        whole.contains(&name)
+            || ["LANG", "TZ", "SHLVL", "_"].contains(&name)
+            || ["LC_", "POSTRIDER_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    assert!(environment.lines().all(is_expected), "{environment}");
+    assert!(environment.contains("PATH=/usr/local/bin:/usr/bin:/bin\n"), "{environment}");
     let home = if mail.dir.is_dir() { mail.dir.display().to_string() } else { "/".into() };
     assert_eq!(
         facts.lines().collect::<Vec<_>>(),

@@ -16,6 +16,7 @@
 mod facts;
 mod status;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ use status::Verdict;
 const DRAIN: Duration = Duration::from_millis(250);
 /// Lines of a command's output that go into the log, for one message.
 const LOGGED_LINES: usize = 100;
+/// Where a command is looked for that is run as another user.
+const USERS_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What sh(1) exits with if it cannot run a program, or finds none.
 const SHELL_CANNOT: [i32; 2] = [126, 127];
 
@@ -185,8 +188,10 @@ impl Shared {
                 command
             }
         };
-        command.envs(facts.variables());
         if let Some(user) = &self.user {
+            // Root's environment is root's.
+            command.env_clear().env("PATH", USERS_PATH);
+            command.envs(std::env::vars_os().filter(|(name, _)| is_anybodys(name)));
             // Being root, uid() lets go of all supplementary groups, too (std::os::unix::process::CommandExt).
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
             let home = if user.dir.is_dir() { user.dir.clone() } else { PathBuf::from("/") };
@@ -197,6 +202,7 @@ impl Shared {
                 .env("SHELL", &user.shell);
             command.current_dir(home);
         }
+        command.envs(facts.variables());
         command
     }
 
@@ -246,6 +252,11 @@ impl Shared {
         };
         TargetError::Command { command: self.name(), what: error.to_string(), hint: hint.map(str::to_owned) }
     }
+}
+
+/// Says whether a variable of ours is of use to another user, too: language and time zone.
+fn is_anybodys(name: &OsStr) -> bool {
+    matches!(name.as_encoded_bytes(), b"LANG" | b"TZ" | [b'L', b'C', b'_', ..])
 }
 
 /// Finds the user that a command is to be run as; nothing if that is who we are.
