@@ -64,6 +64,10 @@ async fn told(
     if !is_due(notify, &health, now) {
         return Ok(());
     }
+    if let Some(why) = reaches_nobody(&account.deliver) {
+        environment.failing.failed(account, NOTICE, format_args!("cannot deliver a notice: {why}"));
+        return Ok(());
+    }
     let _place = environment.failing.place().await;
     let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
     let Some(_lease) = lease.during("lock the maildrop")? else { return Ok(()) };
@@ -142,17 +146,31 @@ fn message(account: &Account, notify: &Notify, health: &Health, failure: &Failur
     }
 }
 
+/// Gives the catch-all of a target, if it is one.
+fn catch_all(target: &Target) -> Option<&CatchAll> {
+    match target {
+        Target::Smtp(server) | Target::Lmtp(server) => match &server.to {
+            Recipients::Header(catch_all) => Some(catch_all),
+            Recipients::List(_) => None,
+        },
+        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => None,
+    }
+}
+
+/// Says why a notice has no recipient, if that is so.
+fn reaches_nobody(target: &Target) -> Option<&'static str> {
+    match catch_all(target)?.unknown {
+        Unknown::Hold => Some("with `unknown: hold` there is nobody whose it is; write an address there"),
+        Unknown::Address(_) => None,
+    }
+}
+
 /// Where the recipients stand in a header, the header that leads to whom unknown mail goes.
 fn trusted_header(target: &Target) -> Option<(&str, &str)> {
-    let (Target::Smtp(server) | Target::Lmtp(server)) = target else { return None };
-    match &server.to {
-        Recipients::Header(catch_all) => {
-            let CatchAll { header, unknown: Unknown::Address(address), .. } = &**catch_all else {
-                return None;
-            };
-            Some((header, address))
-        }
-        Recipients::List(_) => None,
+    let catch_all = catch_all(target)?;
+    match &catch_all.unknown {
+        Unknown::Address(address) => Some((&catch_all.header, address)),
+        Unknown::Hold => None,
     }
 }
 
@@ -163,6 +181,7 @@ fn header(name: &str, value: &str) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn the_notice_is_due_after_so_many_failures_and_when_it_is_time_to_remind() {
@@ -184,5 +203,20 @@ mod tests {
         }
         let silent = Notify { deliver: false, ..notify };
         assert!(!is_due(&silent, &health(9, None), 1_000_000));
+    }
+
+    #[test]
+    fn a_notice_needs_somebody_to_reach() {
+        for (to, reaches) in [
+            ("[a@b.example]", true),
+            ("{ header: X-Original-To, unknown: hold }", false),
+            ("{ header: X-Original-To, unknown: a@b.example }", true),
+        ] {
+            let yaml = format!(
+                "accounts: {{ a: {{ host: h, user: u, password: p, deliver: {{ smtp: {{ to: {to} }} }} }} }}"
+            );
+            let config = Config::from_yaml(&yaml, std::path::Path::new("config.yaml")).unwrap();
+            assert_eq!(reaches_nobody(&config.accounts[0].deliver).is_none(), reaches, "{to}");
+        }
     }
 }
