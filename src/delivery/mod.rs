@@ -312,7 +312,7 @@ impl Sink {
             // They share the cost of making them durable.
             Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
             // One round trip more for so many.
-            Self::Server(_) => 16,
+            Self::Server(_) => 32,
             Self::Pipe(_) => 1,
         }
     }
