@@ -223,3 +223,34 @@ fn those_who_have_a_message_do_not_get_it_again_with_those_who_have_not() {
     assert_eq!((report.delivered, report.deleted), (1, 1));
     server.finish();
 }
+
+#[test]
+fn another_message_under_the_same_unique_id_goes_to_everybody() {
+    let maildrop = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    maildrop.put("one", MESSAGE);
+    let session = |text: &str, replies: &str| {
+        let rcpt = "C: RCPT TO:<a@x>\nC: RCPT TO:<b@x>\n";
+        let accepted = "S: 250 ok\n".repeat(3);
+        format!(
+            "{HELLO}C: MAIL FROM:<alice@example.net>\n{rcpt}C: DATA\n{accepted}S: 354 go\n{text}{replies}C: QUIT\nS: 221 bye\n"
+        )
+    };
+    const OTHER: &[u8] = b"Return-Path: <alice@example.net>\r\n\r\nother\r\n";
+    let server = ScriptedServer::start([
+        Script::parse("one of two", &session(TEXT, "S: 452 full\nS: 250 b\n")),
+        Script::parse(
+            "both",
+            &session("C: Return-Path: <alice@example.net>\nC: \nC: other\nC: .\n", "S: 250 a\nS: 250 b\n"),
+        ),
+    ]);
+    let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
+    poller.account.deliver = on_port(server.port(), "a@x, b@x");
+    assert_eq!(poller.poll().held, 1);
+    maildrop.remove("one");
+    maildrop.put("one", OTHER);
+    let maildrop_id = poller.account.maildrop_id.as_str().into();
+    let names = vec![(UniqueId::new(*b"one"), 0)];
+    poller.block_on(poller.environment.store.hasten(maildrop_id, names, postrider::session::now())).unwrap();
+    assert_eq!(poller.must().delivered, 1);
+    server.finish();
+}

@@ -270,7 +270,7 @@ impl Fetch<'_> {
             }
             None => (UniqueId::new(listed.uid), listed.ordinal),
         };
-        let same = |reached: &&Reached| reached.uid == uid && reached.ordinal == ordinal;
+        let same = |reached: &&Reached| reached.is_of(&uid, ordinal, listed.octets);
         if let Some(reached) = self.reached.iter().find(same) {
             draft.spare(reached.recipients.clone());
         }

@@ -55,6 +55,15 @@ pub struct Reached {
     pub reason: String,
 }
 
+impl Reached {
+    /// Says whether this is of a listed message: another size is another message, under a unique-id that the server
+    /// uses again. No size, 0, is no other size.
+    pub fn is_of(&self, uid: &UniqueId, ordinal: u32, octets: u64) -> bool {
+        let is_same_size = self.octets == octets || self.octets == 0 || octets == 0;
+        self.uid == *uid && self.ordinal == ordinal && is_same_size
+    }
+}
+
 /// What a session must know before it logs in. It is one row, there long before all of [`Memory`] is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoginMemory {

@@ -195,11 +195,14 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
 }
 
 fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
+    // Another size is another message, which nobody has. What is known of the size stays known.
     let mut upsert = connection.prepare_cached(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
-             octets = excluded.octets, reason = excluded.reason, since = excluded.since,
+             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             recipients = CASE WHEN octets IN (0, excluded.octets) OR excluded.octets = 0 THEN recipients END,
+             reason = excluded.reason, since = excluded.since,
              tries = excluded.tries, next_try = excluded.next_try",
     )?;
     for held in held {
@@ -221,7 +224,9 @@ fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]
     let mut upsert = connection.prepare_cached(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7)
-         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET recipients = excluded.recipients",
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             recipients = excluded.recipients",
     )?;
     for message in messages {
         upsert.execute(params![

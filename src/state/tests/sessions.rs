@@ -376,3 +376,39 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     let memory = begin(&store).await;
     assert_eq!((memory.held, memory.reached), (vec![], vec![]));
 }
+
+#[tokio::test]
+async fn a_held_message_of_another_size_is_one_that_nobody_has() {
+    let reached = |octets| Reached {
+        uid: uid("h"),
+        ordinal: 0,
+        octets,
+        recipients: vec!["a@b".to_owned()],
+        reason: "over quota".into(),
+    };
+    let hold = |octets| Held {
+        uid: uid("h"),
+        ordinal: 0,
+        octets,
+        reason: "over quota".into(),
+        since: 7,
+        tries: 1,
+        next_try: 99,
+    };
+    for (had, listed_now, still) in
+        [(5, 5, Some(5)), (5, 6, None), (0, 6, Some(6)), (5, 0, Some(5)), (0, 0, Some(0))]
+    {
+        let (_directory, path) = directory();
+        let store = Store::open(&path);
+        let memory = begin(&store).await;
+        store.reached(memory.key, 7, vec![reached(had)]).await.unwrap();
+        let closing = Closing { held: vec![hold(listed_now)], ..listed(9) };
+        store.close(memory.key, &memory.entries, closing).await.unwrap();
+        let memory = begin(&store).await;
+        let expected: Vec<_> = still.map(reached).into_iter().collect();
+        assert_eq!(memory.reached, expected, "{had} octets, now {listed_now}");
+        // The other message reaches somebody, and that is of its size.
+        store.reached(memory.key, 10, vec![reached(8)]).await.unwrap();
+        assert_eq!(begin(&store).await.reached, [reached(8)]);
+    }
+}
