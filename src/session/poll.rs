@@ -277,6 +277,7 @@ impl Poll<'_> {
                 report.left += nameless;
             }
         }
+        closing.released = std::mem::take(&mut plan.released);
         match self.task {
             Task::Check => {
                 report.held = count(&plan, |step| matches!(step, Step::Held | Step::TooLarge));
@@ -309,7 +310,6 @@ impl Poll<'_> {
         }
         closing.vanished = std::mem::take(&mut plan.vanished);
         closing.returned = std::mem::take(&mut plan.returned);
-        closing.released = std::mem::take(&mut plan.released);
         if plan.recounted {
             log::warn!("{}: server now counts the octets of most messages otherwise", self.account.name);
         }

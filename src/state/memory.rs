@@ -34,7 +34,8 @@ pub struct Memory {
     pub listed_at: Option<Timestamp>,
     /// Recorded unique-ids.
     pub entries: Entries,
-    /// Messages that could not be fetched or delivered.
+    /// Messages that could not be fetched or delivered; also those gone from the listing that some of their recipients
+    /// have.
     pub held: Vec<Held>,
     /// Those of them that some of their recipients have.
     pub reached: Vec<Reached>,
@@ -194,7 +195,8 @@ pub struct Closing {
     pub undeleted: Vec<(UniqueId, u32)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,
-    /// Held messages that are gone from the listing (delivered ones are released by `record`).
+    /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that some of
+    /// their recipients have it is remembered who, for 90 days.
     pub released: Vec<(UniqueId, u32)>,
     /// What is known of the server now; `None` leaves it as it was.
     pub server: Option<ServerMemory>,
@@ -238,7 +240,7 @@ pub struct Status {
     pub failures: u32,
     /// Recorded unique-ids.
     pub seen: u64,
-    /// Held messages.
+    /// Held messages that the last listing showed.
     pub held: Vec<Held>,
 }
 

@@ -14,6 +14,13 @@ use super::{
     SeenLine, ServerMemory, Status,
 };
 
+/// The messages that are held in maildrop ?1 ...
+const HELD: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try
+    FROM held WHERE maildrop = ?1 ORDER BY uid, ordinal";
+/// ... and those of them that the last listing showed: the others are remembered for whoever has them.
+const HELD_AND_LISTED: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try
+    FROM held WHERE maildrop = ?1 AND missed_at IS NULL ORDER BY uid, ordinal";
+
 /// Loads what is known of a maildrop.
 pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) -> Result<Memory> {
     let mut memory = Memory {
@@ -35,7 +42,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     memory.unclosed = row.get::<_, Option<i64>>(1)? != Some(0);
     memory.listed_at = row.get(2)?;
     memory.entries = entries(connection, id)?;
-    memory.held = held(connection, id)?;
+    memory.held = held(connection, id, HELD)?;
     memory.reached = reached(connection, id)?;
     // A row without a listing and without a message is what a first session leaves that did not get to the listing.
     memory.fresh = memory.listed_at.is_none() && memory.entries.is_empty();
@@ -132,7 +139,7 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
             last_success: row.get(2)?,
             failures: row.get(3)?,
             seen: counts.remove(&id).unwrap_or(0),
-            held: held(connection, id)?,
+            held: held(connection, id, HELD_AND_LISTED)?,
         });
     }
     Ok(all)
@@ -206,11 +213,8 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
     Ok(packed.into())
 }
 
-fn held(connection: &Connection, id: i64) -> Result<Vec<Held>> {
-    let mut select = connection.prepare_cached(
-        "SELECT uid, ordinal, octets, reason, since, tries, next_try
-         FROM held WHERE maildrop = ?1 ORDER BY uid, ordinal",
-    )?;
+fn held(connection: &Connection, id: i64, sql: &str) -> Result<Vec<Held>> {
+    let mut select = connection.prepare_cached(sql)?;
     let held = select.query_map([id], |row| {
         Ok(Held {
             uid: UniqueId::new(blob(row, 0)?),

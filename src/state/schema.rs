@@ -67,6 +67,9 @@ ALTER TABLE held ADD COLUMN recipients TEXT;
 ", "
 -- When the user was told of a failure that lasts.
 ALTER TABLE maildrop ADD COLUMN noticed_at INTEGER;
+", "
+-- The first listing that did not show it; only a message that some of its recipients have outlives that.
+ALTER TABLE held ADD COLUMN missed_at INTEGER;
 "];
 
 /// The newest version that this program knows.

@@ -1,5 +1,6 @@
 //! The requests that change rows, each as statements inside the transaction of its group.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
@@ -143,9 +144,41 @@ fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closi
     }
     deletions(connection, id, closing)?;
     hold(connection, id, &closing.held)?;
-    release(connection, id, closing.released.iter().map(|(uid, ordinal)| (uid, *ordinal)))?;
+    if closing.listed_at.is_some() {
+        gone(connection, id, closing)?;
+    }
     server(connection, id, closing)?;
     poll(connection, id, session, closing)
+}
+
+/// Releases held messages that a complete listing does not show. Who has a message is remembered until it is long gone:
+/// the next listing may show it again.
+fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    let mut select = connection
+        .prepare_cached("SELECT uid, ordinal FROM held WHERE maildrop = ?1 AND missed_at IS NOT NULL")?;
+    let missed: Vec<(Vec<u8>, u32)> =
+        select.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let still: HashSet<(&[u8], u32)> =
+        closing.released.iter().map(|(uid, ordinal)| (uid.as_bytes(), *ordinal)).collect();
+    let mut returned = connection.prepare_cached(
+        "UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for (uid, ordinal) in missed.iter().filter(|(uid, ordinal)| !still.contains(&(uid, *ordinal))) {
+        returned.execute(params![id, uid, ordinal])?;
+    }
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3
+             AND (recipients IS NULL OR missed_at <= ?4)",
+    )?;
+    let mut miss = connection.prepare_cached(
+        "UPDATE held SET missed_at = ?4
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND missed_at IS NULL",
+    )?;
+    for (uid, ordinal) in &closing.released {
+        delete.execute(params![id, uid.as_bytes(), ordinal, closing.at - FORGET_VANISHED])?;
+        miss.execute(params![id, uid.as_bytes(), ordinal, closing.listed_at])?;
+    }
+    Ok(())
 }
 
 /// Notes which recorded messages a complete listing shows and forgets those that are long gone.
@@ -203,7 +236,7 @@ fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
              recipients = CASE WHEN octets IN (0, excluded.octets) OR excluded.octets = 0 THEN recipients END,
              reason = excluded.reason, since = excluded.since,
-             tries = excluded.tries, next_try = excluded.next_try",
+             tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL",
     )?;
     for held in held {
         upsert.execute(params![
@@ -226,7 +259,7 @@ fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
-             recipients = excluded.recipients",
+             recipients = excluded.recipients, missed_at = NULL",
     )?;
     for message in messages {
         upsert.execute(params![

@@ -412,3 +412,54 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
         assert_eq!(begin(&store).await.reached, [reached(8)]);
     }
 }
+
+#[tokio::test]
+async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forgotten_after_90_days() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let reached = Reached {
+        uid: uid("h"),
+        ordinal: 0,
+        octets: 5,
+        recipients: vec!["a@b".to_owned()],
+        reason: "over quota".into(),
+    };
+    let gone = |at| Closing { released: vec![(uid("h"), 0)], ..listed(at) };
+    let shown = async || store.status().await.unwrap().remove(0).held.len();
+    let memory = begin(&store).await;
+    store.reached(memory.key, 0, vec![reached.clone()]).await.unwrap();
+    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    assert_eq!(shown().await, 1);
+    session(&store, |_| gone(DAY)).await;
+    assert_eq!((begin(&store).await.reached, shown().await), (vec![reached.clone()], 0));
+    // It is back, and the days begin anew when it is gone again.
+    session(&store, |_| listed(50 * DAY)).await;
+    assert_eq!((begin(&store).await.reached, shown().await), (vec![reached.clone()], 1));
+    session(&store, |_| gone(60 * DAY)).await;
+    session(&store, |_| gone(150 * DAY - 1)).await;
+    assert_eq!(begin(&store).await.reached, [reached]);
+    // A poll without a listing says nothing of the messages.
+    session(&store, |_| Closing { at: 200 * DAY, ..Closing::default() }).await;
+    assert_eq!(begin(&store).await.reached.len(), 1);
+    session(&store, |_| gone(150 * DAY)).await;
+    assert_eq!((begin(&store).await.reached, begin(&store).await.held), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn recording_forgets_who_has_a_message_that_was_gone() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let reached = Reached {
+        uid: uid("h"),
+        ordinal: 0,
+        octets: 5,
+        recipients: vec!["a@b".to_owned()],
+        reason: "over quota".into(),
+    };
+    let memory = begin(&store).await;
+    store.reached(memory.key, 0, vec![reached]).await.unwrap();
+    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    session(&store, |_| Closing { released: vec![(uid("h"), 0)], ..listed(1) }).await;
+    record(&store, begin(&store).await.key, 2, &["h"]).await;
+    assert_eq!((begin(&store).await.reached, begin(&store).await.held), (vec![], vec![]));
+}
