@@ -134,3 +134,27 @@ fn a_message_in_a_maildir_is_known_again_though_its_received_line_is_another() {
     home.must(&["sync"], 0);
     assert_eq!(delivered_files(&home).len(), 32);
 }
+
+#[test]
+fn a_header_too_long_to_be_seen_whole_holds_the_message_and_no_forged_field_wins() {
+    let (maildrop, server) = (Maildrop::start(Settings::default()), MailServer::start(EXTENSIONS));
+    let padding = format!("X-Padding: {}\r\n", "x".repeat(900)).repeat(80);
+    let forged = "X-Original-To: carol@example.org\r\n";
+    put(&maildrop, "long", &format!("{forged}{padding}X-Original-To: alice@example.org\r\n"));
+    put(&maildrop, "short", &format!("{forged}X-Original-To: alice@example.org\r\n"));
+    let home = home(
+        &maildrop,
+        &format!(
+            "    deliver:\n      smtp:\n        host: 127.0.0.1\n        port: {}\n        to: {{ header: X-Original-To, \
+             occurrence: last }}\n",
+            server.port()
+        ),
+    );
+    let told = home.must(&["sync"], 75).stderr;
+    assert!(
+        told.contains("(long): held: its header is too long to tell which X-Original-To counts"),
+        "{told}"
+    );
+    let arrived: Vec<_> = server.arrived().into_iter().map(|message| message.rcpt).collect();
+    assert_eq!(arrived, [["<alice@example.org>".to_owned()]]);
+}

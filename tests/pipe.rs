@@ -373,7 +373,10 @@ async fn as_root_a_command_is_run_as_the_user_that_was_named_with_no_group_of_ou
             || ["LC_", "POSTRIDER_"].iter().any(|prefix| name.starts_with(prefix))
     };
     assert!(environment.lines().all(is_expected), "{environment}");
-    assert!(environment.contains("PATH=/usr/local/bin:/usr/bin:/bin\n"), "{environment}");
+    assert!(
+        environment.contains("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"),
+        "{environment}"
+    );
     let home = if mail.dir.is_dir() { mail.dir.display().to_string() } else { "/".into() };
     assert_eq!(
         facts.lines().collect::<Vec<_>>(),

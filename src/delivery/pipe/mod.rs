@@ -48,7 +48,7 @@ const DRAIN: Duration = Duration::from_millis(250);
 /// Lines of a command's output that go into the log, for one message.
 const LOGGED_LINES: usize = 100;
 /// Where a command is looked for that is run as another user.
-const USERS_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+const USERS_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What sh(1) exits with if it cannot run a program, or finds none.
 const SHELL_CANNOT: [i32; 2] = [126, 127];
 

@@ -20,8 +20,8 @@ use super::spool::Unspooled;
 use super::{
     Access, Disk, GRACE, MessageId, Others, Outcome, ServerError, Stop, TargetError, envelope, spool,
 };
-use crate::config::MailServer;
 use crate::config::target::Place;
+use crate::config::{MailServer, Recipients};
 use crate::failure::Class;
 use crate::message::Header;
 use dialogue::Broken;
@@ -147,6 +147,11 @@ impl Server {
 
     fn address(&self, message: spool::Spooled) -> Addressed {
         let header = Header::new(&message.header);
+        if let (Recipients::Header(catch_all), true) = (&self.0.server.to, message.is_header_cut) {
+            let why =
+                format!("its header is too long to tell which {} counts: over 64 KiB", catch_all.header);
+            return Addressed::Decided(Outcome::Refused(why));
+        }
         let to = match envelope::recipients(&self.0.server.to, &header) {
             Ok(to) => to.into_iter().filter(|to| !message.reached.contains(to)).collect::<Vec<_>>(),
             Err(why) => return Addressed::Decided(Outcome::Refused(why)),
