@@ -158,6 +158,19 @@ impl Dovecot {
         if let Some(server) = self.server.take() {
             server.kill();
         }
+        // It would wait two minutes for a lock that it left behind.
+        for user in fs::read_dir(self.directory.path().join("mail")).into_iter().flatten().flatten() {
+            // Mostly there is none.
+            let _ = fs::remove_file(user.path().join("dovecot-uidlist.lock"));
+        }
+    }
+
+    /// Counts the messages in a user's maildir.
+    pub fn arrived(&self, user: &str) -> usize {
+        ["new", "cur"]
+            .map(|name| fs::read_dir(self.home(user).join(name)).map_or(0, Iterator::count))
+            .iter()
+            .sum()
     }
 
     /// Starts the server again, on the same ports with the same maildrops.
