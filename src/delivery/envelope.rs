@@ -237,6 +237,8 @@ fn stripped<'a>(local: &'a str, prefix: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn catch_all() -> CatchAll {
@@ -381,5 +383,57 @@ mod tests {
         assert_eq!(sender(&Sender::Keep, &Header::new(b"From: \xff@b\r\n")), "");
         let fixed = Sender::Address("me@example.org".into());
         assert_eq!(sender(&fixed, &Header::new(b"Return-Path: <a@b>\r\n")), "me@example.org");
+    }
+
+    /// What may stand between the angle brackets of a command: nothing ends the address or the line.
+    fn ends_nothing(address: &str) -> bool {
+        let (mut quoted, mut escaped) = (false, false);
+        let mut is_sound = |octet| match octet {
+            b'\r' | b'\n' | 0 => false,
+            _ if escaped => {
+                escaped = false;
+                true
+            }
+            b'\\' if quoted => {
+                escaped = true;
+                true
+            }
+            b'"' => {
+                quoted = !quoted;
+                true
+            }
+            b'<' | b'>' | b' ' => quoted,
+            _ => true,
+        };
+        address.bytes().all(&mut is_sound) && !quoted
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_of_a_header_end_an_address_or_a_line_of_the_dialogue(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    6 => prop::sample::select(vec![
+                        &b"a"[..], b"mbox-", b"b.example", b"@", b"\"", b"\\", b" ", b"<", b">", b",", b"\r\n ", b"\r", b"\0", b"\xc3\xbc"
+                    ]).prop_map(<[u8]>::to_vec),
+                    1 => any::<u8>().prop_map(|octet| vec![octet]),
+                ],
+                0..12,
+            ),
+            unknown in prop::sample::select(vec![Unknown::Hold, Unknown::Address("post@b".into())]),
+            occurrence in prop::sample::select(vec![Occurrence::First, Occurrence::Last]),
+        ) {
+            let value = parts.concat();
+            let header = [&b"X-Original-To: "[..], &value, b"\r\nReturn-Path: ", &value, b"\r\n"].concat();
+            let header = Header::new(&header);
+            let reverse_path = sender(&Sender::Keep, &header);
+            prop_assert!(ends_nothing(&reverse_path), "{reverse_path:?}");
+            prop_assert!(reverse_path.is_empty() || reverse_path.contains('@'), "{reverse_path:?}");
+            let strip_prefix = Some("mbox-".to_owned());
+            let to = CatchAll { strip_prefix, unknown, occurrence, ..catch_all() };
+            for recipient in recipients(&Recipients::Header(Box::new(to)), &header).into_iter().flatten() {
+                prop_assert!(!recipient.is_empty() && ends_nothing(&recipient), "{recipient:?}");
+            }
+        }
     }
 }
