@@ -305,8 +305,7 @@ impl Sink {
         }
     }
 
-    /// Says how many messages should be committed together at most. While they are recorded the next ones are
-    /// delivered, so that a crash repeats twice as many where the target does not know them again.
+    /// Says how many messages should be committed together at most.
     pub fn most_at_once(&self) -> usize {
         match self {
             // They share the cost of making them durable.
@@ -314,6 +313,17 @@ impl Sink {
             // One round trip more for so many.
             Self::Server(_) => 32,
             Self::Pipe(_) => 1,
+        }
+    }
+
+    /// Says of how many batches at once it may be unknown to the record that they are delivered, the one that is being
+    /// delivered included: so many does a crash repeat where the target does not know its messages again.
+    pub fn most_unrecorded(&self) -> usize {
+        match self {
+            // One is recorded while the next is delivered.
+            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) => 2,
+            // The command may keep the record from the processor until it ends.
+            Self::Pipe(_) => 3,
         }
     }
 

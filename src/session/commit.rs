@@ -1,6 +1,6 @@
 //! The order of safety, and nowhere else: make durable and visible, record durably, hand the proof on.
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Outcome, Sink};
 use crate::pop3::{MessageNumber, UniqueId};
@@ -85,38 +85,52 @@ struct Committed {
 
 impl Commit<'_> {
     /// Commits what comes in until the sender is dropped; a batch is whatever has gathered while the one before was
-    /// being committed, so that the slower the disk, the more messages share a flush. Each batch is recorded while the
-    /// next one is delivered.
+    /// being committed, so that the slower the disk, the more messages share a flush. What is delivered is recorded
+    /// while more is being delivered, as far as the sink allows.
     pub async fn run(
         &self,
         mut complete: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Aborted> {
-        let most = self.sink.most_at_once().min(self.sink.most_waiting());
-        let mut before = Committed::default();
-        let mut marked = false;
-        loop {
-            if before.ended.is_some() {
-                return self.record(before, &results).await;
-            }
-            let next = async {
+        let (committed, mut gathered) = mpsc::unbounded_channel();
+        let unrecorded = Semaphore::new(self.sink.most_unrecorded());
+        let delivering = async {
+            let committed = committed;
+            let mut marked = false;
+            // Closed when nothing can be recorded any more.
+            while let Ok(place) = unrecorded.acquire().await {
                 let mut batch = Vec::new();
-                if complete.recv_many(&mut batch, most).await == 0 {
-                    return Ok(None);
+                if complete.recv_many(&mut batch, self.sink.most_at_once()).await == 0 {
+                    break;
                 }
                 if !marked {
                     self.store.publishing(self.maildrop).await.during("write the state")?;
                     marked = true;
                 }
-                self.deliver(batch).await.map(Some)
-            };
-            let (recorded, next) = tokio::join!(self.record(before, &results), next);
-            recorded?;
-            match next? {
-                Some(committed) => before = committed,
-                None => return Ok(()),
+                let batch = self.deliver(batch).await?;
+                let goes_on = batch.ended.is_none();
+                place.forget();
+                if committed.send(batch).is_err() || !goes_on {
+                    break;
+                }
             }
-        }
+            Ok(())
+        };
+        let recording = async {
+            let mut batches = Vec::new();
+            while gathered.recv_many(&mut batches, usize::MAX).await > 0 {
+                let count = batches.len();
+                let recorded = self.record(std::mem::take(&mut batches), &results).await;
+                if recorded.is_err() {
+                    unrecorded.close();
+                    return recorded;
+                }
+                unrecorded.add_permits(count);
+            }
+            Ok(())
+        };
+        let (delivered, recorded) = tokio::join!(delivering, recording);
+        recorded.and(delivered)
     }
 
     async fn deliver(&self, batch: Vec<Complete>) -> std::result::Result<Committed, Aborted> {
@@ -173,10 +187,17 @@ impl Commit<'_> {
 
     async fn record(
         &self,
-        committed: Committed,
+        batches: Vec<Committed>,
         results: &mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Aborted> {
-        let Committed { deliveries, reached, declined, ended } = committed;
+        let mut all = Committed::default();
+        for Committed { deliveries, reached, declined, ended } in batches {
+            all.deliveries.extend(deliveries);
+            all.reached.extend(reached);
+            all.declined.extend(declined);
+            all.ended = all.ended.or(ended);
+        }
+        let Committed { deliveries, reached, declined, ended } = all;
         if !reached.is_empty() {
             let reached = self.store.reached(self.maildrop, self.now, reached).await;
             reached.during("record who has a message")?;

@@ -9,9 +9,9 @@
 //!
 //! # After a crash
 //!
-//! Messages are recorded one by one, each while the next is handed over ([`super::Sink::most_at_once`]), so that a
-//! kill, or a power cut, repeats at most two: the one that was being recorded, and the one that a process had got.
-//! Nothing is lost: what is not recorded is on the server.
+//! Messages are recorded while the next ones are handed over ([`super::Sink::most_unrecorded`]), so that a kill, or a
+//! power cut, repeats at most three: two that were being recorded, and the one that a process had got. Nothing is lost:
+//! what is not recorded is on the server.
 
 mod facts;
 mod status;
