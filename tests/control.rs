@@ -128,9 +128,9 @@ fn sync_has_the_running_daemon_poll_and_ends_as_if_it_had_polled_itself() {
     assert_same(home.maildir("home"), (1..5).map(|number| with_lf(&message(number))).collect());
 }
 
-#[test]
-fn sync_during_a_session_of_the_daemon_is_followed_by_one_that_sees_what_came_meanwhile() {
-    let (server, home) = (server(), Home::new());
+/// Has a client ask while the daemon's session is held up; the poll that it gets sees what came meanwhile.
+fn asks_amid_a_session(server: &Maildrop) {
+    let home = Home::new();
     let relay = Relay::start(server.port());
     server.put("one", b"0123456789\r\n".repeat(10_000));
     relay.hold_after(50_000);
@@ -141,27 +141,20 @@ fn sync_during_a_session_of_the_daemon_is_followed_by_one_that_sees_what_came_me
     let sync = waiting(&home, "home");
     relay.open();
     assert_eq!(sync.wait(LIMIT).status, Some(0));
-    assert_eq!((home.maildir("home").len(), connections(&server)), (2, 2));
+    assert_eq!((home.maildir("home").len(), connections(server)), (2, 2));
     daemon.stop();
 }
 
 #[test]
+fn sync_during_a_session_of_the_daemon_is_followed_by_one_that_sees_what_came_meanwhile() {
+    asks_amid_a_session(&server());
+}
+
+#[test]
 fn sync_does_not_wait_for_a_login_delay_that_is_announced_while_it_waits() {
-    let (mut settings, home) = (settings(), Home::new());
+    let mut settings = settings();
     settings.capabilities.as_mut().unwrap().push("LOGIN-DELAY 600".into());
-    let server = Maildrop::start(settings);
-    let relay = Relay::start(server.port());
-    server.put("one", b"0123456789\r\n".repeat(10_000));
-    relay.hold_after(50_000);
-    home.configure(&config("", &[account("home", relay.port(), "interval: 1h")]));
-    let daemon = Daemon::start(&home);
-    relay.wait_for_hold();
-    server.put("two", message(2));
-    let sync = waiting(&home, "home");
-    relay.open();
-    assert_eq!(sync.wait(LIMIT).status, Some(0));
-    assert_eq!((home.maildir("home").len(), connections(&server)), (2, 2));
-    daemon.stop();
+    asks_amid_a_session(&Maildrop::start(settings));
 }
 
 #[test]

@@ -377,15 +377,19 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     assert_eq!((memory.held, memory.reached), (vec![], vec![]));
 }
 
-#[tokio::test]
-async fn a_held_message_of_another_size_is_one_that_nobody_has() {
-    let reached = |octets| Reached {
+/// A message that one of its recipients has.
+fn reached(octets: u64) -> Reached {
+    Reached {
         uid: uid("h"),
         ordinal: 0,
         octets,
         recipients: vec!["a@b".to_owned()],
         reason: "over quota".into(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_held_message_of_another_size_is_one_that_nobody_has() {
     let hold = |octets| Held {
         uid: uid("h"),
         ordinal: 0,
@@ -417,13 +421,7 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
 async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forgotten_after_90_days() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
-    let reached = Reached {
-        uid: uid("h"),
-        ordinal: 0,
-        octets: 5,
-        recipients: vec!["a@b".to_owned()],
-        reason: "over quota".into(),
-    };
+    let reached = reached(5);
     let gone = |at| Closing { released: vec![(uid("h"), 0)], ..listed(at) };
     let shown = async || store.status().await.unwrap().remove(0).held.len();
     let memory = begin(&store).await;
@@ -449,13 +447,7 @@ async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forg
 async fn recording_forgets_who_has_a_message_that_was_gone() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
-    let reached = Reached {
-        uid: uid("h"),
-        ordinal: 0,
-        octets: 5,
-        recipients: vec!["a@b".to_owned()],
-        reason: "over quota".into(),
-    };
+    let reached = reached(5);
     let memory = begin(&store).await;
     store.reached(memory.key, 0, vec![reached]).await.unwrap();
     store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
