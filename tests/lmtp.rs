@@ -41,8 +41,12 @@ async fn open(target: &Target) -> Sink {
 
 /// Plays one connection to a client that delivers so many messages to three recipients.
 async fn play(script: &str, messages: usize) -> Vec<Outcome> {
+    play_to("a@x, b@x, c@x", script, messages).await
+}
+
+async fn play_to(to: &str, script: &str, messages: usize) -> Vec<Outcome> {
     let server = ScriptedServer::start([Script::parse("lmtp", script)]);
-    let sink = open(&on_port(server.port(), "a@x, b@x, c@x")).await;
+    let sink = open(&on_port(server.port(), to)).await;
     let uids: Vec<String> = (0..messages).map(|number| number.to_string()).collect();
     let batch: Vec<(&str, &[u8])> = uids.iter().map(|uid| (uid.as_str(), MESSAGE)).collect();
     let outcomes = deliver(&sink, &batch).await.unwrap();
@@ -74,12 +78,47 @@ async fn each_recipient_has_a_reply_of_its_own() {
     for (replies, expected) in &rows {
         let script = format!("{HELLO}{begin}{replies}{quit}");
         assert_eq!(play(&script, 1).await, std::slice::from_ref(expected), "{replies}");
-        // The second message's commands leave with the end of the first: every reply finds its own.
-        let script = format!(
-            "{HELLO}{begin}{commands}{replies}S: 250 ok\nS: 250 a\nS: 250 b\nS: 250 c\nS: 354 go\n{TEXT}{replies}{quit}"
-        );
+        let script = format!("{HELLO}{begin}{replies}{begin}{replies}{quit}");
         assert_eq!(play(&script, 2).await, [expected.clone(), expected.clone()], "{replies}");
     }
+}
+
+#[tokio::test]
+async fn to_one_recipient_the_commands_of_the_next_message_leave_with_the_end_of_this_one() {
+    let commands = "C: MAIL FROM:<alice@example.net>\nC: RCPT TO:<a@x>\nC: DATA\n";
+    let ready = "S: 250 ok\nS: 250 a\nS: 354 go\n";
+    let script = format!(
+        "{HELLO}{commands}{ready}{TEXT}{commands}S: 452 full\n{ready}{TEXT}S: 250 a\nC: QUIT\nS: 221 bye\n"
+    );
+    let outcomes = play_to("a@x", &script, 2).await;
+    assert!(matches!(&outcomes[..], [Outcome::Later(_), Outcome::Delivered]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_reply_that_is_missing_is_not_taken_from_the_next_message() {
+    let begin = format!(
+        "C: MAIL FROM:<alice@example.net>\n{RCPT}C: DATA\nS: 250 ok\nS: 250 a\nS: 250 b\nS: 250 c\nS: 354 go\n{TEXT}"
+    );
+    // One reply for three recipients; then the server waits for what the client has to say.
+    let outcomes = play(&format!("{HELLO}{begin}S: 250 a\nS: 421 bye\n!cut\n"), 1).await;
+    let [Outcome::Partly { delivered, .. }] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(delivered, &["a@x"]);
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_between_the_replies_gets_no_more_than_three_messages() {
+    let script = format!(
+        "{HELLO}C: MAIL FROM:<alice@example.net>\n{RCPT}C: DATA\nS: 250 ok\nS: 250 a\nS: 250 b\nS: 250 c\nS: 354 go\n{TEXT}S: 250 a\n!cut\n"
+    );
+    let server = ScriptedServer::start((0..3).map(|at| Script::parse(&at.to_string(), &script)));
+    let sink = open(&on_port(server.port(), "a@x, b@x, c@x")).await;
+    let uids: Vec<String> = (0..5).map(|number| number.to_string()).collect();
+    let batch: Vec<(&str, &[u8])> = uids.iter().map(|uid| (uid.as_str(), MESSAGE)).collect();
+    let outcomes = deliver(&sink, &batch).await.unwrap();
+    assert!(outcomes[..3].iter().all(|outcome| matches!(outcome, Outcome::Partly { .. })), "{outcomes:?}");
+    assert_eq!(outcomes[3..], [Outcome::NotTried, Outcome::NotTried]);
+    assert!(sink.failure().is_some());
+    server.finish();
 }
 
 #[tokio::test]

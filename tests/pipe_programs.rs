@@ -251,6 +251,52 @@ fn a_kill_between_hand_over_and_record_repeats_three_messages_at_most_and_loses_
 }
 
 #[test]
+fn what_could_not_be_recorded_for_a_while_is_recorded_in_the_end_and_not_handed_over_again() {
+    let server = server(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n", "Subject: 3\n\n"]);
+    let home = home(&server, "[sh, '~/script']");
+    home.write(
+        "script",
+        "cd ${0%/*}; touch started; while [ ! -e go ]; do sleep 0.02; done; echo $POSTRIDER_UID >> log",
+    );
+    let running = home.start(&["-v", "sync"]);
+    assert!(wait_until(Duration::from_secs(30), || home.path("started").exists()));
+    let database = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    home.write("go", "");
+    // Longer than it waits for a lock, and not twice as long.
+    std::thread::sleep(Duration::from_secs(13));
+    drop(database);
+    let ended = running.wait(LIMIT);
+    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+    assert_eq!(handed_over(&home).len(), 3, "{}", ended.stderr);
+    home.must(&["sync"], 0);
+    let counts = handed_over(&home);
+    assert_eq!((counts.len(), counts.values().sum::<usize>()), (4, 4), "{counts:?}");
+    assert!(server.uids().is_empty());
+}
+
+#[test]
+fn a_command_that_does_not_end_when_it_is_asked_to_is_gone_when_the_program_is() {
+    let server = server(&[MESSAGE]);
+    let home = home(&server, "[sh, '~/script']");
+    home.write(
+        "script",
+        "trap '' TERM; cd ${0%/*}; echo $$ > id.new; mv id.new id; while :; do sleep 0.1; done",
+    );
+    let running = home.start(&["sync"]);
+    assert!(wait_until(Duration::from_secs(30), || home.path("id").exists()));
+    let id: i32 = fs::read_to_string(home.path("id")).unwrap().trim().parse().unwrap();
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait(Duration::from_secs(10));
+    assert!(ended.stderr.contains("may get it again"), "{}", ended.stderr);
+    // A process that ended, and that init has not yet waited for, is none.
+    let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    assert_eq!(server.uids(), ["uid0"]);
+}
+
+#[test]
 fn kills_at_any_moment_lose_nothing_and_repeat_at_most_three_messages_each() {
     let server = Maildrop::start(Settings::default());
     let home = home(&server, "[sh, '~/script']");

@@ -20,8 +20,9 @@ use crate::net::Connector;
 use crate::session::{self, Environment, Failing, Report, Task};
 use crate::state::Store;
 
-/// How long the removal of messages that were given up may take at the end.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long the removal of messages that were given up may take at the end, and the end of a command: it has two seconds
+/// after SIGTERM.
+const SETTLING: Duration = Duration::from_millis(2500);
 
 /// What the accounts of a run share.
 #[derive(Debug, Clone, Copy)]

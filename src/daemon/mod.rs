@@ -51,11 +51,14 @@ const DAEMON: &str = "\0daemon";
 
 /// How long sessions may take to end once the process was asked to. They need a second or two; a disk that hangs needs
 /// for ever, and cutting off what waits for it loses nothing.
-const WIND_DOWN: Duration = Duration::from_secs(7);
+const WIND_DOWN: Duration = Duration::from_secs(6);
 
-/// How long the removal of messages that were given up and the last metrics may take at the end, and then closing the
-/// state file. Together with [`WIND_DOWN`] it is what [`signals::stop`] waits for.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long the removal of messages that were given up and the last metrics may take at the end, and the end of a
+/// command, which has two seconds after SIGTERM.
+const SETTLING: Duration = Duration::from_millis(2500);
+
+/// How long closing the state file may take then. Together with the others it is what [`signals::stop`] waits for.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// How often a state file that fails is opened anew: a disk that was full or away comes back.
 const STATE_AGAIN: Duration = Duration::from_secs(5);
@@ -391,7 +394,7 @@ impl Daemon {
         let _ = tokio::time::timeout(SETTLING, settled).await;
         // Closing the state file copies its log into it; on a disk that hangs the next process does that.
         let environment = self.environment;
-        let _ = tokio::time::timeout(SETTLING, tokio::task::spawn_blocking(move || drop(environment))).await;
+        let _ = tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(move || drop(environment))).await;
     }
 }
 

@@ -295,6 +295,14 @@ impl Sink {
         }
     }
 
+    /// Says whether the target knows a message again that it has, so that none is ever there twice.
+    pub fn recognizes(&self) -> bool {
+        match self {
+            Self::Maildir(_) => true,
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+        }
+    }
+
     /// Begins a message.
     pub fn draft(&self, message: MessageId) -> Draft {
         match self {

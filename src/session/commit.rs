@@ -38,8 +38,6 @@ pub enum Result {
 pub struct Declined {
     /// Its place in the listing.
     pub index: usize,
-    /// Its name, for the log.
-    pub uid: UniqueId,
     /// Why, for the user.
     pub reason: String,
 }
@@ -117,17 +115,22 @@ impl Commit<'_> {
             Ok(())
         };
         let recording = async {
-            let mut batches = Vec::new();
+            let (mut batches, mut failed) = (Vec::new(), None);
             while gathered.recv_many(&mut batches, usize::MAX).await > 0 {
                 let count = batches.len();
-                let recorded = self.record(std::mem::take(&mut batches), &results).await;
-                if recorded.is_err() {
-                    unrecorded.close();
-                    return recorded;
+                match self.record(&mut batches, &results).await {
+                    Ok(()) => unrecorded.add_permits(count),
+                    Err(aborted) => {
+                        failed.get_or_insert(aborted);
+                        unrecorded.close();
+                    }
                 }
-                unrecorded.add_permits(count);
             }
-            Ok(())
+            // What is delivered would be delivered again; a lock may be gone by now.
+            if !batches.is_empty() && self.record(&mut batches, &results).await.is_ok() {
+                log::info!("{}: what was delivered is recorded after all", self.account);
+            }
+            failed.map_or(Ok(()), Err)
         };
         let (delivered, recorded) = tokio::join!(delivering, recording);
         recorded.and(delivered)
@@ -172,9 +175,7 @@ impl Commit<'_> {
                 self.target
             );
             match declined {
-                Some(reason) => {
-                    committed.declined.push(Declined { index: done.index, uid: delivery.uid, reason });
-                }
+                Some(reason) => committed.declined.push(Declined { index: done.index, reason }),
                 None => committed.deliveries.push((delivery, Done { already_there, ..done })),
             }
         }
@@ -185,31 +186,22 @@ impl Commit<'_> {
         Ok(committed)
     }
 
+    /// Records batches and empties the list; after an error it has what is not recorded.
     async fn record(
         &self,
-        batches: Vec<Committed>,
+        batches: &mut Vec<Committed>,
         results: &mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Aborted> {
-        let mut all = Committed::default();
-        for Committed { deliveries, reached, declined, ended } in batches {
-            all.deliveries.extend(deliveries);
-            all.reached.extend(reached);
-            all.declined.extend(declined);
-            all.ended = all.ended.or(ended);
+        for declined in batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.declined)) {
+            // The session is gone if nobody listens; the message is fetched again then.
+            let _ = results.send(Result::Declined(declined));
         }
-        let Committed { deliveries, reached, declined, ended } = all;
+        let reached: Vec<_> = batches.iter().flat_map(|batch| batch.reached.iter().cloned()).collect();
         if !reached.is_empty() {
             let reached = self.store.reached(self.maildrop, self.now, reached).await;
             reached.during("record who has a message")?;
         }
-        for declined in declined {
-            if let Err(mpsc::error::SendError(Result::Declined(declined))) =
-                results.send(Result::Declined(declined))
-            {
-                // The session has ended, so it is not held, but fetched again; nobody else tells why.
-                log::warn!("{}: {}: {}", self.account, Shown(declined.uid.as_bytes()), declined.reason);
-            }
-        }
+        let deliveries: Vec<_> = batches.iter().flat_map(|batch| batch.deliveries.iter().cloned()).collect();
         if !deliveries.is_empty() {
             let recorded = self.store.record(self.maildrop, self.now, deliveries).await;
             for proof in recorded.during("record what was delivered")? {
@@ -217,6 +209,7 @@ impl Commit<'_> {
                 let _ = results.send(Result::Recorded(proof));
             }
         }
+        let ended = batches.drain(..).find_map(|batch| batch.ended);
         ended.map_or(Ok(()), Err)
     }
 }

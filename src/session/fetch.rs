@@ -119,6 +119,10 @@ impl Fetch<'_> {
             winding_down: None,
         };
         let ended = self.fetch(&mut state, &mut fetched, complete, &mut results, deletions).await;
+        // What was handed over goes its way whatever became of the connection.
+        while let Some(result) = results.recv().await {
+            self.committed(result, &mut state, &mut fetched, deletions);
+        }
         fetched.named = std::mem::take(&mut state.named);
         fetched.left += state.wanted.len() + state.under_way.len();
         match &fetched.aborted {
@@ -173,6 +177,12 @@ impl Fetch<'_> {
                 biased;
                 result = results.recv(), if state.uncommitted > 0 => match result {
                     Some(result) => self.committed(result, state, fetched, deletions),
+                    // The target begins nothing more.
+                    None if state.winding_down.is_some() => {
+                        fetched.shown_undelivered = true;
+                        fetched.left += std::mem::take(&mut state.uncommitted);
+                        complete = None;
+                    }
                     // The committing side has failed and will say why.
                     None => return Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
                 },
@@ -181,12 +191,14 @@ impl Fetch<'_> {
                     state.wind_down(fetched);
                     fetched.aborted = Some(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
-                () = tokio::time::sleep_until(deadline), if state.winding_down.is_some() => {
+                // What was handed over has its own time limit.
+                () = tokio::time::sleep_until(deadline), if state.winding_down.is_some() && unanswered > 0 => {
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 event = self.wire.event(), if unanswered > 0 => {
                     let event = event.during(state.doing(self.listing))?;
                     let incoming = Incoming::take(event, self.listing, state, fetched, self.progress, deletions)?;
+                    let ends_a_reply = matches!(incoming, Next::Begin(_) | Next::Confirm | Next::End);
                     match incoming {
                         Next::Nothing => {}
                         Next::Begin(index) => {
@@ -217,6 +229,10 @@ impl Fetch<'_> {
                         Next::Confirm => self.confirm(state, &complete).await?,
                         Next::End => self.end(state, &complete).await?,
                     }
+                    if ends_a_reply {
+                        // A target that makes us wait is no fault of the server's.
+                        self.wire.has_all_time_again();
+                    }
                 }
             }
         }
@@ -224,6 +240,10 @@ impl Fetch<'_> {
 
     /// Keeps the window of RETRs full, and sends deletions of messages recorded in earlier sessions along.
     fn send_ahead(&mut self, state: &mut Loop, deletions: &mut Deletions) -> Result<(), Aborted> {
+        // There is time for QUIT alone.
+        if state.winding_down.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(());
+        }
         loop {
             let unanswered = self.wire.unanswered();
             if unanswered > 0 && !self.pipelined {

@@ -88,7 +88,16 @@ impl Poll<'_> {
         let commit = async {
             tokio::select! {
                 committed = commit.run(incoming, results) => committed,
-                () = wound_down => Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
+                () = wound_down => {
+                    if !sink.recognizes() {
+                        log::warn!(
+                            "{}: {} did not take what it was given in time; it may have, and may get it again",
+                            self.account.name,
+                            self.account.deliver
+                        );
+                    }
+                    Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
+                }
             }
         };
         let (mut fetched, committed) = tokio::join!(fetch, commit);

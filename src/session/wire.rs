@@ -134,6 +134,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(self.client.send(&command)?)
     }
 
+    /// Lets the wait for the next reply begin anew, after one that the server is not to blame for.
+    pub fn has_all_time_again(&mut self) {
+        self.clock.restart();
+    }
+
     /// Counts the answers that are still to come.
     pub fn unanswered(&self) -> usize {
         self.client.unanswered()

@@ -216,6 +216,10 @@ impl Shared {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut gap = gap(files, mbox, before)?;
         for message in messages {
+            if self.stop.is_set() {
+                outcomes.resize(messages.len(), Outcome::NotTried);
+                break;
+            }
             let start = files.size(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
             outcomes.push(match write(files, mbox, gap, message) {
                 Ok(()) => {

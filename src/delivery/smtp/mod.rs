@@ -196,7 +196,11 @@ impl Round<'_> {
             });
             match in_time(&mut connection, letter, ahead, next, stop).await {
                 Ok(done) => {
-                    self.shared.breaks.store(0, Relaxed);
+                    match connection.broken.take().map(|broken| self.note_break(broken)) {
+                        None => self.shared.breaks.store(0, Relaxed),
+                        Some(Ok(())) => {}
+                        Some(Err(error)) => *lock(&self.shared.failure) = Some(error),
+                    }
                     if !connection.closing {
                         self.ahead = done.ahead;
                         self.connection = Some(connection);

@@ -56,13 +56,15 @@ pub(super) struct Connection {
     pub(super) served: usize,
     /// The server has begun a transaction that did not come to its end.
     begun: bool,
-    /// The server said that it closes.
+    /// The server said that it closes, or broke off.
     pub(super) closing: bool,
+    /// How it broke off between the replies for two recipients.
+    pub(super) broken: Option<Broken>,
 }
 
 impl Connection {
     pub(super) fn new(dialogue: Dialogue, protocol: Protocol) -> Self {
-        Self { dialogue, protocol, served: 0, begun: false, closing: false }
+        Self { dialogue, protocol, served: 0, begun: false, closing: false, broken: None }
     }
 
     /// Says why this server cannot take the message, before it is asked to.
@@ -115,7 +117,10 @@ impl Connection {
             self.end_for_nobody().await;
             return Ok(Done { verdicts, ahead: Ahead::NotSent });
         }
-        let commands = next.filter(|_| self.dialogue.extensions.pipelining).map(|next| self.commands(next));
+        // A server that gave one reply for several recipients would have its next one taken for theirs.
+        let is_alone = self.protocol == Protocol::Smtp || accepted == 1;
+        let next = next.filter(|_| self.dialogue.extensions.pipelining && is_alone);
+        let commands = next.map(|next| self.commands(next));
         let ahead = if commands.is_some() { Ahead::Sent } else { Ahead::NotSent };
         // The library ends each message with CRLF . CRLF: the message's own last CRLF is the first of these.
         let end = if letter.message.octets == 0 { EMPTY_END } else { END };
@@ -264,7 +269,9 @@ impl Connection {
             Ok(verdict) => verdict,
             Err(broken) => {
                 self.closing = true;
-                Verdict::Later(broken.may_have_arrived())
+                let verdict = Verdict::Later(broken.may_have_arrived());
+                self.broken.get_or_insert(broken);
+                verdict
             }
         }
     }
