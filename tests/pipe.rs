@@ -271,13 +271,24 @@ async fn a_command_that_cannot_be_run_fails_the_target_and_says_what_to_do() {
         ("[DIR/plain]", "Permission denied", "not executable"),
         ("[DIR/no-interpreter]", "No such file", "install it"),
         ("no-such-mda-anywhere -d alice", "sh exited with 127", "in full"),
-        ("DIR/plain", "sh exited with 126", "in full"),
         ("{ command: 'true', user: no-such-user }", "there is no user no-such-user", "after `user:`"),
     ] {
         let error = one(&configured(dir.path(), pipe), HELLO).await.unwrap_err();
         assert!(error.to_string().contains(what), "{pipe}: {error}");
         assert!(error.hint().is_some_and(|found| found.contains(hint)), "{pipe}: {:?}", error.hint());
     }
+}
+
+#[tokio::test]
+async fn a_message_that_makes_the_shell_unable_to_run_a_program_is_put_off_and_stops_no_other() {
+    let dir = scratch();
+    // More than the system takes for one argument.
+    let long = [HELLO, &b"0123456789abcdef\r\n".repeat(20_000)].concat();
+    let pipe = "'text=$(cat); /bin/echo \"$text\" > DIR/$POSTRIDER_UID'";
+    let sink = open(&configured(dir.path(), pipe), &Disk::new()).await.unwrap();
+    let outcomes = deliver(&sink, &[("1", &long), ("2", HELLO)]).await.unwrap();
+    let [Outcome::Later(reason), Outcome::Delivered] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(reason.contains("sh exited with 126") && reason.contains("too long"), "{reason}");
 }
 
 #[tokio::test]

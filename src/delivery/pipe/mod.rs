@@ -49,8 +49,10 @@ const DRAIN: Duration = Duration::from_millis(250);
 const LOGGED_LINES: usize = 100;
 /// Where a command is looked for that is run as another user.
 const USERS_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What sh(1) exits with if it cannot run a program, or finds none.
-const SHELL_CANNOT: [i32; 2] = [126, 127];
+/// What sh(1) exits with if it finds no program of a name.
+const SHELL_FINDS_NONE: i32 = 127;
+/// What it exits with if it cannot run one. That may be due to the message, which may have made its arguments too long.
+const SHELL_CANNOT_RUN: i32 = 126;
 
 /// A command that is delivered to. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -140,16 +142,25 @@ impl Shared {
         };
         let status = ended.map_err(|error| self.cannot_run(&error))?;
         let last = last(words).await;
-        if let (PipeCommand::Shell(_), Some(code)) = (&self.pipe.command, status.code())
-            && SHELL_CANNOT.contains(&code)
-        {
-            return Err(TargetError::Command {
-                command: self.name(),
-                what: format!("sh exited with {code}, as it does if it cannot run a program{last}"),
-                hint: Some(
-                    "write the program's path in full; what a daemon finds by PATH may be little".into(),
-                ),
-            });
+        match (&self.pipe.command, status.code()) {
+            (PipeCommand::Shell(_), Some(SHELL_FINDS_NONE)) => {
+                return Err(TargetError::Command {
+                    command: self.name(),
+                    what: format!(
+                        "sh exited with {SHELL_FINDS_NONE}, as it does if it finds no such program{last}"
+                    ),
+                    hint: Some(
+                        "write the program's path in full; what a daemon finds by PATH may be little".into(),
+                    ),
+                });
+            }
+            (PipeCommand::Shell(_), Some(SHELL_CANNOT_RUN)) => {
+                return Ok(Outcome::Later(format!(
+                    "sh exited with {SHELL_CANNOT_RUN}, as it does if it cannot run a program (not executable, or its \
+                     arguments are too long){last}"
+                )));
+            }
+            (PipeCommand::Shell(_) | PipeCommand::Argv { .. }, _) => {}
         }
         Ok(match Verdict::of(status) {
             Verdict::Delivered => Outcome::Delivered,
