@@ -1,7 +1,7 @@
 //! What is fuzzed: functions from octets to nothing that must come back, and come back soon, whatever the octets are,
 //! and that check what must hold for all of them.
 //!
-//! The fuzz targets call them by name, and so do the ordinary tests (`tests/fuzz_corpus.rs`) with every file in
+//! The fuzz targets call them by name, and so do the ordinary tests (`tests/session/fuzz_corpus.rs`) with every file in
 //! `fuzz/corpus/NAME/`. A new one is a function here, a line in [`ENTRIES`], a `[[bin]]` in `fuzz/Cargo.toml`, and a
 //! corpus of at least one file; the tests say what is missing.
 

@@ -40,7 +40,7 @@
 //! # How to add ...
 //!
 //! - *a delivery target*: a variant in [`config::Target`]; the compiler points at [`delivery::Sink::open`]; a file in
-//!   `delivery/`; a line in `tests/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
+//!   `delivery/`; a line in `tests/delivery/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
 //! - *a SASL mechanism*: a file in `sasl/` with the RFC's example as test; a row in [`sasl::MECHANISMS`]; a line in the
 //!   manual.
 //! - *a command*: a file in `cli/`; a variant of its `Command`; a paragraph in `man/postrider.1`.

@@ -65,6 +65,19 @@ impl Home {
         Running::start(&mut self.command(arguments))
     }
 
+    /// Starts the program with a umask of 077, as a service file has it; this process's own holds for all tests in it.
+    pub fn start_private(&self, arguments: &[&str]) -> Running {
+        let program = self.command(arguments);
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", "umask 077 && exec \"$0\" \"$@\""])
+            .arg(program.get_program())
+            .args(program.get_args());
+        shell.env_clear().current_dir(self.directory.path());
+        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Running::start(&mut shell)
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Ended {
         self.start(arguments).wait(LIMIT)

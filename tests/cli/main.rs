@@ -1,0 +1,7 @@
+//! The program as its user sees it, its configuration, and what its sandbox lets it do.
+
+mod config;
+mod program;
+mod sandbox;
+#[path = "../support/mod.rs"]
+mod support;

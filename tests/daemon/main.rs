@@ -1,0 +1,11 @@
+//! The daemon, its hooks, metrics and units.
+
+mod control;
+mod hooks;
+mod metrics;
+mod months;
+mod schedule;
+mod soak;
+#[path = "../support/mod.rs"]
+mod support;
+mod units;

@@ -1,0 +1,16 @@
+//! The targets: maildir, mbox, commands, SMTP and LMTP.
+
+mod catch_all;
+mod lmtp;
+mod maildir;
+mod maildir_faults;
+mod mbox;
+mod mbox_programs;
+mod pipe;
+mod pipe_programs;
+#[path = "../sink/mod.rs"]
+mod sink;
+mod sink_contract;
+mod smtp;
+#[path = "../support/mod.rs"]
+mod support;

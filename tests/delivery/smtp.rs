@@ -1,0 +1,671 @@
+//! Delivery to servers by SMTP: what goes out octet for octet, and what every answer, cut and silence comes to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::sink::{MAILDROP, deliver};
+use crate::support::mail_server::{MailServer, smtp};
+use crate::support::maildrop::{Maildrop, Protection, Settings, What};
+use crate::support::poller::Poller;
+use crate::support::postrider::Home;
+use crate::support::process::wait_until;
+use crate::support::scripted::{Script, ScriptedServer};
+use postrider::config::{Config, Target};
+use postrider::delivery::{Access, Disk, Outcome, Sink, TargetError};
+use postrider::failure::Class;
+use postrider::net::Connector;
+use postrider::secret::Secret;
+
+const MESSAGE: &[u8] = b"Return-Path: <alice@example.net>\r\nSubject: x\r\n\r\nHello\r\n";
+const EXTENSIONS: &[&str] = &["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8"];
+/// The beginning of a session with a server that pipelines.
+const HELLO: &str = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 PIPELINING\n";
+/// ... and of one that does not.
+const PLAIN_HELLO: &str = "S: 220 test\nC: EHLO *\nS: 250 test\n";
+const COMMANDS: &str = "C: MAIL FROM:<alice@example.net>\nC: RCPT TO:<bob@example.org>\nC: DATA\n";
+const TEXT: &str = "C: Return-Path: <alice@example.net>\nC: Subject: x\nC: \nC: Hello\nC: .\n";
+
+fn target(deliver: &str) -> Target {
+    let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
+    let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
+    config.accounts.into_iter().next().unwrap().deliver
+}
+
+async fn open(deliver: &str) -> Result<Sink, TargetError> {
+    open_as(deliver, None).await
+}
+
+async fn open_as(deliver: &str, password: Option<&str>) -> Result<Sink, TargetError> {
+    let access = Access {
+        account: "test".into(),
+        connector: Connector::default(),
+        secret: password.map(Secret::new),
+        timeout: std::time::Duration::from_secs(20),
+        ..Access::default()
+    };
+    Sink::open(&target(deliver), MAILDROP.into(), Disk::new(), access).await
+}
+
+/// Plays scripts, one for each connection, to a client that delivers so many messages in one batch.
+async fn play(scripts: &[String], messages: usize) -> Result<Vec<Outcome>, TargetError> {
+    play_to(scripts, messages, "").await
+}
+
+async fn play_to(scripts: &[String], messages: usize, keys: &str) -> Result<Vec<Outcome>, TargetError> {
+    let scripts = scripts.iter().enumerate().map(|(at, text)| Script::parse(&at.to_string(), text));
+    let server = ScriptedServer::start(scripts);
+    let outcomes = async {
+        let sink = open(&smtp(server.port(), keys)).await?;
+        let uids: Vec<String> = (0..messages).map(|number| number.to_string()).collect();
+        let batch: Vec<(&str, &[u8])> = uids.iter().map(|uid| (uid.as_str(), MESSAGE)).collect();
+        let outcomes = deliver(&sink, &batch).await?;
+        let failure = sink.failure();
+        sink.close().await;
+        match failure {
+            // The outcomes of those before it are looked at by tests that ask for them.
+            Some(error) if outcomes.iter().all(|outcome| *outcome == Outcome::NotTried) => Err(error),
+            Some(_) | None => Ok(outcomes),
+        }
+    }
+    .await;
+    server.finish();
+    outcomes
+}
+
+fn later(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Later(why) => why,
+        other => panic!("not put off: {other:?}"),
+    }
+}
+
+fn refused(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Refused(why) => why,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn failed(result: Result<Sink, TargetError>) -> (String, Option<String>, Class) {
+    match result {
+        Err(TargetError::Server(error)) => {
+            (error.what, error.said.map(|said| String::from_utf8(said).unwrap()), error.class)
+        }
+        other => panic!("no failure of the server: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_arrives_is_what_was_fetched_octet_for_octet() {
+    let long = [&b"Subject: long\r\n\r\n"[..], &[b'x'; 1 << 20], b"\r\n.\r\n"].concat();
+    let large =
+        [&b"Subject: large\r\n\r\n"[..], &b"..\r\n.\r\n.x\r\n\r\n8-bit \xff\0\r\n".repeat(100_000)].concat();
+    let rows: Vec<(&[u8], Vec<u8>)> = vec![
+        (MESSAGE, MESSAGE.to_vec()),
+        (b"", b"".to_vec()),
+        (b"\r\n", b"\r\n".to_vec()),
+        (b"\r\n\r\n", b"\r\n\r\n".to_vec()),
+        (b".", b".\r\n".to_vec()),
+        (b".\r\n", b".\r\n".to_vec()),
+        (b".\r\n.\r\n..\r\n", b".\r\n.\r\n..\r\n".to_vec()),
+        (b"Subject: x\r\n\r\nno end", b"Subject: x\r\n\r\nno end\r\n".to_vec()),
+        // What a server that takes a bare LF for a line end would take for the end of the message.
+        (b"a\r\n\r\nb\n.\r\nMAIL FROM:<>\r\n", b"a\r\n\r\nb\r\n.\r\nMAIL FROM:<>\r\n".to_vec()),
+        (b"a\n.\nb\n", b"a\r\n.\r\nb\r\n".to_vec()),
+        (b"a\r.\r\nb\r\r\n.\r", b"a\r.\r\nb\r\r\n.\r\r\n".to_vec()),
+        (b"EHLO x\r\n", b"EHLO x\r\n".to_vec()),
+        (b"\0\x01\xff\xfe\r\n", b"\0\x01\xff\xfe\r\n".to_vec()),
+        (&long, long.clone()),
+        (&large, large.clone()),
+    ];
+    for extensions in [EXTENSIONS, &[]] {
+        let server = MailServer::start(extensions);
+        let sink = open(&smtp(server.port(), "")).await.unwrap();
+        let uids: Vec<String> = (0..rows.len()).map(|number| number.to_string()).collect();
+        let batch: Vec<(&str, &[u8])> =
+            uids.iter().zip(&rows).map(|(uid, (sent, _))| (uid.as_str(), *sent)).collect();
+        let outcomes = deliver(&sink, &batch).await.unwrap();
+        assert_eq!(outcomes, vec![Outcome::Delivered; rows.len()]);
+        let arrived = server.arrived();
+        assert_eq!(arrived.len(), rows.len());
+        for ((sent, expected), arrived) in rows.iter().zip(arrived) {
+            let shown = String::from_utf8_lossy(&sent[..sent.len().min(40)]);
+            assert!(arrived.octets == *expected, "{shown:?} came as {} octets", arrived.octets.len());
+            assert_eq!(arrived.rcpt, ["<bob@example.org>"]);
+        }
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_envelope_says_what_the_server_offers_to_hear() {
+    let of = async |extensions, keys: &str, message: &[u8]| {
+        let server = MailServer::start(extensions);
+        let sink = open(&smtp(server.port(), keys)).await.unwrap();
+        let outcomes = deliver(&sink, &[("1", message)]).await.unwrap();
+        (server.arrived().pop().map(|arrived| arrived.mail), outcomes)
+    };
+    let mail = async |extensions, keys: &str, message: &[u8]| of(extensions, keys, message).await.0.unwrap();
+    assert_eq!(mail(&[], "", MESSAGE).await, "<alice@example.net>");
+    assert_eq!(mail(EXTENSIONS, "", MESSAGE).await, format!("<alice@example.net> SIZE={}", MESSAGE.len()));
+    assert_eq!(mail(EXTENSIONS, "", b"From: <c@d>\r\n\xff").await, "<c@d> SIZE=14 BODY=8BITMIME");
+    assert_eq!(mail(&[], "", b"From: <c@d>\r\n\xff").await, "<c@d>");
+    assert_eq!(mail(&[], "", b"Subject: x\r\n").await, "<>");
+    assert_eq!(mail(&[], ", from: me@example.org", MESSAGE).await, "<me@example.org>");
+    assert_eq!(mail(&[], "", b"Return-Path: <a@b> \r\nX: <y>\r\n").await, "<a@b>");
+    assert_eq!(mail(&[], "", b"Return-Path: <a@b SIZE=0>\r\n").await, "<>");
+    let utf8 = "Return-Path: <grün@example.net>\r\n".as_bytes();
+    assert_eq!(mail(&["SMTPUTF8"], "", utf8).await, "<grün@example.net> SMTPUTF8");
+    let (arrived, outcomes) = of(&["8BITMIME"], "", utf8).await;
+    assert_eq!(arrived, None);
+    assert!(refused(&outcomes[0]).contains("does not offer SMTPUTF8"), "{outcomes:?}");
+    let (arrived, outcomes) = of(&["SIZE 10"], "", MESSAGE).await;
+    assert_eq!(arrived, None);
+    assert_eq!(refused(&outcomes[0]), "server takes messages of 10 octets at most (SIZE)");
+}
+
+#[tokio::test]
+async fn a_message_costs_one_round_trip_once_it_goes() {
+    let script = format!(
+        "{HELLO}{COMMANDS}!flight 2\nS: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}{COMMANDS}!flight 3\nS: 250 done\nS: 250 ok\nS: 250 ok\nS: 354 go\n\
+         {TEXT}!flight 4\nS: 250 done\nC: QUIT\nS: 221 bye\n"
+    );
+    assert_eq!(play(&[script], 2).await.unwrap(), [Outcome::Delivered, Outcome::Delivered]);
+}
+
+#[tokio::test]
+async fn without_pipelining_each_command_waits_for_its_answer() {
+    let script = format!(
+        "{PLAIN_HELLO}C: MAIL FROM:<alice@example.net>\n!flight 2\nS: 250 ok\nC: RCPT TO:<bob@example.org>\n!flight 3\nS: 250 ok\n\
+         C: DATA\n!flight 4\nS: 354 go\n{TEXT}S: 250 done\nC: QUIT\nS: 221 bye\n"
+    );
+    assert_eq!(play(&[script], 1).await.unwrap(), [Outcome::Delivered]);
+}
+
+#[tokio::test]
+async fn only_250_to_the_message_itself_is_a_delivery() {
+    for (answer, expected) in [
+        ("S: 250 done", "delivered"),
+        ("S: 250-done\nS: 250 and done", "delivered"),
+        ("S: 251 done", "may have arrived"),
+        ("S: 354 go on", "may have arrived"),
+        ("S: 200 done", "may have arrived"),
+        ("S: hello", "may have arrived"),
+        (
+            "S: 451-4.3.0 no\nS: 451 4.3.0 room",
+            "later: server cannot take the message now: 451 4.3.0 no room",
+        ),
+        ("S: 554 5.7.1 spam\\x1b[1m", "refused: server refused the message: 554 5.7.1 spam\\u{1b}[1m"),
+        ("!cut", "may have arrived"),
+        ("!cut rst", "may have arrived"),
+    ] {
+        let script = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}{answer}\n");
+        let ends = if expected.contains("arrived") { "" } else { "C: QUIT\nS: 221 bye\n" };
+        let outcomes = play(&[script + ends], 1).await.unwrap();
+        let shown = match &outcomes[0] {
+            Outcome::Delivered => "delivered".to_owned(),
+            Outcome::Later(why) => format!("later: {why}"),
+            Outcome::Refused(why) => format!("refused: {why}"),
+            other => panic!("{other:?}"),
+        };
+        assert!(shown.contains(expected), "{answer}: {shown}");
+        if expected == "may have arrived" {
+            later(&outcomes[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_no_at_any_stage_is_told_with_all_its_lines_and_the_next_message_goes_on() {
+    let good = format!("{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}S: 250 done\nC: QUIT\nS: 221 bye\n");
+    let no = |code: &str| format!("S: {code}-5.0.0 not\nS: {code} 5.0.0 this one\n");
+    for code in ["450", "550"] {
+        let rows = [
+            ("the sender <alice@example.net>", format!("{}S: 503 no\nS: 503 no\n", no(code)), ""),
+            ("the recipient <bob@example.org>", format!("S: 250 ok\n{}S: 503 no\n", no(code)), "C: RSET\n"),
+            ("the message (DATA)", format!("S: 250 ok\nS: 250 ok\n{}", no(code)), "C: RSET\n"),
+        ];
+        for (what, answers, reset) in rows {
+            let ok = if reset.is_empty() { "" } else { "S: 250 reset\n" };
+            let good = good.replacen("S: 250 ok", &format!("{ok}S: 250 ok"), 1);
+            let script = format!("{HELLO}{COMMANDS}{answers}{reset}{good}");
+            let outcomes = play(&[script], 2).await.unwrap();
+            let why = if code == "450" { later(&outcomes[0]) } else { refused(&outcomes[0]) };
+            assert!(why.contains(what), "{why}");
+            // The library leaves out an enhanced code that it has seen.
+            let words = if code == "450" { "450 5.0.0 not 5.0.0 this one" } else { "550 5.0.0 not this one" };
+            assert!(why.ends_with(words), "{why}");
+            assert_eq!(outcomes[1], Outcome::Delivered);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_the_server_wants_for_nobody_is_ended_empty() {
+    let script = format!(
+        "{HELLO}{COMMANDS}S: 250 ok\nS: 550 nobody\nS: 354 go\nC: .\nS: 554 no recipients\n\
+         {COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}S: 250 done\nC: QUIT\nS: 221 bye\n"
+    );
+    let outcomes = play(&[script], 2).await.unwrap();
+    assert_eq!(refused(&outcomes[0]), "server refused the recipient <bob@example.org>: 550 nobody");
+    assert_eq!(outcomes[1], Outcome::Delivered);
+}
+
+#[tokio::test]
+async fn a_reply_too_many_is_never_taken_for_the_answer_to_a_message() {
+    let good =
+        format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}S: 250 done\nC: QUIT\nS: 221 bye\n");
+    // Before the message: the reply to DATA is another then.
+    let script = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\n");
+    let outcomes = play(&[script], 1).await.unwrap();
+    assert!(
+        later(&outcomes[0]).contains("server sent 250 ok to DATA, where 354 was expected"),
+        "{outcomes:?}"
+    );
+    // While the message goes out: 250 would be a delivery.
+    let script =
+        format!("{HELLO}{COMMANDS}S- 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n250 early\\r\\n\n!any 3\n!stall\n");
+    let outcomes = play(&[script], 1).await.unwrap();
+    assert!(later(&outcomes[0]).contains("server spoke out of turn"), "{outcomes:?}");
+    // After one message, the next has its commands out already.
+    let script = format!(
+        "{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}{COMMANDS}S: 250 done\nS: 250 done\nS: 250 ok\nS: 250 ok\nS: 354 go\n"
+    );
+    assert_eq!(play(&[script, good.clone()], 2).await.unwrap(), [Outcome::Delivered, Outcome::Delivered]);
+}
+
+#[tokio::test]
+async fn replies_that_wait_for_the_next_message_are_not_taken_for_its_own() {
+    let begun = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
+    // As many as a whole transaction has: far away, all of it would be written before the true ones come.
+    let scripts = [
+        format!("{begun}S- 250 done\\r\\n250 x\\r\\n250 x\\r\\n354 x\\r\\n250 x\\r\\n\n!expect-close\n"),
+        format!("{begun}S: 554 no\nC: QUIT\nS: 221 bye\n"),
+    ];
+    let server = ScriptedServer::start(scripts.map(|text| Script::parse("replies", &text)));
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    assert_eq!(deliver(&sink, &[("1", MESSAGE)]).await.unwrap(), [Outcome::Delivered]);
+    let outcomes = deliver(&sink, &[("2", MESSAGE)]).await.unwrap();
+    assert_eq!(refused(&outcomes[0]), "server refused the message: 554 no");
+    sink.close().await;
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_a_message_is_one() {
+    let script = format!(
+        "{HELLO}{COMMANDS}S- 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n552 5.3.4 too big\\r\\n\n!any 3\n!stall\n"
+    );
+    let outcomes = play(&[script], 1).await.unwrap();
+    assert_eq!(refused(&outcomes[0]), "server refused the message before its end: 552 5.3.4 too big");
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_meanwhile_costs_no_message() {
+    let begun = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
+    let good = format!("{begun}S: 250 done\n");
+    // Within a batch, after the commands of the second had gone out; and with the server's word for it.
+    for end in ["!cut\n", "S: 421 going down\n!cut\n", "S: 250 ok\nS: 421 going down\n!cut\n"] {
+        let cut = format!("{begun}{COMMANDS}S: 250 done\n{end}");
+        let outcomes = play(&[cut, good.clone() + "C: QUIT\nS: 221 bye\n"], 2).await.unwrap();
+        assert_eq!(outcomes, [Outcome::Delivered, Outcome::Delivered], "{end}");
+    }
+    // Between two batches.
+    let scripts = [good.clone() + "S: 421 idle for too long\n!cut\n", good + "C: QUIT\nS: 221 bye\n"];
+    let server = ScriptedServer::start(scripts.map(|text| Script::parse("batch", &text)));
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    for uid in ["1", "2"] {
+        assert_eq!(deliver(&sink, &[(uid, MESSAGE)]).await.unwrap(), [Outcome::Delivered]);
+    }
+    sink.close().await;
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_again_and_again_fails_as_a_whole() {
+    let cut = format!("{HELLO}{COMMANDS}!cut\n");
+    let error = play(std::slice::from_ref(&cut), 1).await.unwrap();
+    assert!(later(&error[0]).contains("server closed the connection before the reply to MAIL"), "{error:?}");
+    let scripts = [cut.clone(), cut.clone(), cut];
+    let outcomes = play(&scripts, 9).await.unwrap();
+    assert!(
+        matches!(&outcomes[..3], [Outcome::Later(_), Outcome::Later(_), Outcome::NotTried]),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_after_the_end_of_each_message_gets_no_more_than_three() {
+    let cut = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}!cut\n");
+    let outcomes = play(&[cut.clone(), cut.clone(), cut], 9).await.unwrap();
+    let (doubtful, rest) = outcomes.split_at(3);
+    assert!(doubtful.iter().all(|outcome| later(outcome).contains("may have arrived")), "{doubtful:?}");
+    assert_eq!(rest, vec![Outcome::NotTried; 6]);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_dropped_takes_the_connection_with_it() {
+    let good = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
+    let scripts = [good.clone() + "!stall\n", good + "S: 250 done\nC: QUIT\nS: 221 bye\n"];
+    let server = ScriptedServer::start(scripts.map(|text| Script::parse("dropped", &text)));
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    let commit = deliver(&sink, &[("1", MESSAGE)]);
+    let dropped = tokio::time::timeout(std::time::Duration::from_millis(300), commit).await;
+    assert!(dropped.is_err(), "{dropped:?}");
+    assert_eq!(deliver(&sink, &[("2", MESSAGE)]).await.unwrap(), [Outcome::Delivered]);
+    sink.close().await;
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_or_says_no_fails_as_a_whole() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (what, _, class) = failed(open(&smtp(closed, "")).await);
+    assert!(what.starts_with("connection refused by 127.0.0.1"), "{what}");
+    assert_eq!(class, Class::Target);
+    let rows = [
+        ("S: 554 5.7.1 go away\n", "server refused the session (greeting)", Some("554 5.7.1 go away")),
+        ("S: 421-busy\nS: 421 later\n", "server refused the session (greeting)", Some("421 busy later")),
+        (
+            "S: 220 x\nC: EHLO *\nS: 550 you?\nC: QUIT\n",
+            "server refused the session (EHLO)",
+            Some("550 you?"),
+        ),
+        ("!cut\n", "server closed the connection before the greeting", None),
+        ("S: +OK POP3\n", "server sent what is no reply, in place of the greeting", None),
+        ("!endless x\n", "server sent a line that is too long for a reply, in place of the greeting", None),
+        ("!endless 220-x\\r\\n\n", "server sent far more than a reply, in place of the greeting", None),
+    ];
+    for (script, expected, words) in rows {
+        let server = ScriptedServer::start([Script::parse(expected, script)]);
+        let (what, said, class) = failed(open(&smtp(server.port(), "")).await);
+        assert!(what.starts_with(expected), "{script}: {what}");
+        if words.is_some() {
+            assert_eq!(said.as_deref(), words);
+        }
+        assert_eq!(class, Class::Target);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_came_before_tls_is_believed_after_it() {
+    let hello = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 STARTTLS\nC: STARTTLS\n";
+    let script = format!("{hello}S- 220 go\\r\\n250-evil\\r\\n250 AUTH PLAIN\\r\\n\n!expect-close\n");
+    let server = ScriptedServer::start([Script::parse("forged", &script)]);
+    let keys = format!(", tls: starttls, tls_pin: {}", server.certificate.pin());
+    let (what, said, _) = failed(open(&smtp(server.port(), &keys)).await);
+    assert!(what.contains("sent something before TLS was started"), "{what}");
+    assert_eq!(said.as_deref(), Some("250-evil"));
+    server.finish();
+    let script = format!(
+        "{hello}S: 220 go\n!tls\nC: EHLO *\nS: 250-test\nS: 250 PIPELINING\n{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}S: 250 done\nC: QUIT\nS: 221 bye\n"
+    );
+    let server = ScriptedServer::start([Script::parse("honest", &script)]);
+    let keys = format!(", tls: starttls, tls_pin: {}", server.certificate.pin());
+    let sink = open(&smtp(server.port(), &keys)).await.unwrap();
+    assert_eq!(deliver(&sink, &[("1", MESSAGE)]).await.unwrap(), [Outcome::Delivered]);
+    sink.close().await;
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_server_without_starttls_or_with_a_wrong_certificate_gets_nothing() {
+    let script = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 PIPELINING\n!expect-close\n";
+    let server = ScriptedServer::start([Script::parse("none", script)]);
+    let (what, _, _) = failed(open(&smtp(server.port(), ", tls: starttls")).await);
+    assert_eq!(what, "server does not offer STARTTLS");
+    server.finish();
+    let server = ScriptedServer::start([Script::parse("wrong", "!tls refused\n")]);
+    let wrong = format!(", tls: implicit, tls_pin: 'sha256:{}'", "0".repeat(64));
+    let (what, _, class) = failed(open(&smtp(server.port(), &wrong)).await);
+    assert!(what.contains("tls_pin"), "{what}");
+    assert_eq!(class, Class::Target);
+    server.finish();
+}
+
+#[tokio::test]
+async fn log_in_takes_what_the_server_offers() {
+    let hello =
+        |auth: &str| format!("S: 220 test\nC: EHLO *\nS: 250-test\nS: 250-PIPELINING\nS: 250 AUTH {auth}\n");
+    let keys = ", user: alice, password: { env: UNUSED }";
+    let plain = "C: AUTH PLAIN AGFsaWNlAHMzY3JldA==\n";
+    let rows = [
+        (format!("{}{plain}S: 235 ok\nC: QUIT\nS: 221 bye\n", hello("PLAIN LOGIN")), None),
+        (
+            format!(
+                "{}C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: czNjcmV0\nS: 235 ok\nC: QUIT\nS: 221 bye\n",
+                hello("LOGIN")
+            ),
+            None,
+        ),
+        (
+            format!("{}{plain}S: 535-5.7.8 no\nS: 535 5.7.8 way\n", hello("PLAIN")),
+            Some(("server refused the log-in as alice (PLAIN)", Class::Credentials)),
+        ),
+        (
+            format!("{}{plain}S: 454 4.7.0 busy\n", hello("PLAIN")),
+            Some(("server refused the log-in as alice (PLAIN)", Class::Target)),
+        ),
+        (
+            hello("GSSAPI"),
+            Some(("server offers no way to log in that is known here (GSSAPI)", Class::Target)),
+        ),
+    ];
+    for (script, failure) in rows {
+        let server = ScriptedServer::start([Script::parse("auth", &script)]);
+        let opened = open_as(&smtp(server.port(), keys), Some("s3cret")).await;
+        match failure {
+            None => opened.unwrap().close().await,
+            Some((expected, expected_class)) => {
+                let (what, _, class) = failed(opened);
+                assert_eq!((what.as_str(), class), (expected, expected_class));
+            }
+        }
+        server.finish();
+    }
+}
+
+#[tokio::test]
+async fn scram_believes_only_a_server_that_knows_the_password() {
+    let script = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 AUTH SCRAM-SHA-256 PLAIN\nC: AUTH SCRAM-SHA-256 *\nS: 235 welcome\n";
+    let server = ScriptedServer::start([Script::parse("scram", script)]);
+    let keys = ", user: alice, password: { env: UNUSED }";
+    let (what, _, _) = failed(open_as(&smtp(server.port(), keys), Some("s3cret")).await);
+    assert!(what.contains("without proving that it knows the password"), "{what}");
+    server.finish();
+}
+
+/// A poller whose one account delivers to this server.
+fn poller(maildrop: &Maildrop, deliver: &str) -> Poller {
+    let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
+    poller.account.deliver = target(deliver);
+    poller
+}
+
+fn maildrop(messages: usize) -> Maildrop {
+    let maildrop = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    for number in 0..messages {
+        maildrop.put(&number.to_string(), format!("Subject: {number}\r\n\r\nx\r\n"));
+    }
+    maildrop
+}
+
+#[test]
+fn a_session_delivers_to_a_server_records_and_deletes() {
+    let (maildrop, server) = (maildrop(40), MailServer::start(EXTENSIONS));
+    let poller = poller(&maildrop, &smtp(server.port(), ""));
+    let report = poller.must();
+    assert_eq!((report.delivered, report.deleted), (40, 40));
+    let subjects: Vec<_> = server.arrived().into_iter().map(|arrived| arrived.octets).collect();
+    let expected: Vec<_> =
+        (0..40).map(|number| format!("Subject: {number}\r\n\r\nx\r\n").into_bytes()).collect();
+    assert_eq!(subjects, expected);
+    assert_eq!(server.connections(), 1);
+    assert_eq!(maildrop.uids(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_is_away_fails_the_session_and_holds_no_message() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let maildrop = maildrop(3);
+    let mut poller = poller(&maildrop, &smtp(closed, ""));
+    let report = poller.poll();
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.class, Class::Target);
+    assert_eq!(failure.host, format!("smtp:127.0.0.1:{closed}"));
+    assert_eq!((report.held, report.newly_held), (0, 0));
+    assert_eq!(maildrop.count(|what| matches!(what, What::Command(line) if line.starts_with("RETR"))), 0);
+    let server = MailServer::start(EXTENSIONS);
+    poller.account.deliver = target(&smtp(server.port(), ""));
+    assert_eq!(poller.must().delivered, 3);
+}
+
+#[test]
+fn what_was_delivered_before_the_server_went_away_is_recorded_and_not_repeated() {
+    let (maildrop, server) = (maildrop(6), MailServer::start(EXTENSIONS));
+    let poller = poller(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    server.gone_after(4);
+    let first = std::thread::scope(|scope| {
+        // While the answer to the first message is held back, the others gather into one batch.
+        scope.spawn(|| {
+            maildrop.wait_for(6, |what| matches!(what, What::Sent(_)));
+            server.release();
+        });
+        poller.poll()
+    });
+    assert_eq!(first.failure.expect("the server is gone").class, Class::Target);
+    assert_eq!((first.delivered, first.held), (4, 0));
+    assert_eq!(poller.seen(), ["0", "1", "2", "3"]);
+    server.gone_after(usize::MAX);
+    assert_eq!(poller.must().delivered, 2);
+    assert_eq!(server.arrived().len(), 6);
+    assert_eq!(maildrop.uids(), Vec::<String>::new());
+}
+
+/// The program in a home of its own, with this target.
+fn home(maildrop: &Maildrop, deliver: &str) -> Home {
+    let home = Home::new();
+    home.configure(&format!(
+        "accounts:\n  test:\n    {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none,\n     \
+         auth: [user-pass], keep: none, received: false, deliver: {deliver}}}\n",
+        maildrop.port()
+    ));
+    home
+}
+
+#[test]
+fn a_kill_between_the_end_of_a_message_and_its_record_repeats_at_most_that_message_and_loses_none() {
+    for killed_at in 1..=4 {
+        let (maildrop, server) = (maildrop(4), MailServer::start(EXTENSIONS));
+        let home = home(&maildrop, &smtp(server.port(), ""));
+        server.hold(killed_at);
+        let running = home.start(&["sync"]);
+        let limit = Duration::from_secs(30);
+        assert!(wait_until(limit, || server.arrived().len() == killed_at), "it hands over {killed_at}");
+        running.signal(Signal::SIGKILL);
+        assert_eq!(running.wait(limit).status, None);
+        server.release();
+        home.must(&["sync"], 0);
+        assert_eq!(maildrop.uids(), Vec::<String>::new());
+        let count = |number: usize| {
+            let text = format!("Subject: {number}\r\n\r\nx\r\n").into_bytes();
+            server.arrived().iter().filter(|arrived| arrived.octets == text).count()
+        };
+        let counts: Vec<usize> = (0..4).map(count).collect();
+        // Those whose answer came just before the kill may not have been recorded yet.
+        assert!(counts.iter().all(|count| (1..=2).contains(count)), "{counts:?}");
+        assert!(counts[killed_at..].iter().all(|count| *count == 1), "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), server.arrived().len());
+    }
+}
+
+#[test]
+fn a_server_that_thinks_about_a_message_does_not_keep_the_program_from_ending() {
+    let (maildrop, server) = (maildrop(2), MailServer::start(EXTENSIONS));
+    let home = home(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    let running = home.start(&["sync"]);
+    assert!(wait_until(Duration::from_secs(30), || server.arrived().len() == 1));
+    running.signal(Signal::SIGTERM);
+    running.wait(Duration::from_secs(10));
+    server.release();
+    assert_eq!(maildrop.uids(), ["0", "1"]);
+}
+
+#[test]
+fn what_the_server_took_before_the_end_was_asked_for_is_recorded_and_the_one_in_doubt_is_named() {
+    let (maildrop, server) = (maildrop(5), MailServer::start(EXTENSIONS));
+    let home = home(&maildrop, &smtp(server.port(), ""));
+    server.hold(1);
+    let running = home.start(&["sync"]);
+    // While the answer to the first message is held back, the others gather into one batch.
+    maildrop.wait_for(5, |what| matches!(what, What::Sent(_)));
+    server.hold(3);
+    assert!(wait_until(Duration::from_secs(30), || server.arrived().len() == 3));
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait(Duration::from_secs(10));
+    let doubtful: Vec<_> = ended.stderr.lines().filter(|line| line.contains("may arrive again")).collect();
+    assert!(matches!(&doubtful[..], [line] if line.contains("(2): held: ")), "{}", ended.stderr);
+    // For deletions there was no time.
+    assert_eq!(maildrop.count(|what| *what == What::Command("QUIT".into())), 1);
+    server.release();
+    home.must(&["held", "retry", "test"], 0);
+    home.must(&["sync"], 0);
+    let count = |number: usize| {
+        let text = format!("Subject: {number}\r\n\r\nx\r\n").into_bytes();
+        server.arrived().iter().filter(|arrived| arrived.octets == text).count()
+    };
+    assert_eq!((0..5).map(count).collect::<Vec<_>>(), [1, 1, 2, 1, 1]);
+}
+
+#[test]
+fn no_log_shows_the_targets_password() {
+    let maildrop = maildrop(1);
+    let script = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 AUTH LOGIN\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: YWxpY2U=\nS: 334 UGFzc3dvcmQ6\n\
+                  C: czNjcmV0\nS: 535 no\n";
+    let server = ScriptedServer::start([Script::parse("log in", script)]);
+    let home = home(&maildrop, &smtp(server.port(), ", user: alice, password: s3cret"));
+    let ended = home.must(&["-vvv", "sync"], 77);
+    assert!(ended.stderr.contains("target: S: 535 no"), "{}", ended.stderr);
+    for secret in ["s3cret", "czNjcmV0", "YWxpY2U="] {
+        assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+    }
+    server.finish();
+}
+
+#[tokio::test]
+async fn what_left_ahead_of_a_message_that_is_not_fit_is_not_sent_again_after_it() {
+    // The commands of the third leave with the end of the first, and are answered when they have all come.
+    let commands = "C: MAIL FROM:<alice@example.net> *\nC: RCPT TO:<bob@example.org>\nC: DATA\n";
+    let ready = "S: 250 ok\nS: 250 ok\nS: 354 go\n";
+    let script = format!(
+        "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250-SIZE 100\nS: 250 PIPELINING\n{commands}{ready}{TEXT}{commands}S: 250 first\n\
+         {ready}{TEXT}S: 250 third\nC: QUIT\nS: 221 bye\n"
+    );
+    let server = ScriptedServer::start([Script::parse("ahead", &script)]);
+    let sink = open(&smtp(server.port(), "")).await.unwrap();
+    let large = [MESSAGE, &[b'x'; 200]].concat();
+    let outcomes = deliver(&sink, &[("1", MESSAGE), ("2", &large), ("3", MESSAGE)]).await.unwrap();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Delivered, Outcome::Refused(_), Outcome::Delivered]),
+        "{outcomes:?}"
+    );
+    sink.close().await;
+    server.finish();
+}
+
+#[test]
+fn a_message_that_the_server_refuses_is_held_and_the_others_go_on() {
+    let maildrop = maildrop(0);
+    for (uid, size) in [("1", 10), ("2", 100_000), ("3", 10)] {
+        maildrop.put(uid, [&b"Subject: x\r\n\r\n"[..], &b"12345678\r\n".repeat(size / 10)].concat());
+    }
+    let server = MailServer::start(&["PIPELINING", "SIZE 50000"]);
+    let poller = poller(&maildrop, &smtp(server.port(), ""));
+    let report = poller.poll();
+    assert_eq!((report.delivered, report.held), (2, 1));
+    assert_eq!(maildrop.uids(), ["2"]);
+}

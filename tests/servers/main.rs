@@ -1,0 +1,12 @@
+//! Real servers and programs, and kills of both sides.
+
+mod kills;
+mod real_servers;
+mod recipes;
+#[path = "../sink/mod.rs"]
+mod sink;
+mod smtp_servers;
+#[path = "../support/mod.rs"]
+mod support;
+mod target_kills;
+mod test_servers;

@@ -1,0 +1,568 @@
+//! What the program says to a server, and what it makes of the server's answers: transcripts that must be kept to the
+//! letter, and servers that lie, stall and forget.
+
+use std::time::{Duration, Instant};
+
+use crate::support::dialogue::*;
+use crate::support::maildrop::{Fault, Settings, What};
+
+#[test]
+fn an_idle_poll_takes_six_round_trips_at_first_and_four_once_the_server_is_known() {
+    // A flight is one wait for an answer before the client goes on, the handshake of TLS 1.3 included. With the one of
+    // TCP and the way of the last answer back it makes two round trips more.
+    let at_first = format!("{LOG_IN}\n!flight 4\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}");
+    let known = format!("{KNOWN_LOG_IN}\n!flight 2\n{ONE_LISTED}{GOODBYE}");
+    let (server, home) = scripted(&[&[&at_first], &[&known]], "");
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    server.finish();
+    assert_eq!(home.maildir("Mail"), [b"A: b\n\nbody\n".to_vec()]);
+}
+
+#[test]
+fn messages_are_asked_for_ahead_and_deleted_while_others_come_in() {
+    let (server, home) = honest(Settings::default(), "keep: none");
+    let large = [b"A: b\r\n\r\n".as_slice(), &b"0123456789abcdef\r\n".repeat(100_000)].concat();
+    for i in 0..60 {
+        server.put(&format!("uid-{i}"), large.clone());
+    }
+    home.must(&["sync"], 0);
+    let events = server.events();
+    let place = |wanted: &dyn Fn(&What) -> bool| events.iter().position(|event| wanted(&event.what));
+    let first_dele = place(&|what| matches!(what, What::Marked(_))).expect("a deletion");
+    let last_sent = events.iter().rposition(|event| matches!(event.what, What::Sent(_))).expect("a message");
+    assert!(first_dele < last_sent, "the first DELE came after the last message");
+    assert!(server.count(|what| *what == What::Pipelined) > 30);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 60));
+}
+
+#[test]
+fn without_pipelining_each_command_waits_for_its_answer() {
+    let (server, home) = honest(Settings::default().without("PIPELINING"), "keep: none");
+    (0..5).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!(server.count(|what| *what == What::Pipelined), 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 5));
+}
+
+#[test]
+fn the_first_octet_of_a_forged_answer_before_the_handshake_ends_the_session() {
+    let script = "S: +OK ready\nC: STLS\nS- +OK begin\\r\\n+OK forged\\r\\n\n!expect-close";
+    let (server, home) = scripted(&[&[script]], "tls: starttls");
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("before the handshake"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_server_that_refuses_stls_never_hears_a_password() {
+    let script = "S: +OK ready\nC: STLS\nS: -ERR what?\n!expect-close";
+    let (server, home) = scripted(&[&[script]], "tls: starttls");
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("ask for TLS (STLS): refused"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("what?"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_server_that_loses_step_is_polled_again_in_lockstep_and_remembered() {
+    let breaks = format!("{KNOWN_LOG_IN}\nS: hello?\n!expect-close");
+    let lockstep = "
+        !tls
+        S: +OK ready
+        C: AUTH PLAIN *
+        S: +OK
+        C: UIDL
+        S: +OK
+        S: .
+        C: LIST
+        S: +OK
+        S: .
+        C: QUIT
+    ";
+    let empty = "S: +OK\nS: .\nS: +OK\nS: .\n";
+    let first = format!("{LOG_IN}{empty}{GOODBYE}");
+    let (server, home) = scripted(&[&[&first], &[&breaks], &[lockstep], &[lockstep]], "");
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    server.finish();
+}
+
+#[test]
+fn a_server_that_capa_drives_away_is_asked_without_and_remembered() {
+    let drops = "!tls\nS: +OK\nC: CAPA\n!cut";
+    let without = "
+        !tls
+        S: +OK
+        C: USER alice
+        S: +OK
+        C: PASS correct horse
+        S: +OK
+        C: UIDL
+        S: +OK
+        S: .
+        C: LIST
+        S: +OK
+        S: .
+        C: QUIT
+    ";
+    let (server, home) = scripted(&[&[drops], &[without], &[without]], "");
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    server.finish();
+}
+
+#[test]
+fn refused_credentials_are_not_tried_again_until_they_change() {
+    let refuses = "
+        !tls
+        S: +OK
+        C: CAPA
+        S: +OK
+        S: SASL PLAIN
+        S: .
+        C: AUTH PLAIN *
+        S: -ERR [AUTH] Authentication failed.
+        !expect-close
+    ";
+    let (server, home) = scripted(&[&[refuses], &[refuses]], "");
+    let ended = home.must(&["sync"], 77);
+    assert!(ended.stderr.contains("server: [AUTH] Authentication failed."), "{}", ended.stderr);
+    let ended = home.must(&["sync"], 77);
+    assert!(ended.stderr.contains("not tried"), "{}", ended.stderr);
+    // Another password is another attempt.
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace("correct horse", "battery staple"));
+    home.must(&["sync"], 77);
+    server.finish();
+}
+
+#[test]
+fn a_password_is_never_sent_without_tls_unless_a_list_says_so() {
+    let plain = "
+        S: +OK
+        C: CAPA
+        S: +OK
+        S: USER
+        S: SASL PLAIN CRAM-MD5
+        S: UIDL
+        S: .
+        C: USER alice
+        S: +OK
+        C: PASS correct horse
+        S: +OK
+        C: CAPA
+        S: +OK
+        S: .
+        C: UIDL
+        S: +OK
+        S: .
+        C: LIST
+        S: +OK
+        S: .
+        C: QUIT
+    ";
+    let (server, home) = scripted(&[&[plain]], "tls: none\nauth: [user-pass]");
+    home.must(&["sync"], 0);
+    server.finish();
+}
+
+#[test]
+fn a_silent_server_is_given_up_after_the_time_limit() {
+    let (server, home) = scripted(&[&["!tls\n!stall"]], "");
+    let began = Instant::now();
+    let ended = home.must(&["sync"], 75);
+    assert!(ended.stderr.contains("gave up after 3s waiting for the greeting"), "{}", ended.stderr);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    server.finish();
+}
+
+#[test]
+fn endless_lines_and_listings_are_given_up_with_a_word() {
+    for (endless, words) in
+        [("!endless 1", "a line of more than"), ("!endless 1 a\\r\\n", "a listing without end")]
+    {
+        let log_in = LOG_IN.split("C: CAPA\n    C: UIDL").next().expect("the part before the listing");
+        let script = format!("{log_in}\nC: CAPA\nC: UIDL\nC: LIST\nS: -ERR\nS: +OK\n{endless}");
+        let (server, home) = scripted(&[&[&script], &[KNOWN_ENDS]], "");
+        let ended = home.must(&["sync"], 75);
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        drop(server);
+    }
+}
+
+#[test]
+fn what_a_listing_should_not_hold_is_read_as_far_as_it_means_anything() {
+    let listing = "
+        S: +OK
+        S: 1 \\t  same uid\\xff
+        S: 2 same uid\\xff
+        S: garbage
+        S: 3 fine
+        S: .
+        S: +OK
+        S: 1 14
+        S: 2 %!d(float64=5461)
+        S: 3 -7
+        S: .
+        C: RETR 1
+        C: RETR 2
+        C: RETR 3
+        S: +OK
+        S: A: 1
+        S:
+        S: .
+        S: +OK
+        S: A: 2
+        S:
+        S: .
+        S: +OK
+        S: A: 3
+        S:
+        S: .
+        C: NOOP
+        S: +OK
+    ";
+    let again = "
+        S: +OK
+        S: 1 same uid\\xff
+        S: 2 same uid\\xff
+        S: 3 fine
+        S: .
+        S: +OK
+        S: .
+    ";
+    let (server, home) = scripted(&[&[LOG_IN, listing, GOODBYE], &[KNOWN_LOG_IN, again, GOODBYE]], "");
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    server.finish();
+    assert_eq!(home.maildir("Mail"), [b"A: 1\n\n", b"A: 2\n\n", b"A: 3\n\n"]);
+}
+
+#[test]
+fn a_message_that_ended_too_early_is_neither_delivered_nor_deleted() {
+    // The server does not byte-stuff: a line of one dot in the content looks like the end.
+    let listing = "
+        S: +OK
+        S: 1 uid-1
+        S: 2 uid-2
+        S: .
+        S: +OK
+        S: 1 100
+        S: 2 14
+        S: .
+        C: RETR 1
+        C: RETR 2
+        S: +OK
+        S: A: b
+        S:
+        S: .
+        S: rest of the message
+        S: .
+        !expect-close
+    ";
+    let lockstep = "
+        !tls
+        S: +OK ready
+        C: AUTH PLAIN *
+        S: +OK
+        C: UIDL
+        S: +OK
+        S: 1 uid-1
+        S: 2 uid-2
+        S: .
+        C: LIST
+        S: +OK
+        S: 1 100
+        S: 2 14
+        S: .
+        C: RETR 2
+        S: +OK
+        S: A: b
+        S:
+        S: body
+        S: .
+        C: DELE 2
+        S: +OK
+        C: QUIT
+        S: +OK
+    ";
+    let (server, home) = scripted(&[&[LOG_IN, listing], &[lockstep]], "keep: none");
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("uid-1") && ended.stderr.contains("doubtful"), "{}", ended.stderr);
+    assert_eq!(home.maildir("Mail"), [b"A: b\n\nbody\n".to_vec()]);
+    assert!(home.leftovers("Mail").is_empty());
+}
+
+#[test]
+fn a_server_that_ends_its_lines_with_lf_is_understood() {
+    let script = "
+        !tls
+        S- +OK\\n
+        C: CAPA
+        S- -ERR\\n
+        C: USER alice
+        S- +OK\\n
+        C: PASS correct horse
+        S- +OK\\n
+        C: UIDL
+        S- +OK\\n1 uid-1\\n.\\n
+        C: LIST
+        S- +OK\\n1 10\\n.\\n
+        C: RETR 1
+        S- +OK\\nA: b\\n\\n..dot\\n.\\n
+        C: QUIT
+    ";
+    let (server, home) = scripted(&[&[script]], "");
+    home.must(&["sync"], 0);
+    server.finish();
+    assert_eq!(home.maildir("Mail"), [b"A: b\n\n.dot\n".to_vec()]);
+}
+
+#[test]
+fn deletions_whose_quit_was_not_answered_are_tried_again_without_a_download() {
+    let (server, home) = scripted(
+        &[
+            &[LOG_IN, ONE_LISTED, ONE_RETRIEVED, "C: DELE 1\nS: +OK\nC: QUIT\n!cut"],
+            &[KNOWN_LOG_IN, ONE_LISTED, "C: DELE 1\nS: +OK", UPDATE],
+        ],
+        "keep: none",
+    );
+    home.must(&["sync"], 75);
+    home.must(&["sync"], 0);
+    server.finish();
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn a_server_that_ignores_deletions_is_asked_three_times() {
+    let deletes = [KNOWN_LOG_IN, ONE_LISTED, "C: DELE 1\nS: +OK", UPDATE];
+    let leaves = [KNOWN_LOG_IN, ONE_LISTED, GOODBYE];
+    let first = [LOG_IN, ONE_LISTED, ONE_RETRIEVED, "C: DELE 1\nS: +OK", UPDATE];
+    let (server, home) = scripted(&[&first, &deletes, &deletes, &leaves, &leaves], "keep: none");
+    (0..3).for_each(|_| assert_eq!(home.must(&["sync"], 0).stderr, ""));
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains("uid-1") && said.contains("three deletions"), "{said}");
+    assert_eq!(home.must(&["sync"], 0).stderr, "", "it is said once");
+    server.finish();
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn a_maildrop_whose_unique_ids_all_changed_is_not_fetched_again() {
+    let (server, home) = honest(Settings::default(), "");
+    (0..30).for_each(|i| server.put(&format!("old-{i}"), mail(i)));
+    home.must(&["sync"], 0);
+    (0..30).for_each(|i| server.rename(&format!("old-{i}"), &format!("new-{i}")));
+    server.put("new-30", mail(30));
+    let sent = server.count(|what| matches!(what, What::Sent(_)));
+    let ended = home.must(&["sync"], 0);
+    assert!(ended.stderr.contains("30 messages are known by their headers, 1 are new"), "{}", ended.stderr);
+    assert_eq!(home.maildir("Mail").len(), 31);
+    assert_eq!(
+        server.count(|what| matches!(what, What::Sent(_))) - sent,
+        1,
+        "messages were downloaded again"
+    );
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+}
+
+#[test]
+fn a_listing_that_is_empty_for_once_forgets_nothing() {
+    let empty = "S: +OK\nS: .\nS: +OK\nS: .\n";
+    let (server, home) = scripted(
+        &[
+            &[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE],
+            &[KNOWN_LOG_IN, empty, GOODBYE],
+            &[KNOWN_LOG_IN, ONE_LISTED, GOODBYE],
+        ],
+        "",
+    );
+    (0..3).for_each(|_| drop(home.must(&["sync"], 0)));
+    server.finish();
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn a_unique_id_used_again_for_another_message_is_fetched() {
+    let again = "
+        S: +OK
+        S: 1 uid-1
+        S: .
+        S: +OK
+        S: 1 15
+        S: .
+        C: RETR 1
+        S: +OK
+        S: A: b
+        S:
+        S: other
+        S: .
+    ";
+    let (server, home) =
+        scripted(&[&[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE], &[KNOWN_LOG_IN, again, GOODBYE]], "");
+    (0..2).for_each(|_| drop(home.must(&["sync"], 0)));
+    server.finish();
+    assert_eq!(home.maildir("Mail"), [b"A: b\n\nbody\n".to_vec(), b"A: b\n\nother\n".to_vec()]);
+}
+
+#[test]
+fn uidl_that_is_refused_for_once_is_no_reason_to_fetch_anything() {
+    let refused = "S: -ERR busy\nS: +OK\nS: 1 14\nS: .\n!expect-close";
+    let (server, home) =
+        scripted(&[&[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE], &[KNOWN_LOG_IN, refused]], "");
+    home.must(&["sync"], 0);
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("ask for unique-ids (UIDL): refused"), "{}", ended.stderr);
+}
+
+#[test]
+fn nothing_is_changed_by_check_or_a_dry_run() {
+    let (server, home) = honest(Settings::default(), "keep: none");
+    (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    let checked = home.must(&["check"], 0);
+    assert!(checked.stdout.contains("3"), "{}", checked.stdout);
+    let planned = home.must(&["sync", "--dry-run"], 0).stdout;
+    assert!(planned.contains("uid-2") && planned.contains("fetch"), "{planned}");
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 0));
+    assert_eq!(server.count(|what| matches!(what, What::Command(line) if line.starts_with("RETR"))), 0);
+    home.must(&["sync", "--limit", "1"], 0);
+    home.must(&["sync", "--keep"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (2, 3));
+    home.must(&["sync"], 0);
+    assert_eq!(server.uids().len(), 0);
+    home.must(&["check"], 1);
+}
+
+#[test]
+fn the_dialogue_in_the_log_shows_no_secret() {
+    let (server, home) = honest(Settings::default(), "");
+    server.put("uid-1", mail(1));
+    let log = home.must(&["-vvv", "sync"], 0).stderr;
+    assert!(log.contains("C: AUTH PLAIN [secret]") && log.contains("C: RETR 1"), "{log}");
+    // "\0alice\0correct horse" in base64, and the password itself.
+    for secret in ["correct horse", "AGFsaWNlAGNvcnJlY3QgaG9yc2U="] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn a_response_that_is_too_long_for_one_line_goes_in_two_steps() {
+    let script = "
+        !tls
+        S: +OK
+        C: CAPA
+        S: +OK
+        S: SASL PLAIN
+        S: UIDL
+        S: .
+        C: AUTH PLAIN
+        S: +
+        C: *
+        S: +OK
+        C: CAPA
+        S: -ERR
+        C: UIDL
+        S: +OK
+        S: .
+        C: LIST
+        S: +OK
+        S: .
+        C: QUIT
+    ";
+    // A password that makes the line longer than 255 octets goes in two steps.
+    let (server, home) = scripted(&[&[script]], "");
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace("correct horse", &"long".repeat(60)));
+    home.must(&["sync"], 0);
+    server.finish();
+}
+
+#[test]
+fn first_sync_none_takes_what_is_there_as_seen() {
+    let (server, home) = honest(Settings::default(), "keep: none\nfirst_sync: none");
+    (0..3).for_each(|i| server.put(&format!("old-{i}"), mail(i)));
+    home.must(&["sync"], 0);
+    server.put("new", mail(9));
+    home.must(&["sync"], 0);
+    assert_eq!(home.maildir("Mail").len(), 1);
+    assert_eq!(server.uids().len(), 3, "what was never delivered must not be deleted");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_size_of_a_message_or_the_number_of_octets() {
+    let large = 300 << 20;
+    let script = format!(
+        "{LOG_IN}
+        S: +OK
+        S: 1 large
+        S: .
+        S: +OK
+        S: 1 {large}
+        S: .
+        C: RETR 1
+        S: +OK
+        !body {large}
+        S: .
+        C: QUIT"
+    );
+    let (server, home) = scripted(&[&[&script]], "");
+    let (ended, peak) = home.start(&["sync"]).wait_and_weigh(Duration::from_secs(120));
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    server.finish();
+    let delivered = std::fs::metadata(&home.files("Mail")[0]).unwrap().len();
+    assert!(delivered > large - large / 30, "{delivered}");
+    // A debug build needs more than what a user runs.
+    assert!(peak < 40 << 20, "{} MiB at the peak", peak >> 20);
+}
+
+#[test]
+fn a_renumbered_maildrop_is_known_again_though_the_first_comparison_was_cut_off_or_a_limit_was_set() {
+    let (server, home) = honest(Settings::default(), "");
+    (0..30).for_each(|i| server.put(&format!("old-{i}"), mail(i)));
+    home.must(&["sync"], 0);
+    (0..30).for_each(|i| server.rename(&format!("old-{i}"), &format!("new-{i}")));
+    let sent = server.count(|what| matches!(what, What::Sent(_)));
+    // AUTH, UIDL and LIST come first, and then a TOP for each message.
+    server.set_fault(Fault::CutInsteadOf(10));
+    home.must(&["sync"], 75);
+    server.set_fault(Fault::None);
+    home.must(&["sync", "--limit", "5"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!(home.maildir("Mail").len(), 30);
+    assert_eq!(server.count(|what| matches!(what, What::Sent(_))), sent, "messages were downloaded again");
+}
+
+#[test]
+fn a_server_that_asks_without_end_while_logging_in_is_given_up() {
+    let script = "
+        !tls
+        S: +OK
+        C: CAPA
+        S: +OK
+        S: SASL PLAIN
+        S: .
+        C: AUTH PLAIN *
+        S: +
+        C: *
+        S: +
+        !expect-close
+    ";
+    let (server, home) = scripted(&[&[script]], "");
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("waiting for AUTH"), "{}", ended.stderr);
+}
+
+#[test]
+fn sizes_that_are_refused_for_once_end_the_poll() {
+    let refused = "S: +OK\nS: 1 uid-1\nS: .\nS: -ERR busy\n!expect-close";
+    let (server, home) = scripted(&[&[LOG_IN, refused]], "");
+    let ended = home.must(&["sync"], 75);
+    server.finish();
+    assert!(ended.stderr.contains("ask for sizes (LIST): refused"), "{}", ended.stderr);
+}

@@ -1,0 +1,182 @@
+//! Deletions that go wrong: tried again, without another download, and given up with a word.
+
+use std::fs;
+
+use crate::support::maildrop::{Fault, Maildrop, Settings, What};
+use crate::support::postrider::Home;
+use crate::support::scripted::{Script, ScriptedServer};
+
+fn home(port: u16, authority: &str, keys: &str) -> Home {
+    let home = Home::new();
+    home.write("ca.pem", authority);
+    home.configure(&format!(
+        "accounts:\n  home:\n    host: 127.0.0.1\n    port: {port}\n    user: alice\n    password: correct horse\n    \
+         tls_ca: ~/ca.pem\n    timeout: 5s\n    deliver: {{ maildir: ~/Mail }}\n    {keys}\n"
+    ));
+    home
+}
+
+fn honest(settings: Settings, keys: &str) -> (Maildrop, Home) {
+    let server = Maildrop::start(settings);
+    let home = home(server.port(), &server.certificate.authority_pem, keys);
+    (server, home)
+}
+
+fn fill(server: &Maildrop, messages: usize) {
+    (0..messages).for_each(|n| server.put(&format!("uid-{n}"), format!("A: {n}\r\n\r\nbody\r\n")));
+}
+
+fn retrieved(server: &Maildrop) -> usize {
+    server.count(|what| matches!(what, What::Command(line) if line.starts_with("RETR")))
+}
+
+/// A session of a server that is asked step by step: log-in, a message, and what is said about its deletion.
+fn session(retrieve: &str, rest: &str) -> String {
+    format!(
+        "!tls\nS: +OK\n{}C: UIDL\nC: LIST\nS: +OK\n{}S: +OK\nS: 1 uid-1\nS: .\nS: +OK\nS: 1 14\nS: .\n{retrieve}{rest}",
+        if retrieve.is_empty() {
+            "C: AUTH PLAIN *\n"
+        } else {
+            "C: CAPA\nS: +OK\nS: PIPELINING\nS: SASL PLAIN\nS: UIDL\nS: .\nC: AUTH PLAIN *\nS: +OK\nC: CAPA\n"
+        },
+        if retrieve.is_empty() { "" } else { "S: PIPELINING\nS: .\n" },
+    )
+}
+
+const RETRIEVE: &str = "C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\n";
+
+fn scripted(sessions: &[String]) -> (ScriptedServer, Home) {
+    let scripts = sessions.iter().enumerate().map(|(i, text)| Script::parse(&format!("session {i}"), text));
+    let server = ScriptedServer::start(scripts);
+    let home = home(server.port(), &server.certificate.authority_pem, "keep: none");
+    (server, home)
+}
+
+/// Plays the same refusal in three sessions; in the fourth the deletion is given up, and said once.
+fn given_up_after_three(rest: &str, status: i32) {
+    let bye = "C: QUIT\n";
+    let sessions =
+        [session(RETRIEVE, rest), session("", rest), session("", rest), session("", bye), session("", bye)];
+    let (server, home) = scripted(&sessions);
+    for _ in 0..3 {
+        home.must(&["sync"], status);
+        assert_eq!(home.maildir("Mail").len(), 1);
+    }
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains("home: uid-1") && said.contains("three deletions"), "{said}");
+    assert_eq!(home.must(&["sync"], 0).stderr, "", "it is said once");
+    // No session asked for the message again, or its transcript would have failed.
+    server.finish();
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn a_refused_dele_is_tried_in_three_sessions_and_given_up_with_a_word() {
+    given_up_after_three("C: DELE 1\nS: -ERR locked\nC: QUIT\n", 0);
+}
+
+#[test]
+fn a_refused_quit_is_tried_in_three_sessions_and_given_up_with_a_word() {
+    given_up_after_three("C: DELE 1\nS: +OK\nC: QUIT\nS: -ERR some messages were not removed\n", 75);
+}
+
+#[test]
+fn a_refusal_of_a_deletion_names_the_account() {
+    let rest = "C: DELE 1\nS: -ERR locked\nC: QUIT\n";
+    let (server, home) = scripted(&[session(RETRIEVE, rest)]);
+    let said = home.must(&["sync"], 0).stderr;
+    server.finish();
+    assert!(said.contains("home: server refused DELE 1: locked"), "{said}");
+}
+
+#[test]
+fn a_connection_cut_between_any_dele_and_the_answer_to_quit_costs_no_second_download() {
+    let twin = honest(Settings::default(), "keep: none");
+    fill(&twin.0, 10);
+    twin.1.must(&["sync"], 0);
+    let commands = twin.0.count(|what| matches!(what, What::Command(_))) as u64;
+    let first_dele = {
+        let events = twin.0.events().into_iter();
+        let lines = events.filter_map(|event| match event.what {
+            What::Command(line) => Some(line),
+            _ => None,
+        });
+        lines.collect::<Vec<_>>().iter().position(|line| line.starts_with("DELE")).expect("a deletion") as u64
+            + 1
+    };
+    for command in first_dele..=commands {
+        for fault in [Fault::CutInsteadOf(command), Fault::CutUnanswered(command)] {
+            let (server, home) = honest(Settings::default(), "keep: none");
+            fill(&server, 10);
+            server.set_fault(fault);
+            home.run(&["sync"]);
+            let recorded = home.must(&["seen", "list", "home"], 0).stdout.lines().count();
+            let before = retrieved(&server);
+            server.set_fault(Fault::None);
+            home.must(&["sync"], 0);
+            assert_eq!(
+                retrieved(&server) - before,
+                10 - recorded,
+                "{fault:?}: fetched again what is recorded"
+            );
+            assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 10), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn messages_are_deleted_a_time_after_their_delivery_by_our_own_record() {
+    let (server, home) = honest(Settings::default(), "keep: 14d");
+    fill(&server, 4);
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!(server.uids().len(), 4);
+    // Two of them were delivered thirteen and fifteen days ago; whatever their Date says.
+    let state = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();
+    for (uid, days) in [("uid-1", 13), ("uid-2", 15)] {
+        let changed = state.execute(
+            "UPDATE seen SET delivered_at = delivered_at - ?2 * 86400 WHERE uid = CAST(?1 AS BLOB)",
+            rusqlite::params![uid, days],
+        );
+        assert_eq!(changed.unwrap(), 1);
+    }
+    drop(state);
+    home.must(&["sync"], 0);
+    assert_eq!(server.uids(), ["uid-0", "uid-1", "uid-3"]);
+    // A message that was only marked as seen was never delivered, and is never deleted.
+    server.put("uid-9", "A: 9\r\n\r\n");
+    home.must(&["seen", "mark", "home", "--all"], 0);
+    let config = home.path("config/postrider/config.yaml");
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("keep: 14d", "keep: none")).unwrap();
+    home.must(&["sync"], 0);
+    assert_eq!(server.uids(), ["uid-9"]);
+}
+
+#[test]
+fn a_server_that_forgets_what_it_has_shown_hears_no_quit_after_an_undelivered_message() {
+    for (expire, quits) in [("EXPIRE 0", 0), ("EXPIRE NEVER", 1)] {
+        let mut settings = Settings::default().without("EXPIRE NEVER");
+        settings.capabilities.as_mut().expect("capabilities").push(expire.into());
+        let (server, home) = honest(settings, "keep: forever");
+        // More than a file may have under this limit: shown, and not delivered.
+        server.put("uid-0", [b"A: 0\r\n\r\n".as_slice(), &[b'x'; 3 << 20], b"\r\n"].concat());
+        server.put("uid-1", "A: 1\r\n\r\nbody\r\n");
+        let program = home.command(&["sync"]);
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "ulimit -f 2048 && exec \"$0\" sync"]).arg(program.get_program()).env_clear();
+        limited.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let ended =
+            crate::support::process::Running::start(&mut limited).wait(crate::support::postrider::LIMIT);
+        assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+        assert_eq!(home.maildir("Mail").len(), 1);
+        server.wait_for(1, |what| *what == What::Closed);
+        let heard = server.count(|what| matches!(what, What::Command(line) if line == "QUIT"));
+        assert_eq!(heard, quits, "{expire}");
+        // Once all was delivered, the showing may end.
+        home.must(&["held", "retry", "home"], 0);
+        assert_eq!(home.maildir("Mail").len(), 2);
+        server.wait_for(2, |what| *what == What::Closed);
+        let heard = server.count(|what| matches!(what, What::Command(line) if line == "QUIT"));
+        assert_eq!(heard, quits + 1, "{expire}");
+    }
+}

@@ -1,0 +1,19 @@
+//! One session of one account: against servers that obey, that lie, and that break.
+
+#[path = "../account/mod.rs"]
+mod account;
+mod conversation;
+mod deletions;
+#[path = "../../fuzz/entries.rs"]
+mod entries;
+mod framing;
+mod fuzz_corpus;
+mod held;
+mod listings;
+mod lost_state;
+mod net;
+mod scripted_server;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+mod two_at_once;
