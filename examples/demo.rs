@@ -30,7 +30,7 @@ use postrider::config::{Account, Target};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
 use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Progress, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Progress, Report, Task, WallClock};
 use postrider::state::Store;
 use tokio::sync::watch;
 
@@ -73,6 +73,7 @@ fn demo() -> Result<(), Box<dyn Error>> {
         ask: Ask::Never,
         notify: None,
         failing: Failing::default(),
+        clock: WallClock::System,
     };
     let run = |task| runtime.block_on(session::run(&account, &environment, task, &Told));
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use postrider::config::{Account, Config};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Task, WallClock};
 use postrider::state::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -134,6 +134,7 @@ impl Bench {
             ask: Ask::Never,
             notify: None,
             failing: Failing::default(),
+            clock: WallClock::System,
         };
         Self { runtime, scratch, environment, _stop: stop, sessions: 0 }
     }

@@ -17,7 +17,7 @@ use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
-use crate::session::{self, Environment, Failing, Report, Task};
+use crate::session::{self, Environment, Failing, Report, Task, WallClock};
 use crate::state::Store;
 
 /// How long the removal of messages that were given up may take at the end, and the end of a command: it has two seconds
@@ -72,6 +72,7 @@ pub async fn until(
         ask: progress::ask(),
         notify,
         failing: Failing::default(),
+        clock: WallClock::System,
     };
     let session = move |account: Arc<Account>| {
         let (environment, bar) = (environment.clone(), bars.of(&account));

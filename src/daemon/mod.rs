@@ -32,7 +32,7 @@ use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
 use crate::session::summary::{self, Took, synced};
-use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task};
+use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
 use crate::state::{Lease, StateError, Store};
 
 use askers::Askers;
@@ -222,6 +222,7 @@ impl Daemon {
                 ask: Ask::Never,
                 notify: Some(config.notify.unwrap_or_default()),
                 failing: Failing::default(),
+                clock: WallClock::System,
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),

@@ -9,6 +9,7 @@
 //!
 //! [`Failure`]: crate::failure::Failure
 
+mod clock;
 mod commit;
 mod credentials;
 mod fetch;
@@ -29,7 +30,7 @@ mod trouble;
 mod wire;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -44,6 +45,7 @@ use login::Pace;
 use poll::{Attempt, Poll};
 use trouble::{Aborted, During, Trouble, Verdict};
 
+pub use clock::WallClock;
 pub use hooks::{Failing, HookError};
 pub use report::{Planned, Progress, Report};
 
@@ -70,6 +72,8 @@ pub struct Environment {
     pub notify: Option<Notify>,
     /// The accounts whose last poll failed.
     pub failing: Failing,
+    /// Tells the time.
+    pub clock: WallClock,
 }
 
 /// Whether a person is there who can be asked for a password.
@@ -185,7 +189,7 @@ async fn session(
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };
-    let poll = Poll { account, environment, task, progress, now: now(), began };
+    let poll = Poll { account, environment, task, progress, now: environment.clock.now(), began };
     let mut attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
     let ended = match poll.run(attempt, report).await {
         Err(end) if end.capa_suspected => {
@@ -235,8 +239,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Gives the time as the state keeps it.
+/// Gives the system's time as the state keeps it.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    plan::seconds(since)
+    WallClock::System.now()
 }

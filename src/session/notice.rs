@@ -60,7 +60,7 @@ async fn told(
 ) -> Result<(), Aborted> {
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let health = environment.store.health(maildrop.clone()).await.during("read the state")?;
-    let now = super::now();
+    let now = environment.clock.now();
     if !is_due(notify, &health, now) {
         return Ok(());
     }

@@ -30,7 +30,7 @@ use postrider::delivery::durable::Native;
 use postrider::net::Connector;
 use postrider::sasl::Mechanism;
 use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
 use postrider::state::Store;
 
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
@@ -122,6 +122,7 @@ impl Server {
                 ask: Ask::Never,
                 notify: None,
                 failing: Failing::default(),
+                clock: WallClock::System,
             };
             let report = session::run(&account, &environment, Task::Sync(Limits::default()), &()).await;
             disk.settled().await;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use postrider::config::{Account, Config};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
 use postrider::state::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -53,6 +53,7 @@ impl Poller {
             ask: Ask::Never,
             notify: None,
             failing: Failing::default(),
+            clock: WallClock::System,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { directory, runtime, account, environment, stop }
