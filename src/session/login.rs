@@ -92,12 +92,11 @@ impl Login<'_> {
         match self.authenticate(&mut wire, &capabilities, stamp.as_deref(), known).await {
             Ok(sent_ahead) => self.list(wire, capabilities, known, sent_ahead).await,
             Err(aborted) if known && asks_again(&aborted.trouble) => {
-                // What was remembered may be out of date: ask, and try again if that offers another way.
-                self.drain(&mut wire).await.during(aborted.doing.as_str())?;
-                let fresh = ask_capabilities(&mut wire).await.during("ask for capabilities")?;
-                if fresh.sasl() == capabilities.sasl() && fresh.has("USER") == capabilities.has("USER") {
+                // What was remembered may be out of date: ask, and try again if that offers another way. A server that
+                // hangs up meanwhile has said why, and that counts.
+                let Some(fresh) = self.another_way(&mut wire, &capabilities).await else {
                     return Err(aborted);
-                }
+                };
                 self.authenticate(&mut wire, &fresh, stamp.as_deref(), false).await?;
                 self.list(wire, fresh, false, false).await
             }
@@ -233,12 +232,16 @@ impl Login<'_> {
         Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused })
     }
 
-    /// Reads the answers to what was sent ahead of a refusal.
-    async fn drain(&self, wire: &mut Wire) -> Result<(), WireError> {
+    /// Asks a server that refused the log-in for its capabilities; gives them if they offer another way to log in than
+    /// those that were known, and the server is still there.
+    async fn another_way(&self, wire: &mut Wire, known: &Capabilities) -> Option<Capabilities> {
+        // The answers to what was sent ahead come first.
         while wire.unanswered() > 0 {
-            wire.event().await?;
+            wire.event().await.ok()?;
         }
-        Ok(())
+        let fresh = ask_capabilities(wire).await.ok()?;
+        let offers_as_before = fresh.sasl() == known.sasl() && fresh.has("USER") == known.has("USER");
+        (!offers_as_before).then_some(fresh)
     }
 }
 
@@ -338,9 +341,10 @@ impl Auth<'_> {
             match response {
                 Ok(response) => self.wire.send(Command::Response(&response)).during(self.doing.as_str())?,
                 Err(error) => {
-                    // The server is told (RFC 5034, 4), and says -ERR to it.
-                    self.wire.send(Command::Cancel).during(self.doing.as_str())?;
-                    self.wire.reply().await.during(self.doing.as_str())?;
+                    // The server is told (RFC 5034, 4), and says -ERR to it, or nothing: the error is this one.
+                    if self.wire.send(Command::Cancel).is_ok() {
+                        let _ = self.wire.reply().await;
+                    }
                     return Err(error).during(self.doing.as_str());
                 }
             }

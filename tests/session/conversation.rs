@@ -140,6 +140,21 @@ fn refused_credentials_are_not_tried_again_until_they_change() {
 }
 
 #[test]
+fn a_refusal_that_was_read_counts_whatever_comes_of_the_connection() {
+    let refusal = "-ERR Invalid login or password";
+    // nginx hangs up at once; others when something more is said, with the answers to what was sent ahead unsaid.
+    for end in ["!cut", "!cut rst", "S: -ERR\nS: -ERR\nC: CAPA\n!cut rst", "!stall"] {
+        let accepted = KNOWN_LOG_IN.strip_suffix("    S: +OK\n").expect("the log-in ends with its answer");
+        let refuses = format!("{accepted}S: {refusal}\n{end}");
+        let (server, home) = scripted(&[&[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE], &[&refuses]], "");
+        home.must(&["sync"], 0);
+        let ended = home.must(&["sync"], 77);
+        assert!(ended.stderr.contains("refused") && ended.stderr.contains(&refusal[5..]), "{}", ended.stderr);
+        server.finish();
+    }
+}
+
+#[test]
 fn a_password_is_never_sent_without_tls_unless_a_list_says_so() {
     let plain = "
         S: +OK
