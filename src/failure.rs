@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::text::Shown;
 
 /// Says what kind of trouble a [`Failure`] is; it decides exit status and how long to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Name resolution, connection, time limit, a connection that ended early: the network or the server is away.
     Network,
@@ -113,7 +111,7 @@ impl Class {
 ///   server: [AUTH] Authentication failed.
 ///   hint: check the password
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The account's name in the configuration.
     pub account: String,

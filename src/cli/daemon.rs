@@ -14,17 +14,16 @@ pub struct Daemon {}
 
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
-        let loaded = common.load_stamped()?;
-        let config = &loaded.config;
+        let config = common.load()?;
         let socket = Some(control::place::directory(&config.state));
-        let purpose = Purpose { socket, ..Purpose::of(config) };
+        let purpose = Purpose { socket, ..Purpose::of(&config) };
         let sandbox = sandbox::enter(config.sandbox, Missing::Made, &purpose);
         let reload = || {
-            let loaded = common.load_stamped().map_err(|error| sandbox.explain(error))?;
-            sandbox.admit(&loaded.config)?;
-            Ok(loaded)
+            let config = common.load().map_err(|error| sandbox.explain(error))?;
+            sandbox.admit(&config)?;
+            Ok(config)
         };
-        daemon::run(loaded, reload).await?;
+        daemon::run(config, reload).await?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -10,7 +10,6 @@ mod held;
 mod open_files;
 mod poll;
 mod progress;
-mod remote;
 mod report;
 mod seen;
 mod status;
@@ -26,9 +25,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use crate::config::{Config, ConfigError, UrlError};
-use crate::daemon::control::Stamp;
+use crate::daemon::DaemonError;
 use crate::daemon::control::client::ClientError;
-use crate::daemon::{DaemonError, Loaded};
 use crate::failure::Failure;
 use crate::logging::Format;
 use crate::state::StateError;
@@ -265,17 +263,11 @@ pub async fn run(arguments: Arguments) -> Exit {
 impl Common {
     /// Reads the configuration that was named, or that is found.
     fn load(&self) -> Result<Config, ConfigError> {
-        Ok(self.load_stamped()?.config)
-    }
-
-    /// Does the same, and says in which state the file was: looked at first, so that a change is never missed.
-    fn load_stamped(&self) -> Result<Loaded, ConfigError> {
         let file = match &self.config {
             Some(file) => file.clone(),
             None => Config::find()?,
         };
-        let stamp = Stamp::of(&file).ok();
-        Ok(Loaded { config: Config::load(&file)?, stamp })
+        Config::load(&file)
     }
 }
 

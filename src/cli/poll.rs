@@ -42,22 +42,9 @@ pub async fn accounts(
     shared: Shared<'_>,
     task: Task,
     bars: Bars,
-    ended: impl FnMut(&Report),
-) -> Vec<Report> {
-    let reports = until(signals::stop(Exit::LATER.number()), accounts, shared, task, bars, ended).await;
-    tell_stopped(&reports);
-    reports
-}
-
-/// Does the same until it is stopped; which sessions that ended is for the caller to tell.
-pub async fn until(
-    stop: watch::Receiver<bool>,
-    accounts: &[Arc<Account>],
-    shared: Shared<'_>,
-    task: Task,
-    bars: Bars,
     mut ended: impl FnMut(&Report),
 ) -> Vec<Report> {
+    let stop = signals::stop(Exit::LATER.number());
     if accounts.is_empty() {
         return Vec::new();
     }
@@ -85,11 +72,12 @@ pub async fn until(
     .await;
     // Messages that were given up are still being removed from `tmp`.
     let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
+    tell_stopped(&reports);
     reports
 }
 
 /// Tells why a session ended early, if it did.
-pub fn tell(report: &Report) {
+fn tell(report: &Report) {
     let Some(failure) = &report.failure else { return };
     let level = match failure.class {
         // Who stopped it knows why; see `tell_stopped`.
@@ -112,7 +100,7 @@ pub fn tell(report: &Report) {
 }
 
 /// Tells in one line which sessions a signal ended, however many they were.
-pub fn tell_stopped(reports: &[Report]) {
+fn tell_stopped(reports: &[Report]) {
     let stopped =
         |report: &&Report| report.failure.as_ref().is_some_and(|failure| failure.class == Class::Stopped);
     let stopped: Vec<_> = reports.iter().filter(stopped).map(|report| report.account.as_str()).collect();

@@ -1,7 +1,5 @@
 //! `postrider sync`: polls accounts once.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,13 +10,10 @@ use clap::{Args, ValueEnum};
 use super::accounts::chosen;
 use super::exit::Exit;
 use super::progress::Bars;
-use super::remote::Remote;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
 use crate::config::{Account, Confinement, Daemon, Notify, default_state};
-use crate::daemon::control::Stamp;
-use crate::daemon::{Loaded, signals};
 use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Deletions, Limits, Report, Task};
 
@@ -76,8 +71,6 @@ struct Scope {
     state: PathBuf,
     limits: Daemon,
     notify: Option<Notify>,
-    /// The configuration that has the accounts.
-    stamp: Option<Stamp>,
     file: Option<PathBuf>,
     sandbox: Confinement,
 }
@@ -109,9 +102,8 @@ impl Sync {
         Ok(Exit::of(&reports))
     }
 
-    /// Polls, or has the running daemon poll what is its; whatever that leaves is polled here.
     async fn reports(&self, scope: Scope, common: &Common, ended: impl FnMut(&Report)) -> Vec<Report> {
-        let Scope { accounts, state, limits, notify, stamp, file, sandbox } = scope;
+        let Scope { accounts, state, limits, notify, file, sandbox } = scope;
         let purpose = Purpose {
             accounts: accounts.iter().map(Arc::as_ref).collect(),
             state: &state,
@@ -124,35 +116,7 @@ impl Sync {
         sandbox::enter(sandbox, missing, &purpose);
         let shared = poll::Shared { state: &state, limits, notify };
         let bars = if self.json { Bars::none() } else { Bars::new(common) };
-        let (stop, task, ended) = (signals::stop(Exit::LATER.number()), self.task(), RefCell::new(ended));
-        let ended = |report: &Report| ended.borrow_mut()(report);
-        let here = async |accounts: &[Arc<Account>]| {
-            poll::until(stop.clone(), accounts, shared, task, bars.clone(), ended).await
-        };
-        let remote = match task {
-            Task::Sync(limits) => Remote::ask(&accounts, &state, stamp, limits).await,
-            Task::DryRun(_) | Task::Check | Task::MarkAll => None,
-        };
-        let mut reports = match remote {
-            None => here(&accounts).await,
-            Some(remote) => {
-                let (theirs, ours): (Vec<_>, Vec<_>) =
-                    accounts.iter().cloned().partition(|account| remote.has(account));
-                let (mut reports, more) =
-                    tokio::join!(remote.reports(&theirs, &bars, stop.clone(), ended), here(&ours));
-                reports.extend(more);
-                let polled: HashSet<_> = reports.iter().map(|report| report.account.as_str()).collect();
-                let left: Vec<_> =
-                    theirs.into_iter().filter(|account| !polled.contains(account.name.as_str())).collect();
-                reports.extend(here(&left).await);
-                reports
-            }
-        };
-        let order: HashMap<_, _> =
-            accounts.iter().enumerate().map(|(index, account)| (account.name.as_str(), index)).collect();
-        reports.sort_by_key(|report| order.get(report.account.as_str()).copied());
-        poll::tell_stopped(&reports);
-        reports
+        poll::accounts(&accounts, shared, self.task(), bars, ended).await
     }
 
     fn scope(&self, common: &Common) -> Result<Scope, CliError> {
@@ -162,11 +126,11 @@ impl Sync {
                     "--deliver, --tls and --password-command go with a URL only".into(),
                 ));
             }
-            let Loaded { config, stamp } = common.load_stamped()?;
+            let config = common.load()?;
             let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
             let (file, sandbox) = (config.file.clone(), config.sandbox);
             let accounts = chosen(config, &self.accounts)?;
-            return Ok(Scope { accounts, state, limits, notify, stamp, file, sandbox });
+            return Ok(Scope { accounts, state, limits, notify, file, sandbox });
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
@@ -178,7 +142,7 @@ impl Sync {
             Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
         let (accounts, state) = (vec![Arc::new(account)], default_state()?);
         let (limits, sandbox) = (ONE_SESSION, Confinement::Auto);
-        Ok(Scope { accounts, state, limits, notify: None, stamp: None, file: None, sandbox })
+        Ok(Scope { accounts, state, limits, notify: None, file: None, sandbox })
     }
 
     fn task(&self) -> Task {

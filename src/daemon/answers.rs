@@ -1,11 +1,10 @@
 //! What the daemon's loop answers to those who ask by the control socket.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Daemon;
-use super::control::server::{Asked, Sync, each_once};
-use super::control::{Doing, Feed, Live, LiveAccount};
+use super::control::server::{Asked, each_once};
+use super::control::{Doing, Live, LiveAccount};
 use super::schedule::Standing;
 
 impl Daemon {
@@ -15,20 +14,6 @@ impl Daemon {
         match asked {
             Asked::Wake(accounts, answer) => drop(answer.send(self.wake(now, accounts))),
             Asked::Status(answer) => drop(answer.send(self.live(now))),
-            Asked::Sync(Sync { accounts, configuration, limits, taken }) => {
-                let ours = self.stamp == Some(configuration);
-                let mut accounts = each_once(accounts);
-                // Who may not log in yet is told so by the server, as without a daemon.
-                accounts.retain(|account| ours && self.schedule.may_log_in(now, account));
-                let feed = Arc::new(Feed::new(accounts.iter().cloned()));
-                if taken.send((accounts.clone(), feed.clone())).is_err() {
-                    return;
-                }
-                for account in accounts {
-                    self.askers.add(&account, limits, feed.clone());
-                    self.schedule.wake(now, &account);
-                }
-            }
         }
     }
 

@@ -6,7 +6,6 @@
 //! by the socket of [`control`].
 
 mod answers;
-mod askers;
 pub mod clock;
 pub mod control;
 pub mod metrics;
@@ -35,11 +34,8 @@ use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
 use crate::state::{Lease, StateError, Store};
 
-use askers::Askers;
 use clock::Clock;
-use control::feed::Followers;
 use control::place::Place;
-use control::{Feed, Stamp};
 use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
@@ -83,33 +79,24 @@ pub enum DaemonError {
     State(#[from] StateError),
 }
 
-/// A configuration, and the state of the file when it was read.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The configuration.
-    pub config: Config,
-    /// What it was read from; `None` if that cannot be looked at.
-    pub stamp: Option<Stamp>,
-}
-
 /// Polls the accounts of a configuration at their intervals until the process is asked to end.
 ///
 /// `reload` reads the configuration again at SIGHUP; if it is wrong that is told, and the old one stays. Returns at
 /// SIGINT or SIGTERM, when all sessions have ended, within ten seconds.
 pub async fn run(
-    loaded: Loaded,
-    reload: impl Fn() -> Result<Loaded, ConfigError>,
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), DaemonError> {
-    let state = loaded.config.state.clone();
+    let state = config.state.clone();
     let Some(_only) = Lease::take(&state, DAEMON, Duration::ZERO).await? else {
         return Err(DaemonError::Running(state));
     };
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let mut stop = signals::stop(0);
-    let metrics_file = loaded.config.metrics_file.clone();
+    let metrics_file = config.metrics_file.clone();
     let (place, mut asked) = listen(&state);
-    let (mut daemon, fresh) = Daemon::new(loaded, clock.now(), stop.clone());
+    let (mut daemon, fresh) = Daemon::new(config, clock.now(), stop.clone());
     daemon.set_metrics(metrics_file);
     daemon.recall(&clock, fresh).await;
     let watchdog = daemon.systemd.watchdog();
@@ -165,16 +152,9 @@ fn listen(state: &Path) -> (Option<Place>, control::server::Requests) {
         Ok((Some(place), requests))
     });
     opened.unwrap_or_else(|error| {
-        log::warn!("no control socket, so that wake, status and sync cannot ask this daemon: {error}");
+        log::warn!("no control socket, so that wake and status cannot ask this daemon: {error}");
         (None, control::server::Requests::none())
     })
-}
-
-/// A session under way, and the clients that wait for its end.
-#[derive(Debug)]
-struct Running {
-    start: Start,
-    feeds: Vec<Arc<Feed>>,
 }
 
 /// Everything that the loop keeps from turn to turn.
@@ -182,12 +162,10 @@ struct Daemon {
     schedule: Schedule,
     environment: Environment,
     sessions: JoinSet<Report>,
-    running: HashMap<Id, Running>,
+    running: HashMap<Id, Start>,
     /// Sessions that have left their servers say so here.
     leaving: mpsc::UnboundedSender<Arc<str>>,
     heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
-    askers: Askers,
-    stamp: Option<Stamp>,
     troubles: Troubles,
     metrics: Option<Metrics>,
     systemd: Systemd,
@@ -201,8 +179,7 @@ struct Daemon {
 
 impl Daemon {
     /// Gives the accounts of which nothing is known, too.
-    fn new(loaded: Loaded, now: Duration, stop: watch::Receiver<bool>) -> (Self, HashSet<Arc<str>>) {
-        let Loaded { config, stamp } = loaded;
+    fn new(config: Config, now: Duration, stop: watch::Receiver<bool>) -> (Self, HashSet<Arc<str>>) {
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
@@ -228,8 +205,6 @@ impl Daemon {
             running: HashMap::new(),
             leaving,
             heard_leaving,
-            askers: Askers::default(),
-            stamp,
             troubles: Troubles::default(),
             metrics: None,
             systemd: Systemd::from_environment(),
@@ -259,31 +234,19 @@ impl Daemon {
         if self.state_failed && !turn.start.is_empty() && now >= self.state_opened + STATE_AGAIN {
             self.open_state(now);
         }
-        for mut start in turn.start {
-            let asked = self.askers.take(&start.account.name);
-            if self.askers.wait_for(&start.account.name) {
-                self.schedule.wake(now, &start.account.name);
-            }
-            let (limits, feeds) = match asked {
-                // Whoever asked waits for all of it.
-                Some((limits, feeds)) => {
-                    start.messages = None;
-                    (limits, feeds)
-                }
-                None => (Limits { limit: start.messages, ..Limits::default() }, Vec::new()),
-            };
+        for start in turn.start {
+            let limits = Limits { limit: start.messages, ..Limits::default() };
             let (account, environment) = (start.account.clone(), self.environment.clone());
-            let followers = Followers::new(&account.name, feeds.clone());
             let name: Arc<str> = account.name.as_str().into();
             let (leaving, leaves) = (self.leaving.clone(), name.clone());
             let session = async move {
-                let polled = session::poll(&account, &environment, Task::Sync(limits), &followers).await;
+                let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
                 // Nobody hears it when the daemon ends.
                 let _ = leaving.send(leaves);
                 polled.follow_up(&account, &environment).await
             };
             let handle = self.sessions.spawn(logging::of_account(name, session));
-            self.running.insert(handle.id(), Running { start, feeds });
+            self.running.insert(handle.id(), start);
         }
         let (accounts, sessions, failing) =
             (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.troubles.count());
@@ -296,24 +259,13 @@ impl Daemon {
             Ok((id, report)) => (id, Ok(report)),
             Err(error) => (error.id(), Err(error)),
         };
-        let running = self.running.remove(&id).expect("each task was entered when it was spawned");
-        let Running { start, feeds } = running;
+        let start = self.running.remove(&id).expect("each task was entered when it was spawned");
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
         let log_in = LogIn { after: report.logged_in, delay: report.login_delay };
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
-        if self.askers.wait_for(&report.account) {
-            self.serve_askers(now);
-        }
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());
-        }
-        for feed in feeds {
-            match report.failure.as_ref().map(|failure| failure.class) {
-                // It was this daemon that was stopped, not its client.
-                Some(Class::Stopped) => feed.gone(&report.account),
-                Some(_) | None => feed.ended(&report),
-            }
         }
         match report.failure.as_ref().map(|failure| failure.class) {
             Some(Class::Tls) if now.saturating_sub(self.certificates_read) >= CERTIFICATES => {
@@ -323,13 +275,6 @@ impl Daemon {
             Some(Class::State) => self.state_failed = true,
             Some(_) | None => {}
         }
-    }
-
-    /// Sees to it that all who wait for polls get them, with what is configured now, and lets those go who would wait
-    /// for a LOGIN-DELAY that is known only now, or for ever: they poll by themselves.
-    fn serve_askers(&mut self, now: Duration) {
-        let schedule = &mut self.schedule;
-        self.askers.retain(|account| schedule.may_log_in(now, account) && schedule.wake(now, account));
     }
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
@@ -377,8 +322,7 @@ impl Daemon {
             }
         };
         if tokio::time::timeout(WIND_DOWN, wind_down).await.is_err() {
-            let mut names: Vec<_> =
-                self.running.values().map(|running| running.start.account.name.as_str()).collect();
+            let mut names: Vec<_> = self.running.values().map(|start| start.account.name.as_str()).collect();
             names.sort_unstable();
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
             // Dropping them would wait for the same disk.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::schedule::Past;
-use super::{Daemon, Loaded, shared};
-use crate::config::ConfigError;
+use super::{Daemon, shared};
+use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
@@ -21,27 +21,25 @@ const RECALLING: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Reads the configuration again. Sessions go on with what they were begun with.
-    pub(super) async fn reload(&mut self, read: impl Fn() -> Result<Loaded, ConfigError>, clock: &Clock) {
+    pub(super) async fn reload(&mut self, read: impl Fn() -> Result<Config, ConfigError>, clock: &Clock) {
         self.systemd.reloading();
         let unchanged = "nothing was changed; the daemon goes on as before";
         match read() {
             // What is recorded there, and who may poll, belongs to the file.
-            Ok(Loaded { config, .. }) if config.state != self.environment.state => {
+            Ok(config) if config.state != self.environment.state => {
                 let (new, old) = (config.state.display(), self.environment.state.display());
                 log::error!(
                     "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
                 );
             }
-            Ok(loaded) => self.take_over(loaded, clock).await,
+            Ok(config) => self.take_over(config, clock).await,
             Err(error) => log::error!("{error}\n  hint: {unchanged}"),
         }
         self.systemd.ready();
     }
 
-    async fn take_over(&mut self, loaded: Loaded, clock: &Clock) {
-        let Loaded { config, stamp } = loaded;
+    async fn take_over(&mut self, config: Config, clock: &Clock) {
         let now = clock.now();
-        self.stamp = stamp;
         if self.state_failed {
             self.open_state(now);
         }
@@ -54,7 +52,6 @@ impl Daemon {
         self.troubles.retain(wanted);
         self.set_metrics(config.metrics_file);
         self.recall(clock, fresh).await;
-        self.serve_askers(clock.now());
         log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
     }
 

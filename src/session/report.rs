@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 
 use crate::config::Account;
 use crate::failure::{Class, Failure};
 
 /// How a session went.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// The account's name.
     pub account: String,
@@ -40,16 +39,12 @@ pub struct Report {
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
     /// Messages among those left that are there to be fetched: only the limit on their number kept them.
-    #[serde(skip)]
     pub beyond: usize,
     /// Messages that this session fetched and that need nothing more for now: delivered, found there, or held.
-    #[serde(skip)]
     pub settled: usize,
     /// When the log-in had been answered, or had failed, counted from the session's beginning; `None` if there was none.
-    #[serde(skip)]
     pub logged_in: Option<Duration>,
     /// What a dry run would do. Only the process that makes one tells it.
-    #[serde(skip)]
     pub planned: Vec<Planned>,
     /// How long it took.
     pub took: Duration,

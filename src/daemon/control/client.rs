@@ -8,10 +8,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Live, Reply, Request, SIGN_OF_LIFE, line, place};
+use super::{Live, Reply, Request, line, place};
 
-/// How long a daemon that lives may take for a reply: it says something more often, whatever it waits for itself.
-const PATIENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
+/// How long a daemon that lives may take for a reply: its loop waits for nothing itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest reply, in octets: the status of some hundred thousand accounts.
 const LONGEST_REPLY: u64 = 32 << 20;
@@ -71,18 +71,7 @@ impl Client {
         }
     }
 
-    /// Asks for polls ([`Request::Sync`]), and gives the accounts that the daemon is going to poll; what comes of them
-    /// is told by [`Client::reply`].
-    pub async fn sync(&mut self, request: &Request) -> Result<Vec<String>, ClientError> {
-        self.send(request).await?;
-        match self.reply().await? {
-            Reply::Taken { accounts } => Ok(accounts),
-            other => Err(strange(&other)),
-        }
-    }
-
-    /// Waits for the next reply.
-    pub async fn reply(&mut self) -> Result<Reply, ClientError> {
+    async fn reply(&mut self) -> Result<Reply, ClientError> {
         let mut octets = Vec::new();
         let mut bounded = (&mut self.stream).take(LONGEST_REPLY);
         match timeout(PATIENCE, bounded.read_until(b'\n', &mut octets)).await {

@@ -15,17 +15,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::{Feed, LONGEST_REQUEST, Live, Reply, Request, SIGN_OF_LIFE, Stamp, limits, line};
-use crate::session::Limits;
+use super::{LONGEST_REQUEST, Live, Reply, Request, line};
 
 /// Connections at once; others wait until one has ended.
 const CONNECTIONS: usize = 16;
 
 /// How long a client may take to send a request, or to take a reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The least time between two looks at the progress: ten times a second is as fast as anybody reads.
-const FRAME: Duration = Duration::from_millis(100);
 
 /// What the daemon's loop is asked by a client; each is answered at once.
 #[derive(Debug)]
@@ -34,21 +30,6 @@ pub enum Asked {
     Wake(Vec<String>, oneshot::Sender<(usize, Vec<String>)>),
     /// [`Request::Status`].
     Status(oneshot::Sender<Live>),
-    /// [`Request::Sync`].
-    Sync(Sync),
-}
-
-/// Polls that a client waits for.
-#[derive(Debug)]
-pub struct Sync {
-    /// Names of accounts.
-    pub accounts: Vec<String>,
-    /// The configuration that the client has read.
-    pub configuration: Stamp,
-    /// What the polls are limited to.
-    pub limits: Limits,
-    /// The accounts that will be polled, and what tells of them.
-    pub taken: oneshot::Sender<(Vec<String>, Arc<Feed>)>,
 }
 
 /// Hears what clients ask.
@@ -145,30 +126,6 @@ async fn answer(request: Request, asks: &mpsc::Sender<Asked>, to: &mut OwnedWrit
             let live = ask(asks, Asked::Status(answer), answered).await?;
             say(to, &Reply::Status(live)).await
         }
-        Request::Sync { accounts, configuration, limit, keep } => {
-            let (taken, answered) = oneshot::channel();
-            let sync = Sync { accounts, configuration, limits: limits(limit, keep), taken };
-            let (accounts, feed) = ask(asks, Asked::Sync(sync), answered).await?;
-            say(to, &Reply::Taken { accounts }).await?;
-            follow(&feed, to).await
-        }
-    }
-}
-
-/// Tells of polls until the last has ended.
-async fn follow(feed: &Feed, to: &mut OwnedWriteHalf) -> io::Result<()> {
-    loop {
-        let Ok(news) = timeout(SIGN_OF_LIFE, feed.news()).await else {
-            say(to, &Reply::Alive).await?;
-            continue;
-        };
-        for reply in &news {
-            say(to, reply).await?;
-        }
-        if news.last() == Some(&Reply::Done) {
-            return Ok(());
-        }
-        sleep(FRAME).await;
     }
 }
 

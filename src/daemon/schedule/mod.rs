@@ -390,11 +390,6 @@ impl Schedule {
         })
     }
 
-    /// Says whether LOGIN-DELAY lets an account be polled now; false if there is none of this name.
-    pub fn may_log_in(&self, now: Duration, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.earliest().is_none_or(|earliest| earliest <= now))
-    }
-
     /// Counts the sessions with servers.
     pub fn sessions(&self) -> usize {
         self.placed
