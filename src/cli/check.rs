@@ -61,6 +61,6 @@ mod tests {
         let with = |new| Report { new, ..Report::default() };
         assert_eq!(exit(&[with(0), with(2)]), Exit::SUCCESS);
         assert_eq!(exit(&[with(0), with(0)]), Exit::NONE_WAITING);
-        assert_eq!(exit(&[with(2), Report { newly_held: 1, ..with(0) }]), Exit::LATER);
+        assert_eq!(exit(&[with(2), Report { leaves_held: 1, ..with(0) }]), Exit::LATER);
     }
 }

@@ -27,6 +27,12 @@ impl Exit {
         Self(reports.iter().map(Report::exit_status).max().unwrap_or(0))
     }
 
+    /// Does the same without regard to messages that are held.
+    pub fn of_failures(reports: &[Report]) -> Self {
+        let failures = reports.iter().filter_map(|report| report.failure.as_ref());
+        Self(failures.map(|failure| failure.class.exit_status()).max().unwrap_or(0))
+    }
+
     /// Takes the status that a failure's class stands for.
     pub fn of_class(class: crate::failure::Class) -> Self {
         Self(class.exit_status())
@@ -56,7 +62,7 @@ mod tests {
     #[test]
     fn refused_credentials_go_before_a_network_failure_and_that_before_success() {
         let fine = Report::default;
-        let held = || Report { newly_held: 1, ..Report::default() };
+        let held = || Report { leaves_held: 1, ..Report::default() };
         assert_eq!(Exit::of(&[]), Exit::SUCCESS);
         assert_eq!(Exit::of(&[fine(), fine()]), Exit::SUCCESS);
         assert_eq!(Exit::of(&[fine(), held()]), Exit::LATER);

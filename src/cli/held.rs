@@ -127,8 +127,8 @@ impl Retry {
                 messages(delivered)
             ));
         }
-        Ok(match Exit::of(&reports) {
-            // The reason may be the same as before, but this time somebody asked.
+        // Others that are held as before are not what was asked about.
+        Ok(match Exit::of_failures(&reports) {
             Exit::SUCCESS if still > 0 => Exit::LATER,
             exit => exit,
         })

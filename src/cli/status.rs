@@ -212,7 +212,7 @@ impl fmt::Display for Row {
         }
         write!(f, "\n  {} seen{absent}", known.seen)?;
         for held in &known.held {
-            let Held { uid, ordinal: _, octets, reason, since, tries, next_try } = held;
+            let Held { uid, octets, reason, since, tries, next_try, .. } = held;
             write!(
                 f,
                 "\n  held {uid} ({}) since {}, tried {tries} times, again {}: {}",
@@ -378,6 +378,7 @@ mod tests {
     use super::*;
     use crate::cli::poll::tests::account;
     use crate::pop3::UniqueId;
+    use crate::state::{HeldKind, Standing};
 
     fn known(maildrop: &str, failure: Option<(&str, &str)>) -> state::Status {
         let last = PollResult {
@@ -439,6 +440,10 @@ mod tests {
             since: 0,
             tries: 4,
             next_try: 3600,
+            kind: HeldKind::Refused,
+            standing: Standing::Held,
+            tried_at: 0,
+            came: None,
         };
         row.known.as_mut().unwrap().held.push(held);
         let told = row.to_string();

@@ -39,6 +39,16 @@ pub enum Code {
     Other,
 }
 
+impl Code {
+    /// Says whether it tells of the server's own state, so that the message it stands for is not to blame.
+    pub fn is_of_server(self) -> bool {
+        match self {
+            Self::InUse | Self::LoginDelay | Self::SysTemp | Self::Auth => true,
+            Self::SysPerm | Self::Other => false,
+        }
+    }
+}
+
 /// Finds the status indicator of a line: the status and where its text lies.
 ///
 /// `None` if the line is no reply: it begins with neither `+` nor `-ERR`.

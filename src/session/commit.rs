@@ -2,9 +2,9 @@
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::delivery::{Finished, Outcome, Sink};
+use crate::delivery::{Finished, Others, Outcome, Sink};
 use crate::pop3::{MessageNumber, UniqueId};
-use crate::state::{Delivery, MaildropKey, Reached, Recorded, Store, Timestamp};
+use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp};
 use crate::text::Shown;
 
 use super::trouble::{Aborted, During, Trouble};
@@ -38,6 +38,8 @@ pub enum Result {
 pub struct Declined {
     /// Its place in the listing.
     pub index: usize,
+    /// Whether it may take it later.
+    pub kind: HeldKind,
     /// Why, for the user.
     pub reason: String,
 }
@@ -148,8 +150,9 @@ impl Commit<'_> {
             let (already_there, declined) = match outcome {
                 Outcome::Delivered => (false, None),
                 Outcome::AlreadyThere => (true, None),
-                Outcome::Later(reason) | Outcome::Refused(reason) => (false, Some(reason)),
-                Outcome::Partly { delivered, reason, others: _ } => {
+                Outcome::Later(reason) => (false, Some((HeldKind::Later, reason))),
+                Outcome::Refused(reason) => (false, Some((HeldKind::Refused, reason))),
+                Outcome::Partly { delivered, reason, others } => {
                     committed.reached.push(Reached {
                         uid: delivery.uid.clone(),
                         ordinal: delivery.ordinal,
@@ -157,15 +160,22 @@ impl Commit<'_> {
                         recipients: delivered,
                         reason: reason.clone(),
                     });
-                    (false, Some(reason))
+                    let kind = match others {
+                        Others::Later => HeldKind::Later,
+                        Others::Refused => HeldKind::Refused,
+                    };
+                    (false, Some((kind, reason)))
                 }
                 Outcome::NotTried => {
                     committed.ended = Some(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped });
                     continue;
                 }
             };
-            let what =
-                declined.as_deref().unwrap_or(if already_there { "already there" } else { "delivered" });
+            let what = match &declined {
+                Some((_, reason)) => reason.as_str(),
+                None if already_there => "already there",
+                None => "delivered",
+            };
             // What is declined is told again, louder, if that is news.
             log::info!(
                 "{}: {}: {} octets: {}: {what}",
@@ -175,7 +185,9 @@ impl Commit<'_> {
                 self.target
             );
             match declined {
-                Some(reason) => committed.declined.push(Declined { index: done.index, reason }),
+                Some((kind, reason)) => {
+                    committed.declined.push(Declined { index: done.index, kind, reason });
+                }
                 None => committed.deliveries.push((delivery, Done { already_there, ..done })),
             }
         }

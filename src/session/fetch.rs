@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::delivery::{Draft, MessageId, Sink};
 use crate::message::{ContentDigest, HeaderDigest, Trace};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
-use crate::state::{Entries, Reached, Recorded, Timestamp};
+use crate::state::{Entries, HeldKind, Memory, Recorded, Standing, Timestamp};
 use crate::text::Shown;
 
 use super::commit::{self, Complete};
@@ -23,9 +23,8 @@ use super::{Progress, WIND_DOWN};
 /// bring on a fast line far away. They take no memory: what is not read stays in TCP's windows.
 const WINDOW_MESSAGES: usize = 1024;
 const WINDOW_OCTETS: u64 = 4 << 20;
-/// Refusals in a row after which it may be not the messages but the server; what is asked for ahead, and the last
-/// message of all, then tell.
-const REFUSALS: usize = 5;
+/// Refusals in a row, by the server or by the target, after which the rest is left for the next poll.
+const REFUSALS: usize = 20;
 /// A body may exceed what the listing says this many times, and by this many octets, before it counts as endless.
 const EXCESS_FACTOR: u64 = 16;
 const EXCESS_OCTETS: u64 = 1 << 30;
@@ -48,10 +47,8 @@ pub struct Fetch<'a> {
     pub progress: &'a dyn Progress,
     /// The time of the poll.
     pub now: Timestamp,
-    /// What is recorded of the maildrop.
-    pub entries: &'a Entries,
-    /// Messages that some of their recipients have.
-    pub reached: &'a [Reached],
+    /// What is known of the maildrop.
+    pub memory: &'a Memory,
     /// What is put on top of each message.
     pub trace: Option<Trace>,
     /// Decides which recorded messages are deleted at once.
@@ -67,8 +64,8 @@ pub struct Fetched {
     pub octets: u64,
     /// Those of them that had been delivered before.
     pub already_there: usize,
-    /// Messages that could not be had or delivered, by index in the listing, and why.
-    pub failed: Vec<(usize, String)>,
+    /// Messages that could not be had or delivered.
+    pub failed: Vec<Failed>,
     /// The names of messages that had none and got one by their content.
     pub named: HashMap<MessageNumber, (UniqueId, u32)>,
     /// Messages that were to be fetched and were not begun, or not finished.
@@ -80,6 +77,19 @@ pub struct Fetched {
     pub aborted: Option<Aborted>,
     /// The connection can still be used: every answer was read.
     pub in_step: bool,
+}
+
+/// A message that could not be had or delivered.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its index in the listing.
+    pub index: usize,
+    /// Whose trouble it is.
+    pub kind: HeldKind,
+    /// Whether it is held for it at once.
+    pub standing: Standing,
+    /// Why.
+    pub reason: String,
 }
 
 /// The message that is coming in.
@@ -111,8 +121,10 @@ impl Fetch<'_> {
             incoming: None,
             doubtful: None,
             uncommitted: 0,
+            came: false,
             refused: Vec::new(),
-            probed: false,
+            declined_in_a_row: 0,
+            server_state: None,
             named: HashMap::new(),
             ordinals: HashMap::new(),
             old: old.into_iter().collect(),
@@ -125,13 +137,7 @@ impl Fetch<'_> {
         }
         fetched.named = std::mem::take(&mut state.named);
         fetched.left += state.wanted.len() + state.under_way.len();
-        match &fetched.aborted {
-            // What was still refused after that is no fault of the messages either.
-            Some(Aborted { trouble: Trouble::RetrRefused { .. } | Trouble::Refused { .. }, .. }) => {
-                fetched.left += state.refused.len();
-            }
-            Some(_) | None => fetched.failed.append(&mut state.refused),
-        }
+        state.settle_refused(!deletions.accepted().is_empty(), &mut fetched);
         fetched.shown_undelivered |=
             state.incoming.is_some() || state.doubtful.is_some() || state.uncommitted > 0;
         fetched.in_step = ended.is_ok() && self.wire.unanswered() == 0;
@@ -141,9 +147,17 @@ impl Fetch<'_> {
             {
                 // The end of this message was followed by what is no reply: what looked like its end may have been
                 // a line of its content that the server did not byte-stuff.
-                fetched.failed.push((doubtful.index, "the end of the message is doubtful".into()));
+                fetched.failed.push(Failed {
+                    index: doubtful.index,
+                    kind: HeldKind::Refused,
+                    standing: Standing::Held,
+                    reason: "the end of the message is doubtful".into(),
+                });
             }
             fetched.aborted.get_or_insert(aborted);
+        }
+        if fetched.aborted.is_none() {
+            fetched.aborted = state.server_state.take();
         }
         fetched
     }
@@ -160,6 +174,10 @@ impl Fetch<'_> {
         let mut complete = Some(complete);
         loop {
             self.send_ahead(state, deletions)?;
+            if state.is_refused_too_often() && state.under_way.is_empty() {
+                fetched.left += state.wanted.len();
+                state.wanted.clear();
+            }
             if state.is_all_in() {
                 complete = None;
             }
@@ -284,14 +302,13 @@ impl Fetch<'_> {
         let listed = self.listing.get(index);
         let (uid, ordinal) = match content {
             Some(content) => {
-                let (uid, ordinal) = state.name(listed.number, content.finish(), self.entries);
+                let (uid, ordinal) = state.name(listed.number, content.finish(), &self.memory.entries);
                 draft.identify(MessageId { maildrop: self.maildrop.clone(), uid: uid.clone(), ordinal });
                 (uid, ordinal)
             }
             None => (UniqueId::new(listed.uid), listed.ordinal),
         };
-        let same = |reached: &&Reached| reached.is_of(&uid, ordinal, listed.octets);
-        if let Some(reached) = self.reached.iter().find(same) {
+        if let Some(reached) = self.memory.reached(&uid, ordinal, listed.octets) {
             draft.spare(reached.recipients.clone());
         }
         let message = Complete {
@@ -321,6 +338,7 @@ impl Fetch<'_> {
         state.uncommitted -= 1;
         match result {
             commit::Result::Recorded(proof) => {
+                state.declined_in_a_row = 0;
                 let done = *proof.get();
                 fetched.delivered += usize::from(!done.already_there);
                 fetched.already_there += usize::from(done.already_there);
@@ -331,8 +349,10 @@ impl Fetch<'_> {
                 }
             }
             commit::Result::Declined(declined) => {
+                state.declined_in_a_row += 1;
                 fetched.shown_undelivered = true;
-                fetched.failed.push((declined.index, declined.reason));
+                let commit::Declined { index, kind, reason } = declined;
+                fetched.failed.push(Failed { index, kind, standing: Standing::Held, reason });
             }
         }
     }
@@ -349,16 +369,28 @@ struct Loop {
     doubtful: Option<Complete>,
     /// Handed over, and nothing heard of them yet.
     uncommitted: usize,
+    /// A RETR was answered with a message.
+    came: bool,
     /// Messages whose RETR was refused, since one was not.
-    refused: Vec<(usize, String)>,
-    /// The last message was asked for, to see whether it is refused, too.
-    probed: bool,
+    refused: Vec<Refusal>,
+    /// Messages that the target did not take, since it took one.
+    declined_in_a_row: usize,
+    /// What the server said of its own state in the place of a message.
+    server_state: Option<Aborted>,
     named: HashMap<MessageNumber, (UniqueId, u32)>,
     /// The ordinal of the next message with this content.
     ordinals: HashMap<[u8; 32], u32>,
     old: VecDeque<Recorded<MessageNumber>>,
     /// Set once no more is begun: when to leave what is still coming in.
     winding_down: Option<Instant>,
+}
+
+/// A message that the server did not send.
+struct Refusal {
+    index: usize,
+    reason: String,
+    /// It said by its code that the message is not to blame.
+    of_server: Option<Aborted>,
 }
 
 /// What an event asks for that takes time.
@@ -395,7 +427,9 @@ impl Incoming {
                 {
                     let reason =
                         format!("server sent more than {} octets, and listed {listed}", incoming.octets);
-                    fetched.failed.push((incoming.index, reason));
+                    let index = incoming.index;
+                    let (kind, standing) = (HeldKind::Refused, Standing::Held);
+                    fetched.failed.push(Failed { index, kind, standing, reason });
                     state.incoming = None;
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
                 }
@@ -413,39 +447,18 @@ impl Incoming {
                 let message = listing.get(index);
                 state.octets_under_way = state.octets_under_way.saturating_sub(message.octets);
                 if status == Status::Ok {
-                    state.probed = false;
-                    match &fetched.aborted {
-                        // What was still refused after that is no fault of the messages either.
-                        Some(Aborted {
-                            trouble: Trouble::RetrRefused { .. } | Trouble::Refused { .. },
-                            ..
-                        }) => {
-                            fetched.left += state.refused.len();
-                        }
-                        Some(_) | None => fetched.failed.append(&mut state.refused),
-                    }
+                    state.came = true;
+                    state.settle_row(fetched);
                     return Ok(Next::Begin(index));
                 }
-                state.refused.push((index, format!("server refused RETR {number}: {}", Shown(text))));
-                let reply = Reply { status, text };
-                let trouble = match Trouble::refused(&reply, About::Other) {
-                    Trouble::Refused { said, code: None, .. } => {
-                        Trouble::RetrRefused { count: state.refused.len(), said }
+                let reason = format!("server refused RETR {number}: {}", Shown(text));
+                let of_server = match Trouble::refused(&Reply { status, text }, About::Other) {
+                    trouble @ Trouble::Refused { code: Some(code), .. } if code.is_of_server() => {
+                        Some(Aborted { doing: format!("fetch message {number}"), trouble })
                     }
-                    coded => coded,
+                    _ => None,
                 };
-                let is_clear = match trouble {
-                    Trouble::RetrRefused { .. } => state.under_way.is_empty() && !state.may_probe(),
-                    // It said itself what it is.
-                    _ => true,
-                };
-                if state.refused.len() >= REFUSALS && is_clear && fetched.aborted.is_none() {
-                    // It was not the messages' fault, so they are not held for it.
-                    fetched.left += state.refused.len();
-                    state.refused.clear();
-                    state.wind_down(fetched);
-                    fetched.aborted.get_or_insert(Aborted { doing: "fetch".into(), trouble });
-                }
+                state.refused.push(Refusal { index, reason, of_server });
                 Next::Confirm
             }
             Event::Reply { to: Request::Dele(number), status, text } => {
@@ -491,19 +504,43 @@ impl Loop {
 
     /// Takes the message to ask for next.
     fn next(&mut self) -> Option<usize> {
-        if self.refused.len() < REFUSALS {
-            return self.wanted.pop_front();
-        }
-        if !self.under_way.is_empty() || !self.may_probe() {
-            return None;
-        }
-        self.probed = true;
-        self.wanted.pop_back()
+        if self.is_refused_too_often() { None } else { self.wanted.pop_front() }
     }
 
-    /// Says whether there is a last message to ask for.
-    fn may_probe(&self) -> bool {
-        !self.probed && !self.wanted.is_empty()
+    /// Says that nothing more is to be asked for unless one that is under way is taken.
+    fn is_refused_too_often(&self) -> bool {
+        self.refused.len() >= REFUSALS || self.declined_in_a_row >= REFUSALS
+    }
+
+    /// Blames those messages for their refusals among which the server sent others.
+    fn settle_row(&mut self, fetched: &mut Fetched) {
+        for refusal in std::mem::take(&mut self.refused) {
+            self.settle_refusal(refusal, Standing::Held, fetched);
+        }
+    }
+
+    /// Does the same at the end for those that nothing came after: of many in a row the rest is left.
+    fn settle_refused(&mut self, any_deleted: bool, fetched: &mut Fetched) {
+        let standing = if self.came || any_deleted { Standing::Held } else { Standing::Suspected };
+        for (at, refusal) in std::mem::take(&mut self.refused).into_iter().enumerate() {
+            match at {
+                ..REFUSALS => self.settle_refusal(refusal, standing, fetched),
+                REFUSALS.. => fetched.left += 1,
+            }
+        }
+    }
+
+    fn settle_refusal(&mut self, refusal: Refusal, standing: Standing, fetched: &mut Fetched) {
+        let Refusal { index, reason, of_server } = refusal;
+        match of_server {
+            Some(aborted) => {
+                fetched.left += 1;
+                self.server_state.get_or_insert(aborted);
+            }
+            None => {
+                fetched.failed.push(Failed { index, kind: HeldKind::Refused, standing, reason });
+            }
+        }
     }
 
     /// Says that every message has come in and was handed over.

@@ -1,12 +1,19 @@
 //! Messages that could not be fetched or delivered, or are too large: remembered with a reason, told once.
 
+use std::time::Duration;
+
 use crate::pop3::{Listing, UniqueId};
-use crate::state::{Closing, Held, Memory};
+use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
-use super::fetch::Fetched;
+use super::fetch::{Failed, Fetched};
 use super::poll::Poll;
 use super::{Report, plan};
+
+/// Waits of what the target may take soon: minutes, growing to an hour.
+const LATER: [u64; 5] = [5, 10, 20, 40, 60];
+/// Waits of everything else, growing to a day.
+const REFUSED: [u64; 4] = [15, 60, 240, 1440];
 
 impl Poll<'_> {
     /// Reports a message over the limit, once.
@@ -14,7 +21,8 @@ impl Poll<'_> {
         let message = listing.get(index);
         let limit = self.account.max_size.unwrap_or(u64::MAX);
         let reason = format!("{} octets, more than max_size allows ({limit})", message.octets);
-        if find_held(memory, message.uid, message.ordinal).is_some_and(|held| held.reason == reason) {
+        let before = memory.held(message.uid, message.ordinal, message.octets);
+        if before.is_some_and(|held| held.kind == HeldKind::TooLarge && held.reason == reason) {
             return;
         }
         log::warn!("{}: {}: stays on the server: {reason}", self.account.name, Shown(message.uid));
@@ -22,10 +30,14 @@ impl Poll<'_> {
             uid: UniqueId::new(message.uid),
             ordinal: message.ordinal,
             octets: message.octets,
+            kind: HeldKind::TooLarge,
+            standing: Standing::Held,
             reason,
             since: self.now,
             tries: 0,
+            tried_at: self.now,
             next_try: self.now,
+            came: None,
         });
     }
 
@@ -43,44 +55,130 @@ impl Poll<'_> {
         report.already_there += fetched.already_there;
         report.left += fetched.left;
         report.settled += fetched.delivered + fetched.already_there;
-        for (index, reason) in &fetched.failed {
-            let message = listing.get(*index);
+        for failed in &fetched.failed {
+            let message = listing.get(failed.index);
             if message.uid.is_empty() {
                 // Its number will be another's, so nothing can be remembered of it.
-                log::warn!("{}: message {}: left: {reason}", self.account.name, message.number);
+                log::warn!("{}: message {}: left: {}", self.account.name, message.number, failed.reason);
                 report.left += 1;
                 continue;
             }
-            let before = find_held(memory, message.uid, message.ordinal);
-            let tries = before.map_or(0, |held| held.tries).saturating_add(1);
-            let next_try = plan::next_try(tries, self.now);
-            report.held += 1;
-            report.settled += 1;
-            if before.is_none_or(|held| held.reason != *reason) {
-                report.newly_held += 1;
-                log::error!(
-                    "{}: message {} ({}): held: {reason}; tried again in {}",
-                    self.account.name,
-                    message.number,
-                    Shown(message.uid),
-                    humantime::format_duration(std::time::Duration::from_secs(
-                        u64::try_from(next_try - self.now).unwrap_or(0)
-                    ))
-                );
+            let before = memory.held(message.uid, message.ordinal, message.octets);
+            let held = held(listing, before, failed, self.now);
+            match held.standing {
+                Standing::Suspected => report.left += 1,
+                Standing::Held => {
+                    report.held += 1;
+                    report.settled += 1;
+                    self.tell_held(before, &held, report);
+                }
             }
-            closing.held.push(Held {
-                uid: UniqueId::new(message.uid),
-                ordinal: message.ordinal,
-                octets: message.octets,
-                reason: reason.clone(),
-                since: before.map_or(self.now, |held| held.since),
-                tries,
-                next_try,
-            });
+            closing.held.push(held);
         }
+    }
+
+    /// Says so when a message comes to be held, or for another reason.
+    fn tell_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
+        let was_held = before.filter(|before| before.standing == Standing::Held);
+        if was_held.is_some_and(|before| before.reason == held.reason) {
+            return;
+        }
+        report.newly_held += 1;
+        log::error!(
+            "{}: {}: held: {}; tried again in {}",
+            self.account.name,
+            held.uid,
+            held.reason,
+            humantime::format_duration(Duration::from_secs(held.next_try.abs_diff(self.now)))
+        );
     }
 }
 
-fn find_held<'a>(memory: &'a Memory, uid: &[u8], ordinal: u32) -> Option<&'a Held> {
-    memory.held.iter().find(|held| held.uid.as_bytes() == uid && held.ordinal == ordinal)
+/// Makes of what happened to a message, and of what happened to it before, what is remembered.
+fn held(listing: &Listing, before: Option<&Held>, failed: &Failed, now: Timestamp) -> Held {
+    let message = listing.get(failed.index);
+    let before = before.filter(|before| before.kind != HeldKind::TooLarge);
+    let again = |before: &Held| before.standing == Standing::Held || before.kind == failed.kind;
+    let standing = if before.is_some_and(again) { Standing::Held } else { failed.standing };
+    let tries = before.map_or(0, |before| before.tries).saturating_add(1);
+    Held {
+        uid: UniqueId::new(message.uid),
+        ordinal: message.ordinal,
+        octets: message.octets,
+        kind: failed.kind,
+        standing,
+        reason: failed.reason.clone(),
+        since: before.map_or(now, |before| before.since),
+        tries,
+        tried_at: now,
+        next_try: match standing {
+            Standing::Suspected => now,
+            Standing::Held => now.saturating_add(plan::seconds(wait(failed.kind, tries))),
+        },
+        came: None,
+    }
+}
+
+/// Says how long a message of this kind waits after so many tries.
+pub(super) fn wait(kind: HeldKind, tries: u32) -> Duration {
+    let waits: &[u64] = match kind {
+        HeldKind::Later | HeldKind::NoRoom => &LATER,
+        HeldKind::Refused
+        | HeldKind::Breaks
+        | HeldKind::Short
+        | HeldKind::TooLarge
+        | HeldKind::Undeletable => &REFUSED,
+    };
+    let at = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX).min(waits.len() - 1);
+    Duration::from_secs(waits[at] * 60)
+}
+
+/// Says whether a message is to be tried again. A wait beyond the longest comes from a clock that was wrong.
+pub(super) fn is_due(held: &Held, now: Timestamp) -> bool {
+    let longest = plan::seconds(wait(held.kind, u32::MAX));
+    held.next_try <= now || held.next_try > now.saturating_add(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Timestamp = 60;
+
+    #[test]
+    fn what_the_target_takes_later_waits_for_an_hour_at_most_and_what_it_refuses_for_a_day() {
+        let minutes =
+            |kind| [1, 2, 3, 4, 5, 6, u32::MAX].map(|tries| wait(kind, tries).as_secs() / 60).to_vec();
+        assert_eq!(minutes(HeldKind::Later), [5, 10, 20, 40, 60, 60, 60]);
+        assert_eq!(minutes(HeldKind::Refused), [15, 60, 240, 1440, 1440, 1440, 1440]);
+        assert_eq!(minutes(HeldKind::Breaks), minutes(HeldKind::Refused));
+    }
+
+    #[test]
+    fn a_wait_beyond_the_longest_is_over() {
+        let now = 1_000_000;
+        let held = |kind, next_try| Held {
+            uid: UniqueId::new(&b"a"[..]),
+            ordinal: 0,
+            octets: 1,
+            kind,
+            standing: Standing::Held,
+            reason: String::new(),
+            since: 0,
+            tries: 1,
+            tried_at: 0,
+            next_try,
+            came: None,
+        };
+        for (kind, next_try, due) in [
+            (HeldKind::Later, now, true),
+            (HeldKind::Later, now + 60 * MINUTE, false),
+            (HeldKind::Later, now + 61 * MINUTE, true),
+            (HeldKind::Refused, now + 61 * MINUTE, false),
+            (HeldKind::Refused, now + 1440 * MINUTE, false),
+            (HeldKind::Refused, now + 366 * 1440 * MINUTE, true),
+        ] {
+            assert_eq!(is_due(&held(kind, next_try), now), due, "{kind:?} {next_try}");
+        }
+    }
 }

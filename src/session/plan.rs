@@ -1,12 +1,13 @@
 //! What to do with each message of a listing: a pure function of listing, records and policy.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::account::{Account, FirstSync, Keep, Order};
 use crate::pop3::{Listing, MessageNumber, UniqueId};
 use crate::state::{Entries, Entry, Held, Memory, Recorded, Timestamp};
 
+use super::held::is_due;
 use super::{Deletions, Limits};
 
 /// Deletions that the server accepted but did not carry out, or refused, after which no more are tried.
@@ -125,8 +126,6 @@ impl Policy {
 /// Plans a session. Costs time and memory in proportion to the listing, and no look-up by hash.
 pub fn plan(listing: &Listing, memory: &Memory, policy: &Policy) -> Plan {
     let entries = &memory.entries;
-    let held: HashMap<(&[u8], u32), &Held> =
-        memory.held.iter().map(|held| ((held.uid.as_bytes(), held.ordinal), held)).collect();
     let mut plan = Plan::default();
     let mut matched = vec![false; entries.len()];
     // By index in the listing, for messages that are recorded; `u32::MAX` for the others.
@@ -177,11 +176,11 @@ pub fn plan(listing: &Listing, memory: &Memory, policy: &Policy) -> Plan {
             Some(_) | None => {
                 plan.new += 1;
                 plan.new_octets = plan.new_octets.saturating_add(message.octets);
-                let held = held.get(&(message.uid, message.ordinal));
+                let held = memory.held(message.uid, message.ordinal, message.octets);
                 match held {
                     _ if first_poll && policy.first_sync == FirstSync::None => Step::Skip,
                     _ if policy.max_size.is_some_and(|limit| message.octets > limit) => Step::TooLarge,
-                    Some(held) if held.next_try > policy.now => Step::Held,
+                    Some(held) if !is_due(held, policy.now) => Step::Held,
                     _ if policy.limit.is_some_and(|limit| wanted >= limit) => Step::Later,
                     Some(_) => Step::Fetch(Fetch::Retry),
                     None if reused => Step::Fetch(Fetch::Reused),
@@ -254,24 +253,13 @@ pub fn seconds(time: Duration) -> Timestamp {
     Timestamp::try_from(time.as_secs()).unwrap_or(Timestamp::MAX)
 }
 
-/// Says when a held message is tried again after so many tries: 15 minutes, an hour, four hours, then once a day.
-pub fn next_try(tries: u32, now: Timestamp) -> Timestamp {
-    let minutes = match tries {
-        0 | 1 => 15,
-        2 => 60,
-        3 => 240,
-        _ => 1440,
-    };
-    now.saturating_add(minutes * 60)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::pop3::listing::ListingBuilder;
-    use crate::state::{Closing, Delivery, Store};
+    use crate::state::{Closing, Delivery, HeldKind, Standing, Store};
 
     const DAY: Timestamp = 86_400;
     const NOW: Timestamp = 1000 * DAY;
@@ -392,6 +380,10 @@ mod tests {
                 since: NOW - DAY,
                 tries: 1,
                 next_try,
+                kind: HeldKind::Refused,
+                standing: Standing::Held,
+                tried_at: 0,
+                came: None,
             };
             let gone = Held { uid: UniqueId::new(&b"gone"[..]), ..held.clone() };
             let closing = Closing { held: vec![held, gone], ..Closing::default() };
@@ -477,12 +469,5 @@ mod tests {
         assert_eq!(steps(&[("a", 10)], &never_listed, &none), ["1 Skip"]);
         let listed = Memory { listed_at: Some(NOW), ..never_listed };
         assert_eq!(steps(&[("a", 10)], &listed, &none), ["1 Fetch(New)"]);
-    }
-
-    #[test]
-    fn the_wait_of_a_held_message_grows_to_a_day() {
-        let waits: Vec<i64> = (1..6).map(|tries| next_try(tries, 0) / 60).collect();
-        assert_eq!(waits, [15, 60, 240, 1440, 1440]);
-        assert_eq!(next_try(9, Timestamp::MAX), Timestamp::MAX);
     }
 }

@@ -280,7 +280,7 @@ impl Poll<'_> {
         closing.released = std::mem::take(&mut plan.released);
         match self.task {
             Task::Check => {
-                report.held = count(&plan, |step| matches!(step, Step::Held | Step::TooLarge));
+                report.held = count(&plan, |step| matches!(step, Step::Held));
                 self.hang_up(wire).await;
                 return Ok(());
             }
@@ -344,7 +344,7 @@ impl Poll<'_> {
             // As one that published, this session marks the maildrop closed, and the next need not look again.
             self.environment.store.publishing(memory.key).await.during("write the state")?;
         }
-        let fetched = if work.fetch.is_empty() && work.delete.is_empty() {
+        let mut fetched = if work.fetch.is_empty() && work.delete.is_empty() {
             Fetched { in_step: true, ..Fetched::default() }
         } else {
             self.progress.stage("fetching");
@@ -364,6 +364,10 @@ impl Poll<'_> {
             );
         }
         self.settle(&listing, memory, &fetched, report, closing);
+        report.leaves_held = report.held;
+        if fetched.aborted.is_none() {
+            fetched.aborted = all_refused(&fetched);
+        }
 
         // On a server where a clean QUIT ends the showing, one that hears no QUIT shows again what was not delivered.
         let may_quit = fetched.in_step && !(capabilities.expires_at_once() && fetched.shown_undelivered);
@@ -440,7 +444,6 @@ impl Poll<'_> {
                 }
                 Step::Held => report.held += 1,
                 Step::TooLarge => {
-                    report.held += 1;
                     report.left += 1;
                     self.hold_large(index, listing, memory, closing);
                 }
@@ -549,6 +552,13 @@ fn is_driven_away(trouble: &Trouble, command: &str) -> bool {
         ) => waiting.contains(command),
         _ => false,
     }
+}
+
+/// Says so if messages were tried and none was had and delivered.
+fn all_refused(fetched: &Fetched) -> Option<Aborted> {
+    let last = fetched.failed.last().filter(|_| fetched.delivered + fetched.already_there == 0)?;
+    let (count, reason) = (fetched.failed.len(), last.reason.clone());
+    Some(Aborted { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
 }
 
 fn count(plan: &Plan, of: impl Fn(&Step) -> bool) -> usize {

@@ -30,8 +30,10 @@ pub struct Report {
     pub already_there: usize,
     /// Deletions that reached UPDATE state.
     pub deleted: usize,
-    /// Messages held now, old ones included.
+    /// Messages held now, old ones included, and without those that `max_size` leaves.
     pub held: usize,
+    /// Those of them that a sync leaves held.
+    pub leaves_held: usize,
     /// Messages that came to be held, or failed for another reason than before, in this session.
     pub newly_held: usize,
     /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
@@ -102,7 +104,7 @@ impl Report {
     pub fn exit_status(&self) -> u8 {
         match &self.failure {
             Some(failure) => failure.class.exit_status(),
-            None if self.newly_held > 0 => 75,
+            None if self.leaves_held > 0 => 75,
             None => 0,
         }
     }

@@ -61,8 +61,7 @@ impl Poll<'_> {
             stop: self.environment.stop.clone(),
             progress: self.progress,
             now: self.now,
-            entries: &memory.entries,
-            reached: &memory.reached,
+            memory,
             trace: self.account.received.then(|| self.trace()),
             deletes: &deletes,
         }

@@ -75,13 +75,13 @@ pub enum Trouble {
         "server offers neither UIDL nor TOP, so that messages cannot be told apart from one poll to the next"
     )]
     Nameless,
-    /// Several messages in a row were refused: it is not the messages.
-    #[error("server refused {count} messages in a row")]
-    RetrRefused {
+    /// None of the messages that were tried could be had and delivered.
+    #[error("none of {count} messages could be fetched and delivered; the last: {reason}")]
+    AllRefused {
         /// How many.
         count: usize,
-        /// What it said to the last.
-        said: Vec<u8>,
+        /// Why the last one was not.
+        reason: String,
     },
     /// A message has no end.
     #[error("server sent far more octets than the {listed} that it listed for this message")]
@@ -180,7 +180,7 @@ impl Trouble {
             Self::State(_) => Class::State,
             Self::Target(TargetError::Server(error)) => error.class,
             Self::Target(_) => Class::Target,
-            Self::RetrRefused { .. } => Class::Refused,
+            Self::AllRefused { .. } => Class::Message,
             Self::Hook(_) => Class::Hook,
             Self::Stopped => Class::Stopped,
         }
@@ -188,9 +188,7 @@ impl Trouble {
 
     fn said(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Refused { said, .. } | Self::RetrRefused { said, .. } if !said.is_empty() => {
-                Some(said.clone())
-            }
+            Self::Refused { said, .. } if !said.is_empty() => Some(said.clone()),
             Self::Target(TargetError::Server(error)) => error.said.clone(),
             _ => None,
         }
@@ -264,7 +262,10 @@ impl Trouble {
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
             Self::Wire(_) | Self::LockedOut { .. } => None,
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
-            Self::RetrRefused { .. } | Self::Endless { .. } | Self::Stopped => None,
+            Self::AllRefused { .. } => {
+                Some(format!("`postrider held list {}` shows what is held, and why", account.name))
+            }
+            Self::Endless { .. } | Self::Stopped => None,
         }
     }
 }

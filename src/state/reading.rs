@@ -10,16 +10,21 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Entries, Health, Held, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory, PollResult, Reached,
-    SeenLine, ServerMemory, Status,
+    Came, Entries, Health, Held, HeldKind, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory,
+    PollResult, Reached, SeenLine, ServerMemory, Standing, Status,
 };
 
 /// The messages that are held in maildrop ?1 ...
-const HELD: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try
+const HELD: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
+        came, came_times, came_since
     FROM held WHERE maildrop = ?1 ORDER BY uid, ordinal";
-/// ... and those of them that the last listing showed: the others are remembered for whoever has them.
-const HELD_AND_LISTED: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try
-    FROM held WHERE maildrop = ?1 AND missed_at IS NULL ORDER BY uid, ordinal";
+/// ... and those of them that a user is shown: that the last listing showed (the others are remembered for whoever has
+/// them), and that a user did not want to be left where they are.
+const HELD_AND_SHOWN: &str =
+    "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
+        came, came_times, came_since
+    FROM held WHERE maildrop = ?1 AND missed_at IS NULL AND suspected = 0
+        AND kind NOT IN ('too-large', 'undeletable') ORDER BY uid, ordinal";
 
 /// Loads what is known of a maildrop.
 pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) -> Result<Memory> {
@@ -139,7 +144,7 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
             last_success: row.get(2)?,
             failures: row.get(3)?,
             seen: counts.remove(&id).unwrap_or(0),
-            held: held(connection, id, HELD_AND_LISTED)?,
+            held: held(connection, id, HELD_AND_SHOWN)?,
         });
     }
     Ok(all)
@@ -224,6 +229,14 @@ fn held(connection: &Connection, id: i64, sql: &str) -> Result<Vec<Held>> {
             since: row.get(4)?,
             tries: row.get(5)?,
             next_try: row.get(6)?,
+            // A newer version's, if it is not known here: as one that says nothing special.
+            kind: HeldKind::named(&row.get::<_, String>(7)?).unwrap_or(HeldKind::Refused),
+            standing: if row.get(8)? { Standing::Suspected } else { Standing::Held },
+            tried_at: row.get(9)?,
+            came: match row.get(10)? {
+                Some(digest) => Some(Came { digest, times: row.get(11)?, since: row.get(12)? }),
+                None => None,
+            },
         })
     })?;
     held.collect()

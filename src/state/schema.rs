@@ -70,6 +70,17 @@ ALTER TABLE maildrop ADD COLUMN noticed_at INTEGER;
 ", "
 -- The first listing that did not show it; only a message that some of its recipients have outlives that.
 ALTER TABLE held ADD COLUMN missed_at INTEGER;
+", "
+-- Whose trouble it is: refused, later, no-room, too-large, breaks, short, undeletable.
+ALTER TABLE held ADD COLUMN kind TEXT NOT NULL DEFAULT 'refused';
+-- 1: it has failed, and is not held for it yet.
+ALTER TABLE held ADD COLUMN suspected INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE held ADD COLUMN tried_at INTEGER NOT NULL DEFAULT 0;
+-- Of a message that came short: what came, how often the same, and since when.
+ALTER TABLE held ADD COLUMN came BLOB;
+ALTER TABLE held ADD COLUMN came_times INTEGER;
+ALTER TABLE held ADD COLUMN came_since INTEGER;
+UPDATE held SET kind = 'too-large' WHERE tries = 0 AND reason LIKE '%more than max_size allows%';
 "];
 
 /// The newest version that this program knows.

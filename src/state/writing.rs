@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use crate::pop3::UniqueId;
 
 use super::entries::Packed;
-use super::{Closing, Delivery, Held, Reached, Timestamp};
+use super::{Closing, Delivery, Held, Reached, Standing, Timestamp};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -230,15 +230,19 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
 fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
     // Another size is another message, which nobody has. What is known of the size stays known.
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, kind, suspected,
+             tried_at, came, came_times, came_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
              recipients = CASE WHEN octets IN (0, excluded.octets) OR excluded.octets = 0 THEN recipients END,
              reason = excluded.reason, since = excluded.since,
-             tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL",
+             tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL,
+             kind = excluded.kind, suspected = excluded.suspected, tried_at = excluded.tried_at,
+             came = excluded.came, came_times = excluded.came_times, came_since = excluded.came_since",
     )?;
     for held in held {
+        let came = held.came.as_ref();
         upsert.execute(params![
             id,
             held.uid.as_bytes(),
@@ -248,6 +252,12 @@ fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
             held.since,
             held.tries,
             held.next_try,
+            held.kind.name(),
+            held.standing == Standing::Suspected,
+            held.tried_at,
+            came.map(|came| &came.digest[..]),
+            came.map(|came| came.times),
+            came.map(|came| came.since),
         ])?;
     }
     Ok(())

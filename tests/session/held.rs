@@ -14,8 +14,8 @@ fn a_message_that_the_server_refuses_is_held_and_the_others_are_fetched() {
     let ended = home.must(&["sync"], 75);
     assert!(ended.stderr.contains("uid-1") && ended.stderr.contains("cannot convert"), "{}", ended.stderr);
     assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-1".to_string()], 3));
-    // Held and unchanged is no news.
-    let quiet = home.must(&["sync"], 0);
+    // Held and unchanged is no news, and no success either.
+    let quiet = home.must(&["sync"], 75);
     assert_eq!(quiet.stderr, "");
     assert!(home.must(&["status"], 0).stdout.contains("uid-1"));
 }
@@ -31,7 +31,7 @@ fn many_bad_messages_in_a_row_are_held_and_the_others_are_fetched() {
         home.must(&["sync"], 75);
         assert_eq!(home.maildir("Mail").len(), 5);
         assert_eq!(home.must(&["held", "list", "test"], 0).stdout.lines().count(), 7);
-        home.must(&["sync"], 0);
+        home.must(&["sync"], 75);
     }
 }
 
@@ -51,7 +51,7 @@ fn held_messages_are_listed_tried_again_and_given_up_when_somebody_says_so() {
 
     // Nobody need wait for its time ...
     server.refuse("uid-0", None);
-    home.must(&["sync"], 0);
+    home.must(&["sync"], 75);
     assert_eq!(home.maildir("Mail").len(), 1);
     let retrieved = |uid: &str| server.count(|what| *what == What::Sent(uid.into()));
     assert_eq!(retrieved("uid-0"), 0);
@@ -67,7 +67,7 @@ fn held_messages_are_listed_tried_again_and_given_up_when_somebody_says_so() {
     assert_eq!(home.must(&["held", "list", "test"], 0).stdout.lines().count(), 2);
     home.must(&["held", "discard", "test", "uid-1"], 0);
     assert!(home.must(&["seen", "list", "test"], 0).stdout.contains("discarded"));
-    home.must(&["sync"], 0);
+    home.must(&["sync"], 75);
     assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-2".to_string()], 2));
     home.must(&["held", "discard", "test", "--all"], 0);
     home.must(&["sync"], 0);
@@ -76,7 +76,7 @@ fn held_messages_are_listed_tried_again_and_given_up_when_somebody_says_so() {
 }
 
 #[test]
-fn refusals_of_all_messages_are_the_servers_trouble_and_hold_nothing() {
+fn refusals_of_all_messages_may_be_the_servers_trouble_and_hold_nothing_at_first() {
     let (server, home) = honest(Settings::default(), "");
     for i in 0..23 {
         server.put(&format!("uid-{i}"), mail(i));
@@ -84,14 +84,60 @@ fn refusals_of_all_messages_are_the_servers_trouble_and_hold_nothing() {
     }
     let ended = home.must(&["sync"], 75);
     assert!(
-        ended.stderr.contains("23 messages in a row") && ended.stderr.contains("Download exceed"),
+        ended.stderr.contains("none of 20 messages") && ended.stderr.contains("Download exceed"),
         "{}",
         ended.stderr
     );
-    assert!(!home.must(&["status"], 0).stdout.contains("uid-"), "a message is held");
+    assert!(!home.must(&["status"], 0).stdout.contains("held uid-"), "a message is held");
+    // They are tried again without a wait.
     (0..23).for_each(|i| server.refuse(&format!("uid-{i}"), None));
     home.must(&["sync"], 0);
     assert_eq!(home.maildir("Mail").len(), 23);
+}
+
+#[test]
+fn refusals_of_all_messages_in_two_sessions_hold_twenty_and_leave_the_rest_for_the_next_poll() {
+    for keys in ["", "pipelining: off"] {
+        let (server, home) = honest(Settings::default(), keys);
+        for i in 0..50 {
+            server.put(&format!("uid-{i}"), mail(i));
+            server.refuse(&format!("uid-{i}"), Some("-ERR [X-VIRUS] no"));
+        }
+        let held = || home.must(&["held", "list", "test"], 0).stdout.lines().count();
+        for expected in [0, 0, 10, 30, 50, 50] {
+            home.must(&["sync"], 75);
+            assert_eq!(held(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_whose_code_tells_of_the_server_holds_no_message_and_stops_no_other() {
+    for code in ["SYS/TEMP", "IN-USE", "LOGIN-DELAY"] {
+        let (server, home) = honest(Settings::default(), "");
+        (0..40).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+        let line = format!("-ERR [{code}] not now");
+        (5..15).for_each(|i| server.refuse(&format!("uid-{i}"), Some(&line)));
+        let said = home.must(&["sync"], 75).stderr;
+        assert!(said.contains(&format!("server: [{code}] not now")), "{said}");
+        assert_eq!(
+            (home.maildir("Mail").len(), home.must(&["held", "list", "test"], 0).stdout.as_str()),
+            (30, "")
+        );
+        (5..15).for_each(|i| server.refuse(&format!("uid-{i}"), None));
+        home.must(&["sync"], 0);
+        assert_eq!(home.maildir("Mail").len(), 40);
+    }
+}
+
+#[test]
+fn refusals_with_a_code_of_the_messages_own_abort_no_session() {
+    let (server, home) = honest(Settings::default(), "");
+    (0..12).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    (2..9).for_each(|i| server.refuse(&format!("uid-{i}"), Some("-ERR [SYS/PERM] this message is damaged")));
+    home.must(&["sync"], 75);
+    assert_eq!(home.maildir("Mail").len(), 5);
+    assert_eq!(home.must(&["held", "list", "test"], 0).stdout.lines().count(), 7);
 }
 
 #[test]
@@ -170,6 +216,8 @@ fn messages_over_the_limit_stay_and_are_said_once() {
     let said = home.must(&["sync"], 0).stderr;
     assert!(said.contains("large") && said.contains("max_size"), "{said}");
     assert_eq!(home.must(&["sync"], 0).stderr, "");
+    assert_eq!(home.must(&["held", "list", "test"], 0).stdout, "");
+    assert!(!home.must(&["status"], 0).stdout.contains("large"));
     assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["large".to_string()], 1));
     let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
     home.configure(&config.replace("max_size: 100", "max_size: 1k"));

@@ -13,6 +13,10 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         since: 5,
         tries: 2,
         next_try: 99,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
     };
     let server = ServerMemory {
         capabilities: Some(b"UIDL\nPIPELINING".to_vec()),
@@ -230,6 +234,10 @@ async fn recording_and_releasing_end_a_hold() {
         since: 1,
         tries,
         next_try: 10,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
     };
     let closing = Closing { held: vec![hold("a", 1), hold("b", 1), hold("c", 1)], ..listed(1) };
     store.close(memory.key, &memory.entries, closing).await.unwrap();
@@ -247,8 +255,19 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
     let memory = begin(&store).await;
     let deliveries = vec![(delivery("a", 0), ()), (delivery("a", 1), ()), (delivery("b", 0), ())];
     store.record(memory.key, 1, deliveries).await.unwrap();
-    let held =
-        Held { uid: uid("h"), ordinal: 0, octets: 1, reason: "r".into(), since: 1, tries: 1, next_try: 9 };
+    let held = Held {
+        uid: uid("h"),
+        ordinal: 0,
+        octets: 1,
+        reason: "r".into(),
+        since: 1,
+        tries: 1,
+        next_try: 9,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
+    };
     store.close(memory.key, &memory.entries, Closing { held: vec![held], ..listed(1) }).await.unwrap();
     assert_eq!(store.forget(ALICE.into(), vec![uid("a"), uid("h"), uid("nobody")]).await.unwrap(), 1);
     assert_eq!(names(&store).await, ["b"]);
@@ -367,6 +386,10 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
         since: 7,
         tries: 1,
         next_try: 99,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
     };
     let closing = Closing { held: vec![held.clone()], ..listed(9) };
     store.close(memory.key, &memory.entries, closing).await.unwrap();
@@ -398,6 +421,10 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
         since: 7,
         tries: 1,
         next_try: 99,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
     };
     for (had, listed_now, still) in
         [(5, 5, Some(5)), (5, 6, None), (0, 6, Some(6)), (5, 0, Some(5)), (0, 0, Some(0))]
