@@ -1,0 +1,469 @@
+//! What must never be, and the few things that nobody can see.
+//!
+//! All excuses are in [`Judge::excuse_for_repeating`] and [`Judge::excuse_for_leaving`] and
+//! [`Judge::excuse_for_deleting`], each with its reason.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::mail::{Mail, without_written};
+use super::scenario::{DAY, Deletes, Event, Flaw, Keep, Scenario, Top, Uids};
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: Wrong,
+    pub words: String,
+}
+
+/// What is wrong, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrong {
+    DeletedUndelivered,
+    DeletedEarly,
+    Repeated,
+    NotFetched,
+    Unknown,
+    TooEarly,
+    MarkedFetched,
+    NoRest,
+    NotDeleted,
+    NotHeld,
+    Failed,
+    Leftover,
+    Panicked,
+}
+
+/// What is known of a message that ever came.
+#[derive(Debug)]
+struct Fact {
+    mail: Mail,
+    content: Vec<u8>,
+    /// Times that it was shown again after a session that did not show it.
+    comebacks: usize,
+    is_absent: bool,
+    /// Unique-id and size were last shown for another message, which we had not deleted.
+    is_swapped: bool,
+    /// A DELE of ours was answered +OK, and its session reached UPDATE state.
+    was_deleted: bool,
+    /// Whether `seen mark` or `first_sync` has taken it as fetched.
+    mark: Mark,
+    /// This poll has shown it.
+    is_shown: bool,
+    /// Polls that showed it, with nothing wrong in them, since it came.
+    clean_polls: usize,
+    /// When a listing showed it last, by the clock.
+    listed_at: i64,
+    /// It was missing for so long that its record is forgotten.
+    is_forgotten: bool,
+    /// Times that it came back after that.
+    forgotten: usize,
+    /// When it was first seen in the maildir: by the clock, and in seconds that really passed.
+    delivered_at: Option<(i64, i64)>,
+    /// When a poll first saw it to be due, in seconds that really passed.
+    due_since: Option<i64>,
+    /// When less of it came than there is, and how often.
+    short_since: Option<i64>,
+    shorts: usize,
+}
+
+/// Whether a message was taken as fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Not,
+    /// The session ended before it was sure.
+    Maybe,
+    Yes,
+}
+
+/// Watches server and maildir.
+#[derive(Debug)]
+pub struct Judge {
+    scenario: Scenario,
+    folder: PathBuf,
+    facts: Vec<Fact>,
+    /// What each file holds, by its name less the flags.
+    files: HashMap<String, Vec<u8>>,
+    /// What a reader has filed elsewhere.
+    filed: HashMap<Vec<u8>, usize>,
+    /// The same at the moment when the state was lost: nothing is left by which it could be known.
+    forgotten: HashMap<Vec<u8>, usize>,
+    now: i64,
+    /// Seconds that really passed.
+    passed: i64,
+    pub found: Vec<Finding>,
+}
+
+impl Judge {
+    pub fn new(scenario: &Scenario, folder: &Path) -> Self {
+        Self {
+            scenario: scenario.clone(),
+            folder: folder.to_owned(),
+            facts: Vec::new(),
+            files: HashMap::new(),
+            filed: HashMap::new(),
+            forgotten: HashMap::new(),
+            now: 0,
+            passed: 0,
+            found: Vec::new(),
+        }
+    }
+
+    pub fn comes(&mut self, mail: &Mail) {
+        self.facts.push(Fact {
+            content: mail.content(),
+            mail: mail.clone(),
+            comebacks: 0,
+            is_absent: false,
+            is_swapped: false,
+            was_deleted: false,
+            mark: Mark::Not,
+            is_shown: false,
+            clean_polls: 0,
+            listed_at: self.now,
+            is_forgotten: false,
+            forgotten: 0,
+            delivered_at: None,
+            due_since: None,
+            short_since: None,
+            shorts: 0,
+        });
+    }
+
+    pub fn comes_back(&mut self, id: usize) {
+        self.facts[id].comebacks += 1;
+    }
+
+    /// A session shows it, or not.
+    pub fn shows(&mut self, id: usize, is_shown: bool) {
+        let fact = &mut self.facts[id];
+        fact.comebacks += usize::from(is_shown && fact.is_absent);
+        fact.is_absent = !is_shown;
+        if is_shown {
+            fact.is_shown = true;
+            fact.listed_at = self.now;
+            fact.forgotten += usize::from(std::mem::take(&mut fact.is_forgotten));
+        }
+    }
+
+    /// A poll begins, so much time after the one before.
+    pub fn begins(&mut self, now: i64, passed: i64) {
+        (self.now, self.passed) = (now, self.passed + passed);
+        self.facts.iter_mut().for_each(|fact| fact.is_shown = false);
+    }
+
+    /// The listing of this poll counts as fetched.
+    pub fn marks(&mut self, is_sure: bool) {
+        for fact in self.facts.iter_mut().filter(|fact| fact.is_shown && fact.mark != Mark::Yes) {
+            fact.mark = if is_sure { Mark::Yes } else { Mark::Maybe };
+        }
+    }
+
+    pub fn is_swapped(&mut self, id: usize, before: usize) {
+        if !self.facts[before].was_deleted {
+            self.facts[id].is_swapped = true;
+        }
+    }
+
+    pub fn comes_short(&mut self, id: usize) {
+        let now = self.now;
+        let fact = &mut self.facts[id];
+        fact.short_since.get_or_insert(now);
+        fact.shorts += 1;
+    }
+
+    /// A DELE of ours comes, in a session that has marked these before.
+    pub fn dele(&mut self, mail: &Mail, marked: &[usize]) {
+        self.look();
+        self.judge_policy(mail.id);
+        let content = &self.facts[mail.id].content;
+        let equal =
+            marked.iter().filter(|id| **id != mail.id && self.facts[**id].content == *content).count();
+        if self.delivered(content) > equal || self.excuse_for_deleting(mail.id) {
+            return;
+        }
+        let words =
+            format!("DELE of message {}, which is {} times in the maildir", mail.id, self.delivered(content));
+        self.find(Wrong::DeletedUndelivered, words);
+    }
+
+    /// Judges whether `keep` has a DELE now.
+    fn judge_policy(&mut self, id: usize) {
+        let fact = &self.facts[id];
+        let Some((_, delivered)) = fact.delivered_at else { return };
+        let since = |then: i64| self.passed - then;
+        let is_seen_due = fact.due_since.is_some_and(|due| since(due) >= DAY);
+        let is_early = match self.scenario.keep {
+            Keep::Nothing => false,
+            Keep::Forever => true,
+            // A clock that was wrong shortens it to a day at worst.
+            Keep::TwoWeeks if self.clock_jumps() => since(delivered) < DAY,
+            Keep::TwoWeeks => since(delivered) < 14 * DAY || !is_seen_due,
+        };
+        if is_early {
+            let words = format!("DELE of message {id}, delivered {} s before", since(delivered));
+            self.find(Wrong::DeletedEarly, words);
+        }
+    }
+
+    /// A DELE of ours has reached UPDATE state.
+    pub fn deleted(&mut self, id: usize) {
+        self.facts[id].was_deleted = true;
+    }
+
+    /// A reader moves everything out of the maildir.
+    pub fn files_all(&mut self) {
+        self.look();
+        for content in std::mem::take(&mut self.files).into_values() {
+            *self.filed.entry(content).or_default() += 1;
+        }
+        for path in self.paths() {
+            fs::remove_file(path).expect("a file that is moved away");
+        }
+    }
+
+    /// A reader opens everything.
+    pub fn reads_all(&mut self) {
+        for path in self.paths() {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if path.parent().is_some_and(|folder| folder.ends_with("new")) {
+                fs::rename(&path, self.folder.join("cur").join(format!("{name}:2,S")))
+                    .expect("a file that is read");
+            }
+        }
+    }
+
+    /// The state is lost, or an old one comes back.
+    pub fn loses_state(&mut self, is_old: bool) {
+        self.forgotten.clone_from(&self.filed);
+        for fact in &mut self.facts {
+            fact.mark = if is_old && fact.mark != Mark::Not { Mark::Maybe } else { Mark::Not };
+        }
+    }
+
+    /// Judges what is in the maildir after a poll.
+    pub fn poll_is_over(&mut self, is_clean: bool) {
+        self.look();
+        self.pass_time(is_clean);
+        let contents: Vec<Vec<u8>> = {
+            let mut contents: Vec<Vec<u8>> = self.facts.iter().map(|fact| fact.content.clone()).collect();
+            contents.sort();
+            contents.dedup();
+            contents
+        };
+        for content in contents {
+            let ids = self.ids(&content);
+            let there = self.delivered(&content);
+            if there > ids.len() + self.excuse_for_repeating(&content) {
+                let words = format!("{there} times in the maildir: message {}", words(&ids));
+                self.find(Wrong::Repeated, words);
+            }
+            let only_marked = ids.iter().all(|id| self.facts[*id].mark == Mark::Yes);
+            if there > 0 && only_marked && !ids.iter().any(|id| self.excuse_for_fetching_marked(*id)) {
+                self.find(
+                    Wrong::MarkedFetched,
+                    format!("fetched, though it was only marked: message {}", words(&ids)),
+                );
+            }
+        }
+    }
+
+    /// Notes what a poll, and the time since the one before, have made of the messages; one that stood through a poll
+    /// in which nothing went wrong is delivered.
+    fn pass_time(&mut self, is_clean: bool) {
+        let needed = match self.scenario.uids {
+            // Messages that UIDL leaves out go by place after the third time.
+            Uids::Holes | Uids::Empty => 3,
+            _ => 1,
+        };
+        let mut left = Vec::new();
+        for id in 0..self.facts.len() {
+            let has = self.has(id);
+            let (now, passed) = (self.now, self.passed);
+            let fact = &mut self.facts[id];
+            let age = if fact.was_deleted { 30 * DAY } else { 90 * DAY };
+            fact.is_forgotten |= !fact.is_shown && now - fact.listed_at > age;
+            if has {
+                let (at, _) = *fact.delivered_at.get_or_insert((now, passed));
+                if now - at >= 14 * DAY {
+                    fact.due_since.get_or_insert(passed);
+                }
+            }
+            fact.clean_polls = if is_clean { fact.clean_polls + usize::from(fact.is_shown) } else { 0 };
+            let stood =
+                is_clean && fact.is_shown && fact.clean_polls >= needed && fact.mail.flaw == Flaw::Sound;
+            if stood && !has {
+                left.push(id);
+            }
+        }
+        left.retain(|id| !self.excuse_for_leaving(*id));
+        if !left.is_empty() {
+            self.find(
+                Wrong::NotFetched,
+                format!("stood through a poll and not fetched: message {}", words(&left)),
+            );
+        }
+    }
+
+    /// Judges what is on the server when all has come to rest.
+    pub fn is_at_rest(&mut self, messages: &[Mail]) {
+        for mail in messages {
+            let fact = &self.facts[mail.id];
+            if self.delivered(&fact.content) == 0
+                && !fact.mail.flaw.lasts()
+                && !self.excuse_for_leaving(mail.id)
+            {
+                self.find(Wrong::NotFetched, format!("on the server and never fetched: message {}", mail.id));
+            }
+        }
+    }
+
+    /// Says whether a message was delivered, whole.
+    pub fn has(&self, id: usize) -> bool {
+        self.delivered(&self.facts[id].content) > 0
+    }
+
+    /// Counts what was ever delivered.
+    pub fn total(&self) -> usize {
+        self.files.len() + self.filed.values().sum::<usize>()
+    }
+
+    pub fn is_marked(&self, id: usize) -> bool {
+        self.facts[id].mark != Mark::Not
+    }
+
+    pub fn find(&mut self, kind: Wrong, words: String) {
+        self.found.push(Finding { kind, words });
+    }
+
+    /// Says how many copies more than there are messages may lie in the maildir.
+    fn excuse_for_repeating(&self, content: &[u8]) -> usize {
+        let ids = self.ids(content);
+        let facts: Vec<&Fact> = ids.iter().map(|id| &self.facts[*id]).collect();
+        // Sizes alone tell messages apart, and something went: nobody can see which.
+        if self.is_blind() || facts.iter().any(|fact| fact.is_swapped) {
+            return usize::MAX / 2;
+        }
+        // What a reader had filed when the state was lost is known by nothing.
+        let mut excuse = self.forgotten.get(content).copied().unwrap_or(0);
+        // It was missing for so long that it was forgotten.
+        excuse += facts.iter().map(|fact| fact.forgotten).sum::<usize>();
+        // A weak identity that is brought back may come once more: it may as well be another message.
+        excuse += facts.iter().filter(|fact| !fact.mail.is_certain).map(|fact| fact.comebacks).sum::<usize>();
+        excuse
+    }
+
+    /// Says whether a message may be left on the server unfetched.
+    fn excuse_for_leaving(&self, id: usize) -> bool {
+        let fact = &self.facts[id];
+        // It took the place, unique-id and size of another between two polls, or sizes alone tell messages apart.
+        fact.mark != Mark::Not || fact.is_swapped || self.is_blind() || self.has_delivered_twin(id)
+    }
+
+    fn excuse_for_deleting(&self, id: usize) -> bool {
+        self.has_delivered_twin(id)
+    }
+
+    /// Says whether what was only marked may be fetched.
+    fn excuse_for_fetching_marked(&self, id: usize) -> bool {
+        let fact = &self.facts[id];
+        let changes = self.scenario.uids.are_by_place()
+            || self
+                .scenario
+                .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_)));
+        // It has no identity that settles anything, and no content was recorded.
+        let is_weak = !fact.mail.is_certain || self.scenario.top != Top::Works;
+        changes && is_weak || fact.is_swapped || self.is_blind()
+    }
+
+    /// Two messages of one certain identity and one size are one message, whatever their bodies are.
+    fn has_delivered_twin(&self, id: usize) -> bool {
+        let fact = &self.facts[id];
+        let is_twin = |other: &&Fact| {
+            other.mail.header == fact.mail.header && other.content.len() == fact.content.len()
+        };
+        fact.mail.is_certain
+            && self.facts.iter().filter(is_twin).any(|other| self.delivered(&other.content) > 0)
+    }
+
+    /// Says whether messages were told apart by their sizes alone while some went away.
+    fn is_blind(&self) -> bool {
+        let goes = |event: &Event| {
+            matches!(
+                event,
+                Event::Swap | Event::OtherDeletes(_) | Event::ForgetDeletions | Event::ShowHalf(_)
+            )
+        };
+        self.scenario.top == Top::Missing
+            && self.scenario.uids.are_by_place()
+            && (self.scenario.deletes == Deletes::Ignored || self.scenario.has(goes))
+    }
+
+    fn ids(&self, content: &[u8]) -> Vec<usize> {
+        (0..self.facts.len()).filter(|id| self.facts[*id].content == content).collect()
+    }
+
+    /// Counts how often it was ever delivered.
+    fn delivered(&self, content: &[u8]) -> usize {
+        let there = self.files.values().filter(|file| *file == content).count();
+        there + self.filed.get(content).copied().unwrap_or(0)
+    }
+
+    /// Takes note of new files.
+    fn look(&mut self) {
+        let mut there = HashMap::new();
+        for path in self.paths() {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let name = name.split(':').next().unwrap_or(&name).to_owned();
+            let content = match self.files.remove(&name) {
+                Some(content) => content,
+                None => {
+                    let content = without_written(&fs::read(&path).expect("a message"));
+                    self.appears(&content);
+                    content
+                }
+            };
+            there.insert(name, content);
+        }
+        self.files = there;
+    }
+
+    fn appears(&mut self, content: &[u8]) {
+        if self.facts.iter().any(|fact| fact.content == content) {
+            return;
+        }
+        let short = |fact: &&Fact| fact.mail.flaw.is_short() && fact.mail.short() == content;
+        let shorts: Vec<(usize, usize, i64)> = (self.facts.iter().filter(short))
+            .map(|fact| (fact.mail.id, fact.shorts, fact.short_since.unwrap_or(i64::MAX)))
+            .collect();
+        if shorts.is_empty() {
+            let start = content[..content.len().min(300)].escape_ascii();
+            self.find(
+                Wrong::Unknown,
+                format!("delivered, and no message: {} octets: {start}", content.len()),
+            );
+        } else if !shorts
+            .iter()
+            .any(|(_, count, since)| *count >= 3 && (self.now - since >= DAY || self.clock_jumps()))
+        {
+            self.find(Wrong::TooEarly, format!("came short, and was delivered at once: message {shorts:?}"));
+        }
+    }
+
+    fn clock_jumps(&self) -> bool {
+        self.scenario.has(|event| matches!(event, Event::Clock(_)))
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let listed = |folder: &str| {
+            let entries = fs::read_dir(self.folder.join(folder)).into_iter().flatten();
+            entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
+        };
+        [listed("new"), listed("cur")].concat()
+    }
+}
+
+fn words(ids: &[usize]) -> String {
+    ids.iter().map(usize::to_string).collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,463 @@
+//! Plays a story: polls against the server, with everything that happens between and amid them.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use postrider::config::account::{FirstSync, Keep as Kept};
+use postrider::config::{Account, Config, Target};
+use postrider::delivery::Disk;
+use postrider::net::Connector;
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
+use postrider::state::Store;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::judge::{Finding, Judge, Wrong};
+use super::kills::{self, Killed, Records};
+use super::scenario::{At, DAY, Deletes, Event, First, Flaw, HOUR, Keep, MINUTE, Scenario};
+use super::server::{Cost, Ended, Server};
+
+/// Polls after the last event until all must be at rest.
+const SETTLE: usize = 8;
+/// Polls after those, two days apart: what is tried once a day has its turn.
+const DAILY: usize = 4;
+/// When a story begins.
+const BEGINNING: i64 = 1_700_000_000;
+
+/// What sessions share, so that one costs little.
+pub struct Bench {
+    runtime: Runtime,
+    listener: TcpListener,
+    scratch: PathBuf,
+    account: Account,
+    stories: usize,
+}
+
+/// How a story went.
+#[derive(Debug)]
+pub struct Played {
+    pub found: Vec<Finding>,
+    /// The whole of it, if it was wanted.
+    pub told: Vec<String>,
+    /// Messages ever delivered, again and again included.
+    pub delivered: usize,
+    /// Messages on the server at the end.
+    pub left: usize,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        kills::install();
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "-");
+        let scratch = base.join(format!("postrider-adversary-{}-{thread}", std::process::id()));
+        let _ = fs::remove_dir_all(&scratch);
+        fs::create_dir_all(&scratch).expect("a scratch directory");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free loopback port");
+        let port = listener.local_addr().expect("the listener's address").port();
+        let account = account(port);
+        Self { runtime, listener, scratch, account, stories: 0 }
+    }
+
+    /// Plays a story from its beginning to its rest.
+    pub fn play(&mut self, scenario: &Scenario, is_told: bool) -> Played {
+        self.stories += 1;
+        let folder = self.scratch.join(self.stories.to_string());
+        fs::create_dir_all(&folder).expect("a directory");
+        let mail = folder.join("Mail");
+        let mut account = self.account.clone();
+        account.deliver = Target::Maildir(mail.clone());
+        account.keep = match scenario.keep {
+            Keep::Nothing => Kept::None,
+            Keep::TwoWeeks => Kept::For(Duration::from_secs(14 * 86_400)),
+            Keep::Forever => Kept::Forever,
+        };
+        account.first_sync = if scenario.first == First::Skips { FirstSync::None } else { FirstSync::All };
+        (account.order, account.max_messages) = (scenario.order, scenario.limit);
+        let mut server = Server::new(scenario, Judge::new(scenario, &mail));
+        server.told = is_told.then(Vec::new);
+        let clock = Arc::new(AtomicI64::new(BEGINNING));
+        let mut story = Story {
+            scenario,
+            account,
+            server,
+            clock: clock.clone(),
+            folder: folder.clone(),
+            process: None,
+            last: Cost::default(),
+            report: None,
+            skips_first: scenario.first == First::Skips,
+            kept: HashMap::new(),
+            calm: true,
+        };
+        let Self { runtime, listener, .. } = self;
+        runtime.block_on(story.run(listener));
+        story.judge_the_end(&mail);
+        let played = Played {
+            delivered: story.server.judge.total(),
+            left: story.server.messages.len(),
+            told: without_repeats(story.server.told.take().unwrap_or_default()),
+            found: story.server.judge.found,
+        };
+        drop(story.process);
+        let _ = fs::remove_dir_all(&folder);
+        played
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.scratch);
+    }
+}
+
+/// A story that is being played.
+struct Story<'a> {
+    scenario: &'a Scenario,
+    account: Account,
+    server: Server,
+    clock: Arc<AtomicI64>,
+    folder: PathBuf,
+    /// The program that runs, unless it was killed.
+    process: Option<Process>,
+    /// What the last poll cost.
+    last: Cost,
+    report: Option<Report>,
+    /// The next poll that succeeds is the first, and takes what is there as fetched.
+    skips_first: bool,
+    /// The same at those polls whose state is kept.
+    kept: HashMap<usize, bool>,
+    /// Nothing is made to go wrong in this poll.
+    calm: bool,
+}
+
+/// What a program has that runs.
+struct Process {
+    environment: Environment,
+    _stop: watch::Sender<bool>,
+}
+
+impl Story<'_> {
+    async fn run(&mut self, listener: &TcpListener) {
+        for poll in 0..self.scenario.polls + SETTLE + DAILY + 1 {
+            let step = match poll.checked_sub(self.scenario.polls + SETTLE) {
+                None => self.scenario.step,
+                Some(daily) if daily < DAILY => 2 * DAY,
+                Some(_) => MINUTE,
+            };
+            self.clock.fetch_add(step, Relaxed);
+            self.server.once.clear();
+            self.keep_state(poll);
+            let events: Vec<Event> =
+                self.scenario.events.iter().filter(|(at, _)| *at == poll).map(|(_, event)| *event).collect();
+            for event in events {
+                self.tell(format!("poll {poll}: {event:?}"));
+                self.happen(poll, event);
+            }
+            self.server.judge.begins(self.clock.load(Relaxed), step);
+            let there: Vec<_> = self.server.messages.iter().map(|mail| mail.id).collect();
+            self.tell(format!(
+                "== poll {poll}, {}: messages {there:?}",
+                told_time(self.clock.load(Relaxed) - BEGINNING)
+            ));
+            self.calm = self.server.once.is_empty();
+            self.poll(poll, listener).await;
+            let is_clean = self.is_clean();
+            self.server.judge.poll_is_over(is_clean);
+            if !self.server.judge.found.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn happen(&mut self, poll: usize, event: Event) {
+        match event {
+            Event::LoseState => {
+                self.process = None;
+                self.remove_state();
+                self.skips_first = self.scenario.first == First::Skips;
+                self.server.judge.loses_state(false);
+            }
+            Event::OldState(ago) => {
+                self.process = None;
+                self.remove_state();
+                self.skips_first = self.scenario.first == First::Skips;
+                if let Some(skips_first) = poll.checked_sub(ago).and_then(|before| self.kept.get(&before)) {
+                    self.skips_first = *skips_first;
+                    let kept = self.folder.join(format!("kept-{}", poll - ago));
+                    // None was there yet, maybe.
+                    let _ = fs::copy(kept, self.folder.join("state.db"));
+                }
+                self.server.judge.loses_state(true);
+            }
+            Event::Clock(seconds) => {
+                self.clock.fetch_add(seconds, Relaxed);
+            }
+            Event::Read => self.server.judge.reads_all(),
+            Event::File => self.server.judge.files_all(),
+            Event::ShowNothing
+            | Event::ShowHalf(_)
+            | Event::EmptyUidl
+            | Event::Holes(_)
+            | Event::ForgetDeletions
+            | Event::LoseQuit { .. }
+            | Event::Break(_)
+            | Event::Kill(_) => self.server.once.push(event),
+            Event::Arrive(..)
+            | Event::OtherDeletes(_)
+            | Event::Restore
+            | Event::Renumber
+            | Event::Recount
+            | Event::Swap => self.server.happen(&event),
+        }
+    }
+
+    /// Copies the state file as a backup does, if the story will have it back.
+    fn keep_state(&mut self, poll: usize) {
+        let is_wanted =
+            |&(at, event): &(usize, Event)| matches!(event, Event::OldState(ago) if at == poll + ago);
+        if self.scenario.events.iter().any(is_wanted) {
+            self.process = None;
+            let _ = fs::copy(self.folder.join("state.db"), self.folder.join(format!("kept-{poll}")));
+            self.kept.insert(poll, self.skips_first);
+        }
+    }
+
+    fn remove_state(&self) {
+        for name in ["state.db", "state.db-wal", "state.db-shm"] {
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+    }
+
+    /// Polls once.
+    async fn poll(&mut self, poll: usize, listener: &TcpListener) {
+        self.server.cost = Cost::default();
+        let process = self.process.take().unwrap_or_else(|| Process::start(&self.folder, &self.clock));
+        let marks_all = poll == 0 && self.scenario.first == First::Marks;
+        let task = if marks_all { Task::MarkAll } else { Task::Sync(Limits::default()) };
+        let kills = |wanted: fn(At) -> Option<usize>| {
+            self.server.once.iter().find_map(|event| match event {
+                Event::Kill(at) => wanted(*at),
+                _ => None,
+            })
+        };
+        let delivered = kills(|at| if let At::Delivered(count) = at { Some(count) } else { None });
+        let recorded = kills(|at| if let At::Recorded(count) = at { Some(count) } else { None });
+        kills::begin(delivered, self.server.told.is_some());
+        let progress = Records::new(recorded);
+        let ended = {
+            let session = session::run(&self.account, &process.environment, task, &progress);
+            serve(session, &mut self.server, listener).await
+        };
+        let told = kills::end();
+        if let Some(lines) = &mut self.server.told {
+            lines.extend(told);
+        }
+        self.last = self.server.cost;
+        match ended {
+            Session::Over(report) => {
+                if let Some(failure) = &report.failure {
+                    self.tell(format!("    failed: {failure}"));
+                }
+                self.report = Some(*report);
+                self.process = Some(process);
+            }
+            Session::Killed => {
+                self.tell("    KILLED".into());
+                process.environment.disk.settled().await;
+                self.report = None;
+            }
+            Session::Panicked => {
+                self.server.judge.find(Wrong::Panicked, "a session panicked; its words are above".into());
+                self.report = None;
+            }
+        }
+        self.note_marks(marks_all);
+    }
+
+    /// Says whether nothing went wrong in this poll.
+    fn is_clean(&self) -> bool {
+        let went_well = |report: &Report| report.failure.is_none() && report.left == 0;
+        self.report.as_ref().is_some_and(went_well) && self.calm
+    }
+
+    /// Notes what the first poll has taken as fetched.
+    fn note_marks(&mut self, marks_all: bool) {
+        let is_over = self.report.as_ref().is_some_and(|report| report.failure.is_none());
+        if marks_all || self.skips_first {
+            self.server.judge.marks(is_over);
+            self.skips_first &= !is_over;
+        }
+    }
+
+    fn tell(&mut self, line: String) {
+        if let Some(told) = &mut self.server.told {
+            told.push(line);
+        }
+    }
+
+    fn judge_the_end(&mut self, mail: &Path) {
+        let server = &mut self.server;
+        if !server.judge.found.is_empty() {
+            return;
+        }
+        let messages = std::mem::take(&mut server.messages);
+        server.judge.is_at_rest(&messages);
+        let is_flawed = messages.iter().any(|mail| mail.flaw != Flaw::Sound);
+        let Cost { tops, retrs, .. } = self.last;
+        if !is_flawed && (retrs > 0 || tops > server.groups) {
+            let words =
+                format!("the last poll sent {retrs} RETR and {tops} TOP, for {} groups", server.groups);
+            server.judge.find(Wrong::NoRest, words);
+        }
+        let left: Vec<usize> = messages
+            .iter()
+            .filter(|mail| {
+                mail.flaw == Flaw::Sound && server.judge.has(mail.id) && !server.judge.is_marked(mail.id)
+            })
+            .map(|mail| mail.id)
+            .collect();
+        let deletes = matches!(self.scenario.deletes, Deletes::Honest | Deletes::WithoutQuit);
+        if self.scenario.keep == Keep::Nothing && deletes && !left.is_empty() {
+            server.judge.find(Wrong::NotDeleted, format!("delivered, and left on the server: {left:?}"));
+        }
+        let lasting = messages
+            .iter()
+            .filter(|mail| mail.flaw.lasts() && !mail.flaw.is_short() && !server.judge.is_marked(mail.id))
+            .count();
+        if let Some(report) = &self.report {
+            if report.held < lasting {
+                let words = format!("{lasting} messages cannot be had, and {} are held", report.held);
+                server.judge.find(Wrong::NotHeld, words);
+            }
+            if let (Some(failure), false) = (&report.failure, is_flawed) {
+                server.judge.find(Wrong::Failed, format!("the last poll failed: {failure}"));
+            }
+        }
+        let left = fs::read_dir(mail.join("tmp")).map_or(0, Iterator::count);
+        if left > 0 {
+            server.judge.find(Wrong::Leftover, format!("{left} files are left in tmp"));
+        }
+        server.messages = messages;
+    }
+}
+
+impl Process {
+    fn start(folder: &Path, clock: &Arc<AtomicI64>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let state = folder.join("state.db");
+        let environment = Environment {
+            store: Store::open(&state),
+            state,
+            connector: Connector::default(),
+            disk: Disk::new(),
+            stop: stopped,
+            ask: Ask::Never,
+            notify: None,
+            failing: Failing::default(),
+            clock: WallClock::Set(clock.clone()),
+        };
+        Self { environment, _stop: stop }
+    }
+}
+
+/// How a session ended.
+enum Session {
+    Over(Box<Report>),
+    Killed,
+    Panicked,
+}
+
+/// Runs a session against the server. When it is over, the server still takes in what was sent to it.
+async fn serve(
+    session: impl Future<Output = Report>,
+    server: &mut Server,
+    listener: &TcpListener,
+) -> Session {
+    let busy = Cell::new(false);
+    let mut serve = Box::pin(async {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else { continue };
+            busy.set(true);
+            // What ends a connection is what the story has.
+            if let Ok(Ended::Killed) = server.serve(socket).await {
+                return;
+            }
+            busy.set(false);
+        }
+    });
+    let ended = {
+        let mut session = pin!(session);
+        let caught =
+            poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(report)) => Poll::Ready(Session::Over(Box::new(report))),
+                Err(cause) if cause.is::<Killed>() => Poll::Ready(Session::Killed),
+                Err(_) => Poll::Ready(Session::Panicked),
+            });
+        tokio::select! {
+            biased;
+            ended = caught => Some(ended),
+            () = &mut serve => None,
+        }
+    };
+    // The client is gone, so that the server reads to the end of what it sent.
+    if ended.is_some() {
+        tokio::select! {
+            biased;
+            // It is too late for a kill.
+            () = &mut serve => {}
+            () = poll_fn(|_| if busy.get() { Poll::Pending } else { Poll::Ready(()) }) => {}
+        }
+    }
+    drop(serve);
+    server.hang_up();
+    ended.unwrap_or(Session::Killed)
+}
+
+fn account(port: u16) -> Account {
+    let yaml = format!(
+        "accounts:\n  story:\n    host: 127.0.0.1\n    port: {port}\n    user: alice\n    password: secret\n    tls: none\n    auth: [user-pass]\n    timeout: 5s\n    deliver: {{ maildir: /nonexistent }}\n"
+    );
+    let config = Config::from_yaml(&yaml, Path::new("/etc/postrider/config.yaml")).expect("a configuration");
+    config.accounts.into_iter().next().expect("one account")
+}
+
+fn told_time(seconds: i64) -> String {
+    format!(
+        "day {} {:02}:{:02}",
+        seconds.div_euclid(DAY),
+        seconds.rem_euclid(DAY) / HOUR,
+        seconds.rem_euclid(HOUR) / MINUTE
+    )
+}
+
+/// Leaves out what a poll and the one before have in common, if that is all.
+fn without_repeats(told: Vec<String>) -> Vec<String> {
+    let mut polls: Vec<Vec<String>> = Vec::new();
+    for line in told {
+        if line.starts_with("==") || polls.is_empty() {
+            polls.push(Vec::new());
+        }
+        polls.last_mut().expect("there is one").push(line);
+    }
+    for index in (1..polls.len()).rev() {
+        if polls[index].len() > 1 && polls[index][1..] == polls[index - 1][1..] {
+            polls[index].truncate(1);
+            polls[index].push("    (as in the poll before)".into());
+        }
+    }
+    polls.concat()
+}
