@@ -1,5 +1,6 @@
 //! Real servers and programs, and kills of both sides.
 
+mod contract;
 mod kills;
 mod real_servers;
 mod recipes;

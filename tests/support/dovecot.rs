@@ -12,9 +12,13 @@ use tempfile::TempDir;
 use super::certificate::Certificate;
 use super::process::{Server, free_port, mail_owner, program};
 use super::reader::Reader;
+use super::real_server::{RealServer, Way};
 
-/// Every user's password.
-pub const PASSWORD: &str = "correct horse";
+pub use super::real_server::PASSWORD;
+
+/// How the tests' users are known.
+const PASSWORDS: &str = "passdb {\n  driver = passwd-file\n  args = {at}/passwd\n}\n";
+const MECHANISMS: &str = "plain login cram-md5 apop scram-sha-1 scram-sha-256";
 
 /// What makes Dovecot take messages, too. Users are known without their domain.
 const LMTP: &str = "\
@@ -195,6 +199,69 @@ impl Dovecot {
     }
 }
 
+impl RealServer for Dovecot {
+    fn start() -> Self {
+        Self::start(Format::Maildir, 1)
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        vec![(self.port, "none"), (self.port, "starttls"), (self.tls_port, "implicit")]
+    }
+
+    fn mechanisms(&self) -> &'static [&'static str] {
+        &["user-pass", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "apop"]
+    }
+
+    fn authority(&self) -> &str {
+        &self.certificate.authority_pem
+    }
+
+    fn put(&self, messages: &[Vec<u8>]) {
+        Self::put(self, "u1", messages);
+    }
+
+    fn left(&self) -> usize {
+        Self::left(self, "u1")
+    }
+
+    fn replace(&mut self, messages: &[Vec<u8>]) {
+        fs::remove_dir_all(self.home("u1")).expect("the user's mail");
+        Self::put(self, "u1", messages);
+    }
+
+    fn rebuild(&mut self) {
+        for entry in fs::read_dir(self.home("u1")).expect("the user's mail").flatten() {
+            if entry.file_name().to_string_lossy().starts_with("dovecot") {
+                fs::remove_file(entry.path()).expect("a file of the server's");
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        self.kill();
+        self.restart();
+    }
+}
+
+/// Configures a Dovecot that only passes on, with these `extra` fields of whoever logs in, and gives it ready to be
+/// started; what certificate it shows lies in `certificates`.
+pub fn proxy(directory: &Path, ports: (u16, u16), certificates: &Path, extra: &str) -> Command {
+    for folder in ["", "run", "state"] {
+        make_directory(&directory.join(folder), 0o755);
+    }
+    for name in ["certificate.pem", "key.pem"] {
+        fs::copy(certificates.join(name), directory.join(name)).expect("a file");
+    }
+    let passwords = PASSWORDS.replace("{at}", &directory.display().to_string());
+    let text = configuration(directory, Format::Maildir, ports.0, ports.1)
+        .replace(&passwords, &format!("passdb {{\n  driver = static\n  args = {extra}\n}}\n"))
+        .replace(MECHANISMS, "plain login");
+    write(&directory.join("dovecot.conf"), &text, 0o644);
+    let mut command = Command::new(installed("dovecot"));
+    command.arg("-F").arg("-c").arg(directory.join("dovecot.conf"));
+    command
+}
+
 fn installed(name: &str) -> PathBuf {
     program(name)
         .unwrap_or_else(|| panic!("{name} is not installed: run tests/run, or install dovecot-pop3d"))
@@ -245,6 +312,7 @@ fn configure(
 
 fn configuration(directory: &Path, format: Format, port: u16, tls_port: u16) -> String {
     let at = directory.display();
+    let passwords = PASSWORDS.replace("{at}", &at.to_string());
     let format = match format {
         Format::Maildir => "maildir",
         Format::Mdbox => "mdbox",
@@ -281,16 +349,12 @@ ssl_cert = <{at}/certificate.pem
 ssl_key = <{at}/key.pem
 ssl_min_protocol = TLSv1.2
 disable_plaintext_auth = no
-auth_mechanisms = plain login cram-md5 apop scram-sha-1 scram-sha-256
+auth_mechanisms = {MECHANISMS}
 auth_failure_delay = 0
 mail_location = {format}:{at}/mail/%n
 # The tests fill and empty maildrops; what a power cut would do to them does not matter.
 mail_fsync = never
-passdb {{
-  driver = passwd-file
-  args = {at}/passwd
-}}
-userdb {{
+{passwords}userdb {{
   driver = passwd-file
   args = {at}/passwd
 }}

@@ -17,7 +17,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use super::certificate::Certificate;
 use super::process::{Server, free_port, mail_owner, program};
 use super::reader::Reader;
+use super::real_server::{RealServer, Way};
 
 /// The only user.
 pub const USER: &str = "u1@example.org";
@@ -39,7 +40,7 @@ const CRYPTED: &str =
 /// A running GNU pop3d; it ends when this is dropped, and its directory goes with it.
 #[derive(Debug)]
 pub struct GnuPop3d {
-    server: Server,
+    server: Option<Server>,
     directory: TempDir,
     /// Port without TLS, which offers STLS.
     pub port: u16,
@@ -60,11 +61,9 @@ impl GnuPop3d {
             let directory = TempDir::new().expect("a temporary directory");
             let (port, tls_port) = (free_port(), free_port());
             configure(directory.path(), port, tls_port, &certificate);
-            let mut command = Command::new(&pop3d);
-            command.arg("--config-file").arg(directory.path().join("pop3d.conf"));
-            match Server::start(&mut command, &directory.path().join("log"), &[port, tls_port]) {
+            match run(&pop3d, directory.path(), port, tls_port) {
                 Ok(server) => {
-                    let stored = AtomicUsize::new(0);
+                    let (server, stored) = (Some(server), AtomicUsize::new(0));
                     return Self { server, directory, port, tls_port, certificate, stored };
                 }
                 // Someone took the port between our look and the server's.
@@ -101,12 +100,88 @@ impl GnuPop3d {
 
     /// Gives the server's log.
     pub fn log(&self) -> String {
-        self.server.log()
+        self.server.as_ref().map(Server::log).unwrap_or_default()
     }
 
-    fn maildir(&self) -> std::path::PathBuf {
+    fn maildir(&self) -> PathBuf {
         self.directory.path().join("mail/u1/INBOX")
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let folders = ["new", "cur"].map(|name| self.maildir().join(name));
+        let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+}
+
+impl RealServer for GnuPop3d {
+    fn start() -> Self {
+        Self::start()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        vec![(self.port, "none"), (self.port, "starttls"), (self.tls_port, "implicit")]
+    }
+
+    fn mechanisms(&self) -> &'static [&'static str] {
+        &["user-pass"]
+    }
+
+    fn authority(&self) -> &str {
+        &self.certificate.authority_pem
+    }
+
+    fn user(&self) -> &'static str {
+        USER
+    }
+
+    fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
+    fn stores(&self, message: &[u8]) -> bool {
+        !message.starts_with(b"From ")
+    }
+
+    fn put(&self, messages: &[Vec<u8>]) {
+        Self::put(self, messages);
+    }
+
+    fn left(&self) -> usize {
+        Self::left(self)
+    }
+
+    fn replace(&mut self, messages: &[Vec<u8>]) {
+        for file in self.files() {
+            fs::remove_file(file).expect("a message");
+        }
+        Self::put(self, messages);
+    }
+
+    fn rebuild(&mut self) {
+        // Other names in the same order, as another delivery program gives them.
+        let mut files = self.files();
+        files.sort_by_key(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+        for (number, file) in files.into_iter().enumerate() {
+            fs::rename(file, self.maildir().join("new").join(format!("18000{number:05}.M{number:05}.other")))
+                .expect("another name");
+        }
+    }
+
+    fn crash(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+        let pop3d = program("pop3d").expect("it was there");
+        let server = run(&pop3d, self.directory.path(), self.port, self.tls_port);
+        self.server = Some(server.expect("pop3d starts again"));
+    }
+}
+
+fn run(pop3d: &Path, directory: &Path, port: u16, tls_port: u16) -> Result<Server, String> {
+    let mut command = Command::new(pop3d);
+    command.arg("--config-file").arg(directory.join("pop3d.conf"));
+    Server::start(&mut command, &directory.join("log"), &[port, tls_port])
 }
 
 fn configure(directory: &Path, port: u16, tls_port: u16, certificate: &Certificate) {

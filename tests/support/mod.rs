@@ -6,7 +6,9 @@
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
 //! - [`mail_server`]: a small honest SMTP and LMTP server in memory.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
-//! - [`dovecot`], [`gnu_pop3d`], [`mta`] (Postfix, Exim): real servers.
+//! - [`dovecot`], [`gnu_pop3d`], [`courier`], [`cyrus`], [`popa3d`], [`solid_pop3d`]: real POP3 servers, and [`proxies`]
+//!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim.
+//! - [`chroot`], [`mbox_file`]: what some of them stand in and on.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
 //! - [`mounted`]: a small disk that can be filled up.
@@ -18,6 +20,9 @@
 #![allow(dead_code)]
 
 pub mod certificate;
+pub mod chroot;
+pub mod courier;
+pub mod cyrus;
 pub mod daemon;
 pub mod dialogue;
 pub mod dovecot;
@@ -25,14 +30,19 @@ pub mod gnu_pop3d;
 pub mod mail_server;
 pub mod maildrop;
 pub mod mails;
+pub mod mbox_file;
 pub mod mounted;
 pub mod mta;
 pub mod poller;
+pub mod popa3d;
 pub mod postrider;
 pub mod process;
+pub mod proxies;
 pub mod reader;
+pub mod real_server;
 pub mod relay;
 pub mod scripted;
 pub mod severing;
+pub mod solid_pop3d;
 pub mod transcript;
 pub mod wire;
