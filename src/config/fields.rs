@@ -1,15 +1,13 @@
 //! The keys of an account while its configuration is read: some from `defaults`, some its own.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::account::{
-    Account, Auth, ClientCertificate, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password,
-    Pipelining, Tls, TlsMode, TlsVersion,
+    Account, Auth, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, TlsMode,
 };
 use super::file::Secrets;
 use super::places::Places;
+use super::server::ServerFields;
 use super::target::{Login, Target};
 use super::tree::{Complaint, Entry, Position};
 use super::values::{self, NOT_YET};
@@ -74,18 +72,10 @@ pub(super) struct Fields {
     host: Option<Field<String>>,
     user: Option<Field<String>>,
     port: Option<Field<u16>>,
-    tls: Option<Field<TlsMode>>,
-    tls_ca: Option<Field<PathBuf>>,
-    tls_pin: Option<Field<Vec<[u8; 32]>>>,
-    tls_client_cert: Option<Field<PathBuf>>,
-    tls_client_key: Option<Field<PathBuf>>,
-    tls_server_name: Option<Field<String>>,
-    tls_min: Option<Field<TlsVersion>>,
+    server: ServerFields,
     auth: Option<Field<Auth>>,
     password: Option<Field<Password>>,
     connect: Option<Field<CommandLine>>,
-    bind: Option<Field<IpAddr>>,
-    timeout: Option<Field<Duration>>,
     interval: Option<Field<Interval>>,
     keep: Option<Field<Keep>>,
     first_sync: Option<Field<FirstSync>>,
@@ -118,13 +108,6 @@ impl Fields {
             "host" => place.put(&mut self.host, values::host(value)),
             "user" => place.put(&mut self.user, values::user(value)),
             "port" => place.put(&mut self.port, values::port(value)),
-            "tls" => place.put(&mut self.tls, values::choice(value, &values::TLS_MODES)),
-            "tls_ca" => place.put(&mut self.tls_ca, values::path(value, places)),
-            "tls_pin" => place.put(&mut self.tls_pin, values::pins(value)),
-            "tls_client_cert" => place.put(&mut self.tls_client_cert, values::path(value, places)),
-            "tls_client_key" => place.put(&mut self.tls_client_key, values::path(value, places)),
-            "tls_server_name" => place.put(&mut self.tls_server_name, values::host(value)),
-            "tls_min" => place.put(&mut self.tls_min, values::choice(value, &values::TLS_VERSIONS)),
             "auth" => place.put(&mut self.auth, values::auth(value)),
             "password" => {
                 let password = values::password(value, places)?;
@@ -133,8 +116,6 @@ impl Fields {
                 return Ok(literal);
             }
             "connect" => place.put(&mut self.connect, values::command(value)),
-            "bind" => place.put(&mut self.bind, values::address(value)),
-            "timeout" => place.put(&mut self.timeout, values::positive(value)),
             "interval" => place.put(&mut self.interval, values::interval(value)),
             "keep" => place.put(&mut self.keep, values::keep(value)),
             "first_sync" => place.put(&mut self.first_sync, values::choice(value, &values::FIRST_SYNCS)),
@@ -157,7 +138,7 @@ impl Fields {
             }
             "hooks" => place.put(&mut self.hooks, super::hooks::hooks(value)),
             "oauth2" | "proxy" => Err(Complaint::new(entry.at, NOT_YET)),
-            _ => return Err(None),
+            _ => return self.server.take(entry, place, places).map(|()| None),
         }?;
         Ok(None)
     }
@@ -181,19 +162,8 @@ impl Fields {
             return Err(wrong);
         }
         let (host, user, deliver) = (host.value.clone(), user.value.clone(), deliver.value.clone());
-        let mode = or(self.tls, TlsMode::Implicit);
-        let client = match (self.tls_client_cert, self.tls_client_key) {
-            (Some(chain), Some(key)) => Some(ClientCertificate { chain: chain.value, key: key.value }),
-            (Some(_), None) | (None, Some(_)) | (None, None) => None,
-        };
-        let tls = Tls {
-            mode,
-            ca: self.tls_ca.map(|field| field.value),
-            pins: or(self.tls_pin, Vec::new()),
-            client,
-            server_name: self.tls_server_name.map(|field| field.value),
-            min: or(self.tls_min, TlsVersion::Tls12),
-        };
+        let mode = self.server.mode(TlsMode::Implicit);
+        let (bind, timeout) = (self.server.bind.clone(), self.server.timeout.clone());
         Ok(Account {
             name: name.to_owned(),
             port: or(self.port, mode.default_port()),
@@ -202,16 +172,12 @@ impl Fields {
             received: or(self.received, deliver.traces()),
             deliver: deliver.of_account(name, &user),
             user,
-            tls: match mode {
-                TlsMode::Implicit | TlsMode::StartTls => tls,
-                // What the defaults say about TLS does not concern an account that goes without.
-                TlsMode::None => Tls::bare(mode),
-            },
+            tls: self.server.tls(TlsMode::Implicit),
             auth: or(self.auth, Auth::Auto),
             password: self.password.map(|field| field.value),
-            bind: self.bind.filter(|_| self.connect.is_none()).map(|field| field.value),
+            bind: bind.filter(|_| self.connect.is_none()).map(|field| field.value),
             connect: self.connect.map(|field| field.value),
-            timeout: or(self.timeout, TIMEOUT),
+            timeout: or(timeout, TIMEOUT),
             interval: or(self.interval, Interval::Every(INTERVAL)),
             keep: or(self.keep, Keep::Forever),
             first_sync: or(self.first_sync, FirstSync::All),
@@ -226,35 +192,15 @@ impl Fields {
 
     /// Finds keys that contradict each other.
     fn conflicts(&self) -> Vec<Complaint> {
-        let mut wrong = Vec::new();
-        if let (Some(cert), None) = (&self.tls_client_cert, &self.tls_client_key) {
-            wrong.push(Complaint::new(cert.at, "needs `tls_client_key` too").under(".tls_client_cert"));
-        }
-        if let (None, Some(key)) = (&self.tls_client_cert, &self.tls_client_key) {
-            wrong.push(Complaint::new(key.at, "needs `tls_client_cert` too").under(".tls_client_key"));
-        }
-        if let (Some(connect), Some(bind)) = (&self.connect, &self.bind)
+        let mut wrong = self.server.conflicts(TlsMode::Implicit);
+        if let (Some(connect), Some(bind)) = (&self.connect, &self.server.bind)
             && bind.level >= connect.level
         {
             wrong.push(
                 Complaint::new(bind.at, "has no meaning with `connect`: remove one of them").under(".bind"),
             );
         }
-        if let Some(tls) = self.tls.as_ref().filter(|tls| tls.value == TlsMode::None) {
-            let tls_keys = [
-                ("tls_ca", spot(self.tls_ca.as_ref())),
-                ("tls_pin", spot(self.tls_pin.as_ref())),
-                ("tls_client_cert", spot(self.tls_client_cert.as_ref())),
-                ("tls_client_key", spot(self.tls_client_key.as_ref())),
-                ("tls_server_name", spot(self.tls_server_name.as_ref())),
-                ("tls_min", spot(self.tls_min.as_ref())),
-            ];
-            for (key, place) in tls_keys {
-                if let Some(place) = place.filter(|place| place.level >= tls.level) {
-                    let what = "has no meaning with `tls: none`: remove one of them";
-                    wrong.push(Complaint::new(place.at, what).under(&format!(".{key}")));
-                }
-            }
+        if let Some(tls) = self.server.tls.as_ref().filter(|tls| tls.value == TlsMode::None) {
             match &self.auth {
                 Some(Field { value: Auth::List(_), .. }) => {}
                 Some(Field { value: Auth::Auto, .. }) | None => {
@@ -272,22 +218,27 @@ const NO_TLS_NO_PASSWORD: &str = "without TLS, `auth: auto` sends no password an
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
-struct Place {
-    at: Position,
-    level: Level,
+pub(super) struct Place {
+    pub(super) at: Position,
+    pub(super) level: Level,
 }
 
 impl Place {
-    fn put<T>(self, slot: &mut Option<Field<T>>, read: Result<T, Complaint>) -> Result<(), Complaint> {
+    /// Puts a value that was read into its slot.
+    pub(super) fn put<T>(
+        self,
+        slot: &mut Option<Field<T>>,
+        read: Result<T, Complaint>,
+    ) -> Result<(), Complaint> {
         *slot = Some(Field { value: read?, at: self.at, level: self.level });
         Ok(())
     }
 }
 
-fn spot<T>(field: Option<&Field<T>>) -> Option<Place> {
+pub(super) fn spot<T>(field: Option<&Field<T>>) -> Option<Place> {
     field.map(|field| Place { at: field.at, level: field.level })
 }
 
-fn or<T>(field: Option<Field<T>>, default: T) -> T {
+pub(super) fn or<T>(field: Option<Field<T>>, default: T) -> T {
     field.map_or(default, |field| field.value)
 }

@@ -6,6 +6,7 @@ mod fields;
 mod file;
 mod hooks;
 mod load;
+mod mail_server;
 mod pipe;
 mod places;
 mod recipients;

@@ -1,172 +1,136 @@
-//! The targets that are servers: `smtp` and `lmtp`.
+//! How a server is reached and protected: the keys that accounts and targets have in common.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::account::{Password, Tls, TlsMode};
+use super::account::{ClientCertificate, Tls, TlsMode, TlsVersion};
+use super::fields::{Field, Place, or, spot};
 use super::places::Places;
-use super::recipients::{address, recipients};
-use super::target::{Login, MailServer, Place, Recipients, Sender};
-use super::tree::{Complaint, Entry, Node, Position};
-use super::values::{self, TLS_MODES, unknown, within};
+use super::tree::{Complaint, Entry};
+use super::values;
 
-const SMTP_KEYS: [&str; 10] =
-    ["host", "port", "tls", "tls_ca", "tls_pin", "tls_server_name", "user", "password", "to", "from"];
-const LMTP_KEYS: [&str; 8] = ["socket", "host", "port", "tls", "tls_ca", "tls_pin", "tls_server_name", "to"];
+/// The keys, in the order of the manual.
+pub(super) const KEYS: [&str; 9] = [
+    "tls",
+    "tls_ca",
+    "tls_pin",
+    "tls_client_cert",
+    "tls_client_key",
+    "tls_server_name",
+    "tls_min",
+    "bind",
+    "timeout",
+];
 
-/// The keys that were given, and where.
-#[derive(Default)]
-struct Given {
-    socket: Option<(PathBuf, Position)>,
-    host: Option<(String, Position)>,
-    port: Option<(u16, Position)>,
-    tls: Option<(TlsMode, Position)>,
-    ca: Option<(PathBuf, Position)>,
-    pins: Option<(Vec<[u8; 32]>, Position)>,
-    server_name: Option<(String, Position)>,
-    user: Option<(String, Position)>,
-    password: Option<(Password, Position)>,
-    to: Option<Recipients>,
-    from: Option<Sender>,
+/// The keys that were given.
+#[derive(Clone, Default)]
+pub(super) struct ServerFields {
+    pub(super) tls: Option<Field<TlsMode>>,
+    tls_ca: Option<Field<PathBuf>>,
+    tls_pin: Option<Field<Vec<[u8; 32]>>>,
+    tls_client_cert: Option<Field<PathBuf>>,
+    tls_client_key: Option<Field<PathBuf>>,
+    tls_server_name: Option<Field<String>>,
+    tls_min: Option<Field<TlsVersion>>,
+    pub(super) bind: Option<Field<IpAddr>>,
+    pub(super) timeout: Option<Field<Duration>>,
 }
 
-/// Reads what stands under `smtp`.
-pub(super) fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
-    let given = Given::read(node, places, &SMTP_KEYS, "a mapping such as { host: localhost, to: [alice] }")?;
-    let login = match (&given.user, &given.password) {
-        (Some((user, _)), Some((password, _))) => {
-            Some(Login { user: user.clone(), password: password.clone() })
-        }
-        (Some((_, at)), None) => return Err(needs(*at, "user", "password")),
-        (None, Some((_, at))) => return Err(needs(*at, "password", "user")),
-        (None, None) => None,
-    };
-    let mode = given.mode();
-    let host = given.host.as_ref().map_or("localhost", |(host, _)| host);
-    if let (Some((_, at)), TlsMode::None) = (&given.password, mode)
-        && !is_loopback(host)
-    {
-        let what = "is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`";
-        return Err(Complaint::new(*at, what).under(".password"));
-    }
-    let default_port = match mode {
-        TlsMode::Implicit => 465,
-        TlsMode::StartTls | TlsMode::None => 25,
-    };
-    given.server(node, "localhost", default_port, login)
-}
-
-/// Reads what stands under `lmtp`.
-pub(super) fn lmtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
-    let what = "a mapping such as { socket: /run/dovecot/lmtp, to: [alice] }";
-    let given = Given::read(node, places, &LMTP_KEYS, what)?;
-    if given.socket.is_none() && given.host.is_none() {
-        return Err(node.wrong("needs `socket` or `host`"));
-    }
-    // RFC 2033, 5: never port 25; 24 is what most servers take.
-    given.server(node, "localhost", 24, None)
-}
-
-impl Given {
-    fn read(node: &Node<'_>, places: &Places, keys: &[&str], what: &str) -> Result<Self, Complaint> {
-        let mut given = Self::default();
-        for entry in node.mapping(what)? {
-            if !keys.contains(&&*entry.key) {
-                return Err(unknown(entry, keys));
-            }
-            given.take(entry, places).map_err(|complaint| within(entry, complaint))?;
-        }
-        Ok(given)
-    }
-
-    fn take(&mut self, entry: &Entry<'_>, places: &Places) -> Result<(), Complaint> {
+impl ServerFields {
+    /// Reads one key, in place of what it was before.
+    ///
+    /// # Errors
+    ///
+    /// A complaint about the value, or nothing if it is none of these keys.
+    pub(super) fn take(
+        &mut self,
+        entry: &Entry<'_>,
+        place: Place,
+        places: &Places,
+    ) -> Result<(), Option<Complaint>> {
         let value = &entry.value;
-        let at = entry.at;
         match &*entry.key {
-            "socket" => self.socket = Some((values::path(value, places)?, at)),
-            "host" => self.host = Some((values::host(value)?, at)),
-            "port" => self.port = Some((values::port(value)?, at)),
-            "tls" => self.tls = Some((values::choice(value, &TLS_MODES)?, at)),
-            "tls_ca" => self.ca = Some((values::path(value, places)?, at)),
-            "tls_pin" => self.pins = Some((values::pins(value)?, at)),
-            "tls_server_name" => self.server_name = Some((values::host(value)?, at)),
-            "user" => self.user = Some((values::user(value)?, at)),
-            "password" => self.password = Some((values::password(value, places)?, at)),
-            "to" => self.to = Some(recipients(value)?),
-            "from" => {
-                self.from = Some(match value.text("keep or an address")? {
-                    "keep" => Sender::Keep,
-                    _ => Sender::Address(address(value)?),
-                });
-            }
-            // `read` has looked at the key.
-            _ => return Err(Complaint::new(at, "unknown key")),
-        }
+            "tls" => place.put(&mut self.tls, values::choice(value, &values::TLS_MODES)),
+            "tls_ca" => place.put(&mut self.tls_ca, values::path(value, places)),
+            "tls_pin" => place.put(&mut self.tls_pin, values::pins(value)),
+            "tls_client_cert" => place.put(&mut self.tls_client_cert, values::path(value, places)),
+            "tls_client_key" => place.put(&mut self.tls_client_key, values::path(value, places)),
+            "tls_server_name" => place.put(&mut self.tls_server_name, values::host(value)),
+            "tls_min" => place.put(&mut self.tls_min, values::choice(value, &values::TLS_VERSIONS)),
+            "bind" => place.put(&mut self.bind, values::address(value)),
+            "timeout" => place.put(&mut self.timeout, values::positive(value)),
+            _ => return Err(None),
+        }?;
         Ok(())
     }
 
-    fn mode(&self) -> TlsMode {
-        self.tls.as_ref().map_or(TlsMode::None, |(mode, _)| *mode)
-    }
-
-    fn server(
-        self,
-        node: &Node<'_>,
-        default_host: &str,
-        default_port: u16,
-        login: Option<Login>,
-    ) -> Result<MailServer, Complaint> {
-        let mode = self.mode();
-        let tls_keys = [
-            ("tls_ca", self.ca.as_ref().map(|(_, at)| *at)),
-            ("tls_pin", self.pins.as_ref().map(|(_, at)| *at)),
-            ("tls_server_name", self.server_name.as_ref().map(|(_, at)| *at)),
-        ];
-        for (key, at) in tls_keys.into_iter().filter(|_| mode == TlsMode::None) {
-            if let Some(at) = at {
-                return Err(meaningless(at, key, "`tls: none`, which is the default"));
+    /// Finds keys that contradict each other; `default` is what `tls` is if it was not given.
+    pub(super) fn conflicts(&self, default: TlsMode) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        if let (Some(cert), None) = (&self.tls_client_cert, &self.tls_client_key) {
+            wrong.push(Complaint::new(cert.at, "needs `tls_client_key` too").under(".tls_client_cert"));
+        }
+        if let (None, Some(key)) = (&self.tls_client_cert, &self.tls_client_key) {
+            wrong.push(Complaint::new(key.at, "needs `tls_client_cert` too").under(".tls_client_key"));
+        }
+        let (what, level) = match &self.tls {
+            Some(tls) if tls.value == TlsMode::None => {
+                ("has no meaning with `tls: none`: remove one of them", Some(tls.level))
+            }
+            None if default == TlsMode::None => {
+                ("has no meaning with `tls: none`, which is the default: remove it, or change that", None)
+            }
+            Some(_) | None => return wrong,
+        };
+        for (key, place) in self.tls_keys() {
+            if let Some(place) = place.filter(|place| Some(place.level) >= level) {
+                wrong.push(Complaint::new(place.at, what).under(&format!(".{key}")));
             }
         }
-        let Some(to) = self.to else { return Err(node.wrong("`to` is missing: the recipients' addresses")) };
-        let place = match self.socket {
-            Some((path, _)) => {
-                let tcp_keys = [
-                    ("host", self.host.map(|(_, at)| at)),
-                    ("port", self.port.map(|(_, at)| at)),
-                    ("tls", self.tls.map(|(_, at)| at)),
-                ];
-                for (key, at) in tcp_keys {
-                    if let Some(at) = at {
-                        return Err(meaningless(at, key, "`socket`"));
-                    }
-                }
-                Place::Socket(path)
-            }
-            None => Place::Tcp {
-                host: self.host.map_or_else(|| default_host.to_owned(), |(host, _)| host),
-                port: self.port.map_or(default_port, |(port, _)| port),
-                tls: Tls {
-                    ca: self.ca.map(|(ca, _)| ca),
-                    pins: self.pins.map(|(pins, _)| pins).unwrap_or_default(),
-                    server_name: self.server_name.map(|(name, _)| name),
-                    ..Tls::bare(mode)
-                },
-            },
-        };
-        Ok(MailServer { place, login, to, from: self.from.unwrap_or(Sender::Keep) })
+        wrong
     }
-}
 
-/// Says whether what is sent there stays on this machine.
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
+    /// Gives the keys that were given of those that mean nothing where no TCP connection is made, and where.
+    pub(super) fn of_network(&self) -> impl Iterator<Item = (&'static str, Place)> {
+        let own = [("tls", spot(self.tls.as_ref())), ("bind", spot(self.bind.as_ref()))];
+        own.into_iter().chain(self.tls_keys()).filter_map(|(key, place)| Some((key, place?)))
+    }
 
-fn needs(at: Position, key: &str, other: &str) -> Complaint {
-    Complaint::new(at, format!("needs `{other}` too")).under(&format!(".{key}"))
-}
+    fn tls_keys(&self) -> [(&'static str, Option<Place>); 6] {
+        [
+            ("tls_ca", spot(self.tls_ca.as_ref())),
+            ("tls_pin", spot(self.tls_pin.as_ref())),
+            ("tls_client_cert", spot(self.tls_client_cert.as_ref())),
+            ("tls_client_key", spot(self.tls_client_key.as_ref())),
+            ("tls_server_name", spot(self.tls_server_name.as_ref())),
+            ("tls_min", spot(self.tls_min.as_ref())),
+        ]
+    }
 
-fn meaningless(at: Position, key: &str, with: &str) -> Complaint {
-    Complaint::new(at, format!("has no meaning with {with}: remove it, or change that"))
-        .under(&format!(".{key}"))
+    /// Gives when the handshake happens.
+    pub(super) fn mode(&self, default: TlsMode) -> TlsMode {
+        self.tls.as_ref().map_or(default, |tls| tls.value)
+    }
+
+    /// Gives how the connection is protected.
+    pub(super) fn tls(self, default: TlsMode) -> Tls {
+        let mode = self.mode(default);
+        if mode == TlsMode::None {
+            // What the defaults say about TLS does not concern an account that goes without.
+            return Tls::bare(mode);
+        }
+        let client = match (self.tls_client_cert, self.tls_client_key) {
+            (Some(chain), Some(key)) => Some(ClientCertificate { chain: chain.value, key: key.value }),
+            (Some(_), None) | (None, Some(_)) | (None, None) => None,
+        };
+        Tls {
+            mode,
+            ca: self.tls_ca.map(|field| field.value),
+            pins: or(self.tls_pin, Vec::new()),
+            client,
+            server_name: self.tls_server_name.map(|field| field.value),
+            min: or(self.tls_min, TlsVersion::Tls12),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::account::{Account, Auth, CommandLine, Hooks, Interval, Keep, Password, TlsMode};
+use super::account::{Account, Auth, CommandLine, Hooks, Interval, Keep, Password, Tls, TlsMode};
 use super::recipients::OCCURRENCES;
 use super::target::{
     CatchAll, MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
@@ -48,26 +48,8 @@ fn account(out: &mut String, account: &Account) {
     key("host", &text(&account.host));
     key("user", &text(&account.user));
     key("port", &account.port.to_string());
-    key("tls", account.tls.mode.name());
-    if let Some(ca) = &account.tls.ca {
-        key("tls_ca", &text(&ca.to_string_lossy()));
-    }
-    if !account.tls.pins.is_empty() {
-        key("tls_pin", &list(account.tls.pins.iter().map(pin)));
-    }
-    if let Some(client) = &account.tls.client {
-        key("tls_client_cert", &text(&client.chain.to_string_lossy()));
-        key("tls_client_key", &text(&client.key.to_string_lossy()));
-    }
-    if let Some(name) = &account.tls.server_name {
-        key("tls_server_name", &text(name));
-    }
-    match account.tls.mode {
-        TlsMode::Implicit | TlsMode::StartTls => {
-            key("tls_min", &format!("'{}'", name_of(&TLS_VERSIONS, &account.tls.min)));
-        }
-        // Refused beside `tls: none`, where it means nothing.
-        TlsMode::None => {}
+    for (name, value) in tls(&account.tls) {
+        key(name, &value);
     }
     match &account.auth {
         Auth::Auto => key("auth", "auto"),
@@ -124,23 +106,51 @@ fn account(out: &mut String, account: &Account) {
     key("maildrop_id", &text(&account.maildrop_id));
 }
 
+/// Gives the keys that say how a connection is protected.
+fn tls(tls: &Tls) -> Vec<(&'static str, String)> {
+    let Tls { mode, ca, pins, client, server_name, min } = tls;
+    let mut keys = vec![("tls", mode.name().to_owned())];
+    if let Some(ca) = ca {
+        keys.push(("tls_ca", text(&ca.to_string_lossy())));
+    }
+    if !pins.is_empty() {
+        keys.push(("tls_pin", list(pins.iter().map(pin))));
+    }
+    if let Some(client) = client {
+        keys.push(("tls_client_cert", text(&client.chain.to_string_lossy())));
+        keys.push(("tls_client_key", text(&client.key.to_string_lossy())));
+    }
+    if let Some(name) = server_name {
+        keys.push(("tls_server_name", text(name)));
+    }
+    match mode {
+        TlsMode::Implicit | TlsMode::StartTls => {
+            keys.push(("tls_min", format!("'{}'", name_of(&TLS_VERSIONS, min))));
+        }
+        // Refused beside `tls: none`, where it means nothing.
+        TlsMode::None => {}
+    }
+    keys
+}
+
 fn server(server: &MailServer) -> String {
-    let MailServer { place, login, to, from } = server;
+    let MailServer { place, timeout, login, to, from } = server;
     let mut keys = Vec::new();
     match place {
         Place::Socket(path) => keys.push(format!("socket: {}", text(&path.to_string_lossy()))),
-        Place::Tcp { host, port, tls } => {
-            keys.push(format!("host: {}, port: {port}, tls: {}", text(host), tls.mode.name()));
-            if let Some(ca) = &tls.ca {
-                keys.push(format!("tls_ca: {}", text(&ca.to_string_lossy())));
-            }
-            if !tls.pins.is_empty() {
-                keys.push(format!("tls_pin: {}", list(tls.pins.iter().map(pin))));
-            }
-            if let Some(name) = &tls.server_name {
-                keys.push(format!("tls_server_name: {}", text(name)));
+        Place::Tcp { host, port, bind, tls: protection } => {
+            keys.push(format!("host: {}, port: {port}", text(host)));
+            // On one line there is room for what is unusual.
+            let usual = |key: &str| key == "tls_min" && protection.min == Tls::bare(protection.mode).min;
+            let given = tls(protection).into_iter().filter(|(key, _)| !usual(key));
+            keys.extend(given.map(|(key, value)| format!("{key}: {value}")));
+            if let Some(bind) = bind {
+                keys.push(format!("bind: {}", text(&bind.to_string())));
             }
         }
+    }
+    if let Some(timeout) = timeout {
+        keys.push(format!("timeout: {}", show_duration(*timeout)));
     }
     if let Some(login) = login {
         keys.push(format!("user: {}, password: {}", text(&login.user), password(&login.password)));

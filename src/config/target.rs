@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,6 +128,9 @@ impl Target {
 pub struct MailServer {
     /// Where it listens.
     pub place: Place,
+    /// The longest wait for a connect and for each answer; `None` leaves the connect to the account's and the answers to
+    /// what RFC 5321, 4.5.3.2 has.
+    pub timeout: Option<Duration>,
     /// Who logs in there, if anyone.
     pub login: Option<Login>,
     /// To whom messages go.
@@ -144,6 +148,8 @@ pub enum Place {
         host: String,
         /// TCP port.
         port: u16,
+        /// Local address to connect from.
+        bind: Option<IpAddr>,
         /// How the connection is protected.
         tls: Tls,
     },
@@ -227,6 +233,14 @@ impl Target {
     /// Says whether messages get a `Received` line unless the account says otherwise: what is handed to a mail server
     /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
     pub fn traces(&self) -> bool {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => false,
+            Self::Smtp(_) | Self::Lmtp(_) => true,
+        }
+    }
+
+    /// Says whether it is a server of which something is remembered from one session to the next.
+    pub fn is_server(&self) -> bool {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => false,
             Self::Smtp(_) | Self::Lmtp(_) => true,

@@ -8,8 +8,8 @@ use super::Confinement;
 use super::account::{
     Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
 };
+use super::mail_server;
 use super::places::Places;
-use super::server;
 use super::suggest::nearest;
 use super::target::Target;
 use super::tree::{Complaint, Content, Entry, Node};
@@ -314,10 +314,10 @@ pub(super) fn deliver(node: &Node<'_>, places: &Places) -> Result<Target, Compla
         "pipe" => super::pipe::pipe(&entry.value)
             .map(|pipe| Target::Pipe(Box::new(pipe)))
             .map_err(|complaint| within(entry, complaint)),
-        "smtp" => server::smtp(&entry.value, places)
+        "smtp" => mail_server::smtp(&entry.value, places)
             .map(|server| Target::Smtp(Box::new(server)))
             .map_err(|complaint| within(entry, complaint)),
-        "lmtp" => server::lmtp(&entry.value, places)
+        "lmtp" => mail_server::lmtp(&entry.value, places)
             .map(|server| Target::Lmtp(Box::new(server)))
             .map_err(|complaint| within(entry, complaint)),
         _ => Err(unknown(entry, &TARGETS)),

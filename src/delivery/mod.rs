@@ -88,6 +88,8 @@ pub struct Access {
     pub timeout: Duration,
     /// Tells when the process was asked to end.
     pub stop: Stop,
+    /// What [`Sink::news`] said in an earlier session.
+    pub remembered: Option<Vec<u8>>,
 }
 
 /// How long a message that is being delivered may take once the process was asked to end.
@@ -368,6 +370,24 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.failure(),
+        }
+    }
+
+    /// Says of how many of the messages that were [`Outcome::Later`] last the [`Sink::failure`] after them has shown that
+    /// it was the target's trouble and not theirs: they count as [`Outcome::NotTried`].
+    pub fn retracted(&self) -> usize {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => 0,
+            Self::Server(server) => server.retracted(),
+        }
+    }
+
+    /// Gives what is to be remembered of the target's server until the next session, if it has changed: octets that
+    /// only the sink understands.
+    pub fn news(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
+            Self::Server(server) => server.news(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::delivery::{Finished, Others, Outcome, Sink};
+use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
 use crate::pop3::{MessageNumber, UniqueId};
 use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp};
 use crate::text::Shown;
@@ -31,6 +31,8 @@ pub enum Result {
     Recorded(Recorded<Done>),
     /// The target does not have it.
     Declined(Declined),
+    /// What was declined at this place in the listing was not the message's trouble but the target's.
+    Retracted(usize),
 }
 
 /// A message that the target does not have.
@@ -79,6 +81,8 @@ struct Committed {
     deliveries: Vec<(Delivery, Done)>,
     reached: Vec<Reached>,
     declined: Vec<Declined>,
+    /// Of those that were declined, here or in batches before: it was not their trouble.
+    retracted: Vec<usize>,
     /// Why some of it was not tried.
     ended: Option<Aborted>,
 }
@@ -97,6 +101,8 @@ impl Commit<'_> {
         let delivering = async {
             let committed = committed;
             let mut marked = false;
+            // Places of the messages that were put off last, with none between that was not.
+            let mut put_off = Vec::new();
             // Closed when nothing can be recorded any more.
             while let Ok(place) = unrecorded.acquire().await {
                 let mut batch = Vec::new();
@@ -107,7 +113,7 @@ impl Commit<'_> {
                     self.store.publishing(self.maildrop).await.during("write the state")?;
                     marked = true;
                 }
-                let batch = self.deliver(batch).await?;
+                let batch = self.deliver(batch, &mut put_off).await?;
                 let goes_on = batch.ended.is_none();
                 place.forget();
                 if committed.send(batch).is_err() || !goes_on {
@@ -138,15 +144,32 @@ impl Commit<'_> {
         recorded.and(delivered)
     }
 
-    async fn deliver(&self, batch: Vec<Complete>) -> std::result::Result<Committed, Aborted> {
+    async fn deliver(
+        &self,
+        batch: Vec<Complete>,
+        put_off: &mut Vec<usize>,
+    ) -> std::result::Result<Committed, Aborted> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for Complete { index, number, finished: message, delivery, octets } in batch {
             finished.push(message);
             rest.push((delivery, Done { index, number, octets, already_there: false }));
         }
-        let outcomes = self.sink.commit(finished).await.during("deliver")?;
         let mut committed = Committed::default();
+        let outcomes = match self.sink.commit(finished).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.end(&mut committed, error, put_off);
+                return Ok(committed);
+            }
+        };
         for ((delivery, done), outcome) in rest.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Later(_) => put_off.push(done.index),
+                Outcome::NotTried => {}
+                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Refused(_) | Outcome::Partly { .. } => {
+                    put_off.clear()
+                }
+            }
             let (already_there, declined) = match outcome {
                 Outcome::Delivered => (false, None),
                 Outcome::AlreadyThere => (true, None),
@@ -192,10 +215,17 @@ impl Commit<'_> {
             }
         }
         if let Some(error) = self.sink.failure() {
-            let failed: std::result::Result<(), _> = Err(error).during("deliver");
-            committed.ended = failed.err();
+            self.end(&mut committed, error, put_off);
         }
         Ok(committed)
+    }
+
+    /// Notes that the target failed, and of which messages it turns out not to have been the trouble.
+    fn end(&self, committed: &mut Committed, error: TargetError, put_off: &mut Vec<usize>) {
+        let first = put_off.len().saturating_sub(self.sink.retracted());
+        committed.retracted = put_off.split_off(first);
+        let failed: std::result::Result<(), _> = Err(error).during("deliver");
+        committed.ended = failed.err();
     }
 
     /// Records batches and empties the list; after an error it has what is not recorded.
@@ -207,6 +237,9 @@ impl Commit<'_> {
         for declined in batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.declined)) {
             // The session is gone if nobody listens; the message is fetched again then.
             let _ = results.send(Result::Declined(declined));
+        }
+        for retracted in batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.retracted)) {
+            let _ = results.send(Result::Retracted(retracted));
         }
         let reached: Vec<_> = batches.iter().flat_map(|batch| batch.reached.iter().cloned()).collect();
         if !reached.is_empty() {

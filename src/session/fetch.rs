@@ -335,7 +335,7 @@ impl Fetch<'_> {
         fetched: &mut Fetched,
         deletions: &mut Deletions,
     ) {
-        state.uncommitted -= 1;
+        state.uncommitted -= usize::from(!matches!(result, commit::Result::Retracted(_)));
         match result {
             commit::Result::Recorded(proof) => {
                 state.declined_in_a_row = 0;
@@ -354,6 +354,7 @@ impl Fetch<'_> {
                 let commit::Declined { index, kind, reason } = declined;
                 fetched.failed.push(Failed { index, kind, standing: Standing::Held, reason });
             }
+            commit::Result::Retracted(index) => fetched.failed.retain(|failed| failed.index != index),
         }
     }
 }

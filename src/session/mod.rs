@@ -220,7 +220,13 @@ async fn open_target(account: &Account, environment: &Environment) -> Result<Sin
         }
         None => None,
     };
+    let remembered = if account.deliver.is_server() {
+        environment.store.target_memory(account.deliver.to_string()).await.during("read the state")?
+    } else {
+        None
+    };
     let access = Access {
+        remembered,
         account: account.name.clone(),
         connector: environment.connector.clone(),
         secret,

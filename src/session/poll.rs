@@ -353,6 +353,10 @@ impl Poll<'_> {
         };
         if let Some(sink) = &sink {
             sink.close().await;
+            if let Some(news) = sink.news() {
+                let target = self.account.deliver.to_string();
+                self.environment.store.remember(target, news).await.during("write the state")?;
+            }
         }
         // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
         if fetched.already_there > 0 && !(memory.known && memory.unclosed) {

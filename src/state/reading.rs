@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, Error, Result, Row};
+use rusqlite::{Connection, Error, OptionalExtension, Result, Row};
 
 use crate::pop3::UniqueId;
 
@@ -71,6 +71,14 @@ pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<Lo
         None => None,
     };
     Ok(LoginMemory { server, ok_at: row.get(3)?, refused })
+}
+
+/// Gives what a delivery target has learned of its server.
+pub(super) fn target_memory(connection: &Connection, target: &str) -> Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT memory FROM target WHERE name = ?1")?
+        .query_row([target], |row| row.get(0))
+        .optional()
 }
 
 /// Says of each header fingerprint whether a message with it was delivered. Used for renumbered maildrops only, so a

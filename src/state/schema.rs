@@ -81,6 +81,12 @@ ALTER TABLE held ADD COLUMN came BLOB;
 ALTER TABLE held ADD COLUMN came_times INTEGER;
 ALTER TABLE held ADD COLUMN came_since INTEGER;
 UPDATE held SET kind = 'too-large' WHERE tries = 0 AND reason LIKE '%more than max_size allows%';
+", "
+-- What delivery targets have learned of their servers, by how they are shown; octets that only they understand.
+CREATE TABLE target (
+    name TEXT PRIMARY KEY,
+    memory BLOB NOT NULL
+) WITHOUT ROWID;
 "];
 
 /// The newest version that this program knows.

@@ -184,6 +184,17 @@ impl Store {
         Ok(())
     }
 
+    /// Gives what was last kept for a delivery target by [`Store::remember`].
+    pub async fn target_memory(&self, target: String) -> Result<Option<Vec<u8>>, StateError> {
+        self.read(move |connection| reading::target_memory(connection, &target)).await
+    }
+
+    /// Keeps what a delivery target has learned of its server, in place of what was kept for it before.
+    pub async fn remember(&self, target: String, memory: Vec<u8>) -> Result<(), StateError> {
+        self.write(Write::Remember { target, memory }).await?;
+        Ok(())
+    }
+
     /// Lists how the last poll of each maildrop ended, by identity; quick however many unique-ids there are.
     pub async fn last_polls(&self) -> Result<Vec<LastPoll>, StateError> {
         self.read(reading::last_polls).await

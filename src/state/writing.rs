@@ -39,6 +39,8 @@ pub(super) enum Write {
     Hasten { maildrop: Arc<str>, names: Vec<(UniqueId, u32)>, at: Timestamp },
     /// See [`super::Store::noticed`].
     Noticed { maildrop: Arc<str>, at: Timestamp },
+    /// See [`super::Store::remember`].
+    Remember { target: String, memory: Vec<u8> },
 }
 
 impl Write {
@@ -75,6 +77,12 @@ impl Write {
             Self::Noticed { maildrop, at } => connection
                 .prepare_cached("UPDATE maildrop SET noticed_at = ?2 WHERE identity = ?1")?
                 .execute(params![maildrop, at]),
+            Self::Remember { target, memory } => connection
+                .prepare_cached(
+                    "INSERT INTO target (name, memory) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET memory = excluded.memory",
+                )?
+                .execute(params![target, memory]),
         }
     }
 }

@@ -392,6 +392,22 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
             "1:60: accounts.a.deliver.smtp.tls_ca: has no meaning with `tls: none`, which is the default: remove it, or change that",
         ),
         (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], tls: starttls, tls_client_cert: /c}}}}",
+            "1:75: accounts.a.deliver.smtp.tls_client_cert: needs `tls_client_key` too",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], socket: /s, bind: '::1'}}}}",
+            "1:72: accounts.a.deliver.lmtp.bind: has no meaning with `socket`: remove it, or change that",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], host: h, tls_min: '1.4', tls: starttls}}}}",
+            "1:78: accounts.a.deliver.lmtp.tls_min: must be 1.2 or 1.3; did you mean `1.2`?",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], timeout: 0s}}}}",
+            "1:69: accounts.a.deliver.smtp.timeout: must be above 0s",
+        ),
+        (
             "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a]}}}}",
             "1:50: accounts.a.deliver.lmtp: needs `socket` or `host`",
         ),
@@ -577,6 +593,13 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
             "{smtp: {host: mx, tls: starttls, port: 587, tls_ca: /ca.pem, tls_server_name: n, to: [a], from: keep}}".to_owned(),
             "{ smtp: { host: mx, port: 587, tls: starttls, tls_ca: /ca.pem, tls_server_name: n, to: [a] } }",
         ),
+        (
+            "{lmtp: {host: mx, tls: implicit, tls_client_cert: /c, tls_client_key: /k, tls_min: '1.3', bind: '::1', timeout: 90s, to: [a]}}"
+                .to_owned(),
+            "{ lmtp: { host: mx, port: 24, tls: implicit, tls_client_cert: /c, tls_client_key: /k, tls_min: '1.3', bind: '::1', \
+             timeout: 90s, to: [a] } }",
+        ),
+        ("{lmtp: {socket: /l, timeout: 2m, to: [a]}}".to_owned(), "{ lmtp: { socket: /l, timeout: 2m, to: [a] } }"),
         (
             "{lmtp: {socket: /l, to: {header: X-Original-To, domains: [a], map: {b: c@d}, strip_prefix: e-, unknown: f@g}}}"
                 .to_owned(),

@@ -12,5 +12,6 @@ mod pipe_programs;
 mod sink;
 mod sink_contract;
 mod smtp;
+mod smtp_habits;
 #[path = "../support/mod.rs"]
 mod support;

@@ -97,6 +97,7 @@ fn lmtp(dir: &Path) -> Target {
     server(dir);
     Target::Lmtp(Box::new(postrider::config::MailServer {
         place: Place::Socket(dir.join("lmtp")),
+        timeout: None,
         login: None,
         to: Recipients::List(vec!["bob@example.org".into()]),
         from: Sender::Keep,

@@ -27,7 +27,7 @@ const PLAIN_HELLO: &str = "S: 220 test\nC: EHLO *\nS: 250 test\n";
 const COMMANDS: &str = "C: MAIL FROM:<alice@example.net>\nC: RCPT TO:<bob@example.org>\nC: DATA\n";
 const TEXT: &str = "C: Return-Path: <alice@example.net>\nC: Subject: x\nC: \nC: Hello\nC: .\n";
 
-fn target(deliver: &str) -> Target {
+pub fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
     config.accounts.into_iter().next().unwrap().deliver
@@ -227,7 +227,8 @@ async fn a_no_at_any_stage_is_told_with_all_its_lines_and_the_next_message_goes_
             ("the recipient <bob@example.org>", format!("S: 250 ok\n{}S: 503 no\n", no(code)), "C: RSET\n"),
             ("the message (DATA)", format!("S: 250 ok\nS: 250 ok\n{}", no(code)), "C: RSET\n"),
         ];
-        for (what, answers, reset) in rows {
+        // 450 to MAIL is no word about the message: see smtp_habits.
+        for (what, answers, reset) in rows.into_iter().skip(usize::from(code == "450")) {
             let ok = if reset.is_empty() { "" } else { "S: 250 reset\n" };
             let good = good.replacen("S: 250 ok", &format!("{ok}S: 250 ok"), 1);
             let script = format!("{HELLO}{COMMANDS}{answers}{reset}{good}");

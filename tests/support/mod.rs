@@ -4,7 +4,7 @@
 //!
 //! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
-//! - [`mail_server`]: a small honest SMTP and LMTP server in memory.
+//! - [`mail_server`]: a small honest SMTP and LMTP server in memory; [`odd_mail_server`]: one with peculiarities.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`], [`courier`], [`cyrus`], [`popa3d`], [`solid_pop3d`]: real POP3 servers, and [`proxies`]
 //!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim.
@@ -33,6 +33,7 @@ pub mod mails;
 pub mod mbox_file;
 pub mod mounted;
 pub mod mta;
+pub mod odd_mail_server;
 pub mod poller;
 pub mod popa3d;
 pub mod postrider;

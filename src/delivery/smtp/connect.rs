@@ -6,7 +6,8 @@ use lettre::transport::smtp::extension::ClientId;
 use tokio::net::UnixStream;
 
 use super::Protocol;
-use super::dialogue::{Broken, Dialogue, NoDialogue, PATIENCE, Reply};
+use super::dialogue::{Broken, Dialogue, NoDialogue, Patience, Reply};
+use super::learned::Learned;
 use super::stream::{Carrier, Failure, Greeting};
 use super::transaction::Connection;
 use crate::config::account::{Auth, TlsMode};
@@ -29,13 +30,14 @@ pub(super) async fn connect(
     server: &MailServer,
     protocol: Protocol,
     access: &Access,
+    learned: &Learned,
 ) -> Result<Connection, TargetError> {
     let connecting = Connecting { server, protocol, access, name: own_name() };
     let mut connection = connecting.dialogue().await?;
     if let (Some(login), Some(secret)) = (&server.login, &access.secret) {
         connecting.log_in(&mut connection, &login.user, secret).await?;
     }
-    Ok(Connection::new(connection.dialogue, protocol))
+    Ok(Connection::new(connection.dialogue, protocol, learned.clone()))
 }
 
 /// A connection before its first message.
@@ -54,16 +56,17 @@ struct Connecting<'a> {
 
 impl Connecting<'_> {
     async fn dialogue(&self) -> Result<Open, TargetError> {
-        let (host, port, tls) = match &self.server.place {
+        let timeout = self.server.timeout.unwrap_or(self.access.timeout);
+        let (host, port, bind, tls) = match &self.server.place {
             Place::Socket(path) => {
-                let connected = tokio::time::timeout(self.access.timeout, UnixStream::connect(path)).await;
+                let connected = tokio::time::timeout(timeout, UnixStream::connect(path)).await;
                 let stream = match connected {
                     Ok(Ok(stream)) => stream,
                     Ok(Err(error)) => {
                         return Err(self.failed(format!("cannot connect: {error}"), hint_of(&error)));
                     }
                     Err(_) => {
-                        let after = humantime::format_duration(self.access.timeout);
+                        let after = humantime::format_duration(timeout);
                         return Err(
                             self.failed(format!("gave up after {after} waiting for a connection"), None)
                         );
@@ -72,17 +75,10 @@ impl Connecting<'_> {
                 let dialogue = self.open(Box::new(stream), Greeting::Awaited).await?;
                 return Ok(Open { dialogue, protection: Protection::Plain, exporter: None });
             }
-            Place::Tcp { host, port, tls } => (host, *port, tls),
+            Place::Tcp { host, port, bind, tls } => (host, *port, *bind, tls),
         };
-        let endpoint = Endpoint {
-            account: &self.access.account,
-            host,
-            port,
-            tls,
-            bind: None,
-            connect: None,
-            timeout: self.access.timeout,
-        };
+        let endpoint =
+            Endpoint { account: &self.access.account, host, port, tls, bind, connect: None, timeout };
         let net = |error| self.net(error);
         let stream = self.access.connector.connect(endpoint).await.map_err(net)?;
         match tls.mode {
@@ -108,7 +104,8 @@ impl Connecting<'_> {
 
     async fn open(&self, carrier: Box<dyn Carrier>, greeting: Greeting) -> Result<Dialogue, TargetError> {
         let account = &self.access.account;
-        match Dialogue::open(carrier, greeting, self.protocol, &self.name, account).await {
+        let patience = Patience::new(self.server.timeout);
+        match Dialogue::open(carrier, greeting, self.protocol, &self.name, account, patience).await {
             Ok(dialogue) => Ok(dialogue),
             Err(NoDialogue::Refused(command, reply)) => {
                 let hint = (self.protocol == Protocol::Lmtp && reply.code == 500)
@@ -131,7 +128,10 @@ impl Connecting<'_> {
                 "write `tls: implicit` if it has a port for that; without TLS nothing is sent".to_owned();
             return Err(self.failed("server does not offer STARTTLS".into(), Some(hint)));
         }
-        let reply = dialogue.command("STARTTLS\r\n", PATIENCE).await.map_err(|broken| self.broken(broken))?;
+        let reply = dialogue
+            .command("STARTTLS\r\n", dialogue.patience.command)
+            .await
+            .map_err(|broken| self.broken(broken))?;
         if reply.code != 220 {
             return Err(self.refused("server refused STARTTLS", &reply, Class::Target, None));
         }

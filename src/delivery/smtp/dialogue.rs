@@ -1,6 +1,7 @@
 //! Commands and replies, by the SMTP library over [`super::stream`].
 
 use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
@@ -13,11 +14,28 @@ use super::extensions::Extensions;
 use super::stream::{Carrier, Failure, Greeting, SmtpStream, Wire};
 use crate::text::Shown;
 
-/// RFC 5321, 4.5.3.2: how long a server may take for its greeting, MAIL and RCPT; for DATA; for what it does at the
-/// end of a message.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
-pub(super) const DATA_PATIENCE: Duration = Duration::from_secs(2 * 60);
-pub(super) const END_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long a server may take for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// To MAIL, RCPT and the like, and for its greeting.
+    pub(super) command: Duration,
+    /// To DATA.
+    pub(super) data: Duration,
+    /// To the end of a message: whoever goes away too early sends it twice.
+    pub(super) end: Duration,
+}
+
+impl Patience {
+    /// Takes what RFC 5321, 4.5.3.2 has, or what the configuration says, but never less for the end of a message.
+    pub(super) fn new(timeout: Option<Duration>) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            command: timeout.unwrap_or(5 * MINUTE),
+            data: timeout.unwrap_or(2 * MINUTE),
+            end: timeout.unwrap_or_default().max(10 * MINUTE),
+        }
+    }
+}
 
 /// What a server said, all lines of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +70,9 @@ pub(super) struct Dialogue {
     library: AsyncSmtpConnection,
     pub(super) wire: Wire,
     pub(super) extensions: Extensions,
+    /// How long the answer to the greeting took.
+    pub(super) round_trip: Duration,
+    pub(super) patience: Patience,
     account: String,
 }
 
@@ -79,6 +100,12 @@ impl Reply {
         (400..500).contains(&self.code)
     }
 
+    /// Says, of a reply to MAIL, whether this sender is the trouble (RFC 3463, 3.2: bad sender's address; sendmail's
+    /// 451 4.1.8 where its domain does not resolve).
+    pub(super) fn is_about_the_sender(&self) -> bool {
+        matches!(self.text.get(..5), Some("4.1.7" | "4.1.8"))
+    }
+
     /// Says that the server is about to end the connection.
     pub(super) fn is_closing(&self) -> bool {
         self.code == 421
@@ -99,17 +126,24 @@ impl Dialogue {
         protocol: Protocol,
         name: &ClientId,
         account: &str,
+        patience: Patience,
     ) -> Result<Self, NoDialogue> {
         let (stream, wire) = SmtpStream::over(carrier, greeting, protocol, account);
-        wire.patience(PATIENCE);
+        wire.patience(patience.command);
         let hello = match protocol {
             Protocol::Smtp => "EHLO",
             Protocol::Lmtp => "LHLO",
         };
         match AsyncSmtpConnection::connect_with_transport(Box::new(stream), name).await {
             Ok(library) => {
-                let extensions = Extensions::new(&wire.last_reply());
-                Ok(Self { library, wire, extensions, account: account.to_owned() })
+                // Whatever lines the answer to HELO has, nothing is offered by it.
+                let extensions = if wire.said_helo() {
+                    Extensions::default()
+                } else {
+                    Extensions::new(&wire.last_reply())
+                };
+                let round_trip = wire.waited();
+                Ok(Self { library, wire, extensions, round_trip, patience, account: account.to_owned() })
             }
             Err(error) => {
                 // What broke the dialogue is itself among the replies, unless the connection did.
@@ -117,7 +151,7 @@ impl Dialogue {
                 let to = if heard > 0 { hello } else { "greeting" };
                 Err(match refusal(&error) {
                     Some(reply) => NoDialogue::Refused(to, reply),
-                    None => NoDialogue::Broken(broken(&wire, &error, to)),
+                    None => NoDialogue::Broken(broken(&wire, &error.to_string(), to)),
                 })
             }
         }
@@ -136,7 +170,7 @@ impl Dialogue {
     /// Sends a line of a log-in, which no log shows.
     pub(super) async fn log_in(&mut self, line: &str) -> Result<Reply, Broken> {
         log::trace!("{}: target: C: [secret]", self.account);
-        self.send(line, PATIENCE).await
+        self.send(line, self.patience.command).await
     }
 
     async fn send(&mut self, octets: &str, patience: Duration) -> Result<Reply, Broken> {
@@ -156,17 +190,22 @@ impl Dialogue {
         self.answered(answered, to)
     }
 
-    /// Sends a message, whose lines all end with CRLF, and gives the (first) reply to it. `end` is what is written
-    /// after its last octet, with whatever commands follow it.
-    pub(super) async fn message<B: AsRef<[u8]>>(
-        &mut self,
-        octets: impl Iterator<Item = B>,
-        end: Vec<u8>,
-    ) -> Result<Reply, Broken> {
-        self.wire.patience(END_PATIENCE);
-        self.wire.allow_end(end);
-        let answered = self.library.message_iter(octets).await;
-        self.answered(answered, "the message")
+    /// Sends a part of a message as it is to stand on the wire.
+    pub(super) async fn part(&mut self, octets: &[u8]) -> Result<(), Broken> {
+        let written = self.wire.write(octets).await;
+        written.map_err(|error| self.lost(&error))
+    }
+
+    /// Sends the last part of a message, its end, which begins `at` there, and what follows that; gives the (first) reply
+    /// to the message.
+    pub(super) async fn end(&mut self, octets: &[u8], at: usize) -> Result<Reply, Broken> {
+        let written = self.wire.write_end(octets, at).await;
+        written.map_err(|error| self.lost(&error))?;
+        self.reply("the message", self.patience.end).await
+    }
+
+    fn lost(&self, error: &io::Error) -> Broken {
+        broken(&self.wire, &error.to_string(), "the message")
     }
 
     fn answered(&self, answered: Result<Response, Error>, to: &str) -> Result<Reply, Broken> {
@@ -175,7 +214,7 @@ impl Dialogue {
                 code: response.code().into(),
                 text: response.message().collect::<Vec<_>>().join(" "),
             }),
-            Err(error) => refusal(&error).ok_or_else(|| broken(&self.wire, &error, to)),
+            Err(error) => refusal(&error).ok_or_else(|| broken(&self.wire, &error.to_string(), to)),
         }
     }
 }
@@ -186,7 +225,7 @@ fn refusal(error: &Error) -> Option<Reply> {
     Some(Reply { code: code.into(), text: error.source().map(ToString::to_string).unwrap_or_default() })
 }
 
-fn broken(wire: &Wire, error: &Error, to: &str) -> Broken {
+fn broken(wire: &Wire, error: &str, to: &str) -> Broken {
     let waiting = if to == "greeting" { "the greeting".to_owned() } else { format!("the reply to {to}") };
     let (what, said) = match wire.failure() {
         Some(Failure::Silence(after)) => {
@@ -196,7 +235,6 @@ fn broken(wire: &Wire, error: &Error, to: &str) -> Broken {
         Some(Failure::Lost(why)) => (format!("connection lost before {waiting}: {why}"), None),
         Some(Failure::NotAReply(why)) => (format!("{why}, in place of {waiting}"), None),
         Some(Failure::Early(line)) => (format!("server spoke out of turn, before {waiting}"), Some(line)),
-        Some(Failure::Unreadable(why)) => (format!("cannot read the message from the spool: {why}"), None),
         Some(Failure::CutOff) => (format!("was asked to end before {waiting}"), None),
         None => {
             let line = wire.last_reply().into_iter().next();

@@ -15,6 +15,8 @@ pub(super) struct Extensions {
     pub(super) starttls: bool,
     /// RFC 4954: the mechanisms.
     pub(super) auth: Vec<String>,
+    /// The names of all that it offers, known here or not, in order.
+    pub(super) keywords: Vec<String>,
 }
 
 /// What SIZE says.
@@ -52,7 +54,9 @@ impl Extensions {
                     }
                 }
             }
+            extensions.keywords.push(keyword);
         }
+        extensions.keywords.sort_unstable();
         extensions
     }
 }
@@ -76,6 +80,7 @@ mod tests {
                 smtp_utf8: true,
                 starttls: true,
                 auth: vec!["PLAIN".into(), "LOGIN".into(), "CRAM-MD5".into()],
+                keywords: lines("8BITMIME\nAUTH\nAUTH=CRAM-MD5\nPIPELINING\nSIZE\nSMTPUTF8\nSTARTTLS\nX-Y"),
             }
         );
         assert_eq!(Extensions::new(&lines("PIPELINING")), Extensions::default());

@@ -7,9 +7,11 @@
 //! A message counts as delivered for a recipient at the server's 250 to its end, and at nothing else. Between that 250
 //! and our record lies a window in which a message can repeat, and none in which one is lost.
 
+mod body;
 mod connect;
 mod dialogue;
 mod extensions;
+mod learned;
 mod stream;
 mod transaction;
 
@@ -24,8 +26,9 @@ use crate::config::target::Place;
 use crate::config::{MailServer, Recipients};
 use crate::failure::Class;
 use crate::message::Header;
-use dialogue::Broken;
-use transaction::{Ahead, Connection, Done, Letter, Verdict};
+use dialogue::{Broken, Reply};
+use learned::Learned;
+use transaction::{Ahead, Connection, Done, Letter, Stall, Verdict};
 
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,10 @@ pub(super) enum Protocol {
     /// RFC 2033: LHLO for EHLO, and a reply for each recipient.
     Lmtp,
 }
+
+/// Messages in a row of which a server takes no recipient now, before that is its own trouble: a map that cannot be
+/// read, a backend that is away.
+const MOST_STALLS: usize = 5;
 
 /// Connections that may break one after the other, each over another message, before the server counts as gone.
 const MOST_BREAKS: usize = 3;
@@ -49,10 +56,13 @@ struct Shared {
     protocol: Protocol,
     access: Access,
     disk: Disk,
+    learned: Learned,
     /// The connection while nobody uses it.
     idle: Mutex<Option<Connection>>,
     /// Connections that broke since one served.
     breaks: AtomicUsize,
+    /// Messages in a row that were put off since the server could take none of their recipients.
+    stalls: AtomicUsize,
     /// Why the last commit ended before its last message.
     failure: Mutex<Option<TargetError>>,
 }
@@ -72,14 +82,17 @@ impl Server {
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
-        let connection = connect::connect(server, protocol, &access).await?;
+        let learned = Learned::new(access.remembered.as_deref());
+        let connection = connect::connect(server, protocol, &access, &learned).await?;
         Ok(Self(Arc::new(Shared {
             server: server.clone(),
             protocol,
             access,
             disk,
+            learned,
             idle: Mutex::new(Some(connection)),
             breaks: AtomicUsize::new(0),
+            stalls: AtomicUsize::new(0),
             failure: Mutex::default(),
         })))
     }
@@ -90,6 +103,15 @@ impl Server {
 
     pub(super) fn failure(&self) -> Option<TargetError> {
         lock(&self.0.failure).take()
+    }
+
+    /// Says how many messages were put off in a row before the server turned out to take none.
+    pub(super) fn retracted(&self) -> usize {
+        self.0.stalls.load(Relaxed)
+    }
+
+    pub(super) fn news(&self) -> Option<Vec<u8>> {
+        self.0.learned.news()
     }
 
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
@@ -138,10 +160,8 @@ impl Server {
     /// Says goodbye.
     pub(super) async fn close(&self) {
         let idle = lock(&self.0.idle).take();
-        if let Some(mut connection) = idle {
-            let quit = connection.dialogue.command("QUIT\r\n", connect::GOODBYE);
-            // Whatever it answers, nothing depends on it.
-            let _ = tokio::time::timeout(connect::GOODBYE, quit).await;
+        if let Some(connection) = idle {
+            leave(connection).await;
         }
     }
 
@@ -165,6 +185,26 @@ impl Server {
     }
 }
 
+impl Shared {
+    fn takes_nothing(&self, reply: &Reply) -> TargetError {
+        TargetError::Server(Box::new(ServerError {
+            place: self.server.place.to_string(),
+            what: "server takes no messages now".into(),
+            said: Some(format!("{} {}", reply.code, reply.text).into_bytes()),
+            hint: Some("nothing is lost: what is left is fetched at the next poll".into()),
+            class: Class::Target,
+        }))
+    }
+}
+
+/// Whose trouble it is that the server took nothing.
+enum Stalled {
+    /// It took the message, or what it said is the message's trouble.
+    Not,
+    /// The server's.
+    Server(Reply),
+}
+
 /// One commit's use of the connection.
 struct Round<'a> {
     shared: &'a Shared,
@@ -175,7 +215,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// Delivers one message; `rest` are those after it.
     async fn deliver(&mut self, letter: &Letter, rest: &[Addressed]) -> Result<Outcome, TargetError> {
-        let stop = &self.shared.access.stop;
+        let Access { stop, account, .. } = &self.shared.access;
         loop {
             if stop.is_set() {
                 return Ok(Outcome::NotTried);
@@ -201,11 +241,33 @@ impl Round<'_> {
                         Some(Ok(())) => {}
                         Some(Err(error)) => *lock(&self.shared.failure) = Some(error),
                     }
-                    if !connection.closing {
-                        self.ahead = done.ahead;
-                        self.connection = Some(connection);
+                    if done.verdicts.contains(&Verdict::Delivered) {
+                        self.shared.learned.took_from(&letter.from);
                     }
-                    return Ok(outcome(letter, done.verdicts));
+                    let by_sender = matches!(done.stall, Some(Stall::Mail(_)));
+                    let stalled = self.note_stall(done.stall);
+                    let retries = matches!(stalled, Stalled::Server(_)) && connection.taken > 0;
+                    if by_sender
+                        && !retries
+                        && self.shared.learned.refused_all_at(&letter.from)
+                        && connection.takes_from_others().await
+                    {
+                        self.connection = Some(connection);
+                        return Ok(outcome(letter, done.verdicts));
+                    }
+                    if retries || connection.closing {
+                        leave(connection).await;
+                    } else {
+                        (self.connection, self.ahead) = (Some(connection), done.ahead);
+                    }
+                    match stalled {
+                        Stalled::Not => return Ok(outcome(letter, done.verdicts)),
+                        // Some servers take so many messages a connection, and then only say this.
+                        Stalled::Server(reply) if retries => {
+                            log::debug!("{account}: target: {reply}; making another connection");
+                        }
+                        Stalled::Server(reply) => return Err(self.shared.takes_nothing(&reply)),
+                    }
                 }
                 // Whatever this says of the server, the message is to be said to be in doubt.
                 Err(broken) if connection.dialogue.wire.ended() => {
@@ -220,8 +282,12 @@ impl Round<'_> {
                         "server refused the message before its end: {line}"
                     )));
                 }
+                // The next connection sends nothing so.
+                Err(broken) if connection.suspected => {
+                    log::debug!("{account}: target: {broken}; sending less ahead of answers");
+                }
                 // A connection that has served others may just have been too old.
-                Err(broken) if !is_fresh => log::debug!("{}: target: {broken}", self.shared.access.account),
+                Err(broken) if !is_fresh => log::debug!("{account}: target: {broken}"),
                 Err(_) if stop.is_set() => return Ok(Outcome::NotTried),
                 Err(broken) => {
                     let why = match &broken.said {
@@ -230,6 +296,24 @@ impl Round<'_> {
                     };
                     return self.note_break(broken).map(|()| Outcome::Later(why));
                 }
+            }
+        }
+    }
+
+    /// Judges whose trouble it is that the server took nothing.
+    fn note_stall(&self, stall: Option<Stall>) -> Stalled {
+        match stall {
+            None => {
+                self.shared.stalls.store(0, Relaxed);
+                Stalled::Not
+            }
+            Some(Stall::Mail(reply)) => Stalled::Server(reply),
+            Some(Stall::Recipients(reply)) => {
+                if self.shared.stalls.load(Relaxed) + 1 < MOST_STALLS {
+                    self.shared.stalls.fetch_add(1, Relaxed);
+                    return Stalled::Not;
+                }
+                Stalled::Server(reply)
             }
         }
     }
@@ -254,8 +338,8 @@ impl Round<'_> {
                 self.shared.access.account
             );
         }
-        let Shared { server, protocol, access, .. } = self.shared;
-        Ok((connect::connect(server, *protocol, access).await?, Ahead::NotSent))
+        let Shared { server, protocol, access, learned, .. } = self.shared;
+        Ok((connect::connect(server, *protocol, access, learned).await?, Ahead::NotSent))
     }
 }
 
@@ -282,6 +366,15 @@ async fn in_time(
             hand_over.await
         }
     }
+}
+
+/// Says goodbye; whatever the server answers, nothing depends on it.
+async fn leave(mut connection: Connection) {
+    if connection.closing {
+        return;
+    }
+    let quit = connection.dialogue.command("QUIT\r\n", connect::GOODBYE);
+    let _ = tokio::time::timeout(connect::GOODBYE, quit).await;
 }
 
 /// Puts together what became of a message for all its recipients.

@@ -1,16 +1,18 @@
 //! The stream under the SMTP library: what it must do that the library does not.
 //!
-//! The library reads replies and writes commands and bodies. Between it and the connection this stream
+//! The library reads replies and writes commands. Between it and the connection this stream
 //!
 //! - hands over one reply at a time, so that what a server says too much is seen here and not taken for the answer to
 //!   a later command;
 //! - makes replies readable for it: bare LF, octets that are not ASCII, a code without text (RFC 5321, 4.2);
 //! - bounds lines, replies and waits (RFC 5321, 4.5.3.1.5 and 4.5.3.2);
-//! - turns `EHLO` into `LHLO`, and makes up the greeting that no server sends after STARTTLS;
-//! - writes the end of a message: not at all if the message is not whole or the server has spoken already, and with the
-//!   next message's commands behind it (RFC 2920, 3.1).
+//! - turns `EHLO` into `LHLO`, says `HELO` to a server that knows no `EHLO` (RFC 5321, 3.2), and makes up the greeting
+//!   that no server sends after STARTTLS;
+//! - takes messages past the library, which would read them on the runtime's thread, and ends them: not at all if the
+//!   server has spoken already, and with the next message's commands behind (RFC 2920, 3.1).
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::Protocol;
 use crate::net::Stream;
@@ -31,10 +33,8 @@ use crate::text::Shown;
 const LONGEST_LINE: usize = 990;
 /// Octets of a reply at most, and of what a server may say ahead.
 const MOST_OCTETS: usize = 64 << 10;
-/// The end of a message as the library writes it.
-const LIBRARY_END: &[u8] = b"\r\n.\r\n";
 /// RFC 5321, 4.5.3.2.5: no part of a message may take longer to be taken.
-const PART_LIMIT: Duration = Duration::from_secs(3 * 60);
+pub(super) const PART_LIMIT: Duration = Duration::from_secs(3 * 60);
 
 /// What carries the dialogue.
 pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {
@@ -83,8 +83,6 @@ pub(super) enum Failure {
     NotAReply(String),
     /// The server spoke before the message had ended: the first line of that.
     Early(String),
-    /// The message could not be read from the spool.
-    Unreadable(String),
     /// The process is about to end.
     CutOff,
 }
@@ -112,11 +110,16 @@ struct Inner {
     last: Vec<u8>,
     /// What is to be written before anything else.
     outgoing: VecDeque<u8>,
-    /// What the library's end of a message becomes; without it the library may not end one.
-    end: Option<Vec<u8>>,
+    /// What stands behind EHLO until that is answered by yes.
+    hello: Option<Vec<u8>>,
+    /// The server knows no EHLO.
+    said_helo: bool,
     /// The end of a message was written, so that the server may have accepted it.
     ended: bool,
     patience: Duration,
+    /// When something was written last, and how long the last reply took from there.
+    written_at: Option<Instant>,
+    waited: Duration,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
     failure: Option<Failure>,
 }
@@ -148,9 +151,12 @@ impl SmtpStream {
             replies: 0,
             last: Vec::new(),
             outgoing: VecDeque::new(),
-            end: None,
+            hello: None,
+            said_helo: false,
             ended: false,
             patience: PART_LIMIT,
+            written_at: None,
+            waited: Duration::ZERO,
             timer: None,
             failure: None,
         })));
@@ -169,19 +175,29 @@ impl Wire {
         self.inner().ended = false;
     }
 
-    /// Allows the library to end the message, by these octets.
-    pub(super) fn allow_end(&self, octets: Vec<u8>) {
-        self.inner().end = Some(octets);
+    /// Writes a part of a message.
+    pub(super) async fn write(&self, octets: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        poll_fn(|cx| self.inner().poll_write_all(octets, &mut written, usize::MAX, cx)).await
+    }
+
+    /// Writes the last part of a message, of which the end begins `at` there.
+    pub(super) async fn write_end(&self, octets: &[u8], at: usize) -> io::Result<()> {
+        // A reply that came before the end is none to the message, and must not be taken for one.
+        if self.inner().has_spoken() {
+            self.write(&octets[..at]).await?;
+            let mut inner = self.inner();
+            let early = Failure::Early(inner.incoming.first_line());
+            return Err(inner.fail(early));
+        }
+        let mut written = 0;
+        poll_fn(|cx| self.inner().poll_write_all(octets, &mut written, at, cx)).await?;
+        poll_fn(|cx| self.inner().poll_flush(cx)).await
     }
 
     /// Says whether the end of the message went out.
     pub(super) fn ended(&self) -> bool {
         self.inner().ended
-    }
-
-    /// Keeps the library from ending the message: it is not whole.
-    pub(super) fn unreadable(&self, why: String) {
-        self.inner().failure.get_or_insert(Failure::Unreadable(why));
     }
 
     /// Ends the dialogue where it is; whoever waits for it is not woken.
@@ -199,6 +215,16 @@ impl Wire {
         let text = |line: &[u8]| String::from_utf8_lossy(line.get(4..).unwrap_or_default()).trim().to_owned();
         let inner = self.inner();
         inner.last.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()).map(text).collect()
+    }
+
+    /// Says how long the last reply took.
+    pub(super) fn waited(&self) -> Duration {
+        self.inner().waited
+    }
+
+    /// Says whether the server knows no EHLO.
+    pub(super) fn said_helo(&self) -> bool {
+        self.inner().said_helo
     }
 
     /// Counts the replies that were read.
@@ -304,11 +330,54 @@ impl Inner {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(self.fail(Failure::Closed))),
             Poll::Ready(Ok(written)) => {
                 self.timer = None;
+                self.written_at = Some(Instant::now());
                 Poll::Ready(Ok(written))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(&error))),
             Poll::Pending => self.poll_patience(Waiting::ForRoom, cx).map(Err),
         }
+    }
+
+    /// Writes all of a message's part; past octet `end` of it the server may have the message.
+    fn poll_write_all(
+        &mut self,
+        octets: &[u8],
+        written: &mut usize,
+        end: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check()?;
+        while *written < octets.len() {
+            *written += ready!(self.poll_carrier_write(cx, &octets[*written..]))?;
+            self.ended |= *written > end;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(carrier) = &mut self.carrier else { return Poll::Ready(Err(self.fail(Failure::Closed))) };
+        match Pin::new(carrier).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(&error))),
+            Poll::Pending => self.poll_patience(Waiting::ForRoom, cx).map(Err),
+        }
+    }
+
+    /// Gives the next whole reply's length, if one is there. A no to EHLO is not one: HELO goes out, and its answer is.
+    fn next_reply(&mut self) -> Option<usize> {
+        let reply = self.incoming.ends.pop_front()?;
+        // The greeting has been heard when EHLO goes out.
+        let Some(name) = self.hello.take() else { return Some(reply) };
+        let code: Vec<u8> = self.incoming.octets.iter().take(3).copied().collect();
+        if !matches!(&code[..], b"500" | b"502") {
+            return Some(reply);
+        }
+        log::debug!("{}: target: server knows no EHLO; saying HELO", self.account);
+        self.incoming.octets.drain(..reply);
+        self.outgoing.extend(b"HELO");
+        self.outgoing.extend(name);
+        self.said_helo = true;
+        None
     }
 
     /// The server may have said why before it went.
@@ -332,8 +401,12 @@ impl AsyncRead for SmtpStream {
         inner.check()?;
         if inner.handing_over == 0 {
             let reply = loop {
-                if let Some(reply) = inner.incoming.ends.pop_front() {
+                if let Some(reply) = inner.next_reply() {
                     break reply;
+                }
+                if !inner.outgoing.is_empty() {
+                    ready!(inner.poll_outgoing(cx))?;
+                    ready!(inner.poll_flush(cx))?;
                 }
                 match inner.poll_incoming(cx) {
                     Poll::Ready(read) => read?,
@@ -344,6 +417,7 @@ impl AsyncRead for SmtpStream {
                 }
             };
             inner.timer = None;
+            inner.waited = inner.written_at.map(|at| at.elapsed()).unwrap_or_default();
             inner.replies += 1;
             inner.handing_over = reply;
             inner.last = inner.incoming.octets.iter().take(reply).copied().collect();
@@ -365,27 +439,12 @@ impl AsyncWrite for SmtpStream {
         inner.check()?;
         ready!(inner.poll_outgoing(cx))?;
         if inner.protocol == Protocol::Lmtp && octets.starts_with(b"EHLO") {
-            // Once: what comes later may be a message that begins so.
-            inner.protocol = Protocol::Smtp;
             inner.outgoing.extend(b"LHLO");
             inner.outgoing.extend(&octets[4..]);
             return Poll::Ready(Ok(octets.len()));
         }
-        // No part of a message looks like it: the library stuffs dots at the beginning of lines.
-        if octets == LIBRARY_END {
-            // A reply that came before the end is none to the message, and must not be taken for one.
-            if inner.has_spoken() {
-                let early = Failure::Early(inner.incoming.first_line());
-                return Poll::Ready(Err(inner.fail(early)));
-            }
-            inner.check()?;
-            let Some(end) = inner.end.take() else {
-                let unasked = Failure::Unreadable("its end was not allowed".into());
-                return Poll::Ready(Err(inner.fail(unasked)));
-            };
-            inner.ended = true;
-            inner.outgoing.extend(end);
-            return Poll::Ready(Ok(octets.len()));
+        if inner.protocol == Protocol::Smtp && octets.starts_with(b"EHLO") {
+            inner.hello = Some(octets[4..].to_vec());
         }
         inner.poll_carrier_write(cx, octets)
     }
@@ -394,14 +453,7 @@ impl AsyncWrite for SmtpStream {
         let mut inner = self.0.inner();
         inner.check()?;
         ready!(inner.poll_outgoing(cx))?;
-        let Some(carrier) = &mut inner.carrier else {
-            return Poll::Ready(Err(inner.fail(Failure::Closed)));
-        };
-        match Pin::new(carrier).poll_flush(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(inner.lost(&error))),
-            Poll::Pending => inner.poll_patience(Waiting::ForRoom, cx).map(Err),
-        }
+        inner.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,21 +1,20 @@
 //! One message after the other over one connection: MAIL, RCPT, DATA, the message, its end.
 //!
 //! Where the server offers PIPELINING (RFC 2920), MAIL, RCPT and DATA leave together, and behind the end of a message
-//! leave those of the next: one round trip a message once it goes, two for the first.
+//! leave those of the next: one round trip a message once it goes, two for the first. What of that the server has not
+//! shown that it takes is tried with a limit of its own; see [`super::learned`].
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Protocol;
-use super::dialogue::{Broken, DATA_PATIENCE, Dialogue, END_PATIENCE, PATIENCE, Reply};
+use super::body;
+use super::dialogue::{Broken, Dialogue, Reply};
 use super::extensions::Limit;
-use super::stream::Wire;
+use super::learned::{Learned, Sent};
+use super::stream::Failure;
 use crate::delivery::spool::{Content, Spooled};
-
-/// Octets of a message that are read from the spool at once.
-const PART: usize = 64 << 10;
 
 /// A message and its envelope.
 #[derive(Debug)]
@@ -45,6 +44,17 @@ pub(super) struct Done {
     pub(super) verdicts: Vec<Verdict>,
     /// Whether the commands of the next message have gone out.
     pub(super) ahead: Ahead,
+    /// That the server took nothing, if that may be its own trouble and not the message's.
+    pub(super) stall: Option<Stall>,
+}
+
+/// The server could not take a message now, and may be no better with the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// 4yz to MAIL: no messages at all now (Postfix's rate limits, OpenSMTPD's hundred messages a connection).
+    Mail(Reply),
+    /// 4yz to RCPT, and no recipient was taken.
+    Recipients(Reply),
 }
 
 /// A connection that takes messages.
@@ -52,19 +62,35 @@ pub(super) struct Done {
 pub(super) struct Connection {
     pub(super) dialogue: Dialogue,
     protocol: Protocol,
+    learned: Learned,
     /// Messages that it has taken or refused.
     pub(super) served: usize,
+    /// Messages that it has taken.
+    pub(super) taken: usize,
     /// The server has begun a transaction that did not come to its end.
     begun: bool,
     /// The server said that it closes, or broke off.
     pub(super) closing: bool,
+    /// It broke over commands that were sent ahead, which the next connection will not do so.
+    pub(super) suspected: bool,
     /// How it broke off between the replies for two recipients.
     pub(super) broken: Option<Broken>,
 }
 
 impl Connection {
-    pub(super) fn new(dialogue: Dialogue, protocol: Protocol) -> Self {
-        Self { dialogue, protocol, served: 0, begun: false, closing: false, broken: None }
+    pub(super) fn new(dialogue: Dialogue, protocol: Protocol, learned: Learned) -> Self {
+        learned.meet(&dialogue.extensions.keywords);
+        Self {
+            dialogue,
+            protocol,
+            learned,
+            served: 0,
+            taken: 0,
+            begun: false,
+            closing: false,
+            suspected: false,
+            broken: None,
+        }
     }
 
     /// Says why this server cannot take the message, before it is asked to.
@@ -95,10 +121,11 @@ impl Connection {
     ) -> Result<Done, Broken> {
         self.dialogue.wire.begin();
         let answered = match ahead {
-            Ahead::NotSent if !self.dialogue.extensions.pipelining => self.one_by_one(letter).await?,
-            Ahead::NotSent | Ahead::Sent => self.together(letter, ahead).await?,
+            Ahead::NotSent if !self.may(Sent::Together) => self.one_by_one(letter).await?,
+            Ahead::NotSent => self.trying(Sent::Together, letter).await?,
+            Ahead::Sent => self.trying(Sent::BehindEnd, letter).await?,
         };
-        let Answered { mut verdicts, data } = answered;
+        let Answered { mut verdicts, data, stall } = answered;
         self.served += 1;
         let accepted = verdicts.iter().filter(|verdict| **verdict == Verdict::Delivered).count();
         match data {
@@ -107,28 +134,26 @@ impl Connection {
             Some(data) if accepted > 0 => {
                 let verdict = self.verdict(&data, "the message (DATA)");
                 replace_delivered(&mut verdicts, &verdict);
-                return Ok(Done { verdicts, ahead: Ahead::NotSent });
+                return Ok(Done { verdicts, ahead: Ahead::NotSent, stall: None });
             }
             // Refused because there are no recipients, which says nothing new; or not even asked.
-            Some(_) | None => return Ok(Done { verdicts, ahead: Ahead::NotSent }),
+            Some(_) | None => return Ok(Done { verdicts, ahead: Ahead::NotSent, stall }),
         }
         self.begun = false;
         if accepted == 0 {
             self.end_for_nobody().await;
-            return Ok(Done { verdicts, ahead: Ahead::NotSent });
+            return Ok(Done { verdicts, ahead: Ahead::NotSent, stall });
         }
         // A server that gave one reply for several recipients would have its next one taken for theirs.
         let is_alone = self.protocol == Protocol::Smtp || accepted == 1;
-        let next = next.filter(|_| self.dialogue.extensions.pipelining && is_alone);
+        let next = next.filter(|_| self.may(Sent::BehindEnd) && is_alone);
         let commands = next.map(|next| self.commands(next));
         let ahead = if commands.is_some() { Ahead::Sent } else { Ahead::NotSent };
-        // The library ends each message with CRLF . CRLF: the message's own last CRLF is the first of these.
-        let end = if letter.message.octets == 0 { EMPTY_END } else { END };
-        let end = [end, commands.unwrap_or_default().as_bytes()].concat();
-        let parts = parts(&letter.message, &self.dialogue.wire)?;
-        let first = self.dialogue.message(parts, end).await?;
+        let commands = commands.unwrap_or_default();
+        let first = body::send(&mut self.dialogue, &letter.message, commands.as_bytes()).await?;
         self.judge(&mut verdicts, first).await?;
-        Ok(Done { verdicts, ahead })
+        self.taken += usize::from(verdicts.contains(&Verdict::Delivered));
+        Ok(Done { verdicts, ahead, stall: None })
     }
 
     /// Writes MAIL, RCPT and DATA for a message.
@@ -158,66 +183,133 @@ impl Connection {
         mail + "\r\n"
     }
 
-    async fn together(&mut self, letter: &Letter, ahead: Ahead) -> Result<Answered, Broken> {
-        let mut first = match ahead {
-            Ahead::Sent => None,
-            Ahead::NotSent => Some(self.dialogue.command(&self.commands(letter), PATIENCE).await?),
+    fn may(&self, sent: Sent) -> bool {
+        self.dialogue.extensions.pipelining && self.learned.may(sent)
+    }
+
+    /// Asks for a message's turn by commands that leave together, or have left behind the end of the one before, and notes
+    /// how the server takes that.
+    async fn trying(&mut self, sent: Sent, letter: &Letter) -> Result<Answered, Broken> {
+        let limit = self.learned.limit(sent, self.dialogue.round_trip);
+        let began = Instant::now();
+        let answered = self.together(letter, sent, limit).await;
+        match &answered {
+            Ok(Answered { data: Some(data), .. }) if data.code == 354 => {
+                self.learned.takes(sent);
+                self.learned.takes(Sent::Together);
+                // What was suspected is another way of sending ahead: this one is slower, and has been answered.
+                self.learned.careful(began.elapsed());
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let lost = match self.dialogue.wire.failure() {
+                    Some(Failure::Silence(_)) => true,
+                    // Some end the connection over it; only what has never worked is suspected of that.
+                    Some(Failure::Closed | Failure::Lost(_)) => limit.is_some() && sent == Sent::BehindEnd,
+                    Some(Failure::NotAReply(_) | Failure::Early(_) | Failure::CutOff) | None => false,
+                };
+                self.suspected |=
+                    lost && self.learned.suspect(sent, limit.unwrap_or(self.dialogue.patience.command));
+            }
+        }
+        answered
+    }
+
+    /// Takes the replies to commands of which the first are to be sent, or have been.
+    async fn together(
+        &mut self,
+        letter: &Letter,
+        sent: Sent,
+        limit: Option<Duration>,
+    ) -> Result<Answered, Broken> {
+        let usual = self.dialogue.patience;
+        let patience = limit.unwrap_or(usual.command);
+        let mut first = match sent {
+            Sent::BehindEnd => None,
+            Sent::Together => Some(self.dialogue.command(&self.commands(letter), patience).await?),
         };
         if self.begun {
-            let reset = self.next(&mut first, "RSET").await?;
+            let reset = match first.take() {
+                Some(reply) => staying(reply)?,
+                None => staying(self.dialogue.reply("RSET", patience).await?)?,
+            };
             if !reset.is_success() {
                 return Err(out_of_step(&reset, "RSET", "250"));
             }
             self.begun = false;
         }
-        let mail = self.next(&mut first, "MAIL").await?;
-        let refusal = self.sender(letter, &mail)?;
-        let mut verdicts = vec![refusal.clone().unwrap_or(Verdict::Delivered); letter.to.len()];
-        for (to, verdict) in letter.to.iter().zip(&mut verdicts) {
-            let reply = self.next(&mut first, "RCPT").await?;
-            // Without a sender all recipients are refused too, and the sender is why.
-            if refusal.is_none() {
-                *verdict = self.recipient(to, &reply)?;
-            }
+        let mail = match first.take() {
+            Some(reply) => reply,
+            None => self.dialogue.reply("MAIL", patience).await?,
+        };
+        if sent == Sent::BehindEnd && limit.is_some() && (500..=504).contains(&mail.code) {
+            // Half of what was lost: the sender may be as sound as the next one.
+            self.suspected |= self.learned.suspect(sent, patience);
+            return Err(out_of_step(&mail, "MAIL", "250"));
         }
-        let data = staying(self.dialogue.reply("DATA", DATA_PATIENCE).await?)?;
-        Ok(Answered { verdicts, data: Some(data) })
+        let stalled = self.sender(letter, &mail)?;
+        if let (Some(_), true) = (&stalled, self.closing) {
+            // It says no more.
+            return Ok(stalled.unwrap_or_default());
+        }
+        let mut replies = Vec::with_capacity(letter.to.len());
+        for _ in &letter.to {
+            replies.push(staying(self.dialogue.reply("RCPT", patience).await?)?);
+        }
+        let data = Some(staying(self.dialogue.reply("DATA", patience.min(usual.data)).await?)?);
+        // Without a sender all recipients are refused too, and the sender is why.
+        match stalled {
+            Some(stalled) => Ok(Answered { data, ..stalled }),
+            None => Ok(Answered { data, ..self.recipients(letter, &replies)? }),
+        }
     }
 
     async fn one_by_one(&mut self, letter: &Letter) -> Result<Answered, Broken> {
+        let patience = self.dialogue.patience;
         if self.begun {
-            let reset = self.dialogue.command("RSET\r\n", PATIENCE).await?;
+            let reset = self.dialogue.command("RSET\r\n", patience.command).await?;
             if !reset.is_success() {
                 return Err(out_of_step(&reset, "RSET", "250"));
             }
             self.begun = false;
         }
-        let mail = staying(self.dialogue.command(&self.mail(letter), PATIENCE).await?)?;
-        if let Some(refusal) = self.sender(letter, &mail)? {
-            return Ok(Answered { verdicts: vec![refusal; letter.to.len()], data: None });
+        let mail = self.dialogue.command(&self.mail(letter), patience.command).await?;
+        let mut slowest = self.dialogue.wire.waited();
+        if let Some(stalled) = self.sender(letter, &mail)? {
+            return Ok(stalled);
         }
-        let mut verdicts = Vec::with_capacity(letter.to.len());
+        let mut replies = Vec::with_capacity(letter.to.len());
         for to in &letter.to {
-            let reply = staying(self.dialogue.command(&rcpt(to), PATIENCE).await?)?;
-            verdicts.push(self.recipient(to, &reply)?);
+            replies.push(staying(self.dialogue.command(&rcpt(to), patience.command).await?)?);
+            slowest = slowest.max(self.dialogue.wire.waited());
         }
-        if !verdicts.contains(&Verdict::Delivered) {
-            return Ok(Answered { verdicts, data: None });
+        let answered = self.recipients(letter, &replies)?;
+        if !answered.verdicts.contains(&Verdict::Delivered) {
+            return Ok(answered);
         }
-        let data = staying(self.dialogue.command("DATA\r\n", DATA_PATIENCE).await?)?;
-        Ok(Answered { verdicts, data: Some(data) })
+        let data = staying(self.dialogue.command("DATA\r\n", patience.data).await?)?;
+        if data.code == 354 {
+            self.learned.careful(slowest.max(self.dialogue.wire.waited()));
+        }
+        Ok(Answered { data: Some(data), ..answered })
     }
 
-    /// Gives the next reply: the one that came with the commands, or another.
-    async fn next(&mut self, first: &mut Option<Reply>, to: &str) -> Result<Reply, Broken> {
-        match first.take() {
-            Some(reply) => staying(reply),
-            None => staying(self.dialogue.reply(to, PATIENCE).await?),
+    /// Says whether the server, which twice took nothing from one sender, would take a message from nobody: then it is that
+    /// sender whom it does not take, and the other messages need not wait.
+    pub(super) async fn takes_from_others(&mut self) -> bool {
+        if self.closing {
+            return false;
         }
+        let taken = match self.dialogue.command("MAIL FROM:<>\r\n", self.dialogue.patience.command).await {
+            Ok(reply) => reply.is_success(),
+            Err(_) => false,
+        };
+        self.begun |= taken;
+        taken
     }
 
-    /// Takes the reply to MAIL; a verdict if it was no.
-    fn sender(&mut self, letter: &Letter, reply: &Reply) -> Result<Option<Verdict>, Broken> {
+    /// Takes the reply to MAIL; what becomes of the message if it was no.
+    fn sender(&mut self, letter: &Letter, reply: &Reply) -> Result<Option<Answered>, Broken> {
         if reply.is_success() {
             self.begun = true;
             return Ok(None);
@@ -225,18 +317,26 @@ impl Connection {
         if reply.code < 400 {
             return Err(out_of_step(reply, "MAIL", "250"));
         }
-        Ok(Some(self.verdict(reply, &format!("the sender <{}>", letter.from))))
+        let verdict = self.verdict(reply, &format!("the sender <{}>", letter.from));
+        let stalls = reply.is_transient() && !reply.is_about_the_sender();
+        let stall = stalls.then(|| Stall::Mail(reply.clone()));
+        Ok(Some(Answered { verdicts: vec![verdict; letter.to.len()], data: None, stall }))
     }
 
-    /// Takes the reply to RCPT; `Delivered` if it was yes so far.
-    fn recipient(&mut self, to: &str, reply: &Reply) -> Result<Verdict, Broken> {
-        if reply.is_success() {
-            return Ok(Verdict::Delivered);
+    /// Takes the replies to RCPT; `Delivered` where it was yes so far.
+    fn recipients(&mut self, letter: &Letter, replies: &[Reply]) -> Result<Answered, Broken> {
+        let mut verdicts = Vec::with_capacity(letter.to.len());
+        for (to, reply) in letter.to.iter().zip(replies) {
+            verdicts.push(match reply.code {
+                _ if reply.is_success() => Verdict::Delivered,
+                400.. => self.verdict(reply, &format!("the recipient <{to}>")),
+                _ => return Err(out_of_step(reply, "RCPT", "250")),
+            });
         }
-        if reply.code < 400 {
-            return Err(out_of_step(reply, "RCPT", "250"));
-        }
-        Ok(self.verdict(reply, &format!("the recipient <{to}>")))
+        let later = replies.iter().find(|reply| reply.is_transient());
+        let later = later.filter(|_| !verdicts.contains(&Verdict::Delivered));
+        let stall = later.cloned().map(Stall::Recipients);
+        Ok(Answered { verdicts, data: None, stall })
     }
 
     /// Takes the replies to the message itself, of which `first` is one.
@@ -263,7 +363,7 @@ impl Connection {
         let answered = if self.closing {
             Err(Broken { what: "server is closing the connection".into(), said: None })
         } else {
-            self.dialogue.reply("the message", END_PATIENCE).await
+            self.dialogue.reply("the message", self.dialogue.patience.end).await
         };
         match answered.and_then(|reply| self.final_verdict(&reply)) {
             Ok(verdict) => verdict,
@@ -296,9 +396,8 @@ impl Connection {
 
     /// Ends a message that the server asked for and that has no recipient.
     async fn end_for_nobody(&mut self) {
-        let nothing = std::iter::empty::<&[u8]>();
         self.closing |= match self.protocol {
-            Protocol::Smtp => self.dialogue.message(nothing, EMPTY_END.to_vec()).await.is_err(),
+            Protocol::Smtp => self.dialogue.end(body::EMPTY_END, 0).await.is_err(),
             // Nobody knows how many replies would come: one for each of no recipients.
             Protocol::Lmtp => true,
         };
@@ -313,16 +412,14 @@ pub(super) enum Ahead {
 }
 
 /// What the server said to MAIL, RCPT and DATA.
+#[derive(Default)]
 struct Answered {
     /// Of the sender and the recipients; `Delivered`: nothing against it so far.
     verdicts: Vec<Verdict>,
     /// The reply to DATA, if it was sent and is worth looking at.
     data: Option<Reply>,
+    stall: Option<Stall>,
 }
-
-const END: &[u8] = b"\r\n.\r\n";
-/// The end of a message without any octet.
-const EMPTY_END: &[u8] = b".\r\n";
 
 fn rcpt(to: &str) -> String {
     format!("RCPT TO:<{to}>\r\n")
@@ -355,65 +452,13 @@ fn may_be_eight_bit(content: &Content) -> bool {
     }
 }
 
-/// Gives a message in parts, without its last CRLF. If it cannot be read whole, the wire is told not to end it.
-fn parts<'a>(
-    message: &'a Spooled,
-    wire: &Wire,
-) -> Result<impl Iterator<Item = Cow<'a, [u8]>> + use<'a>, Broken> {
-    let unreadable = |error: io::Error| Broken {
-        what: format!("cannot read the message from the spool: {error}"),
-        said: None,
-    };
-    let (memory, file) = match &message.content {
-        Content::Memory(octets) => {
-            let octets = octets.as_ref();
-            (Some(Cow::Borrowed(octets.strip_suffix(b"\r\n").unwrap_or(octets))), None)
-        }
-        Content::File(file) => {
-            let mut last = [0; 2];
-            let length = message.octets;
-            if let Some(at) = length.checked_sub(2) {
-                file.read_exact_at(&mut last, at).map_err(unreadable)?;
-            }
-            let length = if &last == b"\r\n" { length - 2 } else { length };
-            (None, Some(FileParts { file, at: 0, length, wire: wire.clone() }))
-        }
-    };
-    Ok(memory.into_iter().chain(file.into_iter().flatten()))
-}
-
-struct FileParts<'a> {
-    file: &'a File,
-    at: u64,
-    length: u64,
-    wire: Wire,
-}
-
-impl<'a> Iterator for FileParts<'a> {
-    type Item = Cow<'a, [u8]>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let left = self.length - self.at;
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(PART);
-        if count == 0 {
-            return None;
-        }
-        let mut part = vec![0; count];
-        if let Err(error) = self.file.read_exact_at(&mut part, self.at) {
-            self.wire.unreadable(error.to_string());
-            return None;
-        }
-        self.at += count as u64;
-        Some(Cow::Owned(part))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use lettre::transport::smtp::extension::ClientId;
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
     use tokio::time::Instant;
 
+    use super::super::dialogue::Patience;
     use super::super::stream::Greeting;
     use super::*;
     use crate::delivery::spool::{Draft, LineEnds};
@@ -458,10 +503,10 @@ mod tests {
         let (ours, theirs) = duplex(1 << 16);
         tokio::spawn(answer(theirs, answers));
         let name = ClientId::Domain("x".into());
-        let greeting = Greeting::Awaited;
-        let dialogue = Dialogue::open(Box::new(ours), greeting, Protocol::Smtp, &name, "test").await;
+        let (greeting, usual) = (Greeting::Awaited, Patience::new(None));
+        let dialogue = Dialogue::open(Box::new(ours), greeting, Protocol::Smtp, &name, "test", usual).await;
         let dialogue = dialogue.map_err(|error| format!("{error:?}"))?;
-        let mut connection = Connection::new(dialogue, Protocol::Smtp);
+        let mut connection = Connection::new(dialogue, Protocol::Smtp, Learned::default());
         let done = connection.hand_over(&letter().await, Ahead::NotSent, None).await;
         done.map(|done| done.verdicts).map_err(|broken| broken.what)
     }
@@ -506,8 +551,17 @@ mod tests {
             std::future::pending::<()>().await;
         });
         let name = ClientId::Domain("x".into());
-        let dialogue = Dialogue::open(Box::new(ours), Greeting::Awaited, Protocol::Smtp, &name, "test").await;
-        let mut connection = Connection::new(dialogue.expect("it answers"), Protocol::Smtp);
+        let dialogue = Dialogue::open(
+            Box::new(ours),
+            Greeting::Awaited,
+            Protocol::Smtp,
+            &name,
+            "test",
+            Patience::new(None),
+        )
+        .await;
+        let mut connection =
+            Connection::new(dialogue.expect("it answers"), Protocol::Smtp, Learned::default());
         let began = Instant::now();
         let broken = connection.hand_over(&letter, Ahead::NotSent, None).await.expect_err("it takes nothing");
         assert!(broken.what.contains("gave up after 3m"), "{broken}");

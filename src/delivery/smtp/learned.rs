@@ -1,0 +1,279 @@
+//! What a server has shown of commands that are sent ahead of their answers, from session to session.
+//!
+//! Not every server that announces PIPELINING (RFC 2920) can do it: some read one command of a packet and lose the
+//! others, and Courier's esmtpd loses what stands behind the end of a message. Both are found out by silence: what a
+//! server has not shown is tried once with a limit of its own. A server that was only slow is told from one that loses
+//! commands by how long it takes where nothing is sent ahead.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// How commands are sent ahead of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// MAIL, RCPT and DATA in one packet.
+    Together,
+    /// Those of the next message, behind the end of a message.
+    BehindEnd,
+}
+
+/// A handle on what is known of one server. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Learned(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: Known,
+    /// Whether there is something new to remember.
+    changed: bool,
+    /// What may have been lost, and how long was waited for its answer.
+    suspected: Option<(Sent, Duration)>,
+    /// The server answers slowly: silence proves nothing in this session.
+    slow: bool,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Known {
+    /// A digest of the extensions that it offered when all this was learned.
+    extensions: Digested,
+    together: Shown,
+    behind_end: Shown,
+    /// A digest of the sender at whom the server last said that it takes nothing.
+    sender: Option<Digested>,
+}
+
+type Digested = [u8; 8];
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Nothing,
+    Takes,
+    Loses,
+}
+
+/// The form of what is kept.
+const VERSION: u8 = 1;
+
+impl Learned {
+    /// Reads what an earlier session kept; what cannot be read is as good as nothing.
+    pub(super) fn new(kept: Option<&[u8]>) -> Self {
+        let known = kept.and_then(Known::from_octets).unwrap_or_default();
+        Self(Arc::new(Mutex::new(State { known, ..State::default() })))
+    }
+
+    /// Gives what is to be kept, if that is news.
+    pub(super) fn news(&self) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        std::mem::take(&mut state.changed).then(|| state.known.to_octets())
+    }
+
+    /// Forgets everything if the server offers other extensions than before: it may be another, or a newer one.
+    pub(super) fn meet(&self, keywords: &[String]) {
+        let mut state = self.state();
+        let extensions = digest(keywords.join(" ").as_bytes());
+        if state.known.extensions != extensions {
+            state.known = Known { extensions, ..Known::default() };
+            (state.suspected, state.slow) = (None, false);
+        }
+    }
+
+    /// Says whether commands may be sent so, to a server that announces PIPELINING.
+    pub(super) fn may(&self, sent: Sent) -> bool {
+        let state = self.state();
+        let may = |sent| {
+            state.known.shown(sent) != Shown::Loses
+                && state.suspected.is_none_or(|(suspected, _)| suspected != sent)
+        };
+        may(Sent::Together) && (sent == Sent::Together || may(Sent::BehindEnd))
+    }
+
+    /// Gives how long an answer to commands that are sent so is waited for, while the server has not shown that it takes
+    /// them.
+    pub(super) fn limit(&self, sent: Sent, round_trip: Duration) -> Option<Duration> {
+        let state = self.state();
+        let least = match sent {
+            // A recipient may take a while to be looked up.
+            Sent::Together => Duration::from_secs(5),
+            Sent::BehindEnd => Duration::from_secs(1),
+        };
+        let is_tried = state.known.shown(sent) == Shown::Nothing && !state.slow;
+        is_tried.then(|| least.max(round_trip.saturating_mul(8)))
+    }
+
+    /// Notes that commands which were sent so were all answered.
+    pub(super) fn takes(&self, sent: Sent) {
+        self.state().show(sent, Shown::Takes);
+    }
+
+    /// Notes that commands which were sent so were not answered within this time; says whether it is worth trying without.
+    pub(super) fn suspect(&self, sent: Sent, waited: Duration) -> bool {
+        let mut state = self.state();
+        if state.suspected.is_some() {
+            return false;
+        }
+        state.show(sent, Shown::Nothing);
+        state.suspected = Some((sent, waited));
+        true
+    }
+
+    /// Notes how long the slowest answer took where nothing was sent as suspected.
+    pub(super) fn careful(&self, slowest: Duration) {
+        let mut state = self.state();
+        let Some((sent, waited)) = state.suspected.filter(|_| !state.slow) else { return };
+        if slowest * 2 < waited {
+            state.suspected = None;
+            state.show(sent, Shown::Loses);
+        } else {
+            // It may have been about to answer. It costs little not to be ahead of it at the end of messages.
+            state.slow = true;
+            state.suspected = state.suspected.filter(|(sent, _)| *sent == Sent::BehindEnd);
+        }
+    }
+
+    /// Notes that the server took nothing when it was offered a message from this sender; says whether that is so for the
+    /// second time.
+    pub(super) fn refused_all_at(&self, sender: &str) -> bool {
+        let mut state = self.state();
+        let sender = Some(digest(sender.as_bytes()));
+        let again = state.known.sender == sender;
+        state.changed |= !again;
+        state.known.sender = sender;
+        again
+    }
+
+    /// Notes that a message from this sender was taken.
+    pub(super) fn took_from(&self, sender: &str) {
+        let mut state = self.state();
+        if state.known.sender.is_some() && state.known.sender == Some(digest(sender.as_bytes())) {
+            state.known.sender = None;
+            state.changed = true;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was locked leaves every field whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn show(&mut self, sent: Sent, shown: Shown) {
+        let place = match sent {
+            Sent::Together => &mut self.known.together,
+            Sent::BehindEnd => &mut self.known.behind_end,
+        };
+        self.changed |= *place != shown;
+        *place = shown;
+    }
+}
+
+impl Known {
+    fn shown(&self, sent: Sent) -> Shown {
+        match sent {
+            Sent::Together => self.together,
+            Sent::BehindEnd => self.behind_end,
+        }
+    }
+
+    fn to_octets(self) -> Vec<u8> {
+        let code = |shown| match shown {
+            Shown::Nothing => 0,
+            Shown::Takes => 1,
+            Shown::Loses => 2,
+        };
+        let mut octets = vec![VERSION];
+        octets.extend(self.extensions);
+        octets.extend([code(self.together), code(self.behind_end)]);
+        octets.extend(self.sender.into_iter().flatten());
+        octets
+    }
+
+    fn from_octets(octets: &[u8]) -> Option<Self> {
+        let shown = |code| match code {
+            0 => Some(Shown::Nothing),
+            1 => Some(Shown::Takes),
+            2 => Some(Shown::Loses),
+            _ => None,
+        };
+        let (extensions, rest) = octets.strip_prefix(&[VERSION])?.split_first_chunk()?;
+        let ([together, behind_end], sender) = rest.split_first_chunk()?;
+        Some(Self {
+            extensions: *extensions,
+            together: shown(*together)?,
+            behind_end: shown(*behind_end)?,
+            sender: if sender.is_empty() { None } else { Some(sender.try_into().ok()?) },
+        })
+    }
+}
+
+fn digest(octets: &[u8]) -> Digested {
+    let digest: [u8; 32] = Sha256::digest(octets).into();
+    let (first, _) = digest.split_first_chunk().expect("it is longer");
+    *first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn met(kept: Option<&[u8]>, keywords: &[&str]) -> Learned {
+        let learned = Learned::new(kept);
+        learned.meet(&keywords.iter().map(|keyword| (*keyword).to_owned()).collect::<Vec<_>>());
+        learned
+    }
+
+    #[test]
+    fn what_a_server_has_shown_is_kept_until_its_extensions_change() {
+        let learned = met(None, &["PIPELINING", "SIZE"]);
+        assert_eq!(learned.limit(Sent::BehindEnd, Duration::ZERO), Some(SECOND));
+        assert_eq!(learned.limit(Sent::BehindEnd, SECOND), Some(8 * SECOND));
+        learned.takes(Sent::Together);
+        assert!(learned.suspect(Sent::BehindEnd, SECOND));
+        assert!(!learned.may(Sent::BehindEnd) && learned.may(Sent::Together));
+        learned.careful(SECOND / 10);
+        let kept = learned.news().expect("it is news");
+        assert_eq!(learned.news(), None);
+        let same = met(Some(&kept), &["PIPELINING", "SIZE"]);
+        assert!(same.may(Sent::Together) && !same.may(Sent::BehindEnd));
+        assert_eq!(same.limit(Sent::Together, SECOND), None);
+        let other = met(Some(&kept), &["8BITMIME", "PIPELINING", "SIZE"]);
+        assert!(other.may(Sent::BehindEnd));
+        assert_eq!(other.limit(Sent::Together, Duration::ZERO), Some(5 * SECOND));
+    }
+
+    #[test]
+    fn a_server_that_is_slow_in_lock_step_too_is_not_called_one_that_loses_commands() {
+        let learned = met(None, &["PIPELINING"]);
+        assert!(learned.suspect(Sent::Together, 5 * SECOND));
+        assert!(!learned.may(Sent::Together));
+        learned.careful(4 * SECOND);
+        assert!(learned.may(Sent::Together));
+        assert_eq!(learned.limit(Sent::Together, SECOND), None);
+        assert_eq!(
+            met(learned.news().as_deref(), &["PIPELINING"]).0.lock().unwrap().known.together,
+            Shown::Nothing
+        );
+    }
+
+    #[test]
+    fn whatever_was_kept_is_read_without_harm() {
+        let known =
+            Known { extensions: [7; 8], together: Shown::Takes, behind_end: Shown::Loses, sender: None };
+        for known in [known, Known { sender: Some([9; 8]), ..known }] {
+            let octets = known.to_octets();
+            assert_eq!(Known::from_octets(&octets), Some(known));
+            for length in 0..octets.len() {
+                let cut = Known::from_octets(&octets[..length]);
+                assert!(cut.is_none_or(|cut| cut.sender.is_none()), "{length}");
+            }
+        }
+        assert_eq!(Known::from_octets(&[2; 11]), None);
+        assert_eq!(Known::from_octets(&[1; 40]), None);
+    }
+}
