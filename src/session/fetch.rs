@@ -1,6 +1,6 @@
 //! RETR after RETR into drafts, while what is complete is committed beside it and deleted behind it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -8,13 +8,15 @@ use tokio::time::Instant;
 use crate::delivery::{Draft, MessageId, Sink};
 use crate::message::{ContentDigest, HeaderDigest, Trace};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
-use crate::state::{Entries, HeldKind, Memory, Recorded, Standing, Timestamp};
+use crate::state::{Came, Entries, HeldKind, Memory, Recorded, Standing, Timestamp};
 use crate::text::Shown;
 
+use super::blame::{self, Blamed, Broke, Moment};
 use super::commit::{self, Complete};
 use super::headers;
 use super::maildrop::Deletions;
 use super::stopped;
+use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 use super::{Progress, WIND_DOWN};
@@ -41,6 +43,8 @@ pub struct Fetch<'a> {
     pub maildrop: std::sync::Arc<str>,
     /// Whether commands are sent ahead of answers.
     pub pipelined: bool,
+    /// What is asked for singly, by index in the listing.
+    pub careful: HashSet<usize>,
     /// True once the process was asked to end.
     pub stop: watch::Receiver<bool>,
     /// Hears how it goes.
@@ -70,6 +74,10 @@ pub struct Fetched {
     pub named: HashMap<MessageNumber, (UniqueId, u32)>,
     /// Messages that were to be fetched and were not begun, or not finished.
     pub left: usize,
+    /// Messages and deletions that wait for another session, behind this one's deletions.
+    pub postponed: usize,
+    /// How the session broke, if it did.
+    pub broke: Option<Broke>,
     /// RETR was answered with content that was not delivered: on a server whose messages vanish once shown, the
     /// session must not end with QUIT.
     pub shown_undelivered: bool,
@@ -90,6 +98,8 @@ pub struct Failed {
     pub standing: Standing,
     /// Why.
     pub reason: String,
+    /// What came of it, if that was less than was listed.
+    pub came: Option<Came>,
 }
 
 /// The message that is coming in.
@@ -103,19 +113,17 @@ struct Incoming {
 }
 
 impl Fetch<'_> {
-    /// Fetches the messages at these indices of the listing, in this order, and deletes what the policy says as soon
-    /// as it is recorded; `old` are deletions of messages that were recorded before.
+    /// Fetches the messages of an order, and deletes what the policy says as soon as it is recorded.
     pub async fn run(
         mut self,
-        wanted: Vec<usize>,
-        old: Vec<Recorded<MessageNumber>>,
+        order: FetchOrder,
         complete: mpsc::Sender<Complete>,
         mut results: mpsc::UnboundedReceiver<commit::Result>,
         deletions: &mut Deletions,
     ) -> Fetched {
         let mut fetched = Fetched::default();
         let mut state = Loop {
-            wanted: wanted.into_iter().collect(),
+            wanted: order.wanted.into(),
             under_way: VecDeque::new(),
             octets_under_way: 0,
             incoming: None,
@@ -127,33 +135,32 @@ impl Fetch<'_> {
             server_state: None,
             named: HashMap::new(),
             ordinals: HashMap::new(),
-            old: old.into_iter().collect(),
+            old: order.old.into(),
+            last: order.last.into(),
+            alone: false,
+            kept: HashSet::new(),
             winding_down: None,
         };
-        let ended = self.fetch(&mut state, &mut fetched, complete, &mut results, deletions).await;
+        // Dropped when nothing more will be committed.
+        let mut complete = Some(complete);
+        let ended = self.fetch(&mut state, &mut fetched, &mut complete, &mut results, deletions).await;
+        if let Err(Aborted { trouble, .. }) = &ended
+            && blame::is_break(trouble)
+        {
+            self.broke(&mut state, &mut fetched, trouble, &complete).await;
+        }
+        drop(complete);
         // What was handed over goes its way whatever became of the connection.
         while let Some(result) = results.recv().await {
             self.committed(result, &mut state, &mut fetched, deletions);
         }
         fetched.named = std::mem::take(&mut state.named);
-        fetched.left += state.wanted.len() + state.under_way.len();
+        fetched.left += state.wanted.len() + state.under_way.len() + state.last.len();
         state.settle_refused(!deletions.accepted().is_empty(), &mut fetched);
         fetched.shown_undelivered |=
             state.incoming.is_some() || state.doubtful.is_some() || state.uncommitted > 0;
         fetched.in_step = ended.is_ok() && self.wire.unanswered() == 0;
         if let Err(aborted) = ended {
-            if let (Some(doubtful), Trouble::Wire(WireError::Protocol(_))) =
-                (state.doubtful, &aborted.trouble)
-            {
-                // The end of this message was followed by what is no reply: what looked like its end may have been
-                // a line of its content that the server did not byte-stuff.
-                fetched.failed.push(Failed {
-                    index: doubtful.index,
-                    kind: HeldKind::Refused,
-                    standing: Standing::Held,
-                    reason: "the end of the message is doubtful".into(),
-                });
-            }
             fetched.aborted.get_or_insert(aborted);
         }
         if fetched.aborted.is_none() {
@@ -166,22 +173,28 @@ impl Fetch<'_> {
         &mut self,
         state: &mut Loop,
         fetched: &mut Fetched,
-        complete: mpsc::Sender<Complete>,
+        complete: &mut Option<mpsc::Sender<Complete>>,
         results: &mut mpsc::UnboundedReceiver<commit::Result>,
         deletions: &mut Deletions,
     ) -> Result<(), Aborted> {
-        // Dropped when nothing more will be committed.
-        let mut complete = Some(complete);
         loop {
             self.send_ahead(state, deletions)?;
             if state.is_refused_too_often() && state.under_way.is_empty() {
                 fetched.left += state.wanted.len();
                 state.wanted.clear();
             }
-            if state.is_all_in() {
-                complete = None;
+            if deletions.are_many() {
+                state.postpone(&mut fetched.postponed);
             }
             let unanswered = self.wire.unanswered();
+            if state.is_all_in() {
+                if unanswered == 0 && state.uncommitted == 0 && self.send_last(state, fetched, deletions)? {
+                    continue;
+                }
+                if state.last.is_empty() {
+                    *complete = None;
+                }
+            }
             if unanswered == 0 && state.uncommitted == 0 && complete.is_none() {
                 return Ok(());
             }
@@ -199,7 +212,7 @@ impl Fetch<'_> {
                     None if state.winding_down.is_some() => {
                         fetched.shown_undelivered = true;
                         fetched.left += std::mem::take(&mut state.uncommitted);
-                        complete = None;
+                        *complete = None;
                     }
                     // The committing side has failed and will say why.
                     None => return Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
@@ -237,15 +250,15 @@ impl Fetch<'_> {
                             state.incoming = draft.map(|draft| Incoming {
                                 index, draft, header: HeaderDigest::new(), content, octets: 0,
                             });
-                            self.confirm(state, &complete).await?;
+                            self.confirm(state, complete).await?;
                         }
                         Next::Full => {
                             if let Some(incoming) = &mut state.incoming {
                                 incoming.draft.flush().await.during("deliver")?;
                             }
                         }
-                        Next::Confirm => self.confirm(state, &complete).await?,
-                        Next::End => self.end(state, &complete).await?,
+                        Next::Confirm => self.confirm(state, complete).await?,
+                        Next::End => self.end(state, fetched, complete).await?,
                     }
                     if ends_a_reply {
                         // A target that makes us wait is no fault of the server's.
@@ -264,27 +277,128 @@ impl Fetch<'_> {
         }
         loop {
             let unanswered = self.wire.unanswered();
-            if unanswered > 0 && !self.pipelined {
+            state.alone &= unanswered > 0;
+            if unanswered > 0 && (!self.pipelined || state.alone) {
                 return Ok(());
             }
-            if let Some(proof) = state.old.pop_front() {
-                deletions.delete(self.wire, proof).during("delete")?;
-                continue;
-            }
-            if let Some(proof) = deletions.next_waiting() {
-                deletions.delete(self.wire, proof).during("delete")?;
+            if let Some(number) = state.old.front().map(|proof| *proof.get()).or(deletions.peek_waiting()) {
+                state.alone = self.listing.find(number).is_some_and(|index| self.careful.contains(&index));
+                if state.alone && unanswered > 0 {
+                    return Ok(());
+                }
+                if let Some(proof) = state.old.pop_front().or_else(|| deletions.next_waiting()) {
+                    deletions.delete(self.wire, proof).during("delete")?;
+                }
                 continue;
             }
             let full = state.under_way.len() >= WINDOW_MESSAGES || state.octets_under_way >= WINDOW_OCTETS;
             if full || unanswered >= 2 * WINDOW_MESSAGES {
                 return Ok(());
             }
-            let Some(index) = state.next() else { return Ok(()) };
-            let message = self.listing.get(index);
-            self.wire.send(Command::Retr(message.number)).during("fetch")?;
-            state.under_way.push_back(index);
-            state.octets_under_way = state.octets_under_way.saturating_add(message.octets);
+            let Some(index) = state.peek() else { return Ok(()) };
+            state.alone = self.careful.contains(&index);
+            // The end of what came singly is proven first.
+            let is_proven =
+                state.doubtful.as_ref().is_none_or(|message| !self.careful.contains(&message.index));
+            if (state.alone || !is_proven) && (unanswered > 0 || state.doubtful.is_some()) {
+                return Ok(());
+            }
+            state.wanted.pop_front();
+            self.retrieve(index, state)?;
         }
+    }
+
+    fn retrieve(&mut self, index: usize, state: &mut Loop) -> Result<(), Aborted> {
+        let message = self.listing.get(index);
+        self.wire.send(Command::Retr(message.number)).during("fetch")?;
+        state.under_way.push_back(index);
+        state.octets_under_way = state.octets_under_way.saturating_add(message.octets);
+        Ok(())
+    }
+
+    /// Asks singly for what broke a session before, once everything else is done; what this session has deleted until
+    /// then must be real before.
+    fn send_last(
+        &mut self,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        deletions: &mut Deletions,
+    ) -> Result<bool, Aborted> {
+        if !deletions.accepted().is_empty() {
+            fetched.postponed += std::mem::take(&mut state.last).len();
+        }
+        state.alone = true;
+        match state.last.pop_front() {
+            Some(Last::Fetch(index)) => self.retrieve(index, state)?,
+            Some(Last::Delete(proof)) => deletions.delete(self.wire, proof).during("delete")?,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Finds out what the session broke at. A message that came whole before that counts.
+    async fn broke(
+        &self,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        trouble: &Trouble,
+        complete: &Option<mpsc::Sender<Complete>>,
+    ) {
+        let mut partial = None;
+        if let Some(mut message) = state.doubtful.take_if(|_| blame::is_end(trouble)) {
+            let listed = self.listing.get(message.index).octets;
+            if listed > 0 && message.octets >= listed {
+                // If it cannot be handed over, the target says why.
+                let _ = state.hand_over(message, complete).await;
+            } else if let (index, Some(came)) = (message.index, self.came(&message)) {
+                partial = Some((index, came.clone()));
+                if blame::is_all_there_is(&came, self.now) {
+                    state.keep(&mut message);
+                    let _ = state.hand_over(message, complete).await;
+                } else {
+                    fetched.shown_undelivered = true;
+                }
+            }
+        }
+        let at = blame::blamed(Moment {
+            awaited: self.wire.awaiting(),
+            incoming: state.incoming.as_ref().map(|incoming| incoming.index),
+            doubtful: state
+                .doubtful
+                .as_ref()
+                .map(|message| message.index)
+                .or(partial.as_ref().map(|partial| partial.0)),
+            next: state.under_way.front().copied(),
+        });
+        if let Blamed::Message(index) = at
+            && !state.kept.contains(&index)
+        {
+            state.under_way.retain(|under_way| *under_way != index);
+            // What looked like its end was not, by its size: that is not to be laid to anything else.
+            let listed = self.listing.get(index).octets;
+            let doubtful = |message: &Complete| message.index == index && message.octets < listed;
+            let (standing, what) = match state.doubtful.as_ref().is_some_and(doubtful) {
+                true => (Standing::Held, "the end of the message is doubtful"),
+                false => (Standing::Suspected, "the session broke here"),
+            };
+            fetched.failed.push(Failed {
+                index,
+                kind: HeldKind::Breaks,
+                standing,
+                reason: format!("{what}: {trouble}"),
+                came: partial.map(|partial| partial.1),
+            });
+        }
+        let silent = matches!(trouble, Trouble::Wire(WireError::Silence { .. } | WireError::Trickle { .. }));
+        fetched.broke = Some(Broke { at, under_way: state.under_way.iter().copied().collect(), silent });
+    }
+
+    /// Counts how often a message came like this; nothing if it has no name to be known by.
+    fn came(&self, message: &Complete) -> Option<Came> {
+        let (uid, listed) = (&message.delivery.uid, self.listing.get(message.index));
+        let header = message.delivery.header.filter(|_| !listed.uid.is_empty())?;
+        let before = self.memory.held(uid.as_bytes(), message.delivery.ordinal, listed.octets);
+        Some(blame::came(before, header, message.octets, self.now))
     }
 
     /// A reply has come whole, so the message before it had really ended.
@@ -295,7 +409,12 @@ impl Fetch<'_> {
         }
     }
 
-    async fn end(&self, state: &mut Loop, to: &Option<mpsc::Sender<Complete>>) -> Result<(), Aborted> {
+    async fn end(
+        &self,
+        state: &mut Loop,
+        fetched: &mut Fetched,
+        to: &Option<mpsc::Sender<Complete>>,
+    ) -> Result<(), Aborted> {
         let Some(Incoming { index, mut draft, header, content, octets }) = state.incoming.take() else {
             return Ok(());
         };
@@ -311,13 +430,25 @@ impl Fetch<'_> {
         if let Some(reached) = self.memory.reached(&uid, ordinal, listed.octets) {
             draft.spare(reached.recipients.clone());
         }
-        let message = Complete {
+        let mut message = Complete {
             index,
             number: listed.number,
             finished: draft.finish(),
             delivery: commit::delivery(uid, ordinal, listed.octets, header.finish(), self.now),
             octets,
         };
+        if blame::is_short(octets, listed.octets) {
+            let came = self.came(&message);
+            if came.as_ref().is_some_and(|came| blame::is_all_there_is(came, self.now)) {
+                state.keep(&mut message);
+            } else {
+                fetched.shown_undelivered = true;
+                let reason = format!("short: {octets} of {} octets", listed.octets);
+                let (kind, standing) = (HeldKind::Short, Standing::Held);
+                fetched.failed.push(Failed { index, kind, standing, reason, came });
+                return Ok(());
+            }
+        }
         // What looked like the end may have been a line of the message that the server did not byte-stuff. The next
         // reply tells, and where none is due a size that was reached must do; sizes are claims.
         let reply_is_due = self.wire.unanswered() > 0 || !state.wanted.is_empty();
@@ -344,7 +475,7 @@ impl Fetch<'_> {
                 fetched.already_there += usize::from(done.already_there);
                 fetched.octets += if done.already_there { 0 } else { done.octets };
                 self.progress.delivered(1);
-                if (self.deletes)(done.index) {
+                if (self.deletes)(done.index) && !state.kept.contains(&done.index) {
                     deletions.wait(proof.map(|done| done.number));
                 }
             }
@@ -352,7 +483,7 @@ impl Fetch<'_> {
                 state.declined_in_a_row += 1;
                 fetched.shown_undelivered = true;
                 let commit::Declined { index, kind, reason } = declined;
-                fetched.failed.push(Failed { index, kind, standing: Standing::Held, reason });
+                fetched.failed.push(Failed { index, kind, standing: Standing::Held, reason, came: None });
             }
             commit::Result::Retracted(index) => fetched.failed.retain(|failed| failed.index != index),
         }
@@ -382,6 +513,12 @@ struct Loop {
     /// The ordinal of the next message with this content.
     ordinals: HashMap<[u8; 32], u32>,
     old: VecDeque<Recorded<MessageNumber>>,
+    /// What broke a session before.
+    last: VecDeque<Last>,
+    /// What is under way is asked for singly.
+    alone: bool,
+    /// Messages that are delivered as they came, and never deleted.
+    kept: HashSet<usize>,
     /// Set once no more is begun: when to leave what is still coming in.
     winding_down: Option<Instant>,
 }
@@ -426,12 +563,6 @@ impl Incoming {
                 if incoming.octets
                     > listed.saturating_mul(EXCESS_FACTOR).max(listed.saturating_add(EXCESS_OCTETS))
                 {
-                    let reason =
-                        format!("server sent more than {} octets, and listed {listed}", incoming.octets);
-                    let index = incoming.index;
-                    let (kind, standing) = (HeldKind::Refused, Standing::Held);
-                    fetched.failed.push(Failed { index, kind, standing, reason });
-                    state.incoming = None;
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
                 }
                 incoming.header.write(octets);
@@ -503,9 +634,23 @@ impl Loop {
         }
     }
 
-    /// Takes the message to ask for next.
-    fn next(&mut self) -> Option<usize> {
-        if self.is_refused_too_often() { None } else { self.wanted.pop_front() }
+    /// Gives the message to ask for next.
+    fn peek(&self) -> Option<usize> {
+        if self.is_refused_too_often() { None } else { self.wanted.front().copied() }
+    }
+
+    /// Has a message delivered as it came, and never deleted.
+    fn keep(&mut self, message: &mut Complete) {
+        message.delivery.delivered_at = None;
+        self.kept.insert(message.index);
+    }
+
+    /// Leaves everything that was not begun to another session.
+    fn postpone(&mut self, postponed: &mut usize) {
+        *postponed += self.wanted.len() + self.old.len() + self.last.len();
+        self.wanted.clear();
+        self.old.clear();
+        self.last.clear();
     }
 
     /// Says that nothing more is to be asked for unless one that is under way is taken.
@@ -539,7 +684,8 @@ impl Loop {
                 self.server_state.get_or_insert(aborted);
             }
             None => {
-                fetched.failed.push(Failed { index, kind: HeldKind::Refused, standing, reason });
+                let kind = HeldKind::Refused;
+                fetched.failed.push(Failed { index, kind, standing, reason, came: None });
             }
         }
     }
@@ -552,9 +698,10 @@ impl Loop {
 
     /// Begins nothing more; what is under way has a moment to come in.
     fn wind_down(&mut self, fetched: &mut Fetched) {
-        fetched.left += self.wanted.len();
+        fetched.left += self.wanted.len() + self.last.len();
         self.wanted.clear();
         self.old.clear();
+        self.last.clear();
         self.winding_down.get_or_insert(Instant::now() + WIND_DOWN);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pop3::{Listing, UniqueId};
+use crate::pop3::{Listing, MessageNumber, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
@@ -77,6 +77,41 @@ impl Poll<'_> {
         }
     }
 
+    /// Counts a deletion at which the session broke, and gives it up after two.
+    pub(super) fn hold_undeletable(
+        &self,
+        name: Option<(UniqueId, u32)>,
+        listing: &Listing,
+        number: MessageNumber,
+        memory: &Memory,
+        closing: &mut Closing,
+    ) {
+        let Some((uid, ordinal)) = name.filter(|(uid, _)| !uid.as_bytes().is_empty()) else { return };
+        let octets = listing.find(number).map_or(0, |index| listing.get(index).octets);
+        let before = memory.held(uid.as_bytes(), ordinal, octets);
+        let before = before.filter(|before| before.kind == HeldKind::Undeletable);
+        let standing = if before.is_some() { Standing::Held } else { Standing::Suspected };
+        if standing == Standing::Held {
+            log::warn!(
+                "{}: {uid}: server ended two sessions at the deletion of this message; it stays there",
+                self.account.name
+            );
+        }
+        closing.held.push(Held {
+            uid,
+            ordinal,
+            octets,
+            kind: HeldKind::Undeletable,
+            standing,
+            reason: "the session broke at its deletion".into(),
+            since: before.map_or(self.now, |before| before.since),
+            tries: before.map_or(0, |before| before.tries) + 1,
+            tried_at: self.now,
+            next_try: self.now,
+            came: None,
+        });
+    }
+
     /// Says so when a message comes to be held, or for another reason.
     fn tell_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
         let was_held = before.filter(|before| before.standing == Standing::Held);
@@ -115,7 +150,7 @@ fn held(listing: &Listing, before: Option<&Held>, failed: &Failed, now: Timestam
             Standing::Suspected => now,
             Standing::Held => now.saturating_add(plan::seconds(wait(failed.kind, tries))),
         },
-        came: None,
+        came: failed.came.clone().or_else(|| before.and_then(|before| before.came.clone())),
     }
 }
 

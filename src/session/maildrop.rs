@@ -1,12 +1,20 @@
 //! DELE and QUIT: the only way to a deletion leads through a proof that the message is recorded.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::pop3::{Command, MessageNumber, Reply};
 use crate::state::Recorded;
 use crate::text::Shown;
 
 use super::wire::{Wire, WireError};
+
+/// Deletions after which a session ends, so that they become real ...
+const MOST: usize = 1000;
+/// ... and how long the first of them waits for that.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// The deletions of one session.
 ///
@@ -16,6 +24,8 @@ pub struct Deletions {
     /// The account, for the log.
     account: String,
     waiting: VecDeque<Recorded<MessageNumber>>,
+    /// When the first DELE was sent, and how many were.
+    begun: Option<(Instant, usize)>,
     accepted: Vec<MessageNumber>,
     refused: Vec<MessageNumber>,
 }
@@ -24,7 +34,7 @@ impl Deletions {
     /// Begins without any.
     pub fn of(account: &str) -> Self {
         let account = account.to_owned();
-        Self { account, waiting: VecDeque::new(), accepted: Vec::new(), refused: Vec::new() }
+        Self { account, waiting: VecDeque::new(), begun: None, accepted: Vec::new(), refused: Vec::new() }
     }
 
     /// Keeps a deletion for when the connection is free.
@@ -37,8 +47,19 @@ impl Deletions {
         self.waiting.pop_front()
     }
 
+    /// Gives the message of the deletion that waits longest.
+    pub fn peek_waiting(&self) -> Option<MessageNumber> {
+        self.waiting.front().map(|proof| *proof.get())
+    }
+
+    /// Says that it is time to end the session, so that its deletions become real.
+    pub fn are_many(&self) -> bool {
+        self.begun.is_some_and(|(since, count)| count >= MOST || since.elapsed() >= LONGEST)
+    }
+
     /// Sends DELE for a message that is recorded.
     pub fn delete(&mut self, wire: &mut Wire, proof: Recorded<MessageNumber>) -> Result<(), WireError> {
+        self.begun.get_or_insert_with(|| (Instant::now(), 0)).1 += 1;
         wire.send(Command::Dele(*proof.get()))
     }
 

@@ -9,8 +9,10 @@
 //!
 //! [`Failure`]: crate::failure::Failure
 
+mod blame;
 mod clock;
 mod commit;
+mod course;
 mod credentials;
 mod fetch;
 mod headers;
@@ -41,8 +43,9 @@ use crate::net::Connector;
 use crate::state::lease::Lease;
 use crate::state::{Store, Timestamp};
 
+use course::{Course, Next};
 use login::Pace;
-use poll::{Attempt, Poll};
+use poll::Poll;
 use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use clock::WallClock;
@@ -189,26 +192,49 @@ async fn session(
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };
-    let poll = Poll { account, environment, task, progress, now: environment.clock.now(), began };
-    let mut attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
-    let ended = match poll.run(attempt, report).await {
-        Err(end) if end.capa_suspected => {
-            log::warn!("{}: {}; trying again without CAPA", account.name, end.aborted.trouble);
-            attempt.without_capa = true;
-            poll.run(attempt, report).await
+    let mut poll = Poll { account, environment, task, progress, now: environment.clock.now(), began };
+    let mut course = Course::new();
+    loop {
+        let ended = poll.run(&mut course, report).await;
+        match (course.next, ended) {
+            (Next::Attempt, Err(end)) if end.capa_suspected => {
+                log::warn!("{}: {}; trying again without CAPA", account.name, end.aborted.trouble);
+                course.attempt.without_capa = true;
+            }
+            (Next::Attempt, Err(end)) => {
+                log::warn!("{}: {}; trying again without pipelining", account.name, end.aborted.trouble);
+                course.attempt.pace = Pace::Lockstep;
+                course.attempt.remembers_lockstep = end.is_out_of_step();
+            }
+            (Next::Session(pause), ended) => {
+                match ended {
+                    Err(end) => {
+                        log::info!("{}: {}; going on in a new session", account.name, end.aborted.trouble);
+                        course.broke = Some(end.aborted);
+                    }
+                    Ok(()) => {
+                        log::info!("{}: the deletions are real; going on in a new session", account.name);
+                        course.broke = None;
+                    }
+                }
+                poll.unless_stopped("wait for the next session", async {
+                    tokio::time::sleep(pause).await;
+                    Ok(())
+                })
+                .await?;
+                poll.now = environment.clock.now();
+            }
+            (Next::Later(delay), Ok(())) => {
+                log::warn!(
+                    "{}: the rest waits for the next poll, since the server wants {} between two log-ins",
+                    account.name,
+                    humantime::format_duration(delay)
+                );
+                return Ok(());
+            }
+            (Next::End | Next::Later(_) | Next::Attempt, ended) => return ended.map_err(|end| end.aborted),
         }
-        ended => ended,
-    };
-    match ended {
-        Err(end) if end.pipelining_suspected => {
-            log::warn!("{}: {}; trying again without pipelining", account.name, end.aborted.trouble);
-            attempt.pace = Pace::Lockstep;
-            attempt.remembers_lockstep = end.is_out_of_step();
-            poll.run(attempt, report).await
-        }
-        ended => ended,
     }
-    .map_err(|end| end.aborted)
 }
 
 /// Opens the target of an account.

@@ -9,14 +9,18 @@ use crate::delivery::Sink;
 use crate::net::Stream;
 use crate::pop3::{Capabilities, Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
 use crate::secret::Secret;
-use crate::state::{Closing, Delivery, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Timestamp};
+use crate::state::{
+    Closing, Delivery, HeldKind, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Standing, Timestamp,
+};
 use crate::text::Shown;
 
+use super::blame::Blamed;
+use super::course::Course;
 use super::fetch::Fetched;
 use super::login::{self, Listed, Login, Pace};
 use super::maildrop::Deletions;
 use super::plan::{self, Plan, Policy, Step};
-use super::transfer::FetchOrder;
+use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers, hooks};
@@ -48,13 +52,6 @@ pub struct Attempt {
     pub remembers_lockstep: bool,
 }
 
-impl Attempt {
-    /// Says whether nothing was tried before it.
-    fn is_first(self) -> bool {
-        self.pace == Pace::AsAnnounced && !self.without_capa
-    }
-}
-
 /// How a poll ended that did not succeed.
 pub struct End {
     /// Why.
@@ -69,7 +66,8 @@ impl Poll<'_> {
     /// Polls once and writes down how it went.
     ///
     /// The recorded unique-ids, which may be many, are loaded while the server lists its own.
-    pub async fn run(&self, attempt: Attempt, report: &mut Report) -> Result<(), End> {
+    pub async fn run(&self, course: &mut Course, report: &mut Report) -> Result<(), End> {
+        let attempt = course.begin();
         let store = &self.environment.store;
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         let login = store.login_memory(maildrop.clone());
@@ -78,11 +76,11 @@ impl Poll<'_> {
         let (login, connected) = if there {
             // Whoever is refused is not even called upon again.
             let login = login.await.during("read the state").map_err(End::plain)?;
-            let connected = self.connect(attempt, Some(&login)).await;
+            let connected = self.connect(course, Some(&login)).await;
             (login, connected)
         } else {
             // Nothing is remembered, and making the file takes about as long as connecting.
-            let (login, connected) = tokio::join!(login, self.connect(attempt, None));
+            let (login, connected) = tokio::join!(login, self.connect(course, None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };
         let capabilities = login.server.capabilities.as_deref().map(Capabilities::from_octets);
@@ -92,16 +90,21 @@ impl Poll<'_> {
             tokio::join!(store.begin(maildrop), self.log_in(attempt, &login, connected, &mut closing));
         // That the log-in succeeded is known with the listing at the latest.
         report.logged_in = Some(self.began.elapsed());
+        let logged_in = Instant::now();
         let memory = memory.during("read the state").map_err(End::plain)?;
-        let result = match listed {
-            Ok(listed) => self.poll(attempt, login.server, listed, &memory, report, &mut closing).await,
+        let mut result = match listed {
+            Ok(listed) => self.poll(course, login.server, listed, &memory, report, &mut closing).await,
             Err(end) => Err(end),
         };
+        if let Err(end) = &mut result {
+            course.say_why_it_broke(&mut end.aborted, &closing);
+        }
         // A look changes nothing, but for the memory of a refused password: that is there to prevent lock-outs.
         if matches!(self.task, Task::DryRun(_) | Task::Check) && closing.login_refused.is_none() {
             return result;
         }
-        closing.poll = self.poll_result(report, result.as_ref().err());
+        course.end(result.as_ref().err(), self, logged_in, report);
+        closing.poll = course.is_over().then(|| self.poll_result(report, result.as_ref().err()));
         let closed = store.close(memory.key, &memory.entries, closing).await;
         result.and(closed.during("write the state").map_err(End::plain))
     }
@@ -109,10 +112,10 @@ impl Poll<'_> {
     /// Gets the password and connects, unless that password must not be tried.
     async fn connect(
         &self,
-        attempt: Attempt,
+        course: &Course,
         memory: Option<&LoginMemory>,
     ) -> Result<(Secret, Stream), Aborted> {
-        if let (Task::Sync(_), true) = (self.task, attempt.is_first()) {
+        if let (Task::Sync(_), true) = (self.task, course.is_first()) {
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
         let connect = async {
@@ -179,7 +182,7 @@ impl Poll<'_> {
     }
 
     /// Gives up what loses nothing once the process is asked to end.
-    async fn unless_stopped<T>(
+    pub(super) async fn unless_stopped<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, Aborted>>,
@@ -196,7 +199,7 @@ impl Poll<'_> {
     /// Does the task, and notes what the server turned out to be like.
     async fn poll(
         &self,
-        attempt: Attempt,
+        course: &mut Course,
         mut server: ServerMemory,
         mut listed: Listed,
         memory: &Memory,
@@ -227,15 +230,18 @@ impl Poll<'_> {
             }));
         }
         closing.listed_at = Some(self.now);
-        report.listed = Some(listed.listing.len());
-        report.listed_octets = listed.listing.octets();
+        if report.listed.is_none() {
+            report.listed = Some(listed.listing.len());
+            report.listed_octets = listed.listing.octets();
+        }
         // Counted anew by each attempt.
         (report.held, report.left, report.beyond) = (0, 0, 0);
         let pipelined = listed.pipelined;
         report.login_delay = listed.capabilities.login_delay();
         let capabilities = listed.capabilities.to_octets();
-        let ended = self.work(listed, memory, report, closing).await;
+        let ended = self.work(listed, memory, course, report, closing).await;
         // What an attempt left out is remembered only if leaving it out helped.
+        let attempt = course.attempt;
         server.breaks_capa |= attempt.without_capa;
         // What silence was due to, nobody knows.
         server.breaks_pipelining |= attempt.remembers_lockstep && ended.is_ok();
@@ -253,6 +259,7 @@ impl Poll<'_> {
         &self,
         listed: Listed,
         memory: &Memory,
+        course: &mut Course,
         report: &mut Report,
         closing: &mut Closing,
     ) -> Result<(), Aborted> {
@@ -261,9 +268,12 @@ impl Poll<'_> {
             Task::Sync(limits) | Task::DryRun(limits) => limits,
             Task::Check | Task::MarkAll => Limits::default(),
         };
+        let limits = course.limits(limits, self.account, report);
         let policy = Policy::new(self.account, limits, self.now);
         let mut plan = plan::plan(&listing, memory, &policy);
-        (report.new, report.new_octets) = (plan.new, plan.new_octets);
+        if course.is_first() {
+            (report.new, report.new_octets) = (plan.new, plan.new_octets);
+        }
         if !self.fetches_nameless() {
             let nameless = plan.steps.len();
             plan.steps.retain(|(index, _)| !listing.get(*index).uid.is_empty());
@@ -313,7 +323,7 @@ impl Poll<'_> {
         if plan.recounted {
             log::warn!("{}: server now counts the octets of most messages otherwise", self.account.name);
         }
-        let work = self.sort(plan, &listing, memory, report, closing);
+        let mut work = self.sort(plan, &listing, memory, report, closing);
         if !work.skip.is_empty() {
             let (_, there) = self.sink().await?;
             if there > 0 {
@@ -326,10 +336,12 @@ impl Poll<'_> {
                 );
             }
         }
-        self.skip(&listing, memory, work.skip).await?;
+        self.skip(&listing, memory, std::mem::take(&mut work.skip)).await?;
 
         let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
-        self.progress.planned(work.fetch.len(), octets);
+        if course.is_first() {
+            self.progress.planned(work.fetch.len(), octets);
+        }
         let mut deletions = Deletions::of(&self.account.name);
         let cut_off = memory.known && memory.unclosed;
         if cut_off {
@@ -338,17 +350,20 @@ impl Poll<'_> {
                 self.account.name
             );
         }
-        let sink = if work.fetch.is_empty() && !cut_off { None } else { Some(self.sink().await?.0) };
-        if work.fetch.is_empty() && cut_off {
+        let fetches = !work.fetch.is_empty() || work.last.iter().any(|last| matches!(last, Last::Fetch(_)));
+        let sink = if !fetches && !cut_off { None } else { Some(self.sink().await?.0) };
+        if !fetches && cut_off {
             // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.
             // As one that published, this session marks the maildrop closed, and the next need not look again.
             self.environment.store.publishing(memory.key).await.during("write the state")?;
         }
-        let mut fetched = if work.fetch.is_empty() && work.delete.is_empty() {
+        let mut fetched = if !fetches && work.delete.is_empty() && work.last.is_empty() {
             Fetched { in_step: true, ..Fetched::default() }
         } else {
             self.progress.stage("fetching");
-            let fetch = FetchOrder { wanted: work.fetch, old: work.delete, pipelined, policy };
+            let careful = course.careful(&listing);
+            let Work { fetch: wanted, delete: old, last, .. } = work;
+            let fetch = FetchOrder { wanted, old, last, careful, pipelined, policy };
             self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
         };
         if let Some(sink) = &sink {
@@ -367,6 +382,7 @@ impl Poll<'_> {
                 fetched.already_there
             );
         }
+        let delivered = fetched.delivered + fetched.already_there > 0;
         self.settle(&listing, memory, &fetched, report, closing);
         report.leaves_held = report.held;
         if fetched.aborted.is_none() {
@@ -392,13 +408,18 @@ impl Poll<'_> {
         let names =
             |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> { numbers.iter().filter_map(name).collect() };
         closing.undeleted.extend(names(deletions.refused()));
+        if let Some(Blamed::Deletion(number)) = fetched.broke.as_ref().map(|broke| broke.at) {
+            self.hold_undeletable(name(&number), &listing, number, memory, closing);
+        }
         if reached_update {
             closing.deleted = names(deletions.accepted());
-            report.deleted = deletions.accepted().len();
+            report.deleted += deletions.accepted().len();
         } else if matches!(updated, Err(Aborted { trouble: Trouble::Refused { .. }, .. })) {
             // QUIT was refused; too many of that and the deletions are given up.
             closing.undeleted.extend(names(deletions.accepted()));
         }
+        let fruitful = delivered || !closing.deleted.is_empty();
+        course.note(fetched.broke, fruitful, fetched.postponed, &listing);
         match fetched.aborted {
             Some(aborted) => Err(aborted),
             None => updated,
@@ -436,11 +457,22 @@ impl Poll<'_> {
         report: &mut Report,
         closing: &mut Closing,
     ) -> Work {
-        let mut work = Work::default();
+        let (mut work, mut last) = (Work::default(), Vec::new());
+        let broke = |index: usize, kind| {
+            let message = listing.get(index);
+            memory.held(message.uid, message.ordinal, message.octets).filter(|held| held.kind == kind)
+        };
         for (index, step) in plan.steps {
             match step {
-                Step::Fetch(_) => work.fetch.push(index),
-                Step::Delete(proof) => work.delete.push(proof),
+                Step::Fetch(_) => match broke(index, HeldKind::Breaks) {
+                    Some(held) => last.push((held.tried_at, Last::Fetch(index))),
+                    None => work.fetch.push(index),
+                },
+                Step::Delete(proof) => match broke(index, HeldKind::Undeletable) {
+                    Some(held) if held.standing == Standing::Held => {}
+                    Some(held) => last.push((held.tried_at, Last::Delete(proof))),
+                    None => work.delete.push(proof),
+                },
                 Step::Skip => work.skip.push(index),
                 Step::Later => {
                     report.left += 1;
@@ -462,6 +494,9 @@ impl Poll<'_> {
                 }
             }
         }
+        // Of several that broke a session, the one that was tried longest ago comes first.
+        last.sort_by_key(|(tried_at, _)| *tried_at);
+        work.last = last.into_iter().map(|(_, last)| last).collect();
         work
     }
 
@@ -530,6 +565,8 @@ impl Poll<'_> {
 struct Work {
     fetch: Vec<usize>,
     delete: Vec<Recorded<MessageNumber>>,
+    /// What broke a session before.
+    last: Vec<Last>,
     skip: Vec<usize>,
 }
 

@@ -1,5 +1,6 @@
 //! Fetching and committing, side by side.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +30,23 @@ pub(super) struct FetchOrder {
     pub wanted: Vec<usize>,
     /// Deletions of messages that were recorded before.
     pub old: Vec<Recorded<MessageNumber>>,
+    /// What broke a session before, in this order, when everything else is done and this session's deletions are real.
+    pub last: Vec<Last>,
+    /// What is asked for singly, by index in the listing.
+    pub careful: HashSet<usize>,
     /// Whether commands are sent ahead of answers.
     pub pipelined: bool,
     /// Says which messages are deleted.
     pub policy: Policy,
+}
+
+/// Something at which a session broke before.
+#[derive(Debug)]
+pub(super) enum Last {
+    /// A message to fetch, by index in the listing.
+    Fetch(usize),
+    /// The deletion of one that was recorded before.
+    Delete(Recorded<MessageNumber>),
 }
 
 impl Poll<'_> {
@@ -43,7 +57,7 @@ impl Poll<'_> {
         listing: &Listing,
         memory: &Memory,
         sink: Option<&Sink>,
-        order: FetchOrder,
+        mut order: FetchOrder,
         deletions: &mut Deletions,
     ) -> Fetched {
         let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
@@ -51,13 +65,15 @@ impl Poll<'_> {
         let shared = listing.shared();
         // Those without a unique-id are told apart by their content.
         let is_alone = |index: usize| listing.get(index).uid.is_empty() || !shared.contains(&index);
-        let deletes = |index: usize| order.policy.deletes(Some(self.now)) && is_alone(index);
+        let policy = order.policy;
+        let deletes = |index: usize| policy.deletes(Some(self.now)) && is_alone(index);
         let fetch = Fetch {
             wire,
             sink,
             listing,
             maildrop: Arc::from(self.account.maildrop_id.as_str()),
             pipelined: order.pipelined,
+            careful: std::mem::take(&mut order.careful),
             stop: self.environment.stop.clone(),
             progress: self.progress,
             now: self.now,
@@ -65,7 +81,7 @@ impl Poll<'_> {
             trace: self.account.received.then(|| self.trace()),
             deletes: &deletes,
         }
-        .run(order.wanted, order.old, complete, outcomes, deletions);
+        .run(order, complete, outcomes, deletions);
         let Some(sink) = sink else {
             drop((incoming, results));
             return fetch.await;

@@ -139,6 +139,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.clock.restart();
     }
 
+    /// Gives what is to be answered next.
+    pub fn awaiting(&self) -> Option<Request> {
+        self.client.awaiting()
+    }
+
     /// Counts the answers that are still to come.
     pub fn unanswered(&self) -> usize {
         self.client.unanswered()

@@ -306,8 +306,8 @@ pub struct Closing {
     pub login_ok: bool,
     /// The log-in was refused.
     pub login_refused: Option<LoginRefused>,
-    /// For `status`.
-    pub poll: PollResult,
+    /// For `status`; `None` if another session of the same poll follows.
+    pub poll: Option<PollResult>,
 }
 
 /// The last poll of an account, as `status` shows it.

@@ -322,25 +322,29 @@ fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
 /// Notes the poll for `status`, and that the session is closed if it was this one that published: one that could not
 /// log in leaves the mark of one that was killed, since nothing has been recovered yet.
 fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Result<()> {
-    let poll = &closing.poll;
-    let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
     connection
         .prepare_cached(
             "UPDATE maildrop SET
                  publisher = CASE WHEN publisher = ?2 THEN 0 ELSE publisher END,
-                 listed_at = coalesce(?3, listed_at),
-                 poll_at = ?4, poll_account = ?5, poll_host = ?6, poll_class = ?7, poll_failure = ?8,
-                 poll_messages = ?9, poll_octets = ?10, poll_listed = ?11, poll_backlog = ?12,
-                 last_success = CASE WHEN ?7 IS NULL THEN ?4 ELSE last_success END,
-                 noticed_at = CASE WHEN ?7 IS NULL THEN NULL ELSE noticed_at END,
+                 listed_at = coalesce(?3, listed_at)
+             WHERE id = ?1",
+        )?
+        .execute(params![id, session, closing.listed_at])?;
+    let Some(poll) = &closing.poll else { return Ok(()) };
+    let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
+    connection
+        .prepare_cached(
+            "UPDATE maildrop SET
+                 poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
+                 poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
+                 last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE last_success END,
+                 noticed_at = CASE WHEN ?5 IS NULL THEN NULL ELSE noticed_at END,
                  -- Whoever stopped it did not fail.
-                 failures = CASE WHEN ?7 IS NULL THEN 0 WHEN ?7 = 'stopped' THEN failures ELSE failures + 1 END
+                 failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
              WHERE id = ?1",
         )?
         .execute(params![
             id,
-            session,
-            closing.listed_at,
             closing.at,
             poll.account,
             poll.host,

@@ -219,7 +219,7 @@ fn one_octet_at_a_time_is_enough_as_long_as_each_reply_ends() {
 #[test]
 fn a_reply_that_trickles_for_ten_time_limits_is_given_up() {
     // Never silent for a second, and no end in ten.
-    let script = format!("{LOG_IN}C: RETR 1\nS: +OK\n!split 1\n!trickle 400\n!body 300\n!expect-close");
+    let script = format!("{LOG_IN}C: RETR 1\nS: +OK\n!split 1\n!trickle 400\n!endless x");
     let server = ScriptedServer::start([Script::parse("trickle", &script)]);
     let poller = Poller::new(server.port(), &PLAIN.replace("5s", "1s"));
     let report = poller.poll();
@@ -245,8 +245,9 @@ fn a_message_without_its_end_is_not_delivered_when_the_server_goes() {
         "{}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\nC: DELE 1\nS: +OK\nC: QUIT\nS: +OK",
         known()
     );
-    let (delivered, failures) = play(&[&cut, &whole], 2);
-    assert!(failures[0].contains("closed the connection") && failures[1].is_empty(), "{failures:?}");
+    // The poll goes on in a new session.
+    let (delivered, failures) = play(&[&cut, &whole], 1);
+    assert_eq!(failures, [""]);
     assert_eq!(delivered, [b"A: b\n\nbody\n".to_vec()]);
 }
 
@@ -266,9 +267,8 @@ fn two_replies_to_one_command_are_noticed_before_anything_is_deleted_for_them() 
     let twice =
         format!("{LOG_IN}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\nS: +OK again\nS: .\n!expect-close");
     let again = format!("{}C: DELE 1\nS: +OK\nC: QUIT\nS: +OK", known());
-    let (delivered, failures) = play(&[&twice, &again], 2);
-    assert_eq!(delivered.len(), 1);
-    assert!(!failures[0].is_empty() && failures[1].is_empty(), "{failures:?}");
+    let (delivered, failures) = play(&[&twice, &again], 1);
+    assert_eq!((delivered.len(), failures), (1, vec![String::new()]));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn answers_out_of_step_end_the_session_and_what_was_recorded_is_not_fetched_agai
     let message = "C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\n";
     let first = format!("{LOG_IN}{message}C: DELE 1\nS- \\r\\n+OK\\r\\n\n!expect-close");
     let again = format!("{}C: DELE 1\nS: +OK\nC: QUIT\nS: +OK", known());
-    let (delivered, failures) = play(&[&first, &again], 2);
+    let (delivered, failures) = play(&[&first, &again], 1);
     assert_eq!(delivered, [b"A: b\n\nbody\n".to_vec()]);
-    assert!(failures[0].contains("no reply") && failures[1].is_empty(), "{failures:?}");
+    assert_eq!(failures, [""]);
 }

@@ -2,6 +2,7 @@
 
 #[path = "../account/mod.rs"]
 mod account;
+mod breaks;
 mod conversation;
 mod deletions;
 #[path = "../../fuzz/entries.rs"]

@@ -72,6 +72,29 @@ pub enum Fault {
     StallAt(u64),
 }
 
+/// What a message does to the session, each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trick {
+    /// The connection is cut at its RETR.
+    CutBefore,
+    /// The connection is cut after so many of its octets.
+    CutWithin(usize),
+    /// The connection is cut when it has come whole.
+    CutBehind,
+    /// The server falls silent at its RETR.
+    StallBefore,
+    /// The server falls silent after so many of its octets.
+    StallWithin(usize),
+    /// What follows it is no reply.
+    OutOfStep,
+    /// Its end lacks the last LF, and the server waits.
+    DotCr,
+    /// Only so many octets of it come, in good order.
+    Short(usize),
+    /// The connection is cut at its DELE.
+    CutAtDele,
+}
+
 /// Something that happened, and when.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -241,6 +264,15 @@ impl Maildrop {
         };
     }
 
+    /// Has a message do this to each session from now on; `None` makes an end of it.
+    pub fn play(&self, uid: &str, trick: Option<Trick>) {
+        let mut state = self.shared.lock();
+        match trick {
+            Some(trick) => state.tricks.insert(uid.to_string(), trick),
+            None => state.tricks.remove(uid),
+        };
+    }
+
     /// Gives all that happened so far.
     pub fn events(&self) -> Vec<Event> {
         self.shared.lock().events.clone()
@@ -307,6 +339,7 @@ struct Shared {
 struct State {
     messages: Vec<Arc<Message>>,
     refused: HashMap<String, String>,
+    tricks: HashMap<String, Trick>,
     holder: Option<usize>,
     fault: Fault,
     octets: u64,

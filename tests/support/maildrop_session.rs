@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::wire::{Cut, Flights, Wire};
-use super::{Fault, Lock, Message, Protection, Shared, What};
+use super::{Fault, Lock, Message, Protection, Shared, Trick, What};
 
 /// Replies are gathered up to so many octets as long as commands are waiting.
 const GATHERED: usize = 1 << 16;
@@ -146,6 +146,9 @@ impl<'a> Session<'a> {
             }
             ("DELE", true) => match self.find(argument) {
                 Some(place) => {
+                    if self.trick(&self.view[place].0) == Some(Trick::CutAtDele) {
+                        self.cut()?;
+                    }
                     self.view[place].1 = true;
                     self.shared.tell(self.number, What::Marked(self.view[place].0.uid.clone()));
                     self.reply("+OK deleted");
@@ -243,7 +246,26 @@ impl<'a> Session<'a> {
             self.reply(&line);
             return Ok(());
         }
+        let trick = if body_lines.is_none() { self.trick(&message) } else { None };
+        match trick {
+            Some(Trick::CutBefore) => self.cut()?,
+            Some(Trick::StallBefore) => self.stall()?,
+            _ => {}
+        }
         self.reply(&format!("+OK {} octets", message.size()));
+        if let Some(Trick::CutWithin(octets) | Trick::StallWithin(octets) | Trick::Short(octets)) = trick {
+            self.out.extend_from_slice(&message.octets[..octets]);
+            match trick {
+                Some(Trick::CutWithin(_)) => self.cut()?,
+                Some(Trick::StallWithin(_)) => self.stall()?,
+                _ => {}
+            }
+            if octets > 0 && !message.octets[..octets].ends_with(b"\r\n") {
+                self.out.extend_from_slice(b"\r\n");
+            }
+            self.reply(".");
+            return Ok(());
+        }
         let mut left = body_lines;
         let (mut in_body, mut ended) = (false, true);
         for line in message.octets.split_inclusive(|&octet| octet == b'\n') {
@@ -267,11 +289,36 @@ impl<'a> Session<'a> {
         if !ended {
             self.out.extend_from_slice(b"\r\n");
         }
+        if trick == Some(Trick::DotCr) {
+            self.out.extend_from_slice(b".\r");
+            self.stall()?;
+        }
         self.reply(".");
+        match trick {
+            Some(Trick::CutBehind) => self.cut()?,
+            Some(Trick::OutOfStep) => self.reply("what is this"),
+            _ => {}
+        }
         if body_lines.is_none() {
             self.shared.tell(self.number, What::Sent(message.uid.clone()));
         }
         Ok(())
+    }
+
+    fn trick(&self, message: &Message) -> Option<Trick> {
+        self.shared.lock().tricks.get(&message.uid).copied()
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.wire.take().ok_or_else(gone)?.cut(Cut::Fin)?;
+        Err(gone())
+    }
+
+    fn stall(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.wire()?.wait_for_end();
+        Err(gone())
     }
 
     fn update(&mut self) {

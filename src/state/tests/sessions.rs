@@ -307,9 +307,9 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
     };
     let bad =
         PollResult { failure: Some(("network".into(), "timed out".into())), listed: None, ..good.clone() };
-    session(&store, |_| Closing { poll: good.clone(), ..listed(1) }).await;
+    session(&store, |_| Closing { poll: Some(good.clone()), ..listed(1) }).await;
     for at in [2, 3] {
-        session(&store, |_| Closing { at, poll: bad.clone(), ..Closing::default() }).await;
+        session(&store, |_| Closing { at, poll: Some(bad.clone()), ..Closing::default() }).await;
     }
     let mut expected = Status {
         maildrop: ALICE.into(),
@@ -320,7 +320,7 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
         held: vec![],
     };
     assert_eq!(store.status().await.unwrap(), [expected.clone()]);
-    session(&store, |_| Closing { poll: good.clone(), ..listed(4) }).await;
+    session(&store, |_| Closing { poll: Some(good.clone()), ..listed(4) }).await;
     expected = Status { last: Some((4, good)), last_success: Some(4), failures: 0, ..expected };
     assert_eq!(store.status().await.unwrap(), [expected]);
 }
@@ -347,7 +347,7 @@ async fn what_was_told_of_a_failure_is_forgotten_when_it_is_over_and_a_stop_coun
         (5, Some("stopped"), 2, Some(1), Some(4)),
         (6, None, 0, Some(6), None),
     ] {
-        session(&store, |_| Closing { at, poll: ended(class), ..Closing::default() }).await;
+        session(&store, |_| Closing { at, poll: Some(ended(class)), ..Closing::default() }).await;
         if at == 4 {
             store.noticed(ALICE.into(), 4).await.unwrap();
         }

@@ -1,0 +1,194 @@
+//! How the sessions of one poll follow each other: further ones make deletions real in between, and go on behind a
+//! message at which one broke.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::config::Account;
+use crate::failure::Class;
+use crate::pop3::{Listing, UniqueId};
+use crate::state::Closing;
+
+use super::blame::Broke;
+use super::login::Pace;
+use super::poll::{Attempt, End, Poll};
+use super::trouble::Aborted;
+use super::{Limits, Report, Task};
+
+/// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
+const FRUITLESS: u32 = 20;
+/// The same for sessions that fell silent, each of which took a whole time limit.
+const SILENT: u32 = 5;
+/// How often a maildrop that is locked behind our own session is tried again: the server may still be at its end.
+const LOCKED: u32 = 4;
+/// Added to a server's LOGIN-DELAY, which it may count in whole seconds.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The sessions of one poll.
+#[derive(Debug)]
+pub struct Course {
+    /// What a session leaves out because the one before went wrong with it.
+    pub attempt: Attempt,
+    /// What follows the session.
+    pub next: Next,
+    /// Sessions that ended.
+    sessions: u32,
+    fruitless: u32,
+    silent: u32,
+    locked: u32,
+    /// Why the last session broke, if it did.
+    pub broke: Option<Aborted>,
+    /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
+    careful: HashSet<(UniqueId, u32)>,
+    /// What the session that goes on has met so far.
+    met: Met,
+}
+
+/// What a session has met that asks for another one.
+#[derive(Debug, Default)]
+struct Met {
+    broke: Option<Broke>,
+    /// Messages were delivered, or deletions became real.
+    fruitful: bool,
+    /// Messages and deletions that wait until the deletions of this session are real.
+    postponed: usize,
+}
+
+/// What follows a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    End,
+    /// The same session, without what the server may not have taken.
+    Attempt,
+    /// Another one, after this time.
+    Session(Duration),
+    /// The rest is left, since the server wants this time between two log-ins.
+    Later(Duration),
+}
+
+impl Course {
+    /// Says whether no session has ended yet.
+    pub fn is_first(&self) -> bool {
+        self.sessions == 0
+    }
+
+    /// Begins a poll.
+    pub fn new() -> Self {
+        let attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
+        let (careful, met) = (HashSet::new(), Met::default());
+        Self {
+            attempt,
+            next: Next::End,
+            sessions: 0,
+            fruitless: 0,
+            silent: 0,
+            locked: 0,
+            broke: None,
+            careful,
+            met,
+        }
+    }
+
+    /// Begins a session; gives what it leaves out.
+    pub fn begin(&mut self) -> Attempt {
+        (self.met, self.next) = (Met::default(), Next::End);
+        self.attempt
+    }
+
+    /// Says that no further session follows, so that the poll is to be written down.
+    pub fn is_over(&self) -> bool {
+        matches!(self.next, Next::End | Next::Later(_))
+    }
+
+    /// Takes note of what a session met.
+    pub fn note(&mut self, broke: Option<Broke>, fruitful: bool, postponed: usize, listing: &Listing) {
+        if let Some(broke) = &broke {
+            self.careful.extend(broke.under_way.iter().map(|index| {
+                let message = listing.get(*index);
+                (UniqueId::new(message.uid), message.ordinal)
+            }));
+        }
+        self.met = Met { broke, fruitful, postponed };
+    }
+
+    /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.
+    pub fn say_why_it_broke(&mut self, aborted: &mut Aborted, closing: &Closing) {
+        let is_away = closing.listed_at.is_none() && aborted.trouble.class() == Class::Network;
+        if let Some(broke) = self.broke.take_if(|_| is_away) {
+            *aborted = broke;
+        }
+    }
+
+    /// Finds the messages that are to be asked for singly.
+    pub fn careful(&self, listing: &Listing) -> HashSet<usize> {
+        if self.careful.is_empty() {
+            return HashSet::new();
+        }
+        let is_meant = |index: &usize| {
+            let message = listing.get(*index);
+            self.careful.contains(&(UniqueId::new(message.uid), message.ordinal))
+        };
+        (0..listing.len()).filter(is_meant).collect()
+    }
+
+    /// Gives what a session may do of what the poll may do.
+    pub fn limits(&self, limits: Limits, account: &Account, report: &Report) -> Limits {
+        let most = [account.max_messages, limits.limit].into_iter().flatten().min();
+        Limits { limit: most.map(|most| most.saturating_sub(report.settled)), ..limits }
+    }
+
+    /// Decides what follows a session that ended so.
+    pub fn end(&mut self, failed: Option<&End>, poll: &Poll<'_>, logged_in: Instant, report: &mut Report) {
+        let first = self.is_first();
+        self.sessions += 1;
+        self.next = match failed {
+            Some(end) if end.capa_suspected || end.pipelining_suspected => Next::Attempt,
+            Some(_) | None if *poll.environment.stop.borrow() => Next::End,
+            Some(_) | None => match poll.task {
+                Task::Sync(_) => self.after(first, failed, poll.account, logged_in, report),
+                Task::DryRun(_) | Task::Check | Task::MarkAll => Next::End,
+            },
+        };
+        if self.is_over() {
+            report.left += self.met.postponed;
+        }
+    }
+
+    fn after(
+        &mut self,
+        first: bool,
+        failed: Option<&End>,
+        account: &Account,
+        logged_in: Instant,
+        report: &Report,
+    ) -> Next {
+        let class = failed.map(|end| end.aborted.trouble.class());
+        let wait = match (self.met.broke.is_some(), class) {
+            (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,
+            (false, None) if self.met.postponed > 0 && self.met.fruitful => Duration::ZERO,
+            (false, Some(Class::InUse)) if !first && self.locked < LOCKED => {
+                self.locked += 1;
+                Duration::from_secs(1 << self.locked)
+            }
+            _ => return Next::End,
+        };
+        let delay = report.login_delay.map_or(Duration::ZERO, |delay| delay + GRACE);
+        let left = delay.saturating_sub(logged_in.elapsed());
+        if !left.is_zero() && report.login_delay > Some(account.timeout) {
+            return Next::Later(delay);
+        }
+        Next::Session(left.max(wait))
+    }
+
+    fn goes_on_behind_a_break(&mut self) -> bool {
+        let Met { broke, fruitful, .. } = &self.met;
+        if *fruitful {
+            (self.fruitless, self.silent) = (0, 0);
+        } else {
+            self.fruitless += 1;
+            self.silent += u32::from(broke.as_ref().is_some_and(|broke| broke.silent));
+        }
+        self.fruitless < FRUITLESS && self.silent < SILENT
+    }
+}

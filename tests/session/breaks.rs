@@ -1,0 +1,165 @@
+//! Messages at which the session breaks, or of which less comes than was listed: they stop no other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use postrider::session::WallClock;
+
+use crate::support::dialogue::{honest, mail};
+use crate::support::maildrop::{Maildrop, Protection, Settings, Trick, What};
+use crate::support::poller::Poller;
+use crate::support::postrider::Home;
+
+/// Ways to break a session at a message that does not come whole.
+const BREAKS: [Trick; 6] = [
+    Trick::CutBefore,
+    Trick::CutWithin(10),
+    Trick::StallBefore,
+    Trick::StallWithin(10),
+    Trick::OutOfStep,
+    Trick::DotCr,
+];
+
+fn filled(keys: &str, tricks: &[(usize, Trick)]) -> (Maildrop, Home) {
+    let (server, home) = honest(Settings::default(), keys);
+    (0..9).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace("timeout: 3s", "timeout: 1s"));
+    tricks.iter().for_each(|(i, trick)| server.play(&format!("uid-{i}"), Some(*trick)));
+    (server, home)
+}
+
+fn held(home: &Home) -> Vec<String> {
+    let listed = home.must(&["held", "list", "test"], 0).stdout;
+    listed
+        .lines()
+        .map(|line| line.split(") ").nth(1).unwrap().split(':').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_message_at_which_the_session_breaks_keeps_no_other_away_and_no_deletion_from_being_real() {
+    for trick in BREAKS {
+        for pace in ["", "\npipelining: off"] {
+            for place in [0, 4, 8] {
+                // As the last one it is believed by its size: nothing more is due that could show it.
+                if (trick, place) == (Trick::OutOfStep, 8) {
+                    continue;
+                }
+                let (server, home) = filled(&format!("keep: none{pace}"), &[(place, trick)]);
+                let bad = format!("uid-{place}");
+                home.must(&["sync"], 75);
+                assert_eq!(home.maildir("Mail").len(), 8, "{trick:?}{pace} at {place}");
+                assert_eq!(server.uids(), [bad.as_str()], "{trick:?}{pace} at {place}");
+                assert_eq!(held(&home), [bad.as_str()], "{trick:?}{pace} at {place}");
+                // Held and unchanged is no news.
+                assert_eq!(home.must(&["sync"], 75).stderr, "");
+                server.play(&bad, None);
+                home.must(&["held", "retry", "test"], 0);
+                assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 9));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_that_came_whole_before_the_break_counts_as_fetched() {
+    for pace in ["", "\npipelining: off"] {
+        let all: Vec<_> = (0..9).map(|i| (i, Trick::CutBehind)).collect();
+        let (server, home) = filled(&format!("keep: none{pace}"), &all);
+        home.must(&["sync"], 0);
+        assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 9));
+        assert_eq!(home.leftovers("Mail").len(), 0);
+        assert!(held(&home).is_empty());
+    }
+}
+
+#[test]
+fn several_messages_at_which_the_session_breaks_are_held_and_the_rest_comes() {
+    let tricks =
+        [(0, Trick::CutBefore), (1, Trick::CutWithin(5)), (4, Trick::OutOfStep), (8, Trick::CutBefore)];
+    let (server, home) = filled("keep: none", &tricks);
+    home.must(&["sync"], 75);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (4, 5));
+    assert_eq!(held(&home), ["uid-0", "uid-1", "uid-4", "uid-8"]);
+}
+
+#[test]
+fn what_broke_the_session_comes_last_and_behind_the_deletions_of_the_rest() {
+    let (server, home) = filled("keep: none", &[(2, Trick::CutBefore), (3, Trick::CutBefore)]);
+    home.must(&["sync"], 75);
+    (9..12).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    let before = server.events().len();
+    home.must(&["held", "retry", "test"], 75);
+    let happened: Vec<_> = server.events()[before..].iter().map(|event| event.what.clone()).collect();
+    let first = |wanted: &What| happened.iter().position(|what| what == wanted).unwrap();
+    let retr = |number: usize| first(&What::Command(format!("RETR {number}")));
+    // The two that are held are the first in the maildrop, and the others are gone before these are asked for.
+    assert!(first(&What::Removed("uid-11".into())) < retr(1), "{happened:#?}");
+    assert!(retr(1) < retr(2), "{happened:#?}");
+    assert_eq!((server.uids(), held(&home).len()), (vec!["uid-2".to_string(), "uid-3".to_string()], 2));
+}
+
+#[test]
+fn a_deletion_that_ends_the_session_is_given_up_and_the_others_become_real() {
+    for pace in ["", "\npipelining: off"] {
+        let (server, home) = filled(&format!("keep: none{pace}"), &[(4, Trick::CutAtDele)]);
+        let said = home.must(&["sync"], 0).stderr;
+        assert!(said.contains("uid-4: server ended two sessions at the deletion"), "{said}");
+        assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-4".to_string()], 9));
+        assert!(held(&home).is_empty());
+        // Given up is given up: no session breaks at it any more, and nobody is told again.
+        let cut = || server.count(|what| *what == What::Command("DELE 1".into()));
+        let before = cut();
+        server.put("uid-9", mail(9));
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+        assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-4".to_string()], 10));
+        assert_eq!(cut(), before);
+    }
+}
+
+#[test]
+fn nothing_or_less_than_half_of_a_message_is_held_and_nothing_is_deleted() {
+    for (octets, large) in [(0, false), (0, true), (1500, true)] {
+        let (server, home) = honest(Settings::default(), "keep: none");
+        (0..5).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+        let filler = if large { vec![b'x'; 4000] } else { Vec::new() };
+        let whole = [mail(5), filler, b"\r\n".to_vec()].concat();
+        server.put("uid-5", whole.clone());
+        server.play("uid-5", Some(Trick::Short(octets)));
+        let said = home.must(&["sync"], 75).stderr;
+        let came = if octets == 0 { 0 } else { octets + 2 };
+        assert!(said.contains(&format!("uid-5: held: short: {came} of {} octets", whole.len())), "{said}");
+        assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-5".to_string()], 5));
+        home.must(&["held", "retry", "test"], 75);
+        assert_eq!((server.uids().len(), home.maildir("Mail").len()), (1, 5));
+        server.play("uid-5", None);
+        home.must(&["held", "retry", "test"], 0);
+        assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 6));
+    }
+}
+
+#[test]
+fn the_same_octets_three_times_and_over_a_day_are_delivered_and_kept_on_the_server() {
+    let settings = Settings { tls: Protection::None, ..Settings::default() };
+    let server = Maildrop::start(settings);
+    server.put("uid-0", [mail(0), vec![b'x'; 4000], b"\r\n".to_vec()].concat());
+    server.play("uid-0", Some(Trick::Short(1500)));
+    let mut poller = Poller::new(server.port(), "tls: none\nauth: [plain]\nkeep: none");
+    let clock = Arc::new(AtomicI64::new(1_800_000_000));
+    poller.environment.clock = WallClock::Set(clock.clone());
+    let (hour, day) = (3600, 24 * 3600);
+    for later in [0, hour, day - 1] {
+        clock.store(1_800_000_000 + later, Relaxed);
+        assert_eq!(poller.poll().leaves_held, 1);
+        assert_eq!(poller.maildir().len(), 0);
+    }
+    clock.store(1_800_000_000 + 3 * day, Relaxed);
+    let report = poller.must();
+    assert_eq!((report.delivered, report.leaves_held, report.deleted), (1, 0, 0));
+    assert_eq!((poller.maildir().len(), server.uids().len()), (1, 1));
+    // It is never deleted, and nothing of it is fetched or held again.
+    clock.store(1_800_000_000 + 30 * day, Relaxed);
+    let report = poller.must();
+    assert_eq!((report.delivered, report.leaves_held, report.deleted, server.uids().len()), (0, 0, 0, 1));
+}
