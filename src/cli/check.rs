@@ -25,11 +25,12 @@ impl Check {
         let config = common.load()?;
         let (state, limits) = (config.state.clone(), config.daemon);
         let accounts = chosen(config, &self.accounts)?;
+        let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
         let reports = poll::accounts(
             &accounts,
             poll::Shared { state: &state, limits, notify: None },
             Task::Check,
-            Bars::none(),
+            bars,
             |report| {
                 if self.json {
                     results.line(report::json(report));

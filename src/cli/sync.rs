@@ -115,7 +115,7 @@ impl Sync {
         let missing = if self.dry_run { Missing::Left } else { Missing::Made };
         sandbox::enter(sandbox, missing, &purpose);
         let shared = poll::Shared { state: &state, limits, notify };
-        let bars = if self.json { Bars::none() } else { Bars::new(common) };
+        let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
         poll::accounts(&accounts, shared, self.task(), bars, ended).await
     }
 
