@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::CliError;
 use crate::config::suggest::nearest;
 use crate::config::{Account, Config};
+use crate::text::Shown;
 
 /// Takes the named accounts, each once, in the order of the command line; without names all enabled ones.
 pub fn chosen(config: Config, names: &[String]) -> Result<Vec<Arc<Account>>, CliError> {
@@ -38,6 +39,26 @@ pub fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Account, CliError
             &config.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>(),
         )
         .map(str::to_owned),
+        hint: address_hint(name, &config.accounts),
+    })
+}
+
+/// Says what somebody can do who gave a mail address where an account's name is wanted.
+pub fn address_hint(name: &str, accounts: &[Account]) -> Option<String> {
+    let (user, domain) = name.split_once('@')?;
+    let is_whose = |account: &&Account| {
+        account.user == name || account.user == user && account.host.ends_with(domain) && !domain.is_empty()
+    };
+    Some(match accounts.iter().find(is_whose) {
+        Some(account) => {
+            format!("the account of that address is called {0}: `postrider sync {0}`", account.name)
+        }
+        None => format!(
+            "a mail address is no account: name the POP3 server in a URL, such as \
+             `postrider sync pops://{}@HOST --deliver maildir:~/Mail` with HOST in place of its name, or write an \
+             account into the configuration",
+            Shown(user.as_bytes())
+        ),
     })
 }
 
@@ -74,6 +95,18 @@ mod tests {
     fn without_names_all_enabled_accounts_are_meant_and_a_name_means_also_one_that_is_not() {
         assert_eq!(names(&[]).unwrap(), ["home", "work"]);
         assert_eq!(names(&["work", "old", "work"]).unwrap(), ["work", "old"]);
+    }
+
+    #[test]
+    fn whoever_gives_an_address_hears_what_to_give_instead() {
+        let all: Vec<Account> =
+            ["home", "work@example.net"].map(|name| (*account(name, "pop.example.org")).clone()).into();
+        let hint = |name| address_hint(name, &all);
+        assert_eq!(hint("alice"), None);
+        assert!(hint("home@example.org").unwrap().ends_with("called home: `postrider sync home`"));
+        assert!(hint("work@example.net").unwrap().contains("called work@example.net"));
+        let other = hint("alice@example.com").unwrap();
+        assert!(other.contains("`postrider sync pops://alice@HOST --deliver maildir:~/Mail`"), "{other}");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use super::exit::Exit;
 use super::stdout::Results;
 use super::{Arguments, CliError};
 
+/// What each script runs for the names of the accounts; without a configuration there are none.
+const NAMES: &str = "postrider config accounts 2>/dev/null";
+
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -24,15 +27,128 @@ enum Shell {
 
 impl Completions {
     pub fn run(&self, results: &mut Results) -> Result<Exit, CliError> {
-        let generator = match self.shell {
-            Shell::Bash => Generator::Bash,
-            Shell::Zsh => Generator::Zsh,
-            Shell::Fish => Generator::Fish,
-        };
-        // By way of memory: the generator panics where it cannot write.
-        let mut script = Vec::new();
-        clap_complete::generate(generator, &mut Arguments::command(), "postrider", &mut script);
-        results.write(&script);
+        results.write(self.shell.script().as_bytes());
         Ok(Exit::SUCCESS)
+    }
+}
+
+impl Shell {
+    fn script(self) -> String {
+        let mut arguments = Arguments::command();
+        let takers = takers(&arguments);
+        let mut generated = |generator: Generator| {
+            // By way of memory: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(generator, &mut arguments, "postrider", &mut script);
+            String::from_utf8_lossy(&script).into_owned()
+        };
+        match self {
+            Self::Bash => bash(&generated(Generator::Bash), &takers),
+            Self::Zsh => zsh(&generated(Generator::Zsh)),
+            Self::Fish => fish(&generated(Generator::Fish), &takers),
+        }
+    }
+}
+
+/// Finds the commands that take accounts: `sync`, `seen list` and so on.
+fn takers(command: &clap::Command) -> Vec<String> {
+    let is_account = |argument: &clap::Arg| matches!(argument.get_id().as_str(), "account" | "accounts");
+    let mut found = Vec::new();
+    for sub in command.get_subcommands() {
+        if sub.get_positionals().any(is_account) {
+            found.push(sub.get_name().to_owned());
+        }
+        found.extend(takers(sub).into_iter().map(|below| format!("{} {below}", sub.get_name())));
+    }
+    found
+}
+
+/// The generated function knows no values of positional arguments, so another one is wrapped around it.
+fn bash(generated: &str, takers: &[String]) -> String {
+    let patterns: Vec<_> = takers.iter().map(|words| format!("\" {words} \"*")).collect();
+    let function = format!(
+        r#"_postrider_with_accounts() {{
+    _postrider "$@"
+    local cur=${{COMP_WORDS[COMP_CWORD]}} words=" " config=() word previous=
+    [[ $cur == -* ]] && return
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        case $previous in
+            --config) config=(--config "$word") ;;
+            --log-format) ;;
+            *) [[ $word == -* ]] || words+="$word " ;;
+        esac
+        previous=$word
+    done
+    case $previous in
+        --config | --log-format | --limit | --max-age | --deliver | --tls | --password-command) return ;;
+    esac
+    case $words in
+        {}) COMPREPLY+=($(compgen -W "$({})" -- "$cur")) ;;
+    esac
+}}
+
+"#,
+        patterns.join(" | "),
+        NAMES.replacen("postrider", "postrider \"${config[@]}\"", 1),
+    );
+    let wrapped = generated.replace("complete -F _postrider ", "complete -F _postrider_with_accounts ");
+    match wrapped.rfind("if [[ \"${BASH_VERSINFO") {
+        Some(end) => format!("{}{function}{}", &wrapped[..end], &wrapped[end..]),
+        None => wrapped,
+    }
+}
+
+/// Each positional argument names the function that completes it.
+fn zsh(generated: &str) -> String {
+    let completed = |line: &str| {
+        let line = match line.starts_with("'*::accounts ") || line.starts_with("':account ") {
+            true => line.replacen(":_default'", ":_postrider_accounts'", 1),
+            false => line.to_owned(),
+        };
+        line + "\n"
+    };
+    let function = format!("_postrider_accounts() {{\n    compadd -- ${{(f)\"$({NAMES})\"}}\n}}\n\n");
+    let script: String = generated.lines().map(completed).collect();
+    match script.find("_postrider_commands() {").and_then(|at| script[..at].rfind("\n(( ")) {
+        Some(end) => format!("{}{function}{}", &script[..=end], &script[end + 1..]),
+        None => script,
+    }
+}
+
+fn fish(generated: &str, takers: &[String]) -> String {
+    let rule = |words: &String| {
+        let mut words = words.split(' ');
+        let first = words.next().unwrap_or_default();
+        let deeper: String = words.map(|word| format!("; and __fish_seen_subcommand_from {word}")).collect();
+        format!(
+            "complete -c postrider -n \"__fish_postrider_using_subcommand {first}{deeper}\" -f -a \"({NAMES})\"\n"
+        )
+    };
+    format!("{generated}{}", takers.iter().map(rule).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_that_takes_accounts_is_known() {
+        let takers = takers(&Arguments::command());
+        for expected in ["sync", "wake", "check", "seen list", "seen mark", "held retry", "held discard"] {
+            assert!(takers.iter().any(|found| found == expected), "{expected}: {takers:?}");
+        }
+        assert!(!takers.iter().any(|found| found == "completions" || found == "daemon"), "{takers:?}");
+    }
+
+    #[test]
+    fn every_script_asks_for_the_names() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = shell.script();
+            assert!(script.contains("config accounts 2>/dev/null"), "{shell:?}");
+        }
+        let zsh = Shell::Zsh.script();
+        assert!(!zsh.contains("account -- An account of the configuration:_default"), "{zsh}");
+        assert!(zsh.contains(":_postrider_accounts'") && zsh.contains("\n_postrider_accounts() {"), "{zsh}");
+        assert!(Shell::Bash.script().contains("complete -F _postrider_with_accounts -o nosort"));
     }
 }

@@ -11,11 +11,14 @@ use crate::config;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Reads the configuration and says where it is wrong
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider --config new.yaml config check", super::EXIT_STATUS))]
     Check,
     /// Prints the effective configuration: defaults filled in, secrets masked
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider config show", super::EXIT_STATUS))]
     Show,
+    /// Prints the names of the accounts, one a line
+    #[command(after_help = super::example("postrider config accounts", super::EXIT_STATUS))]
+    Accounts,
 }
 
 impl ConfigCommand {
@@ -30,6 +33,9 @@ impl ConfigCommand {
                 if let (Some(file), false) = (&config.file, common.quiet) {
                     results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
                 }
+            }
+            Self::Accounts => {
+                config.accounts.iter().for_each(|account| results.line(&account.name));
             }
             Self::Show => results.write(config::show(&config).as_bytes()),
         }

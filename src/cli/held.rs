@@ -9,13 +9,12 @@ use super::accounts::named;
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
-use super::seen::{in_use, meant};
+use super::seen::{lease, meant};
 use super::status::{JsonHeld, time};
 use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::session::{Limits, Task, now};
-use crate::state::lease::Lease;
 use crate::state::{Delivery, Held as HeldMessage, Store};
 use crate::text::Shown;
 
@@ -23,13 +22,13 @@ use crate::text::Shown;
 #[derive(Debug, Subcommand)]
 pub enum Held {
     /// Lists the held messages: since when, how often tried, when again, octets, unique-id, reason
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider held list home", super::EXIT_STATUS))]
     List(List),
     /// Polls the account and tries held messages without waiting for their time
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider held retry home", super::EXIT_STATUS))]
     Retry(Retry),
     /// Gives held messages up: they count as seen, and are deleted if the account deletes
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider held discard home QhdPYR:00WBw1Ph7x7", super::EXIT_STATUS))]
     Discard(Discard),
 }
 
@@ -103,9 +102,7 @@ impl Retry {
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         {
             // A session that goes on would put back what it has read before.
-            let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
-                return Err(Box::new(in_use(account, "try held messages again")).into());
-            };
+            let _lease = lease(config, account, "try held messages again").await?;
             let names = chosen.iter().map(|held| (held.uid.clone(), held.ordinal)).collect();
             store.hasten(maildrop, names, now()).await?;
         }
@@ -113,7 +110,7 @@ impl Retry {
         let accounts = [Arc::new(account.clone())];
         let task = Task::Sync(Limits::default());
         let shared = poll::Shared { state: &config.state, limits: config.daemon, notify: config.notify };
-        let reports = poll::accounts(&accounts, shared, task, Bars::none(), |_| ()).await;
+        let reports = poll::accounts(&accounts, shared, task, Bars::new(common, 1), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;
         let is_still_held = |one: &&HeldMessage| {
             still.iter().any(|held| (&held.uid, held.ordinal) == (&one.uid, one.ordinal))
@@ -139,9 +136,7 @@ impl Discard {
     async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let account = named(config, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
-        let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
-            return Err(Box::new(in_use(account, "discard held messages")).into());
-        };
+        let _lease = lease(config, account, "discard held messages").await?;
         let store = Store::open(&config.state);
         let chosen = chosen(&self.uids, held(&store, account).await?)?;
         let memory = store.begin(maildrop).await?;

@@ -70,6 +70,11 @@ Exit status:
 
 Manual: postrider(1), postrider.yaml(5)";
 
+/// Puts an example before what stands below a command's help.
+fn example(command: &str, below: &str) -> String {
+    format!("Example:\n  {command}\n\n{below}")
+}
+
 /// Fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, after_help = EXIT_STATUS, disable_help_subcommand = true)]
@@ -108,31 +113,31 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Polls accounts once, concurrently: fetches what is new, delivers it, deletes what is due
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = example("postrider sync home\n  postrider sync pops://alice@pop.example.org --deliver maildir:~/Mail", EXIT_STATUS))]
     Sync(sync::Sync),
     /// Stays in the foreground and polls each account at its interval
-    #[command(after_help = DAEMON_EXIT_STATUS)]
+    #[command(after_help = example("postrider -v daemon", DAEMON_EXIT_STATUS))]
     Daemon(daemon::Daemon),
     /// Tells the running daemon to poll now
-    #[command(after_help = WAKE_EXIT_STATUS)]
+    #[command(after_help = example("postrider wake home", WAKE_EXIT_STATUS))]
     Wake(wake::Wake),
     /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = example("postrider check home", EXIT_STATUS))]
     Check(check::Check),
     /// Shows what the last poll of every account did, and what is held; contacts nobody
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = example("postrider status --max-age 1h", EXIT_STATUS))]
     Status(status::Status),
     /// Shows and edits the recorded unique-ids: the messages that are not fetched again
-    #[command(subcommand, after_help = EXIT_STATUS)]
+    #[command(subcommand, after_help = example("postrider seen list home", EXIT_STATUS))]
     Seen(seen::Seen),
     /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
-    #[command(subcommand, after_help = EXIT_STATUS)]
+    #[command(subcommand, after_help = example("postrider held list home", EXIT_STATUS))]
     Held(held::Held),
     /// Validates or shows the configuration
-    #[command(subcommand, after_help = EXIT_STATUS)]
+    #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
     Config(config::ConfigCommand),
     /// Writes the completions of a shell to standard output
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = example("postrider completions bash > ~/.local/share/bash-completion/completions/postrider", EXIT_STATUS))]
     Completions(completions::Completions),
 }
 
@@ -146,7 +151,7 @@ enum CliError {
     #[error("{0}")]
     Usage(String),
     #[error("no account {name:?} in {file}{}", Nearest(.nearest.as_deref()))]
-    UnknownAccount { name: String, file: String, nearest: Option<String> },
+    UnknownAccount { name: String, file: String, nearest: Option<String>, hint: Option<String> },
     #[error("no recorded unique-id {0}; nothing was changed")]
     UnknownUid(String),
     #[error("no held message {0}; nothing was changed")]
@@ -199,11 +204,11 @@ impl CliError {
                 "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"
                     .into(),
             ),
+            Self::UnknownAccount { hint, .. } => hint.clone(),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
             | Self::Usage(_)
-            | Self::UnknownAccount { .. }
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
             | Self::Poll(_)
@@ -291,6 +296,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_shows_an_example_that_is_one() {
+        fn examples(command: &clap::Command, found: &mut Vec<String>) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_help().unwrap_or_else(|| panic!("{}", sub.get_name())).to_string();
+                let lines = help.strip_prefix("Example:\n").unwrap_or_else(|| panic!("{help}")).lines();
+                found.extend(lines.map_while(|line| Some(line.strip_prefix("  ")?.to_owned())));
+                examples(sub, found);
+            }
+        }
+        let mut found = Vec::new();
+        examples(&Arguments::command(), &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for example in found {
+            let words = example.split(" > ").next().unwrap_or_default().split(' ');
+            Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
     }
 
     #[test]

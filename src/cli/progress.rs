@@ -423,7 +423,9 @@ mod tests {
     #[test]
     fn a_line_is_cut_to_the_width_of_the_terminal_and_wide_characters_count_as_two() {
         use unicode_width::UnicodeWidthStr;
-        for (name, width) in [("受信箱のメール".repeat(8), 40), ("x".repeat(64), 20), ("é\u{301}".repeat(30), 33)] {
+        for (name, width) in
+            [("受信箱のメール".repeat(8), 40), ("x".repeat(64), 20), ("é\u{301}".repeat(30), 33)]
+        {
             let screen = terminal(width);
             let bars = screen.bars(1);
             let bar = bars.of(&account(&name, "pop.example.org"));

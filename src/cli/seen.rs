@@ -1,10 +1,13 @@
 //! `postrider seen`: shows and edits the recorded unique-ids.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use log::Level;
 
 use super::accounts::named;
 use super::exit::Exit;
@@ -25,13 +28,13 @@ use crate::text::Shown;
 #[derive(Debug, Subcommand)]
 pub enum Seen {
     /// Lists the recorded unique-ids with the time and the octets of each message
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider seen list home", super::EXIT_STATUS))]
     List(List),
     /// Takes what is in the maildrop now as already fetched
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider seen mark --all home", super::EXIT_STATUS))]
     Mark(Mark),
     /// Forgets unique-ids, so that their messages are fetched again
-    #[command(after_help = super::EXIT_STATUS)]
+    #[command(after_help = super::example("postrider seen forget home QhdPYR:00WBw1Ph7x7", super::EXIT_STATUS))]
     Forget(Forget),
 }
 
@@ -91,7 +94,7 @@ impl Mark {
             &accounts,
             poll::Shared { state: &config.state, limits: config.daemon, notify: None },
             Task::MarkAll,
-            Bars::none(),
+            Bars::new(common, 1),
             |_| (),
         )
         .await;
@@ -107,9 +110,7 @@ impl Forget {
         let account = named(config, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         // A session that goes on would record again what is forgotten here.
-        let Some(_lease) = Lease::take(&config.state, &maildrop, account.timeout).await? else {
-            return Err(Box::new(in_use(account, "forget unique-ids")).into());
-        };
+        let _lease = lease(config, account, "forget unique-ids").await?;
         let store = Store::open(&config.state);
         let seen = store.seen(maildrop.clone()).await?;
         let uids = recorded(&self.uids, &seen)?;
@@ -154,8 +155,23 @@ pub fn meant(word: &OsStr, uid: &UniqueId) -> bool {
     uid.as_bytes() == word.as_bytes() || word.to_str().is_some_and(|word| uid.to_string() == word)
 }
 
+/// Takes the lease on an account's maildrop; a person at a terminal hears that somebody else has it.
+pub async fn lease(config: &Config, account: &Account, doing: &str) -> Result<Lease, CliError> {
+    let taken = Lease::take(&config.state, &account.maildrop_id, account.timeout);
+    let mut taken = std::pin::pin!(taken);
+    let taken = match tokio::time::timeout(Duration::from_secs(1), &mut taken).await {
+        Ok(taken) => taken?,
+        Err(_) => {
+            let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
+            log::log!(level, "{}: waiting for another process that polls this maildrop", account.name);
+            taken.await?
+        }
+    };
+    taken.ok_or_else(|| Box::new(in_use(account, doing)).into())
+}
+
 /// Says that somebody else is polling.
-pub fn in_use(account: &Account, doing: &str) -> Failure {
+fn in_use(account: &Account, doing: &str) -> Failure {
     Failure {
         account: account.name.clone(),
         host: String::new(),

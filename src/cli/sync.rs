@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use super::accounts::chosen;
+use super::accounts::{address_hint, chosen};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
-use crate::config::{Account, Confinement, Daemon, Notify, default_state};
+use crate::config::{Account, ConfigError, Confinement, Daemon, Notify, default_state};
 use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Deletions, Limits, Report, Task};
 
@@ -126,7 +126,17 @@ impl Sync {
                     "--deliver, --tls and --password-command go with a URL only".into(),
                 ));
             }
-            let config = common.load()?;
+            let config = match common.load() {
+                Err(ConfigError::NotFound { tried }) => {
+                    // Somebody's first try. Without any configuration a URL is what works.
+                    let address = self.accounts.first().and_then(|name| address_hint(name, &[]));
+                    if let Some(hint) = address {
+                        log::warn!("{hint}");
+                    }
+                    return Err(ConfigError::NotFound { tried }.into());
+                }
+                read => read?,
+            };
             let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
             let (file, sandbox) = (config.file.clone(), config.sandbox);
             let accounts = chosen(config, &self.accounts)?;

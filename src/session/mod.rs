@@ -41,7 +41,7 @@ use crate::credential;
 use crate::delivery::{Access, Disk, Sink};
 use crate::net::Connector;
 use crate::state::lease::Lease;
-use crate::state::{Store, Timestamp};
+use crate::state::{StateError, Store, Timestamp};
 
 use course::{Course, Next};
 use login::Pace;
@@ -55,6 +55,9 @@ pub use report::{Planned, Progress, Report};
 /// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
 /// take then: together it ends within a second or two.
 const WIND_DOWN: Duration = Duration::from_millis(800);
+
+/// A wait that a person does not wonder about.
+const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// What all sessions of a process share.
 #[derive(Debug, Clone)]
@@ -183,7 +186,7 @@ async fn session(
 ) -> Result<(), Aborted> {
     let mut stop = environment.stop.clone();
     let lease = tokio::select! {
-        lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout) => lease,
+        lease = lease(account, environment, progress) => lease,
         Ok(_) = stop.wait_for(|stop| *stop) => {
             return Err(Aborted { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
@@ -235,6 +238,22 @@ async fn session(
             (Next::End | Next::Later(_) | Next::Attempt, ended) => return ended.map_err(|end| end.aborted),
         }
     }
+}
+
+/// Takes the lease on an account's maildrop, and says so if that is a matter of waiting.
+async fn lease(
+    account: &Account,
+    environment: &Environment,
+    progress: &dyn Progress,
+) -> Result<Option<Lease>, StateError> {
+    let lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout);
+    let mut lease = std::pin::pin!(lease);
+    if let Ok(taken) = tokio::time::timeout(UNNOTICED, &mut lease).await {
+        return taken;
+    }
+    progress.stage("waiting for another process that polls this maildrop");
+    log::info!("{}: waiting for another process that polls this maildrop", account.name);
+    lease.await
 }
 
 /// Opens the target of an account.

@@ -5,3 +5,4 @@ mod program;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;

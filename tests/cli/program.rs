@@ -210,6 +210,70 @@ fn completions_of_each_shell_know_the_commands() {
     }
 }
 
+/// Has a shell complete a line with the script that is made for it; gives what it offers.
+fn completed(shell: &str, ask: &str) -> String {
+    let home = Home::with(TWO_ACCOUNTS);
+    fs::write(home.0.path().join("script"), home.run(&["completions", shell]).stdout).unwrap();
+    let bin = PathBuf::from(POSTRIDER).parent().unwrap().display().to_string();
+    let mut command = home.command(
+        shell,
+        &[
+            match shell {
+                "fish" => "--no-config",
+                "zsh" => "--no-rcs",
+                _ => "--norc",
+            },
+            "-c",
+            ask,
+        ],
+    );
+    let output =
+        command.current_dir(home.0.path()).env("PATH", format!("{bin}:/usr/bin:/bin")).output().unwrap();
+    assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn shells_complete_the_names_of_the_accounts() {
+    let bash = |words: &str| {
+        completed(
+            "bash",
+            &format!(
+                ". ./script; COMP_WORDS=({words} ''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+                 _postrider_with_accounts postrider '' x; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+            ),
+        )
+    };
+    for line in ["postrider sync", "postrider -v check home", "postrider seen list", "postrider held discard"]
+    {
+        let offered = bash(line);
+        assert!(offered.lines().any(|name| name == "work"), "{line}: {offered}");
+        let fish = completed("fish", &format!("source script; complete -C '{line} '"));
+        assert!(fish.lines().any(|name| name == "work"), "{line}: {fish}");
+    }
+    for line in ["postrider daemon", "postrider completions", "postrider sync --limit"] {
+        assert!(!bash(line).lines().any(|name| name == "work"), "{line}");
+    }
+    completed("zsh", "zsh -n ./script");
+    assert_eq!(Home::with(TWO_ACCOUNTS).run(&["config", "accounts"]).stdout, "home\nwork\n");
+}
+
+#[test]
+fn a_mail_address_in_the_place_of_an_account_is_told_what_to_give_instead() {
+    for (home, address, expected) in [
+        (
+            Home::with(TWO_ACCOUNTS),
+            "bob@example.net",
+            "postrider sync pops://bob@HOST --deliver maildir:~/Mail",
+        ),
+        (Home::new(), "alice@example.org", "postrider sync pops://alice@HOST --deliver maildir:~/Mail"),
+        (Home::with(TWO_ACCOUNTS), "alice@example.com", "is called work: `postrider sync work`"),
+    ] {
+        let told = home.run(&["sync", address]).stderr;
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
 #[test]
 fn bash_takes_its_completions() {
     let script = Home::new().run(&["completions", "bash"]).stdout;
