@@ -23,7 +23,7 @@
 //!    sandbox                               what the process may still do to files; session asks it for hints
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
 //! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
-//! 0  secret  text  failure  logging
+//! 0  secret  text  failure  logging  clock
 //! ```
 //!
 //! # What always holds
@@ -48,6 +48,7 @@
 #![warn(missing_docs)]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod daemon;

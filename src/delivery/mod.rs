@@ -22,6 +22,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::sync::watch;
 
+use crate::clock::WallClock;
 use crate::config::Target;
 use crate::failure::Class;
 use crate::net::Connector;
@@ -90,6 +91,8 @@ pub struct Access {
     pub stop: Stop,
     /// What [`Sink::news`] said in an earlier session.
     pub remembered: Option<Vec<u8>>,
+    /// Tells the time that names of files begin with.
+    pub clock: WallClock,
 }
 
 /// How long a message that is being delivered may take once the process was asked to end.
@@ -272,12 +275,12 @@ impl Sink {
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
-        let stop = access.stop.clone();
+        let (stop, clock) = (access.stop.clone(), access.clock.clone());
         let server =
             async |server, protocol| smtp::Server::open(server, protocol, disk.clone(), access).await;
         Ok(match target {
             Target::Maildir(path) => {
-                Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone()).await?)
+                Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone(), clock).await?)
             }
             Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone(), stop).await?),
             Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop)?),

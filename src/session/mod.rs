@@ -10,7 +10,6 @@
 //! [`Failure`]: crate::failure::Failure
 
 mod blame;
-mod clock;
 mod commit;
 mod course;
 mod credentials;
@@ -48,7 +47,7 @@ use login::Pace;
 use poll::Poll;
 use trouble::{Aborted, During, Trouble, Verdict};
 
-pub use clock::WallClock;
+pub use crate::clock::WallClock;
 pub use hooks::{Failing, HookError};
 pub use report::{Planned, Progress, Report};
 
@@ -277,6 +276,7 @@ async fn open_target(account: &Account, environment: &Environment) -> Result<Sin
         secret,
         timeout: account.timeout,
         stop: environment.stop.clone().into(),
+        clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();
     Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")

@@ -36,6 +36,7 @@ use nix::errno::Errno;
 
 use super::durable::{FileSystem, Native};
 use super::{Disk, MessageId, Outcome, TargetError, is_no_room};
+use crate::clock::WallClock;
 use index::{Index, Place};
 use name::{Digest, Named, Namer};
 use place::Directories;
@@ -63,12 +64,17 @@ struct Shared {
 
 impl Maildir {
     /// Opens a maildir; a missing one is created, 0700, with the directories above it.
-    pub(super) async fn open(path: &Path, maildrop: Arc<str>, disk: Disk) -> Result<Self, TargetError> {
+    pub(super) async fn open(
+        path: &Path,
+        maildrop: Arc<str>,
+        disk: Disk,
+        clock: WallClock,
+    ) -> Result<Self, TargetError> {
         let owned = path.to_owned();
         let opened = disk.run(move |files| Directories::open(files, &owned)).await;
         let directories = opened.unwrap_or_else(|| Err(lost("open", path)))?;
         let host = nix::unistd::gethostname().unwrap_or_default();
-        let namer = Namer::new(&maildrop, &host);
+        let namer = Namer::new(&maildrop, &host).with(clock);
         Ok(Self(Arc::new(Shared { disk, namer, directories, index: Mutex::default() })))
     }
 

@@ -7,10 +7,10 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::clock::WallClock;
 use crate::delivery::MessageId;
 
 /// Names one message: maildrop, unique-id and ordinal.
@@ -31,19 +31,24 @@ pub(super) struct Named {
 pub(super) struct Namer {
     tag: Tag,
     host: String,
+    clock: WallClock,
     /// Microseconds since 1970 in the last name.
     last: AtomicU64,
 }
 
 impl Namer {
     pub(super) fn new(maildrop: &str, host: &OsStr) -> Self {
-        Self { tag: tag(maildrop), host: escaped(host), last: AtomicU64::new(0) }
+        Self { tag: tag(maildrop), host: escaped(host), clock: WallClock::System, last: AtomicU64::new(0) }
+    }
+
+    /// Takes the time for names from this clock.
+    pub(super) fn with(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Takes the time for a name; it is later than all before, so that names sort as messages were begun.
     pub(super) fn time(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let now = self.clock.micros();
         let later = |last: u64| now.max(last.saturating_add(1));
         let changed = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
         // Both hold the time before.
