@@ -125,11 +125,11 @@ impl Server {
         for (index, uid) in shown {
             let mail = &self.view[*index];
             let key = (uid.clone(), self.size(mail));
-            if let Some(before) = self.shown.get(&key).filter(|before| **before != mail.id) {
+            if let Some((before, _)) = self.shown.get(&key).filter(|(before, _)| *before != mail.id) {
                 self.judge.is_swapped(mail.id, *before);
             }
-            now.insert(key, mail.id);
-            now.insert((uid.clone(), mail.octets().len()), mail.id);
+            now.insert(key, (mail.id, self.sessions));
+            now.insert((uid.clone(), mail.octets().len()), (mail.id, self.sessions));
         }
         self.shown.extend(now);
     }
@@ -160,6 +160,12 @@ impl Server {
         if self.marked.contains(&mail.id) {
             return refuse("it is deleted");
         }
+        let vanishes =
+            |event: &Event| matches!(event, Event::Vanish(which) if which % self.view.len() + 1 == number);
+        if self.once.iter().any(vanishes) {
+            self.messages.retain(|other| other.id != mail.id);
+            return refuse("it is gone");
+        }
         let whole = body(&mail.octets());
         if self.is_killed(At::Amid(count)) {
             return Next::Killed(whole[..whole.len() / 2].to_vec());
@@ -179,6 +185,7 @@ impl Server {
             | Flaw::BreaksIn(times)
             | Flaw::BreaksAfter(times)
             | Flaw::Refused(times)
+            | Flaw::Garbled(times)
             | Flaw::Coded(times)
             | Flaw::Zero(times)
             | Flaw::Short(times) => times,
@@ -200,6 +207,7 @@ impl Server {
                 Next::Drop(whole.to_vec())
             }
             Flaw::Coded(_) => Next::Answer(b"-ERR [SYS/PERM] it cannot be read\r\n".to_vec()),
+            Flaw::Garbled(_) => Next::Answer([whole, b"* that was it\r\n"].concat()),
             Flaw::Zero(_) | Flaw::Short(_) => {
                 self.judge.comes_short(mail.id);
                 Next::Answer(body(&mail.short()))

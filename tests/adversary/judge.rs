@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mail::{Mail, without_written};
-use super::scenario::{DAY, Deletes, Event, Flaw, Keep, Scenario, Top, Uids};
+use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Top, Uids};
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,22 +188,26 @@ impl Judge {
         self.find(Wrong::DeletedUndelivered, words);
     }
 
-    /// Judges whether `keep` has a DELE now.
+    /// Judges whether `keep` has a DELE now. Of messages of one header and size nobody knows which is which.
     fn judge_policy(&mut self, id: usize) {
-        let fact = &self.facts[id];
-        let Some((_, delivered)) = fact.delivered_at else { return };
+        let (header, size) = (&self.facts[id].mail.header, self.facts[id].content.len());
+        let equal =
+            self.facts.iter().filter(|fact| fact.mail.header == *header && fact.content.len() == size);
+        let mut equal = equal.filter(|fact| fact.delivered_at.is_some()).peekable();
+        if equal.peek().is_some() && equal.all(|fact| self.is_early(fact)) {
+            self.find(Wrong::DeletedEarly, format!("DELE of message {id}, which `keep` has stay for now"));
+        }
+    }
+
+    fn is_early(&self, fact: &Fact) -> bool {
         let since = |then: i64| self.passed - then;
-        let is_seen_due = fact.due_since.is_some_and(|due| since(due) >= DAY);
-        let is_early = match self.scenario.keep {
+        let delivered = fact.delivered_at.map_or(0, |(_, delivered)| since(delivered));
+        match self.scenario.keep {
             Keep::Nothing => false,
             Keep::Forever => true,
             // A clock that was wrong shortens it to a day at worst.
-            Keep::TwoWeeks if self.clock_jumps() => since(delivered) < DAY,
-            Keep::TwoWeeks => since(delivered) < 14 * DAY || !is_seen_due,
-        };
-        if is_early {
-            let words = format!("DELE of message {id}, delivered {} s before", since(delivered));
-            self.find(Wrong::DeletedEarly, words);
+            Keep::TwoWeeks if self.clock_jumps() => delivered < DAY,
+            Keep::TwoWeeks => delivered < 14 * DAY || fact.due_since.is_none_or(|due| since(due) < DAY),
         }
     }
 
@@ -329,8 +333,9 @@ impl Judge {
         self.files.len() + self.filed.values().sum::<usize>()
     }
 
+    /// Says whether a message, or one of the same octets, was only marked.
     pub fn is_marked(&self, id: usize) -> bool {
-        self.facts[id].mark != Mark::Not
+        self.ids(&self.facts[id].content).into_iter().any(|id| self.facts[id].mark != Mark::Not)
     }
 
     pub fn find(&mut self, kind: Wrong, words: String) {
@@ -347,6 +352,8 @@ impl Judge {
         }
         // What a reader had filed when the state was lost is known by nothing.
         let mut excuse = self.forgotten.get(content).copied().unwrap_or(0);
+        // Another one of its certain identity may have taken its record, whatever their bodies are.
+        excuse += ids.iter().map(|id| self.twins(*id).count()).sum::<usize>();
         // It was missing for so long that it was forgotten.
         excuse += facts.iter().map(|fact| fact.forgotten).sum::<usize>();
         // A weak identity that is brought back may come once more: it may as well be another message.
@@ -358,11 +365,18 @@ impl Judge {
     fn excuse_for_leaving(&self, id: usize) -> bool {
         let fact = &self.facts[id];
         // It took the place, unique-id and size of another between two polls, or sizes alone tell messages apart.
-        fact.mark != Mark::Not || fact.is_swapped || self.is_blind() || self.has_delivered_twin(id)
+        fact.mark != Mark::Not
+            || fact.is_swapped
+            || self.is_blind()
+            || self.is_nameless(id)
+            || self.twins(id).any(|twin| twin.mark != Mark::Not || self.delivered(&twin.content) > 0)
     }
 
+    /// Says whether a message may be deleted that was not delivered.
     fn excuse_for_deleting(&self, id: usize) -> bool {
-        self.has_delivered_twin(id)
+        // Identity and size are those of another, and RETR has verified them: no more is asked before a deletion.
+        let size = self.facts[id].content.len();
+        self.twins(id).any(|twin| twin.content.len() == size && self.delivered(&twin.content) > 0)
     }
 
     /// Says whether what was only marked may be fetched.
@@ -377,14 +391,25 @@ impl Judge {
         changes && is_weak || fact.is_swapped || self.is_blind()
     }
 
-    /// Two messages of one certain identity and one size are one message, whatever their bodies are.
-    fn has_delivered_twin(&self, id: usize) -> bool {
+    /// Says whether neither UIDL nor TOP tells a message from others: then only `keep: none` will do.
+    pub fn is_nameless(&self, id: usize) -> bool {
+        let has_uid = match self.scenario.uids {
+            Uids::Missing | Uids::Empty => false,
+            Uids::Holes => id.is_multiple_of(2),
+            _ => true,
+        };
+        !has_uid
+            && self.scenario.top == Top::Missing
+            && (self.scenario.keep != Keep::Nothing || self.scenario.first == First::Skips)
+    }
+
+    /// Gives those of the same certain identity and another body: by it they are one message.
+    fn twins(&self, id: usize) -> impl Iterator<Item = &Fact> {
         let fact = &self.facts[id];
         let is_twin = |other: &&Fact| {
-            other.mail.header == fact.mail.header && other.content.len() == fact.content.len()
+            fact.mail.is_certain && other.mail.header == fact.mail.header && other.content != fact.content
         };
-        fact.mail.is_certain
-            && self.facts.iter().filter(is_twin).any(|other| self.delivered(&other.content) > 0)
+        self.facts.iter().filter(is_twin)
     }
 
     /// Says whether messages were told apart by their sizes alone while some went away.
@@ -392,7 +417,11 @@ impl Judge {
         let goes = |event: &Event| {
             matches!(
                 event,
-                Event::Swap | Event::OtherDeletes(_) | Event::ForgetDeletions | Event::ShowHalf(_)
+                Event::Swap
+                    | Event::OtherDeletes(_)
+                    | Event::Vanish(_)
+                    | Event::ForgetDeletions
+                    | Event::ShowHalf(_)
             )
         };
         self.scenario.top == Top::Missing

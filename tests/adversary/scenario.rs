@@ -124,6 +124,8 @@ pub enum First {
 pub enum Event {
     /// A message comes; the number says which earlier one it is like.
     Arrive(Kind, usize, Flaw),
+    /// Another client deletes a message that this poll was shown, before its RETR.
+    Vanish(usize),
     /// Another client deletes a message.
     OtherDeletes(usize),
     /// The mailbox comes back from a backup: what was deleted is there again.
@@ -191,6 +193,8 @@ pub enum Flaw {
     Refused(u32),
     /// RETR is refused with a response code.
     Coded(u32),
+    /// Behind it comes a line that answers nothing.
+    Garbled(u32),
     /// It comes without an octet.
     Zero(u32),
     /// It is large, and a fifth of it comes.
@@ -352,7 +356,7 @@ impl Uids {
 
 impl Event {
     fn drawn(dice: &mut Dice) -> Self {
-        match dice.below(24) {
+        match dice.below(25) {
             0 | 1 => OtherDeletes(dice.below(6)),
             2 => Restore,
             3 => Renumber,
@@ -370,6 +374,7 @@ impl Event {
             20 => ForgetDeletions,
             21 => Swap,
             22 => Read,
+            23 => Vanish(dice.below(6)),
             _ => File,
         }
     }
@@ -389,7 +394,7 @@ impl Kind {
 impl Flaw {
     fn drawn(dice: &mut Dice) -> Self {
         let times = dice.of(&[0, 2]);
-        match dice.below(24) {
+        match dice.below(26) {
             0 => Self::BreaksBefore(times),
             1 => Self::BreaksIn(times),
             2 => Self::BreaksAfter(times),
@@ -398,6 +403,7 @@ impl Flaw {
             5 => Self::Zero(times),
             6 => Self::Short(times),
             7 => Self::DeleBreaks,
+            8 => Self::Garbled(times),
             _ => Self::Sound,
         }
     }
@@ -407,6 +413,7 @@ impl Flaw {
         matches!(
             self,
             Self::BreaksBefore(0)
+                | Self::Garbled(0)
                 | Self::BreaksIn(0)
                 | Self::Refused(0)
                 | Self::Coded(0)

@@ -43,8 +43,8 @@ pub struct Server {
     pub groups: usize,
     /// Unique-ids that were shown for two messages at once.
     pub(super) shared: BTreeSet<String>,
-    /// What each unique-id and size was last shown for.
-    pub(super) shown: HashMap<(String, usize), usize>,
+    /// What each unique-id and size was last shown for, and in which session.
+    pub(super) shown: HashMap<(String, usize), (usize, usize)>,
     /// The dialogue, if it is wanted.
     pub told: Option<Vec<String>>,
     /// Finds what must not be.
@@ -220,6 +220,12 @@ impl Server {
         }
         self.hang_up();
         Ok(Ended::Gone)
+    }
+
+    /// The last session has seen, and the client has noted, what is there: whatever it did not show was missing.
+    pub fn is_seen_whole(&mut self) {
+        let last = self.sessions;
+        self.shown.retain(|_, (_, session)| *session == last);
     }
 
     /// Ends the session without QUIT, if there is one.
