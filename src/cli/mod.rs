@@ -168,6 +168,8 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Poll(#[from] Box<Failure>),
+    #[error("cannot read standard input: {0}")]
+    Input(io::Error),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
@@ -187,6 +189,7 @@ impl CliError {
             | Self::NoDaemon(_)
             | Self::NotScheduled(_)
             | Self::Client(_)
+            | Self::Input(_)
             | Self::Output(_) => Exit::LATER,
         }
     }
@@ -214,6 +217,7 @@ impl CliError {
             | Self::Poll(_)
             | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
             | Self::Client(_)
+            | Self::Input(_)
             | Self::Output(_) => None,
         }
     }

@@ -1,7 +1,8 @@
 //! `postrider seen`: shows and edits the recorded unique-ids.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,13 @@ use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
-use crate::session::Task;
+use crate::session::{Task, now};
 use crate::state::lease::Lease;
-use crate::state::{SeenLine, Store};
+use crate::state::{Delivery, SeenLine, Store};
 use crate::text::Shown;
+
+/// The longest unique-id that is taken from a person, in octets.
+const LONGEST_UID: usize = 512;
 
 /// What to do with the recorded unique-ids of an account.
 #[derive(Debug, Subcommand)]
@@ -51,8 +55,11 @@ pub struct Mark {
     /// An account of the configuration
     account: String,
     /// All messages that the maildrop holds now
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
     all: bool,
+    /// Unique-ids, whether the maildrop holds them now or not; `-` reads them from standard input, one a line
+    #[arg(value_name = "UID")]
+    uids: Vec<OsString>,
 }
 
 /// Arguments of `seen forget`.
@@ -60,8 +67,11 @@ pub struct Mark {
 pub struct Forget {
     /// An account of the configuration
     account: String,
-    /// Unique-ids, as `seen list` shows them
-    #[arg(value_name = "UID", required = true)]
+    /// All that is recorded: everything that the maildrop holds is fetched again
+    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
+    all: bool,
+    /// Unique-ids, as `seen list` shows them; `-` reads them from standard input, one a line
+    #[arg(value_name = "UID")]
     uids: Vec<OsString>,
 }
 
@@ -89,6 +99,9 @@ impl List {
 impl Mark {
     async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let account = Arc::new(named(config, &self.account)?.clone());
+        if !self.all {
+            return self.record(config, &account, common, results).await;
+        }
         let accounts = [account];
         let reports = poll::accounts(
             &accounts,
@@ -105,6 +118,39 @@ impl Mark {
     }
 }
 
+impl Mark {
+    /// Records unique-ids without asking the server. What is recorded already stays as it is: a message that was
+    /// delivered must not become one that was not.
+    async fn record(
+        &self,
+        config: &Config,
+        account: &Account,
+        common: &Common,
+        results: &mut Results,
+    ) -> Result<Exit, CliError> {
+        let mut uids = given(&self.uids)?;
+        let _lease = lease(config, account, "mark unique-ids").await?;
+        let store = Store::open(&config.state);
+        let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+        let seen = store.seen(maildrop.clone()).await?;
+        let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
+        let all = uids.len();
+        uids.retain(|uid| !known.contains(uid));
+        let (marked, at) = (uids.len(), now());
+        let memory = store.begin(maildrop).await?;
+        let mark = |uid| (Delivery { uid, ordinal: 0, octets: 0, header: None, delivered_at: None }, ());
+        store.record(memory.key, at, uids.into_iter().map(mark).collect()).await?;
+        if !common.quiet {
+            let before = match all - marked {
+                0 => String::new(),
+                before => format!(", {before} recorded already"),
+            };
+            results.line(format_args!("{}: {} marked as seen{before}", account.name, messages(marked)));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
 impl Forget {
     async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let account = named(config, &self.account)?;
@@ -113,7 +159,10 @@ impl Forget {
         let _lease = lease(config, account, "forget unique-ids").await?;
         let store = Store::open(&config.state);
         let seen = store.seen(maildrop.clone()).await?;
-        let uids = recorded(&self.uids, &seen)?;
+        let uids = match self.all {
+            true => seen.iter().map(|line| line.uid.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+            false => recorded(&words(&self.uids)?, &seen)?,
+        };
         let forgotten = store.forget(maildrop, uids).await?;
         if !common.quiet {
             results.line(format_args!("{}: {} will be fetched again", account.name, messages(forgotten)));
@@ -134,6 +183,36 @@ fn listed(line: &SeenLine) -> String {
         octets => octets.to_string(),
     };
     format!("{} {how} {octets:>10} {}", time(at), line.uid)
+}
+
+/// Gives the words that stand for unique-ids, each `-` replaced by the lines of standard input.
+fn words(given: &[OsString]) -> Result<Vec<OsString>, CliError> {
+    let mut words = Vec::new();
+    for word in given {
+        if word != "-" {
+            words.push(word.clone());
+            continue;
+        }
+        let mut text = Vec::new();
+        io::stdin().lock().read_to_end(&mut text).map_err(CliError::Input)?;
+        let lines = text.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        words.extend(lines.filter(|line| !line.is_empty()).map(|line| OsStr::from_bytes(line).to_owned()));
+    }
+    Ok(words)
+}
+
+/// Takes words for the octets of unique-ids, each once.
+fn given(uids: &[OsString]) -> Result<Vec<UniqueId>, CliError> {
+    let mut given = BTreeSet::new();
+    for word in words(uids)? {
+        let octets = word.as_bytes();
+        // RFC 1939, 7, has 70 octets at most; servers have more, and a file of other lines than unique-ids is a mistake.
+        if octets.len() > LONGEST_UID || octets.iter().any(u8::is_ascii_control) {
+            return Err(CliError::Usage(format!("{:?} is no unique-id", Shown(octets))));
+        }
+        given.insert(UniqueId::new(octets));
+    }
+    Ok(given.into_iter().collect())
 }
 
 /// Finds the unique-ids that are meant: by their octets, or as `seen list` shows them where those cannot be typed.

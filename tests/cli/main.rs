@@ -3,6 +3,7 @@
 mod config;
 mod program;
 mod sandbox;
+mod seen;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -127,7 +127,7 @@ fn a_wrong_command_line_is_status_2_and_says_why_on_stderr() {
         (&["sync", "-q", "-v"], "cannot be used with"),
         (&["--log-format", "xml", "sync"], "[possible values: text, json, journal]"),
         (&["seen", "mark", "home"], "--all"),
-        (&["seen", "forget", "home"], "<UID>..."),
+        (&["seen", "forget", "home"], "<UID|--all>"),
         (&["completions", "tcsh"], "[possible values: bash, zsh, fish]"),
         (&["sync", "hmoe"], r#"no account "hmoe" in"#),
         (&["check", "hmoe"], r#"did you mean "home"?"#),
