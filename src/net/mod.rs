@@ -7,6 +7,7 @@ mod command;
 mod connect;
 mod error;
 pub(crate) mod process;
+mod proof;
 mod stream;
 mod tls;
 mod verify;

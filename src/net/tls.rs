@@ -235,9 +235,10 @@ fn chain(
     own: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Chain, NetError> {
+    let algorithms = provider.signature_verification_algorithms;
     WebPkiServerVerifier::builder_with_provider(roots, provider)
         .build()
-        .map(|inner| Chain::new(inner, own))
+        .map(|inner| Chain::new(inner, own, algorithms))
         .map_err(|error| NetError::Configuration { what: error.to_string() })
 }
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
-use tokio_rustls::rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use tokio_rustls::rustls::crypto::WebPkiSupportedAlgorithms;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
@@ -18,7 +16,9 @@ use tokio_rustls::rustls::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
 
+use super::proof::{self, Handshake, Signed, Unproved};
 use crate::text::Shown;
 
 /// Names of a certificate that are shown at most.
@@ -74,6 +74,10 @@ pub enum CertificateFault {
     NotPinned,
     /// Whoever shows it did not prove to have its key; the words are the TLS library's.
     NotProved(String),
+    /// Only a pin accepts it: what is peculiar about it, as a predicate.
+    Peculiar(String),
+    /// Nothing accepts it, since it cannot be told whether its key signed: what is peculiar about it, as a predicate.
+    Unprovable(String),
     /// Something else, in the words of the TLS library.
     Other(String),
 }
@@ -111,7 +115,14 @@ impl BadCertificate {
             CertificateFault::NotProved(_) => {
                 "it may be shown by someone else than its owner; do not trust this connection".to_owned()
             }
-            CertificateFault::Other(_) => format!("to trust this very certificate: `tls_pin: {pin}`"),
+            CertificateFault::Unprovable(_) => {
+                "a pin does not help: the server's operator must give it another certificate (an RSA key of 2048 bits or \
+                 more, or ECDSA on P-256), or `connect: openssl s_client ...` reaches it"
+                    .to_owned()
+            }
+            CertificateFault::Peculiar(_) | CertificateFault::Other(_) => {
+                format!("to trust this very certificate: `tls_pin: {pin}`")
+            }
         }
     }
 }
@@ -136,6 +147,10 @@ impl fmt::Display for BadCertificate {
             }
             CertificateFault::NotPinned => f.write_str("is none of those in tls_pin")?,
             CertificateFault::NotProved(what) => write!(f, "was shown without proof of its key ({what})")?,
+            CertificateFault::Peculiar(what) => write!(f, "{what}, and only a pin accepts that")?,
+            CertificateFault::Unprovable(what) => {
+                write!(f, "{what}, so that nobody can tell whether the server has its key")?;
+            }
             CertificateFault::Other(what) => write!(f, "cannot be verified ({what})")?,
         }
         let separator = if self.subject.is_empty() { "" } else { ", " };
@@ -160,6 +175,8 @@ enum Verifying {
     Alone,
     /// The handshake's signature, made with its key.
     Signature,
+    /// The same; it was found to be sound, which is not enough without a pin, or could not be verified.
+    Key,
 }
 
 impl Verifying {
@@ -194,7 +211,21 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
     // A certificate that may sign others (`openssl req -x509` makes such) is refused as a server's before its issuer
     // is looked for.
     let own_issuer = parsed.as_ref().is_some_and(|certificate| certificate.subject() == certificate.issuer());
+    let peculiar = || match &parsed {
+        Some(parsed) if parsed.version() != X509Version::V3 => {
+            // It counts from 0.
+            Some(format!("is of X.509 version {}", parsed.version().0.saturating_add(1)))
+        }
+        Some(_) => proof::peculiarity(&rejected.certificate),
+        None => Some("cannot be read".to_owned()),
+    };
     let fault = match &rejected.cause {
+        TlsError::General(what) if rejected.what == Verifying::Key => {
+            CertificateFault::Unprovable(what.clone())
+        }
+        cause if rejected.what == Verifying::Key => {
+            CertificateFault::Peculiar(peculiar().unwrap_or_else(|| cause.to_string()))
+        }
         cause if rejected.what == Verifying::Signature => CertificateFault::NotProved(cause.to_string()),
         TlsError::InvalidCertificate(cause) => match cause {
             CertificateError::UnknownIssuer | CertificateError::Other(_) | CertificateError::BadSignature
@@ -216,7 +247,8 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
                 names: parsed.as_ref().map(names).unwrap_or_default(),
             },
             other if is_not_pinned(other) => CertificateFault::NotPinned,
-            other => CertificateFault::Other(other.to_string()),
+            other => peculiar()
+                .map_or_else(|| CertificateFault::Other(other.to_string()), CertificateFault::Peculiar),
         },
         other => CertificateFault::Other(other.to_string()),
     };
@@ -258,11 +290,34 @@ pub(super) struct Chain {
     inner: Arc<WebPkiServerVerifier>,
     /// Certificates of `tls_ca`: one that the server itself shows needs no issuer.
     own: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Chain {
-    pub(super) fn new(inner: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>>) -> Self {
-        Self { inner, own }
+    pub(super) fn new(
+        inner: Arc<WebPkiServerVerifier>,
+        own: Vec<CertificateDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self { inner, own, algorithms }
+    }
+
+    /// Tells a server that has not the key from a key that is too short to be trusted by its issuer's word.
+    fn unproved(
+        &self,
+        handshake: Handshake,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+        cause: TlsError,
+    ) -> TlsError {
+        let signed =
+            Signed { handshake, scheme: signature.scheme, message, signature: signature.signature() };
+        match proof::verify(certificate, &signed, &self.algorithms) {
+            Ok(()) => rejected(certificate, Verifying::Key, cause),
+            Err(Unproved::Key(what)) => rejected(certificate, Verifying::Key, TlsError::General(what)),
+            Err(Unproved::Signature) => rejected(certificate, Verifying::Signature, cause),
+        }
     }
 }
 
@@ -290,7 +345,7 @@ impl ServerCertVerifier for Chain {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
         let verified = self.inner.verify_tls12_signature(message, certificate, signature);
-        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+        verified.map_err(|cause| self.unproved(Handshake::Tls12, message, certificate, signature, cause))
     }
 
     fn verify_tls13_signature(
@@ -300,7 +355,7 @@ impl ServerCertVerifier for Chain {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
         let verified = self.inner.verify_tls13_signature(message, certificate, signature);
-        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+        verified.map_err(|cause| self.unproved(Handshake::Tls13, message, certificate, signature, cause))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -308,11 +363,36 @@ impl ServerCertVerifier for Chain {
     }
 }
 
-/// Accepts the pinned certificates and no others; the handshake's signature must still be made with their keys.
+/// Accepts the pinned certificates and no others, whatever they are like; the handshake's signature must still be made
+/// with their keys.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) pins: Vec<[u8; 32]>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Pinned {
+    fn proved(
+        &self,
+        handshake: Handshake,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let signed =
+            Signed { handshake, scheme: signature.scheme, message, signature: signature.signature() };
+        proof::verify(certificate, &signed, &self.algorithms).map_or_else(
+            |unproved| {
+                Err(match unproved {
+                    Unproved::Key(what) => rejected(certificate, Verifying::Key, TlsError::General(what)),
+                    Unproved::Signature => {
+                        rejected(certificate, Verifying::Signature, CertificateError::BadSignature.into())
+                    }
+                })
+            },
+            |()| Ok(HandshakeSignatureValid::assertion()),
+        )
+    }
 }
 
 impl ServerCertVerifier for Pinned {
@@ -338,8 +418,7 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let verified = verify_tls12_signature(message, certificate, signature, &self.algorithms);
-        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+        self.proved(Handshake::Tls12, message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -348,8 +427,7 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let verified = verify_tls13_signature(message, certificate, signature, &self.algorithms);
-        verified.map_err(|cause| rejected(certificate, Verifying::Signature, cause))
+        self.proved(Handshake::Tls13, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

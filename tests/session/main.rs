@@ -13,6 +13,7 @@ mod held;
 mod listings;
 mod lost_state;
 mod net;
+mod pins;
 mod scripted_server;
 #[path = "../support/mod.rs"]
 mod support;
