@@ -7,6 +7,7 @@ mod recipes;
 #[path = "../sink/mod.rs"]
 mod sink;
 mod smtp_servers;
+mod smtp_targets;
 #[path = "../support/mod.rs"]
 mod support;
 mod target_kills;

@@ -69,6 +69,11 @@ impl Cyrus {
         Server::start(&mut command, &root.at("var/log"), &[port, tls_port])
     }
 
+    /// Gives the path of the socket on which it speaks LMTP.
+    pub fn lmtp(&self) -> PathBuf {
+        self.root.at(SOCKET).join("lmtp")
+    }
+
     /// Gives the files of the messages, by their numbers.
     fn files(&self) -> Vec<(u32, PathBuf)> {
         let mut files = Vec::new();

@@ -7,7 +7,8 @@
 //! - [`mail_server`]: a small honest SMTP and LMTP server in memory; [`odd_mail_server`]: one with peculiarities.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`], [`courier`], [`cyrus`], [`popa3d`], [`solid_pop3d`]: real POP3 servers, and [`proxies`]
-//!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim.
+//!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim; [`chrooted_mta`]:
+//!   OpenSMTPD, Courier's esmtpd, sendmail.
 //! - [`chroot`], [`mbox_file`]: what some of them stand in and on.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
 //! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
@@ -21,6 +22,7 @@
 
 pub mod certificate;
 pub mod chroot;
+pub mod chrooted_mta;
 pub mod courier;
 pub mod cyrus;
 pub mod daemon;

@@ -88,6 +88,7 @@ impl Mta {
             }
             fs::write(directory.path().join("certificate.pem"), &certificate.pem).expect("a file");
             fs::write(directory.path().join("key.pem"), &certificate.key_pem).expect("a file");
+            fs::write(directory.path().join("authority.pem"), &certificate.authority_pem).expect("a file");
             let port = free_port();
             let mut command = configure(directory.path(), port, &certificate);
             match Server::start(&mut command, &directory.path().join("server.log"), &[&[port], more].concat())
@@ -112,6 +113,11 @@ impl Mta {
         let there = wait_until(Duration::from_secs(30), || files().len() >= messages);
         assert!(there, "{} messages in {}, not {messages}: {}", files().len(), new.display(), self.log());
         files().iter().map(|path| fs::read(path).expect("a message")).collect()
+    }
+
+    /// Gives where its configuration and its certificate lie.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Gives what the server logged.
