@@ -37,7 +37,7 @@ pub struct Sync {
     /// Print one result object an account, each as it ends
     #[arg(long)]
     json: bool,
-    /// With a URL: where messages go, such as maildir:~/Mail
+    /// With a URL: where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS
     #[arg(long, value_name = "TARGET")]
     deliver: Option<String>,
     /// With a URL: how the connection is protected [default: as the URL says]

@@ -1,6 +1,7 @@
 //! Configuration: a YAML file or a POP URL becomes [`Account`]s that cannot be wrong.
 
 pub mod account;
+mod deliver;
 mod error;
 mod fields;
 mod file;

@@ -3,9 +3,9 @@
 use super::account::{
     Account, Auth, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
 };
+use super::deliver::target;
 use super::fields::{INTERVAL, TIMEOUT};
 use super::places::Places;
-use super::target::Target;
 use super::values::{NOT_YET, host_name};
 use crate::sasl::Mechanism;
 
@@ -25,7 +25,7 @@ pub enum UrlError {
     #[error("cannot read the URL: names no user, as in pops://alice@pop.example.org")]
     NoUser,
     /// `%` without two hexadecimal digits, or octets that are no UTF-8, or control characters.
-    #[error("cannot read the URL: the user must be text, with % followed by two hexadecimal digits")]
+    #[error("cannot read the URL: it must be text, with % followed by two hexadecimal digits")]
     Encoding,
     /// A parameter other than AUTH, or two.
     #[error("cannot read the URL: nothing but one ;AUTH=MECHANISM may follow the user")]
@@ -52,8 +52,20 @@ pub enum UrlError {
     #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
     Path,
     /// `--deliver` is not understood.
-    #[error("cannot deliver there: --deliver must be maildir:PATH, mbox:PATH or pipe:COMMAND")]
+    #[error(
+        "cannot deliver there: --deliver must be maildir:PATH, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, \
+         smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS or lmtp://HOST?to=ADDRESS"
+    )]
     Target,
+    /// What stands behind `--deliver smtp:` is not what the configuration could say.
+    #[error("cannot deliver there: {0}")]
+    TargetKey(String),
+    /// Something else behind the `?`.
+    #[error("cannot deliver there: what stands behind the ? must be KEY=VALUE, joined by &")]
+    TargetQuery,
+    /// A log-in, whose password would stand on the command line.
+    #[error("cannot deliver there: a server that wants a log-in needs a configuration file")]
+    TargetLogin,
     /// `--deliver maildir:` with a path that is none.
     #[error("cannot deliver there: the path {0}")]
     TargetPath(&'static str),
@@ -149,8 +161,10 @@ fn from_url(
         None => None,
     };
     let name = name(scheme, &user, &auth, &host, port);
+    let deliver = target(deliver, places)?;
     Ok(Account {
-        deliver: target(deliver, places)?.of_account(&name, &user),
+        received: deliver.traces(),
+        deliver: deliver.of_account(&name, &user),
         name,
         port: port.unwrap_or(mode.default_port()),
         maildrop_id: format!("{user}@{host}"),
@@ -169,7 +183,6 @@ fn from_url(
         max_size: None,
         max_messages: None,
         pipelining: Pipelining::Auto,
-        received: false,
         hooks: Hooks::default(),
         enabled: true,
     })
@@ -196,7 +209,7 @@ fn mechanism(parameter: &str) -> Result<Auth, UrlError> {
 }
 
 /// Splits `host`, `host:port`, `[address]` and `[address]:port`.
-fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
+pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
     let (host, port) = match server.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         Some(_) | None => (server, None),
@@ -210,28 +223,6 @@ fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
     match port.parse::<u16>() {
         Ok(port) if digits && port > 0 => Ok((host, Some(port))),
         Ok(_) | Err(_) => Err(UrlError::Port),
-    }
-}
-
-/// Reads `--deliver`; a relative path is relative to the working directory, as on any command line.
-fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
-    let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
-    let later = |what| Err(UrlError::NotYet { what });
-    let path = || {
-        let path = places.expand(place).map_err(UrlError::TargetPath)?;
-        std::path::absolute(path).map_err(|_| UrlError::WorkingDirectory)
-    };
-    match kind {
-        "maildir" => path().map(Target::Maildir),
-        "mbox" => path().map(Target::Mbox),
-        "pipe" if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
-        "pipe" => {
-            let pipe = super::pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
-            Ok(Target::Pipe(Box::new(pipe)))
-        }
-        "smtp" => later("--deliver smtp:"),
-        "lmtp" => later("--deliver lmtp:"),
-        _ => Err(UrlError::Target),
     }
 }
 
@@ -251,7 +242,7 @@ fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) ->
 }
 
 /// Turns `%41` into `A`; nothing if that is not possible.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes().iter();
     while let Some(octet) = rest.next() {
@@ -289,6 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Target;
 
     fn read(url: &str) -> Result<Account, UrlError> {
         let places = Places { home: Some("/home/alice".into()), ..Places::default() };

@@ -670,3 +670,23 @@ fn a_message_that_the_server_refuses_is_held_and_the_others_go_on() {
     assert_eq!((report.delivered, report.held), (2, 1));
     assert_eq!(maildrop.uids(), ["2"]);
 }
+
+#[test]
+fn a_url_and_a_mail_server_on_the_command_line_need_no_configuration() {
+    let (maildrop, server) = (maildrop(3), MailServer::start(EXTENSIONS));
+    let home = Home::new();
+    let url = format!("pop://alice;AUTH=+USER@127.0.0.1:{}", maildrop.port());
+    let deliver = format!("smtp://127.0.0.1:{}?to=bob@example.org&from=me@example.org", server.port());
+    let arguments = ["sync", &url, "--tls", "none", "--password-command", "echo correct horse", "--deliver"];
+    home.must(&[&arguments[..], &[&deliver]].concat(), 0);
+    let arrived = server.arrived();
+    assert_eq!(arrived.len(), 3);
+    assert_eq!(
+        (&*arrived[0].rcpt[0], arrived[0].mail.split(' ').next()),
+        ("<bob@example.org>", Some("<me@example.org>"))
+    );
+    // As from a configured account, what goes on its way again says where it has been.
+    assert!(arrived[0].octets.starts_with(b"Received: "));
+    let ended = home.run(&[&arguments[..], &["smtp://127.0.0.1"]].concat());
+    assert!(ended.stderr.contains("`to` is missing"), "{}", ended.stderr);
+}

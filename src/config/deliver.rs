@@ -1,0 +1,167 @@
+//! `--deliver`: a target on the command line.
+
+use super::mail_server;
+use super::places::Places;
+use super::target::{MailServer, Target};
+use super::tree::{Complaint, Content, Entry, Node, Position};
+use super::url::{UrlError, decode, host_and_port};
+
+/// Reads `maildir:PATH` and the like; a relative path is relative to the working directory, as on any command line.
+///
+/// Mail servers are `smtp://HOST:PORT?to=ADDRESS`, the same with `smtps:` (TLS at once) or `lmtp:`, or
+/// `lmtp:SOCKET?to=ADDRESS`; behind the `?` stand, joined by `&`, keys and values of the configuration file.
+pub(super) fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
+    let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
+    let path = || {
+        let path = places.expand(place).map_err(UrlError::TargetPath)?;
+        std::path::absolute(path).map_err(|_| UrlError::WorkingDirectory)
+    };
+    match kind {
+        "maildir" => path().map(Target::Maildir),
+        "mbox" => path().map(Target::Mbox),
+        "pipe" if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
+        "pipe" => {
+            let pipe = super::pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
+            Ok(Target::Pipe(Box::new(pipe)))
+        }
+        "smtp" => server(place, &[], mail_server::smtp, places).map(Target::Smtp),
+        "smtps" => server(place, &[("tls", "implicit")], mail_server::smtp, places).map(Target::Smtp),
+        "lmtp" => server(place, &[], mail_server::lmtp, places).map(Target::Lmtp),
+        _ => Err(UrlError::Target),
+    }
+}
+
+/// Reads what stands behind `smtp:` as the mapping that it would be in the file.
+fn server(
+    place: &str,
+    given: &[(&str, &str)],
+    read: impl Fn(&Node<'_>, &Places) -> Result<MailServer, Complaint>,
+    places: &Places,
+) -> Result<Box<MailServer>, UrlError> {
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let mut entries: Vec<_> = given.iter().map(|(key, value)| entry(key, plain(value))).collect();
+    // `lmtp:/path` and `lmtp:///path`; what stands behind two slashes is a host.
+    let host = match place.strip_prefix("//") {
+        Some(host) if !host.starts_with('/') => Some(host),
+        Some(_) => None,
+        None => Some(place).filter(|place| !place.starts_with(['/', '~', '$'])),
+    };
+    match host {
+        Some(host) if host.contains('@') => return Err(UrlError::TargetLogin),
+        Some(host) => {
+            let (host, port) = host_and_port(host.strip_suffix('/').unwrap_or(host))?;
+            if !host.is_empty() {
+                entries.push(entry("host", plain(host)));
+            }
+            entries.extend(port.map(|port| entry("port", plain(&port.to_string()))));
+        }
+        None => {
+            let path = decode(place.strip_prefix("//").unwrap_or(place)).ok_or(UrlError::Encoding)?;
+            entries.push(entry("socket", plain(&path)));
+        }
+    }
+    let mut to = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or(UrlError::TargetQuery)?;
+        let (key, value) = (decode(key).ok_or(UrlError::Encoding)?, decode(value).ok_or(UrlError::Encoding)?);
+        match &*key {
+            "to" => to.extend(value.split(',').map(plain)),
+            "user" | "password" => return Err(UrlError::TargetLogin),
+            _ if entries.iter().any(|entry| entry.key == key) => {
+                return Err(UrlError::TargetKey(format!("{key} is given twice")));
+            }
+            _ => entries.push(entry(&key, plain(&value))),
+        }
+    }
+    if !to.is_empty() {
+        entries.push(entry("to", content(Content::List(to))));
+    }
+    let read = read(&content(Content::Mapping(entries)), places);
+    read.map(Box::new).map_err(|complaint| UrlError::TargetKey(words(&complaint)))
+}
+
+/// Says what is wrong, without a place in a file.
+fn words(complaint: &Complaint) -> String {
+    let key = complaint.below.trim_start_matches('.');
+    if key.is_empty() { complaint.what.clone() } else { format!("{key}: {}", complaint.what) }
+}
+
+const NOWHERE: Position = Position { line: 1, column: 1 };
+
+fn content(content: Content<'static>) -> Node<'static> {
+    Node { at: NOWHERE, content }
+}
+
+fn plain(text: &str) -> Node<'static> {
+    content(Content::Plain(text.to_owned().into()))
+}
+
+fn entry(key: &str, value: Node<'static>) -> Entry<'static> {
+    Entry { key: key.to_owned().into(), at: NOWHERE, value, before: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn read(deliver: &str) -> Result<Target, UrlError> {
+        target(deliver, &Places { home: Some("/home/alice".into()), ..Places::default() })
+    }
+
+    #[test]
+    fn a_mail_server_on_the_command_line_is_the_configured_one() {
+        for (deliver, configured) in [
+            ("smtp://mx.example:2525?to=a@b", "smtp: { host: mx.example, port: 2525, to: [a@b] }"),
+            ("smtp:MX.example?to=a@b&to=c@d,e@f", "smtp: { host: mx.example, to: [a@b, c@d, e@f] }"),
+            ("smtp:?to=a", "smtp: { to: [a] }"),
+            (
+                "smtp://[::1]:26/?to=a%2Bb@c&from=x@y",
+                "smtp: { host: '::1', port: 26, to: [a+b@c], from: x@y }",
+            ),
+            ("smtps://mx?to=a+b@c", "smtp: { host: mx, tls: implicit, to: [a+b@c] }"),
+            (
+                "smtp://mx:587?to=a&tls=starttls&tls_ca=/ca.pem&tls_min=1.3&timeout=90s&bind=::1",
+                "smtp: { host: mx, port: 587, to: [a], tls: starttls, tls_ca: /ca.pem, tls_min: '1.3', timeout: 90s, \
+                 bind: '::1' }",
+            ),
+            ("lmtp:/run/dovecot/lmtp?to=alice", "lmtp: { socket: /run/dovecot/lmtp, to: [alice] }"),
+            ("lmtp:///run/d%20x?to=alice", "lmtp: { socket: '/run/d x', to: [alice] }"),
+            ("lmtp:~/lmtp?to=alice", "lmtp: { socket: /home/alice/lmtp, to: [alice] }"),
+            ("lmtp://localhost?to=alice", "lmtp: { host: localhost, to: [alice] }"),
+        ] {
+            let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {{{configured}}}}}}}\nstate: /s");
+            let config = Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap();
+            assert_eq!(read(deliver), Ok(config.accounts[0].deliver.clone()), "{deliver}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_mail_server_is_said_by_its_key() {
+        let key = |text: &str| UrlError::TargetKey(text.to_owned());
+        for (deliver, error) in [
+            ("smtp://mx", key("`to` is missing: the recipients' addresses")),
+            ("lmtp:?to=a", key("needs `socket` or `host`")),
+            (
+                "smtp://mx?to=a b",
+                key("to[0]: must be an address, without angle brackets, blanks or control characters"),
+            ),
+            (
+                "smtp://mx?to=a&tls=startls",
+                key("tls: must be implicit, starttls or none; did you mean `starttls`?"),
+            ),
+            ("smtps://mx?to=a&tls=none", key("tls is given twice")),
+            ("lmtp:/s?to=a&bind=::1", key("bind: has no meaning with `socket`: remove it, or change that")),
+            ("smtp://alice@mx?to=a", UrlError::TargetLogin),
+            ("smtp://mx?to=a&user=alice", UrlError::TargetLogin),
+            ("smtp://mx:0?to=a", UrlError::Port),
+            ("smtp://mx?to", UrlError::TargetQuery),
+            ("smtp://mx?to=%4", UrlError::Encoding),
+            ("imap://mx?to=a", UrlError::Target),
+        ] {
+            assert_eq!(read(deliver), Err(error), "{deliver}");
+        }
+        let unknown = read("smtp://mx?to=a&tsl=none").unwrap_err().to_string();
+        assert!(unknown.contains("tsl: unknown key; did you mean `tls`?"), "{unknown}");
+    }
+}
