@@ -14,6 +14,9 @@ pub struct Capabilities {
 const MOST_LINES: usize = 256;
 
 impl Capabilities {
+    /// Those of a server that has told none.
+    pub const NONE: Self = Self { lines: Vec::new() };
+
     /// Adds a line of an answer. Of two lines for one capability that has a value the later counts, so that an
     /// answer after log-in may follow one from before (RFC 2449, 5: LOGIN-DELAY and EXPIRE may differ by user).
     pub fn add(&mut self, line: &[u8]) {
@@ -38,6 +41,21 @@ impl Capabilities {
         self.lines.join(&b'\n')
     }
 
+    /// Gives the lines.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(|line| &**line)
+    }
+
+    /// Says whether none is announced.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Says whether the same is announced, in whatever order.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.lines.len() == other.lines.len() && self.lines.iter().all(|line| other.lines.contains(line))
+    }
+
     /// Gives the parameters of the last line with this name (compared without regard to case).
     fn parameters(&self, name: &str) -> Option<impl Iterator<Item = &[u8]>> {
         self.lines.iter().rev().find_map(|line| {
@@ -59,6 +77,11 @@ impl Capabilities {
     /// Gives the SASL mechanisms, as the server spells them (RFC 5034, 3).
     pub fn sasl(&self) -> Vec<&[u8]> {
         self.parameters("SASL").map(Iterator::collect).unwrap_or_default()
+    }
+
+    /// Says whether the server passes headers on as they are, 8-bit octets and all, once it is told UTF8 (RFC 6856, 2).
+    pub fn utf8(&self) -> bool {
+        self.has("UTF8")
     }
 
     /// Says that messages vanish once they were shown: `EXPIRE 0` (RFC 2449, 6.7).

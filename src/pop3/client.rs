@@ -17,6 +17,8 @@ pub enum Request {
     Capa,
     /// STLS
     Stls,
+    /// UTF8
+    Utf8,
     /// USER
     User,
     /// PASS
@@ -152,7 +154,8 @@ impl Request {
         match self {
             Self::Capa | Self::List | Self::Uidl => Shape::Listing,
             Self::Retr(_) | Self::Top(_) => Shape::Body,
-            Self::Greeting | Self::Stls | Self::User | Self::Pass | Self::Apop | Self::Auth => Shape::Line,
+            Self::Greeting | Self::Stls | Self::Utf8 => Shape::Line,
+            Self::User | Self::Pass | Self::Apop | Self::Auth => Shape::Line,
             Self::Stat | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => Shape::Line,
         }
     }
@@ -161,6 +164,7 @@ impl Request {
         match command {
             Command::Capa => Self::Capa,
             Command::Stls => Self::Stls,
+            Command::Utf8 => Self::Utf8,
             Command::User(_) => Self::User,
             Command::Pass(_) => Self::Pass,
             Command::Apop(..) => Self::Apop,
@@ -210,6 +214,21 @@ impl Client {
         command.encode(&mut self.output)?;
         self.expected.push_back(Request::of(command));
         Ok(())
+    }
+
+    /// Takes what was sent for lost: no answer to it is expected any more. Says whether that can be: not inside an
+    /// answer.
+    pub fn forget(&mut self) -> bool {
+        let between = matches!(self.inside, Inside::Nothing);
+        if between {
+            self.expected.clear();
+        }
+        between
+    }
+
+    /// Expects an answer after all to what was taken for lost.
+    pub fn expect(&mut self, to: Request) {
+        self.expected.push_back(to);
     }
 
     /// Gives the octets that are to be written.

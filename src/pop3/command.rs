@@ -20,6 +20,8 @@ pub enum Command<'a> {
     Capa,
     /// Asks for TLS.
     Stls,
+    /// Has headers sent as they are (RFC 6856, 2.1).
+    Utf8,
     /// Names the mailbox.
     User(&'a str),
     /// Gives the password.
@@ -101,7 +103,7 @@ impl Command<'_> {
             }
             Self::Response(response) => put(encoded(response).as_bytes()),
             Self::Cancel => put(b"*"),
-            Self::Capa | Self::Stls | Self::Stat | Self::List | Self::Uidl => {
+            Self::Capa | Self::Stls | Self::Utf8 | Self::Stat | Self::List | Self::Uidl => {
                 put(self.to_string().as_bytes())
             }
             Self::Retr(_) | Self::Top(..) | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => {
@@ -123,6 +125,7 @@ impl fmt::Display for Command<'_> {
         match self {
             Self::Capa => f.write_str("CAPA"),
             Self::Stls => f.write_str("STLS"),
+            Self::Utf8 => f.write_str("UTF8"),
             Self::User(user) => write!(f, "USER {}", Shown(user.as_bytes())),
             Self::Pass(secret) => write!(f, "PASS {secret}"),
             Self::Apop(user, _) => write!(f, "APOP {} [secret]", Shown(user.as_bytes())),

@@ -19,6 +19,12 @@ pub fn parse_unique_id(line: &[u8]) -> Option<(MessageNumber, &[u8])> {
     parse_number(line)
 }
 
+/// Reads what STAT answers: the number of messages.
+pub fn parse_stat(text: &[u8]) -> Option<u64> {
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    std::str::from_utf8(words.next()?).ok()?.parse().ok()
+}
+
 /// Reads a message-number (RFC 1939, 3: from 1 up) and what stands behind the blanks that follow it.
 fn parse_number(line: &[u8]) -> Option<(MessageNumber, &[u8])> {
     let line = line.trim_ascii_start();
@@ -99,6 +105,11 @@ impl ListingBuilder {
         };
         self.uids.extend_from_slice(uid);
         self.rows.push(Row { number, uid_start, uid_len, ordinal: 0, octets: 0 });
+    }
+
+    /// Says whether no line has named a message.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.sizes.is_empty()
     }
 
     /// Puts sizes and unique-ids together by message-number, never by position.

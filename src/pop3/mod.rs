@@ -16,6 +16,6 @@ pub mod types;
 pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
 pub use command::{Command, CommandError};
-pub use listing::{Listed, Listing};
+pub use listing::{Listed, Listing, parse_stat};
 pub use reply::{Code, Reply, Status};
 pub use types::{MessageNumber, UniqueId};

@@ -10,8 +10,8 @@ use crate::pop3::{Listing, UniqueId};
 use crate::state::Closing;
 
 use super::blame::Broke;
-use super::login::Pace;
-use super::poll::{Attempt, End, Poll};
+use super::poll::{End, Poll};
+use super::server::Trial;
 use super::trouble::Aborted;
 use super::{Limits, Report, Task};
 
@@ -27,8 +27,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The sessions of one poll.
 #[derive(Debug)]
 pub struct Course {
-    /// What a session leaves out because the one before went wrong with it.
-    pub attempt: Attempt,
+    /// What the sessions leave out because one went wrong with it: each attempt one thing more.
+    pub left_out: Vec<Trial>,
+    /// A session broke all the same, so that what it left out was not why.
+    pub broke_without: bool,
     /// What follows the session.
     pub next: Next,
     /// Sessions that ended.
@@ -75,10 +77,10 @@ impl Course {
 
     /// Begins a poll.
     pub fn new() -> Self {
-        let attempt = Attempt { pace: Pace::AsAnnounced, without_capa: false, remembers_lockstep: false };
         let (careful, met) = (HashSet::new(), Met::default());
         Self {
-            attempt,
+            left_out: Vec::new(),
+            broke_without: false,
             next: Next::End,
             sessions: 0,
             fruitless: 0,
@@ -90,10 +92,9 @@ impl Course {
         }
     }
 
-    /// Begins a session; gives what it leaves out.
-    pub fn begin(&mut self) -> Attempt {
+    /// Begins a session.
+    pub fn begin(&mut self) {
         (self.met, self.next) = (Met::default(), Next::End);
-        self.attempt
     }
 
     /// Says that no further session follows, so that the poll is to be written down.
@@ -143,13 +144,14 @@ impl Course {
         let first = self.is_first();
         self.sessions += 1;
         self.next = match failed {
-            Some(end) if end.capa_suspected || end.pipelining_suspected => Next::Attempt,
+            Some(End { suspect: Some(trial), .. }) if !self.left_out.contains(trial) => Next::Attempt,
             Some(_) | None if *poll.environment.stop.borrow() => Next::End,
             Some(_) | None => match poll.task {
                 Task::Sync(_) => self.after(first, failed, poll.account, logged_in, report),
                 Task::DryRun(_) | Task::Check | Task::MarkAll => Next::End,
             },
         };
+        self.broke_without |= self.met.broke.is_some() && !self.left_out.is_empty();
         if self.is_over() {
             report.left += self.met.postponed;
         }

@@ -1,19 +1,23 @@
 //! From a fresh connection to the listing: greeting, TLS, capabilities, credentials, LIST and UIDL.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::time::Instant;
 
 use crate::config::Account;
 use crate::config::account::{Pipelining, TlsMode};
 use crate::net::{Connector, Stream};
 use crate::pop3::listing::ListingBuilder;
 use crate::pop3::{
-    Capabilities, Client, Command, Event, Listing, ProtocolError, Reply, Request, Status, apop,
+    Capabilities, Client, Code, Command, Event, Listing, ProtocolError, Reply, Request, Status, apop,
+    parse_stat,
 };
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection};
 use crate::secret::Secret;
-use crate::state::ServerMemory;
 
+use super::server::{Outcome, Server, Trial};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 
@@ -23,19 +27,31 @@ pub struct Login<'a> {
     pub account: &'a Account,
     /// The password; empty where only mechanisms without one are allowed.
     pub secret: &'a Secret,
-    /// What the server was found to be like.
-    pub server: &'a ServerMemory,
-    /// Whether this attempt may send commands ahead of answers.
-    pub pace: Pace,
+    /// What is known of the server, and what is learned.
+    pub server: &'a mut Server,
+    /// Whether it may be tried what the server takes.
+    pub trials: Trials,
+    /// What is to blame if the connection ends, falls silent or loses step now.
+    pub suspect: Option<Trial>,
 }
 
-/// Whether commands may be sent ahead of answers.
+/// Whether it may be tried what a server takes: only where the outcome is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// As the server announces and the account allows.
-    AsAnnounced,
-    /// One command at a time.
-    Lockstep,
+pub enum Trials {
+    /// What is not known yet is tried.
+    Allowed,
+    /// Only what the server was seen to take is sent.
+    NotNow,
+}
+
+/// What goes along with the last message of a log-in, before that is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Nothing,
+    /// NOOP and CAPA: whether they are answered, and how, says whether the server takes what comes there.
+    Question,
+    /// UIDL and LIST.
+    Listing,
 }
 
 /// A session in TRANSACTION state whose maildrop has been listed.
@@ -56,20 +72,32 @@ pub struct Listed {
 pub const LISTING: &str = "list the maildrop";
 
 /// How the mechanisms' messages reach their ends.
-struct Auth<'a> {
-    login: &'a Login<'a>,
+struct Auth<'a, 'b> {
+    login: &'a mut Login<'b>,
     wire: &'a mut Wire,
+    mechanism: Mechanism,
     doing: String,
-    /// LIST and UIDL go along with the last message of the exchange.
-    ahead: bool,
+    behind: Behind,
+    /// UTF8 went along with the first command, and is not answered yet.
+    utf8_unanswered: bool,
     /// What a refusal without a response code is about.
     about: About,
+    /// When the last message was sent.
+    sent_at: Instant,
+}
+
+/// What came in answer to UIDL and LIST.
+#[derive(Default)]
+struct Heard {
+    builder: ListingBuilder,
+    uidl_refused: Option<Vec<u8>>,
+    list_refused: Option<Vec<u8>>,
 }
 
 impl Login<'_> {
-    /// Logs in and lists. On a known server that pipelines, UIDL and LIST travel with the credentials: the listing is
+    /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
     /// complete one round trip after the greeting.
-    pub async fn run(&self, connector: &Connector, stream: Stream) -> Result<Listed, Aborted> {
+    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, Aborted> {
         let account = self.account;
         let mut wire = Wire::new(stream, Client::new(), account.timeout, &account.name);
         let greeting = wire.reply().await.during("connect")?.1;
@@ -82,26 +110,30 @@ impl Login<'_> {
         }
 
         // Capabilities read before TLS are never believed after it, so they are not even asked for.
-        let remembered = self.server.capabilities.as_deref().map(Capabilities::from_octets);
-        let known = remembered.is_some();
-        let capabilities = match remembered {
-            Some(remembered) => remembered,
-            None if self.server.breaks_capa => Capabilities::default(),
-            None => ask_capabilities(&mut wire).await.during("ask for capabilities")?,
-        };
-        match self.authenticate(&mut wire, &capabilities, stamp.as_deref(), known).await {
-            Ok(sent_ahead) => self.list(wire, capabilities, known, sent_ahead).await,
+        let known = self.server.is_known();
+        if !known {
+            let before = self.ask_before(&mut wire).await?;
+            self.server.saw_before(before);
+        }
+        let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
+            Ok(logged_in) => logged_in,
             Err(aborted) if known && asks_again(&aborted.trouble) => {
                 // What was remembered may be out of date: ask, and try again if that offers another way. A server that
                 // hangs up meanwhile has said why, and that counts.
-                let Some(fresh) = self.another_way(&mut wire, &capabilities).await else {
-                    return Err(aborted);
-                };
-                self.authenticate(&mut wire, &fresh, stamp.as_deref(), false).await?;
-                self.list(wire, fresh, false, false).await
+                let Some(fresh) = self.another_way(&mut wire).await else { return Err(aborted) };
+                self.server.saw_before(fresh);
+                self.server.ask_again();
+                self.authenticate(&mut wire, stamp.as_deref(), false).await?
             }
-            Err(aborted) => Err(aborted),
+            Err(aborted) => return Err(aborted),
+        };
+        match behind {
+            Behind::Listing => {}
+            Behind::Question => self.hear(&mut wire, mechanism).await?,
+            Behind::Nothing if self.server.is_known() => {}
+            Behind::Nothing => self.ask_after(&mut wire).await?,
         }
+        self.list(wire, mechanism, behind).await
     }
 
     /// STLS is demanded whatever CAPA says, and nothing the server said before it is believed afterwards
@@ -118,15 +150,38 @@ impl Login<'_> {
         Ok(Wire::new(stream, Client::after_stls(), self.account.timeout, &self.account.name))
     }
 
-    /// Logs in; says whether UIDL and LIST were sent along.
+    /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
+    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, Aborted> {
+        if self.server.found(Trial::Capa) == Some(Outcome::Breaks) {
+            return Ok(Capabilities::NONE);
+        }
+        self.suspect = Some(Trial::Capa);
+        let asked = ask_capabilities(wire).await.during("ask for capabilities")?;
+        self.suspect = None;
+        Ok(asked.unwrap_or_default())
+    }
+
+    /// Asks for the capabilities after the log-in, which may be others (RFC 2449, 5), and another server's; not if there
+    /// were none before.
+    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), Aborted> {
+        let after = if self.server.before().is_empty() {
+            None
+        } else {
+            ask_capabilities(wire).await.during("ask for capabilities")?
+        };
+        self.server.saw_after(after);
+        Ok(())
+    }
+
+    /// Logs in; says how, and what was sent along.
     async fn authenticate(
-        &self,
+        &mut self,
         wire: &mut Wire,
-        capabilities: &Capabilities,
         stamp: Option<&[u8]>,
         known: bool,
-    ) -> Result<bool, Aborted> {
+    ) -> Result<(Mechanism, Behind), Aborted> {
         let account = self.account;
+        let capabilities = self.server.before();
         let facts = wire.stream().tls();
         let exporter = facts.as_ref().and_then(|facts| facts.exporter);
         let names: Vec<&str> =
@@ -141,82 +196,222 @@ impl Login<'_> {
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).during("log in")?;
+        let plus_offered = offered.plus_offered();
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
-        let ahead = known && self.pipelines(capabilities);
         // RFC 3206, 6: a server that announces it says [AUTH] when it means the credentials.
         let about = if capabilities.auth_resp_code() { About::Other } else { About::Credentials };
-        let mut auth = Auth { login: self, wire, doing, ahead, about };
-        match mechanism.sasl_name() {
-            Some(name) => auth.sasl(mechanism, name, exporter, offered.plus_offered()).await?,
-            None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await?,
-            None => auth.user_pass().await?,
+        let behind = self.behind(mechanism, known);
+        let utf8_unanswered = self.say_utf8(wire).await?;
+        let sent_at = Instant::now();
+        let mut auth = Auth { login: self, wire, mechanism, doing, behind, utf8_unanswered, about, sent_at };
+        let accepted = match mechanism.sasl_name() {
+            Some(name) => auth.sasl(name, exporter, plus_offered).await,
+            None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
+            None => auth.user_pass().await,
+        };
+        let took = auth.sent_at.elapsed();
+        if let Err(aborted) = &accepted {
+            self.judge(&aborted.trouble);
         }
-        Ok(ahead)
+        accepted?;
+        self.server.log_in_took(took);
+        self.suspect = None;
+        Ok((mechanism, behind))
     }
 
-    /// Says whether commands are sent ahead of answers.
-    fn pipelines(&self, capabilities: &Capabilities) -> bool {
-        match (self.pace, self.account.pipelining) {
-            (Pace::Lockstep, _) | (_, Pipelining::Off) => false,
-            (Pace::AsAnnounced, Pipelining::On) => true,
-            (Pace::AsAnnounced, Pipelining::Auto) => {
-                capabilities.pipelining() && !self.server.breaks_pipelining
+    /// Decides what a log-in that failed says of what went along with it.
+    fn judge(&mut self, trouble: &Trouble) {
+        let Some(trial) = self.suspect.filter(|trial| trial.is_told_by_one_failure()) else {
+            if matches!(trouble, Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. })) {
+                self.suspect = None;
+            }
+            return;
+        };
+        let is_shown = self.server.found(trial) == Some(Outcome::Takes);
+        match trouble {
+            // It may have been refused for what came along with it, so the next one goes alone, or is a trial.
+            Trouble::Refused { code: None | Some(Code::Auth), .. } if !is_shown => {
+                self.server.learn(trial, Outcome::Breaks);
+            }
+            Trouble::Refused { code: None | Some(Code::Auth), .. } => self.server.forget(trial),
+            // A server that took it before is more likely to be restarted, or far away.
+            Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. }) if is_shown => {
+                self.server.forget(trial);
+                self.suspect = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Says UTF8 where it is announced: without it, Courier puts a report in place of each message whose header has 8-bit
+    /// octets (RFC 6856, 2). A refusal means nothing. Says whether the answer is still to come.
+    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, Aborted> {
+        if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Outcome::Breaks) {
+            return Ok(false);
+        }
+        let doing = "ask for headers as they are (UTF8)";
+        wire.send(Command::Utf8).during(doing)?;
+        if self.pipelines_log_in() {
+            return Ok(true);
+        }
+        self.suspect = Some(Trial::Utf8);
+        wire.reply().await.during(doing)?;
+        self.suspect = None;
+        Ok(false)
+    }
+
+    /// Decides what goes along with the last message of a log-in.
+    fn behind(&self, mechanism: Mechanism, known: bool) -> Behind {
+        let pipelines = self.pipelines_log_in() && (!known || self.pipelines());
+        let has_capa = self.server.found(Trial::Capa) != Some(Outcome::Breaks);
+        match self.server.found(Trial::BehindLogIn(mechanism)) {
+            Some(Outcome::Takes) if pipelines && known => Behind::Listing,
+            Some(Outcome::Takes) if pipelines && has_capa => Behind::Question,
+            None if pipelines && has_capa && self.trials == Trials::Allowed => Behind::Question,
+            Some(Outcome::Takes | Outcome::Breaks) | None => Behind::Nothing,
+        }
+    }
+
+    /// Says whether PASS goes along with USER: nginx before 1.21 drops it, whatever it announces.
+    fn sends_pass_along(&self) -> bool {
+        self.pipelines_log_in()
+            && match self.server.found(Trial::BehindUser) {
+                Some(Outcome::Takes) => true,
+                Some(Outcome::Breaks) => false,
+                // How long an honest server takes must be known, or its answer may be taken for lost, and it would see
+                // two log-ins.
+                None => self.trials == Trials::Allowed && self.server.patience().is_some(),
+            }
+    }
+
+    /// Says whether commands are sent ahead of answers before the log-in.
+    fn pipelines_log_in(&self) -> bool {
+        self.may_pipeline(|server| server.before().pipelining())
+    }
+
+    /// Says whether commands are sent ahead of answers after the log-in. A server that does not tell its capabilities
+    /// there may have shown it.
+    fn pipelines(&self) -> bool {
+        self.may_pipeline(|server| match server.after() {
+            Some(after) => after.pipelining(),
+            None => server.before().pipelining() && server.takes_behind_a_log_in(),
+        })
+    }
+
+    fn may_pipeline(&self, announced: impl Fn(&Server) -> bool) -> bool {
+        match self.account.pipelining {
+            Pipelining::Off => false,
+            Pipelining::On => !self.server.leaves_out(Trial::Pipelining),
+            Pipelining::Auto => {
+                self.server.found(Trial::Pipelining) != Some(Outcome::Breaks) && announced(self.server)
             }
         }
     }
 
-    /// Reads the listing; asks an unknown server for its capabilities once more, which may differ after log-in
-    /// (RFC 2449, 5).
-    async fn list(
+    /// Hears what became of NOOP and CAPA, which went along with the last message of a log-in.
+    ///
+    /// What is lost costs the time limit of its own, and the session goes on. What was merely late is known by the
+    /// status line that then stands where a capability belongs.
+    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), Aborted> {
+        let trial = Trial::BehindLogIn(mechanism);
+        self.suspect = Some(trial);
+        let limit = self.server.patience().unwrap_or(self.account.timeout);
+        let doing = "ask for capabilities";
+        let (mut outcome, mut after) = (Outcome::Takes, Some(Capabilities::default()));
+        while wire.unanswered() > 0 {
+            match wire.event_within(limit).await {
+                Ok(Event::Reply { to: Request::Noop, status: Status::Err, .. }) => outcome = Outcome::Breaks,
+                Ok(Event::Reply { to: Request::Capa, status: Status::Err, .. }) => after = None,
+                Ok(Event::Line { line, .. }) => after.iter_mut().for_each(|after| after.add(line)),
+                Ok(_) => {}
+                Err(silence @ WireError::Silence { .. }) => {
+                    log::debug!("{}: {silence}; it seems lost", self.account.name);
+                    (outcome, after) = self.ask_after_silence(wire, limit).await.during(doing)?;
+                }
+                Err(error) => return Err(error).during(doing),
+            }
+        }
+        self.suspect = None;
+        self.server.saw_after(after);
+        self.server.learn(trial, outcome);
+        if outcome == Outcome::Breaks {
+            let name = &self.account.name;
+            log::info!(
+                "{name}: server loses what is sent before the log-in is answered; from now on nothing is"
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks for capabilities again where the answers to NOOP and CAPA seem lost.
+    async fn ask_after_silence(
         &self,
+        wire: &mut Wire,
+        limit: Duration,
+    ) -> Result<(Outcome, Option<Capabilities>), WireError> {
+        wire.forget()?;
+        wire.send(Command::Capa)?;
+        let (mut outcome, mut after) = (Outcome::Breaks, Some(Capabilities::default()));
+        let mut limit = Some(limit);
+        while wire.unanswered() > 0 {
+            let event = match limit.take() {
+                Some(limit) => wire.event_within(limit).await?,
+                None => wire.event().await?,
+            };
+            match event {
+                Event::Reply { status: Status::Err, .. } => after = None,
+                // The answers come after all: what was taken for that to CAPA is that to NOOP, this is that to the
+                // first CAPA, and that to the second follows.
+                Event::Line { line, .. } if line.starts_with(b"+OK") && outcome == Outcome::Breaks => {
+                    (outcome, after) = (Outcome::Takes, Some(Capabilities::default()));
+                    wire.expect(Request::Capa);
+                }
+                Event::Line { line, .. } => after.iter_mut().for_each(|after| after.add(line)),
+                Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
+            }
+        }
+        Ok((outcome, after))
+    }
+
+    /// Reads the listing.
+    async fn list(
+        &mut self,
         mut wire: Wire,
-        mut capabilities: Capabilities,
-        known: bool,
-        sent_ahead: bool,
+        mechanism: Mechanism,
+        behind: Behind,
     ) -> Result<Listed, Aborted> {
-        let doing = LISTING;
-        let pipelined = self.pipelines(&capabilities);
-        let asks = !known && !self.server.breaks_capa && !capabilities.to_octets().is_empty();
-        let mut due = Vec::new();
-        if asks {
-            due.push(Command::Capa);
+        let trial = Trial::BehindLogIn(mechanism);
+        let pipelined = self.pipelines();
+        let mut heard = if behind == Behind::Listing {
+            self.suspect = Some(trial);
+            read_listing(&mut wire, &[], pipelined).await.during(LISTING)?
+        } else {
+            self.suspect = pipelined.then_some(Trial::Pipelining);
+            read_listing(&mut wire, &[Command::Uidl, Command::List], pipelined).await.during(LISTING)?
+        };
+        self.suspect = None;
+        if heard.may_be_of_nothing() && is_empty(&mut wire).await.during(LISTING)? {
+            // Some servers refuse to list what is not there.
+            heard = Heard::default();
         }
-        if !sent_ahead {
-            due.extend([Command::Uidl, Command::List]);
+        let has_uidl = self.server.capabilities().has("UIDL");
+        if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
+            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.during(LISTING)?;
+            if !heard.may_be_refused_for_its_place(has_uidl) {
+                self.server.learn(trial, Outcome::Breaks);
+            }
         }
-        let mut due = due.into_iter();
-        let mut builder = ListingBuilder::default();
-        let mut uidl_refused = None;
-        loop {
-            // In lockstep one command follows another's answer, else all go at once.
-            while (pipelined || wire.unanswered() == 0)
-                && let Some(command) = due.next()
-            {
-                wire.send(command).during(doing)?;
-            }
-            if wire.unanswered() == 0 {
-                break;
-            }
-            match wire.event().await.during(doing)? {
-                Event::Reply { to: Request::Uidl, status: Status::Err, text } => {
-                    uidl_refused = Some(text.to_vec());
-                }
-                Event::Reply { to: Request::List, status: Status::Err, text } => {
-                    let reply = Reply { status: Status::Err, text };
-                    return Err(refused(&reply, About::Other, "ask for sizes (LIST)"));
-                }
-                Event::Line { to: Request::Capa, line } => capabilities.add(line),
-                Event::Line { to: Request::Uidl, line } => builder.unique_id_line(line),
-                Event::Line { to: Request::List, line } => builder.size_line(line),
-                Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
-            }
+        let Heard { builder, uidl_refused, list_refused } = heard;
+        if let Some(said) = &list_refused {
+            let reply = Reply { status: Status::Err, text: said };
+            return Err(refused(&reply, About::Other, "ask for sizes (LIST)"));
         }
         if let Some(said) = &uidl_refused {
             // A server that has UIDL and refuses it for once must not be taken for one that has none: every message
             // would be new under another name.
             let reply = Reply { status: Status::Err, text: said };
-            if capabilities.has("UIDL") || reply.code().is_some() {
+            if has_uidl || reply.code().is_some() {
                 return Err(refused(&reply, About::Other, "ask for unique-ids (UIDL)"));
             }
         }
@@ -228,50 +423,73 @@ impl Login<'_> {
                 listing.garbage()
             );
         }
-        let pipelined = self.pipelines(&capabilities);
+        if !self.server.is_known() {
+            self.server.was_asked();
+        }
+        let capabilities = self.server.capabilities();
         Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused })
     }
 
     /// Asks a server that refused the log-in for its capabilities; gives them if they offer another way to log in than
     /// those that were known, and the server is still there.
-    async fn another_way(&self, wire: &mut Wire, known: &Capabilities) -> Option<Capabilities> {
+    async fn another_way(&self, wire: &mut Wire) -> Option<Capabilities> {
         // The answers to what was sent ahead come first.
         while wire.unanswered() > 0 {
             wire.event().await.ok()?;
         }
-        let fresh = ask_capabilities(wire).await.ok()?;
+        let fresh = ask_capabilities(wire).await.ok()?.unwrap_or_default();
+        let known = self.server.before();
         let offers_as_before = fresh.sasl() == known.sasl() && fresh.has("USER") == known.has("USER");
         (!offers_as_before).then_some(fresh)
     }
 }
 
-impl Auth<'_> {
+impl Heard {
+    /// Says whether the maildrop may be empty, and a refusal may mean just that.
+    fn may_be_of_nothing(&self) -> bool {
+        self.builder.is_empty() && (self.uidl_refused.is_some() || self.list_refused.is_some())
+    }
+
+    /// Says whether the commands may have been refused for where they stood, behind a log-in that was not answered yet.
+    fn may_be_refused_for_its_place(&self, has_uidl: bool) -> bool {
+        let is_uncoded = |said: &Vec<u8>| Reply { status: Status::Err, text: said }.code().is_none();
+        self.list_refused.as_ref().is_some_and(is_uncoded)
+            || (has_uidl && self.uidl_refused.as_ref().is_some_and(is_uncoded))
+    }
+}
+
+impl Auth<'_, '_> {
     async fn user_pass(&mut self) -> Result<(), Aborted> {
-        let secret = self.login.secret;
-        self.wire.send(Command::User(&self.login.account.user)).during(self.doing.as_str())?;
-        if self.ahead {
-            self.wire.send(Command::Pass(secret)).during(self.doing.as_str())?;
-            self.listing()?;
+        let (account, secret) = (self.login.account, self.login.secret);
+        let along = self.login.sends_pass_along();
+        let is_trial = self.login.server.found(Trial::BehindUser).is_none();
+        self.send(Command::User(&account.user))?;
+        if along {
+            self.send(Command::Pass(secret))?;
+            self.send_behind()?;
+            self.login.suspect = Some(Trial::BehindUser);
         }
-        self.accepted(self.about).await?;
-        if !self.ahead {
-            self.wire.send(Command::Pass(secret)).during(self.doing.as_str())?;
+        self.accepted(None).await?;
+        if along {
+            self.accepted(self.login.server.patience().filter(|_| is_trial)).await?;
+            self.login.server.learn(Trial::BehindUser, Outcome::Takes);
+            return Ok(());
         }
-        self.accepted(self.about).await
+        self.send(Command::Pass(secret))?;
+        self.send_behind()?;
+        self.accepted(None).await
     }
 
     async fn apop(&mut self, stamp: &[u8]) -> Result<(), Aborted> {
+        let account = self.login.account;
         let digest = apop::digest(stamp, self.login.secret);
-        self.wire.send(Command::Apop(&self.login.account.user, &digest)).during(self.doing.as_str())?;
-        if self.ahead {
-            self.listing()?;
-        }
-        self.accepted(self.about).await
+        self.send(Command::Apop(&account.user, &digest))?;
+        self.send_behind()?;
+        self.accepted(None).await
     }
 
     async fn sasl(
         &mut self,
-        mechanism: Mechanism,
         name: &'static str,
         exporter: Option<[u8; 32]>,
         plus_offered: bool,
@@ -284,23 +502,26 @@ impl Auth<'_> {
             exporter,
             plus_offered,
         };
-        let mut exchange = Exchange::new(mechanism, &credentials).during(self.doing.as_str())?;
+        let mut exchange = Exchange::new(self.mechanism, &credentials).during(self.doing.as_str())?;
         let mut initial = exchange.initial();
         // Some servers ignore what came along with AUTH, and ask for it.
         let mut again = initial.clone();
         if let Some(response) = initial.take_if(|response| Command::initial_response_fits(name, response)) {
-            self.wire.send(Command::Auth(name, Some(&response))).during(self.doing.as_str())?;
-            if self.ahead && exchange.is_complete() {
-                self.listing()?;
-            }
+            self.send(Command::Auth(name, Some(&response)))?;
         } else {
-            self.wire.send(Command::Auth(name, None)).during(self.doing.as_str())?;
+            self.send(Command::Auth(name, None))?;
         }
         let mut ended = false;
-        let mut listed = self.ahead && exchange.is_complete() && initial.is_none();
+        let mut is_last = exchange.is_complete() && initial.is_none();
+        if is_last {
+            self.send_behind()?;
+        }
         loop {
+            self.hear_utf8().await?;
             let (to, reply) = self.wire.reply().await.during(self.doing.as_str())?;
-            if to != Request::Auth {
+            // What it asks for more, it takes from what was sent behind.
+            let eats = reply.status == Status::Continue && is_last && self.behind != Behind::Nothing;
+            if to != Request::Auth || eats {
                 let line = reply.text.to_vec();
                 let out_of_step: WireError = ProtocolError::NotAReply { to: Request::Auth, line }.into();
                 return Err(out_of_step).during(self.doing.as_str());
@@ -339,7 +560,7 @@ impl Auth<'_> {
                 }
             };
             match response {
-                Ok(response) => self.wire.send(Command::Response(&response)).during(self.doing.as_str())?,
+                Ok(response) => self.send(Command::Response(&response))?,
                 Err(error) => {
                     // The server is told (RFC 5034, 4), and says -ERR to it, or nothing: the error is this one.
                     if self.wire.send(Command::Cancel).is_ok() {
@@ -348,37 +569,102 @@ impl Auth<'_> {
                     return Err(error).during(self.doing.as_str());
                 }
             }
-            if self.ahead && !listed && exchange.is_complete() {
-                self.listing()?;
-                listed = true;
+            if !is_last && exchange.is_complete() {
+                self.send_behind()?;
+                is_last = true;
             }
         }
         exchange.finish().during(self.doing.as_str())
     }
 
-    /// Sends UIDL and LIST along with the last message of the log-in. If that is refused, so are they.
-    fn listing(&mut self) -> Result<(), Aborted> {
-        self.wire.send(Command::Uidl).during(self.doing.as_str())?;
-        self.wire.send(Command::List).during(self.doing.as_str())
+    fn send(&mut self, command: Command<'_>) -> Result<(), Aborted> {
+        self.sent_at = Instant::now();
+        self.wire.send(command).during(self.doing.as_str())
     }
 
-    async fn accepted(&mut self, about: About) -> Result<(), Aborted> {
-        let reply = self.wire.reply().await.during(self.doing.as_str())?.1;
-        if reply.is_ok() { Ok(()) } else { Err(refused(&reply, about, &self.doing)) }
+    /// Sends what goes along with the last message of the log-in. If that is refused, so is this.
+    fn send_behind(&mut self) -> Result<(), Aborted> {
+        let commands = match self.behind {
+            Behind::Nothing => return Ok(()),
+            Behind::Question => [Command::Noop, Command::Capa],
+            Behind::Listing => [Command::Uidl, Command::List],
+        };
+        self.login.suspect = Some(Trial::BehindLogIn(self.mechanism));
+        commands.into_iter().try_for_each(|command| self.wire.send(command)).during(self.doing.as_str())
+    }
+
+    /// Reads past the answer to UTF8, which went along with the first command.
+    async fn hear_utf8(&mut self) -> Result<(), Aborted> {
+        if std::mem::take(&mut self.utf8_unanswered) {
+            let suspect = self.login.suspect.replace(Trial::Pipelining);
+            self.wire.reply().await.during(self.doing.as_str())?;
+            self.login.suspect = suspect.or(Some(Trial::Pipelining));
+        }
+        Ok(())
+    }
+
+    async fn accepted(&mut self, within: Option<Duration>) -> Result<(), Aborted> {
+        self.hear_utf8().await?;
+        let reply = match within {
+            Some(limit) => self.wire.reply_within(limit).await,
+            None => self.wire.reply().await,
+        };
+        let reply = reply.during(self.doing.as_str())?.1;
+        if reply.is_ok() { Ok(()) } else { Err(refused(&reply, self.about, &self.doing)) }
     }
 }
 
-/// Asks for capabilities. A server that has no CAPA has none.
-async fn ask_capabilities(wire: &mut Wire) -> Result<Capabilities, WireError> {
+/// Asks for capabilities; gives `None` if the server has no CAPA.
+async fn ask_capabilities(wire: &mut Wire) -> Result<Option<Capabilities>, WireError> {
     let mut capabilities = Capabilities::default();
     wire.send(Command::Capa)?;
     loop {
         match wire.event().await? {
-            Event::Reply { status: Status::Err, .. } | Event::End { .. } => return Ok(capabilities),
+            Event::Reply { status: Status::Err, .. } => return Ok(None),
+            Event::End { .. } => return Ok(Some(capabilities)),
             Event::Line { line, .. } => capabilities.add(line),
             Event::Reply { .. } | Event::Octets { .. } => {}
         }
     }
+}
+
+/// Sends these commands and reads what UIDL and LIST are answered, those that are under way included.
+async fn read_listing(
+    wire: &mut Wire,
+    commands: &[Command<'_>],
+    pipelined: bool,
+) -> Result<Heard, WireError> {
+    let mut due = commands.iter();
+    let mut heard = Heard::default();
+    loop {
+        // In lockstep one command follows another's answer, else all go at once.
+        while (pipelined || wire.unanswered() == 0)
+            && let Some(command) = due.next()
+        {
+            wire.send(command.clone())?;
+        }
+        if wire.unanswered() == 0 {
+            return Ok(heard);
+        }
+        match wire.event().await? {
+            Event::Reply { to: Request::Uidl, status: Status::Err, text } => {
+                heard.uidl_refused = Some(text.to_vec());
+            }
+            Event::Reply { to: Request::List, status: Status::Err, text } => {
+                heard.list_refused = Some(text.to_vec());
+            }
+            Event::Line { to: Request::Uidl, line } => heard.builder.unique_id_line(line),
+            Event::Line { to: Request::List, line } => heard.builder.size_line(line),
+            Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
+        }
+    }
+}
+
+/// Says whether STAT counts no message (RFC 1939, 5).
+async fn is_empty(wire: &mut Wire) -> Result<bool, WireError> {
+    wire.send(Command::Stat)?;
+    let reply = wire.reply().await?.1;
+    Ok(reply.is_ok() && parse_stat(reply.text) == Some(0))
 }
 
 /// Says whether a refusal may come from capabilities that are out of date, rather than from the credentials.

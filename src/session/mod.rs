@@ -24,6 +24,7 @@ mod plan;
 mod poll;
 mod renumbered;
 pub mod report;
+mod server;
 pub mod summary;
 mod told;
 mod transfer;
@@ -43,8 +44,7 @@ use crate::state::lease::Lease;
 use crate::state::{StateError, Store, Timestamp};
 
 use course::{Course, Next};
-use login::Pace;
-use poll::Poll;
+use poll::{End, Poll};
 use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
@@ -142,8 +142,8 @@ pub struct Polled {
     was_failing: bool,
 }
 
-/// Runs one session alone. A server that loses step under pipelining, or that CAPA drives away, is asked again at once
-/// without; if that works, it is remembered.
+/// Runs one session alone. A server that does not take what was tried with it ([`server`]) is asked again at once
+/// without.
 pub async fn poll(
     account: &Account,
     environment: &Environment,
@@ -199,14 +199,9 @@ async fn session(
     loop {
         let ended = poll.run(&mut course, report).await;
         match (course.next, ended) {
-            (Next::Attempt, Err(end)) if end.capa_suspected => {
-                log::warn!("{}: {}; trying again without CAPA", account.name, end.aborted.trouble);
-                course.attempt.without_capa = true;
-            }
-            (Next::Attempt, Err(end)) => {
-                log::warn!("{}: {}; trying again without pipelining", account.name, end.aborted.trouble);
-                course.attempt.pace = Pace::Lockstep;
-                course.attempt.remembers_lockstep = end.is_out_of_step();
+            (Next::Attempt, Err(End { suspect: Some(trial), aborted })) => {
+                log::info!("{}: {}; trying again {}", account.name, aborted.trouble, trial.left_out());
+                course.left_out.push(trial);
             }
             (Next::Session(pause), ended) => {
                 match ended {

@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Account;
-use crate::config::account::{FirstSync, Keep, Pipelining};
+use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::net::Stream;
-use crate::pop3::{Capabilities, Code, Command, Listing, MessageNumber, Reply, Status, UniqueId};
+use crate::pop3::{Code, Command, Listing, MessageNumber, ProtocolError, Reply, Status, UniqueId};
 use crate::secret::Secret;
 use crate::state::{
-    Closing, Delivery, HeldKind, LoginMemory, Memory, PollResult, Recorded, ServerMemory, Standing, Timestamp,
+    Closing, Delivery, HeldKind, LoginMemory, Memory, PollResult, Recorded, Standing, Timestamp,
 };
 use crate::text::Shown;
 
 use super::blame::Blamed;
 use super::course::Course;
 use super::fetch::Fetched;
-use super::login::{self, Listed, Login, Pace};
+use super::login::{self, Listed, Login, Trials};
 use super::maildrop::Deletions;
 use super::plan::{self, Plan, Policy, Step};
+use super::server::{Outcome, Server, Trial};
 use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
@@ -41,25 +42,12 @@ pub struct Poll<'a> {
     pub began: Instant,
 }
 
-/// What an attempt leaves out because the one before went wrong with it.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempt {
-    /// Whether commands are sent ahead of answers.
-    pub pace: Pace,
-    /// CAPA is not asked.
-    pub without_capa: bool,
-    /// The server lost step under pipelining: if it keeps step without, it is remembered.
-    pub remembers_lockstep: bool,
-}
-
 /// How a poll ended that did not succeed.
 pub struct End {
     /// Why.
     pub aborted: Aborted,
-    /// It happened while several commands were unanswered.
-    pub pipelining_suspected: bool,
-    /// It happened while CAPA was unanswered.
-    pub capa_suspected: bool,
+    /// What the server may not have taken: to be left out at the next attempt.
+    pub suspect: Option<Trial>,
 }
 
 impl Poll<'_> {
@@ -67,7 +55,7 @@ impl Poll<'_> {
     ///
     /// The recorded unique-ids, which may be many, are loaded while the server lists its own.
     pub async fn run(&self, course: &mut Course, report: &mut Report) -> Result<(), End> {
-        let attempt = course.begin();
+        course.begin();
         let store = &self.environment.store;
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         let login = store.login_memory(maildrop.clone());
@@ -83,17 +71,17 @@ impl Poll<'_> {
             let (login, connected) = tokio::join!(login, self.connect(course, None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };
-        let capabilities = login.server.capabilities.as_deref().map(Capabilities::from_octets);
-        report.login_delay = capabilities.and_then(|capabilities| capabilities.login_delay());
+        let mut server = Server::new(&login.server, self.account, self.now, &course.left_out);
+        report.login_delay = server.capabilities().login_delay();
         let mut closing = Closing { at: self.now, ..Closing::default() };
         let (memory, listed) =
-            tokio::join!(store.begin(maildrop), self.log_in(attempt, &login, connected, &mut closing));
+            tokio::join!(store.begin(maildrop), self.log_in(&mut server, &login, connected, &mut closing));
         // That the log-in succeeded is known with the listing at the latest.
         report.logged_in = Some(self.began.elapsed());
         let logged_in = Instant::now();
         let memory = memory.during("read the state").map_err(End::plain)?;
         let mut result = match listed {
-            Ok(listed) => self.poll(course, login.server, listed, &memory, report, &mut closing).await,
+            Ok(listed) => self.poll(course, &mut server, listed, &memory, report, &mut closing).await,
             Err(end) => Err(end),
         };
         if let Err(end) = &mut result {
@@ -104,6 +92,10 @@ impl Poll<'_> {
             return result;
         }
         course.end(result.as_ref().err(), self, logged_in, report);
+        if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
+            server.ask_again();
+        }
+        closing.server = Some(server.memory()).filter(|learned| *learned != login.server);
         closing.poll = course.is_over().then(|| self.poll_result(report, result.as_ref().err()));
         let closed = store.close(memory.key, &memory.entries, closing).await;
         result.and(closed.during("write the state").map_err(End::plain))
@@ -134,7 +126,7 @@ impl Poll<'_> {
     /// Logs in and lists, and notes a refusal of the credentials.
     async fn log_in(
         &self,
-        attempt: Attempt,
+        server: &mut Server,
         memory: &LoginMemory,
         connected: Result<(Secret, Stream), Aborted>,
         closing: &mut Closing,
@@ -144,12 +136,17 @@ impl Poll<'_> {
             .await
             .during("log in")
             .map_err(End::plain)?;
-        let mut server = memory.server.clone();
-        server.breaks_capa |= attempt.without_capa;
-        let known = server.capabilities.is_some();
         self.progress.stage("logging in");
-        let login = Login { account: self.account, secret: &secret, server: &server, pace: attempt.pace };
-        match self.unless_stopped("log in", login.run(&self.environment.connector, stream)).await {
+        // What is tried is remembered, or it would be tried each time.
+        let trials = match self.task {
+            Task::Sync(_) | Task::MarkAll => Trials::Allowed,
+            Task::DryRun(_) | Task::Check => Trials::NotNow,
+        };
+        let mut login =
+            Login { account: self.account, secret: &secret, server: &mut *server, trials, suspect: None };
+        let listed = self.unless_stopped("log in", login.run(&self.environment.connector, stream)).await;
+        let suspect = login.suspect;
+        match listed {
             Ok(listed) => {
                 closing.login_ok = true;
                 Ok(listed)
@@ -159,26 +156,13 @@ impl Poll<'_> {
                     closing.login_refused =
                         Some(credentials::refused(self.account, &secret, memory, self.now).await);
                 }
-                Err(End {
-                    capa_suspected: !known && !server.breaks_capa && is_driven_away(&aborted.trouble, "CAPA"),
-                    pipelining_suspected: self.suspects(attempt, &aborted)
-                        && (known || aborted.doing == login::LISTING),
-                    aborted,
-                })
+                let suspect = suspect.filter(|_| is_broken(&aborted.trouble));
+                if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
+                    server.learn(trial, Outcome::Breaks);
+                }
+                Err(End { suspect, aborted })
             }
         }
-    }
-
-    /// Says whether the session may have lost its server because commands were sent ahead of answers.
-    fn suspects(&self, attempt: Attempt, aborted: &Aborted) -> bool {
-        let pipelines = attempt.pace == Pace::AsAnnounced && self.account.pipelining != Pipelining::Off;
-        pipelines
-            && match &aborted.trouble {
-                Trouble::Wire(WireError::Protocol(_)) => true,
-                // Nothing is sent ahead of the greeting.
-                Trouble::Wire(WireError::Silence { waiting, .. }) => !waiting.contains("greeting"),
-                _ => false,
-            }
     }
 
     /// Gives up what loses nothing once the process is asked to end.
@@ -200,7 +184,7 @@ impl Poll<'_> {
     async fn poll(
         &self,
         course: &mut Course,
-        mut server: ServerMemory,
+        server: &mut Server,
         mut listed: Listed,
         memory: &Memory,
         report: &mut Report,
@@ -238,18 +222,11 @@ impl Poll<'_> {
         (report.held, report.left, report.beyond) = (0, 0, 0);
         let pipelined = listed.pipelined;
         report.login_delay = listed.capabilities.login_delay();
-        let capabilities = listed.capabilities.to_octets();
         let ended = self.work(listed, memory, course, report, closing).await;
-        // What an attempt left out is remembered only if leaving it out helped.
-        let attempt = course.attempt;
-        server.breaks_capa |= attempt.without_capa;
-        // What silence was due to, nobody knows.
-        server.breaks_pipelining |= attempt.remembers_lockstep && ended.is_ok();
-        server.capabilities = Some(capabilities);
-        closing.server = Some(server);
+        let is_why = ended.is_ok() && !course.broke_without;
+        server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| End {
-            pipelining_suspected: pipelined && self.suspects(attempt, &aborted),
-            capa_suspected: false,
+            suspect: Some(Trial::Pipelining).filter(|_| pipelined && loses_step(&aborted.trouble)),
             aborted,
         })
     }
@@ -572,25 +549,37 @@ struct Work {
 
 impl End {
     fn plain(aborted: Aborted) -> Self {
-        Self { aborted, pipelining_suspected: false, capa_suspected: false }
+        Self { aborted, suspect: None }
+    }
+
+    /// Says whether the server did not do as expected, so that what is known of it may be out of date. Once it has
+    /// listed, what goes wrong is a message's, or the network's.
+    fn is_a_surprise(&self, listed: bool) -> bool {
+        let is_the_servers = matches!(
+            self.aborted.trouble,
+            Trouble::Wire(_)
+                | Trouble::Refused { .. }
+                | Trouble::NoMechanism(_)
+                | Trouble::Sasl(_)
+                | Trouble::Nameless
+        );
+        self.suspect.is_some() || (is_the_servers && !listed)
     }
 }
 
-impl End {
-    /// Says whether the server answered what it should not have, rather than nothing.
-    pub fn is_out_of_step(&self) -> bool {
-        matches!(self.aborted.trouble, Trouble::Wire(WireError::Protocol(_)))
-    }
+/// Says whether a server that was sent what it does not take may end a session so.
+fn is_broken(trouble: &Trouble) -> bool {
+    loses_step(trouble) || matches!(trouble, Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. }))
 }
 
-/// Says whether the server went away, or fell silent, at this command.
-fn is_driven_away(trouble: &Trouble, command: &str) -> bool {
+/// Says whether the server answers what it should not have, or nothing. What has no end is no answer to anything else.
+fn loses_step(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Wire(
-            WireError::Closed { waiting }
-            | WireError::Silence { waiting, .. }
-            | WireError::Lost { waiting, .. },
-        ) => waiting.contains(command),
+        Trouble::Wire(WireError::Protocol(error)) => match error {
+            ProtocolError::NotAReply { .. } | ProtocolError::Unasked { .. } => true,
+            ProtocolError::LineTooLong { .. } | ProtocolError::ListingTooLong { .. } => false,
+        },
+        Trouble::Wire(WireError::Silence { .. }) => true,
         _ => false,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -144,6 +145,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.client.awaiting()
     }
 
+    /// Takes what was sent and not answered for lost; fails inside an answer.
+    pub fn forget(&mut self) -> Result<(), WireError> {
+        if self.client.forget() {
+            Ok(())
+        } else {
+            Err(WireError::Silence { waiting: self.waiting(), after: self.clock.timeout })
+        }
+    }
+
+    /// Expects an answer after all to what was taken for lost.
+    pub fn expect(&mut self, to: Request) {
+        self.client.expect(to);
+    }
+
     /// Counts the answers that are still to come.
     pub fn unanswered(&self) -> usize {
         self.client.unanswered()
@@ -154,6 +169,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reading never waits for writing nor writing for reading: a pipelining peer whose buffers are full would
     /// otherwise wait for us while we wait for it.
     pub async fn event(&mut self) -> Result<Event<&[u8]>, WireError> {
+        let (base, event) = self.come_in().await?;
+        Ok(self.told(base, event))
+    }
+
+    /// Waits no longer than this for the server's next event.
+    pub async fn event_within(&mut self, limit: Duration) -> Result<Event<&[u8]>, WireError> {
+        match tokio::time::timeout(limit, self.come_in()).await {
+            Ok(came) => came.map(|(base, event)| self.told(base, event)),
+            Err(_) => Err(WireError::Silence { waiting: self.waiting(), after: limit }),
+        }
+    }
+
+    /// Waits for the next event; gives where its octets are in the buffer.
+    async fn come_in(&mut self) -> Result<(usize, Event<Range<usize>>), WireError> {
         let (base, event) = loop {
             if let Some((consumed, event)) = self.client.next(&self.buffer[self.start..self.end])? {
                 let base = self.start;
@@ -168,6 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Event::Reply { .. } | Event::End { .. } => self.clock.restart(),
             Event::Line { .. } => {}
         }
+        Ok((base, event))
+    }
+
+    fn told(&self, base: usize, event: Event<Range<usize>>) -> Event<&[u8]> {
         let event = event.of(&self.buffer, base);
         if log::log_enabled!(log::Level::Trace) {
             match &event {
@@ -179,20 +212,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Event::End { octets, .. } => log::trace!("{}: S: . ({octets} octets)", self.name),
             }
         }
-        Ok(event)
+        event
     }
 
     /// Waits for the status line that answers a request of one line.
     pub async fn reply(&mut self) -> Result<(Request, Reply<'_>), WireError> {
-        match self.event().await? {
-            Event::Reply { to, status, text } => Ok((to, Reply { status, text })),
-            // A listing or a body where a status line is due: the answers are out of step.
-            Event::Line { line: octets, .. } | Event::Octets { octets, .. } => {
-                Err(ProtocolError::Unasked { line: octets[..octets.len().min(UNASKED_SHOWN)].to_vec() }
-                    .into())
-            }
-            Event::End { .. } => Err(ProtocolError::Unasked { line: b".".to_vec() }.into()),
-        }
+        one_line(self.event().await?)
+    }
+
+    /// Waits no longer than this for the status line that answers a request of one line.
+    pub async fn reply_within(&mut self, limit: Duration) -> Result<(Request, Reply<'_>), WireError> {
+        one_line(self.event_within(limit).await?)
     }
 
     /// Writes what is queued, for as long as `patience` lasts, and closes the connection without waiting for an
@@ -292,6 +322,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Poll::Pending => Poll::Pending,
             },
         }
+    }
+}
+
+/// Takes an event for a status line.
+fn one_line(event: Event<&[u8]>) -> Result<(Request, Reply<'_>), WireError> {
+    match event {
+        Event::Reply { to, status, text } => Ok((to, Reply { status, text })),
+        // A listing or a body where a status line is due: the answers are out of step.
+        Event::Line { line: octets, .. } | Event::Octets { octets, .. } => {
+            Err(ProtocolError::Unasked { line: octets[..octets.len().min(UNASKED_SHOWN)].to_vec() }.into())
+        }
+        Event::End { .. } => Err(ProtocolError::Unasked { line: b".".to_vec() }.into()),
     }
 }
 

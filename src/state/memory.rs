@@ -96,12 +96,10 @@ pub struct LoginMemory {
 /// What the server was found to be like, so that it need not be asked again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerMemory {
-    /// The capability lines after log-in, as they were sent, joined by newlines; `None` if unknown.
+    /// The capability lines, as they were sent, joined by newlines; `None` if unknown.
     pub capabilities: Option<Vec<u8>>,
-    /// Pipelined commands were answered wrongly or not at all.
-    pub breaks_pipelining: bool,
-    /// CAPA made the server drop the connection or fall silent.
-    pub breaks_capa: bool,
+    /// What else the session keeps of it: nothing that the store understands.
+    pub learned: Option<Vec<u8>>,
 }
 
 /// Refused log-ins, counted so that an account is not locked out.

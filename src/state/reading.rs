@@ -58,19 +58,17 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
 /// Loads what must be known before a log-in.
 pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<LoginMemory> {
     let mut select = connection.prepare_cached(
-        "SELECT capabilities, breaks_pipelining, breaks_capa, login_ok_at,
-             refused_at, refused_count, refused_credentials
+        "SELECT capabilities, learned, login_ok_at, refused_at, refused_count, refused_credentials
          FROM maildrop WHERE identity = ?1",
     )?;
     let mut rows = select.query([maildrop])?;
     let Some(row) = rows.next()? else { return Ok(LoginMemory::default()) };
-    let server =
-        ServerMemory { capabilities: row.get(0)?, breaks_pipelining: row.get(1)?, breaks_capa: row.get(2)? };
-    let refused = match row.get(4)? {
-        Some(at) => Some(LoginRefused { at, count: row.get(5)?, credentials: row.get(6)? }),
+    let server = ServerMemory { capabilities: row.get(0)?, learned: row.get(1)? };
+    let refused = match row.get(3)? {
+        Some(at) => Some(LoginRefused { at, count: row.get(4)?, credentials: row.get(5)? }),
         None => None,
     };
-    Ok(LoginMemory { server, ok_at: row.get(3)?, refused })
+    Ok(LoginMemory { server, ok_at: row.get(2)?, refused })
 }
 
 /// Gives what a delivery target has learned of its server.

@@ -87,6 +87,11 @@ CREATE TABLE target (
     name TEXT PRIMARY KEY,
     memory BLOB NOT NULL
 ) WITHOUT ROWID;
+", "
+-- What was learned of the server, in the session's own words; what it breaks under is in there, and heals.
+ALTER TABLE maildrop ADD COLUMN learned BLOB;
+ALTER TABLE maildrop DROP COLUMN breaks_pipelining;
+ALTER TABLE maildrop DROP COLUMN breaks_capa;
 "];
 
 /// The newest version that this program knows.

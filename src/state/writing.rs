@@ -296,10 +296,8 @@ fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]
 fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
     if let Some(server) = &closing.server {
         connection
-            .prepare_cached(
-                "UPDATE maildrop SET capabilities = ?2, breaks_pipelining = ?3, breaks_capa = ?4 WHERE id = ?1",
-            )?
-            .execute(params![id, server.capabilities, server.breaks_pipelining, server.breaks_capa])?;
+            .prepare_cached("UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1")?
+            .execute(params![id, server.capabilities, server.learned])?;
     }
     if closing.login_ok {
         connection

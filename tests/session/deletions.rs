@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::dialogue::{KNOWN_LOG_IN, LOG_IN, ONE_LISTED, ONE_RETRIEVED};
 use crate::support::maildrop::{Fault, Maildrop, Settings, What};
 use crate::support::postrider::Home;
 use crate::support::scripted::{Script, ScriptedServer};
@@ -32,18 +33,10 @@ fn retrieved(server: &Maildrop) -> usize {
 
 /// A session of a server that is asked step by step: log-in, a message, and what is said about its deletion.
 fn session(retrieve: &str, rest: &str) -> String {
-    format!(
-        "!tls\nS: +OK\n{}C: UIDL\nC: LIST\nS: +OK\n{}S: +OK\nS: 1 uid-1\nS: .\nS: +OK\nS: 1 14\nS: .\n{retrieve}{rest}",
-        if retrieve.is_empty() {
-            "C: AUTH PLAIN *\n"
-        } else {
-            "C: CAPA\nS: +OK\nS: PIPELINING\nS: SASL PLAIN\nS: UIDL\nS: .\nC: AUTH PLAIN *\nS: +OK\nC: CAPA\n"
-        },
-        if retrieve.is_empty() { "" } else { "S: PIPELINING\nS: .\n" },
-    )
+    format!("{}{ONE_LISTED}{retrieve}{rest}", if retrieve.is_empty() { KNOWN_LOG_IN } else { LOG_IN },)
 }
 
-const RETRIEVE: &str = "C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\n";
+const RETRIEVE: &str = ONE_RETRIEVED;
 
 fn scripted(sessions: &[String]) -> (ScriptedServer, Home) {
     let scripts = sessions.iter().enumerate().map(|(i, text)| Script::parse(&format!("session {i}"), text));

@@ -4,7 +4,8 @@ use super::maildrop::{Maildrop, Settings};
 use super::postrider::Home;
 use super::scripted::{Script, ScriptedServer};
 
-/// A server that is unknown to the client so far: TLS, greeting, capabilities with PIPELINING, log-in by PLAIN.
+/// A server that is unknown to the client so far: TLS, greeting, capabilities with PIPELINING, log-in by PLAIN. NOOP and
+/// CAPA go along, to see whether it takes that; it does.
 pub const LOG_IN: &str = "
     !tls
     S: +OK ready
@@ -16,12 +17,37 @@ pub const LOG_IN: &str = "
     S: TOP
     S: .
     C: AUTH PLAIN *
-    S: +OK
+    C: NOOP
     C: CAPA
-    C: UIDL
-    C: LIST
+    S: +OK
+    S: +OK
     S: +OK
     S: PIPELINING
+    S: UIDL
+    S: .
+    C: UIDL
+    C: LIST
+";
+
+/// The same server, asked for its capabilities before the log-in.
+pub const ASKED: &str = "
+    !tls
+    S: +OK ready
+    C: CAPA
+    S: +OK
+    S: PIPELINING
+    S: SASL PLAIN
+    S: UIDL
+    S: TOP
+    S: .
+";
+
+/// The same, asked for them after it.
+pub const ASKED_AFTER: &str = "
+    C: CAPA
+    S: +OK
+    S: PIPELINING
+    S: UIDL
     S: .
 ";
 
@@ -34,9 +60,6 @@ pub const KNOWN_LOG_IN: &str = "
     C: LIST
     S: +OK
 ";
-
-/// A second attempt that comes to nothing.
-pub const KNOWN_ENDS: &str = "!tls\nS: -ERR [SYS/TEMP] not now\n!expect-close";
 
 /// One message, listed.
 pub const ONE_LISTED: &str = "

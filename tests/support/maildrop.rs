@@ -95,6 +95,24 @@ pub enum Trick {
     CutAtDele,
 }
 
+/// What becomes of commands that come before an earlier one is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ahead {
+    /// They are taken.
+    #[default]
+    Taken,
+    /// They are read into a buffer that nobody looks at again.
+    Lost,
+    /// The first of them is answered `-ERR`, whatever it is.
+    Refused,
+    /// The server closes the connection.
+    Closed,
+    /// The server resets the connection.
+    Reset,
+    /// They are answered after this time.
+    Late(Duration),
+}
+
 /// Something that happened, and when.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -117,6 +135,8 @@ pub enum What {
     Command(String),
     /// A command was read while an earlier one was unanswered: the client pipelines.
     Pipelined,
+    /// Something came along with this command, USER or the last one of a log-in, before that was answered.
+    Along(String),
     /// The message was sent to its end.
     Sent(String),
     /// The message was marked as deleted (DELE).
@@ -255,6 +275,18 @@ impl Maildrop {
         self.shared.lock().delay = delay;
     }
 
+    /// Decides what becomes of what is sent along with USER, and with the last message of a log-in.
+    pub fn set_ahead(&self, user: Ahead, log_in: Ahead) {
+        let mut state = self.shared.lock();
+        (state.behind_user, state.behind_log_in) = (user, log_in);
+    }
+
+    /// Shows these capabilities from now on, before the log-in and after it.
+    pub fn set_capabilities(&self, before: &[&str], after: &[&str]) {
+        let owned = |lines: &[&str]| lines.iter().map(|line| line.to_string()).collect();
+        self.shared.lock().capabilities = Some((owned(before), owned(after)));
+    }
+
     /// Answers RETR of a message with this line (`-ERR ...`) from now on; `None` sends it again.
     pub fn refuse(&self, uid: &str, line: Option<&str>) {
         let mut state = self.shared.lock();
@@ -345,6 +377,10 @@ struct State {
     octets: u64,
     commands: u64,
     delay: Duration,
+    behind_user: Ahead,
+    behind_log_in: Ahead,
+    /// Capabilities before the log-in and after it, in place of those of the settings.
+    capabilities: Option<(Vec<String>, Vec<String>)>,
     events: Vec<Event>,
     /// Connections so far.
     sessions: usize,

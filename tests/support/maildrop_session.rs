@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::wire::{Cut, Flights, Wire};
-use super::{Fault, Lock, Message, Protection, Shared, Trick, What};
+use super::{Ahead, Fault, Lock, Message, Protection, Shared, Trick, What};
 
 /// Replies are gathered up to so many octets as long as commands are waiting.
 const GATHERED: usize = 1 << 16;
@@ -77,13 +77,14 @@ impl<'a> Session<'a> {
                 Fault::None | Fault::CutAfterOctets(_) | Fault::CutUnanswered(_) => {}
             }
             let answered = session.out.len();
+            let was_open = session.open;
             let next = session.obey(&line)?;
             if let Fault::CutUnanswered(_) = fault {
                 session.out.truncate(answered);
                 return session.fail(fault);
             }
             match next {
-                Next::Command => {}
+                Next::Command => session.ahead(&line, was_open)?,
                 Next::Tls => {
                     session.send()?;
                     session.start_tls()?;
@@ -165,11 +166,53 @@ impl<'a> Session<'a> {
         Ok(Next::Command)
     }
 
+    /// Does with what came along with USER, or with the log-in, what is to be done with it.
+    fn ahead(&mut self, line: &str, was_open: bool) -> io::Result<()> {
+        let word = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
+        let fate = {
+            let state = self.shared.lock();
+            match (word.as_str(), self.open && !was_open) {
+                ("USER", _) => state.behind_user,
+                (_, true) => state.behind_log_in,
+                (_, false) => return Ok(()),
+            }
+        };
+        if !self.wire()?.line_is_waiting() {
+            return Ok(());
+        }
+        self.shared.tell(self.number, What::Along(word));
+        let cut = match fate {
+            Ahead::Taken => return Ok(()),
+            Ahead::Lost => {
+                self.wire()?.discard();
+                return Ok(());
+            }
+            Ahead::Refused => {
+                self.wire()?.read_line()?;
+                self.reply("-ERR Unrecognized command");
+                return Ok(());
+            }
+            Ahead::Late(time) => {
+                self.send()?;
+                thread::sleep(time);
+                return Ok(());
+            }
+            Ahead::Closed => Cut::Fin,
+            Ahead::Reset => Cut::Rst,
+        };
+        self.wire.take().ok_or_else(gone)?.cut(cut)?;
+        Err(gone())
+    }
+
     fn capabilities(&mut self) {
         let settings = &self.shared.settings;
-        let Some(known) = &settings.capabilities else { return self.reply("-ERR unknown command") };
+        let shown = self.shared.lock().capabilities.clone();
+        let shown = shown.map(|(before, after)| if self.open { after } else { before });
+        let Some(known) = shown.or_else(|| settings.capabilities.clone()) else {
+            return self.reply("-ERR unknown command");
+        };
         let mut lines = vec!["+OK".to_string()];
-        lines.extend(known.iter().cloned());
+        lines.extend(known);
         if settings.tls == Protection::Stls && !self.protected {
             lines.push("STLS".into());
         }
@@ -179,6 +222,17 @@ impl<'a> Session<'a> {
 
     fn authenticate(&mut self, argument: &str) -> io::Result<()> {
         let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
+        if mechanism.eq_ignore_ascii_case("LOGIN") {
+            let mut said = Vec::new();
+            for asks in ["Username:", "Password:"] {
+                self.reply(&format!("+ {}", STANDARD.encode(asks)));
+                self.send()?;
+                let line = self.wire()?.read_line()?.ok_or_else(gone)?;
+                said.push(String::from_utf8_lossy(&STANDARD.decode(line).unwrap_or_default()).into_owned());
+            }
+            self.log_in(&said[0], &said[1]);
+            return Ok(());
+        }
         if !mechanism.eq_ignore_ascii_case("PLAIN") {
             self.reply("-ERR unknown mechanism");
             return Ok(());

@@ -113,6 +113,11 @@ impl Wire {
         self.incoming.contains(&b'\n')
     }
 
+    /// Loses what has come in and was not read.
+    pub fn discard(&mut self) {
+        self.incoming.clear();
+    }
+
     /// Sends octets.
     pub fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         let stream: &mut dyn Write = match &mut self.layer {

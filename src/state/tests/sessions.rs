@@ -20,8 +20,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     };
     let server = ServerMemory {
         capabilities: Some(b"UIDL\nPIPELINING".to_vec()),
-        breaks_pipelining: true,
-        breaks_capa: false,
+        learned: Some(b"at a server".to_vec()),
     };
     let refused = LoginRefused { at: 7, count: 3, credentials: vec![1, 2, 3] };
     {
