@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::CliError;
+use super::{CliError, progress};
 use crate::config::suggest::nearest;
 use crate::config::{Account, Config};
+use crate::session::{Ask, Retry};
 use crate::text::Shown;
 
 /// Takes the named accounts, each once, in the order of the command line; without names all enabled ones.
@@ -24,6 +25,12 @@ pub fn chosen(config: Config, names: &[String]) -> Result<Vec<Arc<Account>>, Cli
         }
     }
     Ok(chosen)
+}
+
+/// Says when log-ins that servers refused may be tried again: a person who names accounts wants it now.
+pub fn retry(names: &[String], force: bool) -> Retry {
+    let names_on_a_terminal = !names.is_empty() && progress::ask() == Ask::Terminal;
+    if force || names_on_a_terminal { Retry::Now } else { Retry::InTime }
 }
 
 /// Finds one account.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::accounts::chosen;
+use super::accounts::{self, chosen};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
@@ -15,6 +15,9 @@ pub struct Check {
     /// Accounts of the configuration [default: all that are enabled]
     #[arg(value_name = "ACCOUNT")]
     accounts: Vec<String>,
+    /// Try a log-in that the server refused once more now, before its wait is over
+    #[arg(long)]
+    force: bool,
     /// Print one result object an account, each as it ends
     #[arg(long)]
     json: bool,
@@ -24,12 +27,12 @@ impl Check {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let config = common.load()?;
         let (state, limits) = (config.state.clone(), config.daemon);
-        let accounts = chosen(config, &self.accounts)?;
-        let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
+        let chosen = chosen(config, &self.accounts)?;
+        let bars = if self.json { Bars::none() } else { Bars::new(common, chosen.len()) };
         let reports = poll::accounts(
-            &accounts,
+            &chosen,
             poll::Shared { state: &state, limits, notify: None },
-            Task::Check,
+            Task::Check(accounts::retry(&self.accounts, self.force)),
             bars,
             |report| {
                 if self.json {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::accounts::named;
+use super::accounts::{named, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
@@ -108,7 +108,8 @@ impl Retry {
         }
         drop(store);
         let accounts = [Arc::new(account.clone())];
-        let task = Task::Sync(Limits::default());
+        let retry = retry(std::slice::from_ref(&account.name), false);
+        let task = Task::Sync(Limits { retry, ..Limits::default() });
         let shared = poll::Shared { state: &config.state, limits: config.daemon, notify: config.notify };
         let reports = poll::accounts(&accounts, shared, task, Bars::new(common, 1), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use log::Level;
 
-use super::accounts::named;
+use super::accounts::{named, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::messages;
@@ -106,7 +106,7 @@ impl Mark {
         let reports = poll::accounts(
             &accounts,
             poll::Shared { state: &config.state, limits: config.daemon, notify: None },
-            Task::MarkAll,
+            Task::MarkAll(retry(std::slice::from_ref(&self.account), false)),
             Bars::new(common, 1),
             |_| (),
         )

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use super::accounts::{address_hint, chosen};
+use super::accounts::{self, address_hint, chosen};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
@@ -34,6 +34,9 @@ pub struct Sync {
     /// Delete nothing on the server this time
     #[arg(long)]
     keep: bool,
+    /// Try a log-in that the server refused once more now, before its wait is over
+    #[arg(long)]
+    force: bool,
     /// Print one result object an account, each as it ends
     #[arg(long)]
     json: bool,
@@ -159,6 +162,7 @@ impl Sync {
         let limits = Limits {
             limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             deletions: if self.keep { Deletions::NotNow } else { Deletions::AsConfigured },
+            retry: accounts::retry(&self.accounts, self.force),
         };
         if self.dry_run { Task::DryRun(limits) } else { Task::Sync(limits) }
     }

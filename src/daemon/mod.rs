@@ -261,7 +261,8 @@ impl Daemon {
         };
         let start = self.running.remove(&id).expect("each task was entered when it was spawned");
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
-        let log_in = LogIn { after: report.logged_in, delay: report.login_delay };
+        let log_in =
+            LogIn { after: report.logged_in, delay: report.login_delay, refused_for: report.refused_for };
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {

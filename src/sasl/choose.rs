@@ -101,6 +101,28 @@ pub fn choose(auth: &Auth, offered: Offered<'_>) -> Result<Mechanism, NoMechanis
     chosen.ok_or_else(|| nothing_fits(auth, &offered))
 }
 
+/// Says what to write into the configuration where the server refused a mechanism that it does not even announce: that
+/// is no word on the password.
+pub fn unannounced(mechanism: Mechanism, offered: &Offered<'_>) -> Option<String> {
+    if offered.names(mechanism) {
+        return None;
+    }
+    let instead = match fitting(offered).as_slice() {
+        [] => String::new(),
+        fitting => format!(": write `auth: [{}]`", fitting.join(", ")),
+    };
+    let (name, offers) = (mechanism.shown(), offers(offered));
+    Some(format!("the server does not announce {name}, which `auth` asks for, but {offers}{instead}"))
+}
+
+/// Names what would work if it were listed, the best first.
+fn fitting(offered: &Offered<'_>) -> Vec<&'static str> {
+    let all = MECHANISMS.iter().map(|row| row.mechanism);
+    all.filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
+        .map(Mechanism::name)
+        .collect()
+}
+
 /// What `auto` may take on this connection, best first.
 fn automatic(offered: &Offered<'_>) -> impl Iterator<Item = Mechanism> {
     let (protection, certificate) = (offered.tls, offered.client_certificate);
@@ -118,13 +140,7 @@ fn nothing_fits(auth: &Auth, offered: &Offered<'_>) -> NoMechanism {
         Auth::Auto => format!("`auth: auto` takes {}", shown(automatic(offered))),
         Auth::List(list) => format!("`auth` allows {}", shown(list.iter().copied())),
     };
-    // What would work if it were listed, the best first.
-    let fitting: Vec<&str> = MECHANISMS
-        .iter()
-        .map(|row| row.mechanism)
-        .filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
-        .map(Mechanism::name)
-        .collect();
+    let fitting = fitting(offered);
     let list = format!("`auth: [{}]`", fitting.join(", "));
     let hint = match (auth, offered.tls, fitting.is_empty()) {
         (_, _, true) if offered.plus_offered() && !offered.exporter => {
@@ -233,6 +249,19 @@ mod tests {
             "cannot choose a mechanism: the server offers X\\u{1b}, USER/PASS; `auth` allows APOP, CRAM-MD5, PLAIN"
         );
         assert!(error.hint().contains("`auth: [user-pass]`"));
+    }
+
+    #[test]
+    fn what_is_refused_without_being_announced_is_named_with_what_is() {
+        let offered = Offered { sasl: &["LOGIN", "CRAM-MD5"], user: true, ..TLS };
+        assert_eq!(
+            unannounced(Mechanism::Plain, &offered).unwrap(),
+            "the server does not announce PLAIN, which `auth` asks for, but LOGIN, CRAM-MD5, USER/PASS: \
+             write `auth: [login, user-pass, cram-md5]`"
+        );
+        assert_eq!(unannounced(Mechanism::Login, &offered), None);
+        let nothing = unannounced(Mechanism::Plain, &TLS).unwrap();
+        assert!(nothing.ends_with("but nothing"), "{nothing}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod login;
 mod plain;
 mod scram;
 
-pub use choose::{NoMechanism, Offered, Protection, choose};
+pub use choose::{NoMechanism, Offered, Protection, choose, unannounced};
 pub use coding::{decode, encode, encode_initial};
 pub use exchange::{Credentials, Exchange, SaslError};
 

@@ -148,7 +148,7 @@ impl Course {
             Some(_) | None if *poll.environment.stop.borrow() => Next::End,
             Some(_) | None => match poll.task {
                 Task::Sync(_) => self.after(first, failed, poll.account, logged_in, report),
-                Task::DryRun(_) | Task::Check | Task::MarkAll => Next::End,
+                Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => Next::End,
             },
         };
         self.broke_without |= self.met.broke.is_some() && !self.left_out.is_empty();

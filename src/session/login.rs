@@ -80,8 +80,6 @@ struct Auth<'a, 'b> {
     behind: Behind,
     /// UTF8 went along with the first command, and is not answered yet.
     utf8_unanswered: bool,
-    /// What a refusal without a response code is about.
-    about: About,
     /// When the last message was sent.
     sent_at: Instant,
 }
@@ -196,15 +194,13 @@ impl Login<'_> {
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).during("log in")?;
-        let plus_offered = offered.plus_offered();
+        let (plus_offered, instead) = (offered.plus_offered(), sasl::unannounced(mechanism, &offered));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
-        // RFC 3206, 6: a server that announces it says [AUTH] when it means the credentials.
-        let about = if capabilities.auth_resp_code() { About::Other } else { About::Credentials };
         let behind = self.behind(mechanism, known);
         let utf8_unanswered = self.say_utf8(wire).await?;
         let sent_at = Instant::now();
-        let mut auth = Auth { login: self, wire, mechanism, doing, behind, utf8_unanswered, about, sent_at };
+        let mut auth = Auth { login: self, wire, mechanism, doing, behind, utf8_unanswered, sent_at };
         let accepted = match mechanism.sasl_name() {
             Some(name) => auth.sasl(name, exporter, plus_offered).await,
             None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
@@ -214,7 +210,7 @@ impl Login<'_> {
         if let Err(aborted) = &accepted {
             self.judge(&aborted.trouble);
         }
-        accepted?;
+        accepted.map_err(|aborted| aborted.with_hint(instead))?;
         self.server.log_in_took(took);
         self.suspect = None;
         Ok((mechanism, behind))
@@ -529,7 +525,7 @@ impl Auth<'_, '_> {
             // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
             // what it means.
             let challenge = match reply.status {
-                Status::Err => return Err(refused(&reply, self.about, &self.doing)),
+                Status::Err => return Err(refused(&reply, About::LogIn, &self.doing)),
                 Status::Ok if exchange.is_complete() && initial.is_none() => break,
                 Status::Ok | Status::Continue => reply.text.to_vec(),
             };
@@ -610,7 +606,7 @@ impl Auth<'_, '_> {
             None => self.wire.reply().await,
         };
         let reply = reply.during(self.doing.as_str())?.1;
-        if reply.is_ok() { Ok(()) } else { Err(refused(&reply, self.about, &self.doing)) }
+        if reply.is_ok() { Ok(()) } else { Err(refused(&reply, About::LogIn, &self.doing)) }
     }
 }
 

@@ -17,6 +17,7 @@ mod fetch;
 mod headers;
 mod held;
 mod hooks;
+mod lockout;
 mod login;
 mod maildrop;
 mod notice;
@@ -98,9 +99,29 @@ pub enum Task {
     /// Say what `Sync` would do; change nothing.
     DryRun(Limits),
     /// Count what is new and what is there; change nothing.
-    Check,
+    Check(Retry),
     /// Take what is there now as already fetched (`seen mark --all`).
-    MarkAll,
+    MarkAll(Retry),
+}
+
+/// When a log-in that the server refused may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// When its wait is over.
+    #[default]
+    InTime,
+    /// Once now: a person wants it.
+    Now,
+}
+
+impl Task {
+    /// Says when a refused log-in may be tried again.
+    fn retry(self) -> Retry {
+        match self {
+            Self::Sync(limits) | Self::DryRun(limits) => limits.retry,
+            Self::Check(retry) | Self::MarkAll(retry) => retry,
+        }
+    }
 }
 
 /// Limits of one run beside the account's own.
@@ -110,6 +131,8 @@ pub struct Limits {
     pub limit: Option<usize>,
     /// Delete nothing this time.
     pub deletions: Deletions,
+    /// When a refused log-in may be tried again.
+    pub retry: Retry,
 }
 
 /// Whether this run may delete.
@@ -155,6 +178,10 @@ pub async fn poll(
     let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
     let ended = session(account, environment, task, progress, began, &mut report).await;
     let verdict = Verdict::of(&ended);
+    let until = ended.as_ref().err().and_then(Aborted::refused_until);
+    let now = environment.clock.now();
+    report.refused_for =
+        until.map(|until| Duration::from_secs(u64::try_from(until.saturating_sub(now)).unwrap_or(0)));
     report.failure = ended.err().map(|aborted| aborted.failure(account));
     report.took = began.elapsed();
     Polled { report, task, verdict, was_failing }

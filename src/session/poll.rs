@@ -6,11 +6,14 @@ use std::time::Instant;
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
+use crate::failure::Class;
 use crate::net::Stream;
-use crate::pop3::{Code, Command, Listing, MessageNumber, ProtocolError, Reply, Status, UniqueId};
+use crate::pop3::{Command, Listing, MessageNumber, ProtocolError, Reply, Status, UniqueId};
+use crate::sasl::SaslError;
 use crate::secret::Secret;
 use crate::state::{
-    Closing, Delivery, HeldKind, LoginMemory, Memory, PollResult, Recorded, Standing, Timestamp,
+    Closing, Delivery, HeldKind, LogIn, LoginMemory, Memory, PollResult, Recorded, Standing, StateError,
+    Timestamp,
 };
 use crate::text::Shown;
 
@@ -24,7 +27,10 @@ use super::server::{Outcome, Server, Trial};
 use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
-use super::{Environment, Limits, Planned, Progress, Report, Task, WIND_DOWN, credentials, headers, hooks};
+use super::{
+    Environment, Limits, Planned, Progress, Report, Retry, Task, WIND_DOWN, credentials, headers, hooks,
+    lockout,
+};
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
 pub struct Poll<'a> {
@@ -74,8 +80,10 @@ impl Poll<'_> {
         let mut server = Server::new(&login.server, self.account, self.now, &course.left_out);
         report.login_delay = server.capabilities().login_delay();
         let mut closing = Closing { at: self.now, ..Closing::default() };
-        let (memory, listed) =
-            tokio::join!(store.begin(maildrop), self.log_in(&mut server, &login, connected, &mut closing));
+        let (memory, listed) = tokio::join!(
+            store.begin(maildrop),
+            self.log_in(course, &mut server, &login, connected, &mut closing)
+        );
         // That the log-in succeeded is known with the listing at the latest.
         report.logged_in = Some(self.began.elapsed());
         let logged_in = Instant::now();
@@ -87,8 +95,8 @@ impl Poll<'_> {
         if let Err(end) = &mut result {
             course.say_why_it_broke(&mut end.aborted, &closing);
         }
-        // A look changes nothing, but for the memory of a refused password: that is there to prevent lock-outs.
-        if matches!(self.task, Task::DryRun(_) | Task::Check) && closing.login_refused.is_none() {
+        if matches!(self.task, Task::DryRun(_) | Task::Check(_)) {
+            self.remember_login(&login, closing.login).await.during("write the state").map_err(End::plain)?;
             return result;
         }
         course.end(result.as_ref().err(), self, logged_in, report);
@@ -114,7 +122,7 @@ impl Poll<'_> {
             let secret = credentials::password(self.account, self.environment.ask).await;
             let secret = secret.during("get the password")?;
             if let Some(memory) = memory {
-                credentials::may_try(self.account, &secret, memory, self.now).await.during("log in")?;
+                self.may_try(course, &secret, memory).await?;
             }
             self.progress.stage("connecting");
             let stream = self.environment.connector.connect(self.account).await.map_err(login::aborted)?;
@@ -126,21 +134,19 @@ impl Poll<'_> {
     /// Logs in and lists, and notes a refusal of the credentials.
     async fn log_in(
         &self,
+        course: &Course,
         server: &mut Server,
         memory: &LoginMemory,
         connected: Result<(Secret, Stream), Aborted>,
         closing: &mut Closing,
     ) -> Result<Listed, End> {
         let (secret, stream) = connected.map_err(End::plain)?;
-        credentials::may_try(self.account, &secret, memory, self.now)
-            .await
-            .during("log in")
-            .map_err(End::plain)?;
+        self.may_try(course, &secret, memory).await.map_err(End::plain)?;
         self.progress.stage("logging in");
         // What is tried is remembered, or it would be tried each time.
         let trials = match self.task {
-            Task::Sync(_) | Task::MarkAll => Trials::Allowed,
-            Task::DryRun(_) | Task::Check => Trials::NotNow,
+            Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
+            Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
         let mut login =
             Login { account: self.account, secret: &secret, server: &mut *server, trials, suspect: None };
@@ -148,20 +154,63 @@ impl Poll<'_> {
         let suspect = login.suspect;
         match listed {
             Ok(listed) => {
-                closing.login_ok = true;
+                closing.login = Some(LogIn::Worked(lockout::worked(self.account, &secret, memory)));
                 Ok(listed)
             }
             Err(aborted) => {
-                if let Trouble::Refused { code: Some(Code::Auth), .. } = aborted.trouble {
-                    closing.login_refused =
-                        Some(credentials::refused(self.account, &secret, memory, self.now).await);
-                }
                 let suspect = suspect.filter(|_| is_broken(&aborted.trouble));
                 if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
                     server.learn(trial, Outcome::Breaks);
                 }
+                let aborted = self.judge(course, aborted, &secret, memory, closing).await;
                 Err(End { suspect, aborted })
             }
+        }
+    }
+
+    /// Refuses to try what the server has refused.
+    async fn may_try(&self, course: &Course, secret: &Secret, memory: &LoginMemory) -> Result<(), Aborted> {
+        // What has logged in once in this poll is refused because its last session is not over yet.
+        let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
+        let may = lockout::may_try(self.account, secret, memory, self.now, retry).await;
+        may.map_err(Trouble::LockedOut).during("log in")
+    }
+
+    /// Notes a refusal of the log-in, and says what it means.
+    async fn judge(
+        &self,
+        course: &Course,
+        aborted: Aborted,
+        secret: &Secret,
+        memory: &LoginMemory,
+        closing: &mut Closing,
+    ) -> Aborted {
+        let Aborted { doing, trouble } = aborted;
+        let (said, code, hint) = match trouble {
+            Trouble::Refused { said, code, about: About::LogIn, hint } => (said, code, hint),
+            Trouble::Sasl(SaslError::Refused(reason)) => {
+                let hint = SaslError::Refused(reason.clone()).hint();
+                (reason, None, hint)
+            }
+            trouble => return Aborted { doing, trouble },
+        };
+        let (refused, refusal) =
+            lockout::refused(self.account, secret, memory, self.now, (&said, code)).await;
+        if course.is_first() || refusal.class != Class::InUse {
+            closing.login = Some(LogIn::Refused(refused));
+        }
+        Aborted { doing, trouble: Trouble::LogInRefused { refusal, hint } }
+    }
+
+    /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.
+    async fn remember_login(&self, before: &LoginMemory, login: Option<LogIn>) -> Result<(), StateError> {
+        match login {
+            Some(LogIn::Worked(_)) if before.refused.is_none() => Ok(()),
+            Some(outcome) => {
+                let maildrop = self.account.maildrop_id.as_str().into();
+                self.environment.store.logged_in(maildrop, self.now, outcome).await
+            }
+            None => Ok(()),
         }
     }
 
@@ -243,7 +292,7 @@ impl Poll<'_> {
         let Listed { mut wire, capabilities, pipelined, listing, .. } = listed;
         let limits = match self.task {
             Task::Sync(limits) | Task::DryRun(limits) => limits,
-            Task::Check | Task::MarkAll => Limits::default(),
+            Task::Check(_) | Task::MarkAll(_) => Limits::default(),
         };
         let limits = course.limits(limits, self.account, report);
         let policy = Policy::new(self.account, limits, self.now);
@@ -266,7 +315,7 @@ impl Poll<'_> {
         }
         closing.released = std::mem::take(&mut plan.released);
         match self.task {
-            Task::Check => {
+            Task::Check(_) => {
                 report.held = count(&plan, |step| matches!(step, Step::Held));
                 self.hang_up(wire).await;
                 return Ok(());
@@ -276,7 +325,7 @@ impl Poll<'_> {
                 self.hang_up(wire).await;
                 return Ok(());
             }
-            Task::MarkAll => {
+            Task::MarkAll(_) => {
                 let all = plan
                     .steps
                     .iter()
@@ -409,8 +458,8 @@ impl Poll<'_> {
     fn fetches_nameless(&self) -> bool {
         let deletes = match self.task {
             Task::Sync(limits) | Task::DryRun(limits) => limits.deletions == super::Deletions::AsConfigured,
-            Task::Check => true,
-            Task::MarkAll => false,
+            Task::Check(_) => true,
+            Task::MarkAll(_) => false,
         };
         deletes && self.account.keep == Keep::None && self.account.first_sync == FirstSync::All
     }

@@ -46,6 +46,8 @@ pub struct Report {
     pub settled: usize,
     /// When the log-in had been answered, or had failed, counted from the session's beginning; `None` if there was none.
     pub logged_in: Option<Duration>,
+    /// How long a log-in that the server refused is not to be tried again.
+    pub refused_for: Option<Duration>,
     /// What a dry run would do. Only the process that makes one tells it.
     pub planned: Vec<Planned>,
     /// How long it took.

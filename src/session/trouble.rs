@@ -4,16 +4,18 @@ use jiff::Timestamp as Moment;
 use jiff::tz::TimeZone;
 
 use crate::config::Account;
+use crate::config::account::TlsMode;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
 use crate::net::{self, NetError};
-use crate::pop3::{Code, ProtocolError, Reply, Request};
+use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
 use crate::sandbox;
 use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
 use super::hooks::HookError;
+use super::lockout::Refusal;
 use super::wire::WireError;
 
 /// Why a session ended before its work was done.
@@ -32,8 +34,10 @@ pub enum Trouble {
         said: Vec<u8>,
         /// Its response code.
         code: Option<Code>,
-        /// Whether it was about the credentials.
+        /// What was refused.
         about: About,
+        /// What to do about it, if only who asked knows that.
+        hint: Option<String>,
     },
     /// The server offers nothing that may be used to log in.
     #[error(transparent)]
@@ -47,17 +51,21 @@ pub enum Trouble {
     /// There is no password.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// The server refused these credentials before, and another attempt could lock the account.
-    #[error(
-        "not tried: the server refused these credentials at {}; no further attempt before {} or a change of configuration",
-        clock_time(*.refused), clock_time(*.until)
-    )]
-    LockedOut {
-        /// When it refused them last.
-        refused: Timestamp,
-        /// When they are tried again.
-        until: Timestamp,
+    /// The server refused the log-in.
+    #[error("refused")]
+    LogInRefused {
+        /// What it said, and what follows.
+        refusal: Refusal,
+        /// What to do instead of looking at the password, if that is known.
+        hint: Option<String>,
     },
+    /// The server refused this log-in before, and another attempt could lock the account.
+    #[error(
+        "not tried: the server refused this log-in at {}; no further unattended attempt before {} or a change of \
+         configuration or password",
+        clock_time(.0.at), clock_time(.0.until)
+    )]
+    LockedOut(Refusal),
     /// Another session of ours has the maildrop.
     #[error("another postrider has had this maildrop for {} now", humantime::format_duration(*.waited))]
     Leased {
@@ -97,8 +105,8 @@ pub enum Trouble {
 /// What a refusal was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
-    /// The credentials were judged.
-    Credentials,
+    /// The log-in.
+    LogIn,
     /// Anything else.
     Other,
 }
@@ -151,7 +159,7 @@ impl Verdict {
 impl Trouble {
     /// Makes a refusal of a reply.
     pub fn refused(reply: &Reply<'_>, about: About) -> Self {
-        Self::Refused { said: reply.text.to_vec(), code: reply.code(), about }
+        Self::Refused { said: reply.text.to_vec(), code: reply.code(), about, hint: None }
     }
 
     /// Gives what kind of trouble it is.
@@ -169,13 +177,14 @@ impl Trouble {
                 (Some(Code::LoginDelay), _) => Class::LoginDelay,
                 (Some(Code::SysTemp), _) => Class::Refused,
                 (Some(Code::SysPerm), _) => Class::Permanent,
-                (Some(Code::Auth), _) | (_, About::Credentials) => Class::Credentials,
+                (Some(Code::Auth), _) | (_, About::LogIn) => Class::Credentials,
                 (Some(Code::Other) | None, About::Other) => Class::Refused,
             },
             Self::NoMechanism(_) | Self::Nameless => Class::Permanent,
             Self::Endless { .. } => Class::Protocol,
             Self::Sasl(error) => error.class(),
-            Self::Credential(_) | Self::LockedOut { .. } => Class::Credentials,
+            Self::Credential(_) => Class::Credentials,
+            Self::LogInRefused { refusal, .. } | Self::LockedOut(refusal) => refusal.class,
             Self::Leased { .. } => Class::InUse,
             Self::State(_) => Class::State,
             Self::Target(TargetError::Server(error)) => error.class,
@@ -189,6 +198,12 @@ impl Trouble {
     fn said(&self) -> Option<Vec<u8>> {
         match self {
             Self::Refused { said, .. } if !said.is_empty() => Some(said.clone()),
+            Self::LogInRefused { refusal: Refusal { said, .. }, .. }
+            | Self::LockedOut(Refusal { said, .. })
+                if !said.is_empty() =>
+            {
+                Some(said.clone())
+            }
             Self::Target(TargetError::Server(error)) => error.said.clone(),
             _ => None,
         }
@@ -232,7 +247,7 @@ impl Trouble {
             }
             Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
                 match account.tls.mode {
-                    crate::config::account::TlsMode::Implicit => None,
+                    TlsMode::Implicit => None,
                     _ => Some("if the server expects TLS at once on this port, write `tls: implicit`".into()),
                 }
             }
@@ -250,17 +265,19 @@ impl Trouble {
                     Some("the server says that a person must act: ask its operator".into())
                 }
                 (Some(Code::SysTemp), _) => None,
-                (Some(Code::Auth), _) | (_, About::Credentials) => Some(
-                    "check user and password; some providers want an app password, or POP3 switched on first"
-                        .into(),
-                ),
+                (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
                 (Some(Code::Other) | None, About::Other) => None,
             },
             Self::Nameless => {
                 Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
-            Self::Wire(_) | Self::LockedOut { .. } => None,
+            Self::LogInRefused { refusal, hint } => Some(refused_log_in(account, refusal, hint.as_deref())),
+            Self::LockedOut(refusal) => {
+                let cause = cause(account, refusal, None).map_or_else(String::new, |cause| cause + "; ");
+                Some(format!("{cause}{}", tries_once(account)))
+            }
+            Self::Wire(_) => None,
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
             Self::AllRefused { .. } => {
                 Some(format!("`postrider held list {}` shows what is held, and why", account.name))
@@ -271,6 +288,22 @@ impl Trouble {
 }
 
 impl Aborted {
+    /// Says what to do instead of looking at the password, if the log-in was refused.
+    pub fn with_hint(mut self, instead: Option<String>) -> Self {
+        if let Trouble::Refused { about: About::LogIn, hint, .. } = &mut self.trouble {
+            *hint = instead;
+        }
+        self
+    }
+
+    /// Gives until when the log-in is not to be tried again, if it was refused.
+    pub fn refused_until(&self) -> Option<Timestamp> {
+        match &self.trouble {
+            Trouble::LogInRefused { refusal, .. } | Trouble::LockedOut(refusal) => Some(refusal.until),
+            _ => None,
+        }
+    }
+
     /// Says it to the user.
     pub fn failure(&self, account: &Account) -> Failure {
         let local = matches!(
@@ -295,6 +328,51 @@ impl Aborted {
             hint: self.trouble.sandboxed().or_else(|| self.trouble.hint(account)),
         }
     }
+}
+
+/// What to do about a refused password.
+const CHECK: &str = "check user and password; some providers want an app password, or POP3 switched on first";
+
+/// Says what to do about a refused log-in, and what becomes of it by itself.
+fn refused_log_in(account: &Account, refusal: &Refusal, instead: Option<&str>) -> String {
+    let cause = cause(account, refusal, instead).map_or_else(String::new, |cause| cause + "; ");
+    format!(
+        "{cause}no further unattended attempt before {} or a change of configuration or password; {}",
+        clock_time(refusal.until),
+        tries_once(account)
+    )
+}
+
+/// Says why a log-in may have been refused.
+fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<String> {
+    if account.tls.mode == TlsMode::None && speaks_of_tls(&refusal.said) {
+        return Some("the server wants TLS before a log-in: write `tls: starttls`".into());
+    }
+    let code = Reply { status: Status::Err, text: &refusal.said }.code();
+    match (refusal.class, code) {
+        (Class::InUse, _) => {
+            Some("another program has the mailbox open, or a lost session still holds it".into())
+        }
+        (Class::LoginDelay, _) => Some("poll this account less often".into()),
+        (Class::Credentials, Some(Code::SysPerm)) => {
+            Some("the server says that a person must act: ask its operator".into())
+        }
+        (Class::Credentials, _) => Some(instead.unwrap_or(CHECK).into()),
+        _ => instead.map(str::to_owned),
+    }
+}
+
+/// Names the command that tries a refused log-in again.
+fn tries_once(account: &Account) -> String {
+    // An account made of a URL has no other name.
+    let name = if account.name.contains("://") { "URL" } else { account.name.as_str() };
+    format!("`postrider sync {name}` on a terminal, or with `--force`, tries once")
+}
+
+fn speaks_of_tls(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    let words: [&[u8]; 6] = [b"tls", b"ssl", b"encrypt", b"secure", b"plaintext", b"cleartext"];
+    words.iter().any(|word| memchr::memmem::find(&said, word).is_some())
 }
 
 /// Shows a time of today as people read it: `14:05`.

@@ -89,8 +89,26 @@ pub struct LoginMemory {
     pub server: ServerMemory,
     /// When a log-in last succeeded.
     pub ok_at: Option<Timestamp>,
-    /// Set after log-ins that the server refused with `[AUTH]`, until one succeeds.
-    pub refused: Option<LoginRefused>,
+    /// The mark of the credentials with which it did.
+    pub mark: Option<Vec<u8>>,
+    /// Set after log-ins that the server refused, until one succeeds.
+    pub refused: Option<LogInRefused>,
+}
+
+/// What became of a log-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogIn {
+    /// It succeeded.
+    Worked(LogInWorked),
+    /// The server refused it.
+    Refused(LogInRefused),
+}
+
+/// A log-in that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInWorked {
+    /// A salt, and one octet of a digest of configuration and secret: most others have another one.
+    pub mark: Vec<u8>,
 }
 
 /// What the server was found to be like, so that it need not be asked again.
@@ -104,13 +122,17 @@ pub struct ServerMemory {
 
 /// Refused log-ins, counted so that an account is not locked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginRefused {
+pub struct LogInRefused {
     /// When it was refused last.
     pub at: Timestamp,
     /// Refusals in a row.
     pub count: u32,
-    /// A salted, slow digest of user, host and secret; another one means that the configuration changed.
+    /// A salted, slow digest of configuration and secret; another one means that they changed.
     pub credentials: Vec<u8>,
+    /// What the server said to the last one.
+    pub said: Vec<u8>,
+    /// What kind of trouble that was, by its name.
+    pub class: String,
 }
 
 /// Proof that a message is durably recorded as delivered or seen; only this module makes one.
@@ -300,10 +322,8 @@ pub struct Closing {
     pub released: Vec<(UniqueId, u32)>,
     /// What is known of the server now; `None` leaves it as it was.
     pub server: Option<ServerMemory>,
-    /// The log-in succeeded.
-    pub login_ok: bool,
-    /// The log-in was refused.
-    pub login_refused: Option<LoginRefused>,
+    /// What became of the log-in, if there was one.
+    pub login: Option<LogIn>,
     /// For `status`; `None` if another session of the same poll follows.
     pub poll: Option<PollResult>,
 }

@@ -42,8 +42,8 @@ pub use error::StateError;
 pub(crate) use file::make_directory_of;
 pub use lease::Lease;
 pub use memory::{
-    Came, Closing, Delivery, Health, Held, HeldKind, LastPoll, LoginMemory, LoginRefused, MaildropKey,
-    Memory, PollResult, Reached, Recorded, SeenLine, ServerMemory, Standing, Status, Timestamp,
+    Came, Closing, Delivery, Health, Held, HeldKind, LastPoll, LogIn, LogInRefused, LogInWorked, LoginMemory,
+    MaildropKey, Memory, PollResult, Reached, Recorded, SeenLine, ServerMemory, Standing, Status, Timestamp,
 };
 pub use store::Store;
 

@@ -10,7 +10,7 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Came, Entries, Health, Held, HeldKind, LastPoll, LoginMemory, LoginRefused, MaildropKey, Memory,
+    Came, Entries, Health, Held, HeldKind, LastPoll, LogInRefused, LoginMemory, MaildropKey, Memory,
     PollResult, Reached, SeenLine, ServerMemory, Standing, Status,
 };
 
@@ -58,17 +58,24 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
 /// Loads what must be known before a log-in.
 pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<LoginMemory> {
     let mut select = connection.prepare_cached(
-        "SELECT capabilities, learned, login_ok_at, refused_at, refused_count, refused_credentials
+        "SELECT capabilities, learned, login_ok_at, login_mark,
+             refused_at, refused_count, refused_credentials, refused_said, refused_class
          FROM maildrop WHERE identity = ?1",
     )?;
     let mut rows = select.query([maildrop])?;
     let Some(row) = rows.next()? else { return Ok(LoginMemory::default()) };
     let server = ServerMemory { capabilities: row.get(0)?, learned: row.get(1)? };
-    let refused = match row.get(3)? {
-        Some(at) => Some(LoginRefused { at, count: row.get(4)?, credentials: row.get(5)? }),
+    let refused = match row.get(4)? {
+        Some(at) => Some(LogInRefused {
+            at,
+            count: row.get(5)?,
+            credentials: row.get(6)?,
+            said: row.get::<_, Option<_>>(7)?.unwrap_or_default(),
+            class: row.get::<_, Option<_>>(8)?.unwrap_or_default(),
+        }),
         None => None,
     };
-    Ok(LoginMemory { server, ok_at: row.get(2)?, refused })
+    Ok(LoginMemory { server, ok_at: row.get(2)?, mark: row.get(3)?, refused })
 }
 
 /// Gives what a delivery target has learned of its server.

@@ -92,6 +92,11 @@ CREATE TABLE target (
 ALTER TABLE maildrop ADD COLUMN learned BLOB;
 ALTER TABLE maildrop DROP COLUMN breaks_pipelining;
 ALTER TABLE maildrop DROP COLUMN breaks_capa;
+", "
+-- What the server said to the log-in that it refused last, the kind of trouble, and a mark of what worked last.
+ALTER TABLE maildrop ADD COLUMN refused_said BLOB;
+ALTER TABLE maildrop ADD COLUMN refused_class TEXT;
+ALTER TABLE maildrop ADD COLUMN login_mark BLOB;
 "];
 
 /// The newest version that this program knows.

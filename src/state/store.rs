@@ -15,7 +15,7 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Entries, Health, LastPoll, LoginMemory, MaildropKey, Memory, Reached, Recorded,
+    Closing, Delivery, Entries, Health, LastPoll, LogIn, LoginMemory, MaildropKey, Memory, Reached, Recorded,
     SeenLine, StateError, Status, Timestamp, reading,
 };
 
@@ -76,6 +76,17 @@ impl Store {
     /// Loads what must be known of a maildrop before a log-in, without waiting for its unique-ids.
     pub async fn login_memory(&self, maildrop: Arc<str>) -> Result<LoginMemory, StateError> {
         self.read(move |connection| reading::login_memory(connection, &maildrop)).await
+    }
+
+    /// Notes durably what became of a log-in, for a session that leaves nothing else behind.
+    pub async fn logged_in(
+        &self,
+        maildrop: Arc<str>,
+        at: Timestamp,
+        outcome: LogIn,
+    ) -> Result<(), StateError> {
+        self.write(Write::LoggedIn { maildrop, at, outcome }).await?;
+        Ok(())
     }
 
     /// Marks the session open, durably, after the target was recovered (if [`Memory::unclosed`] asked for it) and

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use crate::pop3::UniqueId;
 
 use super::entries::Packed;
-use super::{Closing, Delivery, Held, Reached, Standing, Timestamp};
+use super::{Closing, Delivery, Held, LogIn, Reached, Standing, Timestamp};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -41,6 +41,8 @@ pub(super) enum Write {
     Noticed { maildrop: Arc<str>, at: Timestamp },
     /// See [`super::Store::remember`].
     Remember { target: String, memory: Vec<u8> },
+    /// See [`super::Store::logged_in`].
+    LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
 }
 
 impl Write {
@@ -83,6 +85,10 @@ impl Write {
                      ON CONFLICT (name) DO UPDATE SET memory = excluded.memory",
                 )?
                 .execute(params![target, memory]),
+            Self::LoggedIn { maildrop, at, outcome } => {
+                let id = existing_or_new(connection, maildrop)?;
+                login(connection, id, *at, outcome).map(|()| 0)
+            }
         }
     }
 }
@@ -299,21 +305,34 @@ fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
             .prepare_cached("UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1")?
             .execute(params![id, server.capabilities, server.learned])?;
     }
-    if closing.login_ok {
-        connection
-            .prepare_cached(
-                "UPDATE maildrop SET login_ok_at = ?2, refused_at = NULL, refused_count = NULL,
-                     refused_credentials = NULL WHERE id = ?1",
-            )?
-            .execute(params![id, closing.at])?;
+    match &closing.login {
+        Some(outcome) => login(connection, id, closing.at, outcome),
+        None => Ok(()),
     }
-    if let Some(refused) = &closing.login_refused {
-        connection
+}
+
+fn login(connection: &Connection, id: i64, at: Timestamp, outcome: &LogIn) -> Result<()> {
+    match outcome {
+        LogIn::Worked(worked) => connection
             .prepare_cached(
-                "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4 WHERE id = ?1",
+                "UPDATE maildrop SET login_ok_at = ?2, login_mark = ?3, refused_at = NULL, refused_count = NULL,
+                     refused_credentials = NULL, refused_said = NULL, refused_class = NULL WHERE id = ?1",
             )?
-            .execute(params![id, refused.at, refused.count, refused.credentials])?;
-    }
+            .execute(params![id, at, worked.mark])?,
+        LogIn::Refused(refused) => connection
+            .prepare_cached(
+                "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4,
+                     refused_said = ?5, refused_class = ?6 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                refused.at,
+                refused.count,
+                refused.credentials,
+                refused.said,
+                refused.class
+            ])?,
+    };
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use postrider::config::account::{FirstSync, Keep as Kept};
 use postrider::config::{Account, Config, Target};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
+use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Retry, Task, WallClock};
 use postrider::state::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -250,7 +250,7 @@ impl Story<'_> {
         self.server.cost = Cost::default();
         let process = self.process.take().unwrap_or_else(|| Process::start(&self.folder, &self.clock));
         let marks_all = poll == 0 && self.scenario.first == First::Marks;
-        let task = if marks_all { Task::MarkAll } else { Task::Sync(Limits::default()) };
+        let task = if marks_all { Task::MarkAll(Retry::InTime) } else { Task::Sync(Limits::default()) };
         let kills = |wanted: fn(At) -> Option<usize>| {
             self.server.once.iter().find_map(|event| match event {
                 Event::Kill(at) => wanted(*at),

@@ -11,6 +11,7 @@ mod framing;
 mod fuzz_corpus;
 mod held;
 mod listings;
+mod lockout;
 mod log_in;
 mod lost_state;
 mod net;

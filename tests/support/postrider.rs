@@ -78,6 +78,30 @@ impl Home {
         Running::start(&mut shell)
     }
 
+    /// Runs the program to its end with a clock that is so many seconds ahead of the right one, or behind it.
+    pub fn run_at(&self, ahead: i64, arguments: &[&str]) -> Ended {
+        let mut command = self.command(arguments);
+        command
+            .env("LD_PRELOAD", faketime())
+            .env("FAKETIME", format!("{ahead:+}"))
+            // Time limits are kept by another clock, which nobody sets.
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Running::start(&mut command).wait(LIMIT)
+    }
+
+    /// Runs the program with another clock; it must exit with this status.
+    pub fn must_at(&self, ahead: i64, arguments: &[&str], status: i32) -> Ended {
+        let ended = self.run_at(ahead, arguments);
+        assert_eq!(
+            ended.status,
+            Some(status),
+            "postrider {arguments:?}, {ahead} s ahead\nstdout: {}\nstderr: {}",
+            ended.stdout,
+            ended.stderr
+        );
+        ended
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Ended {
         self.start(arguments).wait(LIMIT)
@@ -170,6 +194,13 @@ fn shortened(messages: &[&[u8]]) -> Vec<String> {
         format!("{} octets: {} ... {}", message.len(), start.escape_ascii(), end.escape_ascii())
     };
     messages.iter().take(5).map(show).collect()
+}
+
+/// Finds the library that shows a program another time.
+fn faketime() -> PathBuf {
+    let mut all = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    all.find_map(|path| Some(path.join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists()))
+        .expect("libfaketime (Debian: faketime)")
 }
 
 fn listed(folder: &Path) -> Vec<PathBuf> {

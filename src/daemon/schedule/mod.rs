@@ -20,13 +20,16 @@ use std::time::Duration;
 use crate::config::{Account, Daemon};
 use crate::failure::Class;
 
-use entry::{Entry, Place, Running, interval, is_same_maildrop};
+use entry::{Entry, GRACE, Place, Running, interval, is_same_maildrop};
 use queue::Queue;
 use wait::{Backoff, Dice, LONGEST};
 
 /// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
 /// little beside fetching them.
 const MESSAGES_A_TURN: usize = 1000;
+
+/// The shortest time that a refused log-in is not tried again.
+const REFUSED: Duration = Duration::from_secs(15 * 60);
 
 /// Coming so much later than was asked for is no matter of a busy machine.
 const LATE: Duration = Duration::from_secs(10);
@@ -85,6 +88,8 @@ pub struct LogIn {
     pub after: Option<Duration>,
     /// The server's LOGIN-DELAY, if it announced one.
     pub delay: Option<Duration>,
+    /// How long it is not to be tried again, if the server refused it.
+    pub refused_for: Option<Duration>,
 }
 
 /// What an account is doing.
@@ -318,7 +323,10 @@ impl Schedule {
                     Some(least) => self.dice.between(least, backoff.wait(every, entry.failures)),
                     None => self.dice.backoff(backoff, every, entry.failures),
                 };
-                Some(now.saturating_add(wait))
+                // Coming sooner tries nothing, but notices a password that was changed. A long interval is a wish.
+                let least = if every > REFUSED { every } else { Duration::ZERO };
+                let tried_in = log_in.refused_for.map(|wait| wait.saturating_add(GRACE).max(least));
+                Some(now.saturating_add(tried_in.map_or(wait, |tried_in| wait.min(tried_in))))
             }
             (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => {
                 Some(now.saturating_add(self.dice.between(least, every)))

@@ -54,7 +54,7 @@ impl World {
             while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= self.now) {
                 let (account, (_, ended, login_delay)) = end.remove();
                 *self.running.get_mut(&*account.host).unwrap() -= 1;
-                let log_in = LogIn { after: None, delay: login_delay };
+                let log_in = LogIn { delay: login_delay, ..LogIn::default() };
                 self.schedule.ended(self.now, &account.name, ended, log_in);
             }
             let turn = self.schedule.next(self.now);
@@ -439,7 +439,7 @@ fn login_delay_counts_from_the_log_in_not_from_the_beginning_or_the_end() {
         let mut schedule = Schedule::new(LIMITS, 1);
         schedule.set_accounts(Duration::ZERO, &one, LIMITS);
         assert_eq!(schedule.next(Duration::ZERO).start.len(), 1);
-        let log_in = LogIn { after, delay: Some(10 * MINUTE) };
+        let log_in = LogIn { after, delay: Some(10 * MINUTE), ..LogIn::default() };
         let next = schedule.ended(9 * MINUTE, "a", Ended::Complete, log_in);
         assert_eq!(next, Some(counts_from + 10 * MINUTE + GRACE));
     }
@@ -453,7 +453,7 @@ fn a_session_that_a_reload_left_behind_says_nothing_of_the_maildrop_that_is_mean
     schedule.set_accounts(Duration::ZERO, &[one], LIMITS);
     schedule.next(Duration::ZERO);
     schedule.set_accounts(SECOND, std::slice::from_ref(&moved), LIMITS);
-    let log_in = LogIn { after: Some(SECOND), delay: Some(HOUR) };
+    let log_in = LogIn { after: Some(SECOND), delay: Some(HOUR), ..LogIn::default() };
     assert_eq!(schedule.ended(MINUTE, "a", Ended::Failed(Class::Permanent), log_in), Some(MINUTE));
     let start = schedule.next(MINUTE).start;
     assert_eq!(start.iter().map(|start| &start.account).collect::<Vec<_>>(), [&moved]);
@@ -607,4 +607,24 @@ proptest! {
         let scheduled = accounts.iter().filter(|account| interval(account).is_some());
         prop_assert!(scheduled.clone().all(|account| polled.contains(&account.name)));
     }
+}
+
+#[test]
+fn a_refused_log_in_is_tried_again_when_its_wait_is_over_however_long_the_backoff_has_become() {
+    let one = account("a", "a.example", Interval::Every(5 * MINUTE));
+    let mut schedule = Schedule::new(LIMITS, 1);
+    schedule.set_accounts(Duration::ZERO, &[one], LIMITS);
+    let (mut now, mut tried) = (Duration::ZERO, Vec::new());
+    let mut until = Duration::ZERO;
+    while now < DAY {
+        assert_eq!(schedule.next(now).start.len(), 1, "at {now:?}");
+        if now >= until {
+            tried.push(now);
+            until = now + if tried.len() > 2 { HOUR } else { 15 * MINUTE };
+        }
+        let log_in = LogIn { refused_for: Some(until - now), ..LogIn::default() };
+        now = schedule.ended(now, "a", Ended::Failed(Class::Credentials), log_in).unwrap();
+        assert!(now <= until + GRACE, "at {now:?}, until {until:?}");
+    }
+    assert_eq!(tried.len(), 26, "{tried:?}");
 }

@@ -22,7 +22,13 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         capabilities: Some(b"UIDL\nPIPELINING".to_vec()),
         learned: Some(b"at a server".to_vec()),
     };
-    let refused = LoginRefused { at: 7, count: 3, credentials: vec![1, 2, 3] };
+    let refused = LogInRefused {
+        at: 7,
+        count: 3,
+        credentials: vec![1, 2, 3],
+        said: b"[AUTH] no".to_vec(),
+        class: "credentials".into(),
+    };
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
@@ -35,15 +41,14 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         let closing = Closing {
             held: vec![held.clone()],
             server: Some(server.clone()),
-            login_ok: true,
-            login_refused: Some(refused.clone()),
+            login: Some(LogIn::Refused(refused.clone())),
             ..listed(1001)
         };
         store.close(memory.key, &memory.entries, closing).await.unwrap();
     }
     let store = Store::open(&path);
     let login = store.login_memory(ALICE.into()).await.unwrap();
-    assert_eq!(login, LoginMemory { server, ok_at: Some(1001), refused: Some(refused) });
+    assert_eq!(login, LoginMemory { server, ok_at: None, mark: None, refused: Some(refused) });
     let memory = begin(&store).await;
     assert!(!memory.fresh && !memory.unclosed);
     assert_eq!(memory.listed_at, Some(1001));

@@ -1,0 +1,380 @@
+//! Refused log-ins must lock nobody out: what is remembered of them, when the next one may be tried, and whether it was
+//! the credentials that the server refused.
+
+use pbkdf2::pbkdf2_hmac;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::config::Account;
+use crate::failure::Class;
+use crate::pop3::Code;
+use crate::secret::Secret;
+use crate::state::{LogInRefused, LogInWorked, LoginMemory, Timestamp};
+
+use super::Retry;
+
+/// How long after a refusal nobody but a person tries again: after each of the first two refusals in a row ...
+const WAIT: Timestamp = 15 * 60;
+/// ... and after each later one.
+const LONG_WAIT: Timestamp = 60 * 60;
+/// Refusals in a row after which the wait is short; as many are no word on credentials that worked lately: some servers
+/// report throttling as a wrong password.
+const FIRST: u32 = 2;
+/// Credentials that worked within this many seconds worked lately.
+const LATELY: Timestamp = 24 * 60 * 60;
+/// Rounds of PBKDF2 for the digest by which refused credentials are known again; it must not help who reads the
+/// state file to guess a password. The tests guess nothing.
+const ROUNDS: u32 = if cfg!(test) { 1 } else { 50_000 };
+const SALT: usize = 16;
+
+/// What servers say when it is not the credentials: the maildrop is locked, they are busy, or what stands behind them is
+/// away. RFC 1939's own example of a refused PASS is a locked maildrop; nginx says "internal server error".
+const LOCKED: [&[u8]; 10] = [
+    b"lock",
+    b"busy",
+    b"in use",
+    b"another session",
+    b"temporar",
+    b"try again",
+    b"too many",
+    b"unavailable",
+    b"server error",
+    b"could not connect",
+];
+
+/// A log-in that the server refused, and what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the server said.
+    pub said: Vec<u8>,
+    /// What kind of trouble that is.
+    pub class: Class,
+    /// When it was.
+    pub at: Timestamp,
+    /// Until then nobody but a person tries again.
+    pub until: Timestamp,
+}
+
+impl Refusal {
+    fn remembered(refused: &LogInRefused) -> Self {
+        Self {
+            said: refused.said.clone(),
+            // Another version may have written what is not known here.
+            class: Class::named(&refused.class).unwrap_or(Class::Credentials),
+            at: refused.at,
+            until: until(refused),
+        }
+    }
+}
+
+/// Says until when refused credentials wait.
+fn until(refused: &LogInRefused) -> Timestamp {
+    refused.at.saturating_add(if refused.count > FIRST { LONG_WAIT } else { WAIT })
+}
+
+/// Refuses to try credentials that the server has refused until their wait is over, or they have changed. A person has
+/// one try.
+pub async fn may_try(
+    account: &Account,
+    secret: &Secret,
+    memory: &LoginMemory,
+    now: Timestamp,
+    retry: Retry,
+) -> Result<(), Refusal> {
+    let Some(refused) = &memory.refused else { return Ok(()) };
+    // A refusal to come was noted by a clock that was wrong.
+    let waits = refused.at <= now && now < until(refused);
+    if !waits || retry == Retry::Now {
+        return Ok(());
+    }
+    let salt = refused.credentials.get(..SALT).unwrap_or_default().to_vec();
+    let same = digest(account, secret, salt).await.ct_eq(&refused.credentials);
+    if same.into() { Err(Refusal::remembered(refused)) } else { Ok(()) }
+}
+
+/// Takes note of a refusal, and judges it.
+pub async fn refused(
+    account: &Account,
+    secret: &Secret,
+    memory: &LoginMemory,
+    now: Timestamp,
+    (said, code): (&[u8], Option<Code>),
+) -> (LogInRefused, Refusal) {
+    let before = memory.refused.as_ref();
+    let salt = before.and_then(|before| before.credentials.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
+    let credentials = digest(account, secret, salt).await;
+    let count = before.filter(|before| before.credentials == credentials).map_or(0, |before| before.count);
+    let count = count.saturating_add(1);
+    let lately = count <= FIRST && worked_lately(account, secret, memory, now);
+    let class = class(said, code, lately);
+    let refused =
+        LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
+    let refusal = Refusal::remembered(&refused);
+    (refused, refusal)
+}
+
+/// Takes note that the credentials work.
+pub fn worked(account: &Account, secret: &Secret, memory: &LoginMemory) -> LogInWorked {
+    let salt = memory.mark.as_deref().and_then(|mark| mark.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
+    LogInWorked { mark: mark(account, secret, salt) }
+}
+
+/// Says whether these very credentials worked within the last day.
+fn worked_lately(account: &Account, secret: &Secret, memory: &LoginMemory, now: Timestamp) -> bool {
+    let lately = memory.ok_at.is_some_and(|at| at <= now && now - at <= LATELY);
+    lately
+        && memory.mark.as_deref().is_none_or(|known| {
+            let salt = known.get(..SALT).unwrap_or_default().to_vec();
+            mark(account, secret, salt) == known
+        })
+}
+
+/// Says what a refused log-in is about.
+fn class(said: &[u8], code: Option<Code>, lately: bool) -> Class {
+    match code {
+        Some(Code::InUse) => Class::InUse,
+        Some(Code::LoginDelay) => Class::LoginDelay,
+        Some(Code::SysTemp) => Class::Refused,
+        Some(Code::Auth | Code::SysPerm | Code::Other) | None if lately || speaks_of_a_lock(said) => {
+            Class::Refused
+        }
+        Some(Code::Auth | Code::SysPerm | Code::Other) | None => Class::Credentials,
+    }
+}
+
+fn speaks_of_a_lock(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    LOCKED.iter().any(|words| memchr::memmem::find(&said, words).is_some())
+}
+
+/// Everything that decides over a log-in.
+fn parts(account: &Account, secret: &Secret) -> zeroize::Zeroizing<Vec<u8>> {
+    let way = (account.port, &account.tls, &account.auth, &account.connect, account.bind);
+    let mut what = zeroize::Zeroizing::new(Vec::new());
+    for part in [
+        account.user.as_bytes(),
+        account.host.as_bytes(),
+        // Only whether it is the same matters; another version's words for it cost one log-in.
+        format!("{way:?}").as_bytes(),
+        secret.reveal(),
+    ] {
+        what.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        what.extend_from_slice(part);
+    }
+    what
+}
+
+/// Digests what decides over a log-in, behind its salt. Runs beside the async threads.
+async fn digest(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
+    let what = parts(account, secret);
+    tokio::task::spawn_blocking(move || {
+        let mut digest = [0; 32];
+        pbkdf2_hmac::<Sha256>(&what, &salt, ROUNDS, &mut digest);
+        [salt.as_slice(), &digest].concat()
+    })
+    .await
+    .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// Gives one octet of a digest, behind its salt: enough to notice that credentials have changed, at no cost for the
+/// polls that succeed, and too little to guess a password by.
+fn mark(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
+    let digest = Sha256::new().chain_update(&salt).chain_update(parts(account, secret)).finalize();
+    [salt.as_slice(), &digest[..1]].concat()
+}
+
+fn salt() -> Vec<u8> {
+    let mut salt = vec![0; SALT];
+    // Without randomness the digest is merely easier to guess.
+    let _ = getrandom::fill(&mut salt);
+    salt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::pop3::Reply;
+
+    const MINUTE: Timestamp = 60;
+    const DAY: Timestamp = 24 * 60 * MINUTE;
+    const NOW: Timestamp = 1000 * DAY;
+
+    fn account(yaml: &str) -> Account {
+        let text =
+            format!("accounts: {{ a: {{ host: a.example, user: a, {yaml}, deliver: {{ maildir: /m }} }} }}");
+        let config = Config::from_yaml(&text, std::path::Path::new("config.yaml")).unwrap();
+        config.accounts.into_iter().next().unwrap()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.as_bytes().to_vec())
+    }
+
+    /// An account, and what is remembered of its log-ins.
+    struct Client {
+        account: Account,
+        secret: Secret,
+        memory: LoginMemory,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let memory = LoginMemory::default();
+            Self { account: account("password: x"), secret: secret("x"), memory }
+        }
+
+        /// Polls; `None`: the log-in was not tried, and this is what is told of it.
+        async fn poll(&mut self, at: Timestamp, retry: Retry, line: &str) -> Result<Class, Refusal> {
+            may_try(&self.account, &self.secret, &self.memory, at, retry).await?;
+            let reply = Reply::parse(line.as_bytes()).unwrap();
+            if reply.is_ok() {
+                let LogInWorked { mark } = worked(&self.account, &self.secret, &self.memory);
+                self.memory =
+                    LoginMemory { ok_at: Some(at), mark: Some(mark), refused: None, ..self.memory.clone() };
+                return Ok(Class::Stopped);
+            }
+            let said = (reply.text, reply.code());
+            let (record, refusal) = refused(&self.account, &self.secret, &self.memory, at, said).await;
+            self.memory.refused = Some(record);
+            Ok(refusal.class)
+        }
+
+        /// Polls each five minutes, as a crontab does; gives the minutes at which it logged in.
+        async fn cron(&mut self, line: &str) -> Vec<Timestamp> {
+            let mut tried = Vec::new();
+            for minute in (0..24 * 60).step_by(5) {
+                match self.poll(NOW + minute * MINUTE, Retry::InTime, line).await {
+                    Ok(_) => tried.push(minute),
+                    Err(refusal) => assert_eq!(refusal.said, Reply::parse(line.as_bytes()).unwrap().text),
+                }
+            }
+            tried
+        }
+    }
+
+    #[tokio::test]
+    async fn a_day_of_cron_makes_twenty_six_log_ins_whatever_the_server_says() {
+        let mut expected = vec![0, 15];
+        expected.extend((30..24 * 60).step_by(60));
+        assert_eq!(expected.len(), 26);
+        for line in [
+            "-ERR",
+            "-ERR [AUTH] no",
+            "-ERR [IN-USE] another session",
+            "-ERR [LOGIN-DELAY] too soon",
+            "-ERR [SYS/TEMP] later",
+            "-ERR [SYS/PERM] never",
+            "-ERR [OTHER] what",
+            "-ERR wrong",
+            "-ERR internal server error",
+        ] {
+            assert_eq!(Client::new().cron(line).await, expected, "{line}");
+            let mut worked = Client::new();
+            worked.poll(NOW - MINUTE, Retry::InTime, "+OK").await.unwrap();
+            assert_eq!(worked.cron(line).await, expected, "{line}, after the credentials worked");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_person_has_one_try_and_success_forgets_all_refusals() {
+        let mut client = Client::new();
+        client.poll(NOW, Retry::InTime, "-ERR no").await.unwrap();
+        assert!(client.poll(NOW + 1, Retry::InTime, "-ERR no").await.is_err());
+        assert!(client.poll(NOW + 1, Retry::Now, "-ERR no").await.is_ok());
+        let waits = client.poll(NOW + 2, Retry::InTime, "-ERR no").await.unwrap_err();
+        assert_eq!((waits.at, waits.until), (NOW + 1, NOW + 1 + WAIT));
+        client.poll(NOW + 3, Retry::Now, "+OK").await.unwrap();
+        assert!(client.poll(NOW + 4, Retry::InTime, "-ERR no").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn other_credentials_and_another_way_to_the_server_are_tried_at_once() {
+        let mut client = Client::new();
+        client.poll(NOW, Retry::InTime, "-ERR no").await.unwrap();
+        let memory = client.memory;
+        for (yaml, password) in [
+            ("password: x", "y"),
+            ("password: x, port: 110", "x"),
+            ("password: x, tls: starttls", "x"),
+            ("password: x, auth: [plain]", "x"),
+            ("password: x, connect: cat", "x"),
+            ("password: x, bind: 127.0.0.1", "x"),
+        ] {
+            let (account, secret) = (account(yaml), secret(password));
+            let may = may_try(&account, &secret, &memory, NOW + 1, Retry::InTime).await;
+            assert_eq!(may, Ok(()), "{yaml} {password}");
+            let (record, _) = refused(&account, &secret, &memory, NOW + 1, (b"no", None)).await;
+            assert_eq!(record.count, 1, "{yaml} {password}");
+        }
+        let same = account("password: { command: echo x }, keep: none");
+        assert!(may_try(&same, &secret("x"), &memory, NOW + 1, Retry::InTime).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_a_wrong_clock_noted_keeps_nobody_waiting() {
+        let mut client = Client::new();
+        client.poll(NOW + 365 * DAY, Retry::InTime, "-ERR no").await.unwrap();
+        assert!(client.poll(NOW, Retry::InTime, "-ERR no").await.is_ok());
+        assert!(client.poll(NOW + MINUTE, Retry::InTime, "-ERR no").await.is_err());
+        // What worked in the future is not what worked lately.
+        client.memory.ok_at = Some(NOW + DAY);
+        assert!(!worked_lately(&client.account, &client.secret, &client.memory, NOW));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_worked_within_the_day_are_wrong_only_from_the_third_refusal_on() {
+        let classes = async |ago: Timestamp, password: &str| {
+            let mut client = Client::new();
+            client.poll(NOW - ago, Retry::InTime, "+OK").await.unwrap();
+            client.secret = secret(password);
+            let mut classes = Vec::new();
+            for at in [NOW, NOW + WAIT, NOW + 2 * WAIT] {
+                classes.push(client.poll(at, Retry::InTime, "-ERR [AUTH] no").await.unwrap().exit_status());
+            }
+            classes
+        };
+        assert_eq!(classes(DAY - 2 * WAIT, "x").await, [75, 75, 77]);
+        assert_eq!(classes(DAY + 1, "x").await, [77, 77, 77]);
+        // One in 256 other passwords is taken for the same one; then a wrong password is told a quarter of an hour late.
+        let mut others = 0;
+        for password in ["a", "b", "c", "d"] {
+            others += usize::from(classes(MINUTE, password).await == [77, 77, 77]);
+        }
+        assert!(others >= 3, "{others}");
+    }
+
+    #[tokio::test]
+    async fn words_and_codes_of_a_lock_are_not_taken_for_a_wrong_password() {
+        for (line, status) in [
+            ("-ERR can't lock mailbox file", 75),
+            ("-ERR Maildrop already LOCKED", 75),
+            ("-ERR mailbox busy", 75),
+            ("-ERR mailbox in use", 75),
+            ("-ERR another session is active", 75),
+            ("-ERR Temporary failure", 75),
+            ("-ERR please try again", 75),
+            ("-ERR Too many connections", 75),
+            ("-ERR service unavailable", 75),
+            ("-ERR internal server error", 75),
+            ("-ERR failed: Could not connect to server", 75),
+            ("-ERR [IN-USE] no", 75),
+            ("-ERR [SYS/TEMP] no", 75),
+            ("-ERR [LOGIN-DELAY] no", 75),
+            ("-ERR [SYS/PERM] no", 77),
+            ("-ERR [AUTH] Authentication failed.", 77),
+            ("-ERR failed: Re-Authentication Failure", 77),
+            ("-ERR invalid login or password", 77),
+            ("-ERR", 77),
+        ] {
+            let class = Client::new().poll(NOW, Retry::InTime, line).await.unwrap();
+            assert_eq!(class.exit_status(), status, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_credentials_is_one_octet_beside_its_salt() {
+        let LogInWorked { mark } = worked(&account("password: x"), &secret("x"), &LoginMemory::default());
+        assert_eq!(mark.len(), SALT + 1);
+    }
+}
