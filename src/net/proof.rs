@@ -43,8 +43,25 @@ pub(super) struct Signed<'a> {
 pub(super) enum Unproved {
     /// It was not made with the certificate's key.
     Signature,
-    /// Nobody here can tell: what is peculiar about the certificate, as a predicate.
-    Key(String),
+    /// Nobody here can tell, because of this.
+    Key(Peculiarity),
+}
+
+/// What is peculiar about a certificate's key; shown as a predicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Peculiarity {
+    /// It is not found.
+    #[error("cannot be read")]
+    Unreadable,
+    /// It is RSA of so many bits.
+    #[error("has an RSA key of {0} bits")]
+    Bits(u64),
+    /// It is RSA, and its exponent is even, tiny or huge.
+    #[error("has an RSA key with an unusual exponent")]
+    Exponent,
+    /// It is neither RSA nor on a curve that is known.
+    #[error("has a key of a kind that is not known here")]
+    Kind,
 }
 
 /// Verifies that the signature was made with the key in this certificate (DER), whatever else stands there.
@@ -53,7 +70,7 @@ pub(super) fn verify(
     signed: &Signed<'_>,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<(), Unproved> {
-    let key = Key::of(certificate).ok_or_else(|| Unproved::Key("cannot be read".to_owned()))?;
+    let key = Key::of(certificate).ok_or(Unproved::Key(Peculiarity::Unreadable))?;
     if let Some(rsa) = key.rsa()
         && !USUAL_BITS.contains(&rsa.bits())
     {
@@ -76,15 +93,15 @@ pub(super) fn verify(
         None if algorithms.all.iter().any(|known| fits(known.public_key_alg_id().as_ref())) => {
             Err(Unproved::Signature)
         }
-        None => Err(Unproved::Key("has a key of a kind that is not known here".to_owned())),
+        None => Err(Unproved::Key(Peculiarity::Kind)),
     }
 }
 
-/// Says what about a certificate's key only a pin accepts, if anything: a predicate.
-pub(super) fn peculiarity(certificate: &[u8]) -> Option<String> {
-    let Some(key) = Key::of(certificate) else { return Some("cannot be read".to_owned()) };
+/// Says what about a certificate's key only a pin accepts, or not even that, if anything.
+pub(super) fn peculiarity(certificate: &[u8]) -> Option<Peculiarity> {
+    let Some(key) = Key::of(certificate) else { return Some(Peculiarity::Unreadable) };
     let bits = key.rsa()?.bits();
-    (!USUAL_BITS.contains(&bits)).then(|| format!("has an RSA key of {bits} bits"))
+    (!USUAL_BITS.contains(&bits)).then_some(Peculiarity::Bits(bits))
 }
 
 /// A public key in a certificate.
@@ -171,11 +188,11 @@ impl RsaKey {
     fn verify(&self, signed: &Signed<'_>) -> Result<(), Unproved> {
         let bits = self.bits();
         if !(LEAST_BITS..=MOST_BITS).contains(&bits) || !self.modulus.bit(0) {
-            return Err(Unproved::Key(format!("has an RSA key of {bits} bits")));
+            return Err(Unproved::Key(Peculiarity::Bits(bits)));
         }
         // What everybody uses is 65537; a large one would cost time and prove no more.
         if self.exponent.bits() > 64 || self.exponent < BigUint::from(3_u8) || !self.exponent.bit(0) {
-            return Err(Unproved::Key("has an RSA key with an unusual exponent".to_owned()));
+            return Err(Unproved::Key(Peculiarity::Exponent));
         }
         let padding = Padding::of(signed.scheme).ok_or(Unproved::Signature)?;
         if signed.handshake == Handshake::Tls13 && !padding.is_pss() {

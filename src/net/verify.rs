@@ -18,7 +18,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
-use super::proof::{self, Handshake, Signed, Unproved};
+use super::proof::{self, Handshake, Peculiarity, Signed, Unproved};
 use crate::text::Shown;
 
 /// Names of a certificate that are shown at most.
@@ -211,21 +211,24 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
     // A certificate that may sign others (`openssl req -x509` makes such) is refused as a server's before its issuer
     // is looked for.
     let own_issuer = parsed.as_ref().is_some_and(|certificate| certificate.subject() == certificate.issuer());
-    let peculiar = || match &parsed {
-        Some(parsed) if parsed.version() != X509Version::V3 => {
-            // It counts from 0.
-            Some(format!("is of X.509 version {}", parsed.version().0.saturating_add(1)))
+    let peculiar = |cause: &TlsError| match (&parsed, proof::peculiarity(&rejected.certificate)) {
+        (_, Some(Peculiarity::Unreadable)) => {
+            CertificateFault::Unprovable(Peculiarity::Unreadable.to_string())
         }
-        Some(_) => proof::peculiarity(&rejected.certificate),
-        None => Some("cannot be read".to_owned()),
+        (None, _) => CertificateFault::Peculiar("is no sound X.509 certificate".to_owned()),
+        (Some(parsed), _) if parsed.version() != X509Version::V3 => {
+            // It counts from 0.
+            let version = parsed.version().0.saturating_add(1);
+            CertificateFault::Peculiar(format!("is of X.509 version {version}"))
+        }
+        (Some(_), Some(peculiarity)) => CertificateFault::Peculiar(peculiarity.to_string()),
+        (Some(_), None) => CertificateFault::Other(cause.to_string()),
     };
     let fault = match &rejected.cause {
         TlsError::General(what) if rejected.what == Verifying::Key => {
             CertificateFault::Unprovable(what.clone())
         }
-        cause if rejected.what == Verifying::Key => {
-            CertificateFault::Peculiar(peculiar().unwrap_or_else(|| cause.to_string()))
-        }
+        cause if rejected.what == Verifying::Key => peculiar(cause),
         cause if rejected.what == Verifying::Signature => CertificateFault::NotProved(cause.to_string()),
         TlsError::InvalidCertificate(cause) => match cause {
             CertificateError::UnknownIssuer | CertificateError::Other(_) | CertificateError::BadSignature
@@ -247,8 +250,7 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
                 names: parsed.as_ref().map(names).unwrap_or_default(),
             },
             other if is_not_pinned(other) => CertificateFault::NotPinned,
-            other => peculiar()
-                .map_or_else(|| CertificateFault::Other(other.to_string()), CertificateFault::Peculiar),
+            _ => peculiar(&rejected.cause),
         },
         other => CertificateFault::Other(other.to_string()),
     };
@@ -315,7 +317,9 @@ impl Chain {
             Signed { handshake, scheme: signature.scheme, message, signature: signature.signature() };
         match proof::verify(certificate, &signed, &self.algorithms) {
             Ok(()) => rejected(certificate, Verifying::Key, cause),
-            Err(Unproved::Key(what)) => rejected(certificate, Verifying::Key, TlsError::General(what)),
+            Err(Unproved::Key(what)) => {
+                rejected(certificate, Verifying::Key, TlsError::General(what.to_string()))
+            }
             Err(Unproved::Signature) => rejected(certificate, Verifying::Signature, cause),
         }
     }
@@ -384,7 +388,9 @@ impl Pinned {
         proof::verify(certificate, &signed, &self.algorithms).map_or_else(
             |unproved| {
                 Err(match unproved {
-                    Unproved::Key(what) => rejected(certificate, Verifying::Key, TlsError::General(what)),
+                    Unproved::Key(what) => {
+                        rejected(certificate, Verifying::Key, TlsError::General(what.to_string()))
+                    }
                     Unproved::Signature => {
                         rejected(certificate, Verifying::Signature, CertificateError::BadSignature.into())
                     }

@@ -421,6 +421,57 @@ async fn a_pinned_certificate_is_refused_from_whoever_has_not_its_key() {
     }
 }
 
+/// A server that has this key, and shows these octets for a certificate.
+async fn showing(octets: &[u8], key: &KeyPair) -> SocketAddr {
+    let identity = Identity::self_signed(|_| ());
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+    let mut configuration = configuration(&identity, BOTH, None);
+    let chain = vec![CertificateDer::from(octets.to_vec())];
+    configuration.cert_resolver = Arc::new(Impostor(Arc::new(CertifiedKey::new(chain, key))));
+    serve(configuration, End::WithCloseNotify).await.0
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_called_so_pinned_or_not() {
+    let (identity, octets) = (Identity::self_signed(|_| ()), b"no certificate");
+    let mut account = account(showing(octets, &identity.key).await);
+    for pins in [vec![], vec![Sha256::digest(octets).into()]] {
+        account.tls.pins = pins;
+        let error = connect(&account).await.unwrap_err();
+        assert!(error.to_string().starts_with("the server's certificate cannot be read, so that"), "{error}");
+        assert!(
+            error.hint().is_some_and(|hint| hint.starts_with("a pin does not help")),
+            "{:?}",
+            error.hint()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pin_accepts_a_certificate_of_which_the_key_alone_can_be_read() {
+    let identity = Identity::self_signed(|_| ());
+    let mut octets = identity.chain[0].to_vec();
+    // A time of another type than a certificate may have.
+    let at = octets.windows(2).position(|pair| pair == [0x17, 13]).unwrap();
+    octets[at] = 0x0c;
+    let mut account = account(showing(&octets, &identity.key).await);
+    let error = connect(&account).await.unwrap_err();
+    assert!(
+        error.to_string().contains("is no sound X.509 certificate, and only a pin accepts that"),
+        "{error}"
+    );
+    account.tls.pins = vec![Sha256::digest(&octets).into()];
+    greeted(connect(&account).await.unwrap()).await;
+    // Whoever has another key is not believed.
+    let thief = KeyPair::generate().unwrap();
+    let mut account = crate::account::plain("127.0.0.1", showing(&octets, &thief).await.port());
+    account.tls.mode = TlsMode::Implicit;
+    account.tls.pins = vec![Sha256::digest(&octets).into()];
+    let error = connect(&account).await.unwrap_err();
+    assert!(error.to_string().contains("without proof of its key"), "{error}");
+}
+
 #[tokio::test]
 async fn a_server_that_wants_a_client_certificate_is_told_and_gets_the_configured_one() {
     let (ca, clients) = (ca("CA"), ca("clients"));

@@ -223,7 +223,7 @@ impl Connection {
         limit: Option<Duration>,
     ) -> Result<Answered, Broken> {
         let usual = self.dialogue.patience;
-        let patience = limit.unwrap_or(usual.command);
+        let patience = limit.map_or(usual.command, |limit| limit.min(usual.command));
         let mut first = match sent {
             Sent::BehindEnd => None,
             Sent::Together => Some(self.dialogue.command(&self.commands(letter), patience).await?),
