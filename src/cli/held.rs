@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::accounts::{named, retry};
 use super::exit::Exit;
@@ -54,14 +54,15 @@ pub struct Retry {
 
 /// Arguments of `held discard`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub struct Discard {
     /// An account of the configuration
     account: String,
     /// All held messages
-    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
+    #[arg(long, group = "which")]
     all: bool,
     /// Unique-ids, as `held list` shows them
-    #[arg(value_name = "UID")]
+    #[arg(value_name = "UID", group = "which")]
     uids: Vec<OsString>,
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use log::Level;
 
 use super::accounts::{named, retry};
@@ -51,27 +51,29 @@ pub struct List {
 
 /// Arguments of `seen mark`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub struct Mark {
     /// An account of the configuration
     account: String,
     /// All messages that the maildrop holds now
-    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
+    #[arg(long, group = "which")]
     all: bool,
     /// Unique-ids, whether the maildrop holds them now or not; `-` reads them from standard input, one a line
-    #[arg(value_name = "UID")]
+    #[arg(value_name = "UID", group = "which")]
     uids: Vec<OsString>,
 }
 
 /// Arguments of `seen forget`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub struct Forget {
     /// An account of the configuration
     account: String,
     /// All that is recorded: everything that the maildrop holds is fetched again
-    #[arg(long, conflicts_with = "uids", required_unless_present = "uids")]
+    #[arg(long, group = "which")]
     all: bool,
     /// Unique-ids, as `seen list` shows them; `-` reads them from standard input, one a line
-    #[arg(value_name = "UID")]
+    #[arg(value_name = "UID", group = "which")]
     uids: Vec<OsString>,
 }
 
