@@ -19,16 +19,28 @@ use std::time::{Duration, SystemTime};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, open, openat, posix_fadvise};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
+
+use super::moving;
+use crate::files;
+
+pub use super::moving::Moved;
 
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory {
     /// The path that it was opened by, for messages.
     pub path: PathBuf,
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
+    pub(super) moving: moving::Known,
+}
+
+impl Directory {
+    fn new(path: PathBuf, fd: OwnedFd) -> Self {
+        Self { path, fd, moving: moving::Known::default() }
+    }
 }
 
 /// An open file.
@@ -137,7 +149,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Waits until a directory's names are on the disk.
     fn sync_directory(&self, directory: &Directory) -> io::Result<()>;
     /// Gives a file another name in another directory of the same file system; never replaces one (`EEXIST`).
-    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<()>;
+    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved>;
     /// Removes a file's name.
     fn remove(&self, within: &Directory, name: &OsStr) -> io::Result<()>;
 }
@@ -149,17 +161,17 @@ pub struct Native;
 impl FileSystem for Native {
     fn open_directory(&self, path: &Path) -> io::Result<Directory> {
         let fd = open(path, DIRECTORY, Mode::empty())?;
-        Ok(Directory { path: path.to_owned(), fd })
+        Ok(Directory::new(path.to_owned(), fd))
     }
 
     fn open_subdirectory(&self, within: &Directory, name: &OsStr) -> io::Result<Directory> {
         let fd = openat(&within.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
-        Ok(Directory { path: within.path.join(name), fd })
+        Ok(Directory::new(within.path.join(name), fd))
     }
 
     fn open_parent(&self, of: &Directory) -> io::Result<Directory> {
         let fd = openat(&of.fd, "..", DIRECTORY, Mode::empty())?;
-        Ok(Directory { path: of.path.join(".."), fd })
+        Ok(Directory::new(of.path.join(".."), fd))
     }
 
     fn make_directory(&self, within: &Directory, name: &OsStr) -> io::Result<()> {
@@ -192,10 +204,12 @@ impl FileSystem for Native {
 
     fn create_with(&self, within: &Directory, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
         match create_complete(within, name, content) {
-            // No file without a name on this file system (NFS, many in user space), or no /proc to give it one by.
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => {
+            // No file without a name on this file system (NFS, many in user space), none that gets one by a link, or
+            // no /proc to give it one by.
+            Err(Errno::EISDIR | Errno::ENOENT | Errno::EPERM | Errno::EMLINK | Errno::EXDEV) => {
                 create_and_write(self, within, name, content)
             }
+            Err(errno) if files::is_unknown(errno) => create_and_write(self, within, name, content),
             created => Ok(created?),
         }
     }
@@ -268,42 +282,19 @@ impl FileSystem for Native {
     }
 
     fn start_writeback(&self, file: &OpenFile, range: Range<u64>) {
-        // sync_file_range(2) says this plainly but cannot be called safely from Rust; POSIX_FADV_DONTNEED starts
-        // writeback on Linux too. 4 KiB files by 4 workers in groups of 64, medians of 7 interleaved runs: 9,365/s
-        // with it, 10,175/s with sync_file_range (within the noise), 4,096/s with neither; by 32 in groups of 8:
-        // 11,625/s with it, 9,197/s without.
-        let (Ok(start), Ok(length)) = (range.start.try_into(), (range.end - range.start).try_into()) else {
-            return;
-        };
-        // A file system that knows no advice is only slower.
-        let _ = posix_fadvise(&file.file, start, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        start_writeback(&file.file, range);
     }
 
     fn sync_file(&self, file: &OpenFile) -> io::Result<()> {
-        file.file.sync_all()
+        files::sync(&file.file)
     }
 
     fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
-        match nix::unistd::fsync(&directory.fd) {
-            // Some network and FUSE file systems have no such operation; their names are as durable as they can be.
-            Err(Errno::EINVAL) => Ok(()),
-            synced => Ok(synced?),
-        }
+        files::sync_directory(&directory.fd)
     }
 
-    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<()> {
-        match rename_exclusive(from, name, to, new_name) {
-            // The kernel or the file system (NFS, many in user space) does not know RENAME_NOREPLACE. link(2) does not
-            // replace either; a crash between the two leaves a second name in tmp, which recovery removes.
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
-                linkat(&from.fd, name, &to.fd, new_name, AtFlags::empty())?;
-                Ok(unlinkat(&from.fd, name, UnlinkatFlags::NoRemoveDir).inspect_err(|_| {
-                    // Told as not renamed, so it must not be there under the new name; the caller removes the old one.
-                    let _ = unlinkat(&to.fd, new_name, UnlinkatFlags::NoRemoveDir);
-                })?)
-            }
-            renamed => Ok(renamed?),
-        }
+    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved> {
+        moving::rename(from, name, to, new_name)
     }
 
     fn remove(&self, within: &Directory, name: &OsStr) -> io::Result<()> {
@@ -346,16 +337,24 @@ fn create_complete(_: &Directory, _: &OsStr, _: &[u8]) -> nix::Result<OpenFile> 
 /// How directories are opened.
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn rename_exclusive(from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> nix::Result<()> {
-    let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
-    nix::fcntl::renameat2(&from.fd, name, &to.fd, new_name, flags)
+#[cfg(target_os = "linux")]
+fn start_writeback(file: &File, range: Range<u64>) {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+    // sync_file_range(2) says this plainly but cannot be called safely from Rust; POSIX_FADV_DONTNEED starts
+    // writeback on Linux too. 4 KiB files by 4 workers in groups of 64, medians of 7 interleaved runs: 9,365/s
+    // with it, 10,175/s with sync_file_range (within the noise), 4,096/s with neither; by 32 in groups of 8:
+    // 11,625/s with it, 9,197/s without.
+    let (Ok(start), Ok(length)) = (range.start.try_into(), (range.end - range.start).try_into()) else {
+        return;
+    };
+    // A file system that knows no advice is only slower.
+    let _ = posix_fadvise(file, start, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn rename_exclusive(_: &Directory, _: &OsStr, _: &Directory, _: &OsStr) -> nix::Result<()> {
-    Err(Errno::ENOSYS)
-}
+/// Elsewhere the advice starts nothing, or there is none.
+#[cfg(not(target_os = "linux"))]
+fn start_writeback(_: &File, _: Range<u64>) {}
 
 /// Locks a whole file as fcntl(2) does. Locks of open file descriptions and those of processes exclude each other, so
 /// that every other mail program is kept away; the former do not go when any other descriptor of the file is closed,

@@ -8,6 +8,7 @@ pub mod durable;
 pub mod envelope;
 pub mod maildir;
 pub mod mbox;
+mod moving;
 mod owner;
 mod parts;
 pub mod pipe;

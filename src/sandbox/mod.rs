@@ -38,6 +38,7 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::{Config, ConfigError, Confinement};
@@ -156,7 +157,8 @@ pub fn hint(path: &Path, error: Option<&io::Error>) -> Option<String> {
     let confined_to = IN_FORCE.get()?;
     let refused = match error {
         // Another cause that the rules cover: the directory was made anew, or its file system mounted again.
-        Some(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        // Landlock says EACCES; EPERM is a file system's.
+        Some(error) => error.raw_os_error() == Some(Errno::EACCES as i32),
         None => !confined_to.covers(path, Access::Read),
     };
     // Landlock lets everyone look, so what is allowed there is the system's own permissions.

@@ -18,6 +18,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::StateError;
 use super::lease::Lease;
 use super::schema::{self, Found};
+use crate::files;
 
 /// Pages (4 KiB) in the write-ahead log before they are copied into the file.
 const CHECKPOINT_PAGES: i64 = 1000;
@@ -27,6 +28,9 @@ const CACHE_KIB: i64 = 1024;
 
 /// A reader that takes no locks may trust a file that has not changed for longer than the file system's clock ticks.
 const QUIET: Duration = Duration::from_millis(20);
+
+/// The same where times are whole seconds (FAT: every other one; ext3).
+const QUIET_SECONDS: Duration = Duration::from_millis(2020);
 
 /// What a connection may use.
 #[derive(Debug, Clone, Copy)]
@@ -247,14 +251,19 @@ fn is_unchanged(path: &Path, log: &Path, before: &Metadata) -> bool {
     };
     let log_is_empty = fs::metadata(log).map_or(true, |log| log.len() == 0);
     // A write within the same tick of the file system's clock would not show.
+    let quiet = if before.mtime_nsec() == 0 { QUIET_SECONDS } else { QUIET };
     let settled = before
         .modified()
-        .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET));
+        .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > quiet));
     log_is_empty && settled && fs::metadata(path).is_ok_and(|after| stamp(&after) == stamp(before))
 }
 
 fn configure(connection: &Connection, limits: Limits) -> Result<()> {
     connection.busy_timeout(limits.patience)?;
+    if cfg!(target_vendor = "apple") {
+        // fsync(2) gets as far as the drive's own cache only.
+        connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
+    }
     // FULL: a commit is on the disk when it returns. cell_size_check finds some damage at no cost that was measured.
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA cache_size = -{CACHE_KIB};
@@ -284,10 +293,15 @@ fn create(path: &Path, limits: Limits) -> Result<(), StateError> {
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
     // The umask may have taken bits. SQLite gives the files beside it the same mode.
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    files::make_private(&file).map_err(failed)?;
     fill(&new).map_err(|error| opening(error, path, limits))?;
-    file.sync_all().map_err(failed)?;
-    fs::rename(&new, path).map_err(failed)?;
+    files::sync(&file).map_err(failed)?;
+    match fs::rename(&new, path) {
+        // A server's file system that lost its first answer (`delivery::moving`): the new name is gone, since it is the
+        // file's own now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
+        renamed => renamed.map_err(failed)?,
+    }
     sync_directory_of(path).map_err(failed)
 }
 
@@ -342,7 +356,7 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
 
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    files::sync_directory(File::open(directory.unwrap_or(Path::new(".")))?)
 }
 
 /// Takes from others what they may do with a file of ours: it holds host names and what the server said.

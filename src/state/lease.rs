@@ -5,15 +5,16 @@
 //! file anew, and the lock belongs to that opening ("open file description"), so that two tasks of one process exclude
 //! each other as two processes do, and nothing but its end or a drop gives it back: no time limit, no stale lock.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::{StateError, file};
+use crate::files;
 
 /// Pauses between two tries grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -130,7 +131,7 @@ fn open(path: &Path) -> io::Result<File> {
     // The umask may have taken bits, and a mode given once may be wider; neither keeps us from locking.
     let found = file.metadata()?;
     if found.mode() & 0o777 != 0o600 && file::is_ours(&found) {
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        files::make_private(&file)?;
     }
     Ok(file)
 }

@@ -227,6 +227,10 @@ impl Model {
                 let (from, to) = ((from.clone(), from_version), (to.clone(), to_version));
                 self.renames.push(Renamed { from, to });
             }
+            Op::Link { from, to } => {
+                let node = self.now(from);
+                self.lead(to, node);
+            }
             Op::Remove { at } => {
                 self.lead(at, None);
             }

@@ -14,23 +14,29 @@ use crate::support::maildrop::{Maildrop, Settings};
 use crate::support::mounted::Mounted;
 use crate::support::postrider::{Home, assert_same};
 use crate::support::process::Running;
-use crate::system::{Fault, Lasts, Op};
+use crate::system::{Fault, Lacks, Lasts, Op};
 use crate::{Mail, Recording, Server, all, delivered, mails};
 use nix::errno::Errno;
 use postrider::failure::Class;
 
 const ERRORS: [Errno; 4] = [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS];
 
-/// Polls with a fault, checks what must hold, and polls again without. Gives the number of operations.
-fn survives(server: &mut Server, before: &Disk, old: &[Mail], fault: Option<Fault>) -> Result<usize, String> {
+/// Polls with a fault, checks what must hold, and polls again without. Gives the operations.
+fn survives(
+    lacks: Lacks,
+    server: &mut Server,
+    before: &Disk,
+    old: &[Mail],
+    fault: Option<Fault>,
+) -> Result<Vec<Op>, String> {
     let shown = mails("new");
-    let recording = Recording::with(server, before, &shown, fault);
+    let recording = Recording::on(lacks, server, before, &shown, fault);
     let operations = recording.entries.len();
     is_told(&recording, fault)
         .and_then(|()| failed_fsyncs_are_not_repeated(&recording))
         .and_then(|()| deleted_is_durable(&recording, &shown))
         .and_then(|()| goes_on(server, &recording, old, &shown))
-        .map(|()| operations)
+        .map(|()| recording.entries.iter().map(|entry| entry.op.clone()).collect())
         .map_err(|what| format!("{fault:?}: {what}\nthe operations:\n{}", recording.told(operations)))
 }
 
@@ -133,17 +139,22 @@ fn end_waits(state: &Path) {
     }
 }
 
-fn every_fault(before: &Disk, old: &[Mail], lasts: Lasts) {
+fn every_fault(lacks: Lacks, before: &Disk, old: &[Mail], lasts: Lasts, errors: &[Errno]) {
     let began = Instant::now();
     let mut server = Server::start();
-    let operations = survives(&mut server, before, old, None).unwrap();
-    assert!(operations > 50, "{operations}");
+    let operations = survives(lacks, &mut server, before, old, None).unwrap();
+    assert!(operations.len() > 50, "{}", operations.len());
     let (mut runs, mut failed) = (0, BTreeMap::new());
-    for errno in ERRORS {
+    for &errno in errors {
         // A few more, since what runs side by side does not have the same order in each run.
-        for at in 0..operations + 5 {
+        for at in 0..operations.len() + 5 {
+            let fault = Fault { at, errno, lasts };
+            // Else the next operation that may fail does, which has its own turn.
+            if operations.get(at).is_some_and(|op| !fault.suits(op)) {
+                continue;
+            }
             runs += 1;
-            if let Err(told) = survives(&mut server, before, old, Some(Fault { at, errno, lasts })) {
+            if let Err(told) = survives(lacks, &mut server, before, old, Some(fault)) {
                 let kind =
                     told.lines().next().unwrap_or_default().split_once(": ").map(|(_, kind)| kind.to_owned());
                 server = Server::start();
@@ -158,19 +169,34 @@ fn every_fault(before: &Disk, old: &[Mail], lasts: Lasts) {
 
 #[test]
 fn a_disk_that_fails_once_at_any_operation_of_the_first_poll_costs_nothing_but_time() {
-    every_fault(&Disk::default(), &[], Lasts::Once);
+    every_fault(Lacks::Nothing, &Disk::default(), &[], Lasts::Once, &ERRORS);
 }
 
 #[test]
 fn a_disk_that_fails_for_good_at_any_operation_of_the_first_poll_costs_nothing_but_time() {
-    every_fault(&Disk::default(), &[], Lasts::ForGood);
+    every_fault(Lacks::Nothing, &Disk::default(), &[], Lasts::ForGood, &ERRORS);
 }
 
 #[test]
 fn a_disk_that_fails_once_at_any_operation_of_a_later_poll_costs_nothing_but_time() {
     let old = mails("old");
     let first = Recording::make(&Disk::default(), &old);
-    every_fault(&first.after, &old, Lasts::Once);
+    every_fault(Lacks::Nothing, &first.after, &old, Lasts::Once, &ERRORS);
+}
+
+#[test]
+fn a_disk_without_exclusive_renames_or_links_that_fails_at_any_operation_costs_nothing_but_time() {
+    for lacks in [Lacks::Exclusion, Lacks::Links] {
+        every_fault(lacks, &Disk::default(), &[], Lasts::Once, &[Errno::ENOSPC, Errno::EIO]);
+    }
+}
+
+#[test]
+fn what_was_done_although_its_reply_was_lost_is_seen_to_be_done() {
+    for lacks in [Lacks::Nothing, Lacks::Exclusion, Lacks::Links] {
+        let lost = [Errno::ENOENT, Errno::EEXIST];
+        every_fault(lacks, &Disk::default(), &[], Lasts::LostReply, &lost);
+    }
 }
 
 /// A home whose one account, `test`, is delivered to `Mail` and deleted on the server.

@@ -36,7 +36,7 @@ use postrider::state::Store;
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
 use crate::support::mails;
 use disk::{Disk, Model};
-use system::{Entry, Fault, Watch};
+use system::{Entry, Fault, Lacks, Watch};
 
 /// A message: its unique-id and its octets on the server.
 pub type Mail = (String, Vec<u8>);
@@ -169,12 +169,23 @@ impl Recording {
         mails: impl IntoIterator<Item = &'a Mail>,
         fault: Option<Fault>,
     ) -> Self {
+        Self::on(Lacks::Nothing, server, before, mails, fault)
+    }
+
+    /// Polls once, on a disk that cannot do everything.
+    pub fn on<'a>(
+        lacks: Lacks,
+        server: &mut Server,
+        before: &Disk,
+        mails: impl IntoIterator<Item = &'a Mail>,
+        fault: Option<Fault>,
+    ) -> Self {
         let root = sink::scratch();
         before.write(root.path());
         server.put(mails);
         let earlier = server.maildrop.events().len();
         let (model, nodes) = Model::scan(root.path());
-        let watch = Watch::begin(nodes, fault);
+        let watch = Watch::begin(nodes, fault, lacks);
         let report = server.poll(root.path());
         let entries = watch.end();
         let after = Disk::read(root.path());
@@ -226,6 +237,7 @@ impl Recording {
             let what = match &entry.op {
                 system::Op::Write { offset, octets, .. } => format!("write {} at {offset}", octets.len()),
                 system::Op::Rename { from, .. } => format!("rename {}", from.name.display()),
+                system::Op::Link { from, .. } => format!("link {}", from.name.display()),
                 other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase(),
             };
             let error = entry.error.map(|error| format!(": {error}")).unwrap_or_default();

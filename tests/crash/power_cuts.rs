@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::disk::{Dice, Disk};
+use crate::system::{Lacks, Op};
 use crate::{Mail, Recording, Server, all, delivered, mails};
 
 /// Disks of one cut that are polled at most.
@@ -181,6 +182,21 @@ fn whenever_the_power_is_cut_in_the_first_poll_nothing_is_lost_or_repeated() {
     let count = Trial::new(&recording, all(&shown), &shown, MOST).run(|_, _| {});
     say("first poll", began, &count);
     assert!(count.operations > 60 && count.polled > 500, "{count:?}");
+}
+
+#[test]
+fn whenever_the_power_is_cut_on_a_disk_without_exclusive_renames_or_links_nothing_is_lost_or_repeated() {
+    for lacks in [Lacks::Exclusion, Lacks::Links] {
+        let began = Instant::now();
+        let shown = mails("new");
+        let recording = Recording::on(lacks, &mut Server::start(), &Disk::default(), &shown, None);
+        assert_eq!(recording.report.failure, None);
+        let links = recording.entries.iter().filter(|entry| matches!(entry.op, Op::Link { .. })).count();
+        assert_eq!(links, if lacks == Lacks::Links { 0 } else { shown.len() });
+        let count = Trial::new(&recording, all(&shown), &shown, MOST).run(|_, _| {});
+        say(&format!("without {lacks:?}"), began, &count);
+        assert!(count.operations > 60 && count.polled > 500, "{count:?}");
+    }
 }
 
 #[test]

@@ -71,6 +71,10 @@ pub enum Op {
         from: Place,
         to: Place,
     },
+    Link {
+        from: Place,
+        to: Place,
+    },
     Remove {
         at: Place,
     },
@@ -99,12 +103,36 @@ pub struct Fault {
 pub enum Lasts {
     Once,
     ForGood,
+    /// Once, and although it was done: the reply of a server was lost, and the second answer is about what the first
+    /// request did.
+    LostReply,
+}
+
+/// What the file system cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lacks {
+    #[default]
+    Nothing,
+    /// RENAME_NOREPLACE, as NFS.
+    Exclusion,
+    /// Hard links besides, as FAT.
+    Links,
 }
 
 impl Fault {
     /// Says whether a file system gives this error for this operation.
-    fn suits(&self, op: &Op) -> bool {
+    pub fn suits(&self, op: &Op) -> bool {
         match (self.errno, op) {
+            (_, _) if self.lasts == Lasts::LostReply => match op {
+                Op::Rename { .. } | Op::Remove { .. } => self.errno == Errno::ENOENT,
+                Op::Link { .. } => self.errno == Errno::EEXIST,
+                Op::Open { .. }
+                | Op::Create { .. }
+                | Op::MakeDirectory { .. }
+                | Op::Write { .. }
+                | Op::Resize { .. }
+                | Op::Sync { .. } => false,
+            },
             (Errno::EIO, _) => true,
             (_, Op::Open { writes: false, .. }) => false,
             (Errno::EROFS, _) => true,
@@ -122,11 +150,11 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to write down what happens below a directory. `nodes` are those that are there.
-    pub fn begin(nodes: Nodes, fault: Option<Fault>) -> Self {
+    pub fn begin(nodes: Nodes, fault: Option<Fault>, lacks: Lacks) -> Self {
         static ONLY: Mutex<()> = Mutex::new(());
         let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let next = nodes.values().map(|(Node(number), _)| number + 1).max().unwrap_or(0);
-        *lock() = Some(Watching { nodes, next, log: Vec::new(), count: 0, fault });
+        *lock() = Some(Watching { nodes, next, log: Vec::new(), count: 0, fault, lacks });
         ACTIVE.store(true, SeqCst);
         Self { _only: only }
     }
@@ -160,6 +188,7 @@ struct Watching {
     /// Operations so far, failed ones included.
     count: usize,
     fault: Option<Fault>,
+    lacks: Lacks,
 }
 
 impl Watching {
@@ -199,14 +228,15 @@ impl Watching {
     }
 
     /// Gives the error that this operation is to have.
-    fn fails(&mut self, op: &Op) -> Option<Errno> {
+    fn fails(&mut self, op: &Op) -> Option<Fault> {
         let count = self.count;
         self.count += 1;
         let fault = self.fault.filter(|fault| count >= fault.at && fault.suits(op))?;
-        if fault.lasts == Lasts::Once {
-            self.fault = None;
+        match fault.lasts {
+            Lasts::Once | Lasts::LostReply => self.fault = None,
+            Lasts::ForGood => {}
         }
-        Some(fault.errno)
+        Some(fault)
     }
 
     fn note(&mut self, op: Op, path: &Path, error: Option<Errno>) {
@@ -245,11 +275,13 @@ fn perform(
         drop(guard);
         return native();
     };
-    if let Some(errno) = watching.fails(&op) {
+    let fault = watching.fails(&op);
+    let lost = fault.filter(|fault| fault.lasts == Lasts::LostReply);
+    if let (Some(fault), None) = (fault, lost) {
         before_failing(watching);
-        watching.note(op, &path, Some(errno));
+        watching.note(op, &path, Some(fault.errno));
         drop(guard);
-        errno.set();
+        fault.errno.set();
         return -1;
     }
     let result = native();
@@ -262,8 +294,16 @@ fn perform(
     if let Some(errno) = error {
         // Giving the lock back may have changed it.
         errno.set();
+    } else if let Some(fault) = lost {
+        fault.errno.set();
+        return -1;
     }
     result
+}
+
+/// Says whether the disk that is watched lacks something; the tests beside have whole ones.
+fn is_lacking(any: &[Lacks]) -> bool {
+    ACTIVE.load(SeqCst) && lock().as_ref().is_some_and(|watching| any.contains(&watching.lacks))
 }
 
 fn nothing(_: &mut Watching) {}
@@ -447,7 +487,32 @@ mod interposed {
         flags: c_uint,
     ) -> c_int {
         let native = || unsafe { libc::syscall(libc::SYS_renameat2, from_fd, from, to_fd, to, flags) };
+        if flags != 0 && is_lacking(&[Lacks::Exclusion, Lacks::Links]) {
+            Errno::EINVAL.set();
+            return -1;
+        }
         unsafe { two([from_fd, to_fd], [from, to], |from, to| Op::Rename { from, to }, native) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn link(from: *const c_char, to: *const c_char) -> c_int {
+        unsafe { linkat(libc::AT_FDCWD, from, libc::AT_FDCWD, to, 0) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn linkat(
+        from_fd: c_int,
+        from: *const c_char,
+        to_fd: c_int,
+        to: *const c_char,
+        flags: c_int,
+    ) -> c_int {
+        let native = || unsafe { libc::syscall(libc::SYS_linkat, from_fd, from, to_fd, to, flags) };
+        if is_lacking(&[Lacks::Links]) {
+            Errno::EPERM.set();
+            return -1;
+        }
+        unsafe { two([from_fd, to_fd], [from, to], |from, to| Op::Link { from, to }, native) }
     }
 
     #[unsafe(no_mangle)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::errno::Errno;
-use postrider::delivery::durable::{Directory, FileSystem, Identity, Native, OpenFile};
+use postrider::delivery::durable::{Directory, FileSystem, Identity, Moved, Native, OpenFile};
 
 /// One operation, with the paths it was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl FileSystem for Recorder {
         self.note(Operation::SyncDirectory(directory.path.clone()), || Native.sync_directory(directory))
     }
 
-    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<()> {
+    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved> {
         let operation = Operation::Rename(from.path.join(name), to.path.join(new_name));
         self.note(operation, || Native.rename(from, name, to, new_name))
     }

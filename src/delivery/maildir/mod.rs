@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-use super::durable::{FileSystem, Native};
+use super::durable::{FileSystem, Moved, Native};
 use super::{Disk, MessageId, Outcome, TargetError, is_no_room};
 use crate::clock::WallClock;
 use index::{Index, Place};
@@ -236,19 +236,20 @@ impl Shared {
     /// Gives durable files their names, and makes the names durable.
     fn publish(&self, files: &dyn FileSystem, stored: &mut [Stored]) -> Result<(), TargetError> {
         let Directories { tmp, new, cur } = &self.directories;
-        let (mut any_new, mut any_there) = (false, false);
+        let (mut any_new, mut any_there, mut in_steps) = (false, false, false);
         for message in stored {
             match message {
                 Stored::New(file) => {
-                    file.publish(files)?;
+                    in_steps |= file.publish(files)? == Moved::InSteps;
                     any_new = true;
                 }
                 Stored::There => any_there = true,
                 Stored::Refused(_) | Stored::Later(_) => {}
             }
         }
-        if any_there {
-            // Second copies were removed from there. Once the first ones are recorded, nobody would look for them.
+        if any_there || in_steps {
+            // Second copies, or second names, were removed from there. Once the message is recorded, nobody would look
+            // for them.
             files.sync_directory(tmp).map_err(|source| file_error("make durable", &tmp.path, source))?;
         }
         if any_new || any_there {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::name::{Named, Namer};
 use super::{Shared, file_error};
-use crate::delivery::durable::{FileSystem, OpenFile};
+use crate::delivery::durable::{FileSystem, Moved, OpenFile};
 use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
 use crate::message::trace;
 
@@ -157,16 +157,16 @@ impl TmpFile {
     }
 
     /// Gives it its name in `new`. It is visible then, and its name not yet durable.
-    pub(super) fn publish(&mut self, files: &dyn FileSystem) -> Result<(), TargetError> {
+    pub(super) fn publish(&mut self, files: &dyn FileSystem) -> Result<Moved, TargetError> {
         let Self { shared, message, name, size, .. } = self;
         let super::Directories { tmp, new, .. } = &shared.directories;
         let published = unique(&shared.namer, message, &format!(",S={size}"), |new_name| {
             files.rename(tmp, name, new, new_name)
         });
-        let (published, ()) =
+        let (published, moved) =
             published.map_err(|(name, error)| file_error("deliver", &new.path.join(name), error))?;
         self.state = State::InNew(published);
-        Ok(())
+        Ok(moved)
     }
 
     /// Removes it, wherever it is. What cannot be removed from `tmp` is left to the next recovery: there is no more

@@ -1,0 +1,66 @@
+//! What all that keep files need of the system, done alike by all.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::errno::Errno;
+
+/// Waits until a file's octets and size are on the disk.
+///
+/// Never to be repeated after an error: the kernel has told it once and may have dropped the octets, so a second call
+/// would succeed and mean nothing.
+pub(crate) fn sync(file: &File) -> io::Result<()> {
+    match to_the_disk(file) {
+        // A file system that cannot make the drive empty its cache (SMB and others under macOS).
+        Err(errno) if cfg!(target_vendor = "apple") && is_unknown(errno) => Ok(nix::unistd::fsync(file)?),
+        synced => Ok(synced?),
+    }
+}
+
+/// Waits until a directory's names are on the disk. Some network and FUSE file systems have no such operation, and
+/// their names are as durable as they can be.
+pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
+    match to_the_disk(&directory) {
+        // EBADF: that of a file system which knows no fsync of what is open for reading (PostgreSQL met it too).
+        Err(Errno::EBADF) => Ok(()),
+        Err(errno) if is_unknown(errno) => match nix::unistd::fsync(&directory) {
+            Err(Errno::EBADF) => Ok(()),
+            Err(errno) if is_unknown(errno) => Ok(()),
+            synced => Ok(synced?),
+        },
+        synced => Ok(synced?),
+    }
+}
+
+/// Takes from others what they may do with a file of ours (0600). On a file system without permissions (FAT, many in
+/// user space) its mount says who may read it, and nothing can be done about that here.
+pub(crate) fn make_private(file: &File) -> io::Result<()> {
+    match file.set_permissions(Permissions::from_mode(0o600)) {
+        Err(error) if error.raw_os_error().map(Errno::from_raw).is_some_and(has_none) => Ok(()),
+        set => set,
+    }
+}
+
+/// Says whether a change of permissions failed for want of any; FAT under Linux says EPERM.
+fn has_none(errno: Errno) -> bool {
+    errno == Errno::EPERM || is_unknown(errno)
+}
+
+/// Says whether an error means that a file system does not have an operation at all.
+pub(crate) fn is_unknown(errno: Errno) -> bool {
+    // Two of these are one number on Linux.
+    [Errno::EINVAL, Errno::ENOSYS, Errno::ENOTSUP, Errno::EOPNOTSUPP, Errno::ENOTTY].contains(&errno)
+}
+
+/// Under macOS fsync(2) gets as far as the drive's own cache only.
+#[cfg(target_vendor = "apple")]
+fn to_the_disk(file: impl AsFd) -> nix::Result<()> {
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_FULLFSYNC).map(drop)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn to_the_disk(file: impl AsFd) -> nix::Result<()> {
+    nix::unistd::fsync(file)
+}
