@@ -4,8 +4,11 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 /// Waits until a file's octets and size are on the disk.
 ///
@@ -40,6 +43,15 @@ pub(crate) fn make_private(file: &File) -> io::Result<()> {
     match file.set_permissions(Permissions::from_mode(0o600)) {
         Err(error) if error.raw_os_error().map(Errno::from_raw).is_some_and(has_none) => Ok(()),
         set => set,
+    }
+}
+
+/// Does the same by a path that is no link.
+pub(crate) fn make_private_at(path: &Path) -> io::Result<()> {
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    match fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink) {
+        Err(errno) if has_none(errno) => Ok(()),
+        set => Ok(set?),
     }
 }
 

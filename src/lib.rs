@@ -23,7 +23,7 @@
 //!    sandbox                               what the process may still do to files; session asks it for hints
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
 //! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
-//! 0  secret  text  failure  logging  clock  files
+//! 0  secret  text  failure  logging  clock  files  trust  blocking
 //! ```
 //!
 //! # What always holds
@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -65,3 +66,4 @@ pub mod secret;
 pub mod session;
 pub mod state;
 pub mod text;
+mod trust;

@@ -24,34 +24,81 @@
 //! 8 x 16 did 10,994/s: not much faster on a disk where nobody else writes, and it waits for everything that others
 //! wrote, which is unbounded on a busy one.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+//!
+//! Each session has a part of it ([`Disk::of_session`]): its own queues, so that one whose file system hangs holds up
+//! no other, and its own deadline. All parts share the number of workers, but each may always have a few.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use std::{fmt, mem};
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Notify, oneshot};
 
+use super::TargetError;
 use super::durable::{FileSystem, Native};
+use super::room::{AllRoom, Room};
+use super::watched::Watched;
 
 /// Access to the file system for all deliveries of a process, with a bounded number of workers and a bound on the
 /// octets that wait for them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Disk(Arc<Shared>);
+pub struct Disk {
+    shared: Arc<Shared>,
+    part: Arc<Part>,
+}
 
 #[derive(Debug)]
 struct Shared {
     files: Arc<dyn FileSystem>,
+    limits: Limits,
+    /// Workers of all parts, by lane.
+    workers: [AtomicUsize; 2],
+    under_way: UnderWay,
+    room: Arc<AllRoom>,
+    /// Parts that a session has, or that still work for one that is over; by maildrop.
+    parts: Mutex<HashMap<Arc<str>, Weak<Part>>>,
+}
+
+/// What one session has of it.
+#[derive(Debug)]
+struct Part {
     /// Messages to be stored, by groups.
     stores: Mutex<Queue>,
     /// Everything else. Its own workers, so that the next part of a large message does not wait in the queue behind
     /// a thousand small ones.
     others: Mutex<Queue>,
-    /// Tasks that will queue more work when some is done.
-    following: AtomicUsize,
-    idle: Notify,
-    limits: Limits,
+    under_way: UnderWay,
+    /// Whether [`Disk::settled`] waits for all parts.
+    is_whole: bool,
+    /// How long the file system may answer nothing.
+    patience: Duration,
+    /// Answers of the file system so far.
+    answers: AtomicU64,
+    silence: Mutex<Option<Silence>>,
+    /// What is dropped when all work has ended.
+    kept: Mutex<Vec<Box<dyn Any + Send>>>,
     room: Arc<Room>,
+}
+
+/// Since when the file system does not answer, and what it was asked about.
+#[derive(Debug, Clone)]
+struct Silence {
+    path: PathBuf,
+    since: Instant,
+}
+
+/// Workers, and tasks that will queue more work when some is done.
+#[derive(Debug, Default)]
+struct UnderWay {
+    count: AtomicUsize,
+    idle: Notify,
 }
 
 /// How much goes on at once.
@@ -70,6 +117,12 @@ impl Default for Limits {
         Self { workers: 32, group: 8, octets: 4 << 20 }
     }
 }
+
+/// Workers of each lane that a session may have even if others, which may all hang, have all that there are.
+const OWN_WORKERS: usize = 2;
+
+/// How long a file system may answer nothing to whoever has no session.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The second half of a store: waits for what the first half started.
 pub(super) type Wait = Box<dyn FnOnce(&dyn FileSystem) + Send>;
@@ -92,26 +145,60 @@ impl Disk {
     /// Uses another file system, or other limits.
     pub fn over(files: Arc<dyn FileSystem>, limits: Limits) -> Self {
         let limits = Limits { workers: limits.workers.max(1), group: limits.group.max(1), ..limits };
-        let room = Arc::new(Room { limit: limits.octets, ..Room::default() });
-        let (stores, others, following, idle) = Default::default();
-        Self(Arc::new(Shared { files, stores, others, following, idle, limits, room }))
+        let room = Arc::new(AllRoom::of(limits.octets));
+        let part = Arc::new(Part::new(&room, PATIENCE, true));
+        let (workers, under_way, parts) = Default::default();
+        let shared = Arc::new(Shared { files, limits, workers, under_way, room, parts });
+        Self { shared, part }
+    }
+
+    /// Gives a session with a maildrop its part: whatever it waits for, the file system may answer nothing for
+    /// `patience` at most.
+    ///
+    /// # Errors
+    ///
+    /// An earlier session's work still waits for an answer.
+    pub fn of_session(&self, maildrop: &str, patience: Duration) -> Result<Self, TargetError> {
+        let mut parts = lock(&self.shared.parts);
+        if let Some(earlier) = parts.get(maildrop).and_then(Weak::upgrade)
+            && let Some(silence) = lock(&earlier.silence).clone()
+            && earlier.under_way.count.load(SeqCst) > 0
+        {
+            let error = silence.error();
+            return Err(TargetError::File { doing: "use", path: silence.path, source: error });
+        }
+        parts.retain(|_, part| part.strong_count() > 0);
+        let part = Arc::new(Part::new(&self.shared.room, patience, false));
+        parts.insert(maildrop.into(), Arc::downgrade(&part));
+        Ok(Self { shared: self.shared.clone(), part })
     }
 
     /// Waits until nothing is queued or under way: abandoned messages are removed, too. To be awaited before the
-    /// runtime ends.
+    /// runtime ends. A session's part waits for itself alone.
     pub async fn settled(&self) {
+        let under_way = if self.part.is_whole { &self.shared.under_way } else { &self.part.under_way };
         loop {
-            let idle = self.0.idle.notified();
+            let idle = under_way.idle.notified();
             tokio::pin!(idle);
             // From here on no wake-up is missed, so the check may follow.
             idle.as_mut().enable();
             self.staff(Lane::Stores);
             self.staff(Lane::Others);
-            let workers = [Lane::Stores, Lane::Others].map(|lane| lock(self.0.lane(lane)).workers);
-            if workers == [0, 0] && self.0.following.load(SeqCst) == 0 {
+            if under_way.count.load(SeqCst) == 0 {
                 return;
             }
             idle.await;
+        }
+    }
+
+    /// Ends a session's use of its part. What it has the right to by `lease` is kept until all its work has ended, which
+    /// may be long after.
+    pub fn leave(self, lease: impl Send + 'static) {
+        let mut kept = lock(&self.part.kept);
+        if self.part.under_way.count.load(SeqCst) > 0 {
+            kept.push(Box::new(lease));
+            // Others need not wait for the octets that hang.
+            self.part.room.forgive();
         }
     }
 
@@ -131,45 +218,97 @@ impl Disk {
         );
     }
 
-    /// Does other work and waits for its result; `None` if the worker came to grief. Dropping the future does not
-    /// stop the work.
+    /// Does other work about a path and waits for its result. Dropping the future does not stop the work.
+    ///
+    /// # Errors
+    ///
+    /// The worker came to grief, or the file system does not answer.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        about: &Path,
         work: impl FnOnce(&dyn FileSystem) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (done, result) = tokio::sync::oneshot::channel();
+    ) -> io::Result<T> {
+        if let Some(silence) = &*lock(&self.part.silence) {
+            return Err(silence.error());
+        }
+        let (done, mut result) = oneshot::channel();
         self.queue_work(move |files| {
             // Nobody waits any more: fine.
             let _ = done.send(work(files));
         });
-        result.await.ok()
+        self.answer(|| about.to_owned(), &mut result).await
+    }
+
+    /// Waits for what a worker is going to send. Safe to drop and call again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk::run`].
+    pub(super) async fn answer<T>(
+        &self,
+        about: impl FnOnce() -> PathBuf,
+        coming: &mut oneshot::Receiver<T>,
+    ) -> io::Result<T> {
+        let answers = || self.part.answers.load(SeqCst);
+        loop {
+            let before = answers();
+            let silence = lock(&self.part.silence).clone();
+            if let Some(silence) = silence {
+                // It was waited for long enough.
+                return coming.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => silence.error(),
+                    TryRecvError::Closed => came_to_grief(),
+                });
+            }
+            match tokio::time::timeout(self.part.patience, &mut *coming).await {
+                Ok(Ok(sent)) => return Ok(sent),
+                Ok(Err(_)) => return Err(came_to_grief()),
+                // Slow is not dead.
+                Err(_) if answers() != before => {}
+                Err(_) => return Err(self.give_up(about())),
+            }
+        }
     }
 
     /// Lets [`Disk::settled`] wait for a task that is going to queue more work.
     pub(super) fn following(&self) -> Following {
-        self.0.following.fetch_add(1, SeqCst);
+        self.begin();
         Following(self.clone())
     }
 
     /// The bound on octets in memory.
     pub(super) fn room(&self) -> &Arc<Room> {
-        &self.0.room
+        &self.part.room
+    }
+
+    /// Notes that the file system does not answer.
+    fn give_up(&self, path: PathBuf) -> io::Error {
+        self.part.room.forgive();
+        let since = Instant::now().checked_sub(self.part.patience).unwrap_or_else(Instant::now);
+        lock(&self.part.silence).get_or_insert(Silence { path, since }).error()
     }
 
     fn queue(&self, lane: Lane, work: Work) {
-        lock(self.0.lane(lane)).waiting.push_back(work);
+        lock(self.part.lane(lane)).waiting.push_back(work);
         self.staff(lane);
     }
 
     /// Starts a worker if there is work for one more.
     fn staff(&self, lane: Lane) {
         {
-            let mut queue = lock(self.0.lane(lane));
-            if queue.waiting.is_empty() || queue.workers >= self.0.limits.workers {
+            let mut queue = lock(self.part.lane(lane));
+            let most = self.shared.limits.workers;
+            if queue.waiting.is_empty() || queue.workers >= most {
+                return;
+            }
+            let all = &self.shared.workers[lane as usize];
+            if all.fetch_add(1, SeqCst) >= most && queue.workers >= OWN_WORKERS {
+                all.fetch_sub(1, SeqCst);
                 return;
             }
             queue.workers += 1;
         }
+        self.begin();
         let worker = Worker { disk: self.clone(), lane, counted: true };
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || worker.work())),
@@ -177,11 +316,47 @@ impl Disk {
             Err(_) => worker.work(),
         }
     }
+
+    fn begin(&self) {
+        self.shared.under_way.count.fetch_add(1, SeqCst);
+        self.part.under_way.count.fetch_add(1, SeqCst);
+    }
+
+    fn end(&self) {
+        if self.part.under_way.count.fetch_sub(1, SeqCst) == 1 {
+            let kept = mem::take(&mut *lock(&self.part.kept));
+            drop(kept);
+        }
+        self.shared.under_way.count.fetch_sub(1, SeqCst);
+        self.part.under_way.idle.notify_waiters();
+        self.shared.under_way.idle.notify_waiters();
+    }
 }
 
 impl Default for Disk {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Part {
+    fn new(room: &Arc<AllRoom>, patience: Duration, is_whole: bool) -> Self {
+        let (stores, others, under_way, answers, silence, kept) = Default::default();
+        let room = Arc::new(Room::new(room));
+        Self { stores, others, under_way, is_whole, patience, answers, silence, kept, room }
+    }
+
+    fn lane(&self, lane: Lane) -> &Mutex<Queue> {
+        match lane {
+            Lane::Stores => &self.stores,
+            Lane::Others => &self.others,
+        }
+    }
+}
+
+impl Silence {
+    fn error(&self) -> io::Error {
+        crate::blocking::silence(self.since.elapsed())
     }
 }
 
@@ -198,8 +373,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.0.following.fetch_sub(1, SeqCst);
-        self.0.0.idle.notify_waiters();
+        self.0.end();
     }
 }
 
@@ -207,15 +381,6 @@ impl Drop for Following {
 enum Lane {
     Stores,
     Others,
-}
-
-impl Shared {
-    fn lane(&self, lane: Lane) -> &Mutex<Queue> {
-        match lane {
-            Lane::Stores => &self.stores,
-            Lane::Others => &self.others,
-        }
-    }
 }
 
 /// Takes work until there is none; counted from before its thread starts.
@@ -227,28 +392,34 @@ struct Worker {
 
 impl Worker {
     fn work(mut self) {
-        let shared = self.disk.0.clone();
+        let Disk { shared, part } = self.disk.clone();
+        let files = Watched { files: &*shared.files, answers: &part.answers };
         let most = match self.lane {
             Lane::Stores => shared.limits.group,
             Lane::Others => 1,
         };
         loop {
             let group: Vec<Work> = {
-                let mut queue = lock(shared.lane(self.lane));
+                let mut queue = lock(part.lane(self.lane));
                 let count = most.min(queue.waiting.len());
                 if count == 0 {
                     // Under the lock in which the queue was seen empty, or work queued just now would lie there.
-                    queue.workers -= 1;
-                    self.counted = false;
+                    self.leave(&mut queue);
                     return;
                 }
                 queue.waiting.drain(..count).collect()
             };
-            let waits: Vec<Wait> = group.into_iter().filter_map(|work| work(&*shared.files)).collect();
+            let waits: Vec<Wait> = group.into_iter().filter_map(|work| work(&files)).collect();
             for wait in waits {
-                wait(&*shared.files);
+                wait(&files);
             }
         }
+    }
+
+    fn leave(&mut self, queue: &mut Queue) {
+        queue.workers -= 1;
+        self.disk.shared.workers[self.lane as usize].fetch_sub(1, SeqCst);
+        self.counted = false;
     }
 }
 
@@ -256,12 +427,13 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if self.counted {
             // It panicked, or the runtime ended before it could begin.
-            lock(self.disk.0.lane(self.lane)).workers -= 1;
+            let disk = self.disk.clone();
+            self.leave(&mut lock(disk.part.lane(self.lane)));
             if std::thread::panicking() {
-                self.disk.staff(self.lane);
+                disk.staff(self.lane);
             }
         }
-        self.disk.0.idle.notify_waiters();
+        self.disk.end();
     }
 }
 
@@ -271,118 +443,19 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// The bound on the octets of messages that are in memory, over all accounts of a process.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    limit: usize,
-    /// Octets in all [`Buffer`]s.
-    held: AtomicUsize,
-    /// Those of them that a worker will free without anyone's help.
-    leaving: AtomicUsize,
-    freed: Notify,
+/// Makes the error of a worker that panicked.
+pub(super) fn came_to_grief() -> io::Error {
+    io::Error::other("the worker ended before its work was done")
 }
 
-/// Why [`Room::wait`] came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waited {
-    /// There is room.
-    Room,
-    /// There is none, and waiting would not make any: everything is held by drafts, this one among them.
-    InVain,
-}
-
-impl Room {
-    /// Says whether the bound is passed.
-    pub(super) fn is_full(&self) -> bool {
-        self.held.load(SeqCst) > self.limit
-    }
-
-    /// Says whether a draft that holds so many octets should [`Room::wait`]: there is no room, and either it will come
-    /// or the draft itself can make some.
-    pub(super) fn makes_wait(&self, held: usize) -> bool {
-        self.is_full() && (held > 0 || self.leaving.load(SeqCst) > 0)
-    }
-
-    /// Waits until there is room, as long as workers are about to free some.
-    pub(super) async fn wait(&self) -> Waited {
-        loop {
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if !self.is_full() {
-                return Waited::Room;
-            }
-            if self.leaving.load(SeqCst) == 0 {
-                return Waited::InVain;
-            }
-            freed.await;
-        }
-    }
-}
-
-/// Octets of a message in memory, counted by their allocation.
-#[derive(Debug)]
-pub(super) struct Buffer {
-    octets: Vec<u8>,
-    room: Arc<Room>,
-    counted: usize,
-    leaving: bool,
-}
-
-impl Buffer {
-    pub(super) fn new(room: &Arc<Room>) -> Self {
-        Self { octets: Vec::new(), room: room.clone(), counted: 0, leaving: false }
-    }
-
-    pub(super) fn octets(&self) -> &[u8] {
-        &self.octets
-    }
-
-    /// Lets `fill` append octets.
-    pub(super) fn fill(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
-        fill(&mut self.octets);
-        let capacity = self.octets.capacity();
-        self.room.held.fetch_add(capacity - self.counted, SeqCst);
-        self.counted = capacity;
-    }
-
-    /// Says that a worker has it, or is about to: it will be dropped or cleared without anyone's help.
-    pub(super) fn leaving(mut self) -> Self {
-        self.leaving = true;
-        self.room.leaving.fetch_add(self.counted, SeqCst);
-        self
-    }
-
-    /// Takes it back, empty, for more.
-    pub(super) fn cleared(mut self) -> Self {
-        self.octets.clear();
-        self.stays();
-        self
-    }
-
-    fn stays(&mut self) {
-        if std::mem::take(&mut self.leaving) {
-            self.room.leaving.fetch_sub(self.counted, SeqCst);
-            self.room.freed.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.room.held.fetch_sub(self.counted, SeqCst);
-        self.stays();
-        self.room.freed.notify_waiters();
-    }
-}
-
-/// A worker that panicked left the queue as it was: it is whole.
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+/// A worker that panicked left what it had locked as it was: it is whole.
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::{Buffer, Waited};
     use super::*;
     use std::sync::mpsc;
 
@@ -426,9 +499,9 @@ mod tests {
     async fn a_worker_that_panics_takes_no_others_down() {
         let disk = disk(1, 1, 0);
         disk.queue_work(|_| panic!("on purpose"));
-        assert_eq!(disk.run(|_| 1).await, Some(1));
-        assert_eq!(disk.run(|_| -> u8 { panic!("on purpose") }).await, None);
-        assert_eq!(disk.run(|_| 2).await, Some(2));
+        assert_eq!(disk.run(Path::new("x"), |_| 1).await.ok(), Some(1));
+        assert_eq!(disk.run(Path::new("x"), |_| -> u8 { panic!("on purpose") }).await.ok(), None);
+        assert_eq!(disk.run(Path::new("x"), |_| 2).await.ok(), Some(2));
         disk.settled().await;
     }
 
@@ -458,6 +531,77 @@ mod tests {
         assert_eq!(disk.room().wait().await, Waited::InVain);
         drop((kept, more));
         assert!(!disk.room().is_full());
-        assert_eq!(disk.room().held.load(SeqCst), 0);
+        assert_eq!(disk.room().all.held.load(SeqCst), 0);
+    }
+
+    /// Work that hangs until the sender is dropped.
+    fn hang(disk: &Disk) -> mpsc::Sender<()> {
+        let (release, released) = mpsc::channel();
+        disk.queue_work(move |_| assert!(released.recv().is_err()));
+        release
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_answers_nothing_is_given_up_and_named() {
+        let disk = disk(1, 1, 0).of_session("a", Duration::from_secs(7)).unwrap();
+        let release = hang(&disk);
+        // Time does not pass by itself while a thread works.
+        let run = disk.run(Path::new("/mnt/mail"), |_| ());
+        tokio::pin!(run);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut run).await.is_err());
+        tokio::time::advance(Duration::from_secs(8)).await;
+        let error = run.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "the file system has not answered for 7s");
+        // Nothing else of the session waits again.
+        assert!(disk.run(Path::new("/mnt/mail/new"), |_| ()).await.is_err());
+        drop(release);
+        disk.settled().await;
+    }
+
+    #[tokio::test]
+    async fn sessions_whose_file_systems_hang_leave_workers_to_the_others() {
+        let disk = disk(3, 1, 0);
+        let session = |name: &str| disk.of_session(name, Duration::from_secs(60)).unwrap();
+        let hanging: Vec<_> = ["a", "b"].map(session).into_iter().collect();
+        let releases: Vec<_> = hanging.iter().flat_map(|part| [hang(part), hang(part), hang(part)]).collect();
+        assert_eq!(session("c").run(Path::new("x"), |_| 1).await.unwrap(), 1);
+        drop(releases);
+        disk.settled().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_session_keeps_is_kept_until_its_work_has_ended_and_another_is_refused_till_then() {
+        let disk = disk(3, 1, 0);
+        let patience = Duration::from_millis(1);
+        let (lease, kept) = (Arc::new(()), || disk.of_session("a", patience).is_err());
+        let part = disk.of_session("a", patience).unwrap();
+        let release = hang(&part);
+        part.give_up("/mnt/mail".into());
+        part.clone().leave(lease.clone());
+        assert_eq!(Arc::strong_count(&lease), 2);
+        assert!(kept());
+        drop(release);
+        part.settled().await;
+        assert_eq!(Arc::strong_count(&lease), 1);
+        assert!(!kept());
+        part.leave(lease.clone());
+        assert_eq!(Arc::strong_count(&lease), 1, "nothing is under way");
+    }
+
+    #[tokio::test]
+    async fn octets_that_a_hanging_worker_has_take_no_room_from_others() {
+        let disk = disk(2, 1, 1000);
+        let hanging = disk.of_session("a", Duration::from_secs(60)).unwrap();
+        let other = disk.of_session("b", Duration::from_secs(60)).unwrap();
+        let release = hang(&hanging);
+        let lost = buffer(&hanging, 2000).leaving();
+        assert!(other.room().is_full());
+        hanging.leave(());
+        assert!(!other.room().is_full());
+        assert_eq!(other.room().wait().await, Waited::Room);
+        drop((release, lost));
+        disk.settled().await;
+        assert_eq!(disk.room().all.held.load(SeqCst), 0);
     }
 }

@@ -19,12 +19,12 @@ use std::time::{Duration, SystemTime};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
 
 use super::moving;
-use crate::files;
+use crate::{files, trust};
 
 pub use super::moving::Moved;
 
@@ -90,7 +90,7 @@ pub fn spool_directory() -> PathBuf {
 ///
 /// Methods fail with the system's error and nothing around it; the caller knows what it was about.
 pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Opens a directory, following symbolic links.
+    /// Opens a directory, following symbolic links; root follows its own only.
     fn open_directory(&self, path: &Path) -> io::Result<Directory>;
     /// Opens a directory within another; a symbolic link there is not followed (`ENOTDIR`).
     fn open_subdirectory(&self, within: &Directory, name: &OsStr) -> io::Result<Directory>;
@@ -160,8 +160,7 @@ pub struct Native;
 
 impl FileSystem for Native {
     fn open_directory(&self, path: &Path) -> io::Result<Directory> {
-        let fd = open(path, DIRECTORY, Mode::empty())?;
-        Ok(Directory::new(path.to_owned(), fd))
+        Ok(Directory::new(path.to_owned(), trust::open_directory(path)?))
     }
 
     fn open_subdirectory(&self, within: &Directory, name: &OsStr) -> io::Result<Directory> {

@@ -12,8 +12,10 @@ mod moving;
 mod owner;
 mod parts;
 pub mod pipe;
+mod room;
 pub mod smtp;
 pub mod spool;
+mod watched;
 
 use std::io;
 use std::path::PathBuf;
@@ -190,6 +192,9 @@ impl TargetError {
             Self::Command { hint, .. } => return hint.clone(),
             Self::Server(error) => return error.hint.clone(),
         };
+        if source.kind() == io::ErrorKind::TimedOut {
+            return Some(SILENT.to_owned());
+        }
         let errno = Errno::from_raw(source.raw_os_error()?);
         Some(match errno {
             Errno::EACCES | Errno::EPERM => {
@@ -232,6 +237,10 @@ impl TargetError {
         }
     }
 }
+
+/// What to do about a file system that does not answer.
+const SILENT: &str =
+    "see whether the server or disk behind that path is there; nothing is lost, and other accounts go on";
 
 /// One account's open target.
 ///
@@ -284,7 +293,7 @@ impl Sink {
                 Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone(), clock).await?)
             }
             Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone(), stop).await?),
-            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop)?),
+            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop).await?),
             Target::Smtp(target) => Self::Server(server(target, smtp::Protocol::Smtp).await?),
             Target::Lmtp(target) => Self::Server(server(target, smtp::Protocol::Lmtp).await?),
         })

@@ -5,17 +5,17 @@
 
 use std::path::Path;
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{Uid, geteuid};
 
 use super::TargetError;
+use crate::trust;
 
 /// Refuses a file or directory that belongs to somebody else, if we are root.
 pub(super) fn check(owner: Uid, path: &Path) -> Result<(), TargetError> {
     if owner.is_root() || !geteuid().is_root() {
         return Ok(());
     }
-    let name = User::from_uid(owner).ok().flatten().map(|user| user.name);
-    let name = name.unwrap_or_else(|| owner.to_string());
+    let name = trust::name_of(owner);
     Err(TargetError::Unfit {
         path: path.to_owned(),
         what: format!(

@@ -1,10 +1,14 @@
 //! A message's octets on their way into a file: they gather in memory, and workers append them in parts.
 
+use std::io;
+use std::path::PathBuf;
+
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::disk::{Buffer, Waited};
+use super::disk::came_to_grief;
 use super::durable::FileSystem;
+use super::room::{Buffer, Waited};
 use super::{Disk, TargetError};
 
 /// Messages up to this size stay in memory until they are complete; larger ones go to a file in parts of at least this
@@ -29,8 +33,11 @@ pub(super) trait Destination: Clone + Send + 'static {
     /// Says whether an error ends the session; else what still comes of the message is thrown away.
     fn ends_session(error: &Self::Error) -> Option<&TargetError>;
 
-    /// What is said when a worker came to grief.
-    fn lost(&self) -> Self::Error;
+    /// Where the file is.
+    fn place(&self) -> PathBuf;
+
+    /// What is said when a worker came to grief, or does not come back.
+    fn lost(&self, why: io::Error) -> Self::Error;
 }
 
 /// A file to which a part was appended, and the emptied buffer.
@@ -146,7 +153,7 @@ impl<D: Destination> Parts<D> {
                         match part.await {
                             Ok(Ok((file, _))) => end(destination, Some(file), buffer, done),
                             Ok(Err(error)) => drop(done.send(Err(error))),
-                            Err(_) => drop(done.send(Err(destination.lost()))),
+                            Err(_) => drop(done.send(Err(destination.lost(came_to_grief())))),
                         }
                         drop(following);
                     }));
@@ -184,15 +191,17 @@ impl<D: Destination> Parts<D> {
             match coming.try_recv() {
                 Ok(back) => self.take_back(back),
                 Err(oneshot::error::TryRecvError::Empty) => {}
-                Err(oneshot::error::TryRecvError::Closed) => self.take_back(Err(self.destination.lost())),
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    self.take_back(Err(self.destination.lost(came_to_grief())));
+                }
             }
         }
     }
 
     async fn await_spill(&mut self) {
         if let Spill::Away(coming) = &mut self.spill {
-            let back = coming.await.unwrap_or_else(|_| Err(self.destination.lost()));
-            self.take_back(back);
+            let back = self.disk.answer(|| self.destination.place(), coming).await;
+            self.take_back(back.unwrap_or_else(|why| Err(self.destination.lost(why))));
         }
     }
 
@@ -213,10 +222,17 @@ impl<D: Destination> Parts<D> {
 }
 
 impl<T, E> Ending<T, E> {
-    /// Waits for the worker; `lost` is what is said if it came to grief.
-    pub(super) async fn ended(self, lost: impl FnOnce() -> E) -> Result<T, E> {
+    /// Waits for the worker; `lost` is what is said if it came to grief or does not come back, and `place` where it is.
+    pub(super) async fn ended(
+        self,
+        disk: &Disk,
+        place: impl FnOnce() -> PathBuf,
+        lost: impl FnOnce(io::Error) -> E,
+    ) -> Result<T, E> {
         match self {
-            Self::Coming(coming) => coming.await.unwrap_or_else(|_| Err(lost())),
+            Self::Coming(mut coming) => {
+                disk.answer(place, &mut coming).await.unwrap_or_else(|why| Err(lost(why)))
+            }
             Self::Failed(error) => Err(error),
         }
     }

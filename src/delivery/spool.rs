@@ -7,12 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::disk::Buffer;
 use super::durable::{FileSystem, OpenFile};
 use super::parts::{Destination, Ending, Parts, SPILL};
+use super::room::Buffer;
 use super::{Disk, MessageId, TargetError};
 use crate::message::{ToCrlf, ToLf};
 
@@ -46,6 +47,7 @@ struct Spool(Disk);
 /// A message that came in whole; what does not fit into memory may still be on its way to the file.
 #[derive(Debug)]
 pub struct Finished {
+    disk: Disk,
     id: MessageId,
     reached: Vec<String>,
     header: HeaderSection,
@@ -133,11 +135,12 @@ impl Draft {
     pub(super) fn finish(mut self) -> Finished {
         self.append(Conversion::finish);
         let Self { id, reached, header, octets, parts, .. } = self;
+        let disk = parts.destination.0.clone();
         let content = match parts.in_memory() {
             Ok(buffer) => Place::Memory(buffer),
             Err(parts) => Place::File(parts.finish(end)),
         };
-        Finished { id, reached, header, octets, content }
+        Finished { disk, id, reached, header, octets, content }
     }
 
     fn append(&mut self, convert: impl FnOnce(&mut Conversion, &mut Vec<u8>)) {
@@ -154,7 +157,9 @@ impl Finished {
     pub async fn spooled(self) -> Result<Spooled, Unspooled> {
         let content = match self.content {
             Place::Memory(buffer) => Content::Memory(Octets(buffer)),
-            Place::File(ending) => Content::File(ending.ended(lost).await?),
+            Place::File(ending) => {
+                Content::File(ending.ended(&self.disk, super::durable::spool_directory, lost).await?)
+            }
         };
         let Self { id, reached, header, octets, .. } = self;
         Ok(Spooled { id, reached, header: header.octets, is_header_cut: header.is_cut, octets, content })
@@ -296,8 +301,12 @@ impl Destination for Spool {
         }
     }
 
-    fn lost(&self) -> Unspooled {
-        lost()
+    fn place(&self) -> PathBuf {
+        super::durable::spool_directory()
+    }
+
+    fn lost(&self, why: io::Error) -> Unspooled {
+        lost(why)
     }
 }
 
@@ -317,12 +326,12 @@ fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender
     });
 }
 
-/// What is said when a worker came to grief.
-fn lost() -> Unspooled {
+/// What is said when a worker came to grief, or does not come back.
+fn lost(source: io::Error) -> Unspooled {
     Unspooled::Disk(TargetError::File {
         doing: "spool into",
         path: super::durable::spool_directory(),
-        source: io::Error::other("the worker ended before its work was done"),
+        source,
     })
 }
 

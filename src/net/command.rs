@@ -10,7 +10,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 
 use super::NetError;
-use super::process::{self, Group};
+use super::process::{self, Group, Started};
 use crate::config::account::CommandLine;
 use crate::text::Shown;
 
@@ -40,12 +40,12 @@ pub(super) struct Ended {
 }
 
 /// Starts the command; its standard error goes into the log.
-pub(super) fn start(line: &CommandLine, account: &str) -> Result<Piped, NetError> {
+pub(super) async fn start(line: &CommandLine, account: &str) -> Result<Piped, NetError> {
     let unusable = |source| NetError::Command { command: process::name(line), source };
-    let mut child = process::command(line).stdin(Stdio::piped()).spawn().map_err(unusable)?;
-    let (Some(input), Some(output), Some(errors)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
+    let mut command = process::command(line);
+    command.stdin(Stdio::piped());
+    let started = process::start(command).await.map_err(unusable)?;
+    let Started { group, input: Some(input), output: Some(output), errors: Some(errors) } = started else {
         return Err(unusable(io::Error::other("it has no pipes")));
     };
     let (ended, last_words) = oneshot::channel();
@@ -64,7 +64,7 @@ pub(super) fn start(line: &CommandLine, account: &str) -> Result<Piped, NetError
         let _ = ended.send(last);
     });
     let last_words = LastWords::Awaited(last_words);
-    Ok(Piped { input: Some(input), output, heard: false, last_words, _group: Group::of(child) })
+    Ok(Piped { input: Some(input), output, heard: false, last_words, _group: group })
 }
 
 impl Piped {

@@ -75,11 +75,12 @@ impl Connector {
             // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told
             // before the server has heard anything.
             TlsMode::StartTls => {
-                let (socket, _) = tokio::try_join!(socket, self.0.get(to.tls))?;
+                let (socket, _) = tokio::try_join!(socket, self.0.get(to.tls, deadline.patience))?;
                 Ok(Stream::plain(socket))
             }
             TlsMode::Implicit => {
-                let (socket, configuration) = tokio::try_join!(socket, self.0.get(to.tls))?;
+                let (socket, configuration) =
+                    tokio::try_join!(socket, self.0.get(to.tls, deadline.patience))?;
                 tls::handshake(configuration, socket, to, &deadline).await
             }
         }
@@ -95,7 +96,7 @@ impl Connector {
         let to = &to.into();
         let deadline = Deadline::after(to.timeout);
         let socket = stream.into_plain().ok_or(NetError::AlreadyProtected)?;
-        let configuration = self.0.get(to.tls).await?;
+        let configuration = self.0.get(to.tls, deadline.patience).await?;
         tls::handshake(configuration, socket, to, &deadline).await
     }
 }
@@ -111,7 +112,7 @@ pub fn looks_like_tls(first_octets: &[u8]) -> bool {
 
 async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Socket, NetError> {
     match to.connect {
-        Some(line) => Ok(Socket::command(command::start(line, to.account)?)),
+        Some(line) => Ok(Socket::command(command::start(line, to.account).await?)),
         None => Ok(Socket::tcp(connect::tcp(to, deadline).await?)),
     }
 }

@@ -1,19 +1,23 @@
 //! Commands that the user configured: each in its own process group, which ends with whoever started it.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 
+use crate::blocking;
 use crate::config::account::CommandLine;
 
 /// How long a command may take to end after SIGTERM, before SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
+/// How long the system may take to start a program.
+const STARTING: Duration = Duration::from_secs(30);
 /// Octets of one line of a command's words that are kept.
 const LINE_OCTETS: usize = 1024;
 
@@ -36,6 +40,27 @@ pub(crate) fn command(line: &CommandLine) -> Command {
     };
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A command that was started, with its standard input, output and errors as far as they are piped.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) group: Group,
+    pub(crate) input: Option<ChildStdin>,
+    pub(crate) output: Option<ChildStdout>,
+    pub(crate) errors: Option<ChildStderr>,
+}
+
+/// Starts a command that [`command`] prepared, on a thread that may block: its program, or the directory that it is to
+/// run in, may lie on a file system that does not answer. One that was waited for in vain is ended.
+pub(crate) async fn start(mut command: Command) -> io::Result<Started> {
+    let program = PathBuf::from(command.as_std().get_program());
+    let spawn = move || {
+        let mut child = command.spawn()?;
+        let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok(Started { group: Group::of(child), input, output, errors })
+    };
+    blocking::ask(&program, STARTING, spawn).await?
 }
 
 /// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
@@ -125,11 +150,10 @@ pub(crate) async fn run<R: Future<Output = ()>>(
     take: impl FnOnce(ChildStdout) -> R,
     error: impl FnMut(&[u8]),
 ) -> io::Result<ExitStatus> {
-    let mut child = command.stdin(Stdio::null()).spawn()?;
-    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+    command.stdin(Stdio::null());
+    let Started { mut group, output: Some(output), errors: Some(errors), .. } = start(command).await? else {
         return Err(io::Error::other("it has no pipes"));
     };
-    let mut group = Group::of(child);
     let reading = async { tokio::join!(take(output), each_line(errors, error)) };
     tokio::pin!(reading);
     tokio::select! {

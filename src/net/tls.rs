@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::BufReader;
 use tokio::sync::OnceCell;
@@ -21,6 +21,7 @@ use super::error::NetError;
 use super::stream::{Socket, Stream};
 use super::verify::{Chain, Pinned};
 use super::{Deadline, Endpoint, verify};
+use crate::blocking;
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
 
 /// Tickets that the library counts, and keeps at most, for one server.
@@ -58,15 +59,14 @@ struct Made {
 
 impl Configurations {
     /// Gives the configuration for these settings, making it if it is not there or its files have changed.
-    pub(super) async fn get(&self, tls: &Tls) -> Result<Arc<ClientConfig>, NetError> {
+    pub(super) async fn get(&self, tls: &Tls, patience: Duration) -> Result<Arc<ClientConfig>, NetError> {
         let settings = Settings {
             ca: tls.ca.clone(),
             pins: tls.pins.clone(),
             client: tls.client.as_ref().map(|client| (client.chain.clone(), client.key.clone())),
             min: tls.min,
         };
-        let paths = settings.ca.iter().chain(settings.client.iter().flat_map(|(chain, key)| [chain, key]));
-        let files: Vec<_> = paths.map(|path| stamp(path)).collect();
+        let files = stamps(&settings, patience).await?;
         let configuration = {
             // A panic while it was locked leaves the map whole.
             let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,19 +78,27 @@ impl Configurations {
             }
             Arc::clone(&entry.configuration)
         };
-        configuration.get_or_try_init(|| self.make(tls)).await.cloned()
+        configuration.get_or_try_init(|| self.make(tls, patience)).await.cloned()
     }
 
-    async fn make(&self, tls: &Tls) -> Result<Arc<ClientConfig>, NetError> {
+    async fn make(&self, tls: &Tls, patience: Duration) -> Result<Arc<ClientConfig>, NetError> {
         let trust = match &tls.ca {
             _ if !tls.pins.is_empty() => Trust::Pins(tls.pins.clone()),
             Some(path) => Trust::File(path.clone()),
             None => Trust::System(
-                self.system_roots.get_or_try_init(|| on_worker(system_roots)).await.map(Arc::clone)?,
+                self.system_roots
+                    .get_or_try_init(|| on_worker(Path::new(SYSTEM_ROOTS), patience, system_roots))
+                    .await
+                    .map(Arc::clone)?,
             ),
         };
         let (client, min) = (tls.client.clone(), tls.min);
-        on_worker(move || configuration(trust, client.as_ref(), min)).await
+        let about = match (&trust, &client) {
+            (Trust::File(path), _) => path.clone(),
+            (Trust::Pins(_) | Trust::System(_), Some(client)) => client.chain.clone(),
+            (Trust::Pins(_) | Trust::System(_), None) => PathBuf::new(),
+        };
+        on_worker(&about, patience, move || configuration(trust, client.as_ref(), min)).await
     }
 }
 
@@ -158,14 +166,25 @@ fn server_name(to: &Endpoint<'_>) -> Result<ServerName<'static>, NetError> {
     ServerName::try_from(name.to_owned()).map_err(|_| NetError::ServerName { name: name.to_owned() })
 }
 
+/// What the system's trusted certificates are called.
+const SYSTEM_ROOTS: &str = "the system's trusted certificates";
+
 /// Reads and parses on a thread that may block.
 async fn on_worker<T: Send + 'static>(
+    about: &Path,
+    patience: Duration,
     work: impl FnOnce() -> Result<T, NetError> + Send + 'static,
 ) -> Result<T, NetError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(NetError::Configuration { what: error.to_string() }),
-    }
+    let unusable = |why: io::Error| NetError::Configuration { what: format!("{}: {why}", about.display()) };
+    blocking::ask(about, patience, work).await.map_err(unusable)?
+}
+
+/// Looks at the files of a configuration.
+async fn stamps(settings: &Settings, patience: Duration) -> Result<Vec<Option<(SystemTime, u64)>>, NetError> {
+    let paths = settings.ca.iter().chain(settings.client.iter().flat_map(|(chain, key)| [chain, key]));
+    let paths: Vec<_> = paths.cloned().collect();
+    let Some(first) = paths.first().cloned() else { return Ok(Vec::new()) };
+    on_worker(&first, patience, move || Ok(paths.iter().map(|path| stamp(path)).collect())).await
 }
 
 fn system_roots() -> Result<Arc<RootCertStore>, NetError> {

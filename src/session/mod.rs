@@ -33,13 +33,14 @@ mod trouble;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::config::{Account, Notify};
 use crate::credential;
-use crate::delivery::{Access, Disk, Sink};
+use crate::delivery::{Access, Disk, Sink, TargetError};
 use crate::net::Connector;
 use crate::state::lease::Lease;
 use crate::state::{StateError, Store, Timestamp};
@@ -58,6 +59,10 @@ const WIND_DOWN: Duration = Duration::from_millis(800);
 
 /// A wait that a person does not wonder about.
 const UNNOTICED: Duration = Duration::from_secs(1);
+/// A busy disk may take this long for one operation, however short the account's time limit is.
+const SLOW_DISK: Duration = Duration::from_secs(5);
+/// And the state this long, for which another process may have to be waited.
+const SLOW_STATE: Duration = Duration::from_secs(12);
 
 /// What all sessions of a process share.
 #[derive(Debug, Clone)]
@@ -80,6 +85,26 @@ pub struct Environment {
     pub failing: Failing,
     /// Tells the time.
     pub clock: WallClock,
+}
+
+impl Environment {
+    /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
+    /// other.
+    fn of(&self, account: &Account) -> Result<Self, TargetError> {
+        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?;
+        let store = self.store.within(account.timeout.max(SLOW_STATE));
+        Ok(Self { disk, store, ..self.clone() })
+    }
+
+    /// Ends its use. Work that hangs keeps the lease until it has ended: whatever it does then, nobody else is at the
+    /// maildrop.
+    fn leave(self, lease: Lease) {
+        let lease = Arc::new(lease);
+        if self.store.is_silent() {
+            self.store.keep_until_settled(lease.clone());
+        }
+        self.disk.leave(lease);
+    }
 }
 
 /// Whether a person is there who can be asked for a password.
@@ -175,8 +200,14 @@ pub async fn poll(
 ) -> Polled {
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
-    let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, environment).await;
-    let ended = session(account, environment, task, progress, began, &mut report).await;
+    let (was_failing, ended) = match environment.of(account).during("use the target") {
+        Ok(own) => {
+            let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, &own).await;
+            (was_failing, session(account, own, task, progress, began, &mut report).await)
+        }
+        // Work that still waits for an answer has the state's lease, but not the state: it was told before.
+        Err(aborted) => (true, Err(aborted)),
+    };
     let verdict = Verdict::of(&ended);
     let until = ended.as_ref().err().and_then(Aborted::refused_until);
     let now = environment.clock.now();
@@ -204,7 +235,7 @@ impl Polled {
 
 async fn session(
     account: &Account,
-    environment: &Environment,
+    environment: Environment,
     task: Task,
     progress: &dyn Progress,
     began: Instant,
@@ -212,15 +243,29 @@ async fn session(
 ) -> Result<(), Aborted> {
     let mut stop = environment.stop.clone();
     let lease = tokio::select! {
-        lease = lease(account, environment, progress) => lease,
+        lease = lease(account, &environment, progress) => lease,
         Ok(_) = stop.wait_for(|stop| *stop) => {
             return Err(Aborted { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
     };
-    let Some(_lease) = lease.during("lock the maildrop")? else {
+    let Some(lease) = lease.during("lock the maildrop")? else {
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };
+    let ended = attempts(account, &environment, task, progress, began, report).await;
+    environment.leave(lease);
+    ended
+}
+
+/// Polls, and again without what the server does not bear, or to go on.
+async fn attempts(
+    account: &Account,
+    environment: &Environment,
+    task: Task,
+    progress: &dyn Progress,
+    began: Instant,
+    report: &mut Report,
+) -> Result<(), Aborted> {
     let mut poll = Poll { account, environment, task, progress, now: environment.clock.now(), began };
     let mut course = Course::new();
     loop {

@@ -58,8 +58,10 @@ async fn told(
     notify: &Notify,
     failure: &Failure,
 ) -> Result<(), Aborted> {
+    // A target that does not answer takes no notice either; the session has told it.
+    let Ok(environment) = &environment.of(account) else { return Ok(()) };
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
-    let health = environment.store.health(maildrop.clone()).await.during("read the state")?;
+    let health = environment.store.health(maildrop).await.during("read the state")?;
     let now = environment.clock.now();
     if !is_due(notify, &health, now) {
         return Ok(());
@@ -70,12 +72,24 @@ async fn told(
     }
     let _place = environment.failing.place().await;
     let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
-    let Some(_lease) = lease.during("lock the maildrop")? else { return Ok(()) };
+    let Some(lease) = lease.during("lock the maildrop")? else { return Ok(()) };
     let Some(octets) = message(account, notify, &health, failure) else { return Ok(()) };
+    let delivered = deliver(account, environment, now, &octets).await;
+    environment.clone().leave(lease);
+    delivered
+}
+
+async fn deliver(
+    account: &Account,
+    environment: &Environment,
+    now: Timestamp,
+    octets: &[u8],
+) -> Result<(), Aborted> {
+    let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let sink = open_target(account, environment).await?;
     let uid = UniqueId::new(format!("postrider-notice-{now}").into_bytes());
     let mut draft = sink.draft(MessageId { maildrop: maildrop.clone(), uid, ordinal: 0 });
-    draft.write(&octets);
+    draft.write(octets);
     let outcomes = sink.commit(vec![draft.finish()]).await.during("deliver")?;
     sink.close().await;
     match outcomes.first() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::blocking;
 use crate::config::Account;
 use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
@@ -66,7 +67,10 @@ impl Poll<'_> {
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         let login = store.login_memory(maildrop.clone());
         let state = self.environment.state.clone();
-        let there = tokio::task::spawn_blocking(move || state.exists()).await.unwrap_or(false);
+        let about = state.clone();
+        // Where nothing answers, the state does not either.
+        let there =
+            blocking::ask(&about, self.account.timeout, move || state.exists()).await.unwrap_or(false);
         let (login, connected) = if there {
             // Whoever is refused is not even called upon again.
             let login = login.await.during("read the state").map_err(End::plain)?;

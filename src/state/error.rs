@@ -86,6 +86,16 @@ pub enum StateError {
         /// How long.
         waited: Duration,
     },
+    /// The file system does not answer; whatever was asked may still be done.
+    #[error(
+        "the file system of the state file {path} has not answered for {}", humantime::format_duration(*waited)
+    )]
+    Silent {
+        /// The state file.
+        path: PathBuf,
+        /// How long.
+        waited: Duration,
+    },
     /// The disk failed. The store takes nothing more until it is opened again: after a failed fsync the system
     /// forgets what it could not write, and a second fsync would succeed without it.
     #[error("cannot read or write the state file {path}: {why}")]
@@ -156,6 +166,10 @@ impl StateError {
             Self::Newer { .. } => "use that version, or name another file with `state:`".to_owned(),
             Self::Older { .. } => "poll once, which brings it up to date".to_owned(),
             Self::Locked { .. } => "see which other process has it open (fuser, lsof)".to_owned(),
+            Self::Silent { .. } => {
+                "see whether the disk or server behind that path is there, and what load it has; nothing is lost"
+                    .to_owned()
+            }
             // SQLite tells a full disk, but not an exceeded quota.
             Self::Io { .. } => {
                 "see the system's log for errors of the disk, and your quota if there is one; the next poll opens it anew"
@@ -182,6 +196,7 @@ impl StateError {
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Locked { .. }
+            | Self::Silent { .. }
             | Self::Replaced { .. }
             | Self::ReadOnly { .. }
             | Self::Lock { .. }

@@ -4,10 +4,10 @@
 //! of a process on a file when it closes any descriptor of it, and with them those of another connection.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::StateError;
 use super::lease::Lease;
 use super::schema::{self, Found};
-use crate::files;
+use crate::{files, trust};
 
 /// Pages (4 KiB) in the write-ahead log before they are copied into the file.
 const CHECKPOINT_PAGES: i64 = 1000;
@@ -63,6 +63,7 @@ pub(super) struct StateFile {
 impl StateFile {
     /// Opens the file, creates it if it is missing or empty, and migrates it if it is older.
     pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, StateError> {
+        check(path)?;
         let path = &resolve(path);
         match fs::metadata(path) {
             Ok(found) if found.is_file() && found.len() > 0 => make_private(path, &found),
@@ -77,7 +78,10 @@ impl StateFile {
             Err(error) => return Err(StateError::of_io(&error, path)),
         }
         let unclean = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // All links are resolved, and nobody may put another in between.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(path, flags)
             .and_then(|connection| configure(&connection, limits).map(|()| connection))
             .map_err(|error| opening(error, path, limits))?;
@@ -317,6 +321,11 @@ fn fill(new: &Path) -> Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
+/// Refuses what is others', if we are root.
+pub(super) fn check(path: &Path) -> Result<(), StateError> {
+    trust::check_file(path).map_err(|error| StateError::of_io(&error, path))
+}
+
 /// Follows symbolic links, so that two names of one state file have one lock file.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     let resolved = fs::canonicalize(path).ok().or_else(|| {
@@ -365,10 +374,11 @@ fn make_private(path: &Path, found: &Metadata) {
         return;
     }
     for file in [path, &beside(path, "-wal"), &beside(path, "-shm")] {
-        if let Err(error) = fs::set_permissions(file, Permissions::from_mode(0o600))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot take from others the right to read {}: {error}", file.display());
+        match files::make_private_at(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("cannot take from others the right to read {}: {error}", file.display());
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }

@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::{StateError, file};
-use crate::files;
+use crate::{blocking, files, trust};
 
 /// Pauses between two tries grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// A file system may take this long for one try, however little patience there is with who has the lock.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The octet that is locked while a state file is created. No maildrop hashes to it but by the chance of 1 in 2^63.
 const CREATION: u64 = 0;
@@ -37,15 +40,16 @@ impl Lease {
     /// that hangs holds up this future alone.
     pub async fn take(state: &Path, maildrop: &str, patience: Duration) -> Result<Option<Self>, StateError> {
         let mut tries = Tries::new(state, octet_of(maildrop), patience);
+        let path = file::beside(state, ".lock");
         loop {
-            let tried = tokio::task::spawn_blocking(move || {
+            let tried = blocking::ask(&path, patience.max(SHORTEST), move || {
                 let outcome = tries.next();
                 (tries, outcome)
             });
             let outcome;
-            (tries, outcome) = tried.await.map_err(|error| StateError::Lock {
-                path: file::beside(state, ".lock"),
-                why: error.to_string(),
+            (tries, outcome) = tried.await.map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => StateError::Silent { path: path.clone(), waited: patience },
+                _ => StateError::Lock { path: path.clone(), why: error.to_string() },
             })?;
             match outcome? {
                 Try::Taken(lease) => return Ok(Some(lease)),
@@ -109,6 +113,7 @@ impl Tries {
     }
 
     fn open(&self) -> Result<(PathBuf, File), StateError> {
+        file::check(&self.state)?;
         let state = file::resolve(&self.state);
         file::make_directory_of(&state)?;
         let path = kernel::lock_file(&state, self.octet);
@@ -126,10 +131,18 @@ fn octet_of(maildrop: &str) -> u64 {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // Whoever can put a link there does not have another file opened, or its mode changed.
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)?;
     // The umask may have taken bits, and a mode given once may be wider; neither keeps us from locking.
     let found = file.metadata()?;
+    trust::check_owner(nix::unistd::Uid::from_raw(found.uid()), path)?;
     if found.mode() & 0o777 != 0o600 && file::is_ours(&found) {
         files::make_private(&file)?;
     }
@@ -140,6 +153,9 @@ fn cannot(path: &Path, error: &io::Error) -> StateError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             StateError::Full { path: path.to_owned() }
+        }
+        _ if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => {
+            StateError::Lock { path: path.to_owned(), why: "it is a symbolic link; remove it".to_owned() }
         }
         _ => StateError::Lock { path: path.to_owned(), why: error.to_string() },
     }
@@ -313,6 +329,19 @@ mod tests {
         assert!(whole_files::try_lock(&other, 0).unwrap());
         drop(first);
         assert!(whole_files::try_lock(&second, 0).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lock_file_that_is_a_link_is_neither_followed_nor_changed() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (state, other) = (directory.path().join("state.db"), directory.path().join("other"));
+        std::fs::write(&other, "").unwrap();
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&other, file::beside(&state, ".lock")).unwrap();
+        let told = Lease::take(&state, "a@h", NOW).await.unwrap_err().to_string();
+        assert!(told.contains("state.db.lock: it is a symbolic link"), "{told}");
+        assert_eq!(std::fs::metadata(&other).unwrap().mode() & 0o777, 0o644);
     }
 
     #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fmt, mem};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -24,7 +25,12 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Store {
     worker: Arc<Worker>,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
+
+/// The same for whoever has said nothing of it.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Store {
     /// Starts the store's thread, which opens (or creates, 0600, its directory 0700) the file at once, beside
@@ -55,6 +61,27 @@ impl Store {
     /// whoever drops the last one waits for no disk.
     pub fn retire(self) {
         self.worker.retired.store(true, Relaxed);
+    }
+
+    /// Gives a handle whose requests are answered within `patience`, or not any more. What was to be written then may be
+    /// written later.
+    pub fn within(&self, patience: Duration) -> Self {
+        Self { worker: self.worker.clone(), patience }
+    }
+
+    /// Keeps something until all that was asked of the store so far is done, or given up.
+    pub fn keep_until_settled(&self, what: impl Send + 'static) {
+        let kept = Request::Read(Box::new(move |_| {
+            drop(what);
+            None
+        }));
+        // Where the thread has ended, so has what was asked of it.
+        let _ = self.worker.send(kept);
+    }
+
+    /// Says whether an answer was waited for in vain, and has not come since.
+    pub fn is_silent(&self) -> bool {
+        self.worker.silent.load(Relaxed) > 0
     }
 
     /// Loads what is known of a maildrop.
@@ -229,8 +256,9 @@ impl Store {
             }
         };
         let (path, retired) = (path.to_owned(), AtomicBool::new(false));
-        let worker = Worker { path, identities: Mutex::default(), requests, retired, thread };
-        Self { worker: Arc::new(worker) }
+        let silent = Arc::default();
+        let worker = Worker { path, identities: Mutex::default(), requests, retired, silent, thread };
+        Self { worker: Arc::new(worker), patience: PATIENCE }
     }
 
     fn identity(&self, maildrop: MaildropKey) -> Arc<str> {
@@ -241,7 +269,7 @@ impl Store {
     async fn write(&self, write: Write) -> Result<usize, StateError> {
         let (answer, answered) = Answer::channel();
         self.worker.send(Request::Write(write, answer))?;
-        self.worker.receive(answered).await
+        self.worker.receive(answered, self.patience).await
     }
 
     async fn read<T: Send + 'static>(
@@ -250,7 +278,7 @@ impl Store {
     ) -> Result<T, StateError> {
         let (answer, answered) = Answer::channel();
         self.worker.send(Request::Read(Box::new(move |source| answer.tell(source.query(query)))))?;
-        self.worker.receive(answered).await
+        self.worker.receive(answered, self.patience).await
     }
 }
 
@@ -261,6 +289,8 @@ struct Worker {
     requests: Result<mpsc::Sender<Request>, StateError>,
     /// Nobody waits for the thread's end.
     retired: AtomicBool,
+    /// Requests that were waited for in vain and are not done yet.
+    silent: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -294,8 +324,23 @@ impl Worker {
         }
     }
 
-    async fn receive<T>(&self, answered: oneshot::Receiver<Result<T, StateError>>) -> Result<T, StateError> {
-        answered.await.unwrap_or_else(|_| Err(self.ended()))
+    async fn receive<T: Send + 'static>(
+        &self,
+        mut answered: oneshot::Receiver<Result<T, StateError>>,
+        patience: Duration,
+    ) -> Result<T, StateError> {
+        match tokio::time::timeout(patience, &mut answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.ended())),
+            Err(_) => {
+                let silent = self.silent.clone();
+                silent.fetch_add(1, Relaxed);
+                tokio::spawn(async move {
+                    let _ = answered.await;
+                    silent.fetch_sub(1, Relaxed);
+                });
+                Err(StateError::Silent { path: self.path.clone(), waited: patience })
+            }
+        }
     }
 
     fn ended(&self) -> StateError {
@@ -312,6 +357,8 @@ impl Drop for Worker {
         self.requests = Err(self.ended());
         if let Some(thread) = self.thread.take()
             && !*self.retired.get_mut()
+            // It may hang for ever.
+            && self.silent.load(Relaxed) == 0
         {
             // A panic in it was told to whoever asked something.
             let _ = thread.join();

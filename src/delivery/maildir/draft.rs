@@ -1,15 +1,17 @@
 //! A message on its way into a maildir.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::name::{self, Named};
 use super::tmp::{Content, Stored, TmpFile, Unstored};
-use super::{Shared, lost};
-use crate::delivery::disk::Buffer;
+use super::{Shared, file_error};
 use crate::delivery::durable::FileSystem;
 use crate::delivery::parts::{Destination, Ending, Parts};
+use crate::delivery::room::Buffer;
 use crate::delivery::{MessageId, TargetError};
 use crate::message::ToLf;
 
@@ -64,7 +66,8 @@ impl Draft {
 
 impl Finished {
     pub(super) async fn stored(self, shared: &Shared) -> Result<Stored, Unstored> {
-        self.0.ended(|| Unstored::Target(lost_part(shared))).await
+        let lost = |error| Unstored::Target(lost_part(shared, error));
+        self.0.ended(&shared.disk, || shared.directories.tmp.path.clone(), lost).await
     }
 }
 
@@ -88,8 +91,12 @@ impl Destination for Tmp {
         }
     }
 
-    fn lost(&self) -> Unstored {
-        Unstored::Target(lost_part(&self.shared))
+    fn place(&self) -> PathBuf {
+        self.shared.directories.tmp.path.clone()
+    }
+
+    fn lost(&self, why: io::Error) -> Unstored {
+        Unstored::Target(lost_part(&self.shared, why))
     }
 }
 
@@ -185,6 +192,6 @@ fn append(
     }
 }
 
-fn lost_part(shared: &Shared) -> TargetError {
-    lost("write into", &shared.directories.tmp.path)
+fn lost_part(shared: &Shared, why: io::Error) -> TargetError {
+    file_error("write into", &shared.directories.tmp.path, why)
 }

@@ -71,8 +71,8 @@ impl Maildir {
         clock: WallClock,
     ) -> Result<Self, TargetError> {
         let owned = path.to_owned();
-        let opened = disk.run(move |files| Directories::open(files, &owned)).await;
-        let directories = opened.unwrap_or_else(|| Err(lost("open", path)))?;
+        let opened = disk.run(path, move |files| Directories::open(files, &owned)).await;
+        let directories = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
         let host = nix::unistd::gethostname().unwrap_or_default();
         let namer = Namer::new(&maildrop, &host).with(clock);
         Ok(Self(Arc::new(Shared { disk, namer, directories, index: Mutex::default() })))
@@ -82,8 +82,9 @@ impl Maildir {
     /// be under way.
     pub(super) async fn recover(&self) -> Result<usize, TargetError> {
         let shared = self.0.clone();
-        let recovered = self.0.disk.run(move |files| shared.recover(files)).await;
-        recovered.unwrap_or_else(|| Err(lost("list", &self.0.directories.new.path)))?;
+        let new = &self.0.directories.new.path;
+        let recovered = self.0.disk.run(new, move |files| shared.recover(files)).await;
+        recovered.unwrap_or_else(|error| Err(file_error("list", new, error)))?;
         Ok(self.0.index().len())
     }
 
@@ -117,8 +118,10 @@ impl Maildir {
             return Ok(Vec::new());
         }
         let shared = self.0.clone();
-        let published = self.0.disk.run(move |files| shared.publish_or_discard(files, stored, failed)).await;
-        published.unwrap_or_else(|| Err(lost("deliver into", &self.0.directories.new.path)))
+        let new = &self.0.directories.new.path;
+        let published =
+            self.0.disk.run(new, move |files| shared.publish_or_discard(files, stored, failed)).await;
+        published.unwrap_or_else(|error| Err(file_error("deliver into", new, error)))
     }
 }
 
@@ -268,9 +271,4 @@ const LOOKS: usize = 3;
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
     TargetError::File { doing, path: path.to_owned(), source }
-}
-
-/// What is said when a worker came to grief, so that the session ends and the others go on.
-fn lost(doing: &'static str, path: &Path) -> TargetError {
-    file_error(doing, path, io::Error::other("the worker ended before its work was done"))
 }

@@ -74,8 +74,8 @@ impl Mbox {
     /// Opens the mbox's directory, which must be there, and looks at the file if it is there.
     pub(super) async fn open(path: &Path, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
         let owned = path.to_owned();
-        let opened = disk.run(move |files| open(files, &owned)).await;
-        let (directory, name) = opened.unwrap_or_else(|| Err(lost("open", path)))?;
+        let opened = disk.run(path, move |files| open(files, &owned)).await;
+        let (directory, name) = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
         Ok(Self(Arc::new(Shared { disk, stop, directory, name, durable: Mutex::default() })))
     }
 
@@ -109,9 +109,9 @@ impl Mbox {
         let mut messages = messages;
         let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
-            let shared = self.0.clone();
-            let attempt = self.0.disk.run(move |files| shared.attempt(files, messages)).await;
-            match attempt.unwrap_or_else(|| Err(lost("append to", &self.0.path())))? {
+            let (shared, path) = (self.0.clone(), self.0.path());
+            let attempt = self.0.disk.run(&path, move |files| shared.attempt(files, messages)).await;
+            match attempt.unwrap_or_else(|error| Err(file_error("append to", &path, error)))? {
                 Attempt::Done(outcomes) => return Ok(outcomes),
                 Attempt::Busy(holder, back) if begun.elapsed() >= PATIENCE => {
                     let reason = format!(
@@ -380,9 +380,4 @@ fn cut(files: &dyn FileSystem, mbox: &OpenFile, size: u64) {
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
     TargetError::File { doing, path: path.to_owned(), source }
-}
-
-/// What is said when a worker came to grief, so that the session ends and the others go on.
-fn lost(doing: &'static str, path: &Path) -> TargetError {
-    file_error(doing, path, io::Error::other("the worker ended before its work was done"))
 }

@@ -19,13 +19,13 @@ mod status;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Gid, Uid, User, geteuid};
 use tokio::io::AsyncRead;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
@@ -64,13 +64,22 @@ struct Shared {
     stop: Stop,
     pipe: target::Pipe,
     /// Whom the command is run as, if not as ourselves.
-    user: Option<User>,
+    user: Option<RunAs>,
 }
 
 impl Pipe {
     /// Looks up the user that the command is to be run as; the command itself is met with the first message.
-    pub(super) fn open(pipe: &target::Pipe, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
-        let user = pipe.run_as.as_deref().map(|name| user(pipe, name)).transpose()?.flatten();
+    pub(super) async fn open(pipe: &target::Pipe, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
+        let user = match &pipe.run_as {
+            // The user database may be a server, and the home directory lie on one.
+            Some(name) => {
+                let (pipe, name) = (pipe.clone(), name.clone());
+                let about = Path::new(&name).to_owned();
+                let found = disk.run(&about, move |_| user(&pipe, &name)).await;
+                found.map_err(|error| unknown(&about, error))??
+            }
+            None => None,
+        };
         Ok(Self(Arc::new(Shared { disk, stop, pipe: pipe.clone(), user })))
     }
 
@@ -126,14 +135,11 @@ impl Shared {
                 return if is_crowded { Ok(Outcome::Later(error.to_string())) } else { Err(error) };
             }
         };
-        let mut child = command.stdin(Stdio::from(input)).spawn().map_err(|error| self.cannot_run(&error))?;
-        // The command's own handles of the file stay with it otherwise.
-        drop(command);
-        let words = [
-            child.stdout.take().map(|output| self.log(output)),
-            child.stderr.take().map(|errors| self.log(errors)),
-        ];
-        let mut running = Running { group: Some(Group::of(child)), _following: self.disk.following() };
+        command.stdin(Stdio::from(input));
+        let started = process::start(command).await.map_err(|error| self.cannot_run(&error))?;
+        let words =
+            [started.output.map(|output| self.log(output)), started.errors.map(|errors| self.log(errors))];
+        let mut running = Running { group: Some(started.group), _following: self.disk.following() };
         let Ok(ended) = tokio::time::timeout(self.pipe.timeout, running.wait()).await else {
             running.end().await;
             let reason =
@@ -169,20 +175,36 @@ impl Shared {
         })
     }
 
-    /// Gives the message as a file that is read from its start; nobody else has it open.
+    /// Gives the message as a file that is read from its start; nobody else has it open. It belongs to whom the command
+    /// runs as, who may open it again (`/dev/stdin`).
     async fn input(&self, content: Content, from_line: Option<Vec<u8>>) -> io::Result<File> {
-        let (content, first) = match (content, from_line) {
+        let spool = spool_directory();
+        let owner = self.user.as_ref().map(|user| (user.uid, user.gid));
+        let (content, first) = match (content, from_line, owner) {
             // It was rewound when it was spooled.
-            (Content::File(file), None) => return Ok(file),
-            (content, first) => (content, first.unwrap_or_default()),
+            (Content::File(file), None, None) => return Ok(file),
+            (Content::File(file), None, Some(owner)) => {
+                let given = self.disk.run(&spool, move |_| {
+                    give(&file, owner);
+                    file
+                });
+                return given.await;
+            }
+            (content, first, _) => (content, first.unwrap_or_default()),
         };
         if let Content::Memory(octets) = &content
             && let Some(file) = in_memory(&first, octets.as_ref())
         {
             return Ok(file);
         }
-        let copied = self.disk.run(move |files| copy(files, first, content)).await;
-        copied.unwrap_or_else(|| Err(io::Error::other("the worker ended before its work was done")))
+        let copied = self.disk.run(&spool, move |files| {
+            let file = copy(files, first, content)?;
+            if let Some(owner) = owner {
+                give(&file, owner);
+            }
+            Ok(file)
+        });
+        copied.await?
     }
 
     fn command(&self, facts: &Facts<'_>) -> Command {
@@ -205,9 +227,9 @@ impl Shared {
             command.envs(std::env::vars_os().filter(|(name, _)| is_anybodys(name)));
             // Being root, uid() lets go of all supplementary groups, too (std::os::unix::process::CommandExt).
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            let home = if user.dir.is_dir() { user.dir.clone() } else { PathBuf::from("/") };
+            let home = &user.home;
             command
-                .env("HOME", &home)
+                .env("HOME", home)
                 .env("USER", &user.name)
                 .env("LOGNAME", &user.name)
                 .env("SHELL", &user.shell);
@@ -270,8 +292,39 @@ fn is_anybodys(name: &OsStr) -> bool {
     matches!(name.as_encoded_bytes(), b"LANG" | b"TZ" | [b'L', b'C', b'_', ..])
 }
 
+/// Whom a command is run as.
+#[derive(Debug)]
+struct RunAs {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+    /// The home directory, if it is there.
+    home: PathBuf,
+    shell: PathBuf,
+}
+
+impl From<User> for RunAs {
+    fn from(user: User) -> Self {
+        let User { name, uid, gid, dir, shell, .. } = user;
+        Self { name, uid, gid, home: if dir.is_dir() { dir } else { PathBuf::from("/") }, shell }
+    }
+}
+
+/// What is said when the user database does not answer.
+fn unknown(user: &Path, source: io::Error) -> TargetError {
+    TargetError::File { doing: "look up the user", path: user.to_owned(), source }
+}
+
+/// Gives a file without a name to a user: with that, he may open it again, and it is all that he may. Where files have no
+/// owners, he still reads what he was handed.
+fn give(file: &File, (uid, gid): (Uid, Gid)) {
+    if let Err(error) = nix::unistd::fchown(file, Some(uid), Some(gid)) {
+        log::debug!("cannot give the message to user {uid}, who may be unable to open /dev/stdin: {error}");
+    }
+}
+
 /// Finds the user that a command is to be run as; nothing if that is who we are.
-fn user(pipe: &target::Pipe, name: &str) -> Result<Option<User>, TargetError> {
+fn user(pipe: &target::Pipe, name: &str) -> Result<Option<RunAs>, TargetError> {
     let refused = |what: String, hint: &str| TargetError::Command {
         command: Shown(pipe.command.name().as_bytes()).to_string(),
         what,
@@ -284,7 +337,7 @@ fn user(pipe: &target::Pipe, name: &str) -> Result<Option<User>, TargetError> {
     if user.uid == us {
         Ok(None)
     } else if us.is_root() {
-        Ok(Some(user))
+        Ok(Some(user.into()))
     } else {
         Err(refused(
             format!("only root can run it as {name}, and this runs as user {us}"),

@@ -45,7 +45,7 @@ async fn a_poll_that_finds_nothing_new_writes_one_row_whatever_is_recorded() {
 fn a_record_that_was_answered_survives_sigkill() {
     if let Some(path) = child_path() {
         // Records one after the other and says so, until it is killed.
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
             let store = Store::open(&path);
             let memory = begin(&store).await;
             for n in 0.. {
@@ -72,8 +72,11 @@ fn a_record_that_was_answered_survives_sigkill() {
     }
     child.wait().unwrap();
     assert!(answered.len() >= 50);
-    let memory =
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(begin(&Store::open(&path)));
+    let memory = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(begin(&Store::open(&path)));
     for n in answered {
         assert!(memory.entries.find(n.as_bytes(), 0).is_some(), "{n} was answered and is lost");
     }

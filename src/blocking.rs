@@ -1,0 +1,83 @@
+//! Calls that may block for ever (a file on a server that is away, a program on one, a user in a directory service), on
+//! threads that may, and each with a deadline.
+//!
+//! A path that has not answered in time is not asked again before it has: whoever comes meanwhile is told at once, and
+//! it holds no more threads than had asked by then.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Paths that have not answered in time, and since when they were asked.
+static SILENT: Mutex<Option<HashMap<PathBuf, Instant>>> = Mutex::new(None);
+
+/// Does blocking work about a path, and waits for its result for `patience` at most.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::TimedOut`]; a panic in the work is another error.
+pub(crate) async fn ask<T: Send + 'static>(
+    about: &Path,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let since = silent().as_ref().and_then(|silent| silent.get(about).copied());
+    if let Some(since) = since {
+        return Err(silence(since.elapsed()));
+    }
+    let began = Instant::now();
+    let mut working = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(patience, &mut working).await {
+        Ok(done) => done.map_err(io::Error::other),
+        Err(_) => {
+            let path = about.to_owned();
+            silent().get_or_insert_default().insert(path.clone(), began);
+            drop(tokio::spawn(async move {
+                // Whatever it found, nobody waits for it any more.
+                let _ = working.await;
+                if let Some(silent) = &mut *silent() {
+                    silent.remove(&path);
+                }
+            }));
+            Err(silence(patience))
+        }
+    }
+}
+
+/// Makes the error of a file system that does not answer.
+pub(crate) fn silence(lasted: Duration) -> io::Error {
+    let lasted = match lasted.as_secs() {
+        0 => lasted,
+        seconds => Duration::from_secs(seconds),
+    };
+    let what = format!("the file system has not answered for {}", humantime::format_duration(lasted));
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// Nothing that holds it can panic half-way.
+fn silent() -> MutexGuard<'static, Option<HashMap<PathBuf, Instant>>> {
+    SILENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_path_that_does_not_answer_is_given_up_and_not_asked_again_until_it_has() {
+        let (path, patience) = (Path::new("/blocking/one"), Duration::from_millis(20));
+        let (release, released) = mpsc::channel::<()>();
+        let hangs = ask(path, patience, move || released.recv().is_err()).await.unwrap_err();
+        assert_eq!(hangs.to_string(), "the file system has not answered for 20ms");
+        let again = ask(path, Duration::from_secs(60), || ()).await.unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(ask(Path::new("/blocking/two"), Duration::from_secs(60), || 2).await.unwrap(), 2);
+        drop(release);
+        while ask(path, Duration::from_secs(60), || ()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
