@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// Paths that have not answered in time, and since when they were asked.
@@ -44,6 +44,33 @@ pub(crate) async fn ask<T: Send + 'static>(
             Err(silence(patience))
         }
     }
+}
+
+/// Gives the first of these paths that does not answer within `patience`, there or not. They are looked at by a thread
+/// that is gone when all have answered; the caller waits.
+pub(crate) fn first_silent(paths: Vec<PathBuf>, patience: Duration) -> Option<PathBuf> {
+    let (answered, answers) = mpsc::channel();
+    let asked = paths.clone();
+    let asking = std::thread::Builder::new().name("look".to_owned()).spawn(move || {
+        for path in asked {
+            // What it is, or that it is not, is for others to ask.
+            let _ = std::fs::metadata(path);
+            if answered.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    // Without a thread nobody is asked, and whoever asks then waits.
+    let asking = asking.ok()?;
+    let end = Instant::now() + patience;
+    for path in paths {
+        if answers.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            return Some(path);
+        }
+    }
+    // It only has to return.
+    let _ = asking.join();
+    None
 }
 
 /// Makes the error of a file system that does not answer.

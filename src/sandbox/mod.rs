@@ -85,6 +85,13 @@ pub fn enter(wanted: Confinement, missing: Missing, purpose: &Purpose<'_>) -> Sa
         }
         Confinement::Auto => {}
     }
+    if let Some(path) = purpose.silent() {
+        log::warn!(
+            "sandbox: none, since {} does not answer, and what lies there is not known",
+            path.display()
+        );
+        return unconfined;
+    }
     let mut needs = Needs::of(purpose);
     if let Some(command) = needs.first_command() {
         log::info!("sandbox: none, since {command} is a command, and what commands need is not known");
@@ -133,7 +140,12 @@ impl Sandbox {
     /// [`ConfigError::Uncovered`] with the first path or command that is not.
     pub fn admit(&self, config: &Config) -> Result<(), ConfigError> {
         let Some(confined_to) = &self.confined_to else { return Ok(()) };
-        match confined_to.lacks(&Needs::of(&Purpose::of(config))) {
+        let purpose = Purpose::of(config);
+        let lacking = match purpose.silent() {
+            Some(path) => Some(format!("{} does not answer", path.display())),
+            None => confined_to.lacks(&Needs::of(&purpose)),
+        };
+        match lacking {
             None => Ok(()),
             Some(what) => Err(ConfigError::Uncovered { file: config.file.clone().unwrap_or_default(), what }),
         }

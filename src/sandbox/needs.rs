@@ -6,7 +6,9 @@ use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::blocking;
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::target::Place;
 use crate::config::{Account, Config, MailServer, Target};
@@ -81,6 +83,20 @@ pub struct Needs {
     home: Option<PathBuf>,
 }
 
+/// How long the paths of a configuration may take to answer at the start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Gives the files of a connection.
+fn files(tls: &Tls, password: Option<&Password>) -> Vec<PathBuf> {
+    let client = tls.client.iter().flat_map(|client| [&client.chain, &client.key]);
+    let password = match password {
+        Some(Password::File(path) | Password::Netrc(path)) => Some(path),
+        Some(Password::Command(_) | Password::Credential(_) | Password::Literal(_) | Password::Env(_))
+        | None => None,
+    };
+    tls.ca.iter().chain(client).chain(password).cloned().collect()
+}
+
 impl<'a> Purpose<'a> {
     /// Polls all enabled accounts of a configuration.
     pub fn of(config: &'a Config) -> Self {
@@ -91,6 +107,28 @@ impl<'a> Purpose<'a> {
             metrics: config.metrics_file.as_deref(),
             socket: None,
         }
+    }
+
+    /// Gives a path of the configuration that does not answer, if there is one: whoever looked there would hang.
+    pub(super) fn silent(&self) -> Option<PathBuf> {
+        let mut paths = vec![self.state.to_owned()];
+        paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
+        paths.extend(self.socket.clone());
+        for account in &self.accounts {
+            paths.extend(files(&account.tls, account.password.as_ref()));
+            match &account.deliver {
+                Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
+                Target::Pipe(_) => {}
+                Target::Smtp(server) | Target::Lmtp(server) => {
+                    let password = server.login.as_ref().map(|login| &login.password);
+                    match &server.place {
+                        Place::Tcp { tls, .. } => paths.extend(files(tls, password)),
+                        Place::Socket(socket) => paths.push(socket.clone()),
+                    }
+                }
+            }
+        }
+        blocking::first_silent(paths, PATIENCE)
     }
 
     /// Makes the directories that would be made later, where they are missing, those of the state, of the socket, and

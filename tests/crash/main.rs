@@ -11,6 +11,7 @@
 mod account;
 mod disk;
 mod faulty_disks;
+mod odd_disks;
 mod power_cuts;
 #[path = "../sink/mod.rs"]
 mod sink;

@@ -8,9 +8,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mounted tmpfs, unmounted at the end.
+/// A mounted file system, unmounted at the end.
 #[derive(Debug)]
 pub struct Mounted(PathBuf);
+
+/// A file system in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// With everything, and blocks to be counted.
+    Ext2,
+    /// Without hard links, owners and permissions; the kernel's, or one in user space where it has none.
+    Fat,
+    /// The same, in user space; its process can be stopped, and then it answers nothing.
+    ExFat,
+}
 
 impl Mounted {
     /// Mounts one of this size (`1m`) on a directory, which is made if it is missing; says that it is not tested where
@@ -28,6 +39,57 @@ impl Mounted {
                 None
             }
         }
+    }
+
+    /// Makes one of so many KiB in a file beside the directory and mounts it there; says that it is not tested where
+    /// that is not allowed.
+    pub fn image(at: PathBuf, image: Image, kib: u64) -> Option<Self> {
+        fs::create_dir_all(&at).expect("a directory");
+        let file = at.with_extension("image");
+        File::create(&file).and_then(|file| file.set_len(kib << 10)).expect("an image");
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            let output = command.args(arguments).arg(&file).stdin(std::process::Stdio::null()).output();
+            output.unwrap_or_else(|error| panic!("{program} ({error}); tests/run installs it"))
+        };
+        let made = match image {
+            Image::Ext2 => run("mkfs.ext2", &["-q", "-F", "-m", "0"]),
+            Image::Fat => run("mkfs.vfat", &[]),
+            Image::ExFat => run("mkfs.exfat", &[]),
+        };
+        assert!(made.status.success(), "{made:?}");
+        let mount = |program: &str, arguments: &[&str]| {
+            Command::new(program).args(arguments).arg(&file).arg(&at).output().expect("it runs")
+        };
+        let mounted = match image {
+            Image::Ext2 => mount("mount", &["-t", "ext2", "-o", "loop"]),
+            Image::Fat => match mount("mount", &["-t", "vfat", "-o", "loop,umask=077"]) {
+                output if output.status.success() => output,
+                // This kernel has none.
+                _ => mount("fusefat", &["-o", "rw+"]),
+            },
+            Image::ExFat => mount("mount.exfat-fuse", &["-o", "umask=077"]),
+        };
+        if mounted.status.success() {
+            return Some(Self(at));
+        }
+        eprintln!(
+            "NOT TESTED on an image of {image:?}, which only root may mount, with /dev/fuse: {mounted:?}"
+        );
+        None
+    }
+
+    /// Gives the process that is this file system.
+    pub fn process(&self) -> nix::unistd::Pid {
+        let at = self.0.as_os_str().as_encoded_bytes();
+        let is_it = |directory: &Path| {
+            fs::read(directory.join("cmdline"))
+                .is_ok_and(|line| line.split(|octet| *octet == 0).any(|word| word == at))
+        };
+        let processes = fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
+        let number = |entry: fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let mut found = processes.filter(|entry| is_it(&entry.path())).filter_map(number);
+        nix::unistd::Pid::from_raw(found.next().expect("a process"))
     }
 
     /// Gives the directory.
