@@ -64,17 +64,22 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Refuses a file that is to be opened by its path, there or not, where others than root decide what it is: by a link on
-/// the way, or since they own it or its directory. Asks nobody but root.
-pub(crate) fn check_file(path: &Path) -> io::Result<()> {
+/// the way, or since they own it or its directory; or one beside it, whose name ends with one of these. Asks nobody but
+/// root.
+pub(crate) fn check_file(path: &Path, beside: &[&str]) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
     let way = go(path)?;
     let above = path.parent().unwrap_or(path);
     check_owner(owner(&fstat(&way.directory)?), above)?;
-    if let Some(name) = way.rest.first() {
+    // Where directories are missing, so is what would be in them.
+    let [name] = way.rest.as_slice() else { return Ok(()) };
+    for end in std::iter::once("").chain(beside.iter().copied()) {
+        let mut name = name.clone();
+        name.push(end);
         match fstatat(&way.directory, name.as_os_str(), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) => check_owner(owner(&found), path)?,
+            Ok(found) => check_owner(owner(&found), &above.join(name))?,
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -254,13 +259,14 @@ mod tests {
         symlink(path("ours/file"), path("link")).unwrap();
         symlink(path("ours/missing"), path("dangling")).unwrap();
         for good in ["ours/file", "ours/missing", "missing/missing", "link", "dangling"] {
-            assert!(check_file(&path(good)).is_ok(), "{good}");
+            assert!(check_file(&path(good), &["-wal"]).is_ok(), "{good}");
         }
-        for name in ["theirs", "ours/foreign", "link", "dangling"] {
+        fs::write(path("ours/beside-wal"), "").unwrap();
+        for name in ["theirs", "ours/foreign", "link", "dangling", "ours/beside-wal"] {
             lchown(path(name), Some(OTHER), None).unwrap();
         }
-        for bad in ["ours/foreign", "theirs/file", "theirs/missing/file", "link", "dangling"] {
-            assert!(check_file(&path(bad)).is_err(), "{bad}");
+        for bad in ["ours/foreign", "ours/beside", "theirs/file", "theirs/missing/file", "link", "dangling"] {
+            assert!(check_file(&path(bad), &["-wal"]).is_err(), "{bad}");
         }
     }
 }

@@ -323,7 +323,8 @@ fn fill(new: &Path) -> Result<()> {
 
 /// Refuses what is others', if we are root.
 pub(super) fn check(path: &Path) -> Result<(), StateError> {
-    trust::check_file(path).map_err(|error| StateError::of_io(&error, path))
+    // What SQLite keeps beside it counts as much.
+    trust::check_file(path, &["-wal", "-shm", "-journal"]).map_err(|error| StateError::of_io(&error, path))
 }
 
 /// Follows symbolic links, so that two names of one state file have one lock file.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
@@ -349,6 +349,47 @@ fn root_does_not_deliver_into_the_maildir_or_mbox_of_a_user() {
         // Root's own stays open to root.
         chown(&home.path(theirs), Some(Uid::from_raw(0)), None).unwrap();
         home.must(&["sync"], 0);
+    }
+}
+
+#[test]
+fn root_follows_no_link_of_a_user_to_a_maildir_an_mbox_or_a_state_file() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: only root can own what others link to");
+        return;
+    }
+    let theirs = |path: &Path| lchown(path, Some(4242), None).unwrap();
+    let password = Settings::default().password;
+    // What is configured, the link, and where that leads, which is root's.
+    for (deliver, state, link, leads_to) in [
+        ("maildir: ~/Mail", "~/state.db", "Mail", "precious"),
+        ("maildir: ~/folder/Mail", "~/state.db", "folder", "precious"),
+        ("mbox: ~/folder/inbox", "~/state.db", "folder", "precious"),
+        ("maildir: ~/Mail", "~/linked.db", "linked.db", "precious/state.db"),
+        ("maildir: ~/Mail", "~/state.db", "state.db.lock", "precious/lock"),
+    ] {
+        let maildrop = maildrop(Protection::None, &["one"]);
+        let home = Home::new();
+        let keys = format!("tls: none, auth: [user-pass], password: {password}, deliver: {{ {deliver} }}");
+        home.configure(&format!("state: {state}\naccounts:\n{}", account("a", maildrop.port(), &keys)));
+        fs::create_dir(home.path("precious")).unwrap();
+        for file in ["state.db", "lock"] {
+            fs::write(home.path("precious").join(file), "").unwrap();
+            fs::set_permissions(home.path("precious").join(file), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let before = fs::read_dir(home.path("precious")).unwrap().count();
+        symlink(home.path(leads_to), home.path(link)).unwrap();
+        theirs(&home.path(link));
+        let ended = home.must(&["sync"], 75);
+        assert!(ended.stderr.contains("symbolic link"), "{deliver}, {state}: {}", ended.stderr);
+        assert_eq!(fs::read_dir(home.path("precious")).unwrap().count(), before, "{deliver}, {state}");
+        for file in ["precious/state.db", "precious/lock"] {
+            assert_eq!((home.mode(file), fs::read(home.path(file)).unwrap().len()), (0o644, 0), "{link}");
+        }
+        assert_eq!(maildrop.uids(), ["one"]);
+        // Root's own are followed, but in the place of the lock.
+        lchown(home.path(link), Some(0), None).unwrap();
+        home.must(&["sync"], if link.ends_with(".lock") { 75 } else { 0 });
     }
 }
 

@@ -63,6 +63,33 @@ fn procmail_delivers_and_what_it_puts_off_stays() {
 }
 
 #[test]
+fn a_command_can_open_its_standard_input_again_whoever_runs_it_and_however_large_the_message_is() {
+    let owner = mail_owner();
+    let user = if getuid().is_root() { format!(", user: {}", owner.name) } else { String::new() };
+    for from_line in [false, true] {
+        let server = Maildrop::start(Settings::default());
+        // Once as a program that reads some of it, and then by its name.
+        let command = "head -c 9 > ~/out/first; cat /dev/stdin > ~/out/$POSTRIDER_UID";
+        let home = home(&server, &format!("{{ command: \"{command}\", from_line: {from_line}{user} }}"));
+        fs::create_dir(home.path("out")).unwrap();
+        chown(home.path("out"), Some(owner.uid.as_raw()), None).unwrap();
+        // The way to it.
+        fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o711)).unwrap();
+        let sizes = [("small", 10), ("some", 7_000), ("large", 65_536)];
+        let text = |lines: usize| format!("Subject: x\n\n{}", "0123456789abcde\n".repeat(lines));
+        for (uid, lines) in sizes {
+            server.put(uid, text(lines).replace('\n', "\r\n"));
+        }
+        home.must(&["sync"], 0);
+        for (uid, lines) in sizes {
+            let got = fs::read_to_string(home.path("out").join(uid)).unwrap();
+            let got = if from_line { got.split_once('\n').unwrap().1 } else { &got };
+            assert!(got == text(lines), "{uid}: {} octets, From line {from_line}", got.len());
+        }
+    }
+}
+
+#[test]
 fn maildrop_delivers_and_what_it_refuses_is_held() {
     program("maildrop").expect("maildrop (Debian: maildrop)");
     let server = server(&[MESSAGE, "Subject: unwanted\n\nno\n"]);
