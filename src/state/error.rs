@@ -263,7 +263,13 @@ fn attempted(extended_code: i32) -> Option<String> {
         ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => "fsync",
         ffi::SQLITE_IOERR_TRUNCATE => "ftruncate",
         ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_SHMLOCK => "lock",
-        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMMAP => "shared memory",
+        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMMAP => {
+            return Some(
+                "its file system gives no shared memory, as some in user space and shared folders do not; name a file on \
+                 another disk with `state:`"
+                    .to_owned(),
+            );
+        }
         _ => return None,
     };
     Some(format!("{what} failed (I/O error)"))

@@ -1,8 +1,10 @@
 //! The store's handle, its thread, and group commit.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -29,7 +31,10 @@ pub struct Store {
     patience: Duration,
 }
 
-/// The same for whoever has said nothing of it.
+/// How long the thread may take to close the file.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// How long an answer is waited for by whoever has said nothing of it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Store {
@@ -244,9 +249,13 @@ impl Store {
 
     fn start(path: &Path, serve: impl FnOnce(PathBuf, mpsc::Receiver<Request>) + Send + 'static) -> Self {
         let (requests, incoming) = mpsc::channel();
+        let (ending, ended) = mpsc::channel::<Infallible>();
         let spawned = thread::Builder::new().name("state".to_owned()).spawn({
             let path = path.to_owned();
-            move || serve(path, incoming)
+            move || {
+                serve(path, incoming);
+                drop(ending);
+            }
         });
         let (requests, thread) = match spawned {
             Ok(thread) => (Ok(requests), Some(thread)),
@@ -257,7 +266,8 @@ impl Store {
         };
         let (path, retired) = (path.to_owned(), AtomicBool::new(false));
         let silent = Arc::default();
-        let worker = Worker { path, identities: Mutex::default(), requests, retired, silent, thread };
+        let ended = Mutex::new(ended);
+        let worker = Worker { path, identities: Mutex::default(), requests, retired, silent, ended, thread };
         Self { worker: Arc::new(worker), patience: PATIENCE }
     }
 
@@ -291,6 +301,8 @@ struct Worker {
     retired: AtomicBool,
     /// Requests that were waited for in vain and are not done yet.
     silent: Arc<AtomicUsize>,
+    /// Closed at the thread's end.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -355,10 +367,12 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // The thread ends with the last sender.
         self.requests = Err(self.ended());
+        let retired = *self.retired.get_mut() || self.silent.load(Relaxed) > 0;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = self.thread.take()
-            && !*self.retired.get_mut()
-            // It may hang for ever.
-            && self.silent.load(Relaxed) == 0
+            && !retired
+            // On a disk that hangs the next process does what it has left to do.
+            && ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
         {
             // A panic in it was told to whoever asked something.
             let _ = thread.join();

@@ -10,7 +10,11 @@ use std::process::Command;
 
 /// A mounted file system, unmounted at the end.
 #[derive(Debug)]
-pub struct Mounted(PathBuf);
+pub struct Mounted {
+    at: PathBuf,
+    /// The loop device under it, if it needs one of its own.
+    device: Option<PathBuf>,
+}
 
 /// A file system in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Mounted {
             .arg(&at)
             .output();
         match mount {
-            Ok(output) if output.status.success() => Some(Self(at)),
+            Ok(output) if output.status.success() => Some(Self { at, device: None }),
             other => {
                 eprintln!("not tested on a small tmpfs, which only root may mount: {other:?}");
                 None
@@ -68,10 +72,10 @@ impl Mounted {
                 // This kernel has none.
                 _ => mount("fusefat", &["-o", "rw+"]),
             },
-            Image::ExFat => mount("mount.exfat-fuse", &["-o", "umask=077"]),
+            Image::ExFat => return Self::exfat(at, &file),
         };
         if mounted.status.success() {
-            return Some(Self(at));
+            return Some(Self { at, device: None });
         }
         eprintln!(
             "NOT TESTED on an image of {image:?}, which only root may mount, with /dev/fuse: {mounted:?}"
@@ -79,9 +83,34 @@ impl Mounted {
         None
     }
 
+    fn exfat(at: PathBuf, file: &Path) -> Option<Self> {
+        // It takes no file for a device.
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(file).output().expect("it runs");
+        let device = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let mut mount = Command::new("mount.exfat-fuse");
+        let mounted = mount.args(["-o", "umask=077"]).arg(&device).arg(&at).output().expect("it runs");
+        let this = Self { at, device: Some(device) };
+        if output.status.success() && mounted.status.success() {
+            return Some(this);
+        }
+        eprintln!(
+            "NOT TESTED on exFAT, which only root may mount, with loop devices and /dev/fuse: {mounted:?}"
+        );
+        this.give_back();
+        std::mem::forget(this);
+        None
+    }
+
+    fn give_back(&self) {
+        if let Some(device) = &self.device {
+            // It may never have been one.
+            let _ = Command::new("losetup").arg("-d").arg(device).output();
+        }
+    }
+
     /// Gives the process that is this file system.
     pub fn process(&self) -> nix::unistd::Pid {
-        let at = self.0.as_os_str().as_encoded_bytes();
+        let at = self.at.as_os_str().as_encoded_bytes();
         let is_it = |directory: &Path| {
             fs::read(directory.join("cmdline"))
                 .is_ok_and(|line| line.split(|octet| *octet == 0).any(|word| word == at))
@@ -94,18 +123,18 @@ impl Mounted {
 
     /// Gives the directory.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.at
     }
 
     /// Changes it: `size=16m`, `ro`.
     pub fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.at).status();
         assert!(status.expect("mount runs").success());
     }
 
     /// Takes all the space that is left, in a file that can be removed again.
     pub fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
+        let path = self.at.join("filler");
         let mut filler = File::create(&path).expect("a file");
         let mut piece = 1 << 20;
         while piece > 0 {
@@ -119,7 +148,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        let unmounted = Command::new("umount").arg("-l").arg(&self.at).status();
         assert!(unmounted.expect("umount runs").success());
+        self.give_back();
     }
 }

@@ -178,12 +178,12 @@ impl Shared {
     /// Gives the message as a file that is read from its start; nobody else has it open. It belongs to whom the command
     /// runs as, who may open it again (`/dev/stdin`).
     async fn input(&self, content: Content, from_line: Option<Vec<u8>>) -> io::Result<File> {
-        let spool = spool_directory();
         let owner = self.user.as_ref().map(|user| (user.uid, user.gid));
         let (content, first) = match (content, from_line, owner) {
             // It was rewound when it was spooled.
             (Content::File(file), None, None) => return Ok(file),
             (Content::File(file), None, Some(owner)) => {
+                let spool = spool_directory();
                 let given = self.disk.run(&spool, move |_| {
                     give(&file, owner);
                     file
@@ -197,6 +197,7 @@ impl Shared {
         {
             return Ok(file);
         }
+        let spool = spool_directory();
         let copied = self.disk.run(&spool, move |files| {
             let file = copy(files, first, content)?;
             if let Some(owner) = owner {
