@@ -2,7 +2,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use postrider::message::HeaderDigest;
+use postrider::message::Fingerprinter;
 use postrider::pop3::body::{LineEnd, Piece, Unstuffer};
 use postrider::pop3::listing::ListingBuilder;
 use postrider::pop3::{Client, Command, MessageNumber};
@@ -71,12 +71,12 @@ fn uidl_and_list_lines(bencher: Bencher, messages: usize) {
 }
 
 #[divan::bench]
-fn header_digest(bencher: Bencher) {
+fn fingerprint(bencher: Bencher) {
     let message =
         [b"Header-Name: of about forty octets, value\r\n".repeat(20), b"\r\nbody\r\n".repeat(500)].concat();
     bencher.counter(ItemsCount::new(1usize)).bench(|| {
-        let mut digest = HeaderDigest::new();
-        digest.write(black_box(&message));
-        digest.finish()
+        let mut fingerprinter = Fingerprinter::new();
+        fingerprinter.write(black_box(&message));
+        fingerprinter.finish()
     });
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use postrider::message::FileId;
 use postrider::pop3::UniqueId;
-use postrider::state::{Closing, Delivery, MaildropKey, Memory, Store};
+use postrider::state::{Closing, Delivery, Kind, MaildropKey, Memory, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -54,12 +55,13 @@ fn uid(n: usize) -> String {
 }
 
 fn delivery(n: usize) -> Delivery {
+    let message = format!("Message-ID: <{n}@example.org>\r\nDate: today\r\n\r\n");
+    let new = Delivery::new(UniqueId::new(uid(n).into_bytes()), 0, 4321, Kind::Delivered);
     Delivery {
-        uid: UniqueId::new(uid(n).into_bytes()),
-        ordinal: 0,
-        octets: 4321,
-        header: Some([7; 32]),
         delivered_at: Some(1_700_000_000),
+        fingerprint: Some(message.as_bytes().into()),
+        file: Some(FileId { digest: [7; 16], time: n as u64 }),
+        ..new
     }
 }
 

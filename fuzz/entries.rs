@@ -14,7 +14,7 @@ use std::path::Path;
 use postrider::config::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 use postrider::config::{self, Account, Config};
 use postrider::delivery::envelope;
-use postrider::message::{Header, HeaderDigest, ToLf, Trace, trace};
+use postrider::message::{Fingerprinter, Header, ToLf, Trace, trace};
 use postrider::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
 use postrider::pop3::listing::ListingBuilder;
 use postrider::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, apop};
@@ -169,12 +169,12 @@ fn command_for(octet: u8) -> Command<'static> {
     }
 }
 
-/// A message: the digest of its header and its line ends do not depend on how it was cut into pieces.
+/// A message: what it is known by and its line ends do not depend on how it was cut into pieces.
 fn header(message: &[u8]) {
     let digest = |step: usize| {
-        let mut digest = HeaderDigest::new();
-        message.chunks(step).for_each(|piece| digest.write(piece));
-        digest.finish()
+        let mut fingerprinter = Fingerprinter::new();
+        message.chunks(step).for_each(|piece| fingerprinter.write(piece));
+        fingerprinter.finish()
     };
     let with_lf = |step: usize| {
         let (mut to_lf, mut out) = (ToLf::default(), Vec::new());

@@ -44,6 +44,16 @@ impl fmt::Debug for Shown<'_> {
     }
 }
 
+/// Writes octets as hexadecimal digits.
+pub fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write;
+    octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

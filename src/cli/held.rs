@@ -15,7 +15,7 @@ use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::session::{Limits, Task, now};
-use crate::state::{Delivery, Held as HeldMessage, Store};
+use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
 use crate::text::Shown;
 
 /// What to do with the held messages of an account.
@@ -146,7 +146,7 @@ impl Discard {
         // As if it had been delivered now, so that what `keep` says of delivered messages holds for it. Without a
         // header it is never taken for another message's.
         let delivery = |HeldMessage { uid, ordinal, octets, .. }| {
-            (Delivery { uid, ordinal, octets, header: None, delivered_at: Some(at) }, ())
+            (Delivery { delivered_at: Some(at), ..Delivery::new(uid, ordinal, octets, Kind::Discarded) }, ())
         };
         store.record(memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
         if !common.quiet {

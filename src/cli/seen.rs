@@ -22,7 +22,7 @@ use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
 use crate::session::{Task, now};
 use crate::state::lease::Lease;
-use crate::state::{Delivery, SeenLine, Store};
+use crate::state::{Delivery, Kind, SeenLine, Store};
 use crate::text::Shown;
 
 /// The longest unique-id that is taken from a person, in octets.
@@ -140,7 +140,7 @@ impl Mark {
         uids.retain(|uid| !known.contains(uid));
         let (marked, at) = (uids.len(), now());
         let memory = store.begin(maildrop).await?;
-        let mark = |uid| (Delivery { uid, ordinal: 0, octets: 0, header: None, delivered_at: None }, ());
+        let mark = |uid| (Delivery::new(uid, 0, 0, Kind::Marked), ());
         store.record(memory.key, at, uids.into_iter().map(mark).collect()).await?;
         if !common.quiet {
             let before = match all - marked {

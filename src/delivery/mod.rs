@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::clock::WallClock;
 use crate::config::Target;
 use crate::failure::Class;
+use crate::message::{Content, FileId};
 use crate::net::Connector;
 use crate::pop3::UniqueId;
 use crate::secret::Secret;
@@ -300,13 +301,13 @@ impl Sink {
     }
 
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
-    /// again, and leftovers of this maildrop are removed. Gives how many messages of this maildrop are there. Called
-    /// before the first draft, if at all.
-    pub async fn recover(&self) -> Result<usize, TargetError> {
+    /// again, and leftovers of this maildrop are removed. Gives the files of this maildrop that are there. Called before
+    /// the first draft, if at all.
+    pub async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
             // Nothing in it tells which messages are there; what a server took is the server's.
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Ok(0),
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Ok(Vec::new()),
         }
     }
 
@@ -454,11 +455,20 @@ impl Draft {
         }
     }
 
-    /// Gives the message another name than the one it began with, which nothing of it has been known by so far.
-    pub fn identify(&mut self, message: MessageId) {
+    /// Says what the message consists of, and which file may be it already: one that no record claims. Without this, any
+    /// file may be it that has its unique-id's digest in its name. A message that had no name gets one.
+    pub fn identify(&mut self, uid: &UniqueId, ordinal: u32, content: &Content, unclaimed: Option<FileId>) {
         match self {
-            Self::Maildir(draft) => draft.identify(message),
-            Self::Spool(draft) => draft.identify(message),
+            Self::Maildir(draft) => draft.identify(content, unclaimed),
+            Self::Spool(draft) => draft.rename(uid.clone(), ordinal),
+        }
+    }
+
+    /// Gives the file that the message has once it is delivered, if it has one of its own.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Self::Maildir(draft) => Some(draft.file()),
+            Self::Spool(_) => None,
         }
     }
 

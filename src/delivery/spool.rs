@@ -16,6 +16,7 @@ use super::parts::{Destination, Ending, Parts, SPILL};
 use super::room::Buffer;
 use super::{Disk, MessageId, TargetError};
 use crate::message::{ToCrlf, ToLf};
+use crate::pop3::UniqueId;
 
 /// Octets of the header section that are kept for a look at its fields.
 const HEADER: usize = 64 << 10;
@@ -124,8 +125,8 @@ impl Draft {
         self.parts.flush().await
     }
 
-    pub(super) fn identify(&mut self, message: MessageId) {
-        self.id = message;
+    pub(super) fn rename(&mut self, uid: UniqueId, ordinal: u32) {
+        (self.id.uid, self.id.ordinal) = (uid, ordinal);
     }
 
     pub(super) fn spare(&mut self, recipients: Vec<String>) {

@@ -1,116 +1,350 @@
-//! The digest of a header, by which a message is known again when its unique-id has changed, and that of a whole
-//! message, by which one is known that never had a name.
+//! By what a message is known again, whatever its server calls it: its identity, made of its header, and its content.
 
-use sha2::{Digest, Sha256};
+use std::fmt;
 
-/// Digests the header of a message as it streams by: all lines up to the empty one that ends it.
-///
-/// Takes the octets as the server sends them, unstuffed, so that RETR and `TOP n 0` of one message give the same
-/// digest. A header that no empty line ends is the whole message.
-#[derive(Debug, Clone)]
-pub struct HeaderDigest {
-    hash: Sha256,
-    at: Position,
+use sha2::{Digest as _, Sha256};
+
+/// Fields that servers write into a message, or change in it, after it has come.
+const SERVERS: [&[u8]; 6] = [b"status", b"x-status", b"x-uidl", b"x-keywords", b"content-length", b"lines"];
+/// Fields that tell one message from all others: what its sender said, and the way it came.
+const TELLING: [&[u8]; 10] = [
+    b"message-id",
+    b"date",
+    b"from",
+    b"subject",
+    b"received",
+    b"delivered-to",
+    b"x-original-to",
+    b"x-delivered-to",
+    b"envelope-to",
+    b"x-envelope-to",
+];
+/// Octets of a header that are looked at. What lies behind them counts as body; no mail has so many.
+const LARGEST_HEADER: usize = 256 << 10;
+
+/// A digest of the fields that tell messages apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Begins a SHA-256.
+    pub digest: [u8; 16],
+    /// How much it proves.
+    pub certainty: Certainty,
 }
 
+/// How much an identity proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Certainty {
+    /// Made of Message-ID, Date, From, Subject and the traces of the way; two messages of one identity are one.
+    Certain,
+    /// No Message-ID, or neither Date nor Received: made of all fields but those that servers write. Another one proves
+    /// another message; the same proves nothing.
+    Weak,
+}
+
+/// SHA-256 of the octets of a message less the fields that servers write.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Content(pub [u8; 32]);
+
+/// What a message that came whole, or its header alone, is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Position {
-    LineStart,
-    InLine,
-    /// At the start of a line, a CR was seen.
-    Cr,
-    Ended,
+pub struct Fingerprint {
+    /// What its header tells.
+    pub identity: Identity,
+    /// What it consists of; of a header alone it means nothing.
+    pub content: Content,
+    /// SHA-256 of the whole header, as version 0.1.0 recorded it: as it came, and less the servers' fields.
+    pub header: [[u8; 32]; 2],
+    /// Octets that came.
+    pub octets: u64,
+    /// Octets of the servers' fields among them.
+    pub fields: u64,
 }
 
-impl HeaderDigest {
+/// Takes a message as it streams by, unstuffed, as the server sends it, so that RETR and `TOP n 0` of one message give
+/// the same identity. A header that no empty line ends is the whole message.
+#[derive(Debug, Clone)]
+pub struct Fingerprinter {
+    /// The header, until it has ended.
+    header: Vec<u8>,
+    read: Option<Read>,
+    content: Sha256,
+    octets: u64,
+}
+
+/// What a header says.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    identity: Identity,
+    header: [[u8; 32]; 2],
+    fields: u64,
+}
+
+impl Fingerprinter {
     /// Begins a message.
     pub fn new() -> Self {
-        Self { hash: Sha256::new(), at: Position::LineStart }
+        Self { header: Vec::new(), read: None, content: Sha256::new(), octets: 0 }
     }
 
-    /// Takes the next octets; those of the body cost nothing.
+    /// Takes the next octets.
     pub fn write(&mut self, octets: &[u8]) {
-        if self.at == Position::Ended {
+        self.octets += octets.len() as u64;
+        if self.read.is_some() {
+            self.content.update(octets);
             return;
         }
-        let mut rest = octets;
-        while let Some(&first) = rest.first() {
-            match (self.at, first) {
-                (Position::LineStart, b'\n') | (Position::Cr, b'\n') => {
-                    self.at = Position::Ended;
-                    return;
-                }
-                (Position::LineStart, b'\r') => {
-                    self.at = Position::Cr;
-                    rest = &rest[1..];
-                }
-                (at, _) => {
-                    if at == Position::Cr {
-                        self.hash.update(b"\r");
-                    }
-                    let (len, at) = match memchr::memchr(b'\n', rest) {
-                        Some(lf) => (lf + 1, Position::LineStart),
-                        None => (rest.len(), Position::InLine),
-                    };
-                    self.hash.update(&rest[..len]);
-                    self.at = at;
-                    rest = &rest[len..];
-                }
-            }
+        let before = self.header.len();
+        let taken = octets.len().min(LARGEST_HEADER - before);
+        self.header.extend_from_slice(&octets[..taken]);
+        // The LF before an empty line may lie in what came before.
+        if let Some(end) = end_of_header(&self.header, before.saturating_sub(2)) {
+            self.read_header(end);
+            self.content.update(&octets[taken..]);
+        } else if self.header.len() == LARGEST_HEADER {
+            self.read_header(LARGEST_HEADER);
+            self.content.update(&octets[taken..]);
         }
     }
 
-    /// Gives the digest (SHA-256).
-    pub fn finish(self) -> [u8; 32] {
-        self.hash.finalize().into()
+    /// Gives what the message is known by.
+    pub fn finish(mut self) -> Fingerprint {
+        let Read { identity, header, fields } = match self.read {
+            Some(read) => read,
+            None => self.read_header(self.header.len()),
+        };
+        let content = Content(self.content.finalize().into());
+        Fingerprint { identity, content, header, octets: self.octets, fields }
+    }
+
+    /// Reads the header, which ends here; what lies behind it in the buffer is body.
+    fn read_header(&mut self, end: usize) -> Read {
+        let buffer = std::mem::take(&mut self.header);
+        let (header, rest) = buffer.split_at(end);
+        let (mut sent, mut less) = (Sha256::new(), Sha256::new());
+        let (mut telling, mut all) = (Sha256::new(), Sha256::new());
+        let (mut message_id, mut dated, mut fields) = (false, false, 0);
+        for field in Fields(header) {
+            sent.update(field);
+            let (name, value) = named(field);
+            if SERVERS.contains(&&name[..]) {
+                fields += field.len() as u64;
+                continue;
+            }
+            less.update(field);
+            self.content.update(field);
+            let value = unfolded(value);
+            let told = [&name[..], b":", &value, b"\n"].concat();
+            all.update(&told);
+            if TELLING.contains(&&name[..]) {
+                telling.update(&told);
+            }
+            message_id |= name == b"message-id" && !value.is_empty();
+            dated |= (name == b"date" || name == b"received") && !value.is_empty();
+        }
+        self.content.update(rest);
+        let (hash, certainty) = match message_id && dated {
+            true => (telling, Certainty::Certain),
+            false => (all, Certainty::Weak),
+        };
+        let digest = *hash.finalize().first_chunk().expect("SHA-256 has 32 octets");
+        let header = [sent.finalize().into(), less.finalize().into()];
+        let read = Read { identity: Identity { digest, certainty }, header, fields };
+        self.read = Some(read);
+        read
     }
 }
 
-/// Digests a whole message as it streams by.
-#[derive(Debug, Clone, Default)]
-pub struct ContentDigest(Sha256);
-
-impl ContentDigest {
-    /// Takes the next octets, as the server sends them, unstuffed.
-    pub fn write(&mut self, octets: &[u8]) {
-        self.0.update(octets);
-    }
-
-    /// Gives the digest (SHA-256).
-    pub fn finish(self) -> [u8; 32] {
-        self.0.finalize().into()
-    }
-}
-
-impl Default for HeaderDigest {
+impl Default for Fingerprinter {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Gives what a message that is there whole is known by.
+impl From<&[u8]> for Fingerprint {
+    fn from(octets: &[u8]) -> Self {
+        let mut fingerprinter = Fingerprinter::new();
+        fingerprinter.write(octets);
+        fingerprinter.finish()
+    }
+}
+
+impl Identity {
+    /// Stands for a header that cannot be had.
+    pub const NONE: Self = Self { digest: [0; 16], certainty: Certainty::Weak };
+
+    /// Says whether two messages of this identity are one.
+    pub fn is_certain(self) -> bool {
+        self.certainty == Certainty::Certain
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({})", self.certainty, crate::text::hex(&self.digest[..4]))
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({})", crate::text::hex(&self.0[..4]))
+    }
+}
+
+/// Finds where the fields end, before the empty line; `from` is where the search begins.
+fn end_of_header(octets: &[u8], from: usize) -> Option<usize> {
+    let is_empty_line = |at: usize| matches!(octets.get(at..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
+    if is_empty_line(0) {
+        return Some(0);
+    }
+    memchr::memchr_iter(b'\n', &octets[from..]).map(|lf| from + lf + 1).find(|after| is_empty_line(*after))
+}
+
+/// The fields of a header, each with its continuation lines and its line ends.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let goes_on = |after: usize| matches!(self.0.get(after), Some(b' ' | b'\t'));
+        let end = memchr::memchr_iter(b'\n', self.0).map(|lf| lf + 1).find(|after| !goes_on(*after));
+        let (field, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
+        self.0 = rest;
+        Some(field)
+    }
+}
+
+/// Splits a field into its name in small letters and its value; a line that is no field has no name.
+fn named(field: &[u8]) -> (Vec<u8>, &[u8]) {
+    match memchr::memchr(b':', field) {
+        Some(colon) => (field[..colon].trim_ascii_end().to_ascii_lowercase(), &field[colon + 1..]),
+        None => (Vec::new(), field),
+    }
+}
+
+/// Unfolds a value (RFC 5322, 2.2.3), and makes a run of blanks one.
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(&b' ')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn digest(pieces: &[&[u8]]) -> [u8; 32] {
-        let mut digest = HeaderDigest::new();
-        pieces.iter().for_each(|piece| digest.write(piece));
-        digest.finish()
+    fn whole(octets: &[u8]) -> Fingerprint {
+        octets.into()
     }
 
+    const CERTAIN: &[u8] =
+        b"Received: by a\r\nMessage-ID: <1@a>\r\nDate: today\r\nFrom: a\r\nSubject: s\r\nX: y\r\n\r\nbody\r\n";
+
     #[test]
-    fn a_whole_message_and_its_header_alone_have_one_digest_at_every_split() {
-        let message = b"A: 1\r\nB: \r2\r\n\r x\r\n\r\nbody\r\n\r\nmore\r\n";
-        let header = digest(&[b"A: 1\r\nB: \r2\r\n\r x\r\n\r\n"]);
-        for at in 0..message.len() {
-            assert_eq!(digest(&[&message[..at], &message[at..]]), header, "split at {at}");
+    fn a_message_has_one_fingerprint_at_every_split() {
+        let message = b"A: 1\r\nStatus: RO\r\nB: \r2\r\n\r x\r\n\r\nbody\r\n\r\nStatus: x\r\n";
+        for message in [&message[..], b"\r\nbody", b"\n", b"", b"A: 1\n\nb", b"no end", b"A: 1\r\n", CERTAIN]
+        {
+            let expected = whole(message);
+            for first in 0..=message.len() {
+                for second in first..=message.len() {
+                    let mut fingerprinter = Fingerprinter::new();
+                    for piece in [&message[..first], &message[first..second], &message[second..]] {
+                        fingerprinter.write(piece);
+                    }
+                    assert_eq!(fingerprinter.finish(), expected, "{first} {second}");
+                }
+            }
         }
-        assert_eq!(digest(&[b"A: 1\r\nB: \r2\r\n\r x\r\n"]), header, "a header without an empty line");
     }
 
     #[test]
-    fn one_octet_makes_another_digest() {
-        assert_ne!(digest(&[b"A: 1\r\n\r\n"]), digest(&[b"A: 2\r\n\r\n"]));
-        assert_ne!(digest(&[b"A: 1\r\n\r\n"]), digest(&[b"A: 1 \r\n\r\n"]));
+    fn a_header_alone_has_the_identity_of_its_message() {
+        for (message, header) in [
+            (CERTAIN, &CERTAIN[..CERTAIN.len() - 6]),
+            (CERTAIN, &CERTAIN[..CERTAIN.len() - 8]),
+            (b"A: 1\r\n\r\nbody", b"A: 1\r\n\r\n"),
+        ] {
+            assert_eq!(whole(message).identity, whole(header).identity);
+            assert_eq!(whole(message).header, whole(header).header);
+        }
+    }
+
+    #[test]
+    fn what_servers_write_into_a_message_changes_neither_identity_nor_content() {
+        for message in [CERTAIN, b"A: 1\r\nB: 2\r\n\r\nbody\r\n"] {
+            let text = String::from_utf8(message.to_vec()).unwrap();
+            for added in
+                ["Status: RO\r\n", "X-Status: A\r\nX-UIDL: 5\r\n", "Content-Length: 9\r\n  1\r\nLINES: 4\r\n"]
+            {
+                let [front, back] =
+                    [added.to_owned() + &text, text.replacen("\r\n\r\n", &format!("\r\n{added}\r\n"), 1)];
+                for changed in [front, back] {
+                    let (plain, changed) = (whole(message), whole(changed.as_bytes()));
+                    assert_eq!((changed.identity, changed.content), (plain.identity, plain.content));
+                    assert_eq!(changed.header[1], plain.header[0]);
+                    assert_ne!(changed.header[0], plain.header[0]);
+                    assert_eq!(changed.octets - changed.fields, plain.octets);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_identity_is_certain_with_a_message_id_and_a_date_or_a_trace() {
+        for (header, certain) in [
+            ("Message-ID: <1@a>\r\nDate: d\r\n\r\n", true),
+            ("MESSAGE-id : <1@a>\r\nReceived: by b\r\n\r\n", true),
+            ("Message-ID: <1@a>\r\nSubject: s\r\n\r\n", false),
+            ("Message-ID:\r\nDate: d\r\n\r\n", false),
+            ("Date: d\r\nReceived: by b\r\n\r\n", false),
+            ("\r\nMessage-ID: <1@a>\r\nDate: d\r\n\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(whole(header.as_bytes()).identity.is_certain(), certain, "{header}");
+        }
+    }
+
+    #[test]
+    fn folding_blanks_and_other_fields_do_not_make_another_certain_identity_and_any_telling_field_does() {
+        let folded = b"Received:  by\r\n\ta\r\nmessage-id: <1@a> \r\nDate: today\r\nFROM: a\r\nSubject:\r\n s\r\n\r\nx";
+        assert_eq!(whole(folded).identity, whole(CERTAIN).identity);
+        let certain = String::from_utf8(CERTAIN.to_vec()).unwrap();
+        for (from, to) in [
+            ("by a", "by b"),
+            ("<1@a>", "<2@a>"),
+            ("today", "now"),
+            ("From: a", "From: b"),
+            ("Subject: s", "Subject: t"),
+            ("X: y", "Delivered-To: y"),
+            ("X: y", "Received: y"),
+            ("X: y", "Envelope-To: y"),
+            ("X: y", "X-Original-To: y"),
+        ] {
+            let other = certain.replacen(from, to, 1);
+            assert_ne!(whole(other.as_bytes()).identity, whole(CERTAIN).identity, "{to}");
+        }
+        assert_ne!(whole(b"A: 1\r\nX: y\r\n\r\n").identity, whole(b"A: 1\r\nX: z\r\n\r\n").identity, "weak");
+    }
+
+    #[test]
+    fn one_octet_makes_another_content() {
+        assert_ne!(whole(b"A: 1\r\n\r\nbody").content, whole(b"A: 1\r\n\r\nbodz").content);
+        assert_ne!(whole(b"A: 1\r\n\r\nbody").content, whole(b"A: 1 \r\n\r\nbody").content);
+        assert_ne!(whole(b"A: 1\r\n\r\n").content, whole(b"A: 1\r\n").content);
+    }
+
+    #[test]
+    fn a_header_without_end_is_bounded() {
+        let line = b"X-Endless: yes\r\n";
+        let mut fingerprinter = Fingerprinter::new();
+        for _ in 0..2 * LARGEST_HEADER / line.len() {
+            fingerprinter.write(line);
+            assert!(fingerprinter.header.capacity() <= 2 * LARGEST_HEADER);
+        }
+        let all = line.repeat(2 * LARGEST_HEADER / line.len());
+        assert_eq!(fingerprinter.finish(), whole(&all));
     }
 }

@@ -1,11 +1,13 @@
 //! What may be looked at in a message, and the few octets that delivery changes in it or adds.
 
+pub mod file;
 pub mod fingerprint;
 pub mod header;
 pub mod line_ends;
 pub mod trace;
 
-pub use fingerprint::{ContentDigest, HeaderDigest};
+pub use file::{FileDigest, FileId};
+pub use fingerprint::{Certainty, Content, Fingerprint, Fingerprinter, Identity};
 pub use header::{Header, ReversePath};
 pub use line_ends::{ToCrlf, ToLf};
 pub use trace::Trace;

@@ -1,6 +1,6 @@
 //! What is in the maildrop: the answers to LIST and UIDL, put together (RFC 1939, 5 and 7).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::MessageNumber;
 
@@ -57,6 +57,8 @@ pub struct Listing {
     uids: Vec<u8>,
     /// Indices of rows, sorted by unique-id and then by number.
     by_uid: Vec<u32>,
+    /// The names of those that go by another than their unique-id and its ordinal, by index.
+    names: HashMap<usize, (Box<[u8]>, u32)>,
     octets: u64,
     garbage: usize,
 }
@@ -66,6 +68,8 @@ struct Row {
     number: MessageNumber,
     uid_start: u32,
     uid_len: u16,
+    /// UIDL has no line of it.
+    is_hole: bool,
     ordinal: u32,
     octets: u64,
 }
@@ -75,12 +79,14 @@ struct Row {
 pub struct Listed<'a> {
     /// Its name in this session.
     pub number: MessageNumber,
-    /// Its unique-id; empty if the server shows none.
+    /// Its unique-id, empty if the server shows none; or the name that was given to it.
     pub uid: &'a [u8],
-    /// Which of the messages with this unique-id, in the order of their numbers, from 0.
+    /// Which of the messages with this unique-id, in the order of their numbers, from 0; or of those with its name.
     pub ordinal: u32,
     /// Octets by the server's word; 0 if it gives none.
     pub octets: u64,
+    /// LIST shows it and UIDL does not.
+    pub is_hole: bool,
 }
 
 impl ListingBuilder {
@@ -104,7 +110,7 @@ impl ListingBuilder {
             return;
         };
         self.uids.extend_from_slice(uid);
-        self.rows.push(Row { number, uid_start, uid_len, ordinal: 0, octets: 0 });
+        self.rows.push(Row { number, uid_start, uid_len, is_hole: false, ordinal: 0, octets: 0 });
     }
 
     /// Says whether no line has named a message.
@@ -115,7 +121,7 @@ impl ListingBuilder {
     /// Puts sizes and unique-ids together by message-number, never by position.
     ///
     /// A number that is listed twice counts once, as first listed. A message that only LIST shows has an empty
-    /// unique-id; those that lie behind the last one of a UIDL answer are left out: they came in after it was made.
+    /// unique-id.
     pub fn build(self) -> Listing {
         let Self { mut rows, uids, mut sizes, mut garbage } = self;
         rows.sort_by_key(|row| row.number);
@@ -125,7 +131,6 @@ impl ListingBuilder {
         sizes.dedup_by_key(|(number, _)| *number);
         garbage += listed - rows.len() - sizes.len();
 
-        let last = rows.last().map(|row| row.number);
         let mut unnamed = Vec::new();
         let mut at = 0;
         for (number, octets) in sizes {
@@ -134,10 +139,9 @@ impl ListingBuilder {
             }
             match rows.get_mut(at) {
                 Some(row) if row.number == number => row.octets = octets,
-                _ if last.is_none_or(|last| number < last) => {
-                    unnamed.push(Row { number, uid_start: 0, uid_len: 0, ordinal: 0, octets });
+                _ => {
+                    unnamed.push(Row { number, uid_start: 0, uid_len: 0, is_hole: true, ordinal: 0, octets })
                 }
-                _ => {}
             }
         }
         if !unnamed.is_empty() {
@@ -148,6 +152,7 @@ impl ListingBuilder {
         let mut listing = Listing {
             octets: rows.iter().fold(0, |sum, row| sum.saturating_add(row.octets)),
             by_uid: Vec::new(),
+            names: HashMap::new(),
             rows,
             uids,
             garbage,
@@ -180,8 +185,23 @@ impl Listing {
 
     /// Gives the message at an index below [`Listing::len`], in the order of numbers.
     pub fn get(&self, index: usize) -> Listed<'_> {
+        let shown = self.shown(index);
+        match self.names.get(&index) {
+            Some((uid, ordinal)) => Listed { uid, ordinal: *ordinal, ..shown },
+            None => shown,
+        }
+    }
+
+    /// Gives the message at an index as the server shows it, whatever name was given to it.
+    pub fn shown(&self, index: usize) -> Listed<'_> {
         let row = &self.rows[index];
-        Listed { number: row.number, uid: self.uid(row), ordinal: row.ordinal, octets: row.octets }
+        Listed {
+            number: row.number,
+            uid: self.uid(row),
+            ordinal: row.ordinal,
+            octets: row.octets,
+            is_hole: row.is_hole,
+        }
     }
 
     /// Finds the index of a message-number.
@@ -202,18 +222,13 @@ impl Listing {
         self.by_uid.iter().map(|index| *index as usize)
     }
 
-    /// Gives a message the unique-id that the server does not (a fingerprint). Call [`Listing::index`] after all.
-    pub fn name(&mut self, index: usize, uid: &[u8]) {
-        let (Ok(uid_start), Ok(uid_len)) = (u32::try_from(self.uids.len()), u16::try_from(uid.len())) else {
-            return;
-        };
-        self.uids.extend_from_slice(uid);
-        let row = &mut self.rows[index];
-        (row.uid_start, row.uid_len) = (uid_start, uid_len);
+    /// Gives a message another name than the server does.
+    pub fn name(&mut self, index: usize, uid: &[u8], ordinal: u32) {
+        self.names.insert(index, (uid.into(), ordinal));
     }
 
     /// Sorts by unique-id and counts the messages that share one.
-    pub fn index(&mut self) {
+    fn index(&mut self) {
         let mut by_uid: Vec<u32> = (0..).take(self.rows.len()).collect();
         // Stable, so that messages with one unique-id stay in the order of their numbers; linear for servers whose
         // unique-ids ascend.
@@ -285,22 +300,22 @@ mod tests {
 
     #[test]
     fn the_two_listings_are_joined_by_number_and_never_by_position() {
-        let listing = build(&[b"3 c", b"1 a", b"4 d"], &[b"4 40", b"2 20", b"1 10", b"9 90"]);
+        let listing = build(&[b"3 c", b"1 a", b"4 "], &[b"4 40", b"2 20", b"1 10", b"9 90"]);
         assert_eq!(
             rows(&listing),
-            [(1, &b"a"[..], 0, 10), (2, &b""[..], 0, 20), (3, &b"c"[..], 0, 0), (4, &b"d"[..], 0, 40)]
+            [(1, &b"a"[..], 0, 10), (2, b"", 0, 20), (3, b"c", 0, 0), (4, b"", 1, 40), (9, b"", 2, 90)]
         );
+        let holes: Vec<bool> = (0..5).map(|index| listing.get(index).is_hole).collect();
+        assert_eq!(holes, [false, true, false, false, true], "an empty unique-id is no hole");
     }
 
     #[test]
-    fn without_unique_ids_the_sizes_make_the_listing_and_names_can_be_given() {
+    fn a_message_goes_by_the_name_that_was_given_to_it() {
         let mut listing = build(&[], &[b"1 10", b"2 20"]);
         assert_eq!(rows(&listing), [(1, &b""[..], 0, 10), (2, &b""[..], 1, 20)]);
-        listing.name(0, b"z");
-        listing.name(1, b"y");
-        listing.index();
-        assert_eq!(rows(&listing), [(1, &b"z"[..], 0, 10), (2, &b"y"[..], 0, 20)]);
-        assert_eq!(listing.by_uid().collect::<Vec<_>>(), [1, 0]);
+        listing.name(1, b"y", 7);
+        assert_eq!(rows(&listing), [(1, &b""[..], 0, 10), (2, &b"y"[..], 7, 20)]);
+        assert_eq!(listing.shown(1).uid, b"");
     }
 
     #[test]

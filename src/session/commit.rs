@@ -3,8 +3,9 @@
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
-use crate::pop3::{MessageNumber, UniqueId};
-use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp};
+use crate::message::FileId;
+use crate::pop3::MessageNumber;
+use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp, Unclaimed};
 use crate::text::Shown;
 
 use super::trouble::{Aborted, During, Trouble};
@@ -20,6 +21,8 @@ pub struct Complete {
     pub finished: Finished,
     /// What is recorded of it once it is delivered.
     pub delivery: Delivery,
+    /// The file that it is if the target has it already.
+    pub unclaimed: Option<FileId>,
     /// Octets that came in.
     pub octets: u64,
 }
@@ -73,6 +76,8 @@ pub struct Commit<'a> {
     pub account: &'a str,
     /// How the target is shown.
     pub target: String,
+    /// Files in the target that belong to no record.
+    pub found: Vec<Unclaimed>,
 }
 
 /// What has become of a batch, of which nothing is recorded yet.
@@ -110,7 +115,10 @@ impl Commit<'_> {
                     break;
                 }
                 if !marked {
-                    self.store.publishing(self.maildrop).await.during("write the state")?;
+                    self.store
+                        .publishing(self.maildrop, self.found.clone())
+                        .await
+                        .during("write the state")?;
                     marked = true;
                 }
                 let batch = self.deliver(batch, &mut put_off).await?;
@@ -150,9 +158,9 @@ impl Commit<'_> {
         put_off: &mut Vec<usize>,
     ) -> std::result::Result<Committed, Aborted> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Complete { index, number, finished: message, delivery, octets } in batch {
+        for Complete { index, number, finished: message, delivery, unclaimed, octets } in batch {
             finished.push(message);
-            rest.push((delivery, Done { index, number, octets, already_there: false }));
+            rest.push((delivery, unclaimed, Done { index, number, octets, already_there: false }));
         }
         let mut committed = Committed::default();
         let outcomes = match self.sink.commit(finished).await {
@@ -162,7 +170,7 @@ impl Commit<'_> {
                 return Ok(committed);
             }
         };
-        for ((delivery, done), outcome) in rest.into_iter().zip(outcomes) {
+        for ((mut delivery, unclaimed, done), outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Later(_) => put_off.push(done.index),
                 Outcome::NotTried => {}
@@ -172,7 +180,10 @@ impl Commit<'_> {
             }
             let (already_there, declined) = match outcome {
                 Outcome::Delivered => (false, None),
-                Outcome::AlreadyThere => (true, None),
+                Outcome::AlreadyThere => {
+                    delivery.file = unclaimed.or(delivery.file);
+                    (true, None)
+                }
                 Outcome::Later(reason) => (false, Some((HeldKind::Later, reason))),
                 Outcome::Refused(reason) => (false, Some((HeldKind::Refused, reason))),
                 Outcome::Partly { delivered, reason, others } => {
@@ -180,6 +191,7 @@ impl Commit<'_> {
                         uid: delivery.uid.clone(),
                         ordinal: delivery.ordinal,
                         octets: delivery.octets,
+                        content: delivery.fingerprint.map(|whole| whole.content),
                         recipients: delivered,
                         reason: reason.clone(),
                     });
@@ -257,9 +269,4 @@ impl Commit<'_> {
         let ended = batches.drain(..).find_map(|batch| batch.ended);
         ended.map_or(Ok(()), Err)
     }
-}
-
-/// Makes what is recorded of a message.
-pub fn delivery(uid: UniqueId, ordinal: u32, octets: u64, header: [u8; 32], now: Timestamp) -> Delivery {
-    Delivery { uid, ordinal, octets, header: Some(header), delivered_at: Some(now) }
 }

@@ -1,19 +1,19 @@
 //! RETR after RETR into drafts, while what is complete is committed beside it and deleted behind it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
-use crate::message::{ContentDigest, HeaderDigest, Trace};
+use crate::message::{Fingerprinter, Trace};
 use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
-use crate::state::{Came, Entries, HeldKind, Memory, Recorded, Standing, Timestamp};
+use crate::state::{Came, Delivery, HeldKind, Kind, Recorded, Standing};
 use crate::text::Shown;
 
 use super::blame::{self, Blamed, Broke, Moment};
+use super::book::{self, Book, Extent};
 use super::commit::{self, Complete};
-use super::headers;
 use super::maildrop::Deletions;
 use super::stopped;
 use super::transfer::{FetchOrder, Last};
@@ -32,13 +32,13 @@ const EXCESS_FACTOR: u64 = 16;
 const EXCESS_OCTETS: u64 = 1 << 30;
 
 /// The way of messages from the server into drafts.
-pub struct Fetch<'a> {
+pub struct Fetch<'a, 'b> {
     /// The connection.
     pub wire: &'a mut Wire,
     /// The target; `None` if nothing is to be fetched.
     pub sink: Option<&'a Sink>,
-    /// What is in the maildrop.
-    pub listing: &'a Listing,
+    /// What is in the maildrop, and what is known of it.
+    pub book: &'a mut Book<'b>,
     /// The maildrop's identity.
     pub maildrop: std::sync::Arc<str>,
     /// Whether commands are sent ahead of answers.
@@ -49,14 +49,8 @@ pub struct Fetch<'a> {
     pub stop: watch::Receiver<bool>,
     /// Hears how it goes.
     pub progress: &'a dyn Progress,
-    /// The time of the poll.
-    pub now: Timestamp,
-    /// What is known of the maildrop.
-    pub memory: &'a Memory,
     /// What is put on top of each message.
     pub trace: Option<Trace>,
-    /// Decides which recorded messages are deleted at once.
-    pub deletes: &'a (dyn Fn(usize) -> bool + Sync),
 }
 
 /// What came of it.
@@ -70,8 +64,8 @@ pub struct Fetched {
     pub already_there: usize,
     /// Messages that could not be had or delivered.
     pub failed: Vec<Failed>,
-    /// The names of messages that had none and got one by their content.
-    pub named: HashMap<MessageNumber, (UniqueId, u32)>,
+    /// Messages that came and are ones that were recorded before.
+    pub known: usize,
     /// Messages that were to be fetched and were not begun, or not finished.
     pub left: usize,
     /// Messages and deletions that wait for another session, behind this one's deletions.
@@ -85,6 +79,23 @@ pub struct Fetched {
     pub aborted: Option<Aborted>,
     /// The connection can still be used: every answer was read.
     pub in_step: bool,
+}
+
+impl Fetched {
+    /// Adds what came of another round in the same session.
+    pub fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.octets += other.octets;
+        self.already_there += other.already_there;
+        self.known += other.known;
+        self.failed.extend(other.failed);
+        self.left += other.left;
+        self.postponed += other.postponed;
+        self.broke = self.broke.take().or(other.broke);
+        self.shown_undelivered |= other.shown_undelivered;
+        self.in_step &= other.in_step;
+        self.aborted = self.aborted.take().or(other.aborted);
+    }
 }
 
 /// A message that could not be had or delivered.
@@ -106,13 +117,11 @@ pub struct Failed {
 struct Incoming {
     index: usize,
     draft: Draft,
-    header: HeaderDigest,
-    /// Where nothing but the content tells it from others.
-    content: Option<ContentDigest>,
+    fingerprint: Fingerprinter,
     octets: u64,
 }
 
-impl Fetch<'_> {
+impl Fetch<'_, '_> {
     /// Fetches the messages of an order, and deletes what the policy says as soon as it is recorded.
     pub async fn run(
         mut self,
@@ -133,8 +142,6 @@ impl Fetch<'_> {
             refused: Vec::new(),
             declined_in_a_row: 0,
             server_state: None,
-            named: HashMap::new(),
-            ordinals: HashMap::new(),
             old: order.old.into(),
             last: order.last.into(),
             alone: false,
@@ -154,7 +161,6 @@ impl Fetch<'_> {
         while let Some(result) = results.recv().await {
             self.committed(result, &mut state, &mut fetched, deletions);
         }
-        fetched.named = std::mem::take(&mut state.named);
         fetched.left += state.wanted.len() + state.under_way.len() + state.last.len();
         state.settle_refused(!deletions.accepted().is_empty(), &mut fetched);
         fetched.shown_undelivered |=
@@ -227,13 +233,13 @@ impl Fetch<'_> {
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 event = self.wire.event(), if unanswered > 0 => {
-                    let event = event.during(state.doing(self.listing))?;
-                    let incoming = Incoming::take(event, self.listing, state, fetched, self.progress, deletions)?;
+                    let event = event.during(state.doing(&self.book.listing))?;
+                    let incoming = Incoming::take(event, &self.book.listing, state, fetched, self.progress, deletions)?;
                     let ends_a_reply = matches!(incoming, Next::Begin(_) | Next::Confirm | Next::End);
                     match incoming {
                         Next::Nothing => {}
                         Next::Begin(index) => {
-                            let listed = self.listing.get(index);
+                            let listed = self.book.listing.get(index);
                             let id = MessageId {
                                 maildrop: self.maildrop.clone(),
                                 uid: UniqueId::new(listed.uid),
@@ -246,9 +252,8 @@ impl Fetch<'_> {
                                 }
                                 draft
                             });
-                            let content = listed.uid.is_empty().then(ContentDigest::default);
                             state.incoming = draft.map(|draft| Incoming {
-                                index, draft, header: HeaderDigest::new(), content, octets: 0,
+                                index, draft, fingerprint: Fingerprinter::new(), octets: 0,
                             });
                             self.confirm(state, complete).await?;
                         }
@@ -258,7 +263,7 @@ impl Fetch<'_> {
                             }
                         }
                         Next::Confirm => self.confirm(state, complete).await?,
-                        Next::End => self.end(state, fetched, complete).await?,
+                        Next::End => self.end(state, fetched, deletions, complete).await?,
                     }
                     if ends_a_reply {
                         // A target that makes us wait is no fault of the server's.
@@ -282,7 +287,8 @@ impl Fetch<'_> {
                 return Ok(());
             }
             if let Some(number) = state.old.front().map(|proof| *proof.get()).or(deletions.peek_waiting()) {
-                state.alone = self.listing.find(number).is_some_and(|index| self.careful.contains(&index));
+                state.alone =
+                    self.book.listing.find(number).is_some_and(|index| self.careful.contains(&index));
                 if state.alone && unanswered > 0 {
                     return Ok(());
                 }
@@ -309,7 +315,7 @@ impl Fetch<'_> {
     }
 
     fn retrieve(&mut self, index: usize, state: &mut Loop) -> Result<(), Aborted> {
-        let message = self.listing.get(index);
+        let message = self.book.listing.get(index);
         self.wire.send(Command::Retr(message.number)).during("fetch")?;
         state.under_way.push_back(index);
         state.octets_under_way = state.octets_under_way.saturating_add(message.octets);
@@ -346,13 +352,13 @@ impl Fetch<'_> {
     ) {
         let mut partial = None;
         if let Some(mut message) = state.doubtful.take_if(|_| blame::is_end(trouble)) {
-            let listed = self.listing.get(message.index).octets;
+            let listed = self.book.listing.get(message.index).octets;
             if listed > 0 && message.octets >= listed {
                 // If it cannot be handed over, the target says why.
                 let _ = state.hand_over(message, complete).await;
             } else if let (index, Some(came)) = (message.index, self.came(&message)) {
                 partial = Some((index, came.clone()));
-                if blame::is_all_there_is(&came, self.now) {
+                if blame::is_all_there_is(&came, self.book.policy.now) {
                     state.keep(&mut message);
                     let _ = state.hand_over(message, complete).await;
                 } else {
@@ -375,7 +381,7 @@ impl Fetch<'_> {
         {
             state.under_way.retain(|under_way| *under_way != index);
             // What looked like its end was not, by its size: that is not to be laid to anything else.
-            let listed = self.listing.get(index).octets;
+            let listed = self.book.listing.get(index).octets;
             let doubtful = |message: &Complete| message.index == index && message.octets < listed;
             let (standing, what) = match state.doubtful.as_ref().is_some_and(doubtful) {
                 true => (Standing::Held, "the end of the message is doubtful"),
@@ -393,12 +399,12 @@ impl Fetch<'_> {
         fetched.broke = Some(Broke { at, under_way: state.under_way.iter().copied().collect(), silent });
     }
 
-    /// Counts how often a message came like this; nothing if it has no name to be known by.
+    /// Counts how often a message came like this.
     fn came(&self, message: &Complete) -> Option<Came> {
-        let (uid, listed) = (&message.delivery.uid, self.listing.get(message.index));
-        let header = message.delivery.header.filter(|_| !listed.uid.is_empty())?;
-        let before = self.memory.held(uid.as_bytes(), message.delivery.ordinal, listed.octets);
-        Some(blame::came(before, header, message.octets, self.now))
+        let listed = self.book.listing.get(message.index);
+        let header = message.delivery.fingerprint?.header[0];
+        let before = self.book.memory.held(listed.uid, listed.ordinal, listed.octets);
+        Some(blame::came(before, header, message.octets, self.book.policy.now))
     }
 
     /// A reply has come whole, so the message before it had really ended.
@@ -410,36 +416,44 @@ impl Fetch<'_> {
     }
 
     async fn end(
-        &self,
+        &mut self,
         state: &mut Loop,
         fetched: &mut Fetched,
+        deletions: &mut Deletions,
         to: &Option<mpsc::Sender<Complete>>,
     ) -> Result<(), Aborted> {
-        let Some(Incoming { index, mut draft, header, content, octets }) = state.incoming.take() else {
+        let Some(Incoming { index, mut draft, fingerprint, octets }) = state.incoming.take() else {
             return Ok(());
         };
-        let listed = self.listing.get(index);
-        let (uid, ordinal) = match content {
-            Some(content) => {
-                let (uid, ordinal) = state.name(listed.number, content.finish(), &self.memory.entries);
-                draft.identify(MessageId { maildrop: self.maildrop.clone(), uid: uid.clone(), ordinal });
-                (uid, ordinal)
+        let listed = self.book.listing.get(index).octets;
+        let extent = if blame::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
+        let (delivery, unclaimed, recipients) = match self.book.came(index, &fingerprint.finish(), extent) {
+            // What was cut short would have another content. The draft leaves no trace.
+            book::Came::Known(proof) => {
+                fetched.known += 1;
+                self.progress.delivered(1);
+                proof.into_iter().for_each(|proof| deletions.wait(proof));
+                return Ok(());
             }
-            None => (UniqueId::new(listed.uid), listed.ordinal),
+            book::Came::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
         };
-        if let Some(reached) = self.memory.reached(&uid, ordinal, listed.octets) {
-            draft.spare(reached.recipients.clone());
+        let listed = self.book.listing.get(index);
+        if let Some(whole) = &delivery.fingerprint {
+            draft.identify(&delivery.uid, delivery.ordinal, &whole.content, unclaimed);
         }
+        draft.spare(recipients);
+        let file = draft.file();
         let mut message = Complete {
             index,
             number: listed.number,
             finished: draft.finish(),
-            delivery: commit::delivery(uid, ordinal, listed.octets, header.finish(), self.now),
+            delivery: Delivery { file, ..delivery },
+            unclaimed,
             octets,
         };
         if blame::is_short(octets, listed.octets) {
             let came = self.came(&message);
-            if came.as_ref().is_some_and(|came| blame::is_all_there_is(came, self.now)) {
+            if came.as_ref().is_some_and(|came| blame::is_all_there_is(came, self.book.policy.now)) {
                 state.keep(&mut message);
             } else {
                 fetched.shown_undelivered = true;
@@ -475,7 +489,8 @@ impl Fetch<'_> {
                 fetched.already_there += usize::from(done.already_there);
                 fetched.octets += if done.already_there { 0 } else { done.octets };
                 self.progress.delivered(1);
-                if (self.deletes)(done.index) && !state.kept.contains(&done.index) {
+                self.book.recorded(done.index);
+                if self.book.policy.deletes_at_once() && !state.kept.contains(&done.index) {
                     deletions.wait(proof.map(|done| done.number));
                 }
             }
@@ -509,9 +524,6 @@ struct Loop {
     declined_in_a_row: usize,
     /// What the server said of its own state in the place of a message.
     server_state: Option<Aborted>,
-    named: HashMap<MessageNumber, (UniqueId, u32)>,
-    /// The ordinal of the next message with this content.
-    ordinals: HashMap<[u8; 32], u32>,
     old: VecDeque<Recorded<MessageNumber>>,
     /// What broke a session before.
     last: VecDeque<Last>,
@@ -565,10 +577,7 @@ impl Incoming {
                 {
                     return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
                 }
-                incoming.header.write(octets);
-                if let Some(content) = &mut incoming.content {
-                    content.write(octets);
-                }
+                incoming.fingerprint.write(octets);
                 incoming.draft.write(octets);
                 if incoming.draft.is_full() { Next::Full } else { Next::Nothing }
             }
@@ -604,21 +613,6 @@ impl Incoming {
 }
 
 impl Loop {
-    /// Names a message by its content. The ordinal tells messages of one content apart: those of this session, and
-    /// those whose deletion reached UPDATE state, so that the same content coming again is another message. One that
-    /// was delivered, and not deleted for all we know, keeps its name, and the target knows it again.
-    fn name(&mut self, number: MessageNumber, content: [u8; 32], entries: &Entries) -> (UniqueId, u32) {
-        let uid = UniqueId::new(headers::made_name("content", &content).into_bytes());
-        let next = self.ordinals.entry(content).or_default();
-        while entries.find(uid.as_bytes(), *next).is_some_and(|entry| entry.deleted) {
-            *next += 1;
-        }
-        let name = (uid, *next);
-        *next += 1;
-        self.named.insert(number, name.clone());
-        name
-    }
-
     async fn hand_over(
         &mut self,
         message: Complete,
@@ -641,7 +635,8 @@ impl Loop {
 
     /// Has a message delivered as it came, and never deleted.
     fn keep(&mut self, message: &mut Complete) {
-        message.delivery.delivered_at = None;
+        (message.delivery.kind, message.delivery.delivered_at) = (Kind::Marked, None);
+        message.delivery.deleting = false;
         self.kept.insert(message.index);
     }
 

@@ -1,66 +1,83 @@
-//! Headers by TOP: names for messages whose server has none, and old acquaintances under new unique-ids.
+//! Headers by TOP: what tells messages apart where unique-ids do not, or are contradicted.
 
-use crate::message::HeaderDigest;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::message::{Fingerprint, Fingerprinter};
 use crate::pop3::{Command, Event, Listing, Request, Status};
 
 use super::wire::{Wire, WireError};
 
 /// TOPs under way at most.
 const WINDOW: usize = 256;
+/// Questions that a turn asks at most, and how long it takes; those that a group asks at each poll not counted.
+const MOST: usize = 2000;
+const LONGEST: Duration = Duration::from_secs(60);
 
-/// Digests the headers of the messages at these indices, in order; `None` for those that the server refuses.
+/// What a turn may still ask.
+#[derive(Debug)]
+pub struct Budget {
+    questions: usize,
+    until: Instant,
+}
+
+impl Budget {
+    /// Begins a turn.
+    pub fn new() -> Self {
+        Self { questions: MOST, until: Instant::now() + LONGEST }
+    }
+
+    /// Says whether nothing more may be asked.
+    pub fn is_spent(&self) -> bool {
+        self.questions == 0 || Instant::now() >= self.until
+    }
+}
+
+/// Asks for the headers of messages at these indices, as far as the budget goes; the first `free` of them cost none of
+/// it. `None` for those that the server refuses.
 ///
 /// One pipelined `TOP n 0` each (RFC 1939, 7); content for delivery is never taken from TOP, which servers are known
 /// to cut.
-pub async fn digests(
+pub async fn ask(
     wire: &mut Wire,
     listing: &Listing,
-    indices: &[usize],
+    questions: &[usize],
+    free: usize,
+    budget: &mut Budget,
     pipelined: bool,
-) -> Result<Vec<Option<[u8; 32]>>, WireError> {
-    let mut asked = indices.iter();
-    let mut digests = Vec::with_capacity(indices.len());
-    let mut digest = HeaderDigest::new();
+) -> Result<Vec<(usize, Option<Fingerprint>)>, WireError> {
+    let mut asked = questions.iter().copied().enumerate();
+    let mut answers = Vec::with_capacity(questions.len().min(MOST + free));
+    let mut fingerprinter = Fingerprinter::new();
     loop {
         while wire.unanswered() < if pipelined { WINDOW } else { 1 }
-            && let Some(index) = asked.next()
+            && let Some((at, index)) = asked.next()
         {
-            wire.send(Command::Top(listing.get(*index).number, 0))?;
+            if at >= free {
+                if budget.is_spent() {
+                    asked.by_ref().for_each(drop);
+                    break;
+                }
+                budget.questions -= 1;
+            }
+            wire.send(Command::Top(listing.get(index).number, 0))?;
         }
         if wire.unanswered() == 0 {
-            return Ok(digests);
+            return Ok(answers);
         }
+        // Answers come in the order of the questions.
+        let index = questions.get(answers.len()).copied();
         match wire.event().await? {
-            Event::Reply { to: Request::Top(_), status: Status::Err, .. } => digests.push(None),
-            Event::Octets { octets, .. } => digest.write(octets),
-            Event::End { .. } => digests.push(Some(std::mem::take(&mut digest).finish())),
+            Event::Reply { to: Request::Top(_), status: Status::Err, .. } => {
+                answers.extend(index.map(|index| (index, None)));
+            }
+            Event::Octets { octets, .. } => fingerprinter.write(octets),
+            Event::End { .. } => {
+                let header = std::mem::take(&mut fingerprinter).finish();
+                answers.extend(index.map(|index| (index, Some(header))));
+            }
             Event::Reply { .. } | Event::Line { .. } => {}
         }
     }
-}
-
-/// Gives a name made of a digest, `header:0123...`, which no server's unique-id is taken for.
-pub fn made_name(of: &str, digest: &[u8; 32]) -> String {
-    let hex: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("{of}:{hex}")
-}
-
-/// Gives every message without a unique-id one made of its header's digest; says how many could not be named.
-pub async fn name(wire: &mut Wire, listing: &mut Listing, pipelined: bool) -> Result<usize, WireError> {
-    let unnamed: Vec<usize> = (0..listing.len()).filter(|index| listing.get(*index).uid.is_empty()).collect();
-    if unnamed.is_empty() {
-        return Ok(0);
-    }
-    let digests = digests(wire, listing, &unnamed, pipelined).await?;
-    let mut nameless = 0;
-    for (index, digest) in unnamed.into_iter().zip(digests) {
-        match digest {
-            Some(digest) => {
-                listing.name(index, made_name("header", &digest).as_bytes());
-            }
-            None => nameless += 1,
-        }
-    }
-    listing.index();
-    Ok(nameless)
 }

@@ -10,6 +10,7 @@
 //! [`Failure`]: crate::failure::Failure
 
 mod blame;
+mod book;
 mod commit;
 mod course;
 mod credentials;
@@ -23,13 +24,14 @@ mod maildrop;
 mod notice;
 mod plan;
 mod poll;
-mod renumbered;
 pub mod report;
 mod server;
 pub mod summary;
 mod told;
 mod transfer;
 mod trouble;
+mod turn;
+mod which;
 mod wire;
 
 use std::path::PathBuf;

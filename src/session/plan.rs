@@ -1,19 +1,19 @@
-//! What to do with each message of a listing: a pure function of listing, records and policy.
+//! What to do with each message of a sorted listing: a pure function of listing, records and policy.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::config::account::{Account, FirstSync, Keep, Order};
-use crate::pop3::{Listing, MessageNumber, UniqueId};
-use crate::state::{Entries, Entry, Held, Memory, Recorded, Timestamp};
+use crate::pop3::{Listing, UniqueId};
+use crate::state::{Detail, Entry, Held, Kind, Memory, Timestamp};
 
 use super::held::is_due;
+use super::which::{Nameless, Sorted, Verdict};
 use super::{Deletions, Limits};
 
-/// Deletions that the server accepted but did not carry out, or refused, after which no more are tried.
+/// Deletions that the server accepted but did not carry out, or refused, after which one a day is tried.
 const DELETE_TRIES: u32 = 3;
-/// Known unique-ids that must be gone, and new ones that must be there, before a maildrop counts as renumbered.
-const RENUMBERED: usize = 10;
+const DAY: Timestamp = 24 * 60 * 60;
 
 /// What the account and the user allow.
 #[derive(Debug, Clone, Copy)]
@@ -41,19 +41,19 @@ pub enum Fetch {
     New,
     /// It was held and its wait is over, or what held it has changed.
     Retry,
-    /// Its unique-id is recorded with another size: the server has used it again, or counts otherwise now.
-    Reused,
+    /// Something contradicts its being the one that is recorded: its content will tell.
+    Compared,
 }
 
 /// What one message of the listing needs. A message that is recorded and stays needs nothing and has no step.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Download and deliver.
+    /// Download; deliver it if it is none that is recorded.
     Fetch(Fetch),
-    /// It is recorded: delete it.
-    Delete(Recorded<MessageNumber>),
-    /// Its deletion was tried often enough.
-    GiveUpDeleting,
+    /// Delete it, once it is seen to be the recorded message of this index.
+    Delete(usize),
+    /// Its deletion was tried often enough for now; it is told once.
+    GiveUpDeleting(usize),
     /// Larger than the limit; it stays on the server.
     TooLarge,
     /// Held, and its wait is not over.
@@ -62,6 +62,25 @@ pub enum Step {
     Later,
     /// Counts as seen without being fetched.
     Skip,
+    /// Nothing tells it from others at the next poll.
+    Nameless,
+    /// What must be known of it is not known yet.
+    Unasked,
+}
+
+/// Whether a recorded message is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Not yet, or never.
+    No,
+    /// The time has come, and is noted: a day later, if the clock still says so, it is deleted.
+    Noted,
+    /// It was delivered after now: the clock was wrong, then or now. Its time begins now.
+    Reset,
+    /// Now.
+    Now,
+    /// Deletions came back three times: told once, and tried once a day.
+    GivenUp,
 }
 
 /// The steps for one listing.
@@ -69,30 +88,12 @@ pub enum Step {
 pub struct Plan {
     /// Indices in the listing and their steps, in the order in which they are to be taken.
     pub steps: Vec<(usize, Step)>,
-    /// Recorded messages that the listing no longer shows, by index in the entries.
-    pub vanished: Vec<usize>,
-    /// Recorded messages that were gone from it and are back.
-    pub returned: Vec<usize>,
     /// Held messages that the listing no longer shows.
     pub released: Vec<(UniqueId, u32)>,
     /// Messages that are not recorded.
     pub new: usize,
     /// Octets of those.
     pub new_octets: u64,
-    /// Nothing that was known is left, and much is new: before anything is fetched, headers must be compared.
-    pub renumbered: bool,
-    /// The server counts octets otherwise than before: sizes say nothing about whether a message is the same.
-    pub recounted: bool,
-}
-
-impl Step {
-    /// Says whether it is for a message that is not recorded.
-    pub fn is_unrecorded(&self) -> bool {
-        match self {
-            Self::Fetch(_) | Self::TooLarge | Self::Held | Self::Later | Self::Skip => true,
-            Self::Delete(_) | Self::GiveUpDeleting => false,
-        }
-    }
 }
 
 impl Policy {
@@ -109,81 +110,103 @@ impl Policy {
         }
     }
 
-    /// Says whether a message that was delivered then is to be deleted now.
-    pub fn deletes(&self, delivered_at: Option<Timestamp>) -> bool {
-        // What was only marked as seen was never delivered by us, so it is never deleted either.
-        let Some(delivered_at) = delivered_at else { return false };
-        match (self.deletions, self.keep) {
-            (Deletions::NotNow, _) | (_, Keep::Forever) => false,
-            (Deletions::AsConfigured, Keep::None) => true,
-            (Deletions::AsConfigured, Keep::For(time)) => {
-                delivered_at.saturating_add(seconds(time)) <= self.now
-            }
+    /// Says whether a message is deleted as soon as it is delivered.
+    pub fn deletes_at_once(&self) -> bool {
+        self.deletions == Deletions::AsConfigured && self.keep == Keep::None
+    }
+
+    /// Says whether a time has come or a day may have to pass first, as far as that can be said without the details.
+    pub fn may_be_due(&self, entry: &Entry) -> bool {
+        let deletes = self.deletions == Deletions::AsConfigured && self.keep != Keep::Forever;
+        let came = match self.keep {
+            Keep::For(time) => entry
+                .delivered_at
+                .is_some_and(|at| at > self.now || at.saturating_add(seconds(time)) <= self.now),
+            Keep::None | Keep::Forever => true,
+        };
+        deletes && came && !matches!(entry.kind, Kind::Marked | Kind::Pending)
+    }
+
+    /// Says whether a recorded message is to be deleted.
+    pub fn due(&self, entry: &Entry, detail: &Detail) -> Due {
+        if !self.may_be_due(entry) {
+            return Due::No;
         }
+        let came = match (self.keep, entry.kind) {
+            (Keep::Forever, _) | (Keep::None, Kind::Imported) => Due::No,
+            (Keep::None, _) => Due::Now,
+            (Keep::For(time), _) => self.came(seconds(time), entry, detail),
+        };
+        match (came, entry.delete_tries) {
+            (Due::Now, DELETE_TRIES) => Due::GivenUp,
+            (Due::Now, tries) if tries > DELETE_TRIES && !self.is_a_day_after(detail.tried_at) => Due::No,
+            (came, _) => came,
+        }
+    }
+
+    /// What a clock says once is not believed: what it said at an earlier poll, and says still, is.
+    fn came(&self, time: Timestamp, entry: &Entry, detail: &Detail) -> Due {
+        if entry.delivered_at.is_none_or(|at| at > self.now) {
+            return Due::Reset;
+        }
+        match detail.due_since {
+            Some(since) if since <= self.now && self.now - since >= time.min(DAY) => Due::Now,
+            Some(since) if since <= self.now => Due::No,
+            Some(_) | None if time == 0 => Due::Now,
+            Some(_) | None => Due::Noted,
+        }
+    }
+
+    /// Says whether deletions of a message that came back again and again are left alone for now.
+    pub fn rests(&self, entry: &Entry, detail: &Detail) -> bool {
+        entry.delete_tries >= DELETE_TRIES && self.due(entry, detail) != Due::Now
+    }
+
+    fn is_a_day_after(&self, then: Option<Timestamp>) -> bool {
+        // A time to come is one of a wrong clock.
+        then.is_none_or(|then| then > self.now || self.now - then >= DAY)
     }
 }
 
-/// Plans a session. Costs time and memory in proportion to the listing, and no look-up by hash.
-pub fn plan(listing: &Listing, memory: &Memory, policy: &Policy) -> Plan {
+/// Plans a session. Costs time and memory in proportion to the listing.
+pub fn plan(
+    listing: &Listing,
+    sorted: &Sorted,
+    memory: &Memory,
+    details: &HashMap<usize, Detail>,
+    policy: &Policy,
+    nameless: Nameless,
+) -> Plan {
     let entries = &memory.entries;
-    let mut plan = Plan::default();
-    let mut matched = vec![false; entries.len()];
-    // By index in the listing, for messages that are recorded; `u32::MAX` for the others.
-    let mut known = vec![u32::MAX; listing.len()];
-    let mut resized = 0;
-    for index in listing.by_uid() {
-        let message = listing.get(index);
-        let Some(entry) = entries.find(message.uid, message.ordinal) else { continue };
-        matched[entry.index] = true;
-        known[index] = u32::try_from(entry.index).unwrap_or(u32::MAX);
-        resized += usize::from(is_resized(&entry, message.octets));
-        if entry.last_listed.is_some() {
-            plan.returned.push(entry.index);
-        }
-    }
-    let present = matched.iter().filter(|matched| **matched).count();
-    // One message of another size is another message; when most are, it is the server that counts otherwise.
-    plan.recounted = resized >= RENUMBERED && resized * 2 > present;
-
-    // Not only since the last listing: the poll that first missed them may have been cut off, or have been shown an
-    // empty maildrop.
-    let mut gone = 0;
-    for (index, _) in matched.iter().enumerate().filter(|(_, matched)| !**matched) {
-        let entry = entries.get(index).2;
-        gone += usize::from(!entry.deleted);
-        if entry.last_listed.is_none() {
-            plan.vanished.push(index);
-        }
-    }
-    plan.released = held_and_gone(listing, &memory.held);
-
-    // A group of messages that share a unique-id is deleted only as a whole: with one of them gone, the server's
-    // listing could no longer tell which of them is left.
-    let partly_recorded = partly_recorded(listing, &known);
-
+    let compared: HashSet<usize> = sorted.owners.values().copied().collect();
     let first_poll = memory.listed_at.is_none() && entries.is_empty();
+    let mut plan = Plan { released: held_and_gone(listing, &memory.held), ..Plan::default() };
     let mut wanted = 0;
     let mut one = |plan: &mut Plan, index: usize| {
         let message = listing.get(index);
-        let entry = (known[index] != u32::MAX).then(|| entries.get(known[index] as usize).2);
-        let reused = entry.is_some_and(|entry| is_resized(&entry, message.octets)) && !plan.recounted;
-        let step = match entry {
-            Some(entry) if !reused => match recorded_step(entries, &entry, message.number, policy) {
-                Some(Step::Delete(_)) if partly_recorded.contains(&index) => return,
-                Some(step) => step,
-                None => return,
-            },
-            Some(_) | None => {
+        let step = match sorted.verdicts[index] {
+            Verdict::Known(entry) => {
+                let detail = details.get(&entry);
+                match detail.map_or(Due::No, |detail| policy.due(&entries.get(entry).2, detail)) {
+                    Due::Now => Step::Delete(entry),
+                    Due::GivenUp => Step::GiveUpDeleting(entry),
+                    Due::No | Due::Noted | Due::Reset => return,
+                }
+            }
+            Verdict::Done => return,
+            Verdict::Open | Verdict::Unasked | Verdict::Hole => Step::Unasked,
+            Verdict::New { .. } => {
                 plan.new += 1;
                 plan.new_octets = plan.new_octets.saturating_add(message.octets);
                 let held = memory.held(message.uid, message.ordinal, message.octets);
                 match held {
                     _ if first_poll && policy.first_sync == FirstSync::None => Step::Skip,
+                    _ if nameless == Nameless::Stay && listing.shown(index).uid.is_empty() => Step::Nameless,
                     _ if policy.max_size.is_some_and(|limit| message.octets > limit) => Step::TooLarge,
                     Some(held) if !is_due(held, policy.now) => Step::Held,
                     _ if policy.limit.is_some_and(|limit| wanted >= limit) => Step::Later,
                     Some(_) => Step::Fetch(Fetch::Retry),
-                    None if reused => Step::Fetch(Fetch::Reused),
+                    None if compared.contains(&index) => Step::Fetch(Fetch::Compared),
                     None => Step::Fetch(Fetch::New),
                 }
             }
@@ -201,51 +224,19 @@ pub fn plan(listing: &Listing, memory: &Memory, policy: &Policy) -> Plan {
         Step::Fetch(Fetch::Retry) => (true, listing.get(*index).octets),
         _ => (false, 0),
     });
-    plan.renumbered = present == 0 && gone >= RENUMBERED && plan.new >= RENUMBERED;
     plan
-}
-
-fn recorded_step(entries: &Entries, entry: &Entry, number: MessageNumber, policy: &Policy) -> Option<Step> {
-    if !policy.deletes(entry.delivered_at) {
-        return None;
-    }
-    match entry.delete_tries {
-        // Said once: the caller counts it as one more try.
-        DELETE_TRIES => Some(Step::GiveUpDeleting),
-        0..DELETE_TRIES => Some(Step::Delete(entries.proof(entry, number))),
-        _ => None,
-    }
-}
-
-fn is_resized(entry: &Entry, octets: u64) -> bool {
-    entry.octets != octets && entry.octets != 0 && octets != 0
-}
-
-/// Finds the messages that share a unique-id with one that is not recorded.
-fn partly_recorded(listing: &Listing, known: &[u32]) -> HashSet<usize> {
-    let shared = listing.shared();
-    let unrecorded: HashSet<&[u8]> = shared
-        .iter()
-        .filter(|index| known[**index] == u32::MAX)
-        .map(|index| listing.get(*index).uid)
-        .collect();
-    shared.into_iter().filter(|index| unrecorded.contains(listing.get(*index).uid)).collect()
 }
 
 fn held_and_gone(listing: &Listing, held: &[Held]) -> Vec<(UniqueId, u32)> {
     if held.is_empty() {
         return Vec::new();
     }
-    let order: Vec<usize> = listing.by_uid().collect();
-    let is_listed = |held: &Held| {
-        order
-            .binary_search_by(|index| {
-                let message = listing.get(*index);
-                (message.uid, message.ordinal).cmp(&(held.uid.as_bytes(), held.ordinal))
-            })
-            .is_ok()
-    };
-    held.iter().filter(|held| !is_listed(held)).map(|held| (held.uid.clone(), held.ordinal)).collect()
+    let listed: HashSet<(&[u8], u32)> = (0..listing.len())
+        .map(|index| listing.get(index))
+        .map(|message| (message.uid, message.ordinal))
+        .collect();
+    let is_gone = |held: &&Held| !listed.contains(&(held.uid.as_bytes(), held.ordinal));
+    held.iter().filter(is_gone).map(|held| (held.uid.clone(), held.ordinal)).collect()
 }
 
 /// Gives a duration in whole seconds.
@@ -258,7 +249,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::message::Fingerprint;
     use crate::pop3::listing::ListingBuilder;
+    use crate::session::book::Book;
+    use crate::session::which::{Turn, Uidl};
     use crate::state::{Closing, Delivery, HeldKind, Standing, Store};
 
     const DAY: Timestamp = 86_400;
@@ -276,12 +270,16 @@ mod tests {
         }
     }
 
-    fn delivery(uid: &str, ordinal: u32, octets: u64, delivered_at: Option<Timestamp>) -> Delivery {
-        Delivery { uid: UniqueId::new(uid.as_bytes()), ordinal, octets, header: None, delivered_at }
+    fn delivery(uid: &str, octets: u64, delivered_at: Option<Timestamp>) -> Delivery {
+        let kind = if delivered_at.is_some() { Kind::Delivered } else { Kind::Marked };
+        let text = format!("Message-ID: <{uid}>\r\nDate: today\r\n\r\n");
+        let fingerprint = Some(Fingerprint::from(text.as_bytes()));
+        let new = Delivery::new(UniqueId::new(uid.as_bytes()), 0, octets, kind);
+        Delivery { delivered_at, fingerprint, ..new }
     }
 
-    /// What a store remembers that recorded these and then closed a session in this way.
-    async fn memory(deliveries: Vec<Delivery>, closing: Closing) -> Memory {
+    /// A store that recorded these and then closed a session in this way.
+    async fn recorded(deliveries: Vec<Delivery>, closing: Closing) -> Remembered {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("state.db"));
         let name: Arc<str> = "alice@pop.example.org".into();
@@ -290,13 +288,35 @@ mod tests {
         store.record(memory.key, NOW - DAY, deliveries).await.unwrap();
         let closing = Closing { at: NOW - DAY, listed_at: Some(NOW - DAY), ..closing };
         store.close(memory.key, &memory.entries, closing).await.unwrap();
-        store.begin(name).await.unwrap()
+        let memory = store.begin(name).await.unwrap();
+        Remembered { _directory: directory, store, memory }
     }
 
-    async fn seen(uids: &[(&str, u64)]) -> Memory {
-        let deliveries =
-            uids.iter().map(|(uid, octets)| delivery(uid, 0, *octets, Some(NOW - DAY))).collect();
-        memory(deliveries, Closing::default()).await
+    struct Remembered {
+        _directory: tempfile::TempDir,
+        store: Store,
+        memory: Memory,
+    }
+
+    impl Remembered {
+        async fn book(&self, messages: &[(&str, u64)], policy: &Policy) -> Book<'_> {
+            let (uidl, come, first) = (Uidl::Answered, Nameless::Come, Turn::First);
+            let mut book = Book::new(listing(messages), &self.memory, *policy, "m", uidl, come, first);
+            book.sort(&self.store).await.unwrap();
+            book
+        }
+
+        async fn close(self, closing: Closing) -> Self {
+            let Self { _directory, store, memory } = self;
+            store.close(memory.key, &memory.entries, closing).await.unwrap();
+            let memory = store.begin("alice@pop.example.org".into()).await.unwrap();
+            Self { _directory, store, memory }
+        }
+    }
+
+    async fn seen(uids: &[(&str, u64)]) -> Remembered {
+        let deliveries = uids.iter().map(|(uid, octets)| delivery(uid, *octets, Some(NOW - DAY)));
+        recorded(deliveries.collect(), Closing::default()).await
     }
 
     fn listing(messages: &[(&str, u64)]) -> Listing {
@@ -308,64 +328,95 @@ mod tests {
         builder.build()
     }
 
-    /// The steps as text: message-number and step.
-    fn steps(messages: &[(&str, u64)], memory: &Memory, policy: &Policy) -> Vec<String> {
-        let listing = listing(messages);
-        let plan = plan(&listing, memory, policy);
-        plan.steps.iter().map(|(index, step)| format!("{} {step:?}", listing.get(*index).number)).collect()
+    /// The steps as text: message-number and step; behind them the numbers of messages that are asked for.
+    async fn steps(messages: &[(&str, u64)], known: &Remembered, policy: &Policy) -> Vec<String> {
+        let book = known.book(messages, policy).await;
+        let number = |index: &usize| book.listing.get(*index).number;
+        let steps = book.plan().steps;
+        let steps = steps.iter().filter(|(_, step)| *step != Step::Unasked);
+        let asked = book.sorted.questions.iter().map(|index| format!("{} Asked", number(index)));
+        steps.map(|(index, step)| format!("{} {step:?}", number(index))).chain(asked).collect()
+    }
+
+    fn keeping(keep: Keep) -> Policy {
+        Policy { keep, ..policy() }
     }
 
     #[tokio::test]
     async fn what_is_not_recorded_is_fetched_and_what_is_recorded_needs_nothing() {
-        let memory = seen(&[("b", 10), ("d", 10)]).await;
+        let known = seen(&[("b", 10), ("d", 10)]).await;
         let messages = [("a", 10), ("b", 10), ("c", 10), ("d", 10)];
-        assert_eq!(steps(&messages, &memory, &policy()), ["1 Fetch(New)", "3 Fetch(New)"]);
+        assert_eq!(steps(&messages, &known, &policy()).await, ["1 Fetch(New)", "3 Fetch(New)"]);
         let newest = Policy { order: Order::Newest, limit: Some(1), ..policy() };
-        assert_eq!(steps(&messages, &memory, &newest), ["3 Fetch(New)", "1 Later"]);
+        assert_eq!(steps(&messages, &known, &newest).await, ["3 Fetch(New)", "1 Later"]);
     }
 
     #[tokio::test]
     async fn deletion_goes_by_our_own_record_of_delivery() {
-        let recorded = vec![
-            delivery("old", 0, 10, Some(NOW - 15 * DAY)),
-            delivery("young", 0, 10, Some(NOW - 13 * DAY)),
-            delivery("marked", 0, 10, None),
+        let deliveries = vec![delivery("old", 10, Some(NOW - 15 * DAY)), delivery("marked", 10, None)];
+        let known = recorded(deliveries, Closing::default()).await;
+        let messages = [("marked", 10), ("old", 10)];
+        let none = steps(&messages, &known, &keeping(Keep::None)).await;
+        assert_eq!(none, ["2 Delete(1)"], "the marked one was never delivered");
+        let not_now = Policy { deletions: Deletions::NotNow, ..keeping(Keep::None) };
+        assert!(steps(&messages, &known, &not_now).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_duration_is_over_when_a_poll_a_day_before_has_seen_it_over() {
+        let weeks = Policy { keep: Keep::For(Duration::from_secs(14 * 86_400)), ..policy() };
+        let deliveries = vec![
+            delivery("future", 10, Some(NOW + DAY)),
+            delivery("old", 10, Some(NOW - 15 * DAY)),
+            delivery("young", 10, Some(NOW - 13 * DAY)),
         ];
-        let memory = memory(recorded, Closing::default()).await;
-        let messages = [("old", 10), ("young", 10), ("marked", 10)];
-        let delete = |number: u32| format!("{number} Delete(Recorded(MessageNumber({number})))");
-        let two_weeks = Policy { keep: Keep::For(Duration::from_secs(14 * 86_400)), ..policy() };
-        assert_eq!(steps(&messages, &memory, &two_weeks), [delete(1)]);
-        let none = Policy { keep: Keep::None, ..policy() };
-        assert_eq!(
-            steps(&messages, &memory, &none),
-            [delete(1), delete(2)],
-            "the marked one was never delivered"
-        );
-        let not_now = Policy { deletions: Deletions::NotNow, ..none };
-        assert!(steps(&messages, &memory, &not_now).is_empty());
+        let known = recorded(deliveries, Closing::default()).await;
+        let messages = [("future", 10), ("old", 10), ("young", 10)];
+        let mut book = known.book(&messages, &weeks).await;
+        assert!(book.plan().steps.is_empty(), "no clock is believed at once");
+        let mut closing = Closing { at: NOW, ..Closing::default() };
+        book.close(true, &mut closing);
+        drop(book);
+        let known = known.close(closing).await;
+        let at = |now| Policy { now, ..weeks };
+        assert!(steps(&messages, &known, &at(NOW + DAY - 1)).await.is_empty());
+        assert_eq!(steps(&messages, &known, &at(NOW + DAY)).await, ["2 Delete(1)"]);
+        // What was delivered after now begins its time now.
+        let reset = known.memory.entries.find(b"future", 0).unwrap();
+        assert_eq!(reset.delivered_at, Some(NOW));
     }
 
     #[tokio::test]
-    async fn messages_that_share_a_unique_id_are_deleted_together_or_not_at_all() {
-        let none = Policy { keep: Keep::None, ..policy() };
-        let one = seen(&[("same", 10)]).await;
-        let messages = [("same", 10), ("same", 10)];
-        assert_eq!(steps(&messages, &one, &none), ["2 Fetch(New)"]);
-        let recorded = (0..2).map(|ordinal| delivery("same", ordinal, 10, Some(NOW - DAY))).collect();
-        let both = memory(recorded, Closing::default()).await;
-        assert_eq!(steps(&messages, &both, &none).len(), 2);
+    async fn a_short_duration_needs_no_whole_day() {
+        let hour = Policy { keep: Keep::For(Duration::from_secs(3600)), ..policy() };
+        let known = recorded(vec![delivery("a", 10, Some(NOW - 7200))], Closing::default()).await;
+        let mut book = known.book(&[("a", 10)], &hour).await;
+        let mut closing = Closing { at: NOW, ..Closing::default() };
+        book.close(true, &mut closing);
+        drop(book);
+        let known = known.close(closing).await;
+        let later = Policy { now: NOW + 3600, ..hour };
+        assert_eq!(steps(&[("a", 10)], &known, &later).await, ["1 Delete(0)"]);
     }
 
     #[tokio::test]
-    async fn deletions_that_do_not_take_are_given_up_after_three() {
-        let none = Policy { keep: Keep::None, ..policy() };
+    async fn deletions_that_come_back_are_tried_in_three_sessions_told_once_and_then_tried_once_a_day() {
         let uid = UniqueId::new(&b"a"[..]);
-        for (tries, expected) in [(2, "Delete(Recorded(MessageNumber(1)))"), (3, "GiveUpDeleting")] {
+        for (tries, hours, expected) in [
+            (1, 1, &["1 Asked"][..]),
+            (2, 1, &["1 Asked"]),
+            (3, 1, &["1 GiveUpDeleting(0)"]),
+            (4, 1, &[]),
+            (4, 23, &[]),
+            (4, 24, &["1 Asked"]),
+            (5, 1, &[]),
+        ] {
             let undeleted = vec![(uid.clone(), 0); tries];
             let closing = Closing { undeleted, ..Closing::default() };
-            let memory = memory(vec![delivery("a", 0, 10, Some(NOW - DAY))], closing).await;
-            assert_eq!(steps(&[("a", 10)], &memory, &none), [format!("1 {expected}")]);
+            let known = recorded(vec![delivery("a", 10, Some(NOW - 2 * DAY))], closing).await;
+            let now = NOW - DAY + hours * 3600;
+            let none = Policy { now, ..keeping(Keep::None) };
+            assert_eq!(steps(&[("a", 10)], &known, &none).await, expected, "{tries} {hours}");
         }
     }
 
@@ -387,87 +438,74 @@ mod tests {
             };
             let gone = Held { uid: UniqueId::new(&b"gone"[..]), ..held.clone() };
             let closing = Closing { held: vec![held, gone], ..Closing::default() };
-            let memory = memory(Vec::new(), closing).await;
-            assert_eq!(steps(&[("a", 10)], &memory, &policy()), [expected]);
-            let plan = plan(&listing(&[("a", 10)]), &memory, &policy());
+            let known = recorded(Vec::new(), closing).await;
+            assert_eq!(steps(&[("a", 10)], &known, &policy()).await, [expected]);
+            let plan = known.book(&[("a", 10)], &policy()).await.plan();
             assert_eq!(plan.released, [(UniqueId::new(&b"gone"[..]), 0)]);
+            assert_eq!(steps(&[("a", 11)], &known, &policy()).await, ["1 Fetch(New)"], "another size");
         }
     }
 
     #[tokio::test]
     async fn the_size_limit_is_for_what_is_not_recorded() {
-        let memory = seen(&[("big", 100)]).await;
+        let known = seen(&[("big", 100)]).await;
         let limited = Policy { max_size: Some(50), ..policy() };
         let messages = [("big", 100), ("other", 51), ("small", 50)];
-        assert_eq!(steps(&messages, &memory, &limited), ["2 TooLarge", "3 Fetch(New)"]);
+        assert_eq!(steps(&messages, &known, &limited).await, ["2 TooLarge", "3 Fetch(New)"]);
     }
 
     #[tokio::test]
-    async fn a_unique_id_with_another_size_is_fetched_unless_the_server_counts_otherwise_now() {
-        let names: Vec<String> = (0..20).map(|i| format!("uid{i:02}")).collect();
-        let before: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 100)).collect();
-        let memory = seen(&before).await;
-        let mut after = before.clone();
-        after[3].1 = 101;
-        assert_eq!(steps(&after, &memory, &policy()), ["4 Fetch(Reused)"]);
-        after[3].1 = 0;
-        assert!(steps(&after, &memory, &policy()).is_empty(), "no size is no other size");
-        let recounted: Vec<(&str, u64)> = before.iter().map(|(name, octets)| (*name, octets + 7)).collect();
-        assert!(steps(&recounted, &memory, &policy()).is_empty());
+    async fn a_unique_id_with_another_size_is_a_question_and_no_size_is_none() {
+        let known = seen(&[("a", 100), ("b", 100)]).await;
+        assert_eq!(steps(&[("a", 100), ("b", 101)], &known, &policy()).await, ["2 Asked"]);
+        assert!(steps(&[("a", 100), ("b", 0)], &known, &policy()).await.is_empty());
     }
 
     #[tokio::test]
-    async fn a_maildrop_counts_as_renumbered_only_if_nothing_known_is_left_and_much_is_new() {
+    async fn headers_are_asked_for_first_where_ten_names_are_new_and_ten_have_vanished() {
         let names = |prefix: &str, count: usize| -> Vec<(String, u64)> {
             (0..count).map(|i| (format!("{prefix}{i:02}"), 10)).collect()
         };
-        let borrow = |names: &[(String, u64)]| -> Vec<(String, u64)> { names.to_vec() };
-        for (known, new, left, renumbered) in
-            [(10, 10, false, true), (9, 20, false, false), (20, 9, false, false), (20, 20, true, false)]
+        for (before, new, left, asked) in
+            [(10, 10, 0, 10), (9, 20, 0, 0), (20, 9, 0, 0), (20, 20, 10, 20), (20, 20, 11, 0)]
         {
-            let known = names("old", known);
-            let recorded =
-                known.iter().map(|(uid, octets)| delivery(uid, 0, *octets, Some(NOW - DAY))).collect();
-            let memory = memory(recorded, Closing::default()).await;
-            let mut listed = names("new", new);
-            if left {
-                listed.extend(borrow(&known[..1]));
-            }
+            let before = names("old", before);
+            let deliveries = before.iter().map(|(uid, octets)| delivery(uid, *octets, Some(NOW - DAY)));
+            let known = recorded(deliveries.collect(), Closing::default()).await;
+            let listed = [names("new", new), before[..left].to_vec()].concat();
             let listed: Vec<(&str, u64)> =
                 listed.iter().map(|(uid, octets)| (uid.as_str(), *octets)).collect();
-            let plan = plan(&listing(&listed), &memory, &policy());
-            assert_eq!(plan.renumbered, renumbered, "{} known, {new} new", known.len());
-            assert_eq!(plan.vanished.len(), known.len() - usize::from(left));
+            let book = known.book(&listed, &policy()).await;
+            assert_eq!(book.sorted.questions.len(), asked, "{} known, {new} new, {left} left", before.len());
         }
     }
 
     #[tokio::test]
-    async fn what_was_gone_and_is_listed_again_is_still_known() {
-        let recorded = vec![delivery("a", 0, 10, Some(NOW - DAY))];
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("state.db"));
-        let name: Arc<str> = "bob@pop.example.org".into();
-        let key = store.begin(name.clone()).await.unwrap().key;
-        store.record(key, NOW, recorded.into_iter().map(|delivery| (delivery, ())).collect()).await.unwrap();
-        let memory = store.begin(name.clone()).await.unwrap();
-        let plan_empty = plan(&listing(&[]), &memory, &policy());
-        assert_eq!(plan_empty.vanished, [0]);
-        let closing =
-            Closing { at: NOW, listed_at: Some(NOW), vanished: plan_empty.vanished, ..Closing::default() };
-        store.close(memory.key, &memory.entries, closing).await.unwrap();
-        let memory = store.begin(name).await.unwrap();
-        let back = plan(&listing(&[("a", 10)]), &memory, &policy());
-        assert!(back.steps.is_empty());
-        assert_eq!(back.returned, [0]);
+    async fn what_was_gone_and_is_listed_again_is_a_question() {
+        let known = seen(&[("a", 10)]).await;
+        let mut closing = Closing { at: NOW, listed_at: Some(NOW), ..Closing::default() };
+        let mut book = known.book(&[], &policy()).await;
+        book.close(true, &mut closing);
+        drop(book);
+        assert_eq!(closing.vanished, [0]);
+        let known = known.close(closing).await;
+        assert_eq!(steps(&[("a", 10)], &known, &policy()).await, ["1 Asked"]);
+        let mut book = known.book(&[("a", 10)], &policy()).await;
+        book.answers.note(0, delivery("a", 10, None).fingerprint);
+        book.sort(&known.store).await.unwrap();
+        let mut closing = Closing::default();
+        book.close(true, &mut closing);
+        assert_eq!((book.plan().steps, closing.returned), (Vec::new(), vec![0]));
     }
 
     #[tokio::test]
     async fn the_first_poll_may_take_everything_as_seen() {
-        let memory = memory(Vec::new(), Closing::default()).await;
+        let known = recorded(Vec::new(), Closing::default()).await;
         let none = Policy { first_sync: FirstSync::None, ..policy() };
-        let never_listed = Memory { listed_at: None, ..memory };
-        assert_eq!(steps(&[("a", 10)], &never_listed, &none), ["1 Skip"]);
-        let listed = Memory { listed_at: Some(NOW), ..never_listed };
-        assert_eq!(steps(&[("a", 10)], &listed, &none), ["1 Fetch(New)"]);
+        assert_eq!(steps(&[("a", 10)], &known, &none).await, ["1 Fetch(New)"]);
+        let Remembered { _directory, store, memory } = known;
+        let memory = Memory { listed_at: None, ..memory };
+        let known = Remembered { _directory, store, memory };
+        assert_eq!(steps(&[("a", 10)], &known, &none).await, ["1 Skip"]);
     }
 }

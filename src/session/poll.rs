@@ -5,33 +5,25 @@ use std::time::Instant;
 
 use crate::blocking;
 use crate::config::Account;
-use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::failure::Class;
+use crate::message::FileId;
 use crate::net::Stream;
-use crate::pop3::{Command, Listing, MessageNumber, ProtocolError, Reply, Status, UniqueId};
+use crate::pop3::{Command, ProtocolError, Reply, Status};
 use crate::sasl::SaslError;
 use crate::secret::Secret;
-use crate::state::{
-    Closing, Delivery, HeldKind, LogIn, LoginMemory, Memory, PollResult, Recorded, Standing, StateError,
-    Timestamp,
-};
-use crate::text::Shown;
+use crate::state::{Closing, LogIn, LoginMemory, Memory, Naming, PollResult, StateError, Timestamp};
 
-use super::blame::Blamed;
 use super::course::Course;
 use super::fetch::Fetched;
 use super::login::{self, Listed, Login, Trials};
-use super::maildrop::Deletions;
-use super::plan::{self, Plan, Policy, Step};
 use super::server::{Outcome, Server, Trial};
-use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
-use super::{
-    Environment, Limits, Planned, Progress, Report, Retry, Task, WIND_DOWN, credentials, headers, hooks,
-    lockout,
-};
+use super::{Environment, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout};
+
+/// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
+const REFUSED_UIDL: u32 = 2;
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
 pub struct Poll<'a> {
@@ -238,33 +230,21 @@ impl Poll<'_> {
         &self,
         course: &mut Course,
         server: &mut Server,
-        mut listed: Listed,
+        listed: Listed,
         memory: &Memory,
         report: &mut Report,
         closing: &mut Closing,
     ) -> Result<(), End> {
         if let Some(said) = &listed.uidl_refused
             && memory.entries.has_unique_ids()
+            && memory.naming.holes < REFUSED_UIDL
         {
-            // It had UIDL before. Under other names every message would be new.
+            // It had UIDL before, and may have it again; under other names every message must be asked for.
+            let holes = memory.naming.holes + 1;
+            closing.naming = Some(Naming { holes, ..memory.naming.clone() });
             let reply = Reply { status: Status::Err, text: said };
             let trouble = Trouble::refused(&reply, About::Other);
             return Err(End::plain(Aborted { doing: "ask for unique-ids (UIDL)".into(), trouble }));
-        }
-        let doing = "ask for headers (TOP)";
-        let named = async {
-            headers::name(&mut listed.wire, &mut listed.listing, listed.pipelined).await.during(doing)
-        };
-        let nameless = self.unless_stopped(doing, named).await.map_err(End::plain)?;
-        if listed.uidl_refused.is_some()
-            && nameless > 0
-            && nameless == listed.listing.len()
-            && !self.fetches_nameless()
-        {
-            return Err(End::plain(Aborted {
-                doing: "list the maildrop".into(),
-                trouble: Trouble::Nameless,
-            }));
         }
         closing.listed_at = Some(self.now);
         if report.listed.is_none() {
@@ -284,192 +264,8 @@ impl Poll<'_> {
         })
     }
 
-    /// Does the task in a session that is logged in and listed.
-    async fn work(
-        &self,
-        listed: Listed,
-        memory: &Memory,
-        course: &mut Course,
-        report: &mut Report,
-        closing: &mut Closing,
-    ) -> Result<(), Aborted> {
-        let Listed { mut wire, capabilities, pipelined, listing, .. } = listed;
-        let limits = match self.task {
-            Task::Sync(limits) | Task::DryRun(limits) => limits,
-            Task::Check(_) | Task::MarkAll(_) => Limits::default(),
-        };
-        let limits = course.limits(limits, self.account, report);
-        let policy = Policy::new(self.account, limits, self.now);
-        let mut plan = plan::plan(&listing, memory, &policy);
-        if course.is_first() {
-            (report.new, report.new_octets) = (plan.new, plan.new_octets);
-        }
-        if !self.fetches_nameless() {
-            let nameless = plan.steps.len();
-            plan.steps.retain(|(index, _)| !listing.get(*index).uid.is_empty());
-            let nameless = nameless - plan.steps.len();
-            if nameless > 0 {
-                // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
-                log::warn!(
-                    "{}: {nameless} messages have no unique-id and no header to know them by",
-                    self.account.name
-                );
-                report.left += nameless;
-            }
-        }
-        closing.released = std::mem::take(&mut plan.released);
-        match self.task {
-            Task::Check(_) => {
-                report.held = count(&plan, |step| matches!(step, Step::Held));
-                self.hang_up(wire).await;
-                return Ok(());
-            }
-            Task::DryRun(_) => {
-                report.planned = planned(&plan, &listing);
-                self.hang_up(wire).await;
-                return Ok(());
-            }
-            Task::MarkAll(_) => {
-                let all = plan
-                    .steps
-                    .iter()
-                    .filter(|(_, step)| !matches!(step, Step::Delete(_) | Step::GiveUpDeleting));
-                let all = all.map(|(index, _)| *index).collect();
-                self.skip(&listing, memory, all).await?;
-                self.hang_up(wire).await;
-                return Ok(());
-            }
-            Task::Sync(_) => {}
-        }
-
-        let any_named = plan.steps.iter().any(|(index, _)| !listing.get(*index).uid.is_empty());
-        if plan.renumbered && any_named {
-            let adopted = self.adopt(&mut wire, &listing, memory, &plan, pipelined);
-            let adopted = self.unless_stopped("compare headers (TOP)", adopted).await?;
-            plan.steps.retain(|(index, _)| !adopted.contains(index));
-        }
-        closing.vanished = std::mem::take(&mut plan.vanished);
-        closing.returned = std::mem::take(&mut plan.returned);
-        if plan.recounted {
-            log::warn!("{}: server now counts the octets of most messages otherwise", self.account.name);
-        }
-        let mut work = self.sort(plan, &listing, memory, report, closing);
-        if !work.skip.is_empty() {
-            let (_, there) = self.sink().await?;
-            if there > 0 {
-                log::warn!(
-                    "{0}: first_sync: none leaves {1} messages unfetched, as the state file is new; but {there} are in \
-                     the target, so this is not the first poll, and some may never have been delivered: \
-                     `postrider seen list {0}` shows them, `postrider seen forget {0} UID...` has them fetched",
-                    self.account.name,
-                    work.skip.len()
-                );
-            }
-        }
-        self.skip(&listing, memory, std::mem::take(&mut work.skip)).await?;
-
-        let octets = work.fetch.iter().map(|index| listing.get(*index).octets).sum();
-        if course.is_first() {
-            self.progress.planned(work.fetch.len(), octets);
-        }
-        let mut deletions = Deletions::of(&self.account.name);
-        let cut_off = memory.known && memory.unclosed;
-        if cut_off {
-            log::info!(
-                "{}: the last session did not end; what it delivered is found again",
-                self.account.name
-            );
-        }
-        let fetches = !work.fetch.is_empty() || work.last.iter().any(|last| matches!(last, Last::Fetch(_)));
-        let sink = if !fetches && !cut_off { None } else { Some(self.sink().await?.0) };
-        if !fetches && cut_off {
-            // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.
-            // As one that published, this session marks the maildrop closed, and the next need not look again.
-            self.environment.store.publishing(memory.key).await.during("write the state")?;
-        }
-        let mut fetched = if !fetches && work.delete.is_empty() && work.last.is_empty() {
-            Fetched { in_step: true, ..Fetched::default() }
-        } else {
-            self.progress.stage("fetching");
-            let careful = course.careful(&listing);
-            let Work { fetch: wanted, delete: old, last, .. } = work;
-            let fetch = FetchOrder { wanted, old, last, careful, pipelined, policy };
-            self.fetch(&mut wire, &listing, memory, sink.as_ref(), fetch, &mut deletions).await
-        };
-        if let Some(sink) = &sink {
-            sink.close().await;
-            if let Some(news) = sink.news() {
-                let target = self.account.deliver.to_string();
-                self.environment.store.remember(target, news).await.during("write the state")?;
-            }
-        }
-        // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
-        if fetched.already_there > 0 && !(memory.known && memory.unclosed) {
-            log::warn!(
-                "{}: {} messages were in the target and not in the state file, which is new or older; \
-                 they were fetched, compared and not delivered again",
-                self.account.name,
-                fetched.already_there
-            );
-        }
-        let delivered = fetched.delivered + fetched.already_there > 0;
-        self.settle(&listing, memory, &fetched, report, closing);
-        report.leaves_held = report.held;
-        if fetched.aborted.is_none() {
-            fetched.aborted = all_refused(&fetched);
-        }
-
-        // On a server where a clean QUIT ends the showing, one that hears no QUIT shows again what was not delivered.
-        let may_quit = fetched.in_step && !(capabilities.expires_at_once() && fetched.shown_undelivered);
-        let updated = match (may_quit, deletions.accepted().is_empty()) {
-            (false, _) => Ok(()),
-            (true, true) => {
-                self.hang_up(wire).await;
-                Ok(())
-            }
-            (true, false) => self.update(&mut wire, &fetched).await,
-        };
-        let reached_update = may_quit && updated.is_ok();
-        let name = |number: &MessageNumber| -> Option<(UniqueId, u32)> {
-            let listed = || listing.find(*number).map(|index| listing.get(index));
-            let named = fetched.named.get(number).cloned();
-            named.or_else(|| listed().map(|message| (UniqueId::new(message.uid), message.ordinal)))
-        };
-        let names =
-            |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> { numbers.iter().filter_map(name).collect() };
-        closing.undeleted.extend(names(deletions.refused()));
-        if let Some(Blamed::Deletion(number)) = fetched.broke.as_ref().map(|broke| broke.at) {
-            self.hold_undeletable(name(&number), &listing, number, memory, closing);
-        }
-        if reached_update {
-            closing.deleted = names(deletions.accepted());
-            report.deleted += deletions.accepted().len();
-        } else if matches!(updated, Err(Aborted { trouble: Trouble::Refused { .. }, .. })) {
-            // QUIT was refused; too many of that and the deletions are given up.
-            closing.undeleted.extend(names(deletions.accepted()));
-        }
-        let fruitful = delivered || !closing.deleted.is_empty();
-        course.note(fetched.broke, fruitful, fetched.postponed, &listing);
-        match fetched.aborted {
-            Some(aborted) => Err(aborted),
-            None => updated,
-        }
-    }
-
-    /// Says whether messages that nothing tells apart are fetched: only where each of them is deleted as soon as it is
-    /// delivered, so that the server shows none of them again. If it does (its answer to QUIT was lost), the content
-    /// tells.
-    fn fetches_nameless(&self) -> bool {
-        let deletes = match self.task {
-            Task::Sync(limits) | Task::DryRun(limits) => limits.deletions == super::Deletions::AsConfigured,
-            Task::Check(_) => true,
-            Task::MarkAll(_) => false,
-        };
-        deletes && self.account.keep == Keep::None && self.account.first_sync == FirstSync::All
-    }
-
-    /// Opens the target and takes stock of it; gives how many messages of this maildrop are there.
-    async fn sink(&self) -> Result<(Sink, usize), Aborted> {
+    /// Opens the target and takes stock of it; gives the files of this maildrop that are there.
+    pub(super) async fn sink(&self) -> Result<(Sink, Vec<FileId>), Aborted> {
         let open = super::open_target(self.account, self.environment);
         let sink = self.unless_stopped("open the target", open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
@@ -478,79 +274,8 @@ impl Poll<'_> {
         Ok((sink, there))
     }
 
-    /// Sorts the steps of a plan by what is to be done with them.
-    fn sort(
-        &self,
-        plan: Plan,
-        listing: &Listing,
-        memory: &Memory,
-        report: &mut Report,
-        closing: &mut Closing,
-    ) -> Work {
-        let (mut work, mut last) = (Work::default(), Vec::new());
-        let broke = |index: usize, kind| {
-            let message = listing.get(index);
-            memory.held(message.uid, message.ordinal, message.octets).filter(|held| held.kind == kind)
-        };
-        for (index, step) in plan.steps {
-            match step {
-                Step::Fetch(_) => match broke(index, HeldKind::Breaks) {
-                    Some(held) => last.push((held.tried_at, Last::Fetch(index))),
-                    None => work.fetch.push(index),
-                },
-                Step::Delete(proof) => match broke(index, HeldKind::Undeletable) {
-                    Some(held) if held.standing == Standing::Held => {}
-                    Some(held) => last.push((held.tried_at, Last::Delete(proof))),
-                    None => work.delete.push(proof),
-                },
-                Step::Skip => work.skip.push(index),
-                Step::Later => {
-                    report.left += 1;
-                    report.beyond += 1;
-                }
-                Step::Held => report.held += 1,
-                Step::TooLarge => {
-                    report.left += 1;
-                    self.hold_large(index, listing, memory, closing);
-                }
-                Step::GiveUpDeleting => {
-                    let message = listing.get(index);
-                    log::warn!(
-                        "{}: {}: server keeps this message in spite of three deletions; it stays there",
-                        self.account.name,
-                        Shown(message.uid)
-                    );
-                    closing.undeleted.push((UniqueId::new(message.uid), message.ordinal));
-                }
-            }
-        }
-        // Of several that broke a session, the one that was tried longest ago comes first.
-        last.sort_by_key(|(tried_at, _)| *tried_at);
-        work.last = last.into_iter().map(|(_, last)| last).collect();
-        work
-    }
-
-    /// Records messages as seen without fetching them.
-    async fn skip(&self, listing: &Listing, memory: &Memory, indices: Vec<usize>) -> Result<(), Aborted> {
-        if indices.is_empty() {
-            return Ok(());
-        }
-        let seen = indices.into_iter().map(|index| {
-            let message = listing.get(index);
-            let uid = UniqueId::new(message.uid);
-            let octets = message.octets;
-            (Delivery { uid, ordinal: message.ordinal, octets, header: None, delivered_at: None }, ())
-        });
-        self.environment
-            .store
-            .record(memory.key, self.now, seen.collect())
-            .await
-            .during("write the state")?;
-        Ok(())
-    }
-
     /// Enters UPDATE state: only `+OK` to QUIT makes deletions real (RFC 1939, 6).
-    async fn update(&self, wire: &mut Wire, fetched: &Fetched) -> Result<(), Aborted> {
+    pub(super) async fn update(&self, wire: &mut Wire, fetched: &Fetched) -> Result<(), Aborted> {
         let doing = "delete messages (QUIT)";
         wire.send(Command::Quit).during(doing)?;
         let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
@@ -569,7 +294,7 @@ impl Poll<'_> {
     }
 
     /// Says goodbye where nothing was deleted, so that nothing depends on the answer and none is waited for.
-    async fn hang_up(&self, mut wire: Wire) {
+    pub(super) async fn hang_up(&self, mut wire: Wire) {
         match wire.send(Command::Quit) {
             Ok(()) => wire.hang_up(self.account.timeout.min(WIND_DOWN)).await,
             Err(error) => log::debug!("{}: {error}", self.account.name),
@@ -588,16 +313,6 @@ impl Poll<'_> {
             backlog: report.left as u64,
         }
     }
-}
-
-/// What is to be done, sorted.
-#[derive(Default)]
-struct Work {
-    fetch: Vec<usize>,
-    delete: Vec<Recorded<MessageNumber>>,
-    /// What broke a session before.
-    last: Vec<Last>,
-    skip: Vec<usize>,
 }
 
 impl End {
@@ -635,35 +350,4 @@ fn loses_step(trouble: &Trouble) -> bool {
         Trouble::Wire(WireError::Silence { .. }) => true,
         _ => false,
     }
-}
-
-/// Says so if messages were tried and none was had and delivered.
-fn all_refused(fetched: &Fetched) -> Option<Aborted> {
-    let last = fetched.failed.last().filter(|_| fetched.delivered + fetched.already_there == 0)?;
-    let (count, reason) = (fetched.failed.len(), last.reason.clone());
-    Some(Aborted { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
-}
-
-fn count(plan: &Plan, of: impl Fn(&Step) -> bool) -> usize {
-    plan.steps.iter().filter(|(_, step)| of(step)).count()
-}
-
-fn planned(plan: &Plan, listing: &Listing) -> Vec<Planned> {
-    let step = |(index, step): &(usize, Step)| {
-        let (action, reason) = match step {
-            Step::Fetch(plan::Fetch::New) => ("fetch", "new"),
-            Step::Fetch(plan::Fetch::Retry) => ("fetch", "held, and its wait is over"),
-            Step::Fetch(plan::Fetch::Reused) => ("fetch", "its unique-id was recorded with another size"),
-            Step::Delete(_) => ("delete", "delivered, and keep says so"),
-            Step::GiveUpDeleting => ("leave", "the server keeps it in spite of three deletions"),
-            Step::TooLarge => ("leave", "larger than max_size"),
-            Step::Held => ("hold", "held, and its wait is not over"),
-            Step::Later => ("leave", "beyond the limit on messages"),
-            Step::Skip => ("leave", "first_sync: none"),
-        };
-        let message = listing.get(*index);
-        let uid = Shown(message.uid).to_string();
-        Planned { uid, octets: message.octets, action, reason: reason.into() }
-    };
-    plan.steps.iter().map(step).collect()
 }

@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::delivery::Sink;
 use crate::message::Trace;
-use crate::pop3::{Listing, MessageNumber};
-use crate::state::{Memory, Recorded};
+use crate::pop3::MessageNumber;
+use crate::state::Recorded;
 
+use super::book::Book;
 use super::commit::Commit;
 use super::fetch::{Fetch, Fetched};
 use super::maildrop::Deletions;
-use super::plan::Policy;
 use super::poll::Poll;
 use super::stopped;
 use super::trouble::{Aborted, Trouble};
@@ -36,8 +36,6 @@ pub(super) struct FetchOrder {
     pub careful: HashSet<usize>,
     /// Whether commands are sent ahead of answers.
     pub pipelined: bool,
-    /// Says which messages are deleted.
-    pub policy: Policy,
 }
 
 /// Something at which a session broke before.
@@ -54,32 +52,24 @@ impl Poll<'_> {
     pub(super) async fn fetch(
         &self,
         wire: &mut Wire,
-        listing: &Listing,
-        memory: &Memory,
+        book: &mut Book<'_>,
         sink: Option<&Sink>,
         mut order: FetchOrder,
         deletions: &mut Deletions,
     ) -> Fetched {
         let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
         let (results, outcomes) = mpsc::unbounded_channel();
-        let shared = listing.shared();
-        // Those without a unique-id are told apart by their content.
-        let is_alone = |index: usize| listing.get(index).uid.is_empty() || !shared.contains(&index);
-        let policy = order.policy;
-        let deletes = |index: usize| policy.deletes(Some(self.now)) && is_alone(index);
+        let (maildrop, found) = (book.memory.key, std::mem::take(&mut book.found));
         let fetch = Fetch {
             wire,
             sink,
-            listing,
+            book,
             maildrop: Arc::from(self.account.maildrop_id.as_str()),
             pipelined: order.pipelined,
             careful: std::mem::take(&mut order.careful),
             stop: self.environment.stop.clone(),
             progress: self.progress,
-            now: self.now,
-            memory,
             trace: self.account.received.then(|| self.trace()),
-            deletes: &deletes,
         }
         .run(order, complete, outcomes, deletions);
         let Some(sink) = sink else {
@@ -89,10 +79,11 @@ impl Poll<'_> {
         let commit = Commit {
             sink,
             store: &self.environment.store,
-            maildrop: memory.key,
+            maildrop,
             now: self.now,
             account: &self.account.name,
             target: self.account.deliver.to_string(),
+            found,
         };
         // A disk may hang, and a command may take five minutes.
         let mut stop = self.environment.stop.clone();

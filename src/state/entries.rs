@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Recorded, Timestamp};
+use super::{Kind, Timestamp};
 
 /// How names begin that were made where the server gave none.
-const MADE_NAMES: [&str; 2] = ["header:", "content:"];
+const MADE_NAMES: [&str; 3] = ["header:", "content:", "place:"];
 
 /// Recorded unique-ids of one maildrop, sorted by (unique-id, ordinal): the octets in one arena and 36 octets each
 /// beside them, no allocation per entry.
@@ -36,6 +36,26 @@ pub struct Entry {
     pub delete_tries: u32,
     /// The last deletion reached UPDATE state.
     pub deleted: bool,
+    /// A deletion was sent, or was about to be; whether it reached UPDATE state is not known.
+    pub deleting: bool,
+    /// How the record came to be.
+    pub kind: Kind,
+    /// It goes by its place.
+    pub placed: bool,
+    /// Nothing is known of it but its name.
+    pub blank: bool,
+}
+
+impl Entry {
+    /// Says whether this was deleted, for all we know or for what we tried.
+    pub fn was_deleted(&self) -> bool {
+        self.deleted || self.deleting || self.delete_tries > 0
+    }
+
+    /// Says whether a complete listing has not shown it since it was last listed.
+    pub fn is_missed(&self) -> bool {
+        self.last_listed.is_some()
+    }
 }
 
 impl Entries {
@@ -49,10 +69,15 @@ impl Entries {
         self.len() == 0
     }
 
-    /// Says whether a server's own unique-ids are recorded, rather than only names made of headers or contents.
+    /// Says whether a server's own unique-ids are recorded, rather than only names that were made.
     pub fn has_unique_ids(&self) -> bool {
-        let is_made = |uid: &[u8]| MADE_NAMES.iter().any(|prefix| uid.starts_with(prefix.as_bytes()));
-        (0..self.len()).any(|index| !is_made(self.get(index).0))
+        (0..self.len()).any(|index| !self.is_made(index))
+    }
+
+    /// Says whether the name of an entry was made, because the server gave none that lasts.
+    pub fn is_made(&self, index: usize) -> bool {
+        let (uid, ..) = self.get(index);
+        MADE_NAMES.iter().any(|prefix| uid.starts_with(prefix.as_bytes()))
     }
 
     /// Finds a message: by one or two comparisons when called in the order of a listing that is sorted by unique-id,
@@ -70,16 +95,23 @@ impl Entries {
         }
     }
 
+    /// Finds all messages of this name, by index.
+    pub fn of(&self, uid: &[u8]) -> std::ops::Range<usize> {
+        let first = match self.packed.search((uid, 0), self.next.load(Relaxed)) {
+            Ok(index) | Err(index) => index,
+        };
+        let mut end = first;
+        while end < self.len() && self.packed.name(end).0 == uid {
+            end += 1;
+        }
+        self.next.store(end, Relaxed);
+        first..end
+    }
+
     /// Gives an entry with its unique-id and ordinal. Panics if there is none of this index.
     pub fn get(&self, index: usize) -> (&[u8], u32, Entry) {
         let (uid, ordinal) = self.packed.name(index);
         (uid, ordinal, self.packed.entry(index))
-    }
-
-    /// Proves that a message is recorded, for one found before.
-    pub fn proof<T>(&self, entry: &Entry, of: T) -> Recorded<T> {
-        debug_assert_eq!(*entry, self.packed.entry(entry.index), "the entry was found here");
-        Recorded(of)
     }
 
     /// Shares the octets with the store's thread.
@@ -120,11 +152,18 @@ struct Facts {
     delivered_at: Timestamp,
     last_listed: Timestamp,
     ordinal: u32,
-    /// Deletions tried, with `DELETED` set if the last one reached UPDATE state.
+    /// Deletions tried, and in the upper bits what else is known: see below.
     deletions: u32,
 }
 
 const DELETED: u32 = 1 << 31;
+const DELETING: u32 = 1 << 30;
+const PLACED: u32 = 1 << 29;
+/// The kind, 0 to 4, stands in three bits from here.
+const KIND: u32 = 26;
+const BLANK: u32 = 1 << 25;
+/// All below are deletions tried.
+const TRIES: u32 = BLANK - 1;
 
 /// Entries do not come in ascending order, or are too many: the table is damaged.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +185,12 @@ impl Packed {
             delivered_at: entry.delivered_at.unwrap_or(NEVER),
             last_listed: entry.last_listed.unwrap_or(NEVER),
             ordinal,
-            deletions: entry.delete_tries.min(DELETED - 1) | if entry.deleted { DELETED } else { 0 },
+            deletions: entry.delete_tries.min(TRIES)
+                | if entry.deleted { DELETED } else { 0 }
+                | if entry.deleting { DELETING } else { 0 }
+                | if entry.placed { PLACED } else { 0 }
+                | if entry.blank { BLANK } else { 0 }
+                | u32::from(entry.kind.to_number()) << KIND,
         });
         Ok(())
     }
@@ -175,8 +219,12 @@ impl Packed {
             octets: facts.octets,
             delivered_at: some_time(facts.delivered_at),
             last_listed: some_time(facts.last_listed),
-            delete_tries: facts.deletions & !DELETED,
+            delete_tries: facts.deletions & TRIES,
             deleted: facts.deletions & DELETED != 0,
+            deleting: facts.deletions & DELETING != 0,
+            kind: Kind::from_number((facts.deletions >> KIND & 7) as u8),
+            placed: facts.deletions & PLACED != 0,
+            blank: facts.deletions & BLANK != 0,
         }
     }
 
@@ -232,8 +280,18 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Entry =
-        Entry { index: 0, octets: 0, delivered_at: None, last_listed: None, delete_tries: 0, deleted: false };
+    const PLAIN: Entry = Entry {
+        index: 0,
+        octets: 0,
+        delivered_at: None,
+        last_listed: None,
+        delete_tries: 0,
+        deleted: false,
+        deleting: false,
+        kind: Kind::Delivered,
+        placed: false,
+        blank: true,
+    };
 
     fn packed(names: &BTreeMap<(Vec<u8>, u32), Entry>) -> Entries {
         let mut packed = Packed::default();
@@ -247,9 +305,10 @@ mod tests {
     prop_compose! {
         fn any_entry()(
             octets: u64, delivered_at in prop::option::of(-5..i64::MAX), last_listed in prop::option::of(-5..i64::MAX),
-            delete_tries in 0..DELETED, deleted: bool,
+            delete_tries in 0..TRIES, deleted: bool, deleting: bool, kind in 0..5_u8, placed: bool, blank: bool,
         ) -> Entry {
-            Entry { index: 0, octets, delivered_at, last_listed, delete_tries, deleted }
+            let kind = Kind::from_number(kind);
+            Entry { index: 0, octets, delivered_at, last_listed, delete_tries, deleted, deleting, kind, placed, blank }
         }
     }
 
@@ -289,6 +348,9 @@ mod tests {
                 if let Some(entry) = found {
                     prop_assert_eq!(entries.get(entry.index), (&uid[..], ordinal, entry));
                 }
+                let ordinals: Vec<u32> = entries.of(&uid).map(|index| entries.get(index).1).collect();
+                let expected: Vec<u32> = names.keys().filter(|name| name.0 == uid).map(|name| name.1).collect();
+                prop_assert_eq!(ordinals, expected);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What goes into the store and what comes out of it.
 
+use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 use crate::pop3::UniqueId;
 
 use super::Entries;
@@ -32,7 +33,11 @@ pub struct Memory {
     pub unclosed: bool,
     /// When the last complete listing was seen.
     pub listed_at: Option<Timestamp>,
-    /// Recorded unique-ids.
+    /// The latest time in the name of a file in a maildir that a record has claimed, in microseconds.
+    pub newest_file: u64,
+    /// How the server named its messages lately.
+    pub naming: Naming,
+    /// Recorded messages.
     pub entries: Entries,
     /// Messages that could not be fetched or delivered; also those gone from the listing that some of their recipients
     /// have.
@@ -50,23 +55,23 @@ impl Memory {
         Some(&self.held[found]).filter(|held| held.is_of(octets))
     }
 
-    /// Finds who has a listed message that others of its recipients have not.
-    pub fn reached(&self, uid: &UniqueId, ordinal: u32, octets: u64) -> Option<&Reached> {
-        let found =
-            self.reached.binary_search_by(|reached| (&reached.uid, reached.ordinal).cmp(&(uid, ordinal)));
-        Some(&self.reached[found.ok()?]).filter(|reached| reached.is_of(uid, ordinal, octets))
+    /// Finds who has a message that others of its recipients have not.
+    pub fn reached(&self, uid: &[u8], octets: u64, content: &Content) -> Option<&Reached> {
+        self.reached.iter().find(|reached| reached.is_of(uid, octets, content))
     }
 }
 
 /// A message that some of its recipients have, and others not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
-    /// The unique-id.
+    /// The name under which it is held.
     pub uid: UniqueId,
-    /// Which of those that share it.
+    /// Which of those recorded under this name.
     pub ordinal: u32,
     /// Octets by the listing.
     pub octets: u64,
+    /// What it consists of: whoever has it has this, whatever the server calls it. `None`: version 0.1.0 did not say.
+    pub content: Option<Content>,
     /// Who has it; no address has white space in it.
     pub recipients: Vec<String>,
     /// Why the others have not.
@@ -74,11 +79,12 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// Says whether this is of a listed message: another size is another message, under a unique-id that the server
-    /// uses again. No size, 0, is no other size.
-    pub fn is_of(&self, uid: &UniqueId, ordinal: u32, octets: u64) -> bool {
-        let is_same_size = self.octets == octets || self.octets == 0 || octets == 0;
-        self.uid == *uid && self.ordinal == ordinal && is_same_size
+    /// Says whether this is of a message that came whole.
+    fn is_of(&self, uid: &[u8], octets: u64, content: &Content) -> bool {
+        match &self.content {
+            Some(known) => known == content,
+            None => self.uid.as_bytes() == uid && self.octets == octets,
+        }
     }
 }
 
@@ -135,7 +141,8 @@ pub struct LogInRefused {
     pub class: String,
 }
 
-/// Proof that a message is durably recorded as delivered or seen; only this module makes one.
+/// Proof that a message is durably recorded as delivered, and that this session has seen it to be that message; only
+/// this module makes one.
 #[derive(Debug)]
 pub struct Recorded<T>(pub(super) T);
 
@@ -151,19 +158,260 @@ impl<T> Recorded<T> {
     }
 }
 
+/// What a session has seen of a listed message that a record may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Its place in the listing alone: octets by the server's word.
+    Listed(u64),
+    /// Its header too, by TOP.
+    Header {
+        /// Octets by the server's word.
+        listed: u64,
+        /// What the header is known by.
+        header: Fingerprint,
+    },
+    /// All of it, by RETR.
+    Whole {
+        /// Octets by the server's word.
+        listed: u64,
+        /// What it is known by.
+        whole: Fingerprint,
+    },
+}
+
+/// Proves that a listed message is the one that was recorded, if that is so: by its content, or by a certain identity
+/// and a size that RETR verified. What the user gave up is deleted by name and size, and what was only marked never.
+pub fn prove<T>(entry: &super::Entry, detail: &Detail, seen: &Seen, of: T) -> Option<Recorded<T>> {
+    let proven = match (entry.kind, seen) {
+        (Kind::Marked | Kind::Pending, _) => false,
+        (
+            Kind::Discarded,
+            Seen::Listed(listed) | Seen::Header { listed, .. } | Seen::Whole { listed, .. },
+        ) => entry.octets == *listed,
+        (Kind::Delivered | Kind::Imported, Seen::Listed(_)) => false,
+        (Kind::Delivered | Kind::Imported, Seen::Header { listed, header }) => {
+            let octets = listed.saturating_sub(header.fields);
+            header.identity.is_certain() && detail.has_header_of(header) && detail.is_verified(octets)
+        }
+        (Kind::Delivered | Kind::Imported, Seen::Whole { listed, whole }) => detail.is_whole(*listed, whole),
+    };
+    proven.then_some(Recorded(of))
+}
+
+impl Detail {
+    /// Says whether a header shows an identity that the message is known by.
+    pub fn has_header_of(&self, header: &Fingerprint) -> bool {
+        self.identities.contains(&Some(header.identity)) || self.has_old_header_of(header)
+    }
+
+    /// Says whether a header may settle that a message is this one.
+    pub fn may_be_certain(&self) -> bool {
+        let mut identities = self.identities.iter().flatten();
+        self.header.is_some() || identities.any(|identity| identity.is_certain())
+    }
+
+    /// Says whether a header is that which version 0.1.0 recorded, but for what servers may have written since.
+    fn has_old_header_of(&self, header: &Fingerprint) -> bool {
+        self.header.is_some_and(|old| header.header.contains(&old))
+    }
+
+    /// Says whether a message that came whole is the recorded one. Version 0.1.0 recorded no content: header and size
+    /// must do.
+    pub fn is_whole(&self, listed: u64, whole: &Fingerprint) -> bool {
+        match self.content {
+            Some(content) => content == whole.content,
+            None => {
+                let sizes = [listed, whole.octets, whole.octets - whole.fields];
+                self.has_old_header_of(whole) && sizes.iter().any(|octets| self.is_verified(*octets))
+            }
+        }
+    }
+
+    /// Says whether RETR gave so many octets, less those of the servers' fields, or they were listed then.
+    pub fn is_verified(&self, octets: u64) -> bool {
+        let counts = [self.sent, self.listed].into_iter().filter(|count| *count > 0);
+        counts.into_iter().any(|count| count.saturating_sub(self.fields) == octets)
+    }
+
+    /// Says whether a size by the listing is one that the message has had.
+    pub fn has_size(&self, octets: u64) -> bool {
+        octets == 0 || octets == self.sent || octets == self.listed
+    }
+}
+
+/// How a record came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// The message was delivered.
+    #[default]
+    Delivered,
+    /// It was only marked as seen, and is never deleted.
+    Marked,
+    /// It was listed, and is not delivered yet.
+    Pending,
+    /// It was held, and the user gave it up.
+    Discarded,
+    /// Another program fetched it.
+    Imported,
+}
+
+impl Kind {
+    /// Gives the number that stands in the table.
+    pub(super) fn to_number(self) -> u8 {
+        match self {
+            Self::Delivered => 0,
+            Self::Marked => 1,
+            Self::Pending => 2,
+            Self::Discarded => 3,
+            Self::Imported => 4,
+        }
+    }
+
+    /// Reads a number of the table; one that is none is the kind that is never deleted.
+    pub(super) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Delivered,
+            2 => Self::Pending,
+            3 => Self::Discarded,
+            4 => Self::Imported,
+            _ => Self::Marked,
+        }
+    }
+}
+
+/// How a server has named its messages lately.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Naming {
+    /// Listings in a row that shared no unique-id with the one before.
+    pub renames: u32,
+    /// Listings in a row that left messages without a unique-id.
+    pub holes: u32,
+    /// Digests of some unique-ids of the last listing, where messages do not go by them.
+    pub sample: Vec<u8>,
+}
+
 /// A message to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The server's unique-id.
+    /// The server's unique-id, or a name that was made for a message that goes by its place.
     pub uid: UniqueId,
-    /// Which of those that share the unique-id.
+    /// Which of those recorded under this name.
     pub ordinal: u32,
     /// Octets by the server's listing (0: unknown).
     pub octets: u64,
-    /// SHA-256 of the header as the server sent it, up to and without the empty line.
-    pub header: Option<[u8; 32]>,
-    /// When it was delivered; `None` marks it as seen without delivery.
+    /// How the record comes to be.
+    pub kind: Kind,
+    /// When it was delivered, given up, or fetched by another program.
     pub delivered_at: Option<Timestamp>,
+    /// What it is known by, if it came whole.
+    pub fingerprint: Option<Fingerprint>,
+    /// What else TOP shows of it, or all that is known.
+    pub second: Option<Identity>,
+    /// Its file in a maildir.
+    pub file: Option<FileId>,
+    /// Where it stands among those that go by their place.
+    pub place: Option<u32>,
+    /// It is deleted as soon as it is recorded.
+    pub deleting: bool,
+}
+
+impl Delivery {
+    /// Makes a record of which nothing is known but the name and the octets by the listing.
+    pub fn new(uid: UniqueId, ordinal: u32, octets: u64, kind: Kind) -> Self {
+        Self {
+            uid,
+            ordinal,
+            octets,
+            kind,
+            delivered_at: None,
+            fingerprint: None,
+            second: None,
+            file: None,
+            place: None,
+            deleting: false,
+        }
+    }
+}
+
+/// What a recorded message is known by, and what is due.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Detail {
+    /// What RETR showed, and what TOP shows if that is something else.
+    pub identities: [Option<Identity>; 2],
+    /// What it consists of.
+    pub content: Option<Content>,
+    /// SHA-256 of the whole header: what version 0.1.0 recorded in the place of identity and content.
+    pub header: Option<[u8; 32]>,
+    /// Octets that RETR gave (0: unknown).
+    pub sent: u64,
+    /// Octets by the listing of that session (0: unknown).
+    pub listed: u64,
+    /// Octets of the servers' fields among those that RETR gave.
+    pub fields: u64,
+    /// Its file in a maildir.
+    pub file: RecordedFile,
+    /// Where it stands among those that go by their place.
+    pub place: Option<u32>,
+    /// Since when it is due to be deleted.
+    pub due_since: Option<Timestamp>,
+    /// When a deletion was tried last.
+    pub tried_at: Option<Timestamp>,
+}
+
+/// The file of a recorded message in a maildir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordedFile {
+    /// As version 0.1.0 named it: by unique-id and ordinal.
+    #[default]
+    ByName,
+    /// This one.
+    File(FileId),
+    /// None: another target.
+    Elsewhere,
+}
+
+/// A file of ours in a maildir that no record claims: a message that is there, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unclaimed {
+    /// This one.
+    File(FileId),
+    /// Any with this digest in its name: the file of a record that version 0.1.0 made and the user has forgotten.
+    Digest(FileDigest),
+}
+
+impl Unclaimed {
+    /// Gives it as octets.
+    pub(super) fn to_octets(self) -> Vec<u8> {
+        match self {
+            Self::File(file) => file.to_octets().to_vec(),
+            Self::Digest(digest) => digest.to_vec(),
+        }
+    }
+
+    /// Reads octets that [`Unclaimed::to_octets`] gave.
+    pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
+        let digest = || octets.try_into().ok().map(Self::Digest);
+        FileId::from_octets(octets).map(Self::File).or_else(digest)
+    }
+}
+
+/// What a session has learned of a recorded message; written at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which one, by index in [`Entries`].
+    pub index: usize,
+    /// The name that it has now.
+    pub uid: UniqueId,
+    /// Which of those recorded under this name.
+    pub ordinal: u32,
+    /// Octets by the listing.
+    pub octets: u64,
+    /// When it was delivered; a wrong clock may have said so.
+    pub delivered_at: Option<Timestamp>,
+    /// What it is known by, and what is due.
+    pub detail: Detail,
+    /// It is listed, and nobody wants it deleted any more.
+    pub stays: bool,
 }
 
 /// A message that could not be fetched, or that the target does not take.
@@ -311,6 +559,12 @@ pub struct Closing {
     pub vanished: Vec<usize>,
     /// Recorded messages that it shows again, by index in [`Entries`].
     pub returned: Vec<usize>,
+    /// What was learned of recorded messages.
+    pub changes: Vec<Change>,
+    /// Records of messages that are listed and not delivered.
+    pub pending: Vec<Delivery>,
+    /// How the server names its messages now; `None` if there is no listing.
+    pub naming: Option<Naming>,
     /// Deletions that reached UPDATE state.
     pub deleted: Vec<(UniqueId, u32)>,
     /// Deletions that the server refused.

@@ -42,8 +42,9 @@ pub use error::StateError;
 pub(crate) use file::make_directory_of;
 pub use lease::Lease;
 pub use memory::{
-    Came, Closing, Delivery, Health, Held, HeldKind, LastPoll, LogIn, LogInRefused, LogInWorked, LoginMemory,
-    MaildropKey, Memory, PollResult, Reached, Recorded, SeenLine, ServerMemory, Standing, Status, Timestamp,
+    Came, Change, Closing, Delivery, Detail, Health, Held, HeldKind, Kind, LastPoll, LogIn, LogInRefused,
+    LogInWorked, LoginMemory, MaildropKey, Memory, Naming, PollResult, Reached, Recorded, RecordedFile, Seen,
+    SeenLine, ServerMemory, Standing, Status, Timestamp, Unclaimed, prove,
 };
 pub use store::Store;
 

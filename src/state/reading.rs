@@ -1,17 +1,18 @@
 //! The requests that only read rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, Error, OptionalExtension, Result, Row};
+use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
+use crate::message::{Certainty, Content, FileId, Identity};
 use crate::pop3::UniqueId;
 
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Came, Entries, Health, Held, HeldKind, LastPoll, LogInRefused, LoginMemory, MaildropKey, Memory,
-    PollResult, Reached, SeenLine, ServerMemory, Standing, Status,
+    Came, Detail, Entries, Health, Held, HeldKind, Kind, LastPoll, LogInRefused, LoginMemory, MaildropKey,
+    Memory, Naming, PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Unclaimed,
 };
 
 /// The messages that are held in maildrop ?1 ...
@@ -34,18 +35,23 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
         known: false,
         unclosed: true,
         listed_at: None,
+        newest_file: 0,
+        naming: Naming::default(),
         entries: Entries::default(),
         held: Vec::new(),
         reached: Vec::new(),
     };
-    let mut row =
-        connection.prepare_cached("SELECT id, publisher, listed_at FROM maildrop WHERE identity = ?1")?;
+    let mut row = connection.prepare_cached(
+        "SELECT id, publisher, listed_at, newest_file, renames, holes, sample FROM maildrop WHERE identity = ?1",
+    )?;
     let mut rows = row.query([maildrop])?;
     let Some(row) = rows.next()? else { return Ok(memory) };
     let id = row.get(0)?;
     memory.known = true;
     memory.unclosed = row.get::<_, Option<i64>>(1)? != Some(0);
     memory.listed_at = row.get(2)?;
+    memory.newest_file = octets(row, 3)?;
+    memory.naming = Naming { renames: row.get(4)?, holes: row.get(5)?, sample: row.get(6)? };
     memory.entries = entries(connection, id)?;
     memory.held = held(connection, id, HELD)?;
     memory.reached = reached(connection, id)?;
@@ -86,27 +92,68 @@ pub(super) fn target_memory(connection: &Connection, target: &str) -> Result<Opt
         .optional()
 }
 
-/// Says of each header fingerprint whether a message with it was delivered. Used for renumbered maildrops only, so a
-/// pass over the rows of the maildrop is cheaper than an index that each delivery would pay for.
-pub(super) fn find_headers(
+/// Loads what recorded messages are known by. They are looked up one by one, since most polls need few or none.
+pub(super) fn details(
     connection: &Connection,
     maildrop: &str,
-    headers: &[[u8; 32]],
-) -> Result<Vec<usize>> {
-    let mut found: HashMap<&[u8], usize> = HashMap::new();
-    if let Some(id) = find(connection, maildrop)? {
-        let wanted: HashSet<&[u8]> = headers.iter().map(|header| &header[..]).collect();
-        let mut select = connection.prepare_cached(
-            "SELECT header FROM seen WHERE maildrop = ?1 AND header IS NOT NULL AND delivered_at IS NOT NULL",
-        )?;
-        let mut rows = select.query([id])?;
-        while let Some(row) = rows.next()? {
-            if let Some(&header) = wanted.get(blob(row, 0)?) {
-                *found.entry(header).or_default() += 1;
-            }
-        }
+    entries: &Packed,
+    indexes: &[usize],
+) -> Result<Vec<Detail>> {
+    let Some(id) = find(connection, maildrop)? else { return Ok(vec![Detail::default(); indexes.len()]) };
+    let mut select = connection.prepare_cached(
+        "SELECT identity, second, content, header, sent, listed, fields, file, place, due_since, tried_at, octets
+         FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    let of = |index: &usize| {
+        let (uid, ordinal) = entries.name(*index);
+        // A message that another command forgot meanwhile is known by nothing.
+        Ok(select.query_row(params![id, uid, ordinal], detail).optional()?.unwrap_or_default())
+    };
+    indexes.iter().map(of).collect()
+}
+
+fn detail(row: &Row<'_>) -> Result<Detail> {
+    let header = row.get::<_, Option<[u8; 32]>>(3)?;
+    let file = match row.get_ref(7)?.as_blob_or_null()? {
+        None => RecordedFile::ByName,
+        Some(octets) => FileId::from_octets(octets).map_or(RecordedFile::Elsewhere, RecordedFile::File),
+    };
+    let mut detail = Detail {
+        identities: [identity(row, 0)?, identity(row, 1)?],
+        content: row.get::<_, Option<[u8; 32]>>(2)?.map(Content),
+        header,
+        sent: octets(row, 4)?,
+        listed: octets(row, 5)?,
+        fields: octets(row, 6)?,
+        file,
+        place: row.get(8)?,
+        due_since: row.get(9)?,
+        tried_at: row.get(10)?,
+    };
+    if header.is_some() {
+        // Version 0.1.0 recorded the size by the listing alone.
+        detail.listed = octets(row, 11)?;
     }
-    Ok(headers.iter().map(|header| found.get(&header[..]).copied().unwrap_or(0)).collect())
+    Ok(detail)
+}
+
+/// An identity is a letter and the digest.
+fn identity(row: &Row<'_>, column: usize) -> Result<Option<Identity>> {
+    let octets = row.get_ref(column)?.as_blob_or_null()?;
+    let Some((letter, digest)) = octets.and_then(<[u8]>::split_first) else { return Ok(None) };
+    let certainty = if *letter == CERTAIN { Certainty::Certain } else { Certainty::Weak };
+    Ok(digest.try_into().ok().map(|digest| Identity { digest, certainty }))
+}
+
+/// The letter before a digest that proves something.
+pub(super) const CERTAIN: u8 = b'C';
+
+/// Lists the files in a maildir that no record claimed when the state was new, or when a session had not ended.
+pub(super) fn unclaimed(connection: &Connection, maildrop: &str) -> Result<Vec<Unclaimed>> {
+    let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
+    let mut select = connection.prepare_cached("SELECT file FROM unclaimed WHERE maildrop = ?1")?;
+    let files = select.query_map([id], |row| Ok(Unclaimed::from_octets(blob(row, 0)?)))?;
+    files.filter_map(Result::transpose).collect()
 }
 
 /// Lists the recorded unique-ids of a maildrop.
@@ -114,8 +161,8 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
     let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
     let mut select = connection.prepare_cached(
         "SELECT uid, ordinal, octets, first_seen, delivered_at, last_listed,
-             delivered_at IS NOT NULL AND header IS NULL
-         FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
+             kind = 3
+         FROM seen WHERE maildrop = ?1 AND kind != 2 ORDER BY uid, ordinal",
     )?;
     let lines = select.query_map([id], |row| {
         Ok(SeenLine {
@@ -125,7 +172,6 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
             first_seen: row.get(3)?,
             delivered_at: row.get(4)?,
             last_listed: row.get(5)?,
-            // Whatever was delivered has a header's digest.
             discarded: row.get(6)?,
         })
     })?;
@@ -135,7 +181,7 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
 /// Lists all maildrops, by identity.
 pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
     let mut counts: HashMap<i64, u64> = connection
-        .prepare_cached("SELECT maildrop, count(*) FROM seen GROUP BY maildrop")?
+        .prepare_cached("SELECT maildrop, count(*) FROM seen WHERE kind != 2 GROUP BY maildrop")?
         .query_map([], |row| Ok((row.get(0)?, octets(row, 1)?)))?
         .collect::<Result<_>>()?;
     let mut select = connection.prepare_cached(
@@ -210,7 +256,8 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
     let mut packed = Packed::default();
     // The order of the primary key: SQLite sorts nothing, and `push` finds a damaged table by it.
     let mut select = connection.prepare_cached(
-        "SELECT uid, ordinal, octets, delivered_at, last_listed, delete_tries, deleted_at
+        "SELECT uid, ordinal, octets, delivered_at, last_listed, delete_tries, deleted_at, deleting, kind, place,
+             identity IS NULL AND second IS NULL AND header IS NULL
          FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
     )?;
     let mut rows = select.query([id])?;
@@ -222,6 +269,10 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
             last_listed: row.get(4)?,
             delete_tries: row.get(5)?,
             deleted: row.get_ref(6)? != ValueRef::Null,
+            deleting: row.get(7)?,
+            kind: Kind::from_number(row.get(8)?),
+            placed: row.get_ref(9)? != ValueRef::Null,
+            blank: row.get(10)?,
         };
         packed
             .push(blob(row, 0)?, row.get(1)?, entry)
@@ -257,7 +308,7 @@ fn held(connection: &Connection, id: i64, sql: &str) -> Result<Vec<Held>> {
 
 fn reached(connection: &Connection, id: i64) -> Result<Vec<Reached>> {
     let mut select = connection.prepare_cached(
-        "SELECT uid, ordinal, octets, reason, recipients
+        "SELECT uid, ordinal, octets, reason, recipients, content
          FROM held WHERE maildrop = ?1 AND recipients IS NOT NULL ORDER BY uid, ordinal",
     )?;
     let reached = select.query_map([id], |row| {
@@ -268,6 +319,7 @@ fn reached(connection: &Connection, id: i64) -> Result<Vec<Reached>> {
             octets: octets(row, 2)?,
             reason: row.get(3)?,
             recipients: recipients.lines().map(str::to_owned).collect(),
+            content: row.get::<_, Option<[u8; 32]>>(5)?.map(Content),
         })
     })?;
     reached.collect()

@@ -97,6 +97,45 @@ ALTER TABLE maildrop DROP COLUMN breaks_capa;
 ALTER TABLE maildrop ADD COLUMN refused_said BLOB;
 ALTER TABLE maildrop ADD COLUMN refused_class TEXT;
 ALTER TABLE maildrop ADD COLUMN login_mark BLOB;
+", "
+-- 0: delivered. 1: only marked as seen. 2: listed, and not delivered yet. 3: held, and given up. 4: fetched by another
+-- program.
+ALTER TABLE seen ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+UPDATE seen SET kind = CASE WHEN delivered_at IS NULL THEN 1 WHEN header IS NULL THEN 3 ELSE 0 END;
+-- What it is known by, whatever its server calls it. `header` is what version 0.1.0 recorded in the place of these: the
+-- digest of the whole header, as it was sent.
+ALTER TABLE seen ADD COLUMN identity BLOB;
+ALTER TABLE seen ADD COLUMN second BLOB;
+ALTER TABLE seen ADD COLUMN content BLOB;
+-- Octets that RETR gave, those that were listed then, and those of the fields that servers write; 0: unknown.
+ALTER TABLE seen ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE seen ADD COLUMN listed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE seen ADD COLUMN fields INTEGER NOT NULL DEFAULT 0;
+-- Its file in a maildir: the digest in the name, and the time. Null: as version 0.1.0 named it.
+ALTER TABLE seen ADD COLUMN file BLOB;
+-- Where it stands among the messages that go by their place.
+ALTER TABLE seen ADD COLUMN place INTEGER;
+ALTER TABLE seen ADD COLUMN due_since INTEGER;
+ALTER TABLE seen ADD COLUMN tried_at INTEGER;
+-- DELE was sent, or was about to be.
+ALTER TABLE seen ADD COLUMN deleting INTEGER NOT NULL DEFAULT 0;
+-- Whose message it is that some of its recipients have.
+ALTER TABLE held ADD COLUMN content BLOB;
+-- Listings in a row that shared no unique-id with the one before, and that left messages without one; digests of some
+-- unique-ids of the last one.
+ALTER TABLE maildrop ADD COLUMN renames INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE maildrop ADD COLUMN holes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE maildrop ADD COLUMN sample BLOB NOT NULL DEFAULT x'';
+-- The latest time in the name of a file that a record has claimed: younger ones are of sessions that this state knows
+-- nothing of, since it was put back from a copy.
+ALTER TABLE maildrop ADD COLUMN newest_file INTEGER NOT NULL DEFAULT 0;
+UPDATE maildrop SET newest_file = CAST(strftime('%s', 'now') AS INTEGER) * 1000000;
+-- Files of ours in a maildir that no record claimed when the state was new, or when a session had not ended.
+CREATE TABLE unclaimed (
+    maildrop INTEGER NOT NULL,
+    file BLOB NOT NULL,
+    PRIMARY KEY (maildrop, file)
+) WITHOUT ROWID;
 "];
 
 /// The newest version that this program knows.

@@ -18,8 +18,8 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Entries, Health, LastPoll, LogIn, LoginMemory, MaildropKey, Memory, Reached, Recorded,
-    SeenLine, StateError, Status, Timestamp, reading,
+    Closing, Delivery, Detail, Entries, Health, LastPoll, LogIn, LoginMemory, MaildropKey, Memory, Reached,
+    Recorded, SeenLine, StateError, Status, Timestamp, Unclaimed, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -123,17 +123,22 @@ impl Store {
 
     /// Marks the session open, durably, after the target was recovered (if [`Memory::unclosed`] asked for it) and
     /// before the session publishes its first message. Only a session that called this marks the maildrop closed.
-    pub async fn publishing(&self, maildrop: MaildropKey) -> Result<(), StateError> {
+    /// `unclaimed` are files that were found then; each stays known until a record claims it.
+    pub async fn publishing(
+        &self,
+        maildrop: MaildropKey,
+        unclaimed: Vec<Unclaimed>,
+    ) -> Result<(), StateError> {
         let session = maildrop.session;
-        self.write(Write::Publishing { maildrop: self.identity(maildrop), session }).await?;
+        self.write(Write::Publishing { maildrop: self.identity(maildrop), session, unclaimed }).await?;
         Ok(())
     }
 
     /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
     /// the same order. Requests that wait together share one commit; each is recorded whole or not at all.
     ///
-    /// A unique-id that was recorded before is another message now: what was known of the old one is replaced, but for
-    /// the time of its first sight.
+    /// What was recorded under this name, a message that was not delivered yet, is replaced but for the time of its
+    /// first sight.
     pub async fn record<T>(
         &self,
         maildrop: MaildropKey,
@@ -169,7 +174,8 @@ impl Store {
         entries: &Entries,
         closing: Closing,
     ) -> Result<(), StateError> {
-        let mut indexes = closing.vanished.iter().chain(&closing.returned);
+        let changed = closing.changes.iter().map(|change| &change.index);
+        let mut indexes = closing.vanished.iter().chain(&closing.returned).chain(changed);
         assert!(
             indexes.all(|&index| index < entries.len()),
             "a session closes with the entries it began with"
@@ -180,15 +186,24 @@ impl Store {
         Ok(())
     }
 
-    /// Counts the messages delivered from a maildrop that have each of these SHA-256 header fingerprints; the answer is
-    /// in the same order.
-    pub async fn find_headers(
+    /// Loads what these messages are known by, in the same order. Panics if an index is not one of `entries`.
+    pub async fn details(
         &self,
         maildrop: MaildropKey,
-        headers: Vec<[u8; 32]>,
-    ) -> Result<Vec<usize>, StateError> {
+        entries: &Entries,
+        indexes: Vec<usize>,
+    ) -> Result<Vec<Detail>, StateError> {
+        if indexes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (maildrop, entries) = (self.identity(maildrop), entries.share());
+        self.read(move |connection| reading::details(connection, &maildrop, &entries, &indexes)).await
+    }
+
+    /// Lists the files in the target that no record claimed when the state was new, or when a session had not ended.
+    pub async fn unclaimed(&self, maildrop: MaildropKey) -> Result<Vec<Unclaimed>, StateError> {
         let maildrop = self.identity(maildrop);
-        self.read(move |connection| reading::find_headers(connection, &maildrop, &headers)).await
+        self.read(move |connection| reading::unclaimed(connection, &maildrop)).await
     }
 
     /// Forgets unique-ids, so that they are fetched again; counts those that were recorded (and not held).

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use crate::message::file::digest_of_name;
+use crate::message::{FileId, Identity};
 use crate::pop3::UniqueId;
 
 use super::entries::Packed;
-use super::{Closing, Delivery, Held, LogIn, Reached, Standing, Timestamp};
+use super::reading::CERTAIN;
+use super::{Change, Closing, Delivery, Held, LogIn, Reached, RecordedFile, Standing, Timestamp, Unclaimed};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -26,7 +29,7 @@ const FORGET: &str = "DELETE FROM seen WHERE maildrop = ?1 AND last_listed <= ?3
 /// A request that changes rows.
 pub(super) enum Write {
     /// See [`super::Store::publishing`].
-    Publishing { maildrop: Arc<str>, session: i64 },
+    Publishing { maildrop: Arc<str>, session: i64, unclaimed: Vec<Unclaimed> },
     /// See [`super::Store::record`].
     Record { maildrop: Arc<str>, at: Timestamp, deliveries: Vec<Delivery> },
     /// See [`super::Store::reached`].
@@ -49,12 +52,12 @@ impl Write {
     /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.
     pub(super) fn apply(&self, connection: &Connection) -> Result<usize> {
         match self {
-            Self::Publishing { maildrop, session } => {
+            Self::Publishing { maildrop, session, unclaimed: files } => {
                 let id = existing_or_new(connection, maildrop)?;
                 connection
                     .prepare_cached("UPDATE maildrop SET publisher = ?2 WHERE id = ?1")?
                     .execute(params![id, session])?;
-                Ok(0)
+                unclaimed(connection, id, files).map(|()| 0)
             }
             Self::Record { maildrop, at, deliveries } => {
                 let id = existing_or_new(connection, maildrop)?;
@@ -69,7 +72,7 @@ impl Write {
                 close(connection, id, *session, entries, closing).map(|()| 0)
             }
             Self::Forget { maildrop, uids } => match find(connection, maildrop)? {
-                Some(id) => forget(connection, id, uids),
+                Some(id) => forget(connection, id, maildrop, uids),
                 None => Ok(0),
             },
             Self::Hasten { maildrop, names, at } => match find(connection, maildrop)? {
@@ -113,15 +116,22 @@ fn existing_or_new(connection: &Connection, maildrop: &str) -> Result<i64> {
 }
 
 fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Delivery]) -> Result<()> {
-    // A unique-id that a server uses again is another message: only the time of its first sight stays.
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, header)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, kind,
+             identity, second, content, sent, listed, fields, file, place, deleting)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
-             octets = excluded.octets, delivered_at = excluded.delivered_at, header = excluded.header,
-             last_listed = NULL, missed_at = NULL, delete_tries = 0, deleted_at = NULL",
+             octets = excluded.octets, delivered_at = excluded.delivered_at, kind = excluded.kind,
+             identity = excluded.identity, second = excluded.second, content = excluded.content,
+             sent = excluded.sent, listed = excluded.listed, fields = excluded.fields,
+             file = excluded.file, place = excluded.place, deleting = excluded.deleting, header = NULL,
+             last_listed = NULL, missed_at = NULL, delete_tries = 0, deleted_at = NULL, tried_at = NULL,
+             due_since = NULL",
     )?;
+    let mut files = Vec::new();
     for delivery in deliveries {
+        let fingerprint = delivery.fingerprint.as_ref();
+        files.extend(delivery.file);
         upsert.execute(params![
             id,
             delivery.uid.as_bytes(),
@@ -129,14 +139,98 @@ fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Deliver
             to_column(delivery.octets),
             at,
             delivery.delivered_at,
-            delivery.header.as_ref().map(|digest| &digest[..]),
+            delivery.kind.to_number(),
+            fingerprint.map(|known| to_blob(&known.identity)),
+            delivery.second.as_ref().map(to_blob),
+            fingerprint.map(|known| &known.content.0[..]),
+            to_column(fingerprint.map_or(0, |known| known.octets)),
+            to_column(delivery.octets),
+            to_column(fingerprint.map_or(0, |known| known.fields)),
+            delivery.file.map_or(Vec::new(), |file| file.to_octets().to_vec()),
+            delivery.place,
+            delivery.deleting,
         ])?;
     }
+    claim(connection, id, &files)?;
     let holds = connection.prepare_cached("SELECT 1 FROM held WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
     if holds {
         release(connection, id, deliveries.iter().map(|delivery| (&delivery.uid, delivery.ordinal)))?;
     }
     Ok(())
+}
+
+/// Notes that files belong to no record.
+fn unclaimed(connection: &Connection, id: i64, files: &[Unclaimed]) -> Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO unclaimed (maildrop, file) VALUES (?1, ?2)")?;
+    files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]).map(drop))
+}
+
+/// Notes that files belong to records now.
+fn claim(connection: &Connection, id: i64, files: &[FileId]) -> Result<()> {
+    let Some(newest) = files.iter().map(|file| file.time).max() else { return Ok(()) };
+    connection
+        .prepare_cached("UPDATE maildrop SET newest_file = max(newest_file, ?2) WHERE id = ?1")?
+        .execute(params![id, to_column(newest)])?;
+    let any =
+        connection.prepare_cached("SELECT 1 FROM unclaimed WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
+    if !any {
+        return Ok(());
+    }
+    let mut delete = connection.prepare_cached("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2")?;
+    for file in files {
+        delete.execute(params![id, file.to_octets()])?;
+        delete.execute(params![id, &file.digest[..]])?;
+    }
+    Ok(())
+}
+
+/// Writes what was learned of recorded messages; what is known of content and identity replaces the old header.
+fn change(connection: &Connection, id: i64, entries: &Packed, changes: &[Change]) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE seen SET uid = ?4, ordinal = ?5, octets = ?6, delivered_at = ?7, identity = ?8, second = ?9,
+             content = ?10, header = ?11, sent = ?12, listed = ?13, fields = ?14, file = ?15, place = ?16,
+             due_since = ?17, tried_at = ?18,
+             deleting = CASE WHEN ?19 THEN 0 ELSE deleting END,
+             delete_tries = CASE WHEN ?19 THEN 0 ELSE delete_tries END,
+             deleted_at = CASE WHEN ?19 THEN NULL ELSE deleted_at END
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for Change { index, uid, ordinal, octets, delivered_at, detail, stays } in changes {
+        let (old_uid, old_ordinal) = entries.name(*index);
+        let [first, second] = &detail.identities;
+        update.execute(params![
+            id,
+            old_uid,
+            old_ordinal,
+            uid.as_bytes(),
+            ordinal,
+            to_column(*octets),
+            delivered_at,
+            first.as_ref().map(to_blob),
+            second.as_ref().map(to_blob),
+            detail.content.map(|content| content.0),
+            detail.header,
+            to_column(detail.sent),
+            to_column(detail.listed),
+            to_column(detail.fields),
+            match detail.file {
+                RecordedFile::ByName => None,
+                RecordedFile::File(file) => Some(file.to_octets().to_vec()),
+                RecordedFile::Elsewhere => Some(Vec::new()),
+            },
+            detail.place,
+            detail.due_since,
+            detail.tried_at,
+            stays,
+        ])?;
+    }
+    Ok(())
+}
+
+fn to_blob(identity: &Identity) -> Vec<u8> {
+    let letter = if identity.is_certain() { CERTAIN } else { b'W' };
+    [&[letter], &identity.digest[..]].concat()
 }
 
 fn release<'a>(
@@ -156,7 +250,9 @@ fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closi
     if closing.listed_at.is_some() {
         listing(connection, id, entries, closing)?;
     }
+    change(connection, id, entries, &closing.changes)?;
     deletions(connection, id, closing)?;
+    record(connection, id, closing.at, &closing.pending)?;
     hold(connection, id, &closing.held)?;
     if closing.listed_at.is_some() {
         gone(connection, id, closing)?;
@@ -229,14 +325,14 @@ fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing
 
 fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
     let mut tried = connection.prepare_cached(
-        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4
+        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4, tried_at = ?5, place = NULL
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     for (uid, ordinal) in &closing.deleted {
-        tried.execute(params![id, uid.as_bytes(), ordinal, closing.at])?;
+        tried.execute(params![id, uid.as_bytes(), ordinal, closing.at, closing.at])?;
     }
     for (uid, ordinal) in &closing.undeleted {
-        tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>])?;
+        tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>, closing.at])?;
     }
     Ok(())
 }
@@ -279,11 +375,11 @@ fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
 
 fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7)
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7, ?8)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
-             recipients = excluded.recipients, missed_at = NULL",
+             recipients = excluded.recipients, content = excluded.content, missed_at = NULL",
     )?;
     for message in messages {
         upsert.execute(params![
@@ -294,6 +390,7 @@ fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]
             message.reason,
             at,
             message.recipients.join("\n"),
+            message.content.map(|content| content.0),
         ])?;
     }
     Ok(())
@@ -343,10 +440,18 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
         .prepare_cached(
             "UPDATE maildrop SET
                  publisher = CASE WHEN publisher = ?2 THEN 0 ELSE publisher END,
-                 listed_at = coalesce(?3, listed_at)
+                 listed_at = coalesce(?3, listed_at), renames = coalesce(?4, renames),
+                 holes = coalesce(?5, holes), sample = coalesce(?6, sample)
              WHERE id = ?1",
         )?
-        .execute(params![id, session, closing.listed_at])?;
+        .execute(params![
+            id,
+            session,
+            closing.listed_at,
+            closing.naming.as_ref().map(|naming| naming.renames),
+            closing.naming.as_ref().map(|naming| naming.holes),
+            closing.naming.as_ref().map(|naming| &naming.sample[..]),
+        ])?;
     let Some(poll) = &closing.poll else { return Ok(()) };
     let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
     connection
@@ -375,7 +480,20 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
     Ok(())
 }
 
-fn forget(connection: &Connection, id: i64, uids: &[UniqueId]) -> Result<usize> {
+fn forget(connection: &Connection, id: i64, maildrop: &str, uids: &[UniqueId]) -> Result<usize> {
+    // A file that is still there is the message: it is fetched again, and found.
+    let mut select =
+        connection.prepare_cached("SELECT ordinal, file FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
+    for uid in uids {
+        let files = select.query_map(params![id, uid.as_bytes()], |row| {
+            let file: Option<Vec<u8>> = row.get(1)?;
+            Ok(match file {
+                Some(octets) => FileId::from_octets(&octets).map(Unclaimed::File),
+                None => Some(Unclaimed::Digest(digest_of_name(maildrop, uid.as_bytes(), row.get(0)?))),
+            })
+        })?;
+        unclaimed(connection, id, &files.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?)?;
+    }
     let mut seen = connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
     let mut held = connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2")?;
     let mut forgotten = 0;

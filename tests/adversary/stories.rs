@@ -26,7 +26,6 @@ fn none() -> Scenario {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_that_comes_under_the_unique_id_of_a_deleted_one_is_fetched_before_it_is_deleted() {
     // 0 and 3 are of one size, and small counters give both the same unique-id.
     let events = vec![(0, NEW), (0, NEW), (0, NEW), (2, NEW)];
@@ -34,7 +33,6 @@ fn a_message_that_comes_under_the_unique_id_of_a_deleted_one_is_fetched_before_i
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_that_comes_under_the_unique_id_of_one_whose_deletion_was_not_answered_is_fetched() {
     for obeyed in [true, false] {
         let events = vec![(0, NEW), (0, NEW), (0, NEW), (0, LoseQuit { obeyed }), (2, NEW)];
@@ -43,7 +41,6 @@ fn a_message_that_comes_under_the_unique_id_of_one_whose_deletion_was_not_answer
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_that_comes_under_the_unique_id_of_one_that_another_client_deleted_is_fetched() {
     for keep in [Keep::TwoWeeks, Keep::Forever] {
         let events = vec![
@@ -60,21 +57,18 @@ fn a_message_that_comes_under_the_unique_id_of_one_that_another_client_deleted_i
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_of_the_header_and_size_of_a_deleted_one_is_fetched_where_unique_ids_digest_headers() {
     let events = vec![(0, WEAK), (2, Arrive(SameSize, 0, Sound))];
     delivers(2, Scenario { uids: Uids::Header, events, ..none() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_equal_to_a_weak_one_that_a_listing_did_not_show_is_fetched() {
     let events = vec![(0, WEAK), (2, Arrive(Equal, 0, Sound))];
     delivers(2, Scenario { uids: Uids::Header, events, ..none() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn messages_that_share_a_unique_id_are_all_fetched_where_the_mailbox_was_replaced() {
     let mut events = vec![(0, NEW); 12];
     events.extend(vec![(2, OtherDeletes(0)); 12]);
@@ -83,7 +77,6 @@ fn messages_that_share_a_unique_id_are_all_fetched_where_the_mailbox_was_replace
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn messages_whose_sizes_are_estimates_until_they_are_fetched_are_not_fetched_again() {
     for keep in [Keep::Forever, Keep::TwoWeeks] {
         let events = vec![(0, NEW), (0, NEW), (1, File)];
@@ -92,13 +85,11 @@ fn messages_whose_sizes_are_estimates_until_they_are_fetched_are_not_fetched_aga
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn messages_whose_sizes_are_counted_otherwise_are_not_fetched_again() {
     delivers(2, Scenario { events: vec![(0, NEW), (0, NEW), (1, File), (2, Recount)], ..Scenario::plain() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn message_numbers_as_unique_ids_name_nothing() {
     let events = vec![(0, NEW), (0, NEW), (0, NEW), (1, OtherDeletes(0)), (2, NEW)];
     for keep in [Keep::Forever, Keep::Nothing, Keep::TwoWeeks] {
@@ -107,21 +98,18 @@ fn message_numbers_as_unique_ids_name_nothing() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_uidl_that_is_empty_for_once_repeats_nothing() {
     let events = vec![(0, NEW), (0, NEW), (1, EmptyUidl), (1, NEW)];
     delivers(3, Scenario { events, ..Scenario::plain() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_uidl_with_holes_for_once_repeats_nothing() {
     let events = vec![(0, NEW), (0, NEW), (0, NEW), (1, Holes(0)), (2, Holes(1)), (2, NEW)];
     delivers(4, Scenario { events, ..Scenario::plain() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_uidl_that_is_always_empty_repeats_nothing() {
     let events = vec![(0, NEW), (0, NEW), (4, OtherDeletes(0)), (5, NEW)];
     delivers(3, Scenario { uids: Uids::Empty, events: events.clone(), ..Scenario::plain() });
@@ -129,7 +117,6 @@ fn a_uidl_that_is_always_empty_repeats_nothing() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_few_renumbered_messages_are_not_fetched_again() {
     for keep in [Keep::Forever, Keep::TwoWeeks] {
         let events = vec![(0, NEW), (0, NEW), (1, Renumber), (2, NEW), (3, Renumber)];
@@ -138,7 +125,6 @@ fn a_few_renumbered_messages_are_not_fetched_again() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn marked_messages_are_not_fetched_when_their_sizes_change() {
     delivers(
         1,
@@ -147,7 +133,6 @@ fn marked_messages_are_not_fetched_when_their_sizes_change() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn marked_messages_are_not_fetched_when_they_are_renumbered() {
     for first in [First::Marks, First::Skips] {
         delivers(0, Scenario { first, events: vec![(0, NEW), (0, NEW), (1, Renumber)], ..Scenario::plain() });
@@ -155,7 +140,6 @@ fn marked_messages_are_not_fetched_when_they_are_renumbered() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_header_that_the_server_writes_into_is_the_same() {
     for writes in [Writes::Status, Writes::XUidl] {
         for uids in [Uids::Honest, Uids::Missing, Uids::Header] {
@@ -166,7 +150,6 @@ fn a_header_that_the_server_writes_into_is_the_same() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_that_a_kill_left_unrecorded_is_known_though_the_server_wrote_into_it() {
     for writes in [Writes::Nothing, Writes::Status] {
         let events = vec![(0, NEW), (0, Kill(At::Delivered(0)))];
@@ -175,13 +158,11 @@ fn a_message_that_a_kill_left_unrecorded_is_known_though_the_server_wrote_into_i
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_lost_state_and_other_unique_ids_together_repeat_nothing() {
     delivers(1, Scenario { events: vec![(0, NEW), (2, LoseState), (2, Renumber)], ..Scenario::plain() });
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn unique_ids_that_change_in_each_session_repeat_nothing() {
     for keep in [Keep::Forever, Keep::Nothing] {
         delivers(
@@ -205,7 +186,6 @@ fn a_held_message_among_those_without_unique_id_keeps_no_other_away() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_deleted_message_that_a_backup_brings_back_is_not_delivered_again() {
     for writes in [Writes::Nothing, Writes::Status] {
         delivers(1, Scenario { writes, events: vec![(0, NEW), (2, Restore)], ..none() });
@@ -213,7 +193,6 @@ fn a_deleted_message_that_a_backup_brings_back_is_not_delivered_again() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_whose_deletion_was_ignored_is_known_under_another_unique_id() {
     delivers(1, Scenario { deletes: Deletes::Ignored, events: vec![(0, NEW), (1, Renumber)], ..none() });
 }
@@ -256,7 +235,6 @@ fn a_weak_message_of_another_size_under_a_known_unique_id_is_fetched() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_weak_message_of_the_header_and_size_of_a_deleted_one_is_fetched() {
     let same = Arrive(SameSize, 0, Sound);
     delivers(2, Scenario { uids: Uids::Small, events: vec![(0, WEAK), (2, same)], ..none() });
@@ -284,7 +262,6 @@ fn what_came_without_an_octet_and_comes_whole_later_is_delivered_whole() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_weak_message_equal_to_a_forgotten_one_is_fetched() {
     let events = vec![(0, WEAK), (1, Clock(40 * DAY)), (2, Clock(40 * DAY)), (3, Arrive(Equal, 0, Sound))];
     delivers(2, Scenario { uids: Uids::Header, events, ..none() });

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::dialogue::{KNOWN_LOG_IN, LOG_IN, ONE_LISTED, ONE_RETRIEVED};
+use crate::support::dialogue::{KNOWN_LOG_IN, LOG_IN, ONE_ASKED, ONE_LISTED, ONE_RETRIEVED};
 use crate::support::maildrop::{Fault, Maildrop, Settings, What};
 use crate::support::postrider::Home;
 use crate::support::scripted::{Script, ScriptedServer};
@@ -24,7 +24,9 @@ fn honest(settings: Settings, keys: &str) -> (Maildrop, Home) {
 }
 
 fn fill(server: &Maildrop, messages: usize) {
-    (0..messages).for_each(|n| server.put(&format!("uid-{n}"), format!("A: {n}\r\n\r\nbody\r\n")));
+    (0..messages).for_each(|n| {
+        server.put(&format!("uid-{n}"), format!("Message-ID: <{n}@a>\r\nDate: b\r\n\r\nbody\r\n"))
+    });
 }
 
 fn retrieved(server: &Maildrop) -> usize {
@@ -37,6 +39,8 @@ fn session(retrieve: &str, rest: &str) -> String {
 }
 
 const RETRIEVE: &str = ONE_RETRIEVED;
+/// The message is asked for its header, to see whether it is the one that is recorded.
+const ASK: &str = ONE_ASKED;
 
 fn scripted(sessions: &[String]) -> (ScriptedServer, Home) {
     let scripts = sessions.iter().enumerate().map(|(i, text)| Script::parse(&format!("session {i}"), text));
@@ -48,8 +52,9 @@ fn scripted(sessions: &[String]) -> (ScriptedServer, Home) {
 /// Plays the same refusal in three sessions; in the fourth the deletion is given up, and said once.
 fn given_up_after_three(rest: &str, status: i32) {
     let bye = "C: QUIT\n";
+    let again = &format!("{ASK}{rest}");
     let sessions =
-        [session(RETRIEVE, rest), session("", rest), session("", rest), session("", bye), session("", bye)];
+        [session(RETRIEVE, rest), session("", again), session("", again), session("", bye), session("", bye)];
     let (server, home) = scripted(&sessions);
     for _ in 0..3 {
         home.must(&["sync"], status);
@@ -133,9 +138,14 @@ fn messages_are_deleted_a_time_after_their_delivery_by_our_own_record() {
         );
         assert_eq!(changed.unwrap(), 1);
     }
+    home.must(&["sync"], 0);
+    assert_eq!(server.uids().len(), 4, "no clock is believed at once");
+    state.execute("UPDATE seen SET due_since = due_since - 86400", []).unwrap();
     drop(state);
     home.must(&["sync"], 0);
     assert_eq!(server.uids(), ["uid-0", "uid-1", "uid-3"]);
+    let tops = server.count(|what| matches!(what, What::Command(line) if line.starts_with("TOP")));
+    assert_eq!(tops, 1, "what an earlier session delivered is asked for");
     // A message that was only marked as seen was never delivered, and is never deleted.
     server.put("uid-9", "A: 9\r\n\r\n");
     home.must(&["seen", "mark", "home", "--all"], 0);

@@ -176,14 +176,19 @@ fn a_server_with_neither_uidl_nor_top_is_emptied_or_left_alone() {
     assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 3));
 }
 
+/// A message without Message-ID and Date: equal ones are still two.
+fn weak(i: usize) -> Vec<u8> {
+    format!("Subject: number {i}\r\n\r\nbody of {i}\r\n").into_bytes()
+}
+
 #[test]
 fn a_message_without_any_name_is_known_again_by_its_content_unless_its_deletion_is_sure() {
     let (server, home) = nameless("keep: none");
     // The same without faults, to know how many commands there are.
     let (twin, twins_home) = nameless("keep: none");
     // Two of one content are two messages; large ones do not wait in memory for their name.
-    let large = [mail(3), vec![b'x'; 200_000], b"\r\n".to_vec()].concat();
-    let messages = [("1", mail(1)), ("2", mail(1)), ("3", large.clone())];
+    let large = [weak(3), vec![b'x'; 200_000], b"\r\n".to_vec()].concat();
+    let messages = [("1", weak(1)), ("2", weak(1)), ("3", large.clone())];
     messages.iter().for_each(|(uid, octets)| server.put(uid, octets.clone()));
     for _ in 0..2 {
         // All is delivered, but nothing deleted: QUIT, the last command, is not obeyed.
@@ -196,12 +201,12 @@ fn a_message_without_any_name_is_known_again_by_its_content_unless_its_deletion_
         assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 3));
     }
     // Numbers change, and names do not depend on them.
-    server.put("4", mail(4));
+    server.put("4", weak(4));
     server.rename("1", "0");
     home.must(&["sync"], 0);
     assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 4));
     // What comes after that is new, whatever is in it.
-    server.put("5", mail(1));
+    server.put("5", weak(1));
     server.put("6", large);
     home.must(&["sync"], 0);
     assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 6));

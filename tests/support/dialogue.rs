@@ -67,18 +67,32 @@ pub const ONE_LISTED: &str = "
     S: 1 uid-1
     S: .
     S: +OK
-    S: 1 14
+    S: 1 36
     S: .
 ";
 
 pub const ONE_RETRIEVED: &str = "
     C: RETR 1
     S: +OK
-    S: A: b
+    S: Message-ID: <1@a>
+    S: Date: b
     S:
     S: body
     S: .
 ";
+
+/// Its header, to see whether it is the one that is recorded.
+pub const ONE_ASKED: &str = "
+    C: TOP 1 0
+    S: +OK
+    S: Message-ID: <1@a>
+    S: Date: b
+    S:
+    S: .
+";
+
+/// The message as it is delivered.
+pub const ONE: &[u8] = b"Message-ID: <1@a>\nDate: b\n\nbody\n";
 
 /// The end of a session that deleted nothing: the client does not wait for an answer.
 pub const GOODBYE: &str = "
@@ -123,5 +137,6 @@ pub fn honest(settings: Settings, keys: &str) -> (Maildrop, Home) {
 
 /// A small message, as the server sends it.
 pub fn mail(i: usize) -> Vec<u8> {
-    format!("Subject: number {i}\r\n\r\nbody of {i}\r\n").into_bytes()
+    let header = format!("Message-ID: <{i}@example.org>\r\nDate: today\r\nSubject: number {i}\r\n");
+    format!("{header}\r\nbody of {i}\r\n").into_bytes()
 }

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::name::{self, Named};
+use super::name::{self, MayBe, Named};
 use super::tmp::{Content, Stored, TmpFile, Unstored};
 use super::{Shared, file_error};
 use crate::delivery::durable::FileSystem;
 use crate::delivery::parts::{Destination, Ending, Parts};
 use crate::delivery::room::Buffer;
 use crate::delivery::{MessageId, TargetError};
-use crate::message::ToLf;
+use crate::message::{self, FileId, ToLf};
 
 /// See [`crate::delivery::Draft`]. A small message is written in one visit of a worker when it is complete.
 #[derive(Debug)]
 pub struct Draft {
+    id: MessageId,
     to_lf: ToLf,
     parts: Parts<Tmp>,
 }
@@ -34,9 +35,9 @@ struct Tmp {
 }
 
 impl Draft {
-    pub(super) fn new(shared: Arc<Shared>, message: Named) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: MessageId, message: Named) -> Self {
         let disk = shared.disk.clone();
-        Self { to_lf: ToLf::default(), parts: Parts::new(&disk, Tmp { shared, message }) }
+        Self { id, to_lf: ToLf::default(), parts: Parts::new(&disk, Tmp { shared, message }) }
     }
 
     pub(in crate::delivery) fn write(&mut self, octets: &[u8]) {
@@ -51,8 +52,14 @@ impl Draft {
         self.parts.flush().await
     }
 
-    pub(in crate::delivery) fn identify(&mut self, message: MessageId) {
-        self.parts.destination.message.digest = name::digest(&message);
+    pub(in crate::delivery) fn identify(&mut self, content: &message::Content, unclaimed: Option<FileId>) {
+        let message = &mut self.parts.destination.message;
+        message.digest = name::digest_of(&self.id, content);
+        message.may_be = unclaimed.map_or(MayBe::None, MayBe::File);
+    }
+
+    pub(in crate::delivery) fn file(&self) -> FileId {
+        self.parts.destination.message.file()
     }
 
     pub(in crate::delivery) fn finish(mut self) -> Finished {
@@ -109,7 +116,7 @@ fn store(
 ) {
     let disk = shared.disk.clone();
     disk.store(move |files| {
-        match shared.is_there(files, &message.digest, Content::Octets(whole.octets())) {
+        match shared.is_there(files, &message, Content::Octets(whole.octets())) {
             Ok(false) => {}
             Ok(true) => {
                 drop(done.send(Ok(Stored::There)));

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::io;
 
-use super::name::{Digest, Namer};
+use super::name::{self, Namer};
 use crate::delivery::durable::{Directory, FileSystem};
+use crate::message::{FileDigest as Digest, FileId};
 
 /// Files of one maildrop by digest: about 85 octets each.
 #[derive(Debug, Default)]
@@ -49,24 +50,31 @@ impl Index {
         Ok(index)
     }
 
-    /// Gives the files that a message may be.
+    /// Gives the files that have a digest in their names, and this time if one is given.
     pub(super) fn find<'a>(
         &'a self,
         namer: &'a Namer,
         digest: &Digest,
+        time: Option<u64>,
     ) -> impl Iterator<Item = (Place, OsString)> + use<'a> {
         let first = self.entries.partition_point(|entry| entry.digest < *digest);
         let found = self.entries[first..].partition_point(|entry| entry.digest == *digest);
-        self.entries[first..first + found].iter().map(move |entry| {
+        self.entries[first..first + found].iter().filter_map(move |entry| {
             let ends = &self.ends[entry.at as usize..];
             let (head, tail) = (usize::from(ends[0]), usize::from(ends[1]));
-            (entry.place, namer.join(&entry.digest, &ends[2..2 + head], &ends[2 + head..2 + head + tail]))
+            let (head, tail) = (&ends[2..2 + head], &ends[2 + head..2 + head + tail]);
+            let is_meant = time.is_none() || name::time(head) == time;
+            is_meant.then(|| (entry.place, namer.join(&entry.digest, head, tail)))
         })
     }
 
-    /// Counts the files.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// Lists the files.
+    pub(super) fn files(&self) -> Vec<FileId> {
+        let of = |entry: &Entry| {
+            let head = &self.ends[entry.at as usize + 2..][..usize::from(self.ends[entry.at as usize])];
+            Some(FileId { digest: entry.digest, time: name::time(head)? })
+        };
+        self.entries.iter().filter_map(of).collect()
     }
 
     /// Says whether there is a file that a message may be.
@@ -95,7 +103,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use super::super::name::Named;
+    use super::super::name::{MayBe, Named};
     use super::*;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
@@ -106,7 +114,8 @@ mod tests {
         let mut index = Index::default();
         let names: Vec<(Place, String)> = (0..100u8)
             .flat_map(|n| {
-                let name = namer.name(&Named { digest: [n % 50; 16], time: namer.time() });
+                let name =
+                    namer.name(&Named { digest: [n % 50; 16], time: namer.time(), may_be: MayBe::None });
                 [(Place::New, name.clone() + ",S=1"), (Place::Cur, name + ",S=1:2,S")]
             })
             .collect();
@@ -116,7 +125,7 @@ mod tests {
         index.add(&namer, Place::New, b"1795404334.M857660P24084Q1.host");
         index.complete();
         for n in 0..50 {
-            let mut found: Vec<_> = index.find(&namer, &[n; 16]).collect();
+            let mut found: Vec<_> = index.find(&namer, &[n; 16], None).collect();
             let digits = format!("{n:02x}").repeat(16) + ".host";
             let mut expected: Vec<_> = names
                 .iter()
@@ -129,7 +138,7 @@ mod tests {
             assert!(index.has(&[n; 16]));
         }
         assert!(!index.has(&[50; 16]));
-        assert_eq!(index.find(&namer, &[50; 16]).count(), 0);
+        assert_eq!(index.find(&namer, &[50; 16], None).count(), 0);
     }
 
     #[test]

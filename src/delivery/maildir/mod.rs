@@ -4,8 +4,10 @@
 //! fsync of `new` makes the names durable. Only after it are they delivered. So at any instant a crash leaves a
 //! message either not visible (and not counted, so the server still has it) or whole.
 //!
-//! The name holds a digest of maildrop, unique-id and ordinal: after a crash in between, [`super::Sink::recover`] finds
-//! what had become visible, and the same message, fetched again, is compared with it and not written again.
+//! The name holds a digest of maildrop and content, and the time at which the message was begun, which tells two of one
+//! content apart: after a crash in between, [`super::Sink::recover`] finds what had become visible, and a message of that
+//! content which no record claims is compared with it and not written again. Compared is everything but the fields that
+//! servers write: they change between two downloads of one message.
 //!
 //! # After an error
 //!
@@ -37,8 +39,9 @@ use nix::errno::Errno;
 use super::durable::{FileSystem, Moved, Native};
 use super::{Disk, MessageId, Outcome, TargetError, is_no_room};
 use crate::clock::WallClock;
+use crate::message::FileId;
 use index::{Index, Place};
-use name::{Digest, Named, Namer};
+use name::{MayBe, Named, Namer};
 use place::Directories;
 use tmp::{Content, Stored, Unstored};
 
@@ -80,17 +83,17 @@ impl Maildir {
 
     /// Indexes what this maildrop delivered, and removes what it left in `tmp`. No other session of the maildrop may
     /// be under way.
-    pub(super) async fn recover(&self) -> Result<usize, TargetError> {
+    pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
         let shared = self.0.clone();
         let new = &self.0.directories.new.path;
         let recovered = self.0.disk.run(new, move |files| shared.recover(files)).await;
         recovered.unwrap_or_else(|error| Err(file_error("list", new, error)))?;
-        Ok(self.0.index().len())
+        Ok(self.0.index().files())
     }
 
     pub(super) fn draft(&self, message: MessageId) -> Draft {
-        let named = Named { digest: name::digest(&message), time: self.0.namer.time() };
-        Draft::new(self.0.clone(), named)
+        let named = Named { digest: name::digest(&message), time: self.0.namer.time(), may_be: MayBe::Any };
+        Draft::new(self.0.clone(), message, named)
     }
 
     pub(super) async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
@@ -172,9 +175,14 @@ impl Shared {
     fn is_there(
         &self,
         files: &dyn FileSystem,
-        digest: &Digest,
+        message: &Named,
         content: Content<'_>,
     ) -> Result<bool, TargetError> {
+        let (digest, time) = match &message.may_be {
+            MayBe::None => return Ok(false),
+            MayBe::Any => (&message.digest, None),
+            MayBe::File(file) => (&file.digest, Some(file.time)),
+        };
         // A reader may move files while we look, so what is not found is looked up again. It may do so again and
         // again; then the message is delivered beside: rather twice than never.
         for _ in 0..LOOKS {
@@ -183,7 +191,7 @@ impl Shared {
                 return Ok(false);
             }
             let mut moved = false;
-            for (place, name) in index.find(&self.namer, digest) {
+            for (place, name) in index.find(&self.namer, digest, time) {
                 let directory = match place {
                     Place::New => &self.directories.new,
                     Place::Cur => &self.directories.cur,

@@ -12,18 +12,37 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::WallClock;
 use crate::delivery::MessageId;
-
-/// Names one message: maildrop, unique-id and ordinal.
-pub(super) type Digest = [u8; 16];
+use crate::message::file::{self, FileDigest as Digest};
+use crate::message::{Content, FileId};
+use crate::text::hex;
 
 /// Names a maildrop among the others that deliver into the same maildir.
 pub(super) type Tag = [u8; 4];
 
-/// A message's digest, and the microseconds since 1970 in its name.
+/// A message's digest, the microseconds since 1970 in its name, and which files may be the message already.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
     pub(super) digest: Digest,
     pub(super) time: u64,
+    pub(super) may_be: MayBe,
+}
+
+/// Which files may be a message that is about to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayBe {
+    /// All that have its digest in their names.
+    Any,
+    /// None: those that have it are others.
+    None,
+    /// This one.
+    File(FileId),
+}
+
+impl Named {
+    /// Gives the file that it has once it is delivered.
+    pub(super) fn file(&self) -> FileId {
+        FileId { digest: self.digest, time: self.time }
+    }
 }
 
 /// Makes the names of one maildrop's messages.
@@ -58,7 +77,7 @@ impl Namer {
 
     /// Makes a message's name in `tmp`.
     pub(super) fn name(&self, message: &Named) -> String {
-        let Named { digest, time } = message;
+        let Named { digest, time, .. } = message;
         let (seconds, micros) = (time / 1_000_000, time % 1_000_000);
         format!("{seconds}.M{micros:06}R{}{}.{}", hex(&self.tag), hex(digest), self.host)
     }
@@ -81,15 +100,22 @@ impl Namer {
     }
 }
 
-/// Digests what names a message. Lengths go before the parts, so that no two messages give the same octets.
+/// Digests what names a message of which nothing else is known: maildrop, unique-id, ordinal.
 pub(super) fn digest(message: &MessageId) -> Digest {
-    let mut hash = Sha256::new();
-    for part in [message.maildrop.as_bytes(), message.uid.as_bytes()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.update(message.ordinal.to_be_bytes());
-    first(&hash.finalize())
+    file::digest_of_name(&message.maildrop, message.uid.as_bytes(), message.ordinal)
+}
+
+/// Digests what a message is.
+pub(super) fn digest_of(message: &MessageId, content: &Content) -> Digest {
+    file::digest_of_content(&message.maildrop, content)
+}
+
+/// Reads the time in what stands before the digits of a name.
+pub(super) fn time(head: &[u8]) -> Option<u64> {
+    let (seconds, rest) = head.split_at(head.iter().position(|octet| *octet == b'.')?);
+    let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
+    let micros = rest.strip_prefix(b".M").and_then(|rest| number(rest.strip_suffix(b"R")?)).unwrap_or(0);
+    number(seconds)?.checked_mul(1_000_000)?.checked_add(micros)
 }
 
 fn tag(maildrop: &str) -> Tag {
@@ -112,15 +138,6 @@ fn start(name: &[u8]) -> Option<usize> {
         at += 1 + digits(at + 1);
     }
     (name.get(at) == Some(&b'R')).then_some(at + 1)
-}
-
-fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write;
-    octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
@@ -165,7 +182,7 @@ mod tests {
     fn a_name_is_found_again_whatever_was_added_to_it() {
         let namer = Namer::new("alice@pop.example.org", OsStr::new("host"));
         let digest = digest(&message("alice@pop.example.org", b"uid", 0));
-        let name = namer.name(&Named { digest, time: namer.time() });
+        let name = namer.name(&Named { digest, time: namer.time(), may_be: MayBe::None });
         for added in ["", ",S=4321", ",S=4321,W=4400:2,FS", ":2,", "_1"] {
             let name = name.clone() + added;
             let (found, head, tail) = namer.parse(name.as_bytes()).unwrap();
@@ -178,7 +195,7 @@ mod tests {
     #[test]
     fn names_of_others_are_not_taken_for_ours() {
         let namer = Namer::new("alice@pop.example.org", OsStr::new("host"));
-        let ours = namer.name(&Named { digest: [7; 16], time: namer.time() });
+        let ours = namer.name(&Named { digest: [7; 16], time: namer.time(), may_be: MayBe::None });
         let (secs, rest) = ours.split_once(".M").unwrap();
         for name in [
             "",
@@ -204,31 +221,27 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_differ_in_anything_have_different_digests() {
-        let all = [
-            message("a", b"bc", 0),
-            message("ab", b"c", 0),
-            message("a", b"bc", 1),
-            message("", b"abc", 0),
-            message("abc", b"", 0),
-        ];
-        let digests: std::collections::HashSet<_> = all.iter().map(digest).collect();
-        assert_eq!(digests.len(), all.len());
+    fn the_tag_of_a_maildrop_is_the_same_in_every_version() {
+        assert_eq!(hex(&tag("alice@pop.example.org")), "c74e04cc");
     }
 
     #[test]
-    fn the_digest_of_a_message_is_the_same_in_every_version() {
-        // Another value would deliver mail again that lies in maildirs already.
-        let digest = digest(&message("alice@pop.example.org", b"0000000152f3a1c2", 1));
-        assert_eq!(hex(&digest), "18de2c7ca33aefe0011f906d20c65c5a");
-        assert_eq!(hex(&tag("alice@pop.example.org")), "c74e04cc");
+    fn the_time_of_a_message_is_read_from_its_name() {
+        let namer = Namer::new("a", OsStr::new("host"));
+        let message = Named { digest: [7; 16], time: 1_764_414_000_000_042, may_be: MayBe::None };
+        let name = namer.name(&message) + ",S=5:2,S";
+        let (digest, head, _) = namer.parse(name.as_bytes()).unwrap();
+        assert_eq!(time(head).map(|time| FileId { digest, time }), Some(message.file()));
+        assert_eq!(time(b"12.R"), Some(12_000_000));
+        assert_eq!(time(b"99999999999999999999.R"), None);
     }
 
     #[test]
     fn names_go_up_even_within_a_microsecond() {
         let namer = Namer::new("a", OsStr::new("h"));
-        let names: Vec<_> =
-            (0..1000).map(|_| namer.name(&Named { digest: [0; 16], time: namer.time() })).collect();
+        let names: Vec<_> = (0..1000)
+            .map(|_| namer.name(&Named { digest: [0; 16], time: namer.time(), may_be: MayBe::None }))
+            .collect();
         assert!(names.is_sorted_by(|a, b| a < b));
     }
 

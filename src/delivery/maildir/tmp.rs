@@ -10,7 +10,7 @@ use super::name::{Named, Namer};
 use super::{Shared, file_error};
 use crate::delivery::durable::{FileSystem, Moved, OpenFile};
 use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
-use crate::message::trace;
+use crate::message::{self, Fingerprinter, trace};
 
 /// A message that is where it should be before its batch is committed.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl TmpFile {
 
     /// Says whether its octets lie in the maildir already.
     pub(super) fn is_there(&self, files: &dyn FileSystem) -> Result<bool, TargetError> {
-        self.shared.is_there(files, &self.message.digest, Content::File(self.open(), self.size))
+        self.shared.is_there(files, &self.message, Content::File(self.open(), self.size))
     }
 
     /// Makes it durable, and closes it.
@@ -200,26 +200,27 @@ impl Drop for TmpFile {
 }
 
 impl Content<'_> {
-    /// Says whether a file has just these octets, but for a `Received` line of ours on top of either: it tells when a
-    /// message came.
+    /// Says whether a file has just these octets, but for a `Received` line of ours on top of either, which tells when
+    /// a message came, and for the fields that servers write.
     pub(super) fn is_in(self, files: &dyn FileSystem, existing: &OpenFile) -> io::Result<bool> {
         let existing = Content::File(existing, files.size(existing)?);
-        let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
-        let mut offset = self.trace(files, &mut ours)?;
-        let mut their_offset = existing.trace(files, &mut theirs)?;
-        if existing.size() - their_offset != self.size() - offset {
-            return Ok(false);
-        }
+        Ok(self.digest(files)? == existing.digest(files)?)
+    }
+
+    fn digest(self, files: &dyn FileSystem) -> io::Result<message::Content> {
+        let mut room = vec![0; COMPARED];
+        let mut offset = self.trace(files, &mut room)?;
+        let mut fingerprinter = Fingerprinter::new();
         while offset < self.size() {
             let count = COMPARED.min(usize::try_from(self.size() - offset).unwrap_or(COMPARED));
-            let ours = self.read(files, &mut ours[..count], offset)?;
-            if ours.len() != count || existing.read(files, &mut theirs[..count], their_offset)? != ours {
-                return Ok(false);
+            let octets = self.read(files, &mut room[..count], offset)?;
+            if octets.is_empty() {
+                break;
             }
-            offset += count as u64;
-            their_offset += count as u64;
+            fingerprinter.write(octets);
+            offset += octets.len() as u64;
         }
-        Ok(true)
+        Ok(fingerprinter.finish().content)
     }
 
     fn size(self) -> u64 {

@@ -174,11 +174,11 @@ async fn another_process_that_writes_is_waited_for_but_not_for_ever() {
     let memory = begin(&store).await;
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.publishing(memory.key).await.unwrap_err();
+    let error = store.publishing(memory.key, Vec::new()).await.unwrap_err();
     assert_eq!(error, StateError::Locked { path: path.clone(), waited: patience });
     assert!(error.to_string().starts_with("gave up after 30ms waiting for another process"), "{error}");
     other.execute_batch("ROLLBACK").unwrap();
-    store.publishing(memory.key).await.unwrap();
+    store.publishing(memory.key, Vec::new()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

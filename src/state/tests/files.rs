@@ -111,7 +111,7 @@ async fn a_reader_sees_what_is_recorded_while_a_writer_goes_on_and_after() {
         record(&store, memory.key, 1, &[name]).await;
         assert_eq!(names(&reader).await.len(), n + 1);
     }
-    let error = reader.publishing(begin(&reader).await.key).await.unwrap_err();
+    let error = reader.publishing(begin(&reader).await.key, Vec::new()).await.unwrap_err();
     assert_eq!(error, StateError::ReadOnly { path: path.clone() });
     drop((store, reader));
     let before: Vec<_> =

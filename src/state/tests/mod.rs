@@ -27,7 +27,7 @@ fn uid(octets: impl AsRef<[u8]>) -> UniqueId {
 }
 
 fn delivery(name: impl AsRef<[u8]>, ordinal: u32) -> Delivery {
-    Delivery { uid: uid(name), ordinal, octets: 100, header: None, delivered_at: Some(1000) }
+    Delivery { delivered_at: Some(1000), ..Delivery::new(uid(name), ordinal, 100, Kind::Delivered) }
 }
 
 async fn begin(store: &Store) -> Memory {

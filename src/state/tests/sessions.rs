@@ -1,6 +1,7 @@
 //! What one session leaves to the next.
 
 use super::*;
+use crate::message::{FileId, Fingerprint};
 
 #[tokio::test]
 async fn what_a_session_leaves_is_what_the_next_one_finds() {
@@ -32,7 +33,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        store.publishing(memory.key).await.unwrap();
+        store.publishing(memory.key, Vec::new()).await.unwrap();
         let proofs = store
             .record(memory.key, 999, vec![(delivery("b", 0), "first"), (delivery("a", 0), "second")])
             .await
@@ -62,9 +63,12 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         last_listed: None,
         delete_tries: 0,
         deleted: false,
+        deleting: false,
+        kind: Kind::Delivered,
+        placed: false,
+        blank: true,
     };
     assert_eq!(entry, expected);
-    assert_eq!(memory.entries.proof(&entry, "proof").get(), &"proof");
 }
 
 #[tokio::test]
@@ -81,14 +85,14 @@ async fn a_maildrop_is_closed_only_by_a_session_that_published() {
     store.close(second.key, &second.entries, listed(2)).await.unwrap();
     let third = begin(&store).await;
     assert!(!third.fresh && third.unclosed, "what comes now is new, and the target was never asked");
-    store.publishing(third.key).await.unwrap();
+    store.publishing(third.key, Vec::new()).await.unwrap();
     // Killed here. The next one cannot log in, the one after it recovers.
     let fourth = begin(&store).await;
     assert!(fourth.unclosed);
     store.close(fourth.key, &fourth.entries, listed(3)).await.unwrap();
     let fifth = begin(&store).await;
     assert!(fifth.unclosed, "a session that did not publish closed for one that was killed");
-    store.publishing(fifth.key).await.unwrap();
+    store.publishing(fifth.key, Vec::new()).await.unwrap();
     store.close(fifth.key, &fifth.entries, listed(4)).await.unwrap();
     assert!(!begin(&store).await.unclosed);
 }
@@ -187,7 +191,7 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
     store.close(memory.key, &memory.entries, closing).await.unwrap();
     session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(3) }).await;
     let memory = begin(&store).await;
-    let again = Delivery { octets: 777, header: Some([9; 32]), delivered_at: None, ..delivery("a", 0) };
+    let again = Delivery { octets: 777, kind: Kind::Marked, delivered_at: None, ..delivery("a", 0) };
     store.record(memory.key, 4, vec![(again, ())]).await.unwrap();
     let line = SeenLine {
         uid: uid("a"),
@@ -278,22 +282,118 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
     assert_eq!(begin(&store).await.held, []);
 }
 
+fn known(text: &str) -> Fingerprint {
+    text.as_bytes().into()
+}
+
+const CERTAIN: &str = "Message-ID: <1@a>\r\nDate: today\r\n\r\nbody\r\n";
+
 #[tokio::test]
-async fn headers_are_found_among_delivered_messages_of_this_maildrop_only() {
+async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    let other = store.begin("bob@pop.example.org".into()).await.unwrap();
-    let of = |name, header, delivered_at| {
-        vec![(Delivery { header: Some([header; 32]), delivered_at, ..delivery(name, 0) }, ())]
+    let (whole, other) = (known(CERTAIN), known("Subject: x\r\n\r\n"));
+    let file = FileId { digest: [7; 16], time: 1 << 60 };
+    let delivery = Delivery {
+        fingerprint: Some(whole),
+        second: Some(other.identity),
+        file: Some(file),
+        place: Some(5),
+        deleting: true,
+        ..delivery("a", 0)
     };
-    store.record(memory.key, 1, of("delivered", 1, Some(1))).await.unwrap();
-    store.record(memory.key, 1, of("seen", 2, None)).await.unwrap();
-    store.record(other.key, 1, of("theirs", 3, Some(1))).await.unwrap();
-    let asked = vec![[3; 32], [1; 32], [2; 32], [1; 32]];
-    assert_eq!(store.find_headers(memory.key, asked).await.unwrap(), [0, 1, 0, 1]);
-    store.record(memory.key, 1, of("again", 1, Some(1))).await.unwrap();
-    assert_eq!(store.find_headers(memory.key, vec![[1; 32]]).await.unwrap(), [2]);
+    store.record(memory.key, 1, vec![(delivery, ())]).await.unwrap();
+    let memory = begin(&store).await;
+    let entry = memory.entries.find(b"a", 0).unwrap();
+    assert!(entry.deleting && entry.placed && !entry.blank);
+    let detail = store.details(memory.key, &memory.entries, vec![0]).await.unwrap().remove(0);
+    let expected = Detail {
+        identities: [Some(whole.identity), Some(other.identity)],
+        content: Some(whole.content),
+        sent: whole.octets,
+        listed: 100,
+        file: RecordedFile::File(file),
+        place: Some(5),
+        ..Detail::default()
+    };
+    assert_eq!(detail, expected);
+    let detail = Detail { due_since: Some(9), tried_at: Some(8), place: None, ..expected };
+    let change = Change {
+        index: 0,
+        uid: uid("b"),
+        ordinal: 3,
+        octets: 200,
+        delivered_at: Some(7),
+        detail: detail.clone(),
+        stays: true,
+    };
+    session(&store, |_| Closing { changes: vec![change], ..listed(2) }).await;
+    let memory = begin(&store).await;
+    let entry = memory.entries.find(b"b", 3).unwrap();
+    assert_eq!((entry.octets, entry.delivered_at, entry.was_deleted()), (200, Some(7), false));
+    assert_eq!(store.details(memory.key, &memory.entries, vec![0]).await.unwrap(), [detail]);
+}
+
+#[tokio::test]
+async fn a_deletion_takes_a_certain_header_with_a_verified_size_or_the_content() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let weak = "Subject: x\r\n\r\nbody\r\n";
+    let deliveries = [("certain", CERTAIN), ("weak", weak)].map(|(name, text)| {
+        let whole = Delivery { fingerprint: Some(known(text)), ..delivery(name, 0) };
+        (Delivery { octets: 4, ..whole }, ())
+    });
+    store.record(memory.key, 1, deliveries.into()).await.unwrap();
+    let marked = Delivery { second: Some(known(CERTAIN).identity), ..delivery("marked", 0) };
+    let discarded = Delivery { kind: Kind::Discarded, ..delivery("discarded", 0) };
+    let kinds = vec![(Delivery { kind: Kind::Marked, ..marked }, ()), (discarded, ())];
+    store.record(memory.key, 1, kinds).await.unwrap();
+    let memory = begin(&store).await;
+    let proves = async |name: &str, seen: Seen| {
+        let entry = memory.entries.find(name.as_bytes(), 0).unwrap();
+        let detail = store.details(memory.key, &memory.entries, vec![entry.index]).await.unwrap();
+        prove(&entry, &detail[0], &seen, ()).is_some()
+    };
+    let octets = CERTAIN.len() as u64;
+    fn header(listed: u64, text: &str) -> Seen {
+        Seen::Header { listed, header: known(text) }
+    }
+    fn whole(listed: u64, text: &str) -> Seen {
+        Seen::Whole { listed, whole: known(text) }
+    }
+    assert!(proves("certain", header(octets, CERTAIN)).await);
+    assert!(proves("certain", header(4, CERTAIN)).await, "as it was listed at RETR");
+    let read = format!("Status: RO\r\n{CERTAIN}");
+    assert!(proves("certain", header(octets + 12, &read)).await, "less what servers write");
+    assert!(!proves("certain", header(octets + 12, CERTAIN)).await, "another size");
+    assert!(!proves("certain", header(octets, &CERTAIN.replace("today", "now"))).await);
+    assert!(!proves("certain", Seen::Listed(octets)).await, "name and size alone");
+    assert!(proves("certain", whole(7, &read)).await);
+    assert!(
+        !proves("certain", whole(octets, &CERTAIN.replace("body", "bodz"))).await,
+        "equal header and size"
+    );
+    assert!(!proves("weak", header(weak.len() as u64, weak)).await);
+    assert!(proves("weak", whole(0, weak)).await);
+    assert!(!proves("marked", whole(100, CERTAIN)).await);
+    assert!(proves("discarded", Seen::Listed(100)).await);
+    assert!(!proves("discarded", Seen::Listed(101)).await);
+}
+
+#[tokio::test]
+async fn files_are_unclaimed_until_a_record_claims_them() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let [one, two] = [1, 2].map(|time| FileId { digest: [7; 16], time });
+    store.publishing(memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
+    store.record(memory.key, 1, vec![(Delivery { file: Some(one), ..delivery("a", 0) }, ())]).await.unwrap();
+    assert_eq!(store.unclaimed(memory.key).await.unwrap(), [Unclaimed::File(two)]);
+    // What the user forgets is fetched again, and found.
+    store.forget(ALICE.into(), vec![uid("a")]).await.unwrap();
+    assert_eq!(store.unclaimed(memory.key).await.unwrap(), [Unclaimed::File(one), Unclaimed::File(two)]);
 }
 
 #[tokio::test]
@@ -367,6 +467,7 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
         uid: uid("h"),
         ordinal: 0,
         octets: 5,
+        content: None,
         recipients: recipients.iter().map(|text| (*text).to_owned()).collect(),
         reason: "over quota".into(),
     };
@@ -410,6 +511,7 @@ fn reached(octets: u64) -> Reached {
         uid: uid("h"),
         ordinal: 0,
         octets,
+        content: None,
         recipients: vec!["a@b".to_owned()],
         reason: "over quota".into(),
     }

@@ -1,0 +1,92 @@
+//! What tells a file in a maildir from all others of its maildrop.
+
+use sha2::{Digest as _, Sha256};
+
+use super::Content;
+
+/// The digest in the name of a file: of maildrop and content, or, as version 0.1.0 had it, of maildrop and unique-id.
+pub type FileDigest = [u8; 16];
+
+/// A file in a maildir: two of one content differ in the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// The digest in its name.
+    pub digest: FileDigest,
+    /// Microseconds since 1970 in its name.
+    pub time: u64,
+}
+
+impl FileId {
+    /// Gives it as octets.
+    pub fn to_octets(self) -> [u8; 24] {
+        let mut octets = [0; 24];
+        octets[..16].copy_from_slice(&self.digest);
+        octets[16..].copy_from_slice(&self.time.to_be_bytes());
+        octets
+    }
+
+    /// Reads octets that [`FileId::to_octets`] gave.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let (digest, time) = octets.split_first_chunk()?;
+        Some(Self { digest: *digest, time: u64::from_be_bytes(time.try_into().ok()?) })
+    }
+}
+
+/// Digests what a message is: that of one maildrop, with this content. Another value would deliver mail again that lies
+/// in maildirs already.
+pub fn digest_of_content(maildrop: &str, content: &Content) -> FileDigest {
+    digest(&[b"content", maildrop.as_bytes(), &content.0], &[])
+}
+
+/// Digests what named a message in version 0.1.0: maildrop, unique-id, and which of those in a listing that shared it.
+pub fn digest_of_name(maildrop: &str, uid: &[u8], ordinal: u32) -> FileDigest {
+    digest(&[maildrop.as_bytes(), uid], &ordinal.to_be_bytes())
+}
+
+/// Lengths go before the parts, so that no two give the same octets.
+fn digest(parts: &[&[u8]], last: &[u8]) -> FileDigest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update(last);
+    *hash.finalize().first_chunk().expect("SHA-256 has 32 octets")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_differ_in_anything_have_different_digests() {
+        let all = [
+            digest_of_name("a", b"bc", 0),
+            digest_of_name("ab", b"c", 0),
+            digest_of_name("a", b"bc", 1),
+            digest_of_name("", b"abc", 0),
+            digest_of_name("abc", b"", 0),
+            digest_of_content("a", &Content([0; 32])),
+            digest_of_content("b", &Content([0; 32])),
+            digest_of_content("a", &Content([1; 32])),
+        ];
+        let digests: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn the_digest_of_a_message_is_the_same_in_every_version() {
+        let name = digest_of_name("alice@pop.example.org", b"0000000152f3a1c2", 1);
+        assert_eq!(crate::text::hex(&name), "18de2c7ca33aefe0011f906d20c65c5a");
+        let content = digest_of_content("alice@pop.example.org", &Content([7; 32]));
+        assert_eq!(crate::text::hex(&content), "e5aae98ba6e269ad9981407b60a6527a");
+    }
+
+    #[test]
+    fn a_file_is_read_back_from_its_octets() {
+        let file = FileId { digest: [7; 16], time: 1_764_414_000_123_456 };
+        assert_eq!(FileId::from_octets(&file.to_octets()), Some(file));
+        assert_eq!(FileId::from_octets(&[0; 16]), None);
+        assert_eq!(FileId::from_octets(&[0; 25]), None);
+    }
+}
