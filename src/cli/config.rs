@@ -30,6 +30,11 @@ impl ConfigCommand {
                     1 => "1 account".into(),
                     count => format!("{count} accounts"),
                 };
+                if let Some(file) = &config.file {
+                    for config::Mistake { line, column, path, what } in config::warnings(file) {
+                        log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
+                    }
+                }
                 if let (Some(file), false) = (&config.file, common.quiet) {
                     results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
                 }

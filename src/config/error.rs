@@ -75,6 +75,23 @@ pub enum ConfigError {
         /// Its permissions.
         mode: u32,
     },
+    /// Somebody else may change it.
+    #[error(
+        "{0}: others may write it (mode {mode:04o}), and have commands run by what they write: chmod go-w {0}",
+        .file.display()
+    )]
+    Writable {
+        /// The file.
+        file: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Somebody else may put another one in its place.
+    #[error("{}: everybody may replace it, since its directory is everybody's to write: chmod o-w on that", .file.display())]
+    Replaceable {
+        /// The file.
+        file: PathBuf,
+    },
     /// No `state:`, and no directory for it.
     #[error(
         "cannot tell where to keep state: there is no home directory; set $HOME, or `state` in the configuration"

@@ -161,7 +161,7 @@ impl Whole<'_> {
             }
         };
         let mut read = Vec::new();
-        let mut maildrops: HashMap<String, String> = HashMap::new();
+        let mut maildrops: HashMap<String, (String, u16)> = HashMap::new();
         for entry in accounts {
             if let Err(what) = name(&entry.key) {
                 self.wrong("accounts", Complaint::new(entry.at, what));
@@ -184,15 +184,20 @@ impl Whole<'_> {
                 }
             };
             if account.enabled {
-                if let Some(other) = maildrops.get(&account.maildrop_id) {
+                if let Some((other, port)) = maildrops.get(&account.maildrop_id) {
                     // What one has seen the other would never fetch.
+                    let remedy = if *port == account.port {
+                        "disable one, or set another `maildrop_id` to fetch every message twice"
+                    } else {
+                        "if their two ports are two maildrops, give each a `maildrop_id` of its own, else disable one"
+                    };
                     let what = format!(
                         "has the same `maildrop_id` (USER@HOST unless set) as account {other}, and both are enabled: \
-                         disable one, or set another `maildrop_id` to fetch every message twice"
+                         {remedy}"
                     );
                     self.wrong(&path, Complaint::new(identity, what));
                 } else {
-                    maildrops.insert(account.maildrop_id.clone(), account.name.clone());
+                    maildrops.insert(account.maildrop_id.clone(), (account.name.clone(), account.port));
                 }
             }
             read.push(account);

@@ -16,6 +16,9 @@ use super::tree::MOST_OCTETS;
 /// Permission bits that let others than the owner read.
 const OTHERS_READ: u32 = 0o044;
 
+/// Permission bits that let others than the owner write.
+const OTHERS_WRITE: u32 = 0o022;
+
 impl Config {
     /// Finds the file: `$XDG_CONFIG_HOME/postrider/config.yaml`, else `/etc/postrider/config.yaml`.
     ///
@@ -82,8 +85,19 @@ fn load(path: &Path, places: &Places) -> Result<Config, ConfigError> {
     let mode = metadata.mode() & 0o7777;
     match read.secrets {
         Secrets::Inside if mode & OTHERS_READ != 0 => Err(ConfigError::Exposed { file: file(), mode }),
+        // Whoever writes it has commands run as this user.
+        _ if mode & OTHERS_WRITE != 0 => Err(ConfigError::Writable { file: file(), mode }),
+        _ if may_be_replaced(path) => Err(ConfigError::Replaceable { file: file() }),
         Secrets::Inside | Secrets::Elsewhere => Ok(read.config),
     }
+}
+
+/// Says whether anybody at all may put another file in this one's place: its directory is everybody's to write, and not
+/// as /tmp is, where each can only remove what is theirs.
+fn may_be_replaced(path: &Path) -> bool {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let mode = fs::metadata(directory.unwrap_or(Path::new("."))).map_or(0, |directory| directory.mode());
+    mode & 0o1002 == 0o0002
 }
 
 /// Tells line and column of the first octet that is no text.
@@ -134,6 +148,26 @@ mod tests {
         // A password that no account uses is one all the same.
         let unused = format!("defaults:\n  password: hunter2\n{elsewhere}");
         assert!(loaded(unused.as_bytes(), 0o644).unwrap_err().starts_with("FILE: holds a password"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_or_replace_is_refused_whatever_is_in_it() {
+        let elsewhere = SOUND.replace("PASSWORD", "{command: pass show mail}");
+        for mode in [0o660, 0o622, 0o664, 0o666] {
+            let words = format!(
+                "FILE: others may write it (mode {mode:04o}), and have commands run by what they write: chmod go-w FILE"
+            );
+            assert_eq!(loaded(elsewhere.as_bytes(), mode), Err(words));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, &elsewhere).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let places = Places { state: Some("/state".into()), ..Places::default() };
+        for (mode, refused) in [(0o777, true), (0o1777, false), (0o775, false), (0o755, false)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(load(&path, &places).is_err(), refused, "{mode:o}");
+        }
     }
 
     #[test]

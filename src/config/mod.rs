@@ -1,6 +1,7 @@
 //! Configuration: a YAML file or a POP URL becomes [`Account`]s that cannot be wrong.
 
 pub mod account;
+pub mod command_line;
 mod deliver;
 mod error;
 mod fields;
@@ -19,6 +20,7 @@ mod tree;
 pub mod units;
 mod url;
 mod values;
+mod warnings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub use load::default_state;
 pub use show::show;
 pub use target::{MailServer, Recipients, Target};
 pub use url::UrlError;
+pub use warnings::warnings;
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

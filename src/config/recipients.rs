@@ -1,10 +1,11 @@
 //! To whom a target that is a server sends messages: `to`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use super::target::{CatchAll, Occurrence, Recipients, Unknown, is_address};
 use super::tree::{Complaint, Content, Node};
-use super::values::{self, unknown, within};
+use super::values::{unknown, within};
 
 pub(super) const OCCURRENCES: [(&str, Occurrence); 2] =
     [("first", Occurrence::First), ("last", Occurrence::Last)];
@@ -15,6 +16,13 @@ const KEYS: [&str; 6] = ["header", "occurrence", "strip_prefix", "domains", "map
 /// blind copies have others in them than those whom a message was sent to.
 const UNTRUSTED: [&str; 9] =
     ["to", "cc", "bcc", "from", "sender", "reply-to", "resent-to", "resent-cc", "resent-bcc"];
+
+/// Fields that hold something else than addresses.
+const NO_ADDRESSES: [&str; 7] =
+    ["received", "return-path", "date", "subject", "message-id", "references", "in-reply-to"];
+
+/// The highest `occurrence`: no message has more fields of one name within what is read of a header.
+const MOST_OCCURRENCES: usize = 1000;
 
 /// Reads `to`: a list of addresses, or what tells them for each message.
 pub(super) fn recipients(node: &Node<'_>) -> Result<Recipients, Complaint> {
@@ -65,7 +73,7 @@ fn catch_all(node: &Node<'_>, what: &str) -> Result<CatchAll, Complaint> {
         let value = &entry.value;
         match &*entry.key {
             "header" => field_name(value).map(|name| header = Some(name)),
-            "occurrence" => values::choice(value, &OCCURRENCES).map(|which| catch_all.occurrence = which),
+            "occurrence" => occurrence(value).map(|which| catch_all.occurrence = which),
             "strip_prefix" => prefix(value).map(|prefix| catch_all.strip_prefix = Some(prefix)),
             "domains" => domains(value).map(|domains| catch_all.domains = domains),
             "map" => map(value).map(|map| catch_all.map = map),
@@ -77,6 +85,18 @@ fn catch_all(node: &Node<'_>, what: &str) -> Result<CatchAll, Complaint> {
     catch_all.header =
         header.ok_or_else(|| node.wrong("`header` is missing: the field that the provider writes"))?;
     Ok(catch_all)
+}
+
+fn occurrence(node: &Node<'_>) -> Result<Occurrence, Complaint> {
+    let text = node.text("first, last or a number from 1")?;
+    let named = OCCURRENCES.iter().find(|(name, _)| *name == text).map(|(_, which)| *which);
+    let counted = || {
+        let number = text.parse().ok().filter(|number: &usize| *number <= MOST_OCCURRENCES);
+        number.and_then(NonZeroUsize::new).map(Occurrence::Nth)
+    };
+    named.or_else(counted).ok_or_else(|| {
+        node.wrong(format!("must be first, last or a number from 1 (the topmost) to {MOST_OCCURRENCES}"))
+    })
 }
 
 fn field_name(node: &Node<'_>) -> Result<String, Complaint> {
@@ -91,6 +111,12 @@ fn field_name(node: &Node<'_>) -> Result<String, Complaint> {
         return Err(node.wrong(
             "is written by the sender and does not tell who is to have the message: name the field that the provider \
              adds with the envelope's recipient, such as X-Original-To, Delivered-To or Envelope-To",
+        ));
+    }
+    if NO_ADDRESSES.iter().any(|field| field.eq_ignore_ascii_case(name)) {
+        return Err(node.wrong(
+            "is no list of recipients, so that every message would be held: name the field that the provider adds with \
+             the envelope's recipient, such as X-Original-To, Delivered-To or Envelope-To",
         ));
     }
     Ok(name.to_owned())

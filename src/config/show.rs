@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::account::{Account, Auth, CommandLine, Hooks, Interval, Keep, Password, Tls, TlsMode};
+use super::command_line;
 use super::recipients::OCCURRENCES;
 use super::target::{
-    CatchAll, MailServer, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
+    CatchAll, MailServer, Occurrence, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
 };
 use super::units::{show_duration, show_size};
 use super::values::{CONFINEMENTS, FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
@@ -171,8 +172,7 @@ fn server(server: &MailServer) -> String {
 
 fn catch_all(catch_all: &CatchAll) -> String {
     let CatchAll { header, occurrence, strip_prefix, domains, map, unknown } = catch_all;
-    let mut keys =
-        vec![format!("header: {}, occurrence: {}", text(header), name_of(&OCCURRENCES, occurrence))];
+    let mut keys = vec![format!("header: {}, occurrence: {}", text(header), show_occurrence(*occurrence))];
     if let Some(prefix) = strip_prefix {
         keys.push(format!("strip_prefix: {}", text(prefix)));
     }
@@ -191,6 +191,13 @@ fn catch_all(catch_all: &CatchAll) -> String {
     format!("{{ {} }}", keys.join(", "))
 }
 
+fn show_occurrence(occurrence: Occurrence) -> String {
+    match occurrence {
+        Occurrence::Nth(number) => number.to_string(),
+        Occurrence::First | Occurrence::Last => name_of(&OCCURRENCES, &occurrence).to_owned(),
+    }
+}
+
 fn password(source: &Password) -> String {
     match source {
         Password::Literal(_) => "'[secret]'".to_owned(),
@@ -204,8 +211,8 @@ fn password(source: &Password) -> String {
 
 fn command(line: &CommandLine) -> String {
     match line {
-        CommandLine::Shell(shell) => text(shell),
-        CommandLine::Argv(argv) => list(argv.iter().map(|word| text(word))),
+        CommandLine::Shell(shell) => text(&command_line::masked(shell)),
+        CommandLine::Argv(argv) => list(argv.iter().map(|word| text(&command_line::masked_word(word)))),
     }
 }
 
@@ -213,10 +220,10 @@ fn pipe(pipe: &Pipe) -> String {
     // The account stands above.
     let Pipe { command, timeout, from_line, run_as, account: _, user: _ } = pipe;
     let command = match command {
-        PipeCommand::Shell(shell) => text(shell),
+        PipeCommand::Shell(shell) => text(&command_line::masked(shell)),
         PipeCommand::Argv { program, arguments } => {
             let arguments = arguments.iter().map(|word| match word {
-                Word::Text(word) => text(word),
+                Word::Text(word) => text(&command_line::masked_word(word)),
                 Word::Fact(fact) => text(fact.name()),
             });
             list([text(program)].into_iter().chain(arguments))

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::text::Shown;
 
 use super::account::{Password, Tls};
+use super::command_line;
 
 /// One delivery target; `delivery::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +105,11 @@ impl Fact {
 }
 
 impl PipeCommand {
-    /// Names the program; of shell text, the first word.
-    pub fn name(&self) -> &str {
+    /// Names the program; of shell text, the first word that assigns nothing.
+    pub fn name(&self) -> String {
         match self {
-            Self::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
-            Self::Argv { program, .. } => program,
+            Self::Shell(text) => command_line::program(text),
+            Self::Argv { program, .. } => program.clone(),
         }
     }
 }
@@ -199,6 +201,8 @@ pub enum Occurrence {
     First,
     /// The lowest.
     Last,
+    /// This one, counted from the topmost, which is 1.
+    Nth(NonZeroUsize),
 }
 
 /// What is done with a message for an unknown address.

@@ -297,7 +297,12 @@ pub(super) fn password(node: &Node<'_>, places: &Places) -> Result<Password, Com
         "env" => variable(value).map(Password::Env),
         "credential" => credential(value).map(Password::Credential),
         "netrc" => path(value, places).map(Password::Netrc),
-        _ => return Err(unknown(entry, &SOURCES)),
+        other if nearest(other, &SOURCES).is_some() => return Err(unknown(entry, &SOURCES)),
+        // It may be the password.
+        _ => {
+            let what = format!("unknown key; valid keys are {}", SOURCES.join(", "));
+            return Err(Complaint::new(entry.at, what));
+        }
     };
     source.map_err(|complaint| within(entry, complaint))
 }
@@ -324,22 +329,24 @@ pub(super) fn deliver(node: &Node<'_>, places: &Places) -> Result<Target, Compla
     }
 }
 
-/// Says that a key is unknown, and which one was probably meant. A key that resembles no known one is not quoted: it
-/// may be a password that slipped into the wrong line.
+/// Says that a key is unknown, and which one was probably meant. A key that looks like none is not quoted: it may be a
+/// password that slipped into the wrong line.
 pub(super) fn unknown(entry: &Entry<'_>, known: &[&str]) -> Complaint {
     let wrong = |what: String| Complaint::new(entry.at, what);
     match nearest(&entry.key, known) {
         _ if entry.key == "<<" => {
             wrong("merge keys are not supported: put what accounts share under `defaults`".to_owned())
         }
-        Some(near) => {
-            let complaint = wrong(format!("unknown key; did you mean `{near}`?"));
-            let harmless =
-                entry.key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(&octet));
-            if harmless { complaint.under(&format!(".{}", entry.key)) } else { complaint }
-        }
-        None => wrong(format!("unknown key; valid keys are {}", known.join(", "))),
+        Some(near) => named(entry, wrong(format!("unknown key; did you mean `{near}`?"))),
+        None => named(entry, wrong(format!("unknown key; valid keys are {}", known.join(", ")))),
     }
+}
+
+/// Puts an unknown key into the path if it looks like one.
+fn named(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
+    let is_word = entry.key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+    let looks_like_a_key = is_word && entry.key.len() <= 40;
+    if looks_like_a_key { complaint.under(&format!(".{}", entry.key)) } else { complaint }
 }
 
 /// Puts the key of an entry in front of a complaint's path, and points to the key if there is no value to point to.

@@ -44,6 +44,7 @@ fn named(catch_all: &CatchAll, header: &Header<'_>) -> Result<Vec<String>, Strin
     let value = match catch_all.occurrence {
         Occurrence::First => values.next(),
         Occurrence::Last => values.last(),
+        Occurrence::Nth(number) => values.nth(number.get() - 1),
     };
     let value = value.ok_or_else(|| format!("it has no {name} header, which tells the recipients"))?;
     let items = items(&value)

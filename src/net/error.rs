@@ -217,7 +217,8 @@ impl NetError {
         Self::Lost { source: error }
     }
 
-    pub(super) fn is_end_of_command(error: &io::Error) -> bool {
+    /// Says whether the `connect` command ended, which has said why.
+    pub(crate) fn is_end_of_command(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Ended>())
     }
 

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::blocking;
 use crate::config::account::CommandLine;
+use crate::config::command_line;
 
 /// How long a command may take to end after SIGTERM, before SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
@@ -64,11 +65,11 @@ pub(crate) async fn start(mut command: Command) -> io::Result<Started> {
 }
 
 /// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
-/// its first word.
+/// its first word that assigns nothing.
 pub(crate) fn name(line: &CommandLine) -> String {
     let first = match line {
-        CommandLine::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
-        CommandLine::Argv(argv) => argv.first().map_or("", String::as_str),
+        CommandLine::Shell(text) => command_line::program(text),
+        CommandLine::Argv(argv) => argv.first().cloned().unwrap_or_default(),
     };
     crate::text::Shown(first.as_bytes()).to_string()
 }

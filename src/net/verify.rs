@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -109,9 +109,7 @@ impl BadCertificate {
             CertificateFault::Expired { .. } => format!(
                 "the server's operator must renew it; to trust this certificate until then: `tls_pin: {pin}`"
             ),
-            CertificateFault::NotYetValid { .. } => {
-                format!("check this machine's clock; to trust this certificate: `tls_pin: {pin}`")
-            }
+            CertificateFault::NotYetValid { .. } => not_yet_valid(now(), &pin),
             CertificateFault::NotProved(_) => {
                 "it may be shown by someone else than its owner; do not trust this connection".to_owned()
             }
@@ -125,6 +123,29 @@ impl BadCertificate {
             }
         }
     }
+}
+
+/// When this version was released, in seconds since 1970-01-01 UTC: a clock that shows less is wrong.
+const RELEASED: u64 = 1_795_910_400; // 2026-11-29
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Says what to do about a certificate whose time has not come.
+fn not_yet_valid(now: u64, pin: &str) -> String {
+    if now < RELEASED {
+        return format!(
+            "this machine's clock is wrong: it shows {}, and this program was released on {}; set it",
+            date(now),
+            date(RELEASED)
+        );
+    }
+    format!(
+        "the server shows it too early, or this machine's clock, which shows {}, is behind; to trust this certificate: \
+         `tls_pin: {pin}`",
+        date(now)
+    )
 }
 
 impl fmt::Display for BadCertificate {
@@ -470,4 +491,30 @@ fn trusted_itself(
 fn rejected(certificate: &CertificateDer<'_>, what: Verifying, cause: TlsError) -> TlsError {
     let rejected = Rejected { certificate: certificate.to_vec(), what, cause };
     TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_this_program_is_blamed_for_a_certificate_whose_time_has_not_come() {
+        let wrong = not_yet_valid(RELEASED - 1, "sha256:x");
+        assert!(wrong.starts_with("this machine's clock is wrong: it shows "), "{wrong}");
+        let right = not_yet_valid(RELEASED, "sha256:x");
+        assert!(right.starts_with("the server shows it too early"), "{right}");
+        assert!(right.ends_with("`tls_pin: sha256:x`"), "{right}");
+    }
+
+    #[test]
+    fn the_date_of_release_is_not_before_the_newest_in_the_changelog() {
+        let changelog = include_str!("../../CHANGELOG.md");
+        let newest = changelog
+            .lines()
+            .find_map(|line| line.strip_prefix("## [")?.split_once("] - 2").map(|(_, date)| date));
+        let newest = format!("2{}", newest.expect("a release"));
+        let date: jiff::civil::Date = newest.parse().expect("a date");
+        let second = date.to_zoned(jiff::tz::TimeZone::UTC).expect("a time").timestamp().as_second();
+        assert!(RELEASED >= second.unsigned_abs(), "{newest}");
+    }
 }

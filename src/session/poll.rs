@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::blocking;
 use crate::config::Account;
+use crate::config::account::FirstSync;
 use crate::delivery::Sink;
 use crate::failure::Class;
 use crate::message::FileId;
@@ -256,6 +257,11 @@ impl Poll<'_> {
         let pipelined = listed.pipelined;
         report.login_delay = listed.capabilities.login_delay();
         let ended = self.work(listed, memory, course, report, closing).await;
+        let is_first = memory.listed_at.is_none() && memory.entries.is_empty();
+        if ended.is_err() && is_first && self.account.first_sync != FirstSync::All {
+            // What counts as seen may not be recorded: the next poll is the first one.
+            closing.listed_at = None;
+        }
         let is_why = ended.is_ok() && !course.broke_without;
         server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| End {

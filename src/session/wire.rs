@@ -313,7 +313,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::UnexpectedEof && !NetError::is_end_of_command(&error) =>
+            {
                 Poll::Ready(Err(WireError::Closed { waiting: self.waiting() }))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),

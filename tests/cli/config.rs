@@ -11,6 +11,8 @@ use postrider::sasl::Mechanism;
 use postrider::secret::Secret;
 use proptest::prelude::*;
 
+use crate::support::postrider::Home;
+
 const FILE: &str = "FILE";
 
 fn read(text: &str) -> Result<Config, String> {
@@ -333,7 +335,7 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ("acounts: {}\naccounts: {a: {X}}", "1:1: acounts: unknown key; did you mean `accounts`?"),
         (
             "colour: 1\naccounts: {a: {X}}",
-            "1:1: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file, sandbox",
+            "1:1: colour: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file, sandbox",
         ),
         (
             "host: h\naccounts: {a: {X}}",
@@ -343,7 +345,7 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ("notify: {remind: 0s}\naccounts: {a: {X}}", "1:18: notify.remind: must be above 0s"),
         (
             "notify: {mail: true}\naccounts: {a: {X}}",
-            "1:10: notify: unknown key; valid keys are after, remind, deliver",
+            "1:10: notify.mail: unknown key; valid keys are after, remind, deliver",
         ),
         (
             "accounts: {a: {X}}\ndefaults: {interval: 5}",
@@ -764,4 +766,50 @@ proptest! {
             prop_assert_eq!(again.map(masked).map_err(|error| error.to_string()), Ok(masked(config)));
         }
     }
+}
+
+#[test]
+fn config_check_warns_with_file_and_line_and_succeeds() {
+    let home = Home::new();
+    home.configure(
+        "accounts:\n  a:\n    host: h\n    port: 110\n    user: u\n    password: abc #123\n    tls_ca: /nowhere/ca.pem\n    deliver: { maildir: /m }\n",
+    );
+    let ended = home.must(&["config", "check"], 0);
+    for (line, words) in [(4, "is 110"), (6, "ends before the `#`"), (7, "/nowhere/ca.pem is not there")] {
+        let told = ended.stderr.lines().find(|told| told.contains(&format!("config.yaml:{line}:")));
+        assert!(told.is_some_and(|told| told.contains(words)), "{line}: {}", ended.stderr);
+    }
+    assert!(ended.stdout.contains("1 account, no mistakes"), "{}", ended.stdout);
+}
+
+#[test]
+fn what_a_command_line_assigns_is_shown_nowhere() {
+    let home = Home::new();
+    home.configure(
+        "accounts:\n  a:\n    host: h\n    user: u\n    password: { command: \"TOKEN=hunter2 exit 3\" }\n    connect: \"PASS='hunter2 x' false\"\n    hooks: { after: \"K=hunter2 false\" }\n    deliver: { pipe: \"P=hunter2 false\" }\n",
+    );
+    let shown = home.must(&["config", "show"], 0);
+    let polled = home.run(&["sync", "-vvv"]);
+    for text in [&shown.stdout, &shown.stderr, &polled.stdout, &polled.stderr] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    assert!(shown.stdout.contains("TOKEN=[secret] exit 3"), "{}", shown.stdout);
+    assert!(polled.stderr.contains("the password command"), "{}", polled.stderr);
+}
+
+#[test]
+fn two_ports_of_one_host_are_told_to_have_a_maildrop_id_each() {
+    let home = Home::new();
+    let account = |name: &str, port: u16| {
+        format!(
+            "  {name}:\n    host: h\n    port: {port}\n    user: u\n    password: x\n    deliver: {{ maildir: /m }}\n"
+        )
+    };
+    home.configure(&format!("accounts:\n{}{}", account("a", 1995), account("b", 2995)));
+    let ended = home.must(&["config", "check"], 78);
+    assert!(
+        ended.stderr.contains("if their two ports are two maildrops, give each a `maildrop_id`"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -147,7 +147,8 @@ fn a_refusal_that_was_read_counts_whatever_comes_of_the_connection() {
         let refuses = format!("{accepted}S: {refusal}\n{end}");
         let (server, home) = scripted(&[&[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE], &[&refuses]], "");
         home.must(&["sync"], 0);
-        let ended = home.must(&["sync"], 77);
+        // Credentials that worked within the day are not wrong at once.
+        let ended = home.must_at(2 * 24 * 3600, &["sync"], 77);
         assert!(ended.stderr.contains("refused") && ended.stderr.contains(&refusal[5..]), "{}", ended.stderr);
         server.finish();
     }
@@ -591,4 +592,18 @@ fn sizes_that_are_refused_for_once_end_the_poll() {
     let ended = home.must(&["sync"], 75);
     server.finish();
     assert!(ended.stderr.contains("ask for sizes (LIST): refused"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_first_poll_that_cannot_open_its_target_leaves_what_counts_as_seen_to_the_next() {
+    let (server, home) = honest(Settings::default(), "first_sync: none");
+    (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    home.write("Mail", "no directory");
+    home.must(&["sync"], 75);
+    std::fs::remove_file(home.path("Mail")).unwrap();
+    home.must(&["sync"], 0);
+    assert_eq!(home.maildir("Mail").len(), 0);
+    server.put("uid-3", mail(3));
+    home.must(&["sync"], 0);
+    assert_eq!(home.maildir("Mail"), [b"Subject: number 3\n\nbody of 3\n".to_vec()]);
 }

@@ -153,3 +153,18 @@ fn what_was_refused_for_want_of_tls_or_of_a_mechanism_is_not_the_password() {
     assert!(!ended.stderr.contains("check user and password"), "{}", ended.stderr);
     server.finish();
 }
+
+#[test]
+fn what_a_connect_command_wrote_before_it_ended_is_told_with_and_without_tls() {
+    for keys in [PLAIN, ""] {
+        let connect = "connect: [sh, -c, \"sleep 0.1; echo 'E connect(8, 16): No route' >&2; exit 1\"]";
+        let (server, home) = scripted(&[], &format!("{keys}\n{connect}"));
+        let ended = home.must(&["sync"], 75);
+        assert!(
+            ended.stderr.contains("the connect command ended: E connect(8, 16): No route"),
+            "{}",
+            ended.stderr
+        );
+        server.finish();
+    }
+}

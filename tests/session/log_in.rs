@@ -302,7 +302,7 @@ fn a_log_in_refused_with_something_along_goes_alone_next_time() {
     );
     let (server, home) = scripted(&[&[&refuses], &[&asks], &[&alone]], "");
     home.must(&["sync"], 75);
-    home.must(&["sync"], 0);
+    home.must(&["sync", "--force"], 0);
     server.finish();
 }
 

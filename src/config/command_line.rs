@@ -1,0 +1,111 @@
+//! Command lines as they are shown: what they assign may be a secret (`VAR=secret command`).
+
+/// What stands in place of a secret.
+const MASK: &str = "[secret]";
+
+/// Names of options that are given secrets.
+const SECRETS: [&str; 5] = ["pass", "secret", "token", "key", "auth"];
+
+/// Shows text for the shell with what it assigns masked, and the values of options that name a password, a token and the like.
+pub fn masked(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut begins_word = true;
+    while let Some(c) = rest.chars().next() {
+        if begins_word && let Some(name) = assigned(rest) {
+            let quote = shown.chars().last().filter(|last| matches!(last, '\'' | '"'));
+            let (name, value) = rest.split_at(name);
+            shown.push_str(name);
+            shown.push_str(MASK);
+            rest = match quote {
+                Some(quote) => value.find(quote).map_or("", |end| &value[end..]),
+                None => &value[value_end(value)..],
+            };
+            begins_word = false;
+            continue;
+        }
+        begins_word = c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | '`' | '\'' | '"' | '{');
+        shown.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    shown
+}
+
+/// Shows one word of a list of program and arguments in the same way.
+pub fn masked_word(word: &str) -> String {
+    match assigned(word) {
+        Some(name) => format!("{}{MASK}", &word[..name]),
+        None => masked(word),
+    }
+}
+
+/// Names the program that text for the shell runs: its first word that assigns nothing.
+pub fn program(text: &str) -> String {
+    let masked = masked(text);
+    let program = masked.split_whitespace().find(|word| assigned(word).is_none());
+    program.unwrap_or("the shell").to_owned()
+}
+
+/// Finds how far the name goes, with its equals sign, if a word begins here that gives something a value.
+fn assigned(text: &str) -> Option<usize> {
+    let equals = text.find('=')?;
+    let name = &text[..equals];
+    let option = name.trim_start_matches('-');
+    let is_word = |name: &str| {
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet))
+    };
+    let assigns =
+        is_word(name) && !name.contains('-') && !name.starts_with(|first: char| first.is_ascii_digit());
+    let lower = option.to_ascii_lowercase();
+    let is_secret =
+        option.len() < name.len() && is_word(option) && SECRETS.iter().any(|secret| lower.contains(secret));
+    (assigns || is_secret).then_some(equals + 1)
+}
+
+/// Finds where a value ends: at the first blank or operator outside quotes and substitutions.
+fn value_end(value: &str) -> usize {
+    let (mut quote, mut depth, mut escaped) = (None, 0_usize, false);
+    for (at, c) in value.char_indices() {
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (None | Some('"'), '\\') => escaped = true,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"' | '`') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') if depth > 0 => depth -= 1,
+            (None, c) if depth == 0 && (c.is_whitespace() || matches!(c, ';' | '&' | '|' | ')')) => {
+                return at;
+            }
+            (None, _) => {}
+        }
+    }
+    value.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_line_assigns_is_masked_wherever_it_stands() {
+        for (text, shown, name) in [
+            ("VAR=hunter2 pass show x", "VAR=[secret] pass show x", "pass"),
+            ("A='hun ter' B=\"x y\" get", "A=[secret] B=[secret] get", "get"),
+            ("A=hun\\ ter2 get", "A=[secret] get", "get"),
+            ("A=$(cat x | tr a b) get", "A=[secret] get", "get"),
+            ("env PASS=x get; B=y other", "env PASS=[secret] get; B=[secret] other", "env"),
+            ("get --password=x --port=1", "get --password=[secret] --port=1", "get"),
+            ("sh -c 'P=x y get'", "sh -c 'P=[secret]'", "sh"),
+            ("A=unended'quote", "A=[secret]", "the shell"),
+            ("pass show mail/home | head -1", "pass show mail/home | head -1", "pass"),
+            ("test a = b", "test a = b", "test"),
+        ] {
+            assert_eq!(masked(text), shown, "{text}");
+            assert_eq!(program(text), name, "{text}");
+        }
+        assert_eq!(masked_word("PASS=hun ter"), "PASS=[secret]");
+        assert_eq!(masked_word("A=x get; B=y"), "A=[secret]");
+        assert_eq!(masked_word("-v"), "-v");
+    }
+}

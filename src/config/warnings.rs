@@ -1,0 +1,174 @@
+//! What a configuration says that may be right, and probably is not: for `config check`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::error::Mistake;
+use super::places::Places;
+use super::tree::{self, Content, Entry, Node, Position};
+
+/// Keys whose value is a file that must be there before anything is fetched.
+const FILES: [&str; 6] = ["tls_ca", "tls_client_cert", "tls_client_key", "file", "netrc", "socket"];
+
+/// Keys whose value may well have ` #` in it.
+const TEXTS: [&str; 2] = ["password", "user"];
+
+/// Finds what is probably not meant in a configuration that is sound otherwise; nothing if it cannot be read.
+pub fn warnings(path: &Path) -> Vec<Mistake> {
+    let Ok(octets) = fs::read(path).map(Zeroizing::new) else { return Vec::new() };
+    let Ok(text) = str::from_utf8(&octets) else { return Vec::new() };
+    of_text(text, &Places::of_process())
+}
+
+fn of_text(text: &str, places: &Places) -> Vec<Mistake> {
+    let Ok(Some(root)) = tree::parse(text) else { return Vec::new() };
+    let mut found = Found { lines: text.lines().collect(), places, warnings: Vec::new() };
+    found.below("", &root);
+    let entry = |key| entries(&root).iter().find(|entry| entry.key == key);
+    let defaults = entry("defaults").map(|entry| &entry.value);
+    for account in entry("accounts").map_or(&[][..], |accounts| entries(&accounts.value)) {
+        found.port(&format!("accounts.{}", account.key), &account.value, defaults);
+    }
+    found.warnings.sort_by_key(|warning| (warning.line, warning.column));
+    found.warnings
+}
+
+struct Found<'t> {
+    lines: Vec<&'t str>,
+    places: &'t Places,
+    warnings: Vec<Mistake>,
+}
+
+impl Found<'_> {
+    /// Looks at a value and everything below it.
+    fn below(&mut self, path: &str, node: &Node<'_>) {
+        match &node.content {
+            Content::List(items) => items.iter().for_each(|item| self.below(path, item)),
+            Content::Mapping(entries) => {
+                for entry in entries {
+                    let path =
+                        if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", entry.key) };
+                    self.one(&path, entry);
+                    self.below(&path, &entry.value);
+                }
+            }
+            Content::Plain(_) | Content::Quoted(_) => {}
+        }
+    }
+
+    fn one(&mut self, path: &str, entry: &Entry<'_>) {
+        let value = &entry.value;
+        if TEXTS.contains(&&*entry.key) && self.loses_its_tail(value) {
+            let what = "ends before the `#`, which begins a comment: put the whole value into quotes if that belongs to it";
+            self.warn(value.at, path, what.to_owned());
+        }
+        if !FILES.contains(&&*entry.key) {
+            return;
+        }
+        let Ok(Ok(file)) = value.text("a path").map(|text| self.places.expand(text)) else { return };
+        // What may not be looked at may be there.
+        if fs::metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.warn(value.at, path, format!("{} is not there", file.display()));
+        }
+    }
+
+    /// Says whether a comment follows a text without quotes on its line.
+    fn loses_its_tail(&self, value: &Node<'_>) -> bool {
+        let Content::Plain(text) = &value.content else { return false };
+        let line = self.lines.get(value.at.line.saturating_sub(1)).copied().unwrap_or_default();
+        let rest: String = line.chars().skip(value.at.column.saturating_sub(1)).collect();
+        rest.strip_prefix(&**text).is_some_and(|tail| {
+            let comment = tail.trim_start();
+            comment.len() < tail.len() && comment.starts_with('#')
+        })
+    }
+
+    /// Compares the port with how the connection begins.
+    fn port(&mut self, path: &str, account: &Node<'_>, defaults: Option<&Node<'_>>) {
+        let own = |key: &str| entries(account).iter().find(|entry| entry.key == key);
+        let shared =
+            |key: &str| defaults.and_then(|defaults| entries(defaults).iter().find(|entry| entry.key == key));
+        let text = |entry: &Entry<'_>| entry.value.text("").unwrap_or_default().to_owned();
+        let Some(port) = own("port").or_else(|| shared("port")) else { return };
+        let mode = own("tls").or_else(|| shared("tls")).map_or_else(|| "implicit".to_owned(), text);
+        let what = match (text(port).as_str(), mode.as_str()) {
+            ("110", "implicit") => {
+                "is 110, where servers begin without TLS: write `tls: starttls`, or leave out the port"
+            }
+            ("995", "none" | "starttls") => {
+                "is 995, where servers begin with TLS: write `tls: implicit`, or leave out the port"
+            }
+            _ => return,
+        };
+        self.warn(port.value.at, &format!("{path}.port"), what.to_owned());
+    }
+
+    fn warn(&mut self, at: Position, path: &str, what: String) {
+        self.warnings.push(Mistake { line: at.line, column: at.column, path: path.to_owned(), what });
+    }
+}
+
+fn entries<'n, 't>(node: &'n Node<'t>) -> &'n [Entry<'t>] {
+    match &node.content {
+        Content::Mapping(entries) => entries,
+        Content::Plain(_) | Content::Quoted(_) | Content::List(_) => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let all = of_text(text, &Places::default());
+        all.iter().map(|warning| format!("{}: {}: {}", warning.line, warning.path, warning.what)).collect()
+    }
+
+    #[test]
+    fn a_comment_behind_a_password_is_told_and_one_elsewhere_is_not() {
+        let tail = "ends before the `#`, which begins a comment: put the whole value into quotes if that belongs to it";
+        let text = "accounts:\n  a:\n    password: abc #123\n    user: 'x' #1\n    host: h # here\n";
+        assert_eq!(told(text), [format!("3: accounts.a.password: {tail}")]);
+        let text = "accounts:\n  a: { password: abc#123, deliver: { smtp: { user: ä #1\n } } }\n";
+        assert_eq!(told(text), [format!("2: accounts.a.deliver.smtp.user: {tail}")]);
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_told_wherever_they_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path().join("there");
+        fs::write(&there, "").unwrap();
+        for (yaml, path) in [
+            ("tls_ca: FILE", "tls_ca"),
+            ("tls_client_cert: FILE", "tls_client_cert"),
+            ("tls_client_key: FILE", "tls_client_key"),
+            ("password: { file: FILE }", "password.file"),
+            ("password: { netrc: FILE }", "password.netrc"),
+            ("deliver: { lmtp: { socket: FILE } }", "deliver.lmtp.socket"),
+        ] {
+            let text = format!("accounts:\n  a:\n    {yaml}\n");
+            let missing = text.replace("FILE", "/nowhere/x");
+            assert_eq!(told(&missing), [format!("3: accounts.a.{path}: /nowhere/x is not there")]);
+            assert_eq!(told(&text.replace("FILE", there.to_str().unwrap())), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_port_of_the_other_way_to_begin_is_told() {
+        for (keys, count) in [
+            ("port: 110", 1),
+            ("port: 110, tls: implicit", 1),
+            ("port: 995, tls: starttls", 1),
+            ("port: 995, tls: none", 1),
+            ("port: 110, tls: starttls", 0),
+            ("port: 995", 0),
+            ("port: 1110", 0),
+        ] {
+            assert_eq!(told(&format!("accounts: {{ a: {{ {keys} }} }}")).len(), count, "{keys}");
+        }
+        assert_eq!(told("defaults: { tls: none }\naccounts: { a: { port: 995 } }").len(), 1);
+    }
+}
