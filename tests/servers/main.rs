@@ -2,6 +2,7 @@
 
 mod contract;
 mod kills;
+mod locked;
 mod real_servers;
 mod recipes;
 #[path = "../sink/mod.rs"]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Pid, getuid};
 use tempfile::TempDir;
@@ -105,6 +105,18 @@ impl Root {
         self.folder(&format!("home/{user}"), 0o755, MAIL);
     }
 
+    /// Ends every process of the inside as a crash does, in whatever process group it is.
+    pub fn kill_all(&self) {
+        let root = self.directory.path().canonicalize().expect("this directory");
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Processes come and go.
+            if fs::read_link(entry.path().join("root")).is_ok_and(|its| its == root) {
+                let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+            }
+        }
+    }
+
     /// Gives a program of the inside, ready to be run there with no other environment than this.
     pub fn command(&self, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         in_root(self.directory.path(), program, arguments, environment)
@@ -140,6 +152,12 @@ fn in_root(root: &Path, inside: &str, arguments: &[&str], environment: &[(&str, 
 /// Gives where Debian keeps libraries that belong to no program.
 pub fn libraries() -> String {
     format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH)
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
 }
 
 /// Gives where a file of a package lies: where tests/run unpacked it, or where apt-get put it.

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::certificate::Certificate;
-use super::chroot::{MAIL, Root, found};
+use super::chroot::{MAIL, Root, SERVER, found};
 use super::process::{Server, free_port, wait_until};
 use super::reader::Reader;
 use super::real_server::{CRYPTED, PASSWORD, RealServer, USER, Way};
@@ -107,7 +107,7 @@ impl RealServer for Courier {
         let root = Root::new(&files);
         root.users(USER, CRYPTED, &["courier"]);
         root.folder("run/courier/authdaemon", 0o755, 0);
-        root.write("etc/courier/pop3d.pem", certificate.key_pem.clone() + &certificate.pem, 0o600, 0);
+        root.write("etc/courier/pop3d.pem", certificate.key_pem.clone() + &certificate.pem, 0o600, SERVER);
         for folder in ["", "/new", "/cur", "/tmp"] {
             root.folder(&format!("{MAILDIR}{folder}"), 0o700, MAIL);
         }
@@ -169,6 +169,7 @@ impl RealServer for Courier {
     }
 
     fn crash(&mut self) {
+        self.root.kill_all();
         for server in self.servers.drain(..) {
             server.kill();
         }

@@ -6,7 +6,7 @@
 //! - After the log-in it announces no mechanisms and no STLS.
 //! - LMTP puts Return-Path, Received and more on top; a message with NULs or without a header is refused there.
 //! - A unique-id is UIDVALIDITY and UID: `1795950958.3`; UIDVALIDITY is the second in which the mailbox was made.
-//! - A maildrop that another session has open is refused with [IN-USE]; it notices slowly that a client is gone.
+//! - It says `Mailbox locked and ready`, and lets a second session in.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -89,6 +89,7 @@ impl Cyrus {
 
     /// Stops it, takes all mail and everything that is known about it away, and starts it with an empty mailbox.
     fn begin_anew(&mut self) {
+        self.root.kill_all();
         if let Some(server) = self.server.take() {
             server.kill();
         }
@@ -210,6 +211,7 @@ impl RealServer for Cyrus {
     }
 
     fn crash(&mut self) {
+        self.root.kill_all();
         if let Some(server) = self.server.take() {
             server.kill();
         }

@@ -116,6 +116,29 @@ impl Dovecot {
         fs::remove_dir_all(staging).expect("the staged messages");
     }
 
+    /// Puts one message into a user's maildir as another program's delivery does.
+    pub fn deliver(&self, user: &str, message: &[u8]) {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let home = self.home(user);
+        let folders = ["", "tmp", "new", "cur"].map(|name| home.join(name));
+        let file = home.join("new").join(format!("17000{number:05}.M1.other,S={}", message.len()));
+        for folder in &folders {
+            make_directory(folder, 0o755);
+        }
+        fs::write(&file, message).expect("a message");
+        if getuid().is_root() {
+            let owner = mail_owner();
+            for path in folders.iter().chain([&file]) {
+                chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("the user's own");
+            }
+        }
+    }
+
+    /// Has the size of each message be known exactly, as an IMAP client does.
+    pub fn weigh(&self, user: &str) {
+        self.doveadm(&["fetch", "-u", user, "size.virtual", "all"]);
+    }
+
     /// Counts what is left in a user's maildrop.
     pub fn left(&self, user: &str) -> usize {
         let status = self.doveadm(&["mailbox", "status", "-u", user, "messages", "INBOX"]);

@@ -47,6 +47,11 @@ pub struct Proxied<P, S> {
 }
 
 impl<P: Proxy, S: RealServer> Proxied<P, S> {
+    /// Gives the server behind it.
+    pub fn behind(&mut self) -> &mut S {
+        &mut self.server
+    }
+
     fn run(directory: &Path, ports: (u16, u16), server: &S) -> Result<Vec<Server>, String> {
         let mut commands = P::configured(directory, ports, server.ways()[0].0);
         let last = commands.len() - 1;

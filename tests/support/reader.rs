@@ -105,6 +105,11 @@ impl Reader {
         messages
     }
 
+    /// Ends the session.
+    pub fn quit(mut self) {
+        self.ok("QUIT");
+    }
+
     fn line(&mut self) -> String {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).expect("a line");

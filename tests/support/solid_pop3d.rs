@@ -3,8 +3,8 @@
 //! What is peculiar about it:
 //! - A unique-id is a digest of the header: messages whose headers are the same share one.
 //! - No CAPA, no TLS, no AUTH; APOP with a secret of its own in the user's home, beside USER and PASS.
-//! - The maildrop is locked by the answer to PASS, with a dot-lock and by fcntl; while another holds it, PASS waits and
-//!   then is refused: `-ERR can't lock mailbox file`.
+//! - The maildrop is locked while PASS reads it, with a dot-lock and by fcntl; where another holds the lock, PASS waits
+//!   five seconds and is refused: `-ERR can't lock mailbox file`.
 //! - An mbox that does not end with an empty line is refused as damaged.
 
 use std::fs;
