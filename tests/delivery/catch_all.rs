@@ -52,7 +52,7 @@ fn each_message_goes_to_whom_the_providers_header_names_and_to_nobody_else() {
         ("unknown", "names eve@elsewhere.example, which neither `domains` nor `map` has"),
         ("doubtful", "names what is no address: bob@example.org (or carol@example.org)"),
     ] {
-        let line = told.lines().find(|line| line.contains(&format!("({uid}): held")));
+        let line = told.lines().find(|line| line.contains(&format!(": {uid}: held")));
         assert!(line.is_some_and(|line| line.contains(why)), "{uid}: {told}");
     }
     let arrived: Vec<(Vec<String>, String)> = server
@@ -150,7 +150,7 @@ fn a_header_too_long_to_be_seen_whole_holds_the_message_and_no_forged_field_wins
     );
     let told = home.must(&["sync"], 75).stderr;
     assert!(
-        told.contains("(long): held: its header is too long to tell which X-Original-To counts"),
+        told.contains(": long: held: its header is too long to tell which X-Original-To counts"),
         "{told}"
     );
     let arrived: Vec<_> = server.arrived().into_iter().map(|message| message.rcpt).collect();

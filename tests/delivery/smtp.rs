@@ -609,7 +609,7 @@ fn what_the_server_took_before_the_end_was_asked_for_is_recorded_and_the_one_in_
     running.signal(Signal::SIGTERM);
     let ended = running.wait(Duration::from_secs(10));
     let doubtful: Vec<_> = ended.stderr.lines().filter(|line| line.contains("may arrive again")).collect();
-    assert!(matches!(&doubtful[..], [line] if line.contains("(2): held: ")), "{}", ended.stderr);
+    assert!(matches!(&doubtful[..], [line] if line.contains(": 2: held: ")), "{}", ended.stderr);
     // For deletions there was no time.
     assert_eq!(maildrop.count(|what| *what == What::Command("QUIT".into())), 1);
     server.release();
