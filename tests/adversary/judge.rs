@@ -33,6 +33,7 @@ pub enum Wrong {
     Failed,
     Leftover,
     Panicked,
+    Endless,
 }
 
 /// What is known of a message that ever came.

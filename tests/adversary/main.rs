@@ -48,6 +48,8 @@ fn failing(seeds: std::ops::Range<u64>) -> BTreeMap<u64, Vec<Finding>> {
                     }
                     let found = bench.play(&Scenario::drawn(seed), false).found;
                     if !found.is_empty() {
+                        // At once, as it may be long until all are played.
+                        eprintln!("seed {seed}: {:?}: {}", found[0].kind, found[0].words);
                         failing.lock().expect("no thread panics with it").insert(seed, found);
                     }
                 }

@@ -293,7 +293,7 @@ impl Story<'_> {
 
     /// Says whether nothing went wrong in this poll.
     fn is_clean(&self) -> bool {
-        let went_well = |report: &Report| report.failure.is_none() && report.left == 0;
+        let went_well = |report: &Report| report.failure.is_none() && report.left == 0 && report.held == 0;
         self.report.as_ref().is_some_and(went_well) && self.calm
     }
 
@@ -321,7 +321,7 @@ impl Story<'_> {
         server.judge.is_at_rest(&messages);
         let is_flawed = messages.iter().any(|mail| mail.flaw != Flaw::Sound);
         let is_nameless = messages.iter().any(|mail| server.judge.is_nameless(mail.id));
-        let Cost { tops, retrs, deles } = self.last;
+        let Cost { tops, retrs, deles, .. } = self.last;
         // What is due only now is asked about now.
         let is_due = self.scenario.keep == Keep::TwoWeeks && deles > 0;
         if !is_flawed && !is_due && (retrs > 0 || tops > server.groups) {
@@ -342,7 +342,9 @@ impl Story<'_> {
         }
         let lasting = messages
             .iter()
-            .filter(|mail| mail.flaw.lasts() && !mail.flaw.is_short() && !server.judge.is_marked(mail.id))
+            .filter(|mail| mail.flaw.lasts() && !mail.flaw.is_short())
+            // A line behind its end may keep a message away, or not.
+            .filter(|mail| !server.judge.is_marked(mail.id) && !server.judge.has(mail.id))
             .count();
         if let Some(report) = &self.report {
             if report.held < lasting {

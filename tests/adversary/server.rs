@@ -6,13 +6,17 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::judge::Judge;
+use super::judge::{Judge, Wrong};
 use super::mail::Mail;
 use super::scenario::{At, Deletes, Event, Flaw, Kind, Scenario, Uids};
+
+/// Sessions that a poll may have at most, however often they break.
+const MOST_SESSIONS: usize = 60;
 
 /// What went over the wire since it was last asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
+    pub sessions: usize,
     pub tops: usize,
     pub retrs: usize,
     pub deles: usize,
@@ -186,6 +190,10 @@ impl Server {
         let (read, mut write) = socket.split();
         let mut read = BufReader::new(read);
         self.begin();
+        if self.cost.sessions > MOST_SESSIONS {
+            self.judge.find(Wrong::Endless, format!("a poll of {MOST_SESSIONS} sessions goes on"));
+            return Ok(Ended::Killed);
+        }
         write.write_all(b"+OK ready\r\n").await?;
         let mut line = String::new();
         loop {
@@ -239,6 +247,7 @@ impl Server {
 
     fn begin(&mut self) {
         self.sessions += 1;
+        self.cost.sessions += 1;
         (self.commands, self.in_session) = (0, Counted::default());
         self.marked.clear();
         self.view.clone_from(&self.messages);

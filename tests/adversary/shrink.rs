@@ -32,9 +32,11 @@ pub fn shrunk(bench: &mut Bench, scenario: &Scenario, wrong: Wrong) -> Scenario 
             }
         }
         for index in 0..shortest.events.len() {
-            for plainer in plainer_events(&shortest, index) {
-                if plainer != shortest && fails(&plainer) {
-                    shortest = plainer;
+            for plainer in PLAINER_EVENT {
+                let mut candidate = shortest.clone();
+                plainer(&mut candidate, index);
+                if candidate != shortest && fails(&candidate) {
+                    shortest = candidate;
                 }
             }
         }
@@ -75,23 +77,28 @@ const PLAINER: [fn(&mut Scenario); 13] = [
     |scenario| scenario.events.sort_by_key(|(poll, _)| *poll),
 ];
 
-/// Gives stories with a plainer or earlier event in this place.
-fn plainer_events(scenario: &Scenario, index: usize) -> Vec<Scenario> {
-    let with = |poll: usize, event: Event| {
-        let mut other = scenario.clone();
-        other.events[index] = (poll, event);
-        other
-    };
-    let (poll, event) = scenario.events[index];
-    let mut plainer = Vec::new();
-    if let Event::Arrive(kind, like, flaw) = event {
-        plainer.push(with(poll, Event::Arrive(kind, like, Flaw::Sound)));
-        plainer.push(with(poll, Event::Arrive(Kind::Normal, 0, flaw)));
-        plainer.push(with(poll, Event::Arrive(kind, 0, flaw)));
-    }
-    let is_first = index == 0 || scenario.events[index - 1].0 < poll;
-    if poll > 0 && is_first {
-        plainer.push(with(poll - 1, event));
-    }
-    plainer
-}
+/// Make the event in this place plainer, or have it happen earlier.
+const PLAINER_EVENT: [fn(&mut Scenario, usize); 4] = [
+    |scenario, index| {
+        if let (_, Event::Arrive(_, _, flaw)) = &mut scenario.events[index] {
+            *flaw = Flaw::Sound;
+        }
+    },
+    |scenario, index| {
+        if let (_, Event::Arrive(kind, like, _)) = &mut scenario.events[index] {
+            (*kind, *like) = (Kind::Normal, 0);
+        }
+    },
+    |scenario, index| {
+        if let (_, Event::Arrive(_, like, _)) = &mut scenario.events[index] {
+            *like = 0;
+        }
+    },
+    |scenario, index| {
+        let poll = scenario.events[index].0;
+        let is_first = index == 0 || scenario.events[index - 1].0 < poll;
+        if poll > 0 && is_first {
+            scenario.events[index].0 = poll - 1;
+        }
+    },
+];
