@@ -33,6 +33,8 @@ pub struct Login<'a> {
     pub trials: Trials,
     /// What is to blame if the connection ends, falls silent or loses step now.
     pub suspect: Option<Trial>,
+    /// The last log-in was bound to the TLS channel.
+    pub binds: bool,
 }
 
 /// Whether it may be tried what a server takes: only where the outcome is remembered.
@@ -115,6 +117,9 @@ impl Login<'_> {
         }
         let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
             Ok(logged_in) => logged_in,
+            Err(aborted) if self.refuses_to_bind(&aborted.trouble) => {
+                self.without_binding(&mut wire, stamp.as_deref(), known, aborted).await?
+            }
             Err(aborted) if known && asks_again(&aborted.trouble) => {
                 // What was remembered may be out of date: ask, and try again if that offers another way. A server that
                 // hangs up meanwhile has said why, and that counts.
@@ -181,7 +186,8 @@ impl Login<'_> {
         let account = self.account;
         let capabilities = self.server.before();
         let facts = wire.stream().tls();
-        let exporter = facts.as_ref().and_then(|facts| facts.exporter);
+        let binds = self.server.found(Trial::Binding) != Some(Outcome::Breaks);
+        let exporter = facts.as_ref().and_then(|facts| facts.exporter).filter(|_| binds);
         let names: Vec<&str> =
             capabilities.sasl().into_iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
         let offered = Offered {
@@ -210,10 +216,47 @@ impl Login<'_> {
         if let Err(aborted) = &accepted {
             self.judge(&aborted.trouble);
         }
+        self.binds = mechanism == Mechanism::ScramSha256Plus;
+        if self.binds && accepted.is_ok() {
+            self.server.learn(Trial::Binding, Outcome::Takes);
+        }
         accepted.map_err(|aborted| aborted.with_hint(instead))?;
         self.server.log_in_took(took);
         self.suspect = None;
         Ok((mechanism, behind))
+    }
+
+    /// Says whether the refusal may be of the channel binding: one that the server was seen to take is of the credentials.
+    fn refuses_to_bind(&self, trouble: &Trouble) -> bool {
+        let is_refusal =
+            matches!(trouble, Trouble::Refused { code: None | Some(Code::Auth | Code::Other), .. });
+        self.binds && is_refusal && self.server.found(Trial::Binding).is_none()
+    }
+
+    /// Logs in without channel binding where that was refused. Cyrus announces it, and means a kind that TLS 1.3 has no
+    /// more. If this is refused too, it was the credentials.
+    async fn without_binding(
+        &mut self,
+        wire: &mut Wire,
+        stamp: Option<&[u8]>,
+        known: bool,
+        refusal: Aborted,
+    ) -> Result<(Mechanism, Behind), Aborted> {
+        self.server.learn(Trial::Binding, Outcome::Breaks);
+        while wire.unanswered() > 0 {
+            // The refusal counts whatever comes after it.
+            if wire.event().await.is_err() {
+                return Err(refusal);
+            }
+        }
+        match self.authenticate(wire, stamp, known).await {
+            Ok(logged_in) => Ok(logged_in),
+            Err(Aborted { trouble: Trouble::Refused { .. } | Trouble::NoMechanism(_), .. }) => {
+                self.server.forget(Trial::Binding);
+                Err(refusal)
+            }
+            Err(_) => Err(refusal),
+        }
     }
 
     /// Decides what a log-in that failed says of what went along with it.

@@ -145,8 +145,14 @@ impl Poll<'_> {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
             Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
-        let mut login =
-            Login { account: self.account, secret: &secret, server: &mut *server, trials, suspect: None };
+        let mut login = Login {
+            account: self.account,
+            secret: &secret,
+            server: &mut *server,
+            trials,
+            suspect: None,
+            binds: false,
+        };
         let listed = self.unless_stopped("log in", login.run(&self.environment.connector, stream)).await;
         let suspect = login.suspect;
         match listed {

@@ -10,6 +10,7 @@
 //! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA | old servers |
 //! | [`Trial::Utf8`] | the same at UTF8, although it is announced | none known |
 //! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all | old servers |
+//! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
 //! | [`Trial::BehindUser`] | PASS, sent along with USER, is lost | nginx before 1.21 |
 //! | [`Trial::BehindLogIn`] | what is sent along with the last message of a log-in is lost, or is answered -ERR | Courier (PASS), Cyrus (AUTH) |
 //!
@@ -44,6 +45,8 @@ pub enum Trial {
     Utf8,
     /// Commands ahead of answers.
     Pipelining,
+    /// SCRAM bound to the TLS channel, of the kind that TLS 1.3 has (RFC 9266).
+    Binding,
     /// PASS along with USER.
     BehindUser,
     /// Commands along with the last message of this log-in.
@@ -91,13 +94,14 @@ impl Trial {
             Self::Capa => "capa",
             Self::Utf8 => "utf8",
             Self::Pipelining => "pipelining",
+            Self::Binding => "binding",
             Self::BehindUser => "user",
             Self::BehindLogIn(mechanism) => mechanism.name(),
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        let plain = [Self::Capa, Self::Utf8, Self::Pipelining, Self::BehindUser];
+        let plain = [Self::Capa, Self::Utf8, Self::Pipelining, Self::Binding, Self::BehindUser];
         let log_ins = MECHANISMS.iter().map(|row| Self::BehindLogIn(row.mechanism));
         plain.into_iter().chain(log_ins).find(|trial| trial.name() == name)
     }
@@ -106,7 +110,7 @@ impl Trial {
     /// for a network, it is only if leaving them out has helped.
     pub fn is_told_by_one_failure(self) -> bool {
         match self {
-            Self::BehindUser | Self::BehindLogIn(_) => true,
+            Self::Binding | Self::BehindUser | Self::BehindLogIn(_) => true,
             Self::Capa | Self::Utf8 | Self::Pipelining => false,
         }
     }
@@ -117,6 +121,7 @@ impl Trial {
             Self::Capa => "without CAPA".into(),
             Self::Utf8 => "without UTF8".into(),
             Self::Pipelining => "without pipelining".into(),
+            Self::Binding => "without channel binding".into(),
             Self::BehindUser => "with PASS only after the answer to USER".into(),
             Self::BehindLogIn(mechanism) => {
                 format!("with nothing sent before the log-in ({}) is answered", mechanism.shown())

@@ -306,6 +306,33 @@ fn a_log_in_refused_with_something_along_goes_alone_next_time() {
     server.finish();
 }
 
+#[test]
+fn a_server_that_refuses_to_bind_scram_to_the_channel_is_asked_in_the_next_way_and_remembered() {
+    // As Cyrus does, which means a kind of binding that TLS 1.3 has no more.
+    let announces = ASKED.replace("SASL PLAIN", "SASL SCRAM-SHA-256-PLUS PLAIN");
+    let bound = "C: AUTH SCRAM-SHA-256-PLUS *\nS: -ERR [AUTH] authenticating: bad protocol / cancel\n";
+    let at_first = format!(
+        "{announces}{bound}C: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: +OK\nS: +OK\nS: +OK\nS: PIPELINING\nS: .\n"
+    );
+    let at_first = format!("{at_first}C: UIDL\nC: LIST\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}");
+    let (server, home) = scripted(&[&[&at_first], &[KNOWN_LOG_IN, ONE_LISTED, GOODBYE]], "");
+    for _ in 0..2 {
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+    }
+    server.finish();
+    // A wrong password is one whatever carries it, and the first refusal is told.
+    let wrong = format!(
+        "{announces}{bound}C: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: -ERR no\nS: -ERR\nS: -ERR\n!expect-close"
+    );
+    let gone = format!("{announces}{bound}!cut");
+    for refuses in [wrong, gone] {
+        let (server, home) = scripted(&[&[&refuses]], "");
+        let ended = home.must(&["sync"], 77);
+        assert!(ended.stderr.contains("bad protocol"), "{}", ended.stderr);
+        server.finish();
+    }
+}
+
 /// Before the log-in: a server that announces UTF8, and this.
 fn announces_utf8(more: &str) -> String {
     format!("!tls\nS: +OK\nC: CAPA\nS: +OK\nS: UTF8 USER\nS: USER\nS: UIDL\n{more}S: .\n")
