@@ -34,6 +34,8 @@ fn hints_name_only_commands_and_options_that_exist() {
     let listed = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
     let commands: BTreeSet<String> = listed
         .take_while(|line| !line.trim().is_empty())
+        // What is indented deeper goes on with the line before.
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect();
     assert!(commands.contains("sync") && commands.len() > 5, "{commands:?}");
