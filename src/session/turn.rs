@@ -98,7 +98,8 @@ impl Poll<'_> {
                 fetched.already_there
             );
         }
-        let delivered = fetched.delivered + fetched.already_there + fetched.known > 0;
+        // What was only compared, and is to be compared again, brings nothing on.
+        let delivered = fetched.delivered + fetched.already_there > 0;
         self.settle(&book.listing, memory, &fetched, report, closing);
         report.leaves_held = report.held;
         if fetched.aborted.is_none() {
