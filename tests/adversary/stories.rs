@@ -198,7 +198,6 @@ fn a_message_whose_deletion_was_ignored_is_known_under_another_unique_id() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn two_messages_that_break_the_session_keep_neither_each_other_nor_a_third_away() {
     for breaks in [Flaw::BreaksBefore as fn(u32) -> Flaw, Flaw::BreaksIn] {
         let events =
@@ -208,7 +207,6 @@ fn two_messages_that_break_the_session_keep_neither_each_other_nor_a_third_away(
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_message_that_comes_whole_before_the_session_breaks_is_fetched() {
     delivers(
         2,
@@ -220,7 +218,6 @@ fn a_message_that_comes_whole_before_the_session_breaks_is_fetched() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn a_deletion_that_breaks_the_session_keeps_no_other_away() {
     delivers(
         3,
@@ -245,7 +242,6 @@ fn a_weak_message_of_the_header_and_size_of_a_deleted_one_is_fetched() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn what_came_without_an_octet_is_delivered_late_and_stays_on_the_server() {
     let played = delivers(1, Scenario { events: vec![(0, Arrive(Normal, 0, Flaw::Zero(0)))], ..none() });
     assert_eq!(played.left, 1, "on the server");
@@ -254,7 +250,6 @@ fn what_came_without_an_octet_is_delivered_late_and_stays_on_the_server() {
 }
 
 #[test]
-#[ignore = "not so yet"]
 fn what_came_without_an_octet_and_comes_whole_later_is_delivered_whole() {
     for flaw in [Flaw::Zero(2), Flaw::Short(2)] {
         delivers(1, Scenario { events: vec![(0, Arrive(Normal, 0, flaw))], ..none() });
