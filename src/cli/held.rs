@@ -1,5 +1,6 @@
 //! `postrider held`: the messages that could not be fetched, or that the target does not take.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::accounts::{named, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
-use super::seen::{lease, meant};
+use super::seen::lease;
 use super::status::{JsonHeld, time};
 use super::stdout::Results;
 use super::{CliError, Common, poll};
@@ -114,9 +115,8 @@ impl Retry {
         let shared = poll::Shared { state: &config.state, limits: config.daemon, notify: config.notify };
         let reports = poll::accounts(&accounts, shared, task, Bars::new(common, 1), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;
-        let is_still_held = |one: &&HeldMessage| {
-            still.iter().any(|held| (&held.uid, held.ordinal) == (&one.uid, one.ordinal))
-        };
+        let still: HashSet<_> = still.iter().map(|held| (&held.uid, held.ordinal)).collect();
+        let is_still_held = |one: &&HeldMessage| still.contains(&(&one.uid, one.ordinal));
         let still = chosen.iter().filter(is_still_held).count();
         if !common.quiet {
             let delivered = chosen.len() - still;
@@ -164,13 +164,26 @@ async fn held(store: &Store, account: &Account) -> Result<Vec<HeldMessage>, CliE
 
 /// Takes the held messages with these unique-ids; all of them without any.
 fn chosen(uids: &[OsString], held: Vec<HeldMessage>) -> Result<Vec<HeldMessage>, CliError> {
-    for uid in uids {
-        if !held.iter().any(|held| meant(uid, &held.uid)) {
-            return Err(CliError::NotHeld(Shown(uid.as_encoded_bytes()).to_string()));
-        }
+    if uids.is_empty() {
+        return Ok(held);
     }
-    let is_chosen = |held: &HeldMessage| uids.is_empty() || uids.iter().any(|uid| meant(uid, &held.uid));
-    Ok(held.into_iter().filter(is_chosen).collect())
+    // By their octets, and as they are shown.
+    let mut wanted: HashMap<&[u8], bool> = uids.iter().map(|uid| (uid.as_encoded_bytes(), false)).collect();
+    let mut is_chosen = |held: &HeldMessage| {
+        let shown = held.uid.to_string();
+        let mut meant = false;
+        for name in [held.uid.as_bytes(), shown.as_bytes()] {
+            if let Some(found) = wanted.get_mut(name) {
+                (*found, meant) = (true, true);
+            }
+        }
+        meant
+    };
+    let chosen = held.into_iter().filter(&mut is_chosen).collect();
+    match wanted.into_iter().find(|(_, found)| !found) {
+        Some((uid, _)) => Err(CliError::NotHeld(Shown(uid).to_string())),
+        None => Ok(chosen),
+    }
 }
 
 /// `since 2026-11-23 14:05:12, tried 2 times, again 2026-11-23 15:05:12 (4.2 KiB) QhdPYR:00WBw1: reason`

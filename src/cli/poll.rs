@@ -1,11 +1,11 @@
 //! Polls accounts concurrently: one's failure, or a defect met by one, never keeps another from being polled.
 
 use std::collections::HashMap;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Level;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 
@@ -17,7 +17,7 @@ use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
-use crate::session::{self, Environment, Failing, Report, Task, WallClock};
+use crate::session::{self, Audience, Environment, Failing, Report, Task, WallClock};
 use crate::state::Store;
 
 /// How long the removal of messages that were given up may take at the end, and the end of a command: it has two seconds
@@ -65,8 +65,9 @@ pub async fn accounts(
         let (environment, bar) = (environment.clone(), bars.of(&account));
         async move { session::run(&account, &environment, task, &*bar).await }
     };
+    let audience = if io::stderr().is_terminal() { Audience::Person } else { Audience::Log };
     let reports = concurrently(accounts, limits, stop, session, |report| {
-        tell(report);
+        session::tell(report, audience);
         ended(report);
     })
     .await;
@@ -74,29 +75,6 @@ pub async fn accounts(
     let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
     tell_stopped(&reports);
     reports
-}
-
-/// Tells why a session ended early, if it did.
-fn tell(report: &Report) {
-    let Some(failure) = &report.failure else { return };
-    let level = match failure.class {
-        // Who stopped it knows why; see `tell_stopped`.
-        Class::Stopped => Level::Info,
-        Class::Network
-        | Class::Tls
-        | Class::Protocol
-        | Class::Refused
-        | Class::InUse
-        | Class::LoginDelay
-        | Class::Credentials
-        | Class::Permanent
-        | Class::Target
-        | Class::State
-        | Class::Hook
-        | Class::Message
-        | Class::Internal => Level::Error,
-    };
-    logging::about(&report.account, || log::log!(level, "{failure}"));
 }
 
 /// Tells in one line which sessions a signal ended, however many they were.

@@ -232,7 +232,7 @@ fn recorded(wanted: &[OsString], seen: &[SeenLine]) -> Result<Vec<UniqueId>, Cli
 }
 
 /// Says whether a word of the command line means this unique-id: by its octets, or as it is shown.
-pub fn meant(word: &OsStr, uid: &UniqueId) -> bool {
+fn meant(word: &OsStr, uid: &UniqueId) -> bool {
     uid.as_bytes() == word.as_bytes() || word.to_str().is_some_and(|word| uid.to_string() == word)
 }
 

@@ -57,6 +57,10 @@ impl Status {
                 logging::about(&row.account, || log::error!("{stale}"));
                 exit = exit.max(stale.exit());
             }
+            // From cron, what works is not worth a word.
+            if common.quiet && !row.is_in_trouble() {
+                continue;
+            }
             match self.json {
                 true => results.line(row.json(now)),
                 false => results.line(row.shown(now)),
@@ -163,6 +167,13 @@ impl Row {
             .and_then(|(_, last)| last.failure.as_ref())
             .map(|(class, _)| class.as_str());
         age.is_none_or(|age| age > limit).then_some(Stale { age, class })
+    }
+
+    /// Says whether its last poll failed, or messages are held.
+    fn is_in_trouble(&self) -> bool {
+        let fails =
+            |known: &state::Status| known.last.as_ref().is_some_and(|(_, last)| last.failure.is_some());
+        self.known.as_ref().is_some_and(|known| fails(known) || !known.held.is_empty())
     }
 
     /// Gives when the running daemon is going to poll it.

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is one loop over what can happen: a session ends, somebody asks for something, it is time. What to begin is
 //! decided by [`schedule`], which knows no clock; [`clock`] is the one it goes by. Each session is a task of its own, so
-//! that a defect met by one ends that one. [`troubles`] keeps the log short; [`systemd`] hears how it goes; clients ask
+//! that a defect met by one ends that one. [`systemd`] hears how it goes; clients ask
 //! by the socket of [`control`].
 
 mod answers;
@@ -13,7 +13,6 @@ mod reload;
 pub mod schedule;
 pub mod signals;
 pub mod systemd;
-pub mod troubles;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -31,7 +30,7 @@ use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
 use crate::session::summary::{self, Took, synced};
-use crate::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
+use crate::session::{self, Ask, Audience, Environment, Failing, Limits, Report, Task, WallClock};
 use crate::state::{Lease, StateError, Store};
 
 use clock::Clock;
@@ -40,7 +39,6 @@ use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
-use troubles::{News, Noted, Troubles};
 
 /// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
 const DAEMON: &str = "\0daemon";
@@ -166,7 +164,8 @@ struct Daemon {
     /// Sessions that have left their servers say so here.
     leaving: mpsc::UnboundedSender<Arc<str>>,
     heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
-    troubles: Troubles,
+    /// The accounts whose last poll failed.
+    failing: HashSet<String>,
     metrics: Option<Metrics>,
     systemd: Systemd,
     /// When the certificates that are trusted were read.
@@ -205,7 +204,7 @@ impl Daemon {
             running: HashMap::new(),
             leaving,
             heard_leaving,
-            troubles: Troubles::default(),
+            failing: HashSet::new(),
             metrics: None,
             systemd: Systemd::from_environment(),
             certificates_read: now,
@@ -249,7 +248,7 @@ impl Daemon {
             self.running.insert(handle.id(), start);
         }
         let (accounts, sessions, failing) =
-            (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.troubles.count());
+            (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.failing.len());
         self.systemd.status(format!("{accounts}, {sessions} being polled, {failing} failing"));
         turn.wait_until
     }
@@ -280,20 +279,14 @@ impl Daemon {
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
     fn tell(&mut self, now: Duration, report: &Report, next: Option<Duration>) {
-        let Noted { change: _, news } = self.troubles.note(now, report);
+        match &report.failure {
+            None => drop(self.failing.remove(&report.account)),
+            // Whoever stopped it knows.
+            Some(failure) if failure.class == Class::Stopped => {}
+            Some(_) => drop(self.failing.insert(report.account.clone())),
+        }
+        session::tell(report, Audience::Log);
         logging::about(&report.account, || {
-            if let Some(failure) = &report.failure {
-                match news {
-                    News::Trouble => log::error!("{failure}"),
-                    News::Reminder { lasted, polls } => {
-                        log::error!("{failure}\n  {polls} polls have failed in {}", Lasted(lasted));
-                    }
-                    News::None | News::Over { .. } => log::info!("{failure}"),
-                }
-            } else if let News::Over { lasted, polls } = news {
-                let polls = if polls == 1 { "1 failed poll".into() } else { format!("{polls} failed polls") };
-                log::warn!("succeeds again, after {polls} in {}", Lasted(lasted));
-            }
             if log::log_enabled!(Level::Info) {
                 let next = match next {
                     Some(next) => format!("next poll in {}", Took(next.saturating_sub(now))),
@@ -367,17 +360,6 @@ fn ended(start: &Start, report: &Report) -> Ended {
     }
 }
 
-/// A time that a trouble lasted, for people: `2h 5m`, without the seconds if there are hours.
-struct Lasted(Duration);
-
-impl std::fmt::Display for Lasted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let seconds = self.0.as_secs();
-        let shown = if seconds < 3600 { seconds } else { seconds / 60 * 60 };
-        write!(f, "{}", humantime::format_duration(Duration::from_secs(shown)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,11 +388,5 @@ mod tests {
         ] {
             assert_eq!(ended(&start, &report), expected, "{start:?} {report:?}");
         }
-    }
-
-    #[test]
-    fn how_long_a_trouble_lasted_is_told_as_people_say_it() {
-        let told = [59, 125, 3661, 90_061].map(|seconds| Lasted(Duration::from_secs(seconds)).to_string());
-        assert_eq!(told, ["59s", "2m 5s", "1h 1m", "1day 1h 1m"]);
     }
 }

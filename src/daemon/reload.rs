@@ -49,7 +49,7 @@ impl Daemon {
         let accounts = shared(config.accounts);
         let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
-        self.troubles.retain(wanted);
+        self.failing.retain(|name| wanted(name));
         self.set_metrics(config.metrics_file);
         self.recall(clock, fresh).await;
         log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));

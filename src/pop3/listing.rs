@@ -113,9 +113,14 @@ impl ListingBuilder {
         self.rows.push(Row { number, uid_start, uid_len, is_hole: false, ordinal: 0, octets: 0 });
     }
 
-    /// Says whether no line has named a message.
+    /// Counts the lines that were taken.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.sizes.len()
+    }
+
+    /// Says whether no line was taken.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.sizes.is_empty()
+        self.len() == 0
     }
 
     /// Puts sizes and unique-ids together by message-number, never by position.

@@ -145,6 +145,7 @@ impl Fetch<'_, '_> {
             old: order.old.into(),
             last: order.last.into(),
             alone: false,
+            suspect: None,
             kept: HashSet::new(),
             winding_down: None,
         };
@@ -335,7 +336,10 @@ impl Fetch<'_, '_> {
         }
         state.alone = true;
         match state.last.pop_front() {
-            Some(Last::Fetch(index)) => self.retrieve(index, state)?,
+            Some(Last::Fetch(index)) => {
+                state.suspect = Some(index);
+                self.retrieve(index, state)?;
+            }
             Some(Last::Delete(proof)) => deletions.delete(self.wire, proof).during("delete")?,
             None => return Ok(false),
         }
@@ -465,7 +469,8 @@ impl Fetch<'_, '_> {
         }
         // What looked like the end may have been a line of the message that the server did not byte-stuff. The next
         // reply tells, and where none is due a size that was reached must do; sizes are claims.
-        let reply_is_due = self.wire.unanswered() > 0 || !state.wanted.is_empty();
+        let reply_is_due =
+            self.wire.unanswered() > 0 || !state.wanted.is_empty() || state.suspect == Some(index);
         if reply_is_due || listed.octets == 0 || octets < listed.octets {
             state.doubtful = Some(message);
             return Ok(());
@@ -529,6 +534,8 @@ struct Loop {
     last: VecDeque<Last>,
     /// What is under way is asked for singly.
     alone: bool,
+    /// The message at which a session broke before, and that is asked for now.
+    suspect: Option<usize>,
     /// Messages that are delivered as they came, and never deleted.
     kept: HashSet<usize>,
     /// Set once no more is begun: when to leave what is still coming in.

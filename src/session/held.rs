@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use log::Level;
+
 use crate::pop3::{Listing, MessageNumber, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
@@ -115,11 +117,11 @@ impl Poll<'_> {
     /// Says so when a message comes to be held, or for another reason.
     fn tell_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
         let was_held = before.filter(|before| before.standing == Standing::Held);
-        if was_held.is_some_and(|before| before.reason == held.reason) {
-            return;
-        }
-        report.newly_held += 1;
-        log::error!(
+        report.newly_held += usize::from(was_held.is_none_or(|before| before.reason != held.reason));
+        // What lasts is told once a day in one word for all.
+        let level = if was_held.is_some() { Level::Info } else { Level::Error };
+        log::log!(
+            level,
             "{}: {}: held: {}; tried again in {}",
             self.account.name,
             held.uid,

@@ -1,20 +1,21 @@
 //! The commands that the user has run around a poll.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use std::{fmt, io};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use log::Level;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::told::Told;
+use super::beside::Beside;
+use super::summary::messages;
+use super::told::{self, Change, Heard, Unwritten};
 use super::trouble::Verdict;
-use super::{Environment, Report, stopped};
+use super::{Report, stopped};
 use crate::config::Account;
 use crate::config::account::CommandLine;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::net::process;
+use crate::state::Told;
 use crate::text::Shown;
 
 /// How long a hook may take.
@@ -27,29 +28,21 @@ const AT_ONCE: usize = 64;
 /// Lines of a hook that are told.
 const MOST_LINES: usize = 100;
 
-/// What fails, as far as this process knows, and room for what is done about it.
+/// What sessions of a process share for what is done beside polls.
 #[derive(Debug, Clone, Default)]
 pub struct Failing(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    known: Mutex<Known>,
+    /// What was told and could not be written: what has no state file to be remembered in is told once all the same.
+    unwritten: Unwritten,
     /// For hooks after sessions and for notices.
     places: Semaphore,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    /// The accounts whose last poll failed: what has no state file to be remembered in, or failed before it was reached,
-    /// is told once all the same.
-    polls: HashSet<String>,
-    /// Hooks and notices.
-    told: Told,
-}
-
 impl Default for Shared {
     fn default() -> Self {
-        Self { known: Mutex::default(), places: Semaphore::new(AT_ONCE) }
+        Self { unwritten: Unwritten::default(), places: Semaphore::new(AT_ONCE) }
     }
 }
 
@@ -105,41 +98,23 @@ pub(super) async fn before(account: &Account, stop: &watch::Receiver<bool>) -> R
     }
 }
 
-/// Says whether the poll before this one failed, if a hook wants to know.
-pub(super) async fn was_failing(account: &Account, environment: &Environment) -> bool {
-    if account.hooks.on_error.is_none() && account.hooks.on_recover.is_none() {
-        return false;
-    }
-    if environment.failing.knows(&account.name) {
-        return true;
-    }
-    match environment.store.health(account.maildrop_id.as_str().into()).await {
-        Ok(health) => health.failures > 0,
-        // The poll is going to meet it, and tells it.
-        Err(_) => false,
-    }
-}
-
 /// Runs the hooks after a poll, one after the other. What goes wrong is told and changes nothing.
-pub(super) async fn after(
-    account: &Account,
-    environment: &Environment,
-    was_failing: bool,
-    verdict: Verdict,
-    report: &Report,
-) {
+pub(super) async fn after(beside: &mut Beside<'_>, verdict: Verdict, report: &Report) {
+    let (account, environment) = (beside.account, beside.environment);
     let hooks = &account.hooks;
-    let failure = report.failure.as_ref();
-    environment.failing.note(&account.name, verdict);
+    let Heard { polls: (polls, _), held: (held, _) } = report.heard.unwrap_or_default();
+    let is_open = verdict == Verdict::Open;
+    let held_ones = report.failure.is_none().then(|| held_ones(report));
+    let failure = report.failure.as_ref().or(held_ones.as_ref().filter(|_| held == Change::Began));
     let due = [
-        ("after", &hooks.after, true),
-        ("on_new", &hooks.on_new, report.delivered > 0),
-        ("on_error", &hooks.on_error, verdict == Verdict::Fails && !was_failing),
-        ("on_recover", &hooks.on_recover, verdict == Verdict::Works && was_failing),
+        ("after", &hooks.after, report.failure.as_ref(), true),
+        ("on_new", &hooks.on_new, report.failure.as_ref(), report.delivered > 0),
+        ("on_error", &hooks.on_error, failure, !is_open && (polls, held).begins()),
+        ("on_recover", &hooks.on_recover, None, !is_open && (polls, held).ends()),
     ];
-    let facts = Facts { delivered: report.delivered, failure };
-    for (hook, line, due) in due {
+    for (hook, line, failure, due) in due {
         let (Some(line), true) = (line, due) else { continue };
+        let facts = Facts { delivered: report.delivered, failure };
         let mut stop = environment.stop.clone();
         let place = tokio::select! {
             biased;
@@ -148,16 +123,42 @@ pub(super) async fn after(
         };
         if place.is_none() {
             // All together would be too many, and one after the other too late.
-            let words = format_args!("the hook `{hook}` was not run: the process was asked to end");
-            environment.failing.failed(account, hook, words);
+            beside.failed(hook, format_args!("the hook `{hook}` was not run: the process was asked to end"));
             continue;
         }
         match run(hook, line, account, facts, &environment.stop).await {
-            Ok(()) => {
-                environment.failing.worked(account, hook, format_args!("the hook `{hook}` works again"))
-            }
-            Err(error) => environment.failing.failed(account, hook, format_args!("{error}")),
+            Ok(()) => beside.worked(hook, format_args!("the hook `{hook}` works again")),
+            Err(error) => beside.failed(hook, format_args!("{error}")),
         }
+    }
+}
+
+/// Whether one of several things has changed.
+trait Changes {
+    fn begins(self) -> bool;
+    fn ends(self) -> bool;
+}
+
+impl Changes for (Change, Change) {
+    fn begins(self) -> bool {
+        self.0 == Change::Began || self.1 == Change::Began
+    }
+
+    fn ends(self) -> bool {
+        self.0 == Change::Ended || self.1 == Change::Ended
+    }
+}
+
+/// Says in the words of a failure that messages are held.
+pub(super) fn held_ones(report: &Report) -> Failure {
+    Failure {
+        account: report.account.clone(),
+        host: report.host.clone(),
+        doing: String::new(),
+        class: Class::Message,
+        what: format!("{} held", messages(report.held)),
+        said: None,
+        hint: Some(format!("`postrider held list {}` shows why", report.account)),
     }
 }
 
@@ -210,40 +211,23 @@ async fn run(
 }
 
 impl Failing {
-    fn knows(&self, account: &str) -> bool {
-        self.lock().polls.contains(account)
+    /// Puts what could not be written in the place of what was.
+    pub(super) fn merged(&self, account: &str, written: Vec<Told>) -> Vec<Told> {
+        told::merged(written, self.0.unwritten.of(account))
     }
 
-    fn note(&self, account: &str, verdict: Verdict) {
-        let polls = &mut self.lock().polls;
-        match verdict {
-            Verdict::Fails => drop(polls.insert(account.to_owned())),
-            Verdict::Works => drop(polls.remove(account)),
-            Verdict::Open => {}
-        }
+    /// Remembers what cannot be written.
+    pub(super) fn keep(&self, account: &str, changes: told::Changes) {
+        self.0.unwritten.keep(account, changes);
     }
 
-    /// Tells that something around the polls of an account failed, unless that is no news.
-    pub(super) fn failed(&self, account: &Account, what: &'static str, words: fmt::Arguments<'_>) {
-        let news = self.lock().told.failed(Instant::now(), &account.name, what);
-        let level = if news { Level::Warn } else { Level::Info };
-        log::log!(level, "{}: {words}", account.name);
-    }
-
-    /// Tells that it works again, if that is news.
-    pub(super) fn worked(&self, account: &Account, what: &'static str, words: fmt::Arguments<'_>) {
-        if self.lock().told.worked(Instant::now(), &account.name, what) {
-            log::warn!("{}: {words}", account.name);
-        }
+    /// Forgets what is written by now.
+    pub(super) fn forget(&self, account: &str) {
+        self.0.unwritten.forget(account);
     }
 
     /// Waits for a place, first come, first served.
     pub(super) async fn place(&self) -> SemaphorePermit<'_> {
         self.0.places.acquire().await.expect("nobody closes it")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // Nothing that holds it can panic half-way.
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -454,7 +454,7 @@ impl Login<'_> {
                 return Err(refused(&reply, About::Other, "ask for unique-ids (UIDL)"));
             }
         }
-        let listing = builder.build();
+        let listing = built(builder).await;
         if listing.garbage() > 0 {
             log::warn!(
                 "{}: server sent {} listing lines that mean nothing",
@@ -653,6 +653,18 @@ impl Auth<'_, '_> {
     }
 }
 
+/// How many lines of a listing are sorted at once, beside everything else that the thread does.
+const MANY: usize = 20_000;
+
+/// Puts a listing together: a hostile one, of millions of lines, not on the thread that serves all accounts.
+async fn built(builder: ListingBuilder) -> Listing {
+    if builder.len() <= MANY {
+        return builder.build();
+    }
+    let built = tokio::task::spawn_blocking(move || builder.build()).await;
+    built.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
 /// Asks for capabilities; gives `None` if the server has no CAPA.
 async fn ask_capabilities(wire: &mut Wire) -> Result<Option<Capabilities>, WireError> {
     let mut capabilities = Capabilities::default();
@@ -685,6 +697,8 @@ async fn read_listing(
         if wire.unanswered() == 0 {
             return Ok(heard);
         }
+        // Lines that lie in the buffer cost no wait; the other accounts have their turn all the same.
+        tokio::task::coop::consume_budget().await;
         match wire.event().await? {
             Event::Reply { to: Request::Uidl, status: Status::Err, text } => {
                 heard.uidl_refused = Some(text.to_vec());

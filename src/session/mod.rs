@@ -9,6 +9,7 @@
 //!
 //! [`Failure`]: crate::failure::Failure
 
+mod beside;
 mod blame;
 mod book;
 mod commit;
@@ -40,13 +41,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::config::account::Hooks;
 use crate::config::{Account, Notify};
 use crate::credential;
 use crate::delivery::{Access, Disk, Sink, TargetError};
+use crate::failure::Class;
 use crate::net::Connector;
 use crate::state::lease::Lease;
 use crate::state::{StateError, Store, Timestamp};
 
+use beside::Beside;
 use course::{Course, Next};
 use poll::{End, Poll};
 use trouble::{Aborted, During, Trouble, Verdict};
@@ -54,6 +58,7 @@ use trouble::{Aborted, During, Trouble, Verdict};
 pub use crate::clock::WallClock;
 pub use hooks::{Failing, HookError};
 pub use report::{Planned, Progress, Report};
+pub use told::{Audience, tell};
 
 /// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
 /// take then: together it ends within a second or two.
@@ -189,7 +194,6 @@ pub struct Polled {
     report: Report,
     task: Task,
     verdict: Verdict,
-    was_failing: bool,
 }
 
 /// Runs one session alone. A server that does not take what was tried with it ([`server`]) is asked again at once
@@ -202,36 +206,62 @@ pub async fn poll(
 ) -> Polled {
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
-    let (was_failing, ended) = match environment.of(account).during("use the target") {
-        Ok(own) => {
-            let was_failing = matches!(task, Task::Sync(_)) && hooks::was_failing(account, &own).await;
-            (was_failing, session(account, own, task, progress, began, &mut report).await)
-        }
-        // Work that still waits for an answer has the state's lease, but not the state: it was told before.
-        Err(aborted) => (true, Err(aborted)),
+    let ended = match environment.of(account).during("use the target") {
+        Ok(own) => session(account, own, task, progress, began, &mut report).await,
+        // Work that still waits for an answer has the state's lease, but not the state.
+        Err(aborted) => Err(aborted),
     };
-    let verdict = Verdict::of(&ended);
+    let verdict = Verdict::of(ended.as_ref().map(drop));
     let until = ended.as_ref().err().and_then(Aborted::refused_until);
     let now = environment.clock.now();
     report.refused_for =
         until.map(|until| Duration::from_secs(u64::try_from(until.saturating_sub(now)).unwrap_or(0)));
     report.failure = ended.err().map(|aborted| aborted.failure(account));
     report.took = began.elapsed();
-    Polled { report, task, verdict, was_failing }
+    let is_written = report.heard.is_some() && !is_of_state(&report);
+    match task {
+        Task::Sync(_) if is_written => environment.failing.forget(&account.name),
+        Task::Sync(_) => unwritten(account, environment, verdict, &mut report).await,
+        Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
+    }
+    Polled { report, task, verdict }
 }
 
 impl Polled {
     /// Runs the hooks after the session, and delivers a notice if one is due: for minutes, maybe, but without the server.
     /// Of one process's accounts not more than 64 do so at once, so that hooks that hang do not fill the machine.
     pub async fn follow_up(self, account: &Account, environment: &Environment) -> Report {
-        let Self { report, task, verdict, was_failing } = self;
-        if let Task::Sync(_) = task {
-            hooks::after(account, environment, was_failing, verdict, &report).await;
-            if let (Some(notify), Verdict::Fails) = (&environment.notify, verdict) {
-                notice::tell(account, environment, notify, &report).await;
+        let Self { report, task, verdict } = self;
+        if matches!(task, Task::Sync(_))
+            && (account.hooks != Hooks::default() || environment.notify.is_some())
+        {
+            let mut beside = Beside::of(account, environment).await;
+            hooks::after(&mut beside, verdict, &report).await;
+            if let (Some(notify), Verdict::Fails | Verdict::Works) = (&environment.notify, verdict) {
+                notice::tell(&mut beside, notify, &report).await;
             }
+            beside.write().await;
         }
         report
+    }
+}
+
+fn is_of_state(report: &Report) -> bool {
+    report.failure.as_ref().is_some_and(|failure| failure.class == Class::State)
+}
+
+/// Remembers what was told of a poll that could not close the state: that another one has the maildrop is written, that
+/// the state itself fails is remembered as long as this process lasts.
+async fn unwritten(account: &Account, environment: &Environment, verdict: Verdict, report: &mut Report) {
+    let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+    let fails = is_of_state(report);
+    let written =
+        if fails { Vec::new() } else { environment.store.told(maildrop.clone()).await.unwrap_or_default() };
+    let before = environment.failing.merged(&account.name, written);
+    let (heard, told) = told::polled(&before, verdict, report, environment.clock.now());
+    report.heard = Some(heard);
+    if fails || environment.store.tell(maildrop, told.clone()).await.is_err() {
+        environment.failing.keep(&account.name, told);
     }
 }
 

@@ -6,15 +6,17 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, SinglePart};
 use lettre::{Address, Message};
 
+use super::beside::Beside;
+use super::told::{HELD, POLLS};
 use super::trouble::{Aborted, During};
-use super::{Environment, Report, open_target, stopped};
+use super::{Environment, Report, hooks, open_target, stopped};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
 use crate::state::lease::Lease;
-use crate::state::{Health, Timestamp};
+use crate::state::{Health, Timestamp, Told};
 
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,12 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What notices are called among the things that can fail.
 const NOTICE: &str = "notice";
 
-/// Delivers the message of a poll that failed if it is due. What goes wrong is told; it is tried again after the next failure.
-pub(super) async fn tell(account: &Account, environment: &Environment, notify: &Notify, report: &Report) {
-    let Some(failure) = &report.failure else { return };
-    match failure.class {
+/// Delivers the messages that are due after a poll: of polls that fail, and of messages that are held. What goes wrong is
+/// told; it is tried again after the next poll.
+pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Report) {
+    if !notify.deliver {
+        return;
+    }
+    let fails = report.failure.as_ref().filter(|failure| match failure.class {
         // Nothing is wrong; or the target is what fails; or nothing would be remembered of the message.
-        Class::Stopped | Class::Message | Class::Target | Class::State => return,
+        Class::Stopped | Class::Target | Class::State => false,
+        // It is told as messages that are held are.
+        Class::Message => false,
         Class::Network
         | Class::Tls
         | Class::Protocol
@@ -37,99 +44,172 @@ pub(super) async fn tell(account: &Account, environment: &Environment, notify: &
         | Class::Credentials
         | Class::Permanent
         | Class::Hook
-        | Class::Internal => {}
-    }
-    let mut stop = environment.stop.clone();
-    tokio::select! {
-        told = told(account, environment, notify, failure) => {
-            if let Err(aborted) = told {
-                let Aborted { doing, trouble } = aborted;
-                let words = format_args!("cannot deliver a notice: {doing}: {trouble}");
-                environment.failing.failed(account, NOTICE, words);
-            }
+        | Class::Internal => true,
+    });
+    let mut stop = beside.environment.stop.clone();
+    let told = async {
+        if let Some(failure) = fails {
+            attempt(beside, notify, POLLS, failure).await;
         }
+        let is_about_messages = report.failure.as_ref().is_none_or(|failure| failure.class == Class::Message);
+        if is_about_messages && (report.held > 0 || report.failure.is_some()) {
+            let held = hooks::held_ones(report);
+            attempt(beside, notify, HELD, report.failure.as_ref().unwrap_or(&held)).await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
         () = stopped(&mut stop) => {}
     }
 }
 
+async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, failure: &Failure) {
+    if let Err(aborted) = told(beside, notify, what, failure).await {
+        let Aborted { doing, trouble } = aborted;
+        beside.failed(NOTICE, format_args!("cannot deliver a notice: {doing}: {trouble}"));
+    }
+}
+
 async fn told(
-    account: &Account,
-    environment: &Environment,
+    beside: &mut Beside<'_>,
     notify: &Notify,
+    what: &'static str,
     failure: &Failure,
 ) -> Result<(), Aborted> {
+    let (account, now) = (beside.account, beside.now);
     // A target that does not answer takes no notice either; the session has told it.
-    let Ok(environment) = &environment.of(account) else { return Ok(()) };
-    let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
-    let health = environment.store.health(maildrop).await.during("read the state")?;
-    let now = environment.clock.now();
-    if !is_due(notify, &health, now) {
+    let Ok(environment) = &beside.environment.of(account) else { return Ok(()) };
+    let Some(trouble) = beside.lasting(what) else { return Ok(()) };
+    // Of messages that are held nobody hopes that they come by themselves.
+    let after = if what == POLLS { notify.after } else { 1 };
+    if !is_due(notify, after, trouble, now) {
         return Ok(());
     }
     if let Some(why) = reaches_nobody(&account.deliver) {
-        environment.failing.failed(account, NOTICE, format_args!("cannot deliver a notice: {why}"));
+        beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
         return Ok(());
     }
+    let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
+    let health = environment.store.health(maildrop).await.during("read the state")?;
     let _place = environment.failing.place().await;
     let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
     let Some(lease) = lease.during("lock the maildrop")? else { return Ok(()) };
-    let Some(octets) = message(account, notify, &health, failure) else { return Ok(()) };
-    let delivered = deliver(account, environment, now, &octets).await;
+    let words = if what == POLLS {
+        failing(account, notify, &health, failure)
+    } else {
+        held(account, notify, failure)
+    };
+    let Some(octets) = message(account, words) else { return Ok(()) };
+    let delivered = deliver(beside, environment, what, &octets).await;
     environment.clone().leave(lease);
     delivered
 }
 
 async fn deliver(
-    account: &Account,
+    beside: &mut Beside<'_>,
     environment: &Environment,
-    now: Timestamp,
+    what: &'static str,
     octets: &[u8],
 ) -> Result<(), Aborted> {
+    let (account, now) = (beside.account, beside.now);
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let sink = open_target(account, environment).await?;
-    let uid = UniqueId::new(format!("postrider-notice-{now}").into_bytes());
-    let mut draft = sink.draft(MessageId { maildrop: maildrop.clone(), uid, ordinal: 0 });
+    let uid = UniqueId::new(format!("postrider-notice-{what}-{now}").into_bytes());
+    let mut draft = sink.draft(MessageId { maildrop, uid, ordinal: 0 });
     draft.write(octets);
     let outcomes = sink.commit(vec![draft.finish()]).await.during("deliver")?;
     sink.close().await;
     match outcomes.first() {
         Some(Outcome::Delivered | Outcome::AlreadyThere) => {
-            environment.store.noticed(maildrop, now).await.during("write the state")?;
+            beside.noticed(what);
             log::info!("{}: delivered a notice of the failure", account.name);
-            environment.failing.worked(account, NOTICE, format_args!("notices can be delivered again"));
+            beside.worked(NOTICE, format_args!("notices can be delivered again"));
         }
         Some(Outcome::Later(why) | Outcome::Refused(why) | Outcome::Partly { reason: why, .. }) => {
-            environment.failing.failed(account, NOTICE, format_args!("cannot deliver a notice: {why}"));
+            beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
         }
         Some(Outcome::NotTried) | None => {}
     }
     Ok(())
 }
 
-fn is_due(notify: &Notify, health: &Health, now: Timestamp) -> bool {
+fn is_due(notify: &Notify, after: usize, trouble: &Told, now: Timestamp) -> bool {
     let remind = Timestamp::try_from(notify.remind.as_secs()).unwrap_or(Timestamp::MAX);
-    notify.deliver
-        && usize::try_from(health.failures).is_ok_and(|failures| failures >= notify.after)
+    usize::try_from(trouble.times).is_ok_and(|times| times >= after)
         // Whoever set the clock back waits no longer than that either.
-        && health.noticed_at.is_none_or(|noticed| now.abs_diff(noticed) >= remind.unsigned_abs())
+        && trouble.noticed_at.is_none_or(|noticed| now.abs_diff(noticed) >= remind.unsigned_abs())
 }
 
-/// Writes the message; nothing if nobody's address can be made of the account's.
-fn message(account: &Account, notify: &Notify, health: &Health, failure: &Failure) -> Option<Vec<u8>> {
-    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-    let at_host = |user: &str| Address::new(user, &host).or_else(|_| Address::new(user, "localhost")).ok();
-    let to =
-        account.user.parse().ok().or_else(|| at_host(&account.user)).or_else(|| at_host("postmaster"))?;
-    let from = Mailbox::new(Some("postrider".into()), at_host("postrider")?);
+/// What a notice says.
+struct Words {
+    subject: String,
+    body: String,
+}
+
+fn failing(account: &Account, notify: &Notify, health: &Health, failure: &Failure) -> Words {
     let last = match health.last_success.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
         Some(at) => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         None => "never".into(),
     };
-    let indented: String = failure.to_string().lines().map(|line| format!("    {line}\n")).collect();
+    let name = &account.name;
+    let body = format!(
+        "The mail of the account {name} has not been fetched for a while.\n\n\
+         Failed polls in a row: {}\nLast success: {last}\n\nThe last failure:\n\n{}\n\
+         No mail is lost: what was not fetched is still on the server.\n\
+         postrider goes on trying. On {},\n\
+         `postrider status` tells more, and\n\
+         `postrider sync {name}` tries at once.\n\n{}",
+        health.failures,
+        indented(failure),
+        host(),
+        end(notify),
+    );
+    Words { subject: format!("postrider: cannot fetch mail for {name} ({})", failure.class.name()), body }
+}
+
+fn held(account: &Account, notify: &Notify, failure: &Failure) -> Words {
+    let name = &account.name;
+    let body = format!(
+        "Mail of the account {name} could not be fetched or delivered, and is held.\n\n{}\n\
+         No mail is lost: what is held is still on the server, is tried again,\n\
+         and keeps no other mail away. On {},\n\
+         `postrider held list {name}` shows each message and why,\n\
+         `postrider held retry {name}` tries at once, and\n\
+         `postrider held discard {name} UID` gives one up.\n\n{}",
+        indented(failure),
+        host(),
+        end(notify),
+    );
+    Words { subject: format!("postrider: mail for {name} is held"), body }
+}
+
+fn indented(failure: &Failure) -> String {
+    failure.to_string().lines().map(|line| format!("    {line}\n")).collect()
+}
+
+fn end(notify: &Notify) -> String {
+    format!(
+        "This is said again every {} while it lasts. In the configuration,\n\
+         `notify: {{ deliver: false }}` ends such messages.\n",
+        humantime::format_duration(notify.remind)
+    )
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes the message; nothing if nobody's address can be made of the account's.
+fn message(account: &Account, words: Words) -> Option<Vec<u8>> {
+    let host = host();
+    let at_host = |user: &str| Address::new(user, &host).or_else(|_| Address::new(user, "localhost")).ok();
+    let to =
+        account.user.parse().ok().or_else(|| at_host(&account.user)).or_else(|| at_host("postmaster"))?;
+    let from = Mailbox::new(Some("postrider".into()), at_host("postrider")?);
     let mut builder = Message::builder()
         .from(from)
         .to(Mailbox::new(None, to))
-        .subject(format!("postrider: cannot fetch mail for {} ({})", account.name, failure.class.name()))
+        .subject(words.subject)
         .date_now()
         .message_id(Some(format!("<{:016x}.postrider@{host}>", getrandom::u64().ok()?)))
         // RFC 3834, 5: nobody is to answer it.
@@ -137,21 +217,7 @@ fn message(account: &Account, notify: &Notify, health: &Health, failure: &Failur
     if let Some((name, address)) = trusted_header(&account.deliver) {
         builder = builder.raw_header(header(name, address)?);
     }
-    let body = format!(
-        "The mail of the account {} has not been fetched for a while.\n\n\
-         Failed polls in a row: {}\nLast success: {last}\n\nThe last failure:\n\n{indented}\n\
-         No mail is lost: what was not fetched is still on the server.\n\
-         postrider goes on trying. On {host},\n\
-         `postrider status` tells more, and\n\
-         `postrider sync {}` tries at once.\n\n\
-         This is said again every {} while it lasts. In the configuration,\n\
-         `notify: {{ deliver: false }}` ends such messages.\n",
-        account.name,
-        health.failures,
-        account.name,
-        humantime::format_duration(notify.remind),
-    );
-    match builder.singlepart(SinglePart::plain(body)) {
+    match builder.singlepart(SinglePart::plain(words.body)) {
         Ok(message) => Some(message.formatted()),
         Err(error) => {
             log::debug!("{}: cannot write a notice: {error}", account.name);
@@ -200,7 +266,14 @@ mod tests {
     #[test]
     fn the_notice_is_due_after_so_many_failures_and_when_it_is_time_to_remind() {
         let notify = Notify::default();
-        let health = |failures, noticed_at| Health { failures, last_success: None, noticed_at };
+        let trouble = |times, noticed_at| Told {
+            what: POLLS.into(),
+            since: 0,
+            times,
+            lasts: true,
+            kinds: Vec::new(),
+            noticed_at,
+        };
         for (failures, noticed_at, due) in [
             (2, None, false),
             (3, None, true),
@@ -210,13 +283,11 @@ mod tests {
             (4, Some(1_000_000 + 2 * 86_400), true),
         ] {
             assert_eq!(
-                is_due(&notify, &health(failures, noticed_at), 1_000_000),
+                is_due(&notify, notify.after, &trouble(failures, noticed_at), 1_000_000),
                 due,
                 "{failures} {noticed_at:?}"
             );
         }
-        let silent = Notify { deliver: false, ..notify };
-        assert!(!is_due(&silent, &health(9, None), 1_000_000));
     }
 
     #[test]

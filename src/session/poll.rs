@@ -19,9 +19,9 @@ use super::course::Course;
 use super::fetch::Fetched;
 use super::login::{self, Listed, Login, Trials};
 use super::server::{Outcome, Server, Trial};
-use super::trouble::{Aborted, About, During, Trouble};
+use super::trouble::{Aborted, About, During, Trouble, Verdict};
 use super::wire::{Wire, WireError};
-use super::{Environment, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout};
+use super::{Environment, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout, told};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
 const REFUSED_UIDL: u32 = 2;
@@ -101,7 +101,16 @@ impl Poll<'_> {
             server.ask_again();
         }
         closing.server = Some(server.memory()).filter(|learned| *learned != login.server);
-        closing.poll = course.is_over().then(|| self.poll_result(report, result.as_ref().err()));
+        if course.is_over() {
+            report.failure = result.as_ref().err().map(|end| end.aborted.failure(self.account));
+            closing.poll = Some(self.poll_result(report));
+            if let Task::Sync(_) = self.task {
+                let before = self.environment.failing.merged(&self.account.name, login.told);
+                let verdict = Verdict::of(result.as_ref().map(drop).map_err(|end| &end.aborted));
+                let (heard, told) = told::polled(&before, verdict, report, self.now);
+                (report.heard, closing.told) = (Some(heard), told);
+            }
+        }
         let closed = store.close(memory.key, &memory.entries, closing).await;
         result.and(closed.during("write the state").map_err(End::plain))
     }
@@ -313,8 +322,8 @@ impl Poll<'_> {
         }
     }
 
-    fn poll_result(&self, report: &Report, end: Option<&End>) -> PollResult {
-        let failure = end.map(|end| end.aborted.failure(self.account));
+    fn poll_result(&self, report: &Report) -> PollResult {
+        let failure = report.failure.as_ref();
         PollResult {
             account: self.account.name.clone(),
             host: self.account.server(),

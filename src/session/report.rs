@@ -7,6 +7,8 @@ use tokio::task::JoinError;
 use crate::config::Account;
 use crate::failure::{Class, Failure};
 
+use super::told::Heard;
+
 /// How a session went.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
@@ -54,6 +56,8 @@ pub struct Report {
     pub took: Duration,
     /// Why the session ended early, if it did.
     pub failure: Option<Failure>,
+    /// What of it is news; `None` if that is not remembered.
+    pub heard: Option<Heard>,
 }
 
 impl Report {

@@ -145,7 +145,7 @@ impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
 
 impl Verdict {
     /// Judges by how a session ended.
-    pub fn of(ended: &Result<(), Aborted>) -> Self {
+    pub fn of(ended: Result<(), &Aborted>) -> Self {
         match ended {
             Ok(()) => Self::Works,
             // The lease is tried before anything is written to the state, which does not count these either. A server's

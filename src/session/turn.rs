@@ -349,7 +349,9 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let name = &self.poll.account.name;
-        log::info!("{name}: the last session did not end; what it delivered is found again");
+        if memory.cut_off {
+            log::info!("{name}: the last session did not end; what it delivered is found again");
+        }
         let any = plan.steps.iter().any(|(_, step)| matches!(step, Step::Fetch(_) | Step::Delete(_)));
         if !any && self.sink.is_none() {
             // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.

@@ -31,6 +31,8 @@ pub struct Memory {
     /// session of this maildrop has published and closed, or the last one that published did not close (it was
     /// killed, or the power was cut). True whenever `fresh` is.
     pub unclosed: bool,
+    /// The last session that published did not close: it was killed, or the power was cut.
+    pub cut_off: bool,
     /// When the last complete listing was seen.
     pub listed_at: Option<Timestamp>,
     /// The latest time in the name of a file in a maildir that a record has claimed, in microseconds.
@@ -97,6 +99,8 @@ pub struct LoginMemory {
     pub ok_at: Option<Timestamp>,
     /// The mark of the credentials with which it did.
     pub mark: Option<Vec<u8>>,
+    /// What somebody was told of.
+    pub told: Vec<Told>,
     /// Set after log-ins that the server refused, until one succeeds.
     pub refused: Option<LogInRefused>,
 }
@@ -544,7 +548,22 @@ pub struct Health {
     pub failures: u32,
     /// When the last poll that did not fail ended.
     pub last_success: Option<Timestamp>,
-    /// When its user was last told of this failure in a message.
+}
+
+/// What somebody was told of something that is, or lately was, in trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What: polls, held messages, a hook.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was met.
+    pub times: u32,
+    /// It is not over.
+    pub lasts: bool,
+    /// The kinds of trouble, and when each was told last; their names have no line end in them.
+    pub kinds: Vec<(String, Timestamp)>,
+    /// When a message told its user last.
     pub noticed_at: Option<Timestamp>,
 }
 
@@ -578,6 +597,8 @@ pub struct Closing {
     pub server: Option<ServerMemory>,
     /// What became of the log-in, if there was one.
     pub login: Option<LogIn>,
+    /// What somebody was told of, as it is now; `None`: of this there is nothing to remember.
+    pub told: Vec<(&'static str, Option<Told>)>,
     /// For `status`; `None` if another session of the same poll follows.
     pub poll: Option<PollResult>,
 }

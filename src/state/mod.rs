@@ -44,7 +44,7 @@ pub use lease::Lease;
 pub use memory::{
     Came, Change, Closing, Delivery, Detail, Health, Held, HeldKind, Kind, LastPoll, LogIn, LogInRefused,
     LogInWorked, LoginMemory, MaildropKey, Memory, Naming, PollResult, Reached, Recorded, RecordedFile, Seen,
-    SeenLine, ServerMemory, Standing, Status, Timestamp, Unclaimed, prove,
+    SeenLine, ServerMemory, Standing, Status, Timestamp, Told, Unclaimed, prove,
 };
 pub use store::Store;
 

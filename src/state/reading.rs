@@ -12,7 +12,8 @@ use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
     Came, Detail, Entries, Health, Held, HeldKind, Kind, LastPoll, LogInRefused, LoginMemory, MaildropKey,
-    Memory, Naming, PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Unclaimed,
+    Memory, Naming, PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told,
+    Unclaimed,
 };
 
 /// The messages that are held in maildrop ?1 ...
@@ -34,6 +35,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
         fresh: true,
         known: false,
         unclosed: true,
+        cut_off: false,
         listed_at: None,
         newest_file: 0,
         naming: Naming::default(),
@@ -48,7 +50,9 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     let Some(row) = rows.next()? else { return Ok(memory) };
     let id = row.get(0)?;
     memory.known = true;
-    memory.unclosed = row.get::<_, Option<i64>>(1)? != Some(0);
+    let publisher: Option<i64> = row.get(1)?;
+    memory.unclosed = publisher != Some(0);
+    memory.cut_off = publisher.is_some_and(|session| session != 0);
     memory.listed_at = row.get(2)?;
     memory.newest_file = octets(row, 3)?;
     memory.naming = Naming { renames: row.get(4)?, holes: row.get(5)?, sample: row.get(6)? };
@@ -81,7 +85,8 @@ pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<Lo
         }),
         None => None,
     };
-    Ok(LoginMemory { server, ok_at: row.get(2)?, mark: row.get(3)?, refused })
+    let told = told(connection, maildrop)?;
+    Ok(LoginMemory { server, told, ok_at: row.get(2)?, mark: row.get(3)?, refused })
 }
 
 /// Gives what a delivery target has learned of its server.
@@ -211,13 +216,37 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
 
 /// Reads how the polls of a maildrop went lately.
 pub(super) fn health(connection: &Connection, maildrop: &str) -> Result<Health> {
-    let mut select = connection
-        .prepare_cached("SELECT failures, last_success, noticed_at FROM maildrop WHERE identity = ?1")?;
+    let mut select =
+        connection.prepare_cached("SELECT failures, last_success FROM maildrop WHERE identity = ?1")?;
     let mut rows = select.query([maildrop])?;
     Ok(match rows.next()? {
-        Some(row) => Health { failures: row.get(0)?, last_success: row.get(1)?, noticed_at: row.get(2)? },
+        Some(row) => Health { failures: row.get(0)?, last_success: row.get(1)? },
         None => Health::default(),
     })
+}
+
+/// Reads what somebody was told of a maildrop.
+pub(super) fn told(connection: &Connection, maildrop: &str) -> Result<Vec<Told>> {
+    let mut select = connection.prepare_cached(
+        "SELECT what, since, times, lasts, kinds, told.noticed_at
+         FROM told JOIN maildrop ON maildrop.id = told.maildrop WHERE identity = ?1 ORDER BY what",
+    )?;
+    let told = select.query_map([maildrop], |row| {
+        let kinds: String = row.get(4)?;
+        let kind = |line: &str| {
+            let (at, kind) = line.split_once(' ')?;
+            Some((kind.to_owned(), at.parse().ok()?))
+        };
+        Ok(Told {
+            what: row.get(0)?,
+            since: row.get(1)?,
+            times: row.get(2)?,
+            lasts: row.get(3)?,
+            kinds: kinds.lines().filter_map(kind).collect(),
+            noticed_at: row.get(5)?,
+        })
+    })?;
+    told.collect()
 }
 
 /// Lists how the last poll of each maildrop ended, by identity.

@@ -136,6 +136,22 @@ CREATE TABLE unclaimed (
     file BLOB NOT NULL,
     PRIMARY KEY (maildrop, file)
 ) WITHOUT ROWID;
+", "
+-- What somebody was told of.
+CREATE TABLE told (
+    maildrop INTEGER NOT NULL,
+    -- What is in trouble: polls, held messages, a hook.
+    what TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    lasts INTEGER NOT NULL,
+    -- Kinds of trouble, a line each: when each was told last, and its name.
+    kinds TEXT NOT NULL,
+    -- When a message told its user.
+    noticed_at INTEGER,
+    PRIMARY KEY (maildrop, what)
+) WITHOUT ROWID;
+ALTER TABLE maildrop DROP COLUMN noticed_at;
 "];
 
 /// The newest version that this program knows.

@@ -19,7 +19,7 @@ use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, Health, LastPoll, LogIn, LoginMemory, MaildropKey, Memory, Reached,
-    Recorded, SeenLine, StateError, Status, Timestamp, Unclaimed, reading,
+    Recorded, SeenLine, StateError, Status, Timestamp, Told, Unclaimed, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -236,9 +236,18 @@ impl Store {
         self.read(move |connection| reading::health(connection, &maildrop)).await
     }
 
-    /// Notes durably that the user was told of a failure; forgotten when a poll succeeds.
-    pub async fn noticed(&self, maildrop: Arc<str>, at: Timestamp) -> Result<(), StateError> {
-        self.write(Write::Noticed { maildrop, at }).await?;
+    /// Reads what somebody was told of a maildrop.
+    pub async fn told(&self, maildrop: Arc<str>) -> Result<Vec<Told>, StateError> {
+        self.read(move |connection| reading::told(connection, &maildrop)).await
+    }
+
+    /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.
+    pub async fn tell(
+        &self,
+        maildrop: Arc<str>,
+        told: Vec<(&'static str, Option<Told>)>,
+    ) -> Result<(), StateError> {
+        self.write(Write::Tell { maildrop, told }).await?;
         Ok(())
     }
 

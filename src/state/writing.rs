@@ -11,7 +11,9 @@ use crate::pop3::UniqueId;
 
 use super::entries::Packed;
 use super::reading::CERTAIN;
-use super::{Change, Closing, Delivery, Held, LogIn, Reached, RecordedFile, Standing, Timestamp, Unclaimed};
+use super::{
+    Change, Closing, Delivery, Held, LogIn, Reached, RecordedFile, Standing, Timestamp, Told, Unclaimed,
+};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -40,12 +42,12 @@ pub(super) enum Write {
     Forget { maildrop: Arc<str>, uids: Vec<UniqueId> },
     /// See [`super::Store::hasten`].
     Hasten { maildrop: Arc<str>, names: Vec<(UniqueId, u32)>, at: Timestamp },
-    /// See [`super::Store::noticed`].
-    Noticed { maildrop: Arc<str>, at: Timestamp },
     /// See [`super::Store::remember`].
     Remember { target: String, memory: Vec<u8> },
     /// See [`super::Store::logged_in`].
     LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
+    /// See [`super::Store::tell`].
+    Tell { maildrop: Arc<str>, told: Vec<(&'static str, Option<Told>)> },
 }
 
 impl Write {
@@ -79,9 +81,6 @@ impl Write {
                 Some(id) => hasten(connection, id, names, *at),
                 None => Ok(0),
             },
-            Self::Noticed { maildrop, at } => connection
-                .prepare_cached("UPDATE maildrop SET noticed_at = ?2 WHERE identity = ?1")?
-                .execute(params![maildrop, at]),
             Self::Remember { target, memory } => connection
                 .prepare_cached(
                     "INSERT INTO target (name, memory) VALUES (?1, ?2)
@@ -91,6 +90,10 @@ impl Write {
             Self::LoggedIn { maildrop, at, outcome } => {
                 let id = existing_or_new(connection, maildrop)?;
                 login(connection, id, *at, outcome).map(|()| 0)
+            }
+            Self::Tell { maildrop, told } => {
+                let id = existing_or_new(connection, maildrop)?;
+                tell(connection, id, told).map(|()| 0)
             }
         }
     }
@@ -258,6 +261,7 @@ fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closi
         gone(connection, id, closing)?;
     }
     server(connection, id, closing)?;
+    tell(connection, id, &closing.told)?;
     poll(connection, id, session, closing)
 }
 
@@ -460,7 +464,6 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
                  poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
                  poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
                  last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE last_success END,
-                 noticed_at = CASE WHEN ?5 IS NULL THEN NULL ELSE noticed_at END,
                  -- Whoever stopped it did not fail.
                  failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
              WHERE id = ?1",
@@ -477,6 +480,25 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             poll.listed.map(to_column),
             to_column(poll.backlog),
         ])?;
+    Ok(())
+}
+
+fn tell(connection: &Connection, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO told (maildrop, what, since, times, lasts, kinds, noticed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (maildrop, what) DO UPDATE SET
+             since = excluded.since, times = excluded.times, lasts = excluded.lasts, kinds = excluded.kinds,
+             noticed_at = excluded.noticed_at",
+    )?;
+    let mut delete = connection.prepare_cached("DELETE FROM told WHERE maildrop = ?1 AND what = ?2")?;
+    for (what, told) in told {
+        let Some(told) = told else {
+            delete.execute(params![id, what])?;
+            continue;
+        };
+        let kinds: String = told.kinds.iter().map(|(kind, at)| format!("{at} {kind}\n")).collect();
+        upsert.execute(params![id, what, told.since, told.times, told.lasts, kinds, told.noticed_at])?;
+    }
     Ok(())
 }
 

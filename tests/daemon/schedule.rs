@@ -198,6 +198,8 @@ fn a_hook_or_a_notice_that_fails_at_each_poll_is_told_once_and_so_is_that_it_wor
     daemon.logs("home: the hook `after` works again");
     daemon.stop();
     let _ = fs::remove_file(home.path("good"));
+    // What was told is remembered in the state.
+    fs::remove_dir_all(home.path("state")).unwrap();
     let daemon = Daemon::start(&home);
     let polled = server.count(|what| *what == What::Closed);
     polls(&server, polled + 3);
@@ -339,7 +341,8 @@ fn a_held_message_that_fails_again_does_not_leave_very_many_others_for_the_next_
     let (server, home) = (server(), Home::new());
     server.put("0", message(0));
     server.refuse("0", Some("-ERR cannot convert this message"));
-    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    let config = config("", &[account("home", server.port(), "interval: 1h")]);
+    home.configure(&format!("notify: {{ deliver: false }}\n{config}"));
     home.must(&["sync"], 75);
     // As if its wait were over.
     let state = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();

@@ -129,7 +129,8 @@ fn refused_credentials_are_not_tried_again_until_they_change() {
     let (server, home) = scripted(&[&[refuses], &[refuses]], "");
     let ended = home.must(&["sync"], 77);
     assert!(ended.stderr.contains("server: [AUTH] Authentication failed."), "{}", ended.stderr);
-    let ended = home.must(&["sync"], 77);
+    assert_eq!(home.must(&["sync"], 77).stderr, "", "a failure that lasts is no news");
+    let ended = home.must(&["sync", "-v"], 77);
     assert!(ended.stderr.contains("not tried"), "{}", ended.stderr);
     // Another password is another attempt.
     let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();

@@ -247,7 +247,7 @@ fn an_end_that_is_glued_to_the_last_line_is_no_end() {
 fn a_message_without_its_end_is_not_delivered_when_the_server_goes() {
     let cut = format!("{LOG_IN}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS- .\n!cut");
     let whole = format!(
-        "{}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\nC: DELE 1\nS: +OK\nC: QUIT\nS: +OK",
+        "{}C: RETR 1\nS: +OK\nS: A: b\nS:\nS: body\nS: .\nC: NOOP\nS: +OK\nC: DELE 1\nS: +OK\nC: QUIT\nS: +OK",
         known()
     );
     // The poll goes on in a new session.

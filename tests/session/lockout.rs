@@ -58,7 +58,7 @@ fn force_has_one_try_in_sync_and_check() {
     let (refuses, accepts) = (refuses.as_str(), accepts.as_str());
     let (server, home) = scripted(&[&[refuses], &[refuses], &[accepts], &[refuses]], PLAIN);
     home.must(&["sync"], 77);
-    let ended = home.must(&["sync", "test"], 77);
+    let ended = home.must(&["sync", "test", "-v"], 77);
     assert!(ended.stderr.contains("not tried"), "nobody is at a terminal: {}", ended.stderr);
     home.must(&["sync", "--force"], 77);
     home.must(&["check", "--force"], 1);

@@ -4,6 +4,7 @@
 mod account;
 mod breaks;
 mod conversation;
+mod cron;
 mod deletions;
 #[path = "../../fuzz/entries.rs"]
 mod entries;

@@ -215,7 +215,7 @@ async fn whoever_drops_the_last_handle_on_a_store_that_was_retired_does_not_wait
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (last, writing) = (store.clone(), store.clone());
-    let writing = tokio::spawn(async move { writing.noticed(ALICE.into(), 1).await });
+    let writing = tokio::spawn(async move { writing.tell(ALICE.into(), Vec::new()).await });
     tokio::task::yield_now().await;
     writing.abort();
     assert!(writing.await.unwrap_err().is_cancelled());

@@ -49,7 +49,8 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     }
     let store = Store::open(&path);
     let login = store.login_memory(ALICE.into()).await.unwrap();
-    assert_eq!(login, LoginMemory { server, ok_at: None, mark: None, refused: Some(refused) });
+    let expected = LoginMemory { server, told: Vec::new(), ok_at: None, mark: None, refused: Some(refused) };
+    assert_eq!(login, expected);
     let memory = begin(&store).await;
     assert!(!memory.fresh && !memory.unclosed);
     assert_eq!(memory.listed_at, Some(1001));
@@ -430,7 +431,33 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
 }
 
 #[tokio::test]
-async fn what_was_told_of_a_failure_is_forgotten_when_it_is_over_and_a_stop_counts_neither_way() {
+async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let told = |what: &str, noticed_at| Told {
+        what: what.into(),
+        since: -5,
+        times: 3,
+        lasts: true,
+        kinds: vec![("network".into(), 7), ("of two words".into(), -9)],
+        noticed_at,
+    };
+    assert_eq!(store.told(ALICE.into()).await.unwrap(), []);
+    let (polls, held) =
+        (told("polls", Some(8)), Told { kinds: Vec::new(), lasts: false, ..told("held", None) });
+    let both = vec![("polls", Some(polls.clone())), ("held", Some(held.clone()))];
+    session(&store, |_| Closing { told: both.clone(), ..listed(1) }).await;
+    store.tell("bob@pop.example.org".into(), vec![("polls", Some(held.clone()))]).await.unwrap();
+    assert_eq!(store.login_memory(ALICE.into()).await.unwrap().told, [held.clone(), polls.clone()]);
+    let later = Told { noticed_at: Some(9), ..polls };
+    store.tell(ALICE.into(), vec![("polls", Some(later.clone())), ("held", None)]).await.unwrap();
+    assert_eq!(store.told(ALICE.into()).await.unwrap(), [later]);
+    session(&store, |_| Closing { told: vec![("polls", None)], ..listed(2) }).await;
+    assert_eq!(store.told(ALICE.into()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let ended = |class: Option<&str>| PollResult {
@@ -443,19 +470,16 @@ async fn what_was_told_of_a_failure_is_forgotten_when_it_is_over_and_a_stop_coun
         backlog: 0,
     };
     assert_eq!(store.health(ALICE.into()).await.unwrap(), Health::default());
-    for (at, class, failures, last_success, noticed_at) in [
-        (1, None, 0, Some(1), None),
-        (2, Some("network"), 1, Some(1), None),
-        (3, Some("stopped"), 1, Some(1), None),
-        (4, Some("network"), 2, Some(1), Some(4)),
-        (5, Some("stopped"), 2, Some(1), Some(4)),
-        (6, None, 0, Some(6), None),
+    for (at, class, failures, last_success) in [
+        (1, None, 0, Some(1)),
+        (2, Some("network"), 1, Some(1)),
+        (3, Some("stopped"), 1, Some(1)),
+        (4, Some("network"), 2, Some(1)),
+        (5, Some("stopped"), 2, Some(1)),
+        (6, None, 0, Some(6)),
     ] {
         session(&store, |_| Closing { at, poll: Some(ended(class)), ..Closing::default() }).await;
-        if at == 4 {
-            store.noticed(ALICE.into(), 4).await.unwrap();
-        }
-        let expected = Health { failures, last_success, noticed_at };
+        let expected = Health { failures, last_success };
         assert_eq!(store.health(ALICE.into()).await.unwrap(), expected, "{at}");
     }
 }

@@ -1,0 +1,77 @@
+//! What is done beside polls, hooks and notices, and what is told of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Account;
+use crate::state::{Timestamp, Told};
+
+use super::Environment;
+use super::told::{self, Changes, News};
+
+/// What is done for one account after a poll, and what was told of it before.
+pub struct Beside<'a> {
+    /// The account.
+    pub account: &'a Account,
+    /// What sessions share.
+    pub environment: &'a Environment,
+    /// When the poll was over.
+    pub now: Timestamp,
+    before: Vec<Told>,
+    changes: Changes,
+}
+
+impl<'a> Beside<'a> {
+    /// Reads what was told before.
+    pub async fn of(account: &'a Account, environment: &'a Environment) -> Self {
+        // What a state that cannot be read knows is told again.
+        let written = environment.store.told(account.maildrop_id.as_str().into()).await.unwrap_or_default();
+        let before = environment.failing.merged(&account.name, written);
+        Self { account, environment, now: environment.clock.now(), before, changes: Vec::new() }
+    }
+
+    /// Tells that something failed, unless that is no news.
+    pub fn failed(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
+        let news = self.note(what, Some(what));
+        log::log!(told::level(news), "{}: {words}", self.account.name);
+    }
+
+    /// Tells that it works again, if that is news.
+    pub fn worked(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
+        if let News::Over(_) = self.note(what, None) {
+            log::warn!("{}: {words}", self.account.name);
+        }
+    }
+
+    /// Gives what was told of something that lasts.
+    pub fn lasting(&self, what: &str) -> Option<&Told> {
+        self.before.iter().find(|told| told.what == what && told.lasts)
+    }
+
+    /// Remembers that a message told the user of it.
+    pub fn noticed(&mut self, what: &'static str) {
+        if let Some(told) = self.lasting(what).cloned() {
+            self.changes.push((what, Some(Told { noticed_at: Some(self.now), ..told })));
+        }
+    }
+
+    /// Writes down what was told, if there is anything.
+    pub async fn write(self) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
+        if self.environment.store.tell(maildrop, self.changes.clone()).await.is_err() {
+            self.environment.failing.keep(&self.account.name, self.changes);
+        }
+    }
+
+    fn note(&mut self, what: &'static str, kind: Option<&str>) -> News {
+        let before = self.before.iter().find(|told| told.what == what);
+        let noted = told::news(before, what, kind, self.now);
+        if noted.told.as_ref() != before {
+            self.changes.push((what, noted.told));
+        }
+        noted.news
+    }
+}
