@@ -14,6 +14,7 @@ mod parts;
 pub mod pipe;
 mod room;
 pub mod smtp;
+mod space;
 pub mod spool;
 mod watched;
 
@@ -34,6 +35,7 @@ use crate::pop3::UniqueId;
 use crate::secret::Secret;
 
 pub use disk::Disk;
+pub use space::has_room;
 
 /// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

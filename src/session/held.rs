@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use log::Level;
 
+use crate::delivery::has_room;
 use crate::pop3::{Listing, MessageNumber, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
 use super::fetch::{Failed, Fetched};
+use super::plan::{Plan, Step};
 use super::poll::Poll;
 use super::{Report, plan};
 
@@ -18,6 +20,30 @@ const LATER: [u64; 5] = [5, 10, 20, 40, 60];
 const REFUSED: [u64; 4] = [15, 60, 240, 1440];
 
 impl Poll<'_> {
+    /// Finds those among the messages that the target could not take for which its disk has no room.
+    pub(super) async fn find_crowded(&self, failed: &mut [Failed], listing: &Listing) {
+        for failed in failed.iter_mut().filter(|failed| failed.kind == HeldKind::Later) {
+            let octets = listing.get(failed.index).octets;
+            if !has_room(&self.account.deliver, &self.environment.disk, octets).await {
+                failed.kind = HeldKind::NoRoom;
+            }
+        }
+    }
+
+    /// Leaves those messages held for which there is still no room, and fetches nothing of them.
+    pub(super) async fn hold_crowded(&self, plan: &mut Plan, listing: &Listing, memory: &Memory) {
+        for (index, step) in &mut plan.steps {
+            let message = listing.get(*index);
+            let is_crowded = |held: &&Held| held.kind == HeldKind::NoRoom;
+            let held = memory.held(message.uid, message.ordinal, message.octets).filter(is_crowded);
+            if let (Step::Fetch(_), Some(_)) = (&step, held)
+                && !has_room(&self.account.deliver, &self.environment.disk, message.octets).await
+            {
+                *step = Step::Held;
+            }
+        }
+    }
+
     /// Reports a message over the limit, once.
     pub(super) fn hold_large(&self, index: usize, listing: &Listing, memory: &Memory, closing: &mut Closing) {
         let message = listing.get(index);
@@ -173,7 +199,8 @@ pub(super) fn wait(kind: HeldKind, tries: u32) -> Duration {
 /// Says whether a message is to be tried again. A wait beyond the longest comes from a clock that was wrong.
 pub(super) fn is_due(held: &Held, now: Timestamp) -> bool {
     let longest = plan::seconds(wait(held.kind, u32::MAX));
-    held.next_try <= now || held.next_try > now.saturating_add(longest)
+    // The target is looked at by each poll.
+    held.kind == HeldKind::NoRoom || held.next_try <= now || held.next_try > now.saturating_add(longest)
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ impl Poll<'_> {
         }
         // What was only compared, and is to be compared again, brings nothing on.
         let delivered = fetched.delivered + fetched.already_there > 0;
+        self.find_crowded(&mut fetched.failed, &book.listing).await;
         self.settle(&book.listing, memory, &fetched, report, closing);
         report.leaves_held = report.held;
         if fetched.aborted.is_none() {
@@ -206,6 +207,7 @@ impl Turn<'_, '_> {
             report.new_octets = report.new_octets.saturating_add(plan.new_octets);
         }
         self.is_told_apart(&plan)?;
+        self.poll.hold_crowded(&mut plan, &self.book.listing, self.book.memory).await;
         self.tell(&plan, report, closing).await?;
         self.end_cut_off(&plan).await?;
         let wanted = self.fetches(&plan);

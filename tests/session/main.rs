@@ -5,6 +5,7 @@ mod account;
 mod breaks;
 mod conversation;
 mod cron;
+mod crowded;
 mod deletions;
 #[path = "../../fuzz/entries.rs"]
 mod entries;
