@@ -98,6 +98,7 @@ mod dovecot {
     use super::Dovecot;
 
     mail!(Dovecot);
+    other_mail!(Dovecot);
     log_ins!(Dovecot);
 }
 
@@ -113,6 +114,7 @@ mod courier {
     use super::Courier;
 
     mail!(Courier);
+    other_mail!(Courier);
     log_ins!(Courier);
 }
 
@@ -120,6 +122,7 @@ mod popa3d {
     use super::Popa3d;
 
     mail!(Popa3d);
+    other_mail!(Popa3d);
     log_ins!(Popa3d);
 }
 
@@ -127,6 +130,7 @@ mod solid_pop3d {
     use super::SolidPop3d;
 
     mail!(SolidPop3d);
+    other_mail!(SolidPop3d);
     log_ins!(SolidPop3d);
 }
 
@@ -134,6 +138,7 @@ mod nginx {
     use super::NginxDovecot;
 
     mail!(NginxDovecot);
+    other_mail!(NginxDovecot);
     log_ins!(NginxDovecot);
 }
 
@@ -141,6 +146,7 @@ mod perdition {
     use super::PerditionDovecot;
 
     mail!(PerditionDovecot);
+    other_mail!(PerditionDovecot);
     log_ins!(PerditionDovecot);
 }
 
@@ -148,6 +154,7 @@ mod dovecot_proxy {
     use super::DovecotDovecot;
 
     mail!(DovecotDovecot);
+    other_mail!(DovecotDovecot);
     log_ins!(DovecotDovecot);
 }
 
@@ -155,6 +162,7 @@ mod haproxy {
     use super::HaproxyCourier;
 
     mail!(HaproxyCourier);
+    other_mail!(HaproxyCourier);
     log_ins!(HaproxyCourier);
 }
 

@@ -10,6 +10,7 @@ use crate::support::gnu_pop3d::{self, GnuPop3d};
 use crate::support::mails;
 use crate::support::postrider::{Home, LIMIT, assert_same};
 use crate::support::process::wait_until;
+use crate::support::reader::Reader;
 use crate::support::relay::Relay;
 
 /// What an account's configuration is made of; `more` are further keys, a line each.
@@ -550,4 +551,48 @@ fn a_pinned_certificate_needs_no_authority_and_a_wrong_pin_is_refused() {
 /// Counts the log-ins by this mechanism in the server's log.
 fn logins(server: &Dovecot, mechanism: &str) -> usize {
     server.log().matches(&format!("Login: user=<u1>, method={mechanism},")).count()
+}
+
+#[test]
+fn sizes_that_are_estimates_until_somebody_looks_make_no_message_another_one() {
+    // Dovecot then lists the size of the file, in which a line ends with LF, until another client asks for the right one.
+    let server = Dovecot::start_with(Format::Maildir, 1, "pop3_fast_size_lookups = yes\n");
+    let home = Home::new();
+    let account = |keep: &str| {
+        format!(
+            "accounts:\n  home:\n    host: 127.0.0.1\n    port: {}\n    tls: none\n    auth: [plain]\n    user: u1\n    \
+             password: {}\n    keep: {keep}\n    deliver: {{ mbox: ~/mbox }}\n",
+            server.port,
+            dovecot::PASSWORD
+        )
+    };
+    home.configure(&account("forever"));
+    let count = || {
+        let octets = std::fs::read(home.path("mbox")).unwrap_or_default();
+        octets.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"From ")).count()
+    };
+    let mut put = 0;
+    for mails in mails::ordinary(30).chunks(10) {
+        // Not by doveadm, which would know the sizes.
+        for mail in mails {
+            server.deliver("u1", mail);
+        }
+        put += mails.len();
+        let listed = || Reader::plain(server.port).log_in("u1", dovecot::PASSWORD).lines("LIST").pop();
+        let mail = mails.last().expect("a message");
+        let lines = mail.iter().filter(|octet| **octet == b'\n').count();
+        for size in [mail.len(), mail.len() + lines] {
+            assert_eq!(listed(), Some(format!("{put} {size}")));
+            for _ in 0..2 {
+                assert_eq!(home.must(&["sync"], 0).stderr, "");
+                assert_eq!(count(), put, "messages came again");
+            }
+            server.weigh("u1");
+        }
+    }
+    home.configure(&account("none"));
+    for _ in 0..2 {
+        home.must(&["sync"], 0);
+    }
+    assert_eq!((count(), server.left("u1")), (put, 0));
 }
