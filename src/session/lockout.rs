@@ -142,7 +142,8 @@ fn class(said: &[u8], code: Option<Code>, lately: bool) -> Class {
     }
 }
 
-fn speaks_of_a_lock(said: &[u8]) -> bool {
+/// Says whether these are words of a lock, or of a server that is away.
+pub(super) fn speaks_of_a_lock(said: &[u8]) -> bool {
     let said = said.to_ascii_lowercase();
     LOCKED.iter().any(|words| memchr::memmem::find(&said, words).is_some())
 }

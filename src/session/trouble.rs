@@ -15,7 +15,7 @@ use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
 use super::hooks::HookError;
-use super::lockout::Refusal;
+use super::lockout::{Refusal, speaks_of_a_lock};
 use super::wire::WireError;
 
 /// Why a session ended before its work was done.
@@ -358,6 +358,10 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
             Some("the server says that a person must act: ask its operator".into())
         }
         (Class::Credentials, _) => Some(instead.unwrap_or(CHECK).into()),
+        (Class::Refused, code) if code != Some(Code::SysTemp) && !speaks_of_a_lock(&refusal.said) => {
+            let lately = "what was refused worked within the last day: some servers say so when they are asked too often";
+            Some(instead.unwrap_or(lately).into())
+        }
         _ => instead.map(str::to_owned),
     }
 }
