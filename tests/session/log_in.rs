@@ -400,7 +400,8 @@ fn an_empty_maildrop_that_refuses_to_be_listed_is_empty() {
                 &[
                     &[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE],
                     &[KNOWN_LOG_IN, refusal, "\nC: STAT\n", stat, "\n", GOODBYE],
-                    &[KNOWN_LOG_IN, ONE_LISTED, GOODBYE],
+                    // It is back after a listing without it, so it is looked at.
+                    &[KNOWN_LOG_IN, ONE_LISTED, ONE_ASKED, GOODBYE],
                 ],
                 "",
             );
