@@ -37,6 +37,8 @@ pub struct Book<'a> {
     changes: HashMap<usize, Change>,
     /// What RETR has settled, by index in the listing.
     settled: HashMap<usize, Option<usize>>,
+    /// Messages that came whole.
+    whole: HashSet<usize>,
     /// Under which names messages were recorded in this session, by index.
     recorded: HashMap<usize, (UniqueId, u32)>,
     /// Names that were given in this session, and to which messages.
@@ -104,6 +106,7 @@ impl<'a> Book<'a> {
             details: HashMap::new(),
             changes: HashMap::new(),
             settled: HashMap::new(),
+            whole: HashSet::new(),
             recorded: HashMap::new(),
             names: HashSet::new(),
             named: HashSet::new(),
@@ -280,6 +283,7 @@ impl<'a> Book<'a> {
 
     /// Says what a message is that came whole.
     pub fn came(&mut self, index: usize, whole: &Fingerprint, extent: Extent) -> Came {
+        self.whole.insert(index);
         match self.recorded_as(index, whole).filter(|entry| self.may_be(*entry, whole, extent)) {
             Some(entry) => {
                 self.sorted.taken[entry] = true;
@@ -608,6 +612,7 @@ impl<'a> Book<'a> {
         self.unplace();
         if complete {
             closing.vanished = self.sorted.vanished(&self.memory.entries);
+            closing.vanished.retain(|entry| !self.may_be_listed(*entry));
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
         closing.naming = Some(self.sorted.naming.clone());
@@ -617,6 +622,17 @@ impl<'a> Book<'a> {
             .iter()
             .map(|change| (change.index, (change.uid.clone(), change.ordinal)))
             .collect();
+    }
+
+    /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, or one of
+    /// those that go by their place.
+    fn may_be_listed(&self, entry: usize) -> bool {
+        let is_open = |index: &usize| {
+            matches!(self.sorted.verdicts[*index], Verdict::New { .. } | Verdict::Done)
+                && !self.whole.contains(index)
+        };
+        let by_place = || self.sorted.groups.iter().any(|(_, members)| members.iter().any(is_open));
+        self.owner(entry).is_some_and(|owner| is_open(&owner)) || self.entry(entry).placed && by_place()
     }
 
     /// Takes those out of the order of their groups that are not where they were.

@@ -190,13 +190,14 @@ fn a_message_without_any_name_is_known_again_by_its_content_unless_its_deletion_
     let large = [weak(3), vec![b'x'; 200_000], b"\r\n".to_vec()].concat();
     let messages = [("1", weak(1)), ("2", weak(1)), ("3", large.clone())];
     messages.iter().for_each(|(uid, octets)| server.put(uid, octets.clone()));
-    for _ in 0..2 {
+    // What is there already is asked for one header, which the server refuses.
+    for asked in 0..2 {
         // All is delivered, but nothing deleted: QUIT, the last command, is not obeyed.
         messages.iter().for_each(|(uid, octets)| twin.put(uid, octets.clone()));
         let commands = || twin.count(|what| matches!(what, What::Command(_)));
         let before = commands();
         twins_home.must(&["sync"], 0);
-        server.set_fault(Fault::CutInsteadOf((commands() - before) as u64));
+        server.set_fault(Fault::CutInsteadOf((commands() - before + asked) as u64));
         home.must(&["sync"], 75);
         assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 3));
     }
