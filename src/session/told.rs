@@ -91,7 +91,8 @@ fn failed(before: Option<&Told>, what: &str, kind: &str, now: Timestamp) -> Note
     let lasts = before.filter(|told| told.lasts);
     let mut told = Told {
         what: what.into(),
-        since: lasts.map_or(now, |told| told.since),
+        // Whoever set the clock back has not begun to fail in the future.
+        since: lasts.map_or(now, |told| told.since.min(now)),
         times: lasts.map_or(0, |told| told.times).saturating_add(1),
         lasts: true,
         kinds: before.map(|told| told.kinds.clone()).unwrap_or_default(),
@@ -106,7 +107,7 @@ fn failed(before: Option<&Told>, what: &str, kind: &str, now: Timestamp) -> Note
         Some((_, at)) => {
             let pause = apart(now, *at);
             // It was told of an earlier trouble.
-            let is_relapse = lasts.is_none_or(|lasts| *at < lasts.since) && pause >= RELAPSE;
+            let is_relapse = (lasts.is_none() || *at < told.since) && pause >= RELAPSE;
             match () {
                 () if is_relapse => {
                     *at = now;
