@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::courier::Courier;
+use crate::support::cyrus::Cyrus;
 use crate::support::daemon::Daemon;
 use crate::support::dovecot::Dovecot;
 use crate::support::gnu_pop3d::GnuPop3d;
@@ -116,6 +117,14 @@ mod courier {
     mail!(Courier);
     other_mail!(Courier);
     log_ins!(Courier);
+}
+
+mod cyrus {
+    use super::Cyrus;
+
+    mail!(Cyrus);
+    other_mail!(Cyrus);
+    log_ins!(Cyrus);
 }
 
 mod popa3d {
