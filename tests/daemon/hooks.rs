@@ -106,8 +106,9 @@ fn a_server_that_says_in_use_is_a_trouble_and_a_poll_of_our_own_beside_this_one_
         assert_eq!(home.maildir("Mail").len(), 1, "one notice");
     }
     drop(other);
-    server.wait_for(4, |what| *what == What::Closed);
-    home.must(&["sync"], 0);
+    // The second sync asked nobody: after a refused log-in a quarter of an hour is waited for.
+    server.wait_for(3, |what| *what == What::Closed);
+    home.must(&["sync", "--force"], 0);
     assert_eq!(told(&home), ["before home 0 []", "after home 0 []", "on_recover home 0 []"]);
 }
 
