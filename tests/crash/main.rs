@@ -47,8 +47,10 @@ pub fn mails(prefix: &str) -> Vec<Mail> {
     let large = [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcde\r\n".repeat(10_000)].concat();
     let uid = |number| format!("{prefix}{number}");
     let mail = |number, octets: &[u8]| {
-        // No two are alike, but for the empty ones.
-        (uid(number), [format!("X-Uid: {}\r\n", uid(number)).as_bytes(), octets].concat())
+        // No two are alike, but for the empty ones, and each but those tells by its header which it is.
+        let name =
+            format!("Message-ID: <{}@example.org>\r\nDate: Mon, 23 Nov 2026 14:05:12 +0000\r\n", uid(number));
+        (uid(number), [name.as_bytes(), octets].concat())
     };
     vec![
         mail(0, b"Subject: one\r\n\r\nfirst\r\n"),
