@@ -207,7 +207,7 @@ fn a_dovecot_that_is_killed_while_it_takes_messages_loses_none() {
 #[test]
 fn a_command_that_is_killed_amid_a_message_has_it_put_off_and_handed_over_again() {
     let maildrop = maildrop();
-    (0..3).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+    (0..3).for_each(|number| maildrop.put(&format!("m{number}"), message(number)));
     let home = home(&maildrop, "{ pipe: [sh, '~/script'] }");
     let script = home.path("script");
     home.configure(
@@ -215,7 +215,7 @@ fn a_command_that_is_killed_amid_a_message_has_it_put_off_and_handed_over_again(
             .unwrap()
             .replace("~/script", &script.display().to_string()),
     );
-    let text = "cd ${0%/*}; read line; if [ $POSTRIDER_UID = 1 ] && [ ! -e again ]; then echo $$ > pid; while :; do sleep 1; done; fi\n\
+    let text = "cd ${0%/*}; read line; if [ $POSTRIDER_UID = m1 ] && [ ! -e again ]; then echo $$ > pid; while :; do sleep 1; done; fi\n\
                 cat > /dev/null; echo $POSTRIDER_UID >> log\n";
     home.write("script", text);
     let running = home.start(&["sync"]);
@@ -225,11 +225,11 @@ fn a_command_that_is_killed_amid_a_message_has_it_put_off_and_handed_over_again(
     let ended = running.wait(LIMIT);
     assert_eq!(ended.status, Some(75), "{}", ended.stderr);
     assert!(ended.stderr.contains("SIGKILL"), "{}", ended.stderr);
-    assert_eq!(maildrop.uids(), ["1"]);
+    assert_eq!(maildrop.uids(), ["m1"]);
     home.write("again", "");
     home.must(&["held", "retry", "home"], 0);
     home.must(&["sync"], 0);
-    assert_eq!(fs::read_to_string(home.path("log")).unwrap(), "0\n2\n1\n");
+    assert_eq!(fs::read_to_string(home.path("log")).unwrap(), "m0\nm2\nm1\n");
     assert!(maildrop.uids().is_empty());
 }
 
