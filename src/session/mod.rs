@@ -196,7 +196,7 @@ pub struct Polled {
     verdict: Verdict,
 }
 
-/// Runs one session alone. A server that does not take what was tried with it ([`server`]) is asked again at once
+/// Runs one session alone. A server that does not take what was tried with it (`server`) is asked again at once
 /// without.
 pub async fn poll(
     account: &Account,
