@@ -17,7 +17,9 @@ use super::{Limits, Report, Task};
 
 /// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
 const FRUITLESS: u32 = 20;
-/// The same for sessions that fell silent, each of which took a whole time limit.
+/// Sessions of a poll that may break in all, whatever they brought.
+const BROKEN: u32 = 40;
+/// The same as [`FRUITLESS`] for sessions that fell silent, each of which took a whole time limit.
 const SILENT: u32 = 5;
 /// How often a maildrop that is locked behind our own session is tried again: the server may still be at its end.
 const LOCKED: u32 = 4;
@@ -35,6 +37,7 @@ pub struct Course {
     pub next: Next,
     /// Sessions that ended.
     sessions: u32,
+    broken: u32,
     fruitless: u32,
     silent: u32,
     locked: u32,
@@ -83,6 +86,7 @@ impl Course {
             broke_without: false,
             next: Next::End,
             sessions: 0,
+            broken: 0,
             fruitless: 0,
             silent: 0,
             locked: 0,
@@ -185,12 +189,13 @@ impl Course {
 
     fn goes_on_behind_a_break(&mut self) -> bool {
         let Met { broke, fruitful, .. } = &self.met;
+        self.broken += 1;
         if *fruitful {
             (self.fruitless, self.silent) = (0, 0);
         } else {
             self.fruitless += 1;
             self.silent += u32::from(broke.as_ref().is_some_and(|broke| broke.silent));
         }
-        self.fruitless < FRUITLESS && self.silent < SILENT
+        self.broken < BROKEN && self.fruitless < FRUITLESS && self.silent < SILENT
     }
 }
