@@ -1,10 +1,12 @@
 //! What one account means once its configuration was read: every value checked, every default filled in.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::target::Target;
+use super::units::show_duration;
 use super::values::{TLS_MODES, name_of};
 use crate::sasl::Mechanism;
 use crate::secret::Secret;
@@ -181,6 +183,18 @@ pub enum FirstSync {
     All,
     /// Nothing: what is there counts as seen.
     None,
+    /// What arrived within this time; what is older counts as seen.
+    Within(Duration),
+}
+
+impl fmt::Display for FirstSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::None => f.write_str("none"),
+            Self::Within(time) => f.write_str(&show_duration(*time)),
+        }
+    }
 }
 
 /// Which messages are fetched first.

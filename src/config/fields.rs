@@ -118,7 +118,7 @@ impl Fields {
             "connect" => place.put(&mut self.connect, values::command(value)),
             "interval" => place.put(&mut self.interval, values::interval(value)),
             "keep" => place.put(&mut self.keep, values::keep(value)),
-            "first_sync" => place.put(&mut self.first_sync, values::choice(value, &values::FIRST_SYNCS)),
+            "first_sync" => place.put(&mut self.first_sync, values::first_sync(value)),
             "order" => place.put(&mut self.order, values::choice(value, &values::ORDERS)),
             "max_size" => place.put(&mut self.max_size, values::size_or_none(value)),
             "max_messages" => place.put(&mut self.max_messages, values::count_or_none(value)),

@@ -9,7 +9,7 @@ use super::target::{
     CatchAll, MailServer, Occurrence, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
 };
 use super::units::{show_duration, show_size};
-use super::values::{CONFINEMENTS, FIRST_SYNCS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
+use super::values::{CONFINEMENTS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon, Notify};
 
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
@@ -75,7 +75,7 @@ fn account(out: &mut String, account: &Account) {
         Keep::None => key("keep", "none"),
         Keep::For(duration) => key("keep", &show_duration(duration)),
     }
-    key("first_sync", name_of(&FIRST_SYNCS, &account.first_sync));
+    key("first_sync", &account.first_sync.to_string());
     key("order", name_of(&ORDERS, &account.order));
     key("max_size", &account.max_size.map_or_else(|| "none".to_owned(), show_size));
     key("max_messages", &account.max_messages.map_or_else(|| "none".to_owned(), |most| most.to_string()));

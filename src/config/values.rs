@@ -21,7 +21,8 @@ pub(super) const TLS_MODES: [(&str, TlsMode); 3] =
     [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
-pub(super) const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
+const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
+const KEEPS: [(&str, Keep); 2] = [("forever", Keep::Forever), ("none", Keep::None)];
 pub(super) const CONFINEMENTS: [(&str, Confinement); 2] =
     [("auto", Confinement::Auto), ("off", Confinement::Off)];
 pub(super) const ORDERS: [(&str, Order); 2] = [("oldest", Order::Oldest), ("newest", Order::Newest)];
@@ -139,23 +140,37 @@ pub(super) fn interval(node: &Node<'_>) -> Result<Interval, Complaint> {
 }
 
 pub(super) fn keep(node: &Node<'_>) -> Result<Keep, Complaint> {
-    let text = node.text("forever, none or a duration such as 14d")?;
-    match text {
-        "forever" => Ok(Keep::Forever),
-        "none" => Ok(Keep::None),
-        _ => match units::duration(text) {
-            Ok(Duration::ZERO) => {
-                Err(node.wrong("must be above 0s; `none` deletes a message as soon as it is delivered"))
-            }
-            Ok(duration) => Ok(Keep::For(duration)),
-            Err(_) => {
-                let did_you_mean = match nearest(text, &["forever", "none"]) {
-                    Some(near) => format!("; did you mean `{near}`?"),
-                    None => String::new(),
-                };
-                Err(node.wrong(format!("must be forever, none or a duration such as 14d{did_you_mean}")))
-            }
-        },
+    choice_or_duration(node, KEEPS, Keep::For, "`none` deletes a message as soon as it is delivered")
+}
+
+pub(super) fn first_sync(node: &Node<'_>) -> Result<FirstSync, Complaint> {
+    choice_or_duration(node, FIRST_SYNCS, FirstSync::Within, "`none` takes all that is there as seen")
+}
+
+/// Reads one of two words or a duration; `zero` says what to write for none at all.
+fn choice_or_duration<T: Copy>(
+    node: &Node<'_>,
+    choices: [(&str, T); 2],
+    of: impl Fn(Duration) -> T,
+    zero: &str,
+) -> Result<T, Complaint> {
+    let names = choices.map(|(name, _)| name);
+    let [one, other] = names;
+    let what = format!("{one}, {other} or a duration such as 14d");
+    let text = node.text(&what)?;
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    match units::duration(text) {
+        Ok(Duration::ZERO) => Err(node.wrong(format!("must be above 0s; {zero}"))),
+        Ok(duration) => Ok(of(duration)),
+        Err(_) => {
+            let did_you_mean = match nearest(text, &names) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => String::new(),
+            };
+            Err(node.wrong(format!("must be {what}{did_you_mean}")))
+        }
     }
 }
 

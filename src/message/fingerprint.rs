@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use super::arrival;
+
 /// Fields that servers write into a message, or change in it, after it has come.
 const SERVERS: [&[u8]; 6] = [b"status", b"x-status", b"x-uidl", b"x-keywords", b"content-length", b"lines"];
 /// Fields that tell one message from all others: what its sender said, and the way it came.
@@ -58,6 +60,8 @@ pub struct Fingerprint {
     pub octets: u64,
     /// Octets of the servers' fields among them.
     pub fields: u64,
+    /// When it arrived, in seconds since 1970: by the topmost `Received` line, else by `Date`.
+    pub arrived: Option<i64>,
 }
 
 /// Takes a message as it streams by, unstuffed, as the server sends it, so that RETR and `TOP n 0` of one message give
@@ -77,6 +81,7 @@ struct Read {
     identity: Identity,
     header: [[u8; 32]; 2],
     fields: u64,
+    arrived: Option<i64>,
 }
 
 impl Fingerprinter {
@@ -107,12 +112,12 @@ impl Fingerprinter {
 
     /// Gives what the message is known by.
     pub fn finish(mut self) -> Fingerprint {
-        let Read { identity, header, fields } = match self.read {
+        let Read { identity, header, fields, arrived } = match self.read {
             Some(read) => read,
             None => self.read_header(self.header.len()),
         };
         let content = Content(self.content.finalize().into());
-        Fingerprint { identity, content, header, octets: self.octets, fields }
+        Fingerprint { identity, content, header, octets: self.octets, fields, arrived }
     }
 
     /// Reads the header, which ends here; what lies behind it in the buffer is body.
@@ -122,6 +127,7 @@ impl Fingerprinter {
         let (mut sent, mut less) = (Sha256::new(), Sha256::new());
         let (mut telling, mut all) = (Sha256::new(), Sha256::new());
         let (mut message_id, mut dated, mut fields) = (false, false, 0);
+        let (mut received, mut date) = (None, None);
         for field in Fields(header) {
             sent.update(field);
             let (name, value) = named(field);
@@ -139,6 +145,11 @@ impl Fingerprinter {
             }
             message_id |= name == b"message-id" && !value.is_empty();
             dated |= (name == b"date" || name == b"received") && !value.is_empty();
+            match &name[..] {
+                b"received" => drop(received.get_or_insert_with(|| arrival::of_received(&value))),
+                b"date" => drop(date.get_or_insert_with(|| arrival::of_date(&value))),
+                _ => {}
+            }
         }
         self.content.update(rest);
         let (hash, certainty) = match message_id && dated {
@@ -147,7 +158,8 @@ impl Fingerprinter {
         };
         let digest = *hash.finalize().first_chunk().expect("SHA-256 has 32 octets");
         let header = [sent.finalize().into(), less.finalize().into()];
-        let read = Read { identity: Identity { digest, certainty }, header, fields };
+        let arrived = received.flatten().or(date.flatten());
+        let read = Read { identity: Identity { digest, certainty }, header, fields, arrived };
         self.read = Some(read);
         read
     }
@@ -289,6 +301,23 @@ mod tests {
                     assert_eq!(changed.octets - changed.fields, plain.octets);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_message_arrived_when_its_topmost_received_line_says_so_else_its_date() {
+        let (first, second, date) = (
+            "Received: by a; 2 Jan 1970 0:00 GMT\r\n",
+            "Received: by b\r\n",
+            "Date: 1 Jan 1970 0:01 GMT\r\n",
+        );
+        for (header, arrived) in [
+            (format!("{date}{first}{second}"), Some(86_400)),
+            (format!("{second}{first}{date}"), Some(60)),
+            (format!("Date: x\r\n{date}"), None),
+            (format!("X: {date}"), None),
+        ] {
+            assert_eq!(whole(header.as_bytes()).arrived, arrived, "{header}");
         }
     }
 

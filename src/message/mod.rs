@@ -1,5 +1,6 @@
 //! What may be looked at in a message, and the few octets that delivery changes in it or adds.
 
+pub mod arrival;
 pub mod file;
 pub mod fingerprint;
 pub mod header;

@@ -158,7 +158,8 @@ impl<'a> Book<'a> {
             true => self.nameless,
             false => Nameless::Come,
         };
-        plan::plan(&self.listing, &self.sorted, self.memory, &self.details, &self.policy, nameless)
+        let Self { listing, sorted, memory, details, policy, answers, .. } = self;
+        plan::plan(listing, sorted, memory, details, policy, answers, nameless)
     }
 
     async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Aborted> {

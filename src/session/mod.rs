@@ -314,7 +314,7 @@ async fn attempts(
                         course.broke = Some(end.aborted);
                     }
                     Ok(()) => {
-                        log::info!("{}: the deletions are real; going on in a new session", account.name);
+                        log::info!("{}: going on in a new session", account.name);
                         course.broke = None;
                     }
                 }

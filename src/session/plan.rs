@@ -8,7 +8,7 @@ use crate::pop3::{Listing, UniqueId};
 use crate::state::{Detail, Entry, Held, Kind, Memory, Timestamp};
 
 use super::held::is_due;
-use super::which::{Nameless, Sorted, Verdict};
+use super::which::{Answers, Nameless, Sorted, Verdict};
 use super::{Deletions, Limits};
 
 /// Deletions that the server accepted but did not carry out, or refused, after which one a day is tried.
@@ -62,6 +62,8 @@ pub enum Step {
     Later,
     /// Counts as seen without being fetched.
     Skip,
+    /// Its age, on which that depends, is not known yet.
+    Undated,
     /// Nothing tells it from others at the next poll.
     Nameless,
     /// What must be known of it is not known yet.
@@ -107,6 +109,28 @@ impl Policy {
             limit: [account.max_messages, limits.limit].into_iter().flatten().min(),
             deletions: limits.deletions,
             now,
+        }
+    }
+
+    /// Says whether `first_sync` is still to be obeyed. One that goes by age may take several polls.
+    pub fn is_first(&self, memory: &Memory) -> bool {
+        match self.first_sync {
+            FirstSync::All => false,
+            FirstSync::None => memory.listed_at.is_none() && memory.entries.is_empty(),
+            FirstSync::Within(_) => memory.listed_at.is_none(),
+        }
+    }
+
+    /// Says what a first poll leaves of what is new. Without a date nothing is known to be old.
+    fn left_at_first(&self, index: usize, answers: &Answers) -> Option<Step> {
+        match self.first_sync {
+            FirstSync::All => None,
+            FirstSync::None => Some(Step::Skip),
+            FirstSync::Within(_) if answers.is_unasked(index) => Some(Step::Undated),
+            FirstSync::Within(time) => {
+                let arrived = answers.header(index)?.arrived?;
+                (arrived < self.now.saturating_sub(seconds(time))).then_some(Step::Skip)
+            }
         }
     }
 
@@ -175,11 +199,12 @@ pub fn plan(
     memory: &Memory,
     details: &HashMap<usize, Detail>,
     policy: &Policy,
+    answers: &Answers,
     nameless: Nameless,
 ) -> Plan {
     let entries = &memory.entries;
     let compared: HashSet<usize> = sorted.owners.values().copied().collect();
-    let first_poll = memory.listed_at.is_none() && entries.is_empty();
+    let is_first = policy.is_first(memory);
     let mut plan = Plan { released: held_and_gone(listing, &memory.held), ..Plan::default() };
     let mut wanted = 0;
     let mut one = |plan: &mut Plan, index: usize| {
@@ -199,8 +224,9 @@ pub fn plan(
                 plan.new += 1;
                 plan.new_octets = plan.new_octets.saturating_add(message.octets);
                 let held = memory.held(message.uid, message.ordinal, message.octets);
+                let left = if is_first { policy.left_at_first(index, answers) } else { None };
                 match held {
-                    _ if first_poll && policy.first_sync == FirstSync::None => Step::Skip,
+                    _ if let Some(step) = left => step,
                     _ if nameless == Nameless::Stay && listing.shown(index).uid.is_empty() => Step::Nameless,
                     _ if policy.max_size.is_some_and(|limit| message.octets > limit) => Step::TooLarge,
                     Some(held) if !is_due(held, policy.now) => Step::Held,
@@ -507,5 +533,33 @@ mod tests {
         let memory = Memory { listed_at: None, ..memory };
         let known = Remembered { _directory, store, memory };
         assert_eq!(steps(&[("a", 10)], &known, &none).await, ["1 Skip"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_first_poll_knows_to_be_old_counts_as_seen_though_others_are_recorded() {
+        let known = seen(&[("known", 10)]).await;
+        let fortnight =
+            Policy { first_sync: FirstSync::Within(Duration::from_secs(14 * 86_400)), ..policy() };
+        assert_eq!(
+            steps(&[("a", 10)], &known, &fortnight).await,
+            ["1 Fetch(New)"],
+            "it is not the first poll"
+        );
+        let Remembered { _directory, store, memory } = known;
+        let known = Remembered { _directory, store, memory: Memory { listed_at: None, ..memory } };
+        assert_eq!(steps(&[("known", 10), ("a", 10)], &known, &fortnight).await, ["2 Undated"]);
+        let arrived = |at| Some(Fingerprint { arrived: at, ..Fingerprint::from(&b""[..]) });
+        let mut book = known.book(&[("a", 10)], &fortnight).await;
+        for (header, step) in [
+            (arrived(Some(NOW - 14 * DAY - 1)), Step::Skip),
+            (arrived(Some(NOW - 14 * DAY)), Step::Fetch(Fetch::New)),
+            (arrived(Some(NOW + 14 * DAY)), Step::Fetch(Fetch::New)),
+            (arrived(Some(i64::MIN)), Step::Skip),
+            (arrived(None), Step::Fetch(Fetch::New)),
+            (None, Step::Fetch(Fetch::New)),
+        ] {
+            book.answers.note(0, header);
+            assert_eq!(book.plan().steps, [(0, step)], "{header:?}");
+        }
     }
 }

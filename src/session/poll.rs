@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use crate::blocking;
 use crate::config::Account;
-use crate::config::account::FirstSync;
 use crate::delivery::Sink;
 use crate::failure::Class;
 use crate::message::FileId;
@@ -18,10 +17,13 @@ use crate::state::{Closing, LogIn, LoginMemory, Memory, Naming, PollResult, Stat
 use super::course::Course;
 use super::fetch::Fetched;
 use super::login::{self, Listed, Login, Trials};
+use super::plan::Policy;
 use super::server::{Outcome, Server, Trial};
 use super::trouble::{Aborted, About, During, Trouble, Verdict};
 use super::wire::{Wire, WireError};
-use super::{Environment, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout, told};
+use super::{
+    Environment, Limits, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout, told,
+};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
 const REFUSED_UIDL: u32 = 2;
@@ -262,7 +264,9 @@ impl Poll<'_> {
             let trouble = Trouble::refused(&reply, About::Other);
             return Err(End::plain(Aborted { doing: "ask for unique-ids (UIDL)".into(), trouble }));
         }
-        closing.listed_at = Some(self.now);
+        // What counts as seen may not be recorded in the end: the next poll is the first one then.
+        let is_first = Policy::new(self.account, Limits::default(), self.now).is_first(memory);
+        closing.listed_at = Some(self.now).filter(|_| !is_first);
         if report.listed.is_none() {
             report.listed = Some(listed.listing.len());
             report.listed_octets = listed.listing.octets();
@@ -272,11 +276,6 @@ impl Poll<'_> {
         let pipelined = listed.pipelined;
         report.login_delay = listed.capabilities.login_delay();
         let ended = self.work(listed, memory, course, report, closing).await;
-        let is_first = memory.listed_at.is_none() && memory.entries.is_empty();
-        if ended.is_err() && is_first && self.account.first_sync != FirstSync::All {
-            // What counts as seen may not be recorded: the next poll is the first one.
-            closing.listed_at = None;
-        }
         let is_why = ended.is_ok() && !course.broke_without;
         server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| End {

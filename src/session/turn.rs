@@ -3,9 +3,9 @@
 //! Mail that needs no question comes first; then the questions about mail that may be new, and what they leave to be
 //! fetched; then those about deletions; and at last, at leisure, those about messages that were only marked.
 
-use crate::config::account::{FirstSync, Keep};
+use crate::config::account::{Account, FirstSync, Keep};
 use crate::delivery::Sink;
-use crate::pop3::{Listing, MessageNumber, UniqueId};
+use crate::pop3::{MessageNumber, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Recorded, Standing};
 use crate::text::Shown;
 
@@ -25,6 +25,8 @@ use super::wire::Wire;
 use super::{Limits, Planned, Report, Task};
 
 const ASK: &str = "ask for headers (TOP)";
+/// Messages that show whether the server has TOP.
+const FEW: usize = 16;
 
 /// A session that is logged in and listed, and how far it has come.
 struct Turn<'p, 'b> {
@@ -39,6 +41,8 @@ struct Turn<'p, 'b> {
     fetched: Fetched,
     /// Messages to be fetched, and their octets, as far as is known.
     planned: (usize, u64),
+    /// Messages that were recorded as seen.
+    marked: usize,
 }
 
 impl Poll<'_> {
@@ -72,16 +76,17 @@ impl Poll<'_> {
             deletions: Deletions::of(&self.account.name),
             fetched: Fetched { in_step: true, ..Fetched::default() },
             planned: (0, 0),
+            marked: 0,
         };
         turn.book.sort(&self.environment.store).await?;
         if !matches!(self.task, Task::Sync(_)) {
-            return turn.look(report).await;
+            return turn.look(report, closing).await;
         }
         if let Err(aborted) = turn.sync(report, closing).await {
             turn.fetched.in_step = false;
             turn.fetched.aborted.get_or_insert(aborted);
         }
-        let Turn { mut wire, mut book, sink, deletions, mut fetched, course: _, .. } = turn;
+        let Turn { mut wire, mut book, sink, deletions, mut fetched, marked, course: _, .. } = turn;
         if let Some(sink) = &sink {
             sink.close().await;
             if let Some(news) = sink.news() {
@@ -133,7 +138,7 @@ impl Poll<'_> {
             // QUIT was refused; too many of that and the deletions are given up.
             closing.undeleted.extend(names(deletions.accepted()));
         }
-        let fruitful = delivered || !closing.deleted.is_empty();
+        let fruitful = delivered || marked > 0 || !closing.deleted.is_empty();
         course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
         match fetched.aborted {
             Some(aborted) => Err(aborted),
@@ -150,7 +155,7 @@ impl Poll<'_> {
             Task::Check(_) => true,
             Task::MarkAll(_) => false,
         };
-        match deletes && self.account.keep == Keep::None && self.account.first_sync == FirstSync::All {
+        match deletes && self.account.keep == Keep::None && self.account.first_sync != FirstSync::None {
             true => Nameless::Come,
             false => Nameless::Stay,
         }
@@ -159,15 +164,17 @@ impl Poll<'_> {
 
 impl Turn<'_, '_> {
     /// Looks at the maildrop, or marks what is there, and says goodbye.
-    async fn look(mut self, report: &mut Report) -> Result<(), Aborted> {
+    async fn look(mut self, report: &mut Report, closing: &mut Closing) -> Result<(), Aborted> {
         self.ask().await?;
-        let plan = self.book.plan();
+        let mut plan = self.book.plan();
         self.is_told_apart(&plan)?;
         (report.new, report.new_octets) = (plan.new, plan.new_octets);
-        let listing = &self.book.listing;
         match self.poll.task {
             Task::Check(_) => report.held = count(&plan, |step| matches!(step, Step::Held)),
-            Task::DryRun(_) => report.planned = planned(&plan, listing),
+            Task::DryRun(_) => {
+                plan = self.date(plan).await?;
+                report.planned = planned(&plan, &self.book);
+            }
             Task::MarkAll(_) => {
                 let is_unrecorded = |(_, step): &&(usize, Step)| {
                     !matches!(step, Step::Delete(_) | Step::GiveUpDeleting(_) | Step::Nameless)
@@ -177,6 +184,7 @@ impl Turn<'_, '_> {
                 let known = self.header_of(&all).await?;
                 known.into_iter().for_each(|(index, header)| self.book.answers.note(index, header));
                 self.skip(&all).await?;
+                closing.listed_at = Some(self.poll.now);
             }
             Task::Sync(_) => {}
         }
@@ -202,6 +210,7 @@ impl Turn<'_, '_> {
             // Now they have the names that they were held by.
             closing.released = std::mem::take(&mut plan.released);
         }
+        plan = self.date(plan).await?;
         if self.course.is_first() {
             report.new += plan.new;
             report.new_octets = report.new_octets.saturating_add(plan.new_octets);
@@ -209,6 +218,11 @@ impl Turn<'_, '_> {
         self.is_told_apart(&plan)?;
         self.poll.hold_crowded(&mut plan, &self.book.listing, self.book.memory).await;
         self.tell(&plan, report, closing).await?;
+        match count(&plan, |step| matches!(step, Step::Undated)) {
+            // What `first_sync` leaves is recorded.
+            0 => closing.listed_at = Some(self.poll.now),
+            undated => self.fetched.postponed += undated,
+        }
         self.end_cut_off(&plan).await?;
         let wanted = self.fetches(&plan);
         if self.fetch(wanted, Vec::new(), Vec::new()).await? && self.delete(&plan).await? {
@@ -238,6 +252,26 @@ impl Turn<'_, '_> {
             self.book.sort(&self.poll.environment.store).await?;
         }
         Ok(())
+    }
+
+    /// Asks how old the messages are where that decides whether they are fetched, the newest first: they are what is
+    /// waited for, and those that are fetched are not asked about again.
+    async fn date(&mut self, plan: Plan) -> Result<Plan, Aborted> {
+        let is_undated = |(_, step): &&(usize, Step)| matches!(step, Step::Undated);
+        let mut undated: Vec<usize> = plan.steps.iter().filter(is_undated).map(|(index, _)| *index).collect();
+        if undated.is_empty() {
+            return Ok(plan);
+        }
+        self.poll.progress.stage("asking how old messages are");
+        undated.sort_unstable_by(|one, other| other.cmp(one));
+        // A server without TOP is found out by a few.
+        let (few, rest) = undated.split_at(undated.len().min(FEW));
+        for questions in [few, rest] {
+            for (index, header) in self.header_of(questions).await? {
+                self.book.answers.note(index, header);
+            }
+        }
+        Ok(self.book.plan())
     }
 
     async fn headers(
@@ -280,7 +314,7 @@ impl Turn<'_, '_> {
         let (mut skip, mut nameless) = (Vec::new(), 0);
         for (index, step) in &plan.steps {
             match step {
-                Step::Fetch(_) | Step::Delete(_) => {}
+                Step::Fetch(_) | Step::Delete(_) | Step::Undated => {}
                 Step::Unasked => report.left += 1,
                 Step::Skip => skip.push(*index),
                 Step::Nameless => nameless += 1,
@@ -317,17 +351,17 @@ impl Turn<'_, '_> {
         if skip.is_empty() {
             return Ok(());
         }
-        let (_, there) = self.poll.sink().await?;
-        if !there.is_empty() {
+        let there = if self.book.memory.entries.is_empty() { self.open().await? } else { 0 };
+        let Account { name, first_sync, .. } = self.poll.account;
+        if there > 0 {
             log::warn!(
-                "{0}: first_sync: none leaves {1} messages unfetched, as the state file is new; but {2} are in \
-                 the target, so this is not the first poll, and some may never have been delivered: \
-                 `postrider seen list {0}` shows them, `postrider seen forget {0} UID...` has them fetched",
-                self.poll.account.name,
-                skip.len(),
-                there.len()
+                "{name}: first_sync: {first_sync} leaves {} messages unfetched, as the state file is new; but {there} \
+                 are in the target, so this is not the first poll, and some may never have been delivered: \
+                 `postrider seen list {name}` shows them, `postrider seen forget {name} UID...` has them fetched",
+                skip.len()
             );
         }
+        log::info!("{name}: first_sync: {first_sync}: {} messages count as seen", skip.len());
         let known = self.header_of(&skip).await?;
         known.into_iter().for_each(|(index, header)| self.book.answers.note(index, header));
         self.skip(&skip).await
@@ -341,6 +375,7 @@ impl Turn<'_, '_> {
         let (store, seen) = (&self.poll.environment.store, self.book.marked(indices));
         store.record(self.book.memory.key, self.poll.now, seen).await.during("write the state")?;
         indices.iter().for_each(|index| self.book.recorded(*index));
+        self.marked += indices.len();
         Ok(())
     }
 
@@ -366,14 +401,16 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// Opens the target, if it is not open, and takes stock of what lies there.
-    async fn open(&mut self) -> Result<(), Aborted> {
-        if self.sink.is_none() {
-            let (sink, files) = self.poll.sink().await?;
-            self.sink = Some(sink);
-            self.book.take_stock(&self.poll.environment.store, files).await?;
+    /// Opens the target, if it is not open, and takes stock of what lies there; says how many messages do.
+    async fn open(&mut self) -> Result<usize, Aborted> {
+        if self.sink.is_some() {
+            return Ok(0);
         }
-        Ok(())
+        let (sink, files) = self.poll.sink().await?;
+        self.sink = Some(sink);
+        let there = files.len();
+        self.book.take_stock(&self.poll.environment.store, files).await?;
+        Ok(there)
     }
 
     /// Fetches messages, and sends the deletions of others along; says whether the session can go on.
@@ -497,7 +534,8 @@ fn count(plan: &Plan, of: impl Fn(&Step) -> bool) -> usize {
     plan.steps.iter().filter(|(_, step)| of(step)).count()
 }
 
-fn planned(plan: &Plan, listing: &Listing) -> Vec<Planned> {
+fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {
+    let Book { listing, policy, .. } = book;
     let step = |(index, step): &(usize, Step)| {
         let (action, reason) = match step {
             Step::Fetch(plan::Fetch::New) => ("fetch", "new"),
@@ -508,7 +546,11 @@ fn planned(plan: &Plan, listing: &Listing) -> Vec<Planned> {
             Step::TooLarge => ("leave", "larger than max_size"),
             Step::Held => ("hold", "held, and its wait is not over"),
             Step::Later => ("leave", "beyond the limit on messages"),
-            Step::Skip => ("leave", "first_sync: none"),
+            Step::Skip => match policy.first_sync {
+                FirstSync::Within(_) => ("leave", "older than first_sync fetches"),
+                FirstSync::All | FirstSync::None => ("leave", "first_sync: none"),
+            },
+            Step::Undated => ("leave", "it is not known yet how old it is"),
             Step::Nameless => ("leave", "nothing tells it from others"),
             Step::Unasked => ("leave", "it is not known yet which message it is"),
         };

@@ -78,6 +78,11 @@ impl Answers {
         self.headers.get(&index)?.as_ref()
     }
 
+    /// Says whether nobody has asked for this header yet.
+    pub fn is_unasked(&self, index: usize) -> bool {
+        !self.headers.contains_key(&index) && !self.are_none()
+    }
+
     /// Says whether the server has no TOP, for all that it answered.
     pub fn are_none(&self) -> bool {
         !self.works && !self.headers.is_empty()

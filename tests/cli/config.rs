@@ -181,7 +181,14 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
         ("tls: yes", "6:10: accounts.home.tls: must be implicit, starttls or none"),
         ("tls: {mode: none}", "6:10: accounts.home.tls: must be implicit, starttls or none, not a mapping"),
         ("tls_min: 1.1", "6:14: accounts.home.tls_min: must be 1.2 or 1.3; did you mean `1.2`?"),
-        ("first_sync: some", "6:17: accounts.home.first_sync: must be all or none"),
+        (
+            "first_sync: nine",
+            "6:17: accounts.home.first_sync: must be all, none or a duration such as 14d; did you mean `none`?",
+        ),
+        (
+            "first_sync: 0d",
+            "6:17: accounts.home.first_sync: must be above 0s; `none` takes all that is there as seen",
+        ),
         ("order: newst", "6:12: accounts.home.order: must be oldest or newest; did you mean `newest`?"),
         ("pipelining: true", "6:17: accounts.home.pipelining: must be auto, on or off"),
         // durations and sizes

@@ -9,6 +9,7 @@ mod crowded;
 mod deletions;
 #[path = "../../fuzz/entries.rs"]
 mod entries;
+mod first_sync;
 mod framing;
 mod fuzz_corpus;
 mod held;
