@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn a_message_arrived_when_its_topmost_received_line_says_so_else_its_date() {
         let (first, second, date) = (
-            "Received: by a; 2 Jan 1970 0:00 GMT\r\n",
+            "Received: by a; 2 Jan 1970 00:00 GMT\r\n",
             "Received: by b\r\n",
-            "Date: 1 Jan 1970 0:01 GMT\r\n",
+            "Date: 1 Jan 1970 00:01 GMT\r\n",
         );
         for (header, arrived) in [
             (format!("{date}{first}{second}"), Some(86_400)),
