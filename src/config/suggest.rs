@@ -1,5 +1,7 @@
 //! The known word that somebody probably meant.
 
+use strsim::osa_distance;
+
 /// Longer words are not compared: none that is known comes near, and the work stays bounded.
 const LONGEST: usize = 32;
 
@@ -28,7 +30,7 @@ pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let written = plain(written);
     let near = known
         .iter()
-        .map(|word| (distance(&written, &plain(word)), *word))
+        .map(|word| (osa_distance(&written, &plain(word)), *word))
         .filter(|(distance, word)| *distance <= (word.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance);
     if let Some((_, word)) = near {
@@ -36,30 +38,6 @@ pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     }
     let (_, here) = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == written)?;
     known.iter().find(|word| *word == here).copied()
-}
-
-/// Counts the letters to change, add, remove or swap with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = match (i, j) {
-                (0, j) => j,
-                (i, 0) => i,
-                (i, j) => {
-                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                    let best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                    if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                        best.min(rows[i - 2][j - 2] + 1)
-                    } else {
-                        best
-                    }
-                }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

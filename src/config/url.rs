@@ -1,13 +1,15 @@
 //! POP URLs (RFC 2384): an account on the command line, with no configuration file.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use super::account::{
     Account, Auth, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
 };
 use super::deliver::target;
 use super::fields::{INTERVAL, TIMEOUT};
 use super::places::Places;
-use super::values::{NOT_YET, host_name};
-use crate::sasl::Mechanism;
+use super::values::{NOT_YET, host_name, one_of};
+use crate::sasl::{MECHANISMS, Mechanism};
 
 /// Why a URL and a target are no account. Display quotes nothing of the URL, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,11 +33,8 @@ pub enum UrlError {
     #[error("cannot read the URL: nothing but one ;AUTH=MECHANISM may follow the user")]
     Parameter,
     /// A mechanism that is not known.
-    #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, +APOP, +USER, {mechanisms}")]
-    Mechanism {
-        /// What is known.
-        mechanisms: &'static str,
-    },
+    #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, {}", one_of(&mechanisms()))]
+    Mechanism,
     /// A mechanism or a target of the manual that is not built.
     #[error("cannot use {what}: {NOT_YET}")]
     NotYet {
@@ -86,21 +85,22 @@ pub enum UrlError {
     Clear,
 }
 
-/// Mechanisms in a URL: SASL names, and with `+` what is not SASL (RFC 2384, 3); `+USER` is ours.
-const MECHANISMS: [(&str, Mechanism); 9] = [
-    ("+APOP", Mechanism::Apop),
-    ("+USER", Mechanism::UserPass),
-    ("EXTERNAL", Mechanism::External),
-    ("SCRAM-SHA-256-PLUS", Mechanism::ScramSha256Plus),
-    ("SCRAM-SHA-256", Mechanism::ScramSha256),
-    ("SCRAM-SHA-1", Mechanism::ScramSha1),
-    ("PLAIN", Mechanism::Plain),
-    ("LOGIN", Mechanism::Login),
-    ("CRAM-MD5", Mechanism::CramMd5),
-];
-
-/// The SASL names of the same.
-const SASL_NAMES: &str = "EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN or CRAM-MD5";
+/// What RFC 2384 lets stand in a user as it is (`achar`).
+const USER: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'$')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'+')
+    .remove(b'!')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b',')
+    .remove(b'&')
+    .remove(b'=')
+    .remove(b'~');
 
 impl Account {
     /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and a target such as `maildir:PATH`.
@@ -203,9 +203,22 @@ fn mechanism(parameter: &str) -> Result<Auth, UrlError> {
             return Err(UrlError::NotYet { what: later });
         }
     }
-    let known = MECHANISMS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&value));
-    let (_, mechanism) = known.ok_or(UrlError::Mechanism { mechanisms: SASL_NAMES })?;
-    Ok(Auth::List(vec![*mechanism]))
+    let mut known = MECHANISMS.iter().map(|row| row.mechanism);
+    let mechanism = known.find(|mechanism| in_url(*mechanism).eq_ignore_ascii_case(&value));
+    Ok(Auth::List(vec![mechanism.ok_or(UrlError::Mechanism)?]))
+}
+
+/// Names a mechanism in a URL: by its SASL name, and with `+` what is not SASL (RFC 2384, 3); `+USER` is ours.
+fn in_url(mechanism: Mechanism) -> &'static str {
+    match mechanism.sasl_name() {
+        Some(name) => name,
+        None if mechanism == Mechanism::UserPass => "+USER",
+        None => "+APOP",
+    }
+}
+
+fn mechanisms() -> Vec<&'static str> {
+    MECHANISMS.iter().map(|row| in_url(row.mechanism)).collect()
 }
 
 /// Splits `host`, `host:port`, `[address]` and `[address]:port`.
@@ -228,13 +241,10 @@ pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlErro
 
 /// Writes the URL in its canonical spelling.
 fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) -> String {
-    let user = encode(user);
+    let user = utf8_percent_encode(user, USER);
     let auth = match auth {
         Auth::Auto => String::new(),
-        Auth::List(list) => {
-            let named = MECHANISMS.iter().find(|(_, mechanism)| list.contains(mechanism));
-            named.map_or_else(String::new, |(name, _)| format!(";AUTH={name}"))
-        }
+        Auth::List(list) => list.iter().map(|mechanism| format!(";AUTH={}", in_url(*mechanism))).collect(),
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
@@ -243,34 +253,10 @@ fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) ->
 
 /// Turns `%41` into `A`; nothing if that is not possible.
 pub(super) fn decode(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes().iter();
-    while let Some(octet) = rest.next() {
-        if *octet == b'%' {
-            let (high, low) = (hexadecimal(*rest.next()?)?, hexadecimal(*rest.next()?)?);
-            octets.push(high << 4 | low);
-        } else {
-            octets.push(*octet);
-        }
-    }
-    String::from_utf8(octets).ok()
-}
-
-/// Turns everything into `%41` but what RFC 2384 lets stand in a user (`achar`).
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        if octet.is_ascii_alphanumeric() || b"$-_.+!*'(),&=~".contains(&octet) {
-            encoded.push(char::from(octet));
-        } else {
-            encoded.push_str(&format!("%{octet:02X}"));
-        }
-    }
-    encoded
-}
-
-fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    let is_whole = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let is_sound = text.split('%').skip(1).all(is_whole);
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    is_sound.then(|| decoded.into_owned())
 }
 
 #[cfg(test)]
@@ -299,7 +285,7 @@ mod tests {
         assert_eq!(rg.auth, Auth::List(vec![Mechanism::Apop]));
 
         let baz = read("pop://baz;AUTH=SCRAM-MD5@foo.bar");
-        assert_eq!(baz, Err(UrlError::Mechanism { mechanisms: SASL_NAMES }));
+        assert_eq!(baz, Err(UrlError::Mechanism));
     }
 
     #[test]
@@ -359,7 +345,7 @@ mod tests {
             ("pops://u;x=y@h", E::Parameter),
             ("pops://u;AUTH=*;AUTH=*@h", E::Parameter),
             ("pops://u;AUTH@h", E::Parameter),
-            ("pops://u;AUTH=GSSAPI@h", E::Mechanism { mechanisms: SASL_NAMES }),
+            ("pops://u;AUTH=GSSAPI@h", E::Mechanism),
             ("pops://u;AUTH=XOAUTH2@h", E::NotYet { what: "XOAUTH2" }),
             ("pops://u@", E::Host("is empty, must be a host name or address")),
             ("pops://u@h h", E::Host("must be a host name or address")),
@@ -410,7 +396,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_user_comes_back_from_its_encoding(user in "[^\\p{Cc}]{1,40}") {
-            let account = read(&format!("pops://{}@h", encode(&user))).unwrap();
+            let account = read(&format!("pops://{}@h", utf8_percent_encode(&user, USER))).unwrap();
             prop_assert_eq!(account.user, user);
             prop_assert_eq!(read(&account.name).unwrap().name, account.name);
         }

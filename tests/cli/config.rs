@@ -251,8 +251,8 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
         ("auth: [xoauth2]", "6:12: accounts.home.auth[0]: not yet supported"),
         (
             "auth: [scram-sha256]",
-            "6:12: accounts.home.auth[0]: must be external, scram-sha-256-plus, scram-sha-256, scram-sha-1, plain, login, \
-             user-pass, cram-md5, apop, oauthbearer or xoauth2; did you mean `scram-sha-256`?",
+            "6:12: accounts.home.auth[0]: must be external, scram-sha-256-plus, plain, login, user-pass, scram-sha-256, \
+             scram-sha-1, cram-md5, apop, oauthbearer or xoauth2; did you mean `scram-sha-256`?",
         ),
         // passwords
         (
