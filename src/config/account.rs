@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::command_line;
 use super::target::Target;
 use super::units::show_duration;
 use super::values::{TLS_MODES, name_of};
 use crate::sasl::Mechanism;
 use crate::secret::Secret;
+use crate::text::Shown;
 
 /// How an account's maildrop is polled and where its messages go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,6 +217,18 @@ pub enum Pipelining {
     On,
     /// Never.
     Off,
+}
+
+/// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
+/// its first word that assigns nothing.
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = match self {
+            Self::Shell(text) => command_line::program(text),
+            Self::Argv(argv) => argv.first().cloned().unwrap_or_default(),
+        };
+        Shown(first.as_bytes()).fmt(f)
+    }
 }
 
 impl Account {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::account::CommandLine;
-use super::target::{Fact, Pipe, PipeCommand, Word};
+use super::target::{Fact, Pipe};
 use super::tree::{Complaint, Content, Node};
 use super::values::{self, unknown, within};
 
@@ -34,69 +34,63 @@ pub(super) fn pipe(node: &Node<'_>) -> Result<Pipe, Complaint> {
 
 /// Makes a target of shell text, as on a command line.
 pub(super) fn of_shell(text: &str) -> Result<Pipe, String> {
-    Ok(of(shell(text.to_owned())?))
+    shell(text)?;
+    Ok(of(CommandLine::Shell(text.to_owned())))
 }
 
-fn of(command: PipeCommand) -> Pipe {
+fn of(command: CommandLine) -> Pipe {
     let (account, user) = Default::default();
     Pipe { command, timeout: TIMEOUT, from_line: false, run_as: None, account, user }
 }
 
-fn command(node: &Node<'_>) -> Result<PipeCommand, Complaint> {
-    match values::command(node)? {
-        CommandLine::Shell(text) => shell(text).map_err(|what| node.wrong(what)),
-        CommandLine::Argv(words) => {
-            let at = |index: usize, what: String| {
-                let item = match &node.content {
-                    Content::List(items) => items.get(index),
-                    Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_) => None,
-                };
-                item.unwrap_or(node).wrong(what).under(&format!("[{index}]"))
-            };
-            let mut words = words.into_iter().enumerate();
-            let Some((_, program)) = words.next() else { return Err(node.wrong("is an empty list")) };
-            if let Some(name) = mentioned(&program) {
-                return Err(at(0, format!("names no program: {name} can only be an argument")));
+fn command(node: &Node<'_>) -> Result<CommandLine, Complaint> {
+    let command = values::command(node)?;
+    match (&command, &node.content) {
+        (CommandLine::Shell(text), _) => shell(text).map_err(|what| node.wrong(what))?,
+        (CommandLine::Argv(words), Content::List(items)) => {
+            for (index, (word, item)) in words.iter().zip(items).enumerate() {
+                let sound = if index == 0 { program(word) } else { argument(word) };
+                sound.map_err(|what| item.wrong(what).under(&format!("[{index}]")))?;
             }
-            let arguments = words
-                .map(|(index, text)| word(text).map_err(|what| at(index, what)))
-                .collect::<Result<_, _>>()?;
-            Ok(PipeCommand::Argv { program, arguments })
         }
+        (CommandLine::Argv(_), Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_)) => {}
     }
+    Ok(command)
 }
 
 /// What comes from a message must never be read by a shell.
-fn shell(text: String) -> Result<PipeCommand, String> {
-    match mentioned(&text) {
-        None => Ok(PipeCommand::Shell(text)),
-        Some(name) => {
-            let variable = name.trim_matches(['%', '(', ')']).to_ascii_uppercase();
-            let variable = match &*variable {
-                "EXTENSION" => variable,
-                _ => format!("POSTRIDER_{variable}"),
-            };
-            Err(format!(
-                "must have no {name} in text for the shell: write \"${variable}\", in double quotes, or a list of \
-                 program and arguments"
-            ))
-        }
+fn shell(text: &str) -> Result<(), String> {
+    let Some(name) = mentioned(text) else { return Ok(()) };
+    let variable = name.trim_matches(['%', '(', ')']).to_ascii_uppercase();
+    let variable = match &*variable {
+        "EXTENSION" => variable,
+        _ => format!("POSTRIDER_{variable}"),
+    };
+    Err(format!(
+        "must have no {name} in text for the shell: write \"${variable}\", in double quotes, or a list of program and \
+         arguments"
+    ))
+}
+
+fn program(word: &str) -> Result<(), String> {
+    match mentioned(word) {
+        None => Ok(()),
+        Some(name) => Err(format!("names no program: {name} can only be an argument")),
     }
 }
 
-fn word(text: String) -> Result<Word, String> {
-    if let Some((_, fact)) = Fact::NAMES.into_iter().find(|(name, _)| *name == text) {
-        return Ok(Word::Fact(fact));
+fn argument(word: &str) -> Result<(), String> {
+    if Fact::named(word).is_some() {
+        return Ok(());
     }
-    if let Some(name) = mentioned(&text) {
+    if let Some(name) = mentioned(word) {
         return Err(format!("must have {name} as an argument of its own, not as a part of one"));
     }
-    let inside = text.strip_prefix("%(").and_then(|rest| rest.strip_suffix(')'));
+    let inside = word.strip_prefix("%(").and_then(|rest| rest.strip_suffix(')'));
     if inside.is_some_and(|name| name.bytes().all(|octet| octet.is_ascii_alphabetic())) {
-        let names: Vec<&str> = Fact::NAMES.into_iter().map(|(name, _)| name).collect();
-        return Err(format!("must be one of {}", names.join(", ")));
+        return Err(format!("must be one of {}", Fact::NAMES.map(|(name, _)| name).join(", ")));
     }
-    Ok(Word::Text(text))
+    Ok(())
 }
 
 /// Finds a fact that a text mentions.

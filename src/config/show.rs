@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use super::account::{Account, Auth, CommandLine, Hooks, Interval, Keep, Password, Tls, TlsMode};
 use super::command_line;
 use super::recipients::OCCURRENCES;
-use super::target::{
-    CatchAll, MailServer, Occurrence, Pipe, PipeCommand, Place, Recipients, Sender, Target, Unknown, Word,
-};
+use super::target::{CatchAll, MailServer, Occurrence, Pipe, Place, Recipients, Sender, Target, Unknown};
 use super::units::{show_duration, show_size};
 use super::values::{CONFINEMENTS, ORDERS, PIPELININGS, TLS_VERSIONS, name_of};
 use super::{Config, Daemon, Notify};
@@ -219,16 +217,7 @@ fn command(line: &CommandLine) -> String {
 fn pipe(pipe: &Pipe) -> String {
     // The account stands above.
     let Pipe { command, timeout, from_line, run_as, account: _, user: _ } = pipe;
-    let command = match command {
-        PipeCommand::Shell(shell) => text(&command_line::masked(shell)),
-        PipeCommand::Argv { program, arguments } => {
-            let arguments = arguments.iter().map(|word| match word {
-                Word::Text(word) => text(&command_line::masked_word(word)),
-                Word::Fact(fact) => text(fact.name()),
-            });
-            list([text(program)].into_iter().chain(arguments))
-        }
-    };
+    let command = self::command(command);
     let user = run_as.as_ref().map(|user| format!(", user: {}", text(user))).unwrap_or_default();
     format!("{{ command: {command}, timeout: {}, from_line: {from_line}{user} }}", show_duration(*timeout))
 }

@@ -7,10 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::text::Shown;
-
-use super::account::{Password, Tls};
-use super::command_line;
+use super::account::{CommandLine, Password, Tls};
 
 /// One delivery target; `delivery::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +27,8 @@ pub enum Target {
 /// A command that delivers messages, one process each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipe {
-    /// What is run.
-    pub command: PipeCommand,
+    /// What is run. A word of a list may be the name of a [`Fact`]; text for the shell has none in it.
+    pub command: CommandLine,
     /// How long it may take for one message.
     pub timeout: Duration,
     /// Whether a `From ` line, as in an mbox, comes before the message.
@@ -42,29 +39,6 @@ pub struct Pipe {
     pub account: String,
     /// The account's user, who is the recipient.
     pub user: String,
-}
-
-/// What is run for a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PipeCommand {
-    /// Text for the shell; nothing of a message stands in it.
-    Shell(String),
-    /// A program and its arguments.
-    Argv {
-        /// The program.
-        program: String,
-        /// Its arguments.
-        arguments: Vec<Word>,
-    },
-}
-
-/// An argument of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
-    /// As it is written.
-    Text(String),
-    /// `%(from)` and the like: a fact about the message, as one argument whatever it contains.
-    Fact(Fact),
 }
 
 /// What a command is told about a message.
@@ -98,19 +72,9 @@ impl Fact {
         ("%(extension)", Self::Extension),
     ];
 
-    /// Gives the name, parentheses and all.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.into_iter().find(|(_, fact)| *fact == self).map_or("", |(name, _)| name)
-    }
-}
-
-impl PipeCommand {
-    /// Names the program; of shell text, the first word that assigns nothing.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Shell(text) => command_line::program(text),
-            Self::Argv { program, .. } => program.clone(),
-        }
+    /// Finds the fact of which a word is the name, parentheses and all.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(name, _)| *name == word).map(|(_, fact)| fact)
     }
 }
 
@@ -270,7 +234,7 @@ impl fmt::Display for Target {
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
             Self::Mbox(path) => write!(f, "mbox:{}", path.display()),
             // Arguments may hold what is nobody else's business.
-            Self::Pipe(pipe) => write!(f, "pipe:{}", Shown(pipe.command.name().as_bytes())),
+            Self::Pipe(pipe) => write!(f, "pipe:{}", pipe.command),
             Self::Smtp(server) => write!(f, "smtp:{}", server.place),
             Self::Lmtp(server) => write!(f, "lmtp:{}", server.place),
         }

@@ -19,14 +19,14 @@ pub(super) async fn output(
         Ok(result) => result,
         // Dropping the future has ended the process group.
         Err(_) => {
-            let what = format!("the password command {}", process::name(line));
+            let what = format!("the password command {line}");
             Err(CredentialError::TimedOut { what, after: patience })
         }
     }
 }
 
 async fn run(line: &CommandLine) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    let unusable = |source| CredentialError::Start { command: process::name(line), source };
+    let unusable = |source| CredentialError::Start { command: line.to_string(), source };
     let mut octets = Zeroizing::new(Vec::with_capacity(LONGEST + 3));
     let mut words = String::new();
     let first_line = |line: &[u8]| {
@@ -39,7 +39,7 @@ async fn run(line: &CommandLine) -> Result<Zeroizing<Vec<u8>>, CredentialError> 
     if status.success() {
         return Ok(octets);
     }
-    Err(CredentialError::Failed { command: process::name(line), status: status.to_string(), words })
+    Err(CredentialError::Failed { command: line.to_string(), status: status.to_string(), words })
 }
 
 /// Reads to the end, and keeps no more than shows that it is too long. Nothing is copied about in growing.

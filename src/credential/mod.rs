@@ -228,7 +228,7 @@ fn shown(source: &Password) -> String {
     let path = |path: &Path| path.display().to_string();
     match source {
         Password::Literal(_) => "the configuration".to_owned(),
-        Password::Command(line) => format!("the output of {}", crate::net::process::name(line)),
+        Password::Command(line) => format!("the output of {line}"),
         Password::File(file) | Password::Netrc(file) => path(file),
         Password::Env(name) => format!("the environment variable {name}"),
         Password::Credential(name) => format!("the credential {name}"),

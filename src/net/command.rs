@@ -41,7 +41,7 @@ pub(super) struct Ended {
 
 /// Starts the command; its standard error goes into the log.
 pub(super) async fn start(line: &CommandLine, account: &str) -> Result<Piped, NetError> {
-    let unusable = |source| NetError::Command { command: process::name(line), source };
+    let unusable = |source| NetError::Command { command: line.to_string(), source };
     let mut command = process::command(line);
     command.stdin(Stdio::piped());
     let started = process::start(command).await.map_err(unusable)?;

@@ -1,5 +1,6 @@
 //! Commands that the user configured: each in its own process group, which ends with whoever started it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +14,6 @@ use tokio::runtime::Handle;
 
 use crate::blocking;
 use crate::config::account::CommandLine;
-use crate::config::command_line;
 
 /// How long a command may take to end after SIGTERM, before SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
@@ -24,22 +24,17 @@ const LINE_OCTETS: usize = 1024;
 
 /// Prepares a command in a process group of its own, its output and errors piped.
 pub(crate) fn command(line: &CommandLine) -> Command {
-    let mut command = match line {
-        CommandLine::Shell(text) => {
-            let mut command = Command::new("sh");
-            command.arg("-c").arg(text);
-            command
-        }
-        CommandLine::Argv(argv) => {
-            // Never empty, by its type's word; an empty program name fails to start, which is said.
-            let (program, arguments) =
-                argv.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
-            let mut command = Command::new(program);
-            command.args(arguments);
-            command
-        }
-    };
-    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match line {
+        CommandLine::Shell(text) => argv(["sh", "-c", text]),
+        CommandLine::Argv(words) => argv(words),
+    }
+}
+
+/// Prepares a program with its arguments in the same way. One without a name fails to start, which is said.
+pub(crate) fn argv(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut words = words.into_iter();
+    let mut command = words.next().map_or_else(|| Command::new(""), Command::new);
+    command.args(words).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -62,16 +57,6 @@ pub(crate) async fn start(mut command: Command) -> io::Result<Started> {
         Ok(Started { group: Group::of(child), input, output, errors })
     };
     blocking::ask(&program, STARTING, spawn).await?
-}
-
-/// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
-/// its first word that assigns nothing.
-pub(crate) fn name(line: &CommandLine) -> String {
-    let first = match line {
-        CommandLine::Shell(text) => command_line::program(text),
-        CommandLine::Argv(argv) => argv.first().cloned().unwrap_or_default(),
-    };
-    crate::text::Shown(first.as_bytes()).to_string()
 }
 
 /// A running command with all that it started; dropped = ended, first politely.
@@ -212,7 +197,10 @@ mod tests {
 
     #[test]
     fn a_command_is_named_without_its_arguments() {
-        assert_eq!(name(&CommandLine::Shell(" pass show\nx".into())), "pass");
-        assert_eq!(name(&CommandLine::Argv(vec!["/bin/my prog".into(), "secret".into()])), "/bin/my prog");
+        assert_eq!(CommandLine::Shell(" pass show\nx".into()).to_string(), "pass");
+        assert_eq!(
+            CommandLine::Argv(vec!["/bin/my prog".into(), "secret".into()]).to_string(),
+            "/bin/my prog"
+        );
     }
 }

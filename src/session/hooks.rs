@@ -169,7 +169,7 @@ async fn run(
     facts: Facts<'_>,
     stop: &watch::Receiver<bool>,
 ) -> Result<(), HookError> {
-    let name = process::name(line);
+    let name = line.to_string();
     let mut command = process::command(line);
     command.env("POSTRIDER_ACCOUNT", &account.name);
     command.env("POSTRIDER_NEW", facts.delivered.to_string());

@@ -11,7 +11,8 @@ use crate::sink::{deliver, open, scratch};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, User, geteuid};
-use postrider::config::target::{self, PipeCommand};
+use postrider::config::account::CommandLine;
+use postrider::config::target;
 use postrider::config::{Config, Target};
 use postrider::delivery::disk::Limits;
 use postrider::delivery::{Disk, Outcome, TargetError};
@@ -427,7 +428,7 @@ fn facts_stand_where_no_shell_and_no_option_parser_can_read_them() {
         assert!(error.contains(what), "{pipe}: {error}");
     }
     let Target::Pipe(pipe) = configured(dir.path(), "procmail -d alice") else { panic!() };
-    assert_eq!(pipe.command, PipeCommand::Shell("procmail -d alice".into()));
+    assert_eq!(pipe.command, CommandLine::Shell("procmail -d alice".into()));
     assert_eq!((pipe.timeout, pipe.from_line, pipe.run_as), (Duration::from_secs(300), false, None));
 }
 

@@ -15,7 +15,8 @@ use crate::sink::{
 };
 use crate::support::mail_server::MailServer;
 use nix::errno::Errno;
-use postrider::config::target::{Pipe, PipeCommand, Place, Recipients, Sender, Target, Word};
+use postrider::config::account::CommandLine;
+use postrider::config::target::{Pipe, Place, Recipients, Sender, Target};
 use postrider::delivery::disk::Limits;
 use postrider::delivery::durable::Native;
 use postrider::delivery::{Disk, Outcome};
@@ -46,10 +47,7 @@ const KINDS: &[Kind] = &[
         target: |dir| {
             let script = dir.join("mda");
             std::fs::write(&script, "m=$(mktemp ${0%/*}/message-XXXXXX); exec cat > $m").unwrap();
-            let command = PipeCommand::Argv {
-                program: "sh".into(),
-                arguments: vec![Word::Text(script.to_str().unwrap().into())],
-            };
+            let command = CommandLine::Argv(vec!["sh".into(), script.to_str().unwrap().into()]);
             Target::Pipe(Box::new(Pipe {
                 command,
                 timeout: Duration::from_secs(60),

@@ -36,7 +36,7 @@ use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
 use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room};
 use crate::config::account::CommandLine;
-use crate::config::target::{self, PipeCommand, Word};
+use crate::config::target::{self, Fact};
 use crate::logging;
 use crate::net::process::{self, Group};
 use crate::text::Shown;
@@ -149,7 +149,7 @@ impl Shared {
         let status = ended.map_err(|error| self.cannot_run(&error))?;
         let last = last(words).await;
         match (&self.pipe.command, status.code()) {
-            (PipeCommand::Shell(_), Some(SHELL_FINDS_NONE)) => {
+            (CommandLine::Shell(_), Some(SHELL_FINDS_NONE)) => {
                 return Err(TargetError::Command {
                     command: self.name(),
                     what: format!(
@@ -160,13 +160,13 @@ impl Shared {
                     ),
                 });
             }
-            (PipeCommand::Shell(_), Some(SHELL_CANNOT_RUN)) => {
+            (CommandLine::Shell(_), Some(SHELL_CANNOT_RUN)) => {
                 return Ok(Outcome::Later(format!(
                     "sh exited with {SHELL_CANNOT_RUN}, as it does if it cannot run a program (not executable, or its \
                      arguments are too long){last}"
                 )));
             }
-            (PipeCommand::Shell(_) | PipeCommand::Argv { .. }, _) => {}
+            (CommandLine::Shell(_) | CommandLine::Argv(_), _) => {}
         }
         Ok(match Verdict::of(status) {
             Verdict::Delivered => Outcome::Delivered,
@@ -209,18 +209,13 @@ impl Shared {
     }
 
     fn command(&self, facts: &Facts<'_>) -> Command {
+        let word = |word: &String| match Fact::named(word) {
+            Some(fact) => facts.argument(fact).into_owned(),
+            None => word.into(),
+        };
         let mut command = match &self.pipe.command {
-            PipeCommand::Shell(text) => process::command(&CommandLine::Shell(text.clone())),
-            PipeCommand::Argv { program, arguments } => {
-                let mut command = process::command(&CommandLine::Argv(vec![program.clone()]));
-                for word in arguments {
-                    match word {
-                        Word::Text(text) => command.arg(text),
-                        Word::Fact(fact) => command.arg(facts.argument(*fact)),
-                    };
-                }
-                command
-            }
+            line @ CommandLine::Shell(_) => process::command(line),
+            CommandLine::Argv(argv) => process::argv(argv.iter().map(word)),
         };
         if let Some(user) = &self.user {
             // Root's environment is root's.
@@ -269,7 +264,7 @@ impl Shared {
     }
 
     fn name(&self) -> String {
-        Shown(self.pipe.command.name().as_bytes()).to_string()
+        self.pipe.command.to_string()
     }
 
     fn cannot_run(&self, error: &io::Error) -> TargetError {
@@ -327,7 +322,7 @@ fn give(file: &File, (uid, gid): (Uid, Gid)) {
 /// Finds the user that a command is to be run as; nothing if that is who we are.
 fn user(pipe: &target::Pipe, name: &str) -> Result<Option<RunAs>, TargetError> {
     let refused = |what: String, hint: &str| TargetError::Command {
-        command: Shown(pipe.command.name().as_bytes()).to_string(),
+        command: pipe.command.to_string(),
         what,
         hint: Some(hint.to_owned()),
     };
