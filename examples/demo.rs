@@ -19,13 +19,11 @@ mod wire;
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use postrider::config::account::{
-    Auth, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode, TlsVersion,
-};
+use postrider::config::account::{Interval, Password, Tls, TlsMode};
 use postrider::config::{Account, Target};
 use postrider::delivery::Disk;
 use postrider::net::Connector;
@@ -117,35 +115,16 @@ fn demo() -> Result<(), Box<dyn Error>> {
 
 fn account(server: &Maildrop, maildir: &Path) -> Account {
     Account {
-        name: "demo".into(),
         host: "127.0.0.1".into(),
         port: server.port(),
         user: "alice".into(),
         maildrop_id: "alice@127.0.0.1".into(),
-        tls: Tls {
-            mode: TlsMode::Implicit,
-            ca: None,
-            pins: vec![server.certificate.fingerprint()],
-            client: None,
-            server_name: None,
-            min: TlsVersion::Tls12,
-        },
-        auth: Auth::Auto,
+        tls: Tls { pins: vec![server.certificate.fingerprint()], ..Tls::bare(TlsMode::Implicit) },
         password: Some(Password::Literal(Secret::new(*b"correct horse"))),
-        bind: None,
-        connect: None,
         timeout: Duration::from_secs(10),
         interval: Interval::Manual,
-        keep: Keep::Forever,
-        first_sync: FirstSync::All,
-        order: Order::Oldest,
-        max_size: None,
-        max_messages: None,
-        pipelining: Pipelining::Auto,
-        deliver: Target::Maildir(PathBuf::from(maildir)),
-        received: false,
-        hooks: Hooks::default(),
-        enabled: true,
+        deliver: Target::Maildir(maildir.to_owned()),
+        ..Account::new("demo")
     }
 }
 

@@ -149,39 +149,16 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::Exit;
     use crate::config::Target;
-    use crate::config::account::*;
+    use crate::config::account::Interval;
 
     pub(in crate::cli) fn account(name: &str, host: &str) -> Arc<Account> {
         Arc::new(Account {
-            name: name.into(),
             host: host.into(),
-            port: 995,
             user: name.into(),
             maildrop_id: format!("{name}@{host}"),
-            tls: Tls {
-                mode: TlsMode::Implicit,
-                ca: None,
-                pins: Vec::new(),
-                client: None,
-                server_name: None,
-                min: TlsVersion::Tls12,
-            },
-            auth: Auth::Auto,
-            password: None,
-            bind: None,
-            connect: None,
-            timeout: std::time::Duration::from_secs(60),
             interval: Interval::Manual,
-            keep: Keep::Forever,
-            first_sync: FirstSync::All,
-            order: Order::Oldest,
-            max_size: None,
-            max_messages: None,
-            pipelining: Pipelining::Auto,
             deliver: Target::Maildir("/nowhere".into()),
-            received: false,
-            hooks: Hooks::default(),
-            enabled: true,
+            ..Account::new(name)
         })
     }
 

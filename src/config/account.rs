@@ -232,6 +232,53 @@ impl fmt::Display for CommandLine {
 }
 
 impl Account {
+    /// Gives an account that has every default; host, user and target are for the caller to name, and
+    /// [`Self::complete`] for what depends on them.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            host: String::new(),
+            port: 995,
+            user: String::new(),
+            maildrop_id: String::new(),
+            tls: Tls::bare(TlsMode::Implicit),
+            auth: Auth::Auto,
+            password: None,
+            bind: None,
+            connect: None,
+            timeout: Duration::from_secs(60),
+            interval: Interval::Every(Duration::from_secs(5 * 60)),
+            keep: Keep::Forever,
+            first_sync: FirstSync::All,
+            order: Order::Oldest,
+            max_size: None,
+            max_messages: None,
+            pipelining: Pipelining::Auto,
+            deliver: Target::Maildir(PathBuf::new()),
+            received: false,
+            hooks: Hooks::default(),
+            enabled: true,
+        }
+    }
+
+    /// Fills in what depends on other keys, unless the key itself `is_given`: port, `maildrop_id`, `received`; and tells
+    /// a target that passes them on whose messages it gets.
+    pub(super) fn complete(&mut self, is_given: impl Fn(&str) -> bool) {
+        if !is_given("port") {
+            self.port = self.tls.mode.default_port();
+        }
+        if !is_given("maildrop_id") {
+            self.maildrop_id = format!("{}@{}", self.user, self.host);
+        }
+        if !is_given("received") {
+            self.received = self.deliver.traces();
+        }
+        match &mut self.deliver {
+            Target::Pipe(pipe) => (pipe.account, pipe.user) = (self.name.clone(), self.user.clone()),
+            Target::Maildir(_) | Target::Mbox(_) | Target::Smtp(_) | Target::Lmtp(_) => {}
+        }
+    }
+
     /// Gives `host:port` as it is shown to users, IPv6 addresses in brackets.
     pub fn server(&self) -> String {
         if self.host.contains(':') {

@@ -164,13 +164,13 @@ impl Fields {
         let (host, user, deliver) = (host.value.clone(), user.value.clone(), deliver.value.clone());
         let mode = self.server.mode(TlsMode::Implicit);
         let (bind, timeout) = (self.server.bind.clone(), self.server.timeout.clone());
-        Ok(Account {
+        let mut account = Account {
             name: name.to_owned(),
             port: or(self.port, mode.default_port()),
             maildrop_id: self.maildrop_id.map_or_else(|| format!("{user}@{host}"), |field| field.value),
             host,
             received: or(self.received, deliver.traces()),
-            deliver: deliver.of_account(name, &user),
+            deliver,
             user,
             tls: self.server.tls(TlsMode::Implicit),
             auth: or(self.auth, Auth::Auto),
@@ -187,7 +187,9 @@ impl Fields {
             pipelining: or(self.pipelining, Pipelining::Auto),
             hooks: or(self.hooks, Hooks::default()),
             enabled: or(self.enabled, true),
-        })
+        };
+        account.complete(|_| true);
+        Ok(account)
     }
 
     /// Finds keys that contradict each other.

@@ -78,17 +78,6 @@ impl Fact {
     }
 }
 
-impl Target {
-    /// Tells a target that passes them on whose messages it gets.
-    pub(super) fn of_account(mut self, name: &str, user: &str) -> Self {
-        match &mut self {
-            Self::Pipe(pipe) => (pipe.account, pipe.user) = (name.to_owned(), user.to_owned()),
-            Self::Maildir(_) | Self::Mbox(_) | Self::Smtp(_) | Self::Lmtp(_) => {}
-        }
-        self
-    }
-}
-
 /// A server that takes messages, and the envelopes that it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailServer {

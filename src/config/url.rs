@@ -2,11 +2,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::account::{
-    Account, Auth, CommandLine, FirstSync, Hooks, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
-};
+use super::account::{Account, Auth, CommandLine, Password, Tls, TlsMode};
 use super::deliver::target;
-use super::fields::{INTERVAL, TIMEOUT};
 use super::places::Places;
 use super::values::{NOT_YET, host_name, one_of};
 use crate::sasl::{MECHANISMS, Mechanism};
@@ -160,32 +157,16 @@ fn from_url(
         Some(command) => Some(Password::Command(CommandLine::Shell(command.to_owned()))),
         None => None,
     };
-    let name = name(scheme, &user, &auth, &host, port);
-    let deliver = target(deliver, places)?;
-    Ok(Account {
-        received: deliver.traces(),
-        deliver: deliver.of_account(&name, &user),
-        name,
-        port: port.unwrap_or(mode.default_port()),
-        maildrop_id: format!("{user}@{host}"),
-        host,
-        user,
+    let mut account = Account {
+        deliver: target(deliver, places)?,
+        port: port.unwrap_or_default(),
         tls: Tls::bare(mode),
-        auth,
         password,
-        bind: None,
-        connect: None,
-        timeout: TIMEOUT,
-        interval: Interval::Every(INTERVAL),
-        keep: Keep::Forever,
-        first_sync: FirstSync::All,
-        order: Order::Oldest,
-        max_size: None,
-        max_messages: None,
-        pipelining: Pipelining::Auto,
-        hooks: Hooks::default(),
-        enabled: true,
-    })
+        ..Account::new(name(scheme, &user, &auth, &host, port))
+    };
+    (account.host, account.user, account.auth) = (host, user, auth);
+    account.complete(|key| key == "port" && port.is_some());
+    Ok(account)
 }
 
 /// Reads what follows the first `;`.

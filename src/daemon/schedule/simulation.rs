@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::entry::GRACE;
 use super::*;
-use crate::config::Config;
 use crate::config::account::Interval;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -102,10 +101,7 @@ impl World {
 }
 
 fn account(name: &str, host: &str, interval: Interval) -> Arc<Account> {
-    let yaml = "accounts: { a: { host: a.example, user: a, password: x, deliver: { maildir: /nowhere } } }";
-    let config = Config::from_yaml(yaml, std::path::Path::new("config.yaml")).unwrap();
-    let account = config.accounts.into_iter().next().unwrap();
-    Arc::new(Account { name: name.into(), host: host.into(), interval, ..account })
+    Arc::new(Account { host: host.into(), interval, ..Account::new(name) })
 }
 
 /// Makes accounts `0`, `1` ... from one.
