@@ -1,6 +1,7 @@
 //! Real servers and programs, and kills of both sides.
 
 mod contract;
+mod cron;
 mod kills;
 mod locked;
 mod real_servers;

@@ -57,14 +57,16 @@ impl Root {
                 makedev(1, minor),
             );
         }
-        for file in files {
-            let from = found(file);
-            root.bring(&from, file);
-            for library in linked(&from) {
-                root.bring(&library, &inside(&library));
-            }
-        }
+        files.iter().for_each(|file| root.add(&found(file), file));
         root
+    }
+
+    /// Puts a program or library of the outside to this place, and all libraries that it is linked with.
+    pub fn add(&self, from: &Path, to: &str) {
+        self.bring(from, to);
+        for library in linked(from) {
+            self.bring(&library, &inside(&library));
+        }
     }
 
     /// Gives where a path of the inside lies.

@@ -23,6 +23,11 @@ const GROUP: &str =
 const ESMTPD: &str = "/usr/lib/courier/courier/modules/esmtp/courieresmtpd";
 const SENDMAIL: &str = "/usr/libexec/sendmail/sendmail";
 
+/// User and group of the mailbox.
+pub const BOX: u32 = 903;
+/// Group of OpenSMTPD's queue.
+pub const QUEUE: u32 = 902;
+
 /// A running mail server; it ends when this is dropped, and its mail goes with it.
 #[derive(Debug)]
 pub struct ChrootedMta {
@@ -150,7 +155,7 @@ impl ChrootedMta {
             let root = Root::new(files);
             root.write("etc/passwd", PASSWD, 0o644, 0);
             root.write("etc/group", GROUP, 0o644, 0);
-            folder_of(&root, "home/box", 0o755, 903);
+            folder_of(&root, "home/box", 0o755, BOX);
             let port = free_port();
             let mut command = configure(&root, port);
             match Server::start(&mut command, &root.at("var/server.log"), &[port]) {
@@ -160,6 +165,11 @@ impl ChrootedMta {
             }
         }
         panic!("the server found its port in use five times");
+    }
+
+    /// Gives its root directory.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Waits until so many messages have arrived, and gives them as the server keeps them.

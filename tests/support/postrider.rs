@@ -197,7 +197,7 @@ fn shortened(messages: &[&[u8]]) -> Vec<String> {
 }
 
 /// Finds the library that shows a program another time.
-fn faketime() -> PathBuf {
+pub fn faketime() -> PathBuf {
     let mut all = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     all.find_map(|path| Some(path.join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists()))
         .expect("libfaketime (Debian: faketime)")
