@@ -39,8 +39,10 @@
 //!
 //! # How to add ...
 //!
-//! - *a delivery target*: a variant in [`config::Target`]; the compiler points at [`delivery::Sink::open`]; a file in
-//!   `delivery/`; a line in `tests/delivery/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
+//! - *a key*: a row in `config/keys.rs` (of a target, in the file of that target; at the top, in `config/top.rs`), the
+//!   field that it fills with its default, a paragraph in `man/postrider.yaml.5`; a test says if that is missing.
+//! - *a delivery target*: a variant in [`config::Target`] and its row in `config/deliver.rs`; the compiler points at
+//!   [`delivery::Sink::open`]; a file in `delivery/`; a line in `tests/delivery/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
 //! - *a SASL mechanism*: a file in `sasl/` with the RFC's example as test; a row in [`sasl::MECHANISMS`]; a line in the
 //!   manual.
 //! - *a command*: a file in `cli/`; a variant of its `Command`; a paragraph in `man/postrider.1`.

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common};
-use crate::config;
+use crate::config::{self, Config};
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -19,31 +19,39 @@ pub enum ConfigCommand {
     /// Prints the names of the accounts, one a line
     #[command(after_help = super::example("postrider config accounts", super::EXIT_STATUS))]
     Accounts,
+    /// Prints every key of the configuration with a line of help
+    #[command(after_help = super::example("postrider config keys", super::EXIT_STATUS))]
+    Keys,
 }
 
 impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let config = common.load()?;
         match self {
-            Self::Check => {
-                let accounts = match config.accounts.len() {
-                    1 => "1 account".into(),
-                    count => format!("{count} accounts"),
-                };
-                if let Some(file) = &config.file {
-                    for config::Mistake { line, column, path, what } in config::warnings(file) {
-                        log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
-                    }
-                }
-                if let (Some(file), false) = (&config.file, common.quiet) {
-                    results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
-                }
-            }
+            Self::Check => check(&common.load()?, common, results),
+            Self::Show => results.write(config::show(&common.load()?).as_bytes()),
             Self::Accounts => {
-                config.accounts.iter().for_each(|account| results.line(&account.name));
+                common.load()?.accounts.iter().for_each(|account| results.line(&account.name));
             }
-            Self::Show => results.write(config::show(&config).as_bytes()),
+            Self::Keys => {
+                let keys = config::reference();
+                let width = keys.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
+                keys.iter().for_each(|(key, about)| results.line(format_args!("{key:width$}  {about}")));
+            }
         }
         Ok(Exit::SUCCESS)
+    }
+}
+
+fn check(config: &Config, common: &Common, results: &mut Results) {
+    let Some(file) = &config.file else { return };
+    for config::Mistake { line, column, path, what } in config::warnings(file) {
+        log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
+    }
+    if !common.quiet {
+        let accounts = match config.accounts.len() {
+            1 => "1 account".into(),
+            count => format!("{count} accounts"),
+        };
+        results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::command_line;
 use super::target::Target;
 use super::units::show_duration;
-use super::values::{TLS_MODES, name_of};
 use crate::sasl::Mechanism;
 use crate::secret::Secret;
 use crate::text::Shown;
@@ -115,7 +114,7 @@ pub enum TlsVersion {
 }
 
 /// PEM files that identify the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientCertificate {
     /// Certificate chain, leaf first.
     pub chain: PathBuf,
@@ -297,16 +296,6 @@ impl Tls {
 }
 
 impl TlsMode {
-    /// Finds the mode by its name in the configuration: `implicit`, `starttls`, `none`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        TLS_MODES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
-    }
-
-    /// Gives the name in the configuration.
-    pub fn name(self) -> &'static str {
-        name_of(&TLS_MODES, &self)
-    }
-
     /// Gives the port when none is configured (RFC 8314, 3.3: 995 for implicit TLS).
     pub fn default_port(self) -> u16 {
         match self {

@@ -1,10 +1,34 @@
-//! `--deliver`: a target on the command line.
+//! Where messages go: `deliver` in the file, and `--deliver` on the command line.
 
-use super::mail_server;
+use std::path::PathBuf;
+
+use super::mail_server::{LMTP, SMTP};
+use super::pipe::{self, PIPE};
 use super::places::Places;
+use super::rows::{self, Form, Key, inline, only, unknown, variant};
 use super::target::{MailServer, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url::{UrlError, decode, host_and_port};
+use super::values::PATH;
+
+/// The kinds of targets.
+pub(super) const KEYS: &[Key<Target>] = &[
+    variant!("maildir", Target::Maildir, PATH, "A maildir, made if it is missing."),
+    variant!("mbox", Target::Mbox, PATH, "An mbox, made if it is missing."),
+    variant!("pipe", Target::Pipe, PIPE, "A command that takes each message on its standard input."),
+    variant!("smtp", Target::Smtp, SMTP, "A server that speaks SMTP."),
+    variant!("lmtp", Target::Lmtp, LMTP, "A server that speaks LMTP."),
+];
+
+pub(super) const TARGET: Form<Target> = Form { read: configured, show: |target| inline(KEYS, target) };
+
+fn configured(node: &Node<'_>, places: &Places) -> Result<Target, Complaint> {
+    let entry = only(node, "a target such as { maildir: ~/Mail }")?;
+    let mut target = Target::Maildir(PathBuf::new());
+    let read = rows::read(entry, places, KEYS, &mut target);
+    read.map_err(|complaint| complaint.unwrap_or_else(|| unknown(entry, KEYS)))?;
+    Ok(target)
+}
 
 /// Reads `maildir:PATH` and the like; a relative path is relative to the working directory, as on any command line.
 ///
@@ -21,12 +45,12 @@ pub(super) fn target(deliver: &str, places: &Places) -> Result<Target, UrlError>
         "mbox" => path().map(Target::Mbox),
         "pipe" if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
         "pipe" => {
-            let pipe = super::pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
+            let pipe = pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
             Ok(Target::Pipe(Box::new(pipe)))
         }
-        "smtp" => server(place, &[], mail_server::smtp, places).map(Target::Smtp),
-        "smtps" => server(place, &[("tls", "implicit")], mail_server::smtp, places).map(Target::Smtp),
-        "lmtp" => server(place, &[], mail_server::lmtp, places).map(Target::Lmtp),
+        "smtp" => server(place, &[], SMTP, places).map(Target::Smtp),
+        "smtps" => server(place, &[("tls", "implicit")], SMTP, places).map(Target::Smtp),
+        "lmtp" => server(place, &[], LMTP, places).map(Target::Lmtp),
         _ => Err(UrlError::Target),
     }
 }
@@ -35,7 +59,7 @@ pub(super) fn target(deliver: &str, places: &Places) -> Result<Target, UrlError>
 fn server(
     place: &str,
     given: &[(&str, &str)],
-    read: impl Fn(&Node<'_>, &Places) -> Result<MailServer, Complaint>,
+    form: Form<MailServer>,
     places: &Places,
 ) -> Result<Box<MailServer>, UrlError> {
     let (place, query) = place.split_once('?').unwrap_or((place, ""));
@@ -76,7 +100,7 @@ fn server(
     if !to.is_empty() {
         entries.push(entry("to", content(Content::List(to))));
     }
-    let read = read(&content(Content::Mapping(entries)), places);
+    let read = (form.read)(&content(Content::Mapping(entries)), places);
     read.map(Box::new).map_err(|complaint| UrlError::TargetKey(words(&complaint)))
 }
 

@@ -2,141 +2,167 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::account::{Password, TlsMode};
-use super::fields::{Level, Place as Spot};
+use super::account::{Password, Tls, TlsMode};
 use super::places::Places;
-use super::recipients::{address, recipients};
-use super::server::{self, ServerFields};
+use super::recipients::{RECIPIENTS, SENDER};
+use super::rows::{Form, Key, inline, key, mapping};
+use super::server::{Given, OF_TLS, conflicts, with_tls};
 use super::target::{Login, MailServer, Place, Recipients, Sender};
-use super::tree::{Complaint, Entry, Node, Position};
-use super::values::{self, unknown, within};
+use super::tree::{Complaint, Entry, Node};
+use super::values::{ADDRESS, HOST, PASSWORD, PATH, PORT, POSITIVE, USER};
 
-const SMTP_KEYS: [&str; 6] = ["host", "port", "user", "password", "to", "from"];
-const LMTP_KEYS: [&str; 4] = ["socket", "host", "port", "to"];
+/// The keys of `smtp`.
+pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
+    [
+        key!("host", host, HOST, "The server's name or address; localhost."),
+        key!("port", port, PORT, "The TCP port; 25, or 465 for `tls: implicit`."),
+    ],
+    [
+        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
+        key!("user", user, USER, "Who logs in there."),
+        key!("password", password, PASSWORD, "The password, or where it comes from."),
+        key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),
+        key!("from", from, SENDER, "The sender of the envelope: keep, or an address."),
+    ]
+);
 
-/// The keys that were given, and where.
-#[derive(Default)]
-struct Given {
-    socket: Option<(PathBuf, Position)>,
-    host: Option<(String, Position)>,
-    port: Option<(u16, Position)>,
-    server: ServerFields,
-    user: Option<(String, Position)>,
-    password: Option<(Password, Position)>,
+/// The keys of `lmtp`.
+pub(super) const LMTP_KEYS: &[Key<Written>] = with_tls!(
+    [
+        key!("socket", socket, PATH, "The Unix socket on which it listens; or `host`."),
+        key!("host", host, HOST, "The server's name or address; or `socket`."),
+        key!("port", port, PORT, "The TCP port; 24."),
+    ],
+    [
+        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
+        key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),
+    ]
+);
+
+pub(super) const SMTP: Form<MailServer> = Form { read: smtp, show: |server| show(SMTP_KEYS, server) };
+pub(super) const LMTP: Form<MailServer> = Form { read: lmtp, show: |server| show(LMTP_KEYS, server) };
+
+/// What stands under `smtp` or `lmtp`.
+pub(super) struct Written {
+    socket: Option<PathBuf>,
+    host: Option<String>,
+    port: Option<u16>,
+    tls: Tls,
+    bind: Option<IpAddr>,
+    timeout: Option<Duration>,
+    user: Option<String>,
+    password: Option<Password>,
     to: Option<Recipients>,
-    from: Option<Sender>,
+    from: Sender,
 }
 
-/// Reads what stands under `smtp`.
-pub(super) fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
-    let given = Given::read(node, places, &SMTP_KEYS, "a mapping such as { host: localhost, to: [alice] }")?;
-    let login = match (&given.user, &given.password) {
-        (Some((user, _)), Some((password, _))) => {
-            Some(Login { user: user.clone(), password: password.clone() })
+fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
+    let what = "a mapping such as { host: localhost, to: [alice] }";
+    let mut written = mapping(node, places, what, SMTP_KEYS, Written::new())?;
+    let own = node.mapping(what)?;
+    let entry = |key: &str| own.iter().find(|entry| entry.key == key);
+    let host = written.host.get_or_insert_with(|| "localhost".to_owned());
+    match (entry("user"), entry("password")) {
+        (Some(user), None) => return Err(wrong(user, "needs `password` too")),
+        (None, Some(password)) => return Err(wrong(password, "needs `user` too")),
+        (Some(_), Some(password)) if written.tls.mode == TlsMode::None && !is_loopback(host) => {
+            let what = "is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`";
+            return Err(wrong(password, what));
         }
-        (Some((_, at)), None) => return Err(needs(*at, "user", "password")),
-        (None, Some((_, at))) => return Err(needs(*at, "password", "user")),
-        (None, None) => None,
-    };
-    let mode = given.mode();
-    let host = given.host.as_ref().map_or("localhost", |(host, _)| host);
-    if let (Some((_, at)), TlsMode::None) = (&given.password, mode)
-        && !is_loopback(host)
-    {
-        let what = "is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`";
-        return Err(Complaint::new(*at, what).under(".password"));
+        (Some(_), Some(_)) | (None, None) => {}
     }
-    let default_port = match mode {
+    let default_port = match written.tls.mode {
         TlsMode::Implicit => 465,
         TlsMode::StartTls | TlsMode::None => 25,
     };
-    given.server(node, "localhost", default_port, login)
+    written.server(node, own, default_port)
 }
 
-/// Reads what stands under `lmtp`.
-pub(super) fn lmtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
+fn lmtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
     let what = "a mapping such as { socket: /run/dovecot/lmtp, to: [alice] }";
-    let given = Given::read(node, places, &LMTP_KEYS, what)?;
-    if given.socket.is_none() && given.host.is_none() {
+    let written = mapping(node, places, what, LMTP_KEYS, Written::new())?;
+    if written.socket.is_none() && written.host.is_none() {
         return Err(node.wrong("needs `socket` or `host`"));
     }
     // RFC 2033, 5: never port 25; 24 is what most servers take.
-    given.server(node, "localhost", 24, None)
+    written.server(node, node.mapping(what)?, 24)
 }
 
-impl Given {
-    fn read(node: &Node<'_>, places: &Places, keys: &[&str], what: &str) -> Result<Self, Complaint> {
-        let mut given = Self::default();
-        for entry in node.mapping(what)? {
-            if !keys.contains(&&*entry.key) && !server::KEYS.contains(&&*entry.key) {
-                return Err(unknown(entry, &[keys, &server::KEYS].concat()));
-            }
-            given.take(entry, places).map_err(|complaint| within(entry, complaint))?;
+impl Written {
+    fn new() -> Self {
+        Self {
+            socket: None,
+            host: None,
+            port: None,
+            tls: Tls::bare(TlsMode::None),
+            bind: None,
+            timeout: None,
+            user: None,
+            password: None,
+            to: None,
+            from: Sender::Keep,
         }
-        Ok(given)
     }
 
-    fn take(&mut self, entry: &Entry<'_>, places: &Places) -> Result<(), Complaint> {
-        let value = &entry.value;
-        let at = entry.at;
-        match &*entry.key {
-            "socket" => self.socket = Some((values::path(value, places)?, at)),
-            "host" => self.host = Some((values::host(value)?, at)),
-            "port" => self.port = Some((values::port(value)?, at)),
-            "user" => self.user = Some((values::user(value)?, at)),
-            "password" => self.password = Some((values::password(value, places)?, at)),
-            "to" => self.to = Some(recipients(value)?),
-            "from" => {
-                self.from = Some(match value.text("keep or an address")? {
-                    "keep" => Sender::Keep,
-                    _ => Sender::Address(address(value)?),
-                });
-            }
-            _ => {
-                let taken = self.server.take(entry, Spot { at, level: Level::Account }, places);
-                // `read` has looked at the key.
-                taken.map_err(|complaint| complaint.unwrap_or_else(|| Complaint::new(at, "unknown key")))?;
+    fn of(server: &MailServer) -> Self {
+        let MailServer { place, timeout, login, to, from } = server;
+        let login = login.as_ref();
+        let written = Self {
+            timeout: *timeout,
+            user: login.map(|login| login.user.clone()),
+            password: login.map(|login| login.password.clone()),
+            to: Some(to.clone()),
+            from: from.clone(),
+            ..Self::new()
+        };
+        match place.clone() {
+            Place::Socket(path) => Self { socket: Some(path), ..written },
+            Place::Tcp { host, port, bind, tls } => {
+                Self { host: Some(host), port: Some(port), bind, tls, ..written }
             }
         }
-        Ok(())
     }
 
-    fn mode(&self) -> TlsMode {
-        self.server.mode(TlsMode::None)
-    }
-
-    fn server(
-        self,
-        node: &Node<'_>,
-        default_host: &str,
-        default_port: u16,
-        login: Option<Login>,
-    ) -> Result<MailServer, Complaint> {
-        if let Some(complaint) = self.server.conflicts(TlsMode::None).into_iter().next() {
-            return Err(complaint);
+    /// Checks what keys mean together, and fills in the defaults.
+    fn server(self, node: &Node<'_>, own: &[Entry<'_>], default_port: u16) -> Result<MailServer, Complaint> {
+        let given = Given { own, defaults: &[] };
+        if let Some((entry, what)) = conflicts(given, self.tls.mode).into_iter().next() {
+            return Err(wrong(entry, what));
         }
-        let timeout = self.server.timeout.as_ref().map(|timeout| timeout.value);
         let Some(to) = self.to else { return Err(node.wrong("`to` is missing: the recipients' addresses")) };
-        let place = match self.socket {
-            Some((path, _)) => {
-                let given = [("host", self.host.map(|(_, at)| at)), ("port", self.port.map(|(_, at)| at))];
-                let mut given = given.into_iter().filter_map(|(key, at)| Some((key, at?)));
-                let mut of_network = self.server.of_network().map(|(key, place)| (key, place.at));
-                if let Some((key, at)) = given.next().or_else(|| of_network.next()) {
-                    return Err(meaningless(at, key, "`socket`"));
+        let place = match (self.socket, self.host) {
+            (Some(path), _) => {
+                let mut of_network = ["host", "port", "tls", "bind"].iter().chain(&OF_TLS);
+                if let Some((entry, _)) = of_network.find_map(|key| given.find(key)) {
+                    return Err(wrong(entry, "has no meaning with `socket`: remove it, or change that"));
                 }
                 Place::Socket(path)
             }
-            None => Place::Tcp {
-                host: self.host.map_or_else(|| default_host.to_owned(), |(host, _)| host),
-                port: self.port.map_or(default_port, |(port, _)| port),
-                bind: self.server.bind.as_ref().map(|bind| bind.value),
-                tls: self.server.tls(TlsMode::None),
+            (None, host) => Place::Tcp {
+                host: host.unwrap_or_default(),
+                port: self.port.unwrap_or(default_port),
+                bind: self.bind,
+                tls: self.tls,
             },
         };
-        Ok(MailServer { place, timeout, login, to, from: self.from.unwrap_or(Sender::Keep) })
+        let login = self.user.zip(self.password).map(|(user, password)| Login { user, password });
+        Ok(MailServer { place, timeout: self.timeout, login, to, from: self.from })
     }
+}
+
+fn show(keys: &[Key<Written>], server: &MailServer) -> String {
+    let written = Written::of(server);
+    // On one line there is room for what is unusual.
+    let is_worth_it = |key: &&Key<Written>| match key.name {
+        "tls" => written.socket.is_none(),
+        "tls_min" => written.tls.min != Tls::bare(written.tls.mode).min,
+        _ => true,
+    };
+    inline(keys.iter().filter(is_worth_it), &written)
 }
 
 /// Says whether what is sent there stays on this machine.
@@ -144,11 +170,6 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn needs(at: Position, key: &str, other: &str) -> Complaint {
-    Complaint::new(at, format!("needs `{other}` too")).under(&format!(".{key}"))
-}
-
-fn meaningless(at: Position, key: &str, with: &str) -> Complaint {
-    Complaint::new(at, format!("has no meaning with {with}: remove it, or change that"))
-        .under(&format!(".{key}"))
+fn wrong(entry: &Entry<'_>, what: &str) -> Complaint {
+    Complaint::new(entry.at, what).under(&format!(".{}", entry.key))
 }

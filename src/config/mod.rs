@@ -4,18 +4,19 @@ pub mod account;
 pub mod command_line;
 mod deliver;
 mod error;
-mod fields;
 mod file;
-mod hooks;
+mod keys;
 mod load;
 mod mail_server;
 mod pipe;
 mod places;
 mod recipients;
+mod rows;
 mod server;
 mod show;
 pub mod suggest;
 pub mod target;
+mod top;
 mod tree;
 pub mod units;
 mod url;
@@ -28,13 +29,13 @@ use std::time::Duration;
 pub use account::Account;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use load::default_state;
-pub use show::show;
+pub use show::{reference, show};
 pub use target::{MailServer, Recipients, Target};
 pub use url::UrlError;
 pub use warnings::warnings;
 
 /// A whole configuration, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
     /// The file it was read from; `None` for `sync URL`.
     pub file: Option<PathBuf>,
@@ -88,4 +89,10 @@ pub struct Daemon {
     pub max_sessions_per_host: usize,
     /// Time over which a daemon's first polls are spread.
     pub startup_spread: Duration,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) }
+    }
 }

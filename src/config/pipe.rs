@@ -3,33 +3,34 @@
 use std::time::Duration;
 
 use super::account::CommandLine;
+use super::places::Places;
+use super::rows::{Form, Key, inline, key, mapping};
 use super::target::{Fact, Pipe};
 use super::tree::{Complaint, Content, Node};
-use super::values::{self, unknown, within};
+use super::values::{self, BOOLEAN, LOCAL_USER, POSITIVE};
 
-const KEYS: [&str; 4] = ["command", "timeout", "from_line", "user"];
+/// The keys of `pipe`.
+pub(super) const KEYS: &[Key<Pipe>] = &[
+    key!("command", command, COMMAND, "What is run for each message; required."),
+    key!("timeout", timeout, POSITIVE, "How long it may take for one message."),
+    key!("from_line", from_line, BOOLEAN, "Whether a From line, as in an mbox, comes first."),
+    key!("user", run_as, LOCAL_USER, "The user of this system that it is run as."),
+];
 
-/// How long a command may take for a message unless configured otherwise.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A command alone, or a mapping.
+pub(super) const PIPE: Form<Pipe> = Form { read: pipe, show: |pipe| inline(KEYS, pipe) };
 
-/// Reads what stands under `pipe`: a command alone, or a mapping.
-pub(super) fn pipe(node: &Node<'_>) -> Result<Pipe, Complaint> {
-    let Content::Mapping(_) = &node.content else { return Ok(of(command(node)?)) };
-    let mut found = None;
-    let (mut timeout, mut from_line, mut run_as) = (TIMEOUT, false, None);
-    for entry in node.mapping("a command, or a mapping with `command`")? {
-        let value = &entry.value;
-        let read = match &*entry.key {
-            "command" => command(value).map(|command| found = Some(command)),
-            "timeout" => values::positive(value).map(|duration| timeout = duration),
-            "from_line" => values::boolean(value).map(|wanted| from_line = wanted),
-            "user" => values::line(value, "a user of this system").map(|user| run_as = Some(user)),
-            _ => return Err(unknown(entry, &KEYS)),
-        };
-        read.map_err(|complaint| within(entry, complaint))?;
+const COMMAND: Form<CommandLine> = Form { read: |node, _| command(node), show: values::COMMAND.show };
+
+fn pipe(node: &Node<'_>, places: &Places) -> Result<Pipe, Complaint> {
+    let Content::Mapping(entries) = &node.content else { return Ok(of(command(node)?)) };
+    let nothing = of(CommandLine::Argv(Vec::new()));
+    let pipe = mapping(node, places, "a command, or a mapping with `command`", KEYS, nothing)?;
+    if entries.iter().any(|entry| entry.key == "command") {
+        Ok(pipe)
+    } else {
+        Err(node.wrong("needs `command`"))
     }
-    let Some(command) = found else { return Err(node.wrong("needs `command`")) };
-    Ok(Pipe { timeout, from_line, run_as, ..of(command) })
 }
 
 /// Makes a target of shell text, as on a command line.
@@ -40,7 +41,7 @@ pub(super) fn of_shell(text: &str) -> Result<Pipe, String> {
 
 fn of(command: CommandLine) -> Pipe {
     let (account, user) = Default::default();
-    Pipe { command, timeout: TIMEOUT, from_line: false, run_as: None, account, user }
+    Pipe { command, timeout: Duration::from_secs(5 * 60), from_line: false, run_as: None, account, user }
 }
 
 fn command(node: &Node<'_>) -> Result<CommandLine, Complaint> {

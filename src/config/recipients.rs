@@ -3,14 +3,81 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use super::target::{CatchAll, Occurrence, Recipients, Unknown, is_address};
+use super::places::Places;
+use super::rows::{Form, Key, inline, key, mapping, within};
+use super::show::{list, text};
+use super::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 use super::tree::{Complaint, Content, Node};
-use super::values::{unknown, within};
+use super::values::name_of;
 
-pub(super) const OCCURRENCES: [(&str, Occurrence); 2] =
-    [("first", Occurrence::First), ("last", Occurrence::Last)];
+/// The keys of `to` where a header tells the recipients.
+pub(super) const CATCH_ALL: &[Key<CatchAll>] = &[
+    key!("header", header, FIELD_NAME, "The header field that the provider writes; required."),
+    key!(
+        "occurrence",
+        occurrence,
+        OCCURRENCE,
+        "Which of several such fields counts: first, last or a number."
+    ),
+    key!("strip_prefix", strip_prefix, PREFIX, "What the provider puts in front of the local part."),
+    key!("domains", domains, DOMAINS, "Domains whose addresses are known, whatever their local part."),
+    key!("map", map, MAP, "Addresses in place of local parts."),
+    key!("unknown", unknown, UNKNOWN, "Where mail for other addresses goes: hold, or an address."),
+];
 
-const KEYS: [&str; 6] = ["header", "occurrence", "strip_prefix", "domains", "map", "unknown"];
+/// `to`: a list of addresses, or what tells them for each message.
+pub(super) const RECIPIENTS: Form<Recipients> = Form {
+    read: recipients,
+    show: |to| match to {
+        Recipients::List(addresses) => list(addresses.iter().map(|address| text(address))),
+        Recipients::Header(catch_all) => inline(CATCH_ALL, &**catch_all),
+    },
+};
+
+/// `from`; what is done without being told is not written.
+pub(super) const SENDER: Form<Sender> = Form {
+    read: |node, _| match node.text("keep or an address")? {
+        "keep" => Ok(Sender::Keep),
+        _ => address(node).map(Sender::Address),
+    },
+    show: |from| match from {
+        Sender::Keep => String::new(),
+        Sender::Address(address) => text(address),
+    },
+};
+
+const FIELD_NAME: Form<String> = Form { read: |node, _| field_name(node), show: |name| text(name) };
+const PREFIX: Form<String> = Form { read: |node, _| prefix(node), ..FIELD_NAME };
+const OCCURRENCE: Form<Occurrence> = Form {
+    read: |node, _| occurrence(node),
+    show: |which| match which {
+        Occurrence::Nth(number) => number.to_string(),
+        Occurrence::First | Occurrence::Last => name_of(&OCCURRENCES, which).to_owned(),
+    },
+};
+const DOMAINS: Form<Vec<String>> = Form {
+    read: |node, _| domains(node),
+    show: |domains| match domains.as_slice() {
+        [] => String::new(),
+        domains => list(domains.iter().map(|domain| text(domain))),
+    },
+};
+const MAP: Form<BTreeMap<String, String>> = Form {
+    read: |node, _| map(node),
+    show: |map| {
+        let pairs = map.iter().map(|(local, address)| format!("{}: {}", text(local), text(address)));
+        if map.is_empty() { String::new() } else { format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", ")) }
+    },
+};
+const UNKNOWN: Form<Unknown> = Form {
+    read: |node, _| hold_or_address(node),
+    show: |unknown| match unknown {
+        Unknown::Hold => "hold".to_owned(),
+        Unknown::Address(address) => text(address),
+    },
+};
+
+const OCCURRENCES: [(&str, Occurrence); 2] = [("first", Occurrence::First), ("last", Occurrence::Last)];
 
 /// Fields that the sender writes, or that are about other recipients than those of this maildrop. Mailing lists and
 /// blind copies have others in them than those whom a message was sent to.
@@ -24,18 +91,16 @@ const NO_ADDRESSES: [&str; 7] =
 /// The highest `occurrence`: no message has more fields of one name within what is read of a header.
 const MOST_OCCURRENCES: usize = 1000;
 
-/// Reads `to`: a list of addresses, or what tells them for each message.
-pub(super) fn recipients(node: &Node<'_>) -> Result<Recipients, Complaint> {
+fn recipients(node: &Node<'_>, places: &Places) -> Result<Recipients, Complaint> {
     let what = "a list of addresses, or a mapping such as { header: X-Original-To }";
     match &node.content {
-        Content::Mapping(_) => Ok(Recipients::Header(Box::new(catch_all(node, what)?))),
-        Content::List(items) => list(node, items, what),
+        Content::Mapping(_) => Ok(Recipients::Header(Box::new(catch_all(node, places, what)?))),
+        Content::List(items) => addresses(node, items, what),
         Content::Plain(_) | Content::Quoted(_) => Err(node.wrong(format!("must be {what}"))),
     }
 }
 
-/// Reads one address.
-pub(super) fn address(node: &Node<'_>) -> Result<String, Complaint> {
+fn address(node: &Node<'_>) -> Result<String, Complaint> {
     let text = node.text("an address")?;
     if is_address(text) {
         Ok(text.to_owned())
@@ -44,7 +109,7 @@ pub(super) fn address(node: &Node<'_>) -> Result<String, Complaint> {
     }
 }
 
-fn list(node: &Node<'_>, items: &[Node<'_>], what: &str) -> Result<Recipients, Complaint> {
+fn addresses(node: &Node<'_>, items: &[Node<'_>], what: &str) -> Result<Recipients, Complaint> {
     if items.is_empty() {
         return Err(node.wrong(format!("is an empty list, must be {what}")));
     }
@@ -59,9 +124,8 @@ fn list(node: &Node<'_>, items: &[Node<'_>], what: &str) -> Result<Recipients, C
     Ok(Recipients::List(list))
 }
 
-fn catch_all(node: &Node<'_>, what: &str) -> Result<CatchAll, Complaint> {
-    let mut header = None;
-    let mut catch_all = CatchAll {
+fn catch_all(node: &Node<'_>, places: &Places, what: &str) -> Result<CatchAll, Complaint> {
+    let defaults = CatchAll {
         header: String::new(),
         occurrence: Occurrence::First,
         strip_prefix: None,
@@ -69,21 +133,10 @@ fn catch_all(node: &Node<'_>, what: &str) -> Result<CatchAll, Complaint> {
         map: BTreeMap::new(),
         unknown: Unknown::Hold,
     };
-    for entry in node.mapping(what)? {
-        let value = &entry.value;
-        match &*entry.key {
-            "header" => field_name(value).map(|name| header = Some(name)),
-            "occurrence" => occurrence(value).map(|which| catch_all.occurrence = which),
-            "strip_prefix" => prefix(value).map(|prefix| catch_all.strip_prefix = Some(prefix)),
-            "domains" => domains(value).map(|domains| catch_all.domains = domains),
-            "map" => map(value).map(|map| catch_all.map = map),
-            "unknown" => hold_or_address(value).map(|unknown| catch_all.unknown = unknown),
-            _ => return Err(unknown(entry, &KEYS)),
-        }
-        .map_err(|complaint| within(entry, complaint))?;
+    let catch_all = mapping(node, places, what, CATCH_ALL, defaults)?;
+    if catch_all.header.is_empty() {
+        return Err(node.wrong("`header` is missing: the field that the provider writes"));
     }
-    catch_all.header =
-        header.ok_or_else(|| node.wrong("`header` is missing: the field that the provider writes"))?;
     Ok(catch_all)
 }
 

@@ -1,136 +1,104 @@
-//! How a server is reached and protected: the keys that accounts and targets have in common.
+//! How a server is reached and protected: the keys that accounts and targets have in common, and what they mean
+//! together.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use super::account::TlsMode;
+use super::tree::Entry;
 
-use super::account::{ClientCertificate, Tls, TlsMode, TlsVersion};
-use super::fields::{Field, Place, or, spot};
-use super::places::Places;
-use super::tree::{Complaint, Entry};
-use super::values;
-
-/// The keys, in the order of the manual.
-pub(super) const KEYS: [&str; 9] = [
-    "tls",
-    "tls_ca",
-    "tls_pin",
-    "tls_client_cert",
-    "tls_client_key",
-    "tls_server_name",
-    "tls_min",
-    "bind",
-    "timeout",
-];
-
-/// The keys that were given.
-#[derive(Clone, Default)]
-pub(super) struct ServerFields {
-    pub(super) tls: Option<Field<TlsMode>>,
-    tls_ca: Option<Field<PathBuf>>,
-    tls_pin: Option<Field<Vec<[u8; 32]>>>,
-    tls_client_cert: Option<Field<PathBuf>>,
-    tls_client_key: Option<Field<PathBuf>>,
-    tls_server_name: Option<Field<String>>,
-    tls_min: Option<Field<TlsVersion>>,
-    pub(super) bind: Option<Field<IpAddr>>,
-    pub(super) timeout: Option<Field<Duration>>,
+/// Makes the rows of a mapping whose `tls` is a [`super::account::Tls`]: some rows, those of TLS, and more rows.
+macro_rules! with_tls {
+    ([$($before:expr),* $(,)?], [$($after:expr),* $(,)?]) => {{
+        use $crate::config::account::TlsMode;
+        use $crate::config::{rows, values};
+        &[
+            $($before,)*
+            rows::key!("tls", tls.mode, rows::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
+            rows::key!("tls_ca", tls.ca, values::PATH, "A file of certificates that are trusted instead of the system's."),
+            rows::key!("tls_pin", tls.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks."),
+            Key {
+                name: "tls_client_cert",
+                about: "A file with the client's certificate chain.",
+                read: |entry, places, into| {
+                    into.tls.client.get_or_insert_default().chain = (values::PATH.read)(&entry.value, places)?;
+                    Ok(())
+                },
+                show: |from| from.tls.client.as_ref().map_or_else(String::new, |client| (values::PATH.show)(&client.chain)),
+            },
+            Key {
+                name: "tls_client_key",
+                about: "A file with the client's private key.",
+                read: |entry, places, into| {
+                    into.tls.client.get_or_insert_default().key = (values::PATH.read)(&entry.value, places)?;
+                    Ok(())
+                },
+                show: |from| from.tls.client.as_ref().map_or_else(String::new, |client| (values::PATH.show)(&client.key)),
+            },
+            rows::key!("tls_server_name", tls.server_name, values::HOST, "The name to verify when it is not the host."),
+            Key {
+                name: "tls_min",
+                about: "The lowest version of TLS that is accepted: 1.2 or 1.3.",
+                read: |entry, places, into| {
+                    into.tls.min = (rows::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
+                    Ok(())
+                },
+                show: |from| match from.tls.mode {
+                    TlsMode::Implicit | TlsMode::StartTls => format!("'{}'", values::name_of(&values::TLS_VERSIONS, &from.tls.min)),
+                    // Refused beside `tls: none`, where it means nothing.
+                    TlsMode::None => String::new(),
+                },
+            },
+            $($after,)*
+        ]
+    }};
 }
 
-impl ServerFields {
-    /// Reads one key, in place of what it was before.
-    ///
-    /// # Errors
-    ///
-    /// A complaint about the value, or nothing if it is none of these keys.
-    pub(super) fn take(
-        &mut self,
-        entry: &Entry<'_>,
-        place: Place,
-        places: &Places,
-    ) -> Result<(), Option<Complaint>> {
-        let value = &entry.value;
-        match &*entry.key {
-            "tls" => place.put(&mut self.tls, values::choice(value, &values::TLS_MODES)),
-            "tls_ca" => place.put(&mut self.tls_ca, values::path(value, places)),
-            "tls_pin" => place.put(&mut self.tls_pin, values::pins(value)),
-            "tls_client_cert" => place.put(&mut self.tls_client_cert, values::path(value, places)),
-            "tls_client_key" => place.put(&mut self.tls_client_key, values::path(value, places)),
-            "tls_server_name" => place.put(&mut self.tls_server_name, values::host(value)),
-            "tls_min" => place.put(&mut self.tls_min, values::choice(value, &values::TLS_VERSIONS)),
-            "bind" => place.put(&mut self.bind, values::address(value)),
-            "timeout" => place.put(&mut self.timeout, values::positive(value)),
-            _ => return Err(None),
-        }?;
-        Ok(())
-    }
+pub(super) use with_tls;
 
-    /// Finds keys that contradict each other; `default` is what `tls` is if it was not given.
-    pub(super) fn conflicts(&self, default: TlsMode) -> Vec<Complaint> {
-        let mut wrong = Vec::new();
-        if let (Some(cert), None) = (&self.tls_client_cert, &self.tls_client_key) {
-            wrong.push(Complaint::new(cert.at, "needs `tls_client_key` too").under(".tls_client_cert"));
-        }
-        if let (None, Some(key)) = (&self.tls_client_cert, &self.tls_client_key) {
-            wrong.push(Complaint::new(key.at, "needs `tls_client_cert` too").under(".tls_client_key"));
-        }
-        let (what, level) = match &self.tls {
-            Some(tls) if tls.value == TlsMode::None => {
-                ("has no meaning with `tls: none`: remove one of them", Some(tls.level))
-            }
-            None if default == TlsMode::None => {
-                ("has no meaning with `tls: none`, which is the default: remove it, or change that", None)
-            }
-            Some(_) | None => return wrong,
+/// Keys that mean nothing without TLS.
+pub(super) const OF_TLS: [&str; 6] =
+    ["tls_ca", "tls_pin", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_min"];
+
+/// Where a key stands; what an account says itself weighs more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Defaults,
+    Own,
+}
+
+/// The keys that were given: those of `defaults` and, laid over them, the account's or target's own.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Given<'n, 't> {
+    pub(super) own: &'n [Entry<'t>],
+    pub(super) defaults: &'n [Entry<'t>],
+}
+
+impl<'n, 't> Given<'n, 't> {
+    pub(super) fn find(&self, key: &str) -> Option<(&'n Entry<'t>, Level)> {
+        let find = |entries: &'n [Entry<'t>], level| {
+            entries.iter().find(|entry| entry.key == key).map(|entry| (entry, level))
         };
-        for (key, place) in self.tls_keys() {
-            if let Some(place) = place.filter(|place| Some(place.level) >= level) {
-                wrong.push(Complaint::new(place.at, what).under(&format!(".{key}")));
-            }
-        }
-        wrong
+        find(self.own, Level::Own).or_else(|| find(self.defaults, Level::Defaults))
     }
+}
 
-    /// Gives the keys that were given of those that mean nothing where no TCP connection is made, and where.
-    pub(super) fn of_network(&self) -> impl Iterator<Item = (&'static str, Place)> {
-        let own = [("tls", spot(self.tls.as_ref())), ("bind", spot(self.bind.as_ref()))];
-        own.into_iter().chain(self.tls_keys()).filter_map(|(key, place)| Some((key, place?)))
+/// Finds keys of TLS that contradict each other, and says what is wrong with each.
+pub(super) fn conflicts<'n, 't>(given: Given<'n, 't>, mode: TlsMode) -> Vec<(&'n Entry<'t>, &'static str)> {
+    let mut wrong = Vec::new();
+    match (given.find("tls_client_cert"), given.find("tls_client_key")) {
+        (Some((cert, _)), None) => wrong.push((cert, "needs `tls_client_key` too")),
+        (None, Some((key, _))) => wrong.push((key, "needs `tls_client_cert` too")),
+        (Some(_), Some(_)) | (None, None) => {}
     }
-
-    fn tls_keys(&self) -> [(&'static str, Option<Place>); 6] {
-        [
-            ("tls_ca", spot(self.tls_ca.as_ref())),
-            ("tls_pin", spot(self.tls_pin.as_ref())),
-            ("tls_client_cert", spot(self.tls_client_cert.as_ref())),
-            ("tls_client_key", spot(self.tls_client_key.as_ref())),
-            ("tls_server_name", spot(self.tls_server_name.as_ref())),
-            ("tls_min", spot(self.tls_min.as_ref())),
-        ]
+    if mode != TlsMode::None {
+        return wrong;
     }
-
-    /// Gives when the handshake happens.
-    pub(super) fn mode(&self, default: TlsMode) -> TlsMode {
-        self.tls.as_ref().map_or(default, |tls| tls.value)
-    }
-
-    /// Gives how the connection is protected.
-    pub(super) fn tls(self, default: TlsMode) -> Tls {
-        let mode = self.mode(default);
-        if mode == TlsMode::None {
-            // What the defaults say about TLS does not concern an account that goes without.
-            return Tls::bare(mode);
-        }
-        let client = match (self.tls_client_cert, self.tls_client_key) {
-            (Some(chain), Some(key)) => Some(ClientCertificate { chain: chain.value, key: key.value }),
-            (Some(_), None) | (None, Some(_)) | (None, None) => None,
-        };
-        Tls {
-            mode,
-            ca: self.tls_ca.map(|field| field.value),
-            pins: or(self.tls_pin, Vec::new()),
-            client,
-            server_name: self.tls_server_name.map(|field| field.value),
-            min: or(self.tls_min, TlsVersion::Tls12),
-        }
-    }
+    let (what, level) = match given.find("tls") {
+        Some((_, level)) => ("has no meaning with `tls: none`: remove one of them", level),
+        None => (
+            "has no meaning with `tls: none`, which is the default: remove it, or change that",
+            Level::Defaults,
+        ),
+    };
+    let meaningless = OF_TLS.iter().filter_map(|key| given.find(key)).filter(|(_, at)| *at >= level);
+    wrong.extend(meaningless.map(|(entry, _)| (entry, what)));
+    wrong
 }

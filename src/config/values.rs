@@ -1,19 +1,17 @@
-//! The values of the keys: each checked by itself, and turned into the type that cannot be wrong.
+//! The values of the keys: each checked by itself, turned into the type that cannot be wrong, and written again.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Confinement;
-use super::account::{
-    Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
-};
-use super::mail_server;
+use super::account::{Auth, CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
+use super::command_line::{masked, masked_word};
 use super::places::Places;
+use super::rows::{self, Form, Key, inline, only, unknown, variant};
+use super::show::{list, text};
 use super::suggest::nearest;
-use super::target::Target;
-use super::tree::{Complaint, Content, Entry, Node};
-use super::units;
+use super::tree::{Complaint, Content, Node};
+use super::units::{self, show_duration, show_size};
 use crate::sasl::{MECHANISMS, Mechanism};
 use crate::secret::Secret;
 
@@ -21,22 +19,93 @@ pub(super) const TLS_MODES: [(&str, TlsMode); 3] =
     [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
+pub(super) const HOST: Form<String> = Form { read: |node, _| host(node), show: |host| text(host) };
+/// The mailbox name: any text that fits into one line of the protocol.
+pub(super) const USER: Form<String> = Form { read: |node, _| line(node, "a mailbox name"), ..HOST };
+pub(super) const LOCAL_USER: Form<String> =
+    Form { read: |node, _| line(node, "a user of this system"), ..HOST };
+pub(super) const MAILDROP: Form<String> =
+    Form { read: |node, _| line(node, "a text such as user@host"), ..HOST };
+const VARIABLE: Form<String> = Form { read: |node, _| variable(node), ..HOST };
+const CREDENTIAL: Form<String> = Form { read: |node, _| credential(node), ..HOST };
+pub(super) const PORT: Form<u16> = Form { read: |node, _| port(node), show: u16::to_string };
+pub(super) const ADDRESS: Form<IpAddr> =
+    Form { read: |node, _| address(node), show: |address| text(&address.to_string()) };
+pub(super) const PATH: Form<PathBuf> = Form { read: path, show: |path| text(&path.to_string_lossy()) };
+pub(super) const BOOLEAN: Form<bool> = Form { read: |node, _| boolean(node), show: bool::to_string };
+/// A duration that may be nothing.
+pub(super) const DURATION: Form<Duration> =
+    Form { read: |node, _| duration(node), show: |duration| show_duration(*duration) };
+/// A duration that is not nothing.
+pub(super) const POSITIVE: Form<Duration> = Form { read: |node, _| positive(node), ..DURATION };
+pub(super) const INTERVAL: Form<Interval> = Form {
+    read: |node, _| interval(node),
+    show: |interval| match interval {
+        Interval::Every(interval) => show_duration(*interval),
+        Interval::Manual => "manual".to_owned(),
+    },
+};
+pub(super) const KEEP: Form<Keep> = Form {
+    read: |node, _| keep(node),
+    show: |keep| match keep {
+        Keep::Forever => "forever".to_owned(),
+        Keep::None => "none".to_owned(),
+        Keep::For(duration) => show_duration(*duration),
+    },
+};
+pub(super) const FIRST_SYNC: Form<FirstSync> =
+    Form { read: |node, _| first_sync(node), show: |first| first.to_string() };
+pub(super) const SIZE: Form<Option<u64>> =
+    Form { read: |node, _| size_or_none(node), show: |size| size.map_or_else(none, show_size) };
+pub(super) const MOST_MESSAGES: Form<Option<usize>> = Form {
+    read: |node, _| count_or_none(node),
+    show: |most| most.map_or_else(none, |most| most.to_string()),
+};
+/// One fingerprint or a list; none is not written.
+pub(super) const PINS: Form<Vec<[u8; 32]>> = Form {
+    read: |node, _| pins(node),
+    show: |pins| if pins.is_empty() { String::new() } else { list(pins.iter().map(show_pin)) },
+};
+pub(super) const AUTH: Form<Auth> = Form {
+    read: |node, _| auth(node),
+    show: |auth| match auth {
+        Auth::Auto => "auto".to_owned(),
+        Auth::List(mechanisms) => list(mechanisms.iter().map(|each| each.name().to_owned())),
+    },
+};
+pub(super) const COMMAND: Form<CommandLine> = Form {
+    read: |node, _| command(node),
+    show: |line| match line {
+        CommandLine::Shell(shell) => text(&masked(shell)),
+        CommandLine::Argv(argv) => list(argv.iter().map(|word| text(&masked_word(word)))),
+    },
+};
+pub(super) const PASSWORD: Form<Password> = Form {
+    read: password,
+    show: |password| match password {
+        Password::Literal(_) => "'[secret]'".to_owned(),
+        source => inline(SOURCES, source),
+    },
+};
+
+/// Where a password may come from.
+pub(super) const SOURCES: &[Key<Password>] = &[
+    variant!("command", Password::Command, COMMAND, "A command that prints it."),
+    variant!("file", Password::File, PATH, "A file that holds it."),
+    variant!("env", Password::Env, VARIABLE, "An environment variable that holds it."),
+    variant!("credential", Password::Credential, CREDENTIAL, "A credential that systemd passes."),
+    variant!("netrc", Password::Netrc, PATH, "A netrc file's entry for host and user."),
+];
+
 const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
 const KEEPS: [(&str, Keep); 2] = [("forever", Keep::Forever), ("none", Keep::None)];
-pub(super) const CONFINEMENTS: [(&str, Confinement); 2] =
-    [("auto", Confinement::Auto), ("off", Confinement::Off)];
-pub(super) const ORDERS: [(&str, Order); 2] = [("oldest", Order::Oldest), ("newest", Order::Newest)];
-pub(super) const PIPELININGS: [(&str, Pipelining); 3] =
-    [("auto", Pipelining::Auto), ("on", Pipelining::On), ("off", Pipelining::Off)];
 
 /// Names that an `auth` list will know.
 const LATER_MECHANISMS: [&str; 2] = ["oauthbearer", "xoauth2"];
 
 /// Said of everything that the manual does not know yet.
 pub(super) const NOT_YET: &str = "not yet supported";
-
-/// What a command line looks like.
-const COMMAND: &str = "a command for the shell, or a list of program and arguments";
 
 /// Gives the name of a value that a list of choices has.
 pub(super) fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
@@ -54,7 +123,7 @@ pub(super) fn choice<T: Copy>(node: &Node<'_>, choices: &[(&str, T)]) -> Result<
 }
 
 /// Reads `true` or `false`, unquoted; `yes` and `on` are texts in YAML 1.2.
-pub(super) fn boolean(node: &Node<'_>) -> Result<bool, Complaint> {
+fn boolean(node: &Node<'_>) -> Result<bool, Complaint> {
     match &node.content {
         Content::Plain(text) if text == "true" => Ok(true),
         Content::Plain(text) if text == "false" => Ok(false),
@@ -75,13 +144,12 @@ pub(super) fn count(node: &Node<'_>, most: usize) -> Result<usize, Complaint> {
     }
 }
 
-pub(super) fn port(node: &Node<'_>) -> Result<u16, Complaint> {
+fn port(node: &Node<'_>) -> Result<u16, Complaint> {
     let wrong = || node.wrong("must be a number from 1 to 65535");
     count(node, usize::from(u16::MAX)).ok().and_then(|port| u16::try_from(port).ok()).ok_or_else(wrong)
 }
 
-/// Reads `max_messages`.
-pub(super) fn count_or_none(node: &Node<'_>) -> Result<Option<usize>, Complaint> {
+fn count_or_none(node: &Node<'_>) -> Result<Option<usize>, Complaint> {
     match &node.content {
         Content::Plain(text) if text == "none" => Ok(None),
         Content::Plain(_) | Content::Quoted(_) | Content::List(_) | Content::Mapping(_) => {
@@ -92,8 +160,7 @@ pub(super) fn count_or_none(node: &Node<'_>) -> Result<Option<usize>, Complaint>
     }
 }
 
-/// Reads `max_size`.
-pub(super) fn size_or_none(node: &Node<'_>) -> Result<Option<u64>, Complaint> {
+fn size_or_none(node: &Node<'_>) -> Result<Option<u64>, Complaint> {
     let text = node.text("none or a size such as 500k, 25M or 1G")?;
     if text == "none" {
         return Ok(None);
@@ -105,32 +172,30 @@ pub(super) fn size_or_none(node: &Node<'_>) -> Result<Option<u64>, Complaint> {
     }
 }
 
-/// Reads a duration that may be nothing.
-pub(super) fn duration(node: &Node<'_>) -> Result<Duration, Complaint> {
+fn duration(node: &Node<'_>) -> Result<Duration, Complaint> {
     let text = node.text("a duration such as 30s, 5m, 2h or 14d")?;
     units::duration(text).map_err(|error| node.wrong(error.to_string()))
 }
 
-/// Reads a duration that is not nothing.
-pub(super) fn positive(node: &Node<'_>) -> Result<Duration, Complaint> {
+fn positive(node: &Node<'_>) -> Result<Duration, Complaint> {
     match duration(node)? {
         Duration::ZERO => Err(node.wrong("must be above 0s")),
         duration => Ok(duration),
     }
 }
 
-pub(super) fn interval(node: &Node<'_>) -> Result<Interval, Complaint> {
+fn interval(node: &Node<'_>) -> Result<Interval, Complaint> {
     match node.text("manual or a duration such as 5m")? {
         "manual" => Ok(Interval::Manual),
         _ => positive(node).map(Interval::Every),
     }
 }
 
-pub(super) fn keep(node: &Node<'_>) -> Result<Keep, Complaint> {
+fn keep(node: &Node<'_>) -> Result<Keep, Complaint> {
     choice_or_duration(node, KEEPS, Keep::For, "`none` deletes a message as soon as it is delivered")
 }
 
-pub(super) fn first_sync(node: &Node<'_>) -> Result<FirstSync, Complaint> {
+fn first_sync(node: &Node<'_>) -> Result<FirstSync, Complaint> {
     choice_or_duration(node, FIRST_SYNCS, FirstSync::Within, "`none` takes all that is there as seen")
 }
 
@@ -163,7 +228,7 @@ fn choice_or_duration<T: Copy>(
 
 /// Reads a text of at least one character, none of which is a control character: it goes into lines of a protocol,
 /// into logs or into the environment.
-pub(super) fn line(node: &Node<'_>, what: &str) -> Result<String, Complaint> {
+fn line(node: &Node<'_>, what: &str) -> Result<String, Complaint> {
     let text = node.text(what)?;
     if text.is_empty() {
         return Err(node.wrong(format!("is empty, must be {what}")));
@@ -174,12 +239,7 @@ pub(super) fn line(node: &Node<'_>, what: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-/// Reads the mailbox name: any text that fits into one line of the protocol.
-pub(super) fn user(node: &Node<'_>) -> Result<String, Complaint> {
-    line(node, "a mailbox name")
-}
-
-pub(super) fn host(node: &Node<'_>) -> Result<String, Complaint> {
+fn host(node: &Node<'_>) -> Result<String, Complaint> {
     host_name(node.text("a host name or address")?).map_err(|what| node.wrong(what))
 }
 
@@ -215,17 +275,16 @@ pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_ascii_lowercase())
 }
 
-pub(super) fn address(node: &Node<'_>) -> Result<IpAddr, Complaint> {
+fn address(node: &Node<'_>) -> Result<IpAddr, Complaint> {
     let what = "an IP address of this machine";
     node.text(what)?.parse().map_err(|_| node.wrong(format!("must be {what}")))
 }
 
-pub(super) fn path(node: &Node<'_>, places: &Places) -> Result<PathBuf, Complaint> {
+fn path(node: &Node<'_>, places: &Places) -> Result<PathBuf, Complaint> {
     places.absolute(node.text("a path")?).map_err(|what| node.wrong(what))
 }
 
-/// Reads `tls_pin`: one fingerprint or a list.
-pub(super) fn pins(node: &Node<'_>) -> Result<Vec<[u8; 32]>, Complaint> {
+fn pins(node: &Node<'_>) -> Result<Vec<[u8; 32]>, Complaint> {
     match &node.content {
         Content::List(items) if items.is_empty() => Err(node.wrong("is an empty list")),
         Content::List(items) => each(items, pin),
@@ -233,7 +292,7 @@ pub(super) fn pins(node: &Node<'_>) -> Result<Vec<[u8; 32]>, Complaint> {
     }
 }
 
-pub(super) fn auth(node: &Node<'_>) -> Result<Auth, Complaint> {
+fn auth(node: &Node<'_>) -> Result<Auth, Complaint> {
     let items = match &node.content {
         Content::List(items) => items,
         Content::Plain(text) | Content::Quoted(text) if text == "auto" => return Ok(Auth::Auto),
@@ -273,17 +332,16 @@ pub(super) fn command(node: &Node<'_>) -> Result<CommandLine, Complaint> {
             Some(_) => Ok(CommandLine::Argv(argv)),
         };
     }
-    node.text(COMMAND)?;
+    let what = "a command for the shell, or a list of program and arguments";
+    node.text(what)?;
     let shell = sound(node)?;
     if shell.trim().is_empty() {
-        return Err(node.wrong(format!("is empty, must be {COMMAND}")));
+        return Err(node.wrong(format!("is empty, must be {what}")));
     }
     Ok(CommandLine::Shell(shell))
 }
 
-/// Reads where a password comes from.
-pub(super) fn password(node: &Node<'_>, places: &Places) -> Result<Password, Complaint> {
-    const SOURCES: [&str; 5] = ["command", "file", "env", "credential", "netrc"];
+fn password(node: &Node<'_>, places: &Places) -> Result<Password, Complaint> {
     let what = "a password, or a mapping with one of `command`, `file`, `env`, `credential`, `netrc`";
     if let Content::Plain(_) | Content::Quoted(_) = &node.content {
         return match node.text(what)? {
@@ -292,80 +350,18 @@ pub(super) fn password(node: &Node<'_>, places: &Places) -> Result<Password, Com
         };
     }
     let entry = only(node, what)?;
-    let value = &entry.value;
-    let source = match &*entry.key {
-        "command" => command(value).map(Password::Command),
-        "file" => path(value, places).map(Password::File),
-        "env" => variable(value).map(Password::Env),
-        "credential" => credential(value).map(Password::Credential),
-        "netrc" => path(value, places).map(Password::Netrc),
-        other if nearest(other, &SOURCES).is_some() => return Err(unknown(entry, &SOURCES)),
-        // It may be the password.
-        _ => {
-            let what = format!("unknown key; valid keys are {}", SOURCES.join(", "));
-            return Err(Complaint::new(entry.at, what));
+    let mut source = Password::Env(String::new());
+    match rows::read(entry, places, SOURCES, &mut source) {
+        Ok(()) => Ok(source),
+        Err(Some(complaint)) => Err(complaint),
+        Err(None) => {
+            let mut complaint = unknown(entry, SOURCES);
+            // What looks like no known key may be the password.
+            if nearest(&entry.key, &rows::names(SOURCES)).is_none() {
+                complaint.below = String::new();
+            }
+            Err(complaint)
         }
-    };
-    source.map_err(|complaint| within(entry, complaint))
-}
-
-/// Reads where messages go.
-pub(super) fn deliver(node: &Node<'_>, places: &Places) -> Result<Target, Complaint> {
-    const TARGETS: [&str; 5] = ["maildir", "mbox", "pipe", "smtp", "lmtp"];
-    let entry = only(node, "a target such as { maildir: ~/Mail }")?;
-    match &*entry.key {
-        "maildir" => {
-            path(&entry.value, places).map(Target::Maildir).map_err(|complaint| within(entry, complaint))
-        }
-        "mbox" => path(&entry.value, places).map(Target::Mbox).map_err(|complaint| within(entry, complaint)),
-        "pipe" => super::pipe::pipe(&entry.value)
-            .map(|pipe| Target::Pipe(Box::new(pipe)))
-            .map_err(|complaint| within(entry, complaint)),
-        "smtp" => mail_server::smtp(&entry.value, places)
-            .map(|server| Target::Smtp(Box::new(server)))
-            .map_err(|complaint| within(entry, complaint)),
-        "lmtp" => mail_server::lmtp(&entry.value, places)
-            .map(|server| Target::Lmtp(Box::new(server)))
-            .map_err(|complaint| within(entry, complaint)),
-        _ => Err(unknown(entry, &TARGETS)),
-    }
-}
-
-/// Says that a key is unknown, and which one was probably meant. A key that looks like none is not quoted: it may be a
-/// password that slipped into the wrong line.
-pub(super) fn unknown(entry: &Entry<'_>, known: &[&str]) -> Complaint {
-    let wrong = |what: String| Complaint::new(entry.at, what);
-    match nearest(&entry.key, known) {
-        _ if entry.key == "<<" => {
-            wrong("merge keys are not supported: put what accounts share under `defaults`".to_owned())
-        }
-        Some(near) => named(entry, wrong(format!("unknown key; did you mean `{near}`?"))),
-        None => named(entry, wrong(format!("unknown key; valid keys are {}", known.join(", ")))),
-    }
-}
-
-/// Puts an unknown key into the path if it looks like one.
-fn named(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
-    let is_word = entry.key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-    let looks_like_a_key = is_word && entry.key.len() <= 40;
-    if looks_like_a_key { complaint.under(&format!(".{}", entry.key)) } else { complaint }
-}
-
-/// Puts the key of an entry in front of a complaint's path, and points to the key if there is no value to point to.
-pub(super) fn within(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
-    let mut complaint = complaint.under(&format!(".{}", entry.key));
-    if entry.value.is_nothing() {
-        complaint.at = entry.at;
-    }
-    complaint
-}
-
-/// Gives the only entry of a mapping.
-fn only<'n, 't>(node: &'n Node<'t>, what: &str) -> Result<&'n Entry<'t>, Complaint> {
-    match node.mapping(what)? {
-        [entry] => Ok(entry),
-        [] => Err(node.wrong(format!("is empty, must be {what}"))),
-        [_, second, ..] => Err(Complaint::new(second.at, format!("one key too many: must be {what}"))),
     }
 }
 
@@ -424,6 +420,15 @@ fn credential(node: &Node<'_>) -> Result<String, Complaint> {
         return Err(node.wrong(format!("must be {what}, not a path")));
     }
     Ok(name)
+}
+
+fn show_pin(digest: &[u8; 32]) -> String {
+    let digits: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+fn none() -> String {
+    "none".to_owned()
 }
 
 /// Says which words are valid and which one was probably meant.

@@ -313,6 +313,7 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
             "hooks: {after: []}",
             "6:20: accounts.home.hooks.after: is an empty list, must be a program and its arguments",
         ),
+        ("hooks: {after: a, after: b}", "6:23: accounts.home.hooks.after: given before, on line 6"),
         ("received: yes", "6:15: accounts.home.received: must be true or false"),
         // YAML
         (
@@ -470,6 +471,10 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         (
             "accounts: {a: {user: u, host: h, deliver: {lmtp: {to: [a], sockt: /s}}}}",
             "1:60: accounts.a.deliver.lmtp.sockt: unknown key; did you mean `socket`?",
+        ),
+        (
+            "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], to: [b]}}}}",
+            "1:60: accounts.a.deliver.smtp.to: given before, on line 1",
         ),
         (
             "accounts: {a: {user: u, host: h, deliver: {mail_dir: /m}}}",
@@ -819,4 +824,24 @@ fn two_ports_of_one_host_are_told_to_have_a_maildrop_id_each() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn each_key_has_its_line_of_help_and_its_place_in_the_manual() {
+    let manual = include_str!("../../man/postrider.yaml.5");
+    let items: Vec<&str> = manual.lines().filter(|line| line.starts_with(".It Ic")).collect();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let listed = Home::new().must(&["config", "keys"], 0).stdout;
+    for line in listed.lines() {
+        let (path, about) = line.split_once("  ").expect(line);
+        let key = path.rsplit('.').next().unwrap();
+        let has_it = |item: &&&str| item.split(|c| !is_word(c)).any(|word| word == key);
+        assert!(items.iter().any(|item| has_it(&item)), "{path} stands nowhere in the manual");
+        assert!(about.trim().ends_with('.') && !about.trim().contains(". "), "{line}");
+    }
+    for path in
+        ["state", "daemon.max_sessions", "accounts.NAME.first_sync", "accounts.NAME.deliver.smtp.tls_ca"]
+    {
+        assert!(listed.contains(&format!("{path} ")), "{path}: {listed}");
+    }
 }

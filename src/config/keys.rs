@@ -1,0 +1,111 @@
+//! The keys of an account: one row each, and what they mean together.
+
+use super::account::{Account, Auth, Hooks, Order, Pipelining, Tls, TlsMode};
+use super::deliver::TARGET;
+use super::rows::{Form, Key, choice, inline, key, mapping, within};
+use super::server::{Given, conflicts, with_tls};
+use super::tree::{Complaint, Entry, Position};
+use super::values::{
+    ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
+    PASSWORD, PORT, POSITIVE, SIZE, USER,
+};
+
+const ORDERS: [(&str, Order); 2] = [("oldest", Order::Oldest), ("newest", Order::Newest)];
+const PIPELININGS: [(&str, Pipelining); 3] =
+    [("auto", Pipelining::Auto), ("on", Pipelining::On), ("off", Pipelining::Off)];
+
+/// The keys of an account, in the order in which they are shown.
+pub(super) const KEYS: &[Key<Account>] = with_tls!(
+    [
+        key!("host", host, HOST, "The server's name or address; required."),
+        key!("user", user, USER, "The mailbox name as the server knows it; required."),
+        key!("port", port, PORT, "The TCP port; by default 995, or 110 where TLS does not come first."),
+    ],
+    [
+        key!("auth", auth, AUTH, "How to log in: auto, or a list of mechanisms."),
+        key!("password", password, PASSWORD, "The password, or where it comes from."),
+        later("oauth2"),
+        later("proxy"),
+        key!("connect", connect, COMMAND, "A command whose input and output are the connection."),
+        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for the server."),
+        key!("interval", interval, INTERVAL, "How often a daemon polls, or manual."),
+        key!("keep", keep, KEEP, "When messages are deleted from the server: forever, none or a duration."),
+        key!(
+            "first_sync",
+            first_sync,
+            FIRST_SYNC,
+            "What the first poll ever fetches: all, none or what arrived within a duration."
+        ),
+        key!("order", order, choice!(ORDERS), "Which messages come first: oldest or newest."),
+        key!("max_size", max_size, SIZE, "The size above which a message stays on the server."),
+        key!("max_messages", max_messages, MOST_MESSAGES, "Messages fetched in one session at most."),
+        key!("pipelining", pipelining, choice!(PIPELININGS), "Whether commands wait for earlier answers."),
+        key!("deliver", deliver, TARGET, "Where messages go; required."),
+        key!("received", received, BOOLEAN, "Whether each message gets a Received line."),
+        key!("hooks", hooks, HOOKS_FORM, "Commands around a poll."),
+        key!("enabled", enabled, BOOLEAN, "Whether it is polled when no account is named."),
+        key!("maildrop_id", maildrop_id, MAILDROP, "The name under which unique-ids are recorded."),
+    ]
+);
+
+/// The keys of `hooks`.
+pub(super) const HOOKS: &[Key<Hooks>] = &[
+    key!("before", before, COMMAND, "Before each poll; where it fails, there is none."),
+    key!("after", after, COMMAND, "After each poll."),
+    key!("on_new", on_new, COMMAND, "After a poll that delivered something."),
+    key!("on_error", on_error, COMMAND, "After the first poll that failed."),
+    key!("on_recover", on_recover, COMMAND, "After the first poll that succeeded again."),
+];
+
+const HOOKS_FORM: Form<Hooks> = Form {
+    read: |node, places| {
+        mapping(node, places, "a mapping such as { on_error: COMMAND }", HOOKS, Hooks::default())
+    },
+    show: |hooks| inline(HOOKS, hooks),
+};
+
+/// What is wrong with `tls: none` and `auth: auto`.
+const NO_TLS_NO_PASSWORD: &str = "without TLS, `auth: auto` sends no password and cannot log in: write `tls: starttls` or \
+     `tls: implicit`, or name the mechanisms: `auth: [scram-sha-256]`, or `auth: [user-pass]` to send the password in the clear";
+
+/// A key that only its name is known of.
+const fn later(name: &'static str) -> Key<Account> {
+    let read = |entry: &Entry<'_>, _: &_, _: &mut _| Err(Complaint::new(entry.at, NOT_YET));
+    Key { name, about: "", read, show: |_| String::new() }
+}
+
+/// Checks what the keys of an account mean together, and fills in what follows from them; `at` is where the account's
+/// name stands.
+pub(super) fn complete(
+    mut account: Account,
+    given: Given<'_, '_>,
+    at: Position,
+) -> Result<Account, Vec<Complaint>> {
+    let mut wrong = conflicts(given, account.tls.mode);
+    if let (Some((bind, level)), Some((_, connect))) = (given.find("bind"), given.find("connect"))
+        && level >= connect
+    {
+        wrong.push((bind, "has no meaning with `connect`: remove one of them"));
+    }
+    if let (Some((tls, _)), TlsMode::None, Auth::Auto) = (given.find("tls"), account.tls.mode, &account.auth)
+    {
+        wrong.push((tls, NO_TLS_NO_PASSWORD));
+    }
+    let wrong = wrong.into_iter().map(|(entry, what)| within(entry, entry.value.wrong(what)));
+    let missing = ["host", "user", "deliver"].into_iter().filter(|key| given.find(key).is_none());
+    let missing = missing.map(|key| Complaint::new(at, format!("`{key}` is missing")));
+    let wrong: Vec<_> = wrong.chain(missing).collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    // What the defaults say does not concern an account that goes without TLS, or without a connection of its own.
+    if account.tls.mode == TlsMode::None {
+        account.tls = Tls::bare(TlsMode::None);
+    }
+    if account.connect.is_some() {
+        account.bind = None;
+    }
+    account.complete(|key| given.find(key).is_some());
+    Ok(account)
+}

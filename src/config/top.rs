@@ -1,0 +1,55 @@
+//! The keys at the top of the file, and of what stands beside the accounts: one row each.
+
+use super::rows::{Form, Key, block, choice, inline, key, mapping};
+use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, count};
+use super::{Config, Confinement, Daemon, Notify};
+
+const CONFINEMENTS: [(&str, Confinement); 2] = [("auto", Confinement::Auto), ("off", Confinement::Off)];
+
+/// The keys at the top. What is only named here is read by `file`, which gathers all mistakes in it.
+pub(super) const TOP: &[Key<Config>] = &[
+    named("defaults", "Keys of accounts that hold where an account does not have them itself."),
+    named("accounts", "From the accounts' names to their keys."),
+    key!("state", state, PATH, "The state file."),
+    Key {
+        show: |config| format!("\n{}", block(2, LIMITS, &config.daemon).trim_end()),
+        ..named("daemon", "Limits that hold for all accounts together.")
+    },
+    key!("notify", notify, NOTIFY_FORM, "How a failure that lasts is told."),
+    key!("metrics_file", metrics_file, PATH, "Where a daemon writes its metrics."),
+    key!("sandbox", sandbox, choice!(CONFINEMENTS), "Whether the process confines itself: auto or off."),
+];
+
+/// The keys of `daemon`.
+pub(super) const LIMITS: &[Key<Daemon>] = &[
+    key!("max_sessions", max_sessions, SESSIONS, "Sessions open at once."),
+    key!("max_sessions_per_host", max_sessions_per_host, SESSIONS, "Sessions open at once with one host."),
+    key!("startup_spread", startup_spread, DURATION, "Time over which a daemon's first polls are spread."),
+];
+
+/// The keys of `notify`.
+pub(super) const NOTIFY: &[Key<Notify>] = &[
+    key!("after", after, FAILURES, "After so many failed polls in a row."),
+    key!("remind", remind, POSITIVE, "And again when it has lasted so much longer."),
+    key!("deliver", deliver, BOOLEAN, "Whether there are such messages."),
+];
+
+/// Sessions that may be allowed at once: every one needs a descriptor and some memory.
+const SESSIONS: Form<usize> = Form { read: |node, _| count(node, 100_000), show: usize::to_string };
+
+/// Failures in a row: years of an hourly poll.
+const FAILURES: Form<usize> = Form { read: |node, _| count(node, 100_000), show: usize::to_string };
+
+const NOTIFY_FORM: Form<Notify> = Form {
+    read: |node, places| match node.is_nothing() {
+        true => Ok(Notify::default()),
+        false => {
+            mapping(node, places, "a mapping such as { after: 3, remind: 1d }", NOTIFY, Notify::default())
+        }
+    },
+    show: |notify| inline(NOTIFY, notify),
+};
+
+const fn named(name: &'static str, about: &'static str) -> Key<Config> {
+    Key { name, about, read: |_, _, _| Ok(()), show: |_| String::new() }
+}
