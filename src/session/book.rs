@@ -16,6 +16,9 @@ use super::plan::{self, Due, Plan, Policy};
 use super::trouble::{Aborted, During};
 use super::which::{self, Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
 
+/// How many files in a row, of those that version 0.1.0 gave one name and counted, may be gone.
+const GAP: u32 = 4;
+
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
     /// What the server lists; messages go by the names that they have in the state.
@@ -389,6 +392,7 @@ impl<'a> Book<'a> {
             }
             Kind::Delivered => {
                 detail.is_whole(octets, whole)
+                    && is_named_so(self.memory.entries.get(entry).0, detail, whole)
                     && (whole.identity.is_certain() || may_be_weak(&known, by_name))
             }
         }
@@ -572,15 +576,18 @@ impl<'a> Book<'a> {
             return None;
         }
         let shown = self.listing.shown(index);
-        let name = |uid: &[u8]| digest_of_name(self.maildrop, uid, shown.ordinal);
-        let header = format!("header:{}", hex(&whole.header[0]));
-        let digests = [
+        let mut digests = vec![
             digest_of_content(self.maildrop, &whole.content),
-            name(shown.uid),
-            // As version 0.1.0 named those without a unique-id.
-            name(header.as_bytes()),
-            digest_of_name(self.maildrop, header.as_bytes(), 0),
+            digest_of_name(self.maildrop, shown.uid, shown.ordinal),
         ];
+        // As version 0.1.0 named those without a unique-id: by header, or by content without TOP, and those of one name
+        // were counted. Some of them may be gone.
+        for name in [old_name("header:", &whole.header[0]), old_name("content:", &whole.content.0)] {
+            let of_name = |ordinal| digest_of_name(self.maildrop, name.as_bytes(), ordinal);
+            let is_there = |digest: &FileDigest| self.unclaimed.contains_key(digest);
+            digests.extend((0..GAP).map(of_name));
+            digests.extend((GAP..u32::MAX).map(of_name).take_while(is_there));
+        }
         digests.iter().find_map(|digest| {
             let files = self.unclaimed.get_mut(digest)?;
             (!files.is_empty()).then(|| files.remove(0))
@@ -711,9 +718,21 @@ fn may_be_weak(known: &Entry, by_name: bool) -> bool {
     }
 }
 
+/// Says whether a message may have the name of a record. Version 0.1.0 recorded no content, but without unique-id and TOP
+/// it made a name of it, the servers' fields included.
+fn is_named_so(uid: &[u8], detail: &Detail, whole: &Fingerprint) -> bool {
+    let is_compared = detail.content.is_some() || whole.fields > 0 || !uid.starts_with(b"content:");
+    is_compared || uid == old_name("content:", &whole.content.0).as_bytes()
+}
+
+/// Makes a name as version 0.1.0 did.
+fn old_name(of: &str, digest: &[u8; 32]) -> String {
+    format!("{of}{}", hex(digest))
+}
+
 /// Makes a name of a header for a message to which its server gives none that lasts.
 fn header_name(header: &Fingerprint) -> UniqueId {
-    UniqueId::new(format!("header:{}", hex(&header.header[0])).into_bytes())
+    UniqueId::new(old_name("header:", &header.header[0]).into_bytes())
 }
 
 /// Makes a name for a message to which its server gives none that lasts.

@@ -24,3 +24,4 @@ mod scripted_server;
 mod support;
 mod tls;
 mod two_at_once;
+mod version_0_1_0;
