@@ -11,6 +11,7 @@ mod proof;
 mod stream;
 mod tls;
 mod verify;
+pub(crate) mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::net::{NetError, Stream};
+use super::{NetError, Stream};
 use crate::pop3::client::waiting_for;
 use crate::pop3::{Client, Command, CommandError, Event, ProtocolError, Reply, Request};
 use crate::text::Shown;
