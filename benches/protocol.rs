@@ -2,6 +2,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use postrider::line::Protocol;
 use postrider::message::Fingerprinter;
 use postrider::pop3::body::{LineEnd, Piece, Unstuffer};
 use postrider::pop3::listing::ListingBuilder;
@@ -50,7 +51,7 @@ fn retr_through_the_client(bencher: Bencher) {
         let mut client = Client::new();
         client.send(&Command::Retr(MessageNumber(1))).expect("RETR can be sent");
         let (mut start, mut events) = (0, 0);
-        while let Ok(Some((consumed, event))) = client.next(black_box(&input[start..])) {
+        while let Ok(Some((consumed, event))) = client.incoming(black_box(&input[start..])) {
             start += consumed;
             events += usize::from(matches!(event, postrider::pop3::Event::Octets { .. }));
         }

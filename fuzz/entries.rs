@@ -14,6 +14,7 @@ use std::path::Path;
 use postrider::config::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 use postrider::config::{self, Account, Config};
 use postrider::delivery::envelope;
+use postrider::line::Protocol;
 use postrider::message::{Fingerprinter, Header, ToLf, Trace, trace};
 use postrider::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
 use postrider::pop3::listing::ListingBuilder;
@@ -135,9 +136,9 @@ fn events(commands: &[u8], answers: &[u8], step: usize) -> Vec<String> {
     let (mut events, mut body) = (Vec::new(), Vec::new());
     let (mut start, mut end) = (0, 0);
     loop {
-        match client.next(&answers[start..end]) {
+        match client.incoming(&answers[start..end]) {
             Ok(Some((consumed, event))) => {
-                match event.of(answers, start) {
+                match Client::placed(event, answers, start) {
                     Event::Octets { octets, .. } => body.extend_from_slice(octets),
                     other => {
                         let octets = std::mem::take(&mut body);

@@ -23,7 +23,7 @@
 //!    sandbox                               what the process may still do to files; session asks it for hints
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
 //! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
-//! 0  secret  text  failure  logging  clock  files  trust  blocking
+//! 0  line  secret  text  failure  logging  clock  files  trust  blocking
 //! ```
 //!
 //! # What always holds
@@ -58,6 +58,7 @@ pub mod daemon;
 pub mod delivery;
 pub mod failure;
 mod files;
+pub mod line;
 pub mod logging;
 pub mod message;
 pub mod net;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::body::{LineEnd, Piece, Unstuffer};
 use super::reply::{self, Status};
 use super::{Command, CommandError, MessageNumber};
+use crate::line::{self, Output, Pace, Protocol, start_of};
 use crate::text::Shown;
 
 /// What an answer is the answer to.
@@ -48,7 +49,7 @@ pub enum Request {
 }
 
 /// An event taken off the input: how many octets are consumed, and the event with its octets as ranges of the input.
-pub type Taken = (usize, Event<Range<usize>>);
+type Taken = line::Taken<Client>;
 
 /// What the server said. `T` is where its octets are: a range of the input, or the octets themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,14 +124,11 @@ pub const LONGEST_LINE: usize = 8192;
 const LONGEST_LISTING: u64 = 2_000_000;
 /// Octets of a listing: bounds the memory for unique-ids.
 const LARGEST_LISTING: u64 = 192 << 20;
-/// Octets of a wrong line that an error keeps.
-const LINE_SHOWN: usize = 160;
 
 /// A session's protocol state: what has been sent and not yet answered, and where in an answer the input stands.
 #[derive(Debug)]
 pub struct Client {
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     expected: VecDeque<Request>,
     inside: Inside,
 }
@@ -183,7 +181,7 @@ impl Request {
 }
 
 /// Says what is being waited for, for messages.
-pub fn waiting_for(to: &Request) -> String {
+fn waiting_for(to: &Request) -> String {
     match to {
         Request::Greeting => "waiting for the greeting".into(),
         Request::Retr(number) => format!("waiting for RETR {number}"),
@@ -197,8 +195,7 @@ impl Client {
     /// Begins a session on a new connection: a greeting is expected.
     pub fn new() -> Self {
         Self {
-            output: Vec::new(),
-            written: 0,
+            output: Output::default(),
             expected: VecDeque::from([Request::Greeting]),
             inside: Inside::Nothing,
         }
@@ -207,13 +204,6 @@ impl Client {
     /// Goes on behind a TLS handshake in the middle of a session: no greeting comes (RFC 2595, 4).
     pub fn after_stls() -> Self {
         Self { expected: VecDeque::new(), ..Self::new() }
-    }
-
-    /// Queues a command; its answer is expected behind all earlier ones.
-    pub fn send(&mut self, command: &Command<'_>) -> Result<(), CommandError> {
-        command.encode(&mut self.output)?;
-        self.expected.push_back(Request::of(command));
-        Ok(())
     }
 
     /// Takes what was sent for lost: no answer to it is expected any more. Says whether that can be: not inside an
@@ -231,22 +221,6 @@ impl Client {
         self.expected.push_back(to);
     }
 
-    /// Gives the octets that are to be written.
-    pub fn output(&self) -> &[u8] {
-        &self.output[self.written..]
-    }
-
-    /// Notes that so many octets of the output were written.
-    pub fn wrote(&mut self, octets: usize) {
-        self.written += octets;
-        if self.written == self.output.len() {
-            // What was written may hold a password.
-            zeroize::Zeroize::zeroize(&mut self.output[..]);
-            self.output.clear();
-            self.written = 0;
-        }
-    }
-
     /// Gives what is being answered, or will be next.
     pub fn awaiting(&self) -> Option<Request> {
         match &self.inside {
@@ -255,19 +229,70 @@ impl Client {
         }
     }
 
-    /// Counts the answers that are still to come, one that has begun included.
-    pub fn unanswered(&self) -> usize {
-        self.expected.len() + usize::from(!matches!(self.inside, Inside::Nothing))
+    fn status_line(&mut self, input: &[u8]) -> Result<Option<Taken>, ProtocolError> {
+        let Some(to) = self.expected.front().copied() else {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            return Err(Self::unasked(input));
+        };
+        // What can no longer become a reply is told at once, not when its line ends: a TLS server sends no LF.
+        let could_be = [&b"+"[..], b"-ERR"].iter().any(|word| {
+            let len = word.len().min(input.len());
+            input[..len].eq_ignore_ascii_case(&word[..len])
+        });
+        if !could_be {
+            return Err(ProtocolError::NotAReply { to, line: start_of(input) });
+        }
+        let Some((line, consumed)) = first_line(input, to)? else { return Ok(None) };
+        let Some((status, text)) = reply::split(&input[line.clone()]) else {
+            return Err(ProtocolError::NotAReply { to, line: start_of(&input[line]) });
+        };
+        // RFC 5034, 4: only AUTH is answered with a challenge.
+        if status == Status::Continue && to != Request::Auth {
+            return Err(ProtocolError::NotAReply { to, line: start_of(&input[line]) });
+        }
+        self.expected.pop_front();
+        if status == Status::Ok {
+            let line_end = if consumed - line.end == 2 { LineEnd::Crlf } else { LineEnd::Lf };
+            self.inside = match to.shape() {
+                Shape::Line => Inside::Nothing,
+                Shape::Listing => Inside::Listing { of: to, lines: 0, octets: 0 },
+                Shape::Body => Inside::Body { of: to, unstuffer: Unstuffer::new(line_end), octets: 0 },
+            };
+        }
+        Ok(Some((
+            consumed,
+            Event::Reply { to, status, text: line.start + text.start..line.start + text.end },
+        )))
+    }
+}
+
+impl Protocol for Client {
+    type Command<'a> = Command<'a>;
+    type Event<T> = Event<T>;
+    type Error = ProtocolError;
+
+    fn send(&mut self, command: &Command<'_>) -> Result<(), CommandError> {
+        command.encode(self.output.queue_secret())?;
+        self.expected.push_back(Request::of(command));
+        Ok(())
     }
 
-    /// Takes one event off the input. `None` if there must be more input first; what was not consumed is offered again
-    /// with it.
-    pub fn next(&mut self, input: &[u8]) -> Result<Option<Taken>, ProtocolError> {
+    fn outgoing(&self) -> &[u8] {
+        self.output.outgoing()
+    }
+
+    fn wrote(&mut self, octets: usize) {
+        self.output.wrote(octets);
+    }
+
+    fn incoming(&mut self, input: &[u8]) -> Result<Option<Taken>, ProtocolError> {
         match &mut self.inside {
             Inside::Nothing => self.status_line(input),
             Inside::Listing { of, lines, octets } => {
                 let to = *of;
-                let Some((line, consumed)) = line(input, to)? else { return Ok(None) };
+                let Some((line, consumed)) = first_line(input, to)? else { return Ok(None) };
                 let text = &input[line.clone()];
                 let event = if text == b"." {
                     let octets = *octets;
@@ -303,78 +328,54 @@ impl Client {
         }
     }
 
-    fn status_line(&mut self, input: &[u8]) -> Result<Option<Taken>, ProtocolError> {
-        let Some(to) = self.expected.front().copied() else {
-            if input.is_empty() {
-                return Ok(None);
-            }
-            return Err(ProtocolError::Unasked { line: start_of(input) });
-        };
-        // What can no longer become a reply is told at once, not when its line ends: a TLS server sends no LF.
-        let could_be = [&b"+"[..], b"-ERR"].iter().any(|word| {
-            let len = word.len().min(input.len());
-            input[..len].eq_ignore_ascii_case(&word[..len])
-        });
-        if !could_be {
-            return Err(ProtocolError::NotAReply { to, line: start_of(input) });
-        }
-        let Some((line, consumed)) = line(input, to)? else { return Ok(None) };
-        let Some((status, text)) = reply::split(&input[line.clone()]) else {
-            return Err(ProtocolError::NotAReply { to, line: start_of(&input[line]) });
-        };
-        // RFC 5034, 4: only AUTH is answered with a challenge.
-        if status == Status::Continue && to != Request::Auth {
-            return Err(ProtocolError::NotAReply { to, line: start_of(&input[line]) });
-        }
-        self.expected.pop_front();
-        if status == Status::Ok {
-            let line_end = if consumed - line.end == 2 { LineEnd::Crlf } else { LineEnd::Lf };
-            self.inside = match to.shape() {
-                Shape::Line => Inside::Nothing,
-                Shape::Listing => Inside::Listing { of: to, lines: 0, octets: 0 },
-                Shape::Body => Inside::Body { of: to, unstuffer: Unstuffer::new(line_end), octets: 0 },
-            };
-        }
-        Ok(Some((
-            consumed,
-            Event::Reply { to, status, text: line.start + text.start..line.start + text.end },
-        )))
+    fn unanswered(&self) -> usize {
+        self.expected.len() + usize::from(!matches!(self.inside, Inside::Nothing))
     }
+
+    fn waiting(&self) -> String {
+        self.awaiting().map_or_else(|| "waiting for the server".into(), |request| waiting_for(&request))
+    }
+
+    fn unasked(octets: &[u8]) -> ProtocolError {
+        ProtocolError::Unasked { line: start_of(octets) }
+    }
+
+    fn placed(event: Event<Range<usize>>, input: &[u8], base: usize) -> Event<&[u8]> {
+        let at = |range: Range<usize>| &input[base + range.start..base + range.end];
+        match event {
+            Event::Reply { to, status, text } => Event::Reply { to, status, text: at(text) },
+            Event::Line { to, line } => Event::Line { to, line: at(line) },
+            Event::Octets { to, octets } => Event::Octets { to, octets: at(octets) },
+            Event::End { to, octets } => Event::End { to, octets },
+        }
+    }
+
+    fn pace(event: &Event<Range<usize>>) -> Pace {
+        match event {
+            Event::Octets { octets, .. } => Pace::Octets(octets.len() as u64),
+            Event::Reply { .. } | Event::End { .. } => Pace::Whole,
+            Event::Line { .. } => Pace::Line,
+        }
+    }
+
+    fn shown(event: &Event<&[u8]>) -> Option<String> {
+        match event {
+            Event::Reply { status, text, .. } => Some(format!("{status:?} {}", Shown(text))),
+            Event::Line { line, .. } => Some(Shown(line).to_string()),
+            Event::Octets { .. } => None,
+            Event::End { octets, .. } => Some(format!(". ({octets} octets)")),
+        }
+    }
+}
+
+/// Finds the first line: its octets without the line end, and how many octets to consume.
+fn first_line(input: &[u8], to: Request) -> Result<Option<(Range<usize>, usize)>, ProtocolError> {
+    line::first(input, LONGEST_LINE).map_err(|line::TooLong| ProtocolError::LineTooLong { to })
 }
 
 impl Default for Client {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Finds the first line: its octets without the line end (CRLF, or LF alone), and how many octets to consume.
-fn line(input: &[u8], to: Request) -> Result<Option<(Range<usize>, usize)>, ProtocolError> {
-    match memchr::memchr(b'\n', &input[..input.len().min(LONGEST_LINE)]) {
-        Some(lf) => {
-            let end = if lf > 0 && input[lf - 1] == b'\r' { lf - 1 } else { lf };
-            Ok(Some((0..end, lf + 1)))
-        }
-        None if input.len() >= LONGEST_LINE => Err(ProtocolError::LineTooLong { to }),
-        None => Ok(None),
-    }
-}
-
-fn start_of(line: &[u8]) -> Vec<u8> {
-    let end = memchr::memchr(b'\n', line).unwrap_or(line.len()).min(LINE_SHOWN);
-    line[..end].trim_ascii_end().to_vec()
-}
-
-impl Event<Range<usize>> {
-    /// Puts the octets in the place of their ranges, which begin `base` octets into `input`.
-    pub fn of(self, input: &[u8], base: usize) -> Event<&[u8]> {
-        let at = |range: Range<usize>| &input[base + range.start..base + range.end];
-        match self {
-            Self::Reply { to, status, text } => Event::Reply { to, status, text: at(text) },
-            Self::Line { to, line } => Event::Line { to, line: at(line) },
-            Self::Octets { to, octets } => Event::Octets { to, octets: at(octets) },
-            Self::End { to, octets } => Event::End { to, octets },
-        }
     }
 }
 
@@ -398,8 +399,8 @@ mod tests {
         commands.iter().for_each(|command| client.send(command).unwrap());
         let (mut start, mut all, mut body) = (0, Vec::new(), Vec::new());
         for end in splits.iter().copied().chain([input.len()]) {
-            while let Some((consumed, event)) = client.next(&input[start..end])? {
-                let event = event.of(input, start);
+            while let Some((consumed, event)) = client.incoming(&input[start..end])? {
+                let event = Client::placed(event, input, start);
                 start += consumed;
                 match event {
                     Event::Octets { octets, .. } => {
@@ -504,7 +505,7 @@ mod tests {
 
         let mut client = Client::new();
         client.send(&Command::Uidl).unwrap();
-        let mut feed = |octets: &[u8]| client.next(octets);
+        let mut feed = |octets: &[u8]| client.incoming(octets);
         feed(b"+OK\r\n").unwrap();
         feed(b"+OK\r\n").unwrap();
         let error = (0..=LONGEST_LISTING).find_map(|_| feed(b"1 a\r\n").err());

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::MessageNumber;
+use crate::line::{CommandError, sendable};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -53,14 +54,6 @@ pub enum Command<'a> {
     /// Ends the session.
     Quit,
 }
-
-/// A value that cannot stand in a command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the {0} holds a line break or a NUL, which cannot be sent")]
-pub struct CommandError(
-    /// Which value it is: `user`, `password`.
-    pub &'static str,
-);
 
 impl Command<'_> {
     /// Appends the command line with its CRLF.
@@ -143,15 +136,6 @@ impl fmt::Display for Command<'_> {
             Self::Rset => f.write_str("RSET"),
             Self::Quit => f.write_str("QUIT"),
         }
-    }
-}
-
-fn sendable<'a>(what: &'static str, octets: &'a [u8]) -> Result<&'a [u8], CommandError> {
-    // A line break would let a value become a command of its own.
-    if octets.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
-        Err(CommandError(what))
-    } else {
-        Ok(octets)
     }
 }
 

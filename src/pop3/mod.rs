@@ -15,7 +15,9 @@ pub mod types;
 
 pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
-pub use command::{Command, CommandError};
+pub use command::Command;
 pub use listing::{Listed, Listing, parse_stat};
 pub use reply::{Code, Reply, Status};
 pub use types::{MessageNumber, UniqueId};
+
+pub use crate::line::CommandError;

@@ -4,8 +4,8 @@
 //! [`run`] takes the lease on the maildrop and polls. A poll logs in (`login`), plans (`plan`, a pure function),
 //! fetches (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof; `transfer` has both
 //! side by side), deletes by
-//! proof only (`maildrop`), and says QUIT. All waits on the server are `net::wire`'s and have deadlines. What
-//! goes wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
+//! proof only (`maildrop`), and says QUIT. All waits on the server are `wire`'s and have deadlines. What goes
+//! wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
 //!
 //! [`Failure`]: crate::failure::Failure
 
@@ -33,6 +33,7 @@ mod transfer;
 mod trouble;
 mod turn;
 mod which;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ use crate::config::{Account, Notify};
 use crate::credential;
 use crate::delivery::{Access, Disk, Sink, TargetError};
 use crate::failure::Class;
-use crate::net::{Connector, wire};
+use crate::net::Connector;
 use crate::state::lease::Lease;
 use crate::state::{StateError, Store, Timestamp};
 
