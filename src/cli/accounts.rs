@@ -1,5 +1,6 @@
 //! Which accounts a command is about.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::{CliError, progress};
@@ -8,11 +9,12 @@ use crate::config::{Account, Config};
 use crate::session::{Ask, Retry};
 use crate::text::Shown;
 
-/// Takes the named accounts, each once, in the order of the command line; without names all enabled ones.
-pub fn chosen(config: Config, names: &[String]) -> Result<Vec<Arc<Account>>, CliError> {
+/// Takes the named accounts out of a configuration, each once, in the order of the command line; without names all
+/// enabled ones.
+pub fn chosen(config: &mut Config, names: &[String]) -> Result<Vec<Arc<Account>>, CliError> {
     if names.is_empty() {
-        let enabled: Vec<_> =
-            config.accounts.into_iter().filter(|account| account.enabled).map(Arc::new).collect();
+        let all = mem::take(&mut config.accounts);
+        let enabled: Vec<_> = all.into_iter().filter(|account| account.enabled).map(Arc::new).collect();
         if enabled.is_empty() {
             log::warn!("no account is enabled");
         }
@@ -21,7 +23,7 @@ pub fn chosen(config: Config, names: &[String]) -> Result<Vec<Arc<Account>>, Cli
     let mut chosen: Vec<Arc<Account>> = Vec::new();
     for name in names {
         if !chosen.iter().any(|account| account.name == *name) {
-            chosen.push(Arc::new(named(&config, name)?.clone()));
+            chosen.push(Arc::new(named(config, name)?.clone()));
         }
     }
     Ok(chosen)
@@ -71,30 +73,19 @@ pub fn address_hint(name: &str, accounts: &[Account]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::cli::poll::tests::account;
-    use crate::config::{Confinement, Daemon};
 
     fn config() -> Config {
         let mut accounts: Vec<Account> =
             ["home", "work", "old"].map(|name| (*account(name, "pop.example.org")).clone()).into();
         accounts[2].enabled = false;
-        Config {
-            file: Some("/etc/postrider/config.yaml".into()),
-            accounts,
-            state: "/nowhere/state.db".into(),
-            daemon: Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO },
-            notify: None,
-            metrics_file: None,
-            sandbox: Confinement::Auto,
-        }
+        Config { file: Some("/etc/postrider/config.yaml".into()), accounts, ..Config::default() }
     }
 
     fn names(wanted: &[&str]) -> Result<Vec<String>, String> {
         let wanted: Vec<String> = wanted.iter().map(|name| (*name).into()).collect();
-        let accounts = chosen(config(), &wanted).map_err(|error| error.to_string())?;
+        let accounts = chosen(&mut config(), &wanted).map_err(|error| error.to_string())?;
         Ok(accounts.iter().map(|account| account.name.clone()).collect())
     }
 

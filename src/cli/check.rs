@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
+use crate::config::Config;
 use crate::session::{Report, Task};
 
 /// Arguments of `check`.
@@ -25,13 +26,12 @@ pub struct Check {
 
 impl Check {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let config = common.load()?;
-        let (state, limits) = (config.state.clone(), config.daemon);
-        let chosen = chosen(config, &self.accounts)?;
+        let mut config = Config { notify: None, ..common.load()? };
+        let chosen = chosen(&mut config, &self.accounts)?;
         let bars = if self.json { Bars::none() } else { Bars::new(common, chosen.len()) };
         let reports = poll::accounts(
             &chosen,
-            poll::Shared { state: &state, limits, notify: None },
+            &config,
             Task::Check(accounts::retry(&self.accounts, self.force)),
             bars,
             |report| {

@@ -112,8 +112,7 @@ impl Retry {
         let accounts = [Arc::new(account.clone())];
         let retry = retry(std::slice::from_ref(&account.name), false);
         let task = Task::Sync(Limits { retry, ..Limits::default() });
-        let shared = poll::Shared { state: &config.state, limits: config.daemon, notify: config.notify };
-        let reports = poll::accounts(&accounts, shared, task, Bars::new(common, 1), |_| ()).await;
+        let reports = poll::accounts(&accounts, config, task, Bars::new(common, 1), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;
         let still: HashSet<_> = still.iter().map(|held| (&held.uid, held.ordinal)).collect();
         let is_still_held = |one: &&HeldMessage| still.contains(&(&one.uid, one.ordinal));

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::task::{Id, JoinSet};
 
 use super::exit::Exit;
 use super::progress::{self, Bars};
-use crate::config::{Account, Daemon, Notify};
+use crate::config::{Account, Config, Daemon};
 use crate::daemon::signals;
 use crate::delivery::Disk;
 use crate::failure::Class;
@@ -24,22 +23,11 @@ use crate::state::Store;
 /// after SIGTERM.
 const SETTLING: Duration = Duration::from_millis(2500);
 
-/// What the accounts of a run share.
-#[derive(Debug, Clone, Copy)]
-pub struct Shared<'a> {
-    /// The state file.
-    pub state: &'a Path,
-    /// How many are polled at once.
-    pub limits: Daemon,
-    /// How failures that last are told, if they are.
-    pub notify: Option<Notify>,
-}
-
-/// Polls the accounts once, as many at a time as the limits allow, and tells each failure on standard error as it
-/// happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
+/// Polls accounts of a configuration once, as many at a time as it allows, and tells each failure on standard error as
+/// it happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
 pub async fn accounts(
     accounts: &[Arc<Account>],
-    shared: Shared<'_>,
+    config: &Config,
     task: Task,
     bars: Bars,
     mut ended: impl FnMut(&Report),
@@ -48,16 +36,15 @@ pub async fn accounts(
     if accounts.is_empty() {
         return Vec::new();
     }
-    let Shared { state, limits, notify } = shared;
     let disk = Disk::default();
     let environment = Environment {
-        store: Store::open(state),
-        state: state.to_owned(),
+        store: Store::open(&config.state),
+        state: config.state.clone(),
         connector: Connector::default(),
         disk: disk.clone(),
         stop: stop.clone(),
         ask: progress::ask(),
-        notify,
+        notify: config.notify,
         failing: Failing::default(),
         clock: WallClock::System,
     };
@@ -66,7 +53,7 @@ pub async fn accounts(
         async move { session::run(&account, &environment, task, &*bar).await }
     };
     let audience = if io::stderr().is_terminal() { Audience::Person } else { Audience::Log };
-    let reports = concurrently(accounts, limits, stop, session, |report| {
+    let reports = concurrently(accounts, config.daemon, stop, session, |report| {
         session::tell(report, audience);
         ended(report);
     })

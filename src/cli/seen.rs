@@ -81,7 +81,10 @@ impl Seen {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
             Self::List(list) => list.run(&common.load()?, results).await,
-            Self::Mark(mark) => mark.run(&common.load()?, common, results).await,
+            Self::Mark(mark) => {
+                let config = Config { notify: None, ..common.load()? };
+                mark.run(&config, common, results).await
+            }
             Self::Forget(forget) => forget.run(&common.load()?, common, results).await,
         }
     }
@@ -107,7 +110,7 @@ impl Mark {
         let accounts = [account];
         let reports = poll::accounts(
             &accounts,
-            poll::Shared { state: &config.state, limits: config.daemon, notify: None },
+            config,
             Task::MarkAll(retry(std::slice::from_ref(&self.account), false)),
             Bars::new(common, 1),
             |_| (),

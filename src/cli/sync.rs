@@ -1,9 +1,8 @@
 //! `postrider sync`: polls accounts once.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
@@ -13,7 +12,7 @@ use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::account::TlsMode;
-use crate::config::{Account, ConfigError, Confinement, Daemon, Notify, default_state};
+use crate::config::{Account, Config, ConfigError, default_state};
 use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Deletions, Limits, Report, Task};
 
@@ -68,27 +67,18 @@ impl From<Mode> for TlsMode {
     }
 }
 
-/// What is to be polled, where it is recorded, and how much of it at once.
-struct Scope {
-    accounts: Vec<Arc<Account>>,
-    state: PathBuf,
-    limits: Daemon,
-    notify: Option<Notify>,
-    file: Option<PathBuf>,
-    sandbox: Confinement,
-}
-
 impl Sync {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let begun = Instant::now();
+        let config = self.config(common)?;
         let reports = self
-            .reports(self.scope(common)?, common, |report| {
+            .reports(config, common, |report| {
                 if self.json {
                     results.line(report::json(report));
                     results.flush();
                 }
             })
-            .await;
+            .await?;
         // Elsewhere than on a terminal what went well is not worth a word: cron would send it by mail.
         let summary = common.verbose > 0 || io::stdout().is_terminal() && !common.quiet;
         match (self.json, self.dry_run) {
@@ -105,45 +95,46 @@ impl Sync {
         Ok(Exit::of(&reports))
     }
 
-    async fn reports(&self, scope: Scope, common: &Common, ended: impl FnMut(&Report)) -> Vec<Report> {
-        let Scope { accounts, state, limits, notify, file, sandbox } = scope;
+    async fn reports(
+        &self,
+        mut config: Config,
+        common: &Common,
+        ended: impl FnMut(&Report),
+    ) -> Result<Vec<Report>, CliError> {
+        // A URL's account has another name, and is the only one.
+        let names = if self.is_url() { &[][..] } else { &self.accounts };
+        let accounts = chosen(&mut config, names)?;
         let purpose = Purpose {
             accounts: accounts.iter().map(Arc::as_ref).collect(),
-            state: &state,
-            file: file.as_deref(),
+            state: &config.state,
+            file: config.file.as_deref(),
             metrics: None,
             socket: None,
         };
         // Before anything that might start a thread.
         let missing = if self.dry_run { Missing::Left } else { Missing::Made };
-        sandbox::enter(sandbox, missing, &purpose);
-        let shared = poll::Shared { state: &state, limits, notify };
+        sandbox::enter(config.sandbox, missing, &purpose);
         let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
-        poll::accounts(&accounts, shared, self.task(), bars, ended).await
+        Ok(poll::accounts(&accounts, &config, self.task(), bars, ended).await)
     }
 
-    fn scope(&self, common: &Common) -> Result<Scope, CliError> {
-        if !self.accounts.iter().any(|name| is_url(name)) {
+    /// Reads the configuration, or makes one of a URL.
+    fn config(&self, common: &Common) -> Result<Config, CliError> {
+        if !self.is_url() {
             if self.deliver.is_some() || self.tls.is_some() || self.password_command.is_some() {
                 return Err(CliError::Usage(
                     "--deliver, --tls and --password-command go with a URL only".into(),
                 ));
             }
-            let config = match common.load() {
-                Err(ConfigError::NotFound { tried }) => {
-                    // Somebody's first try. Without any configuration a URL is what works.
-                    let address = self.accounts.first().and_then(|name| address_hint(name, &[]));
-                    if let Some(hint) = address {
-                        log::warn!("{hint}");
-                    }
-                    return Err(ConfigError::NotFound { tried }.into());
+            return common.load().map_err(|error| {
+                // Somebody's first try. Without any configuration a URL is what works.
+                if let ConfigError::NotFound { .. } = error
+                    && let Some(hint) = self.accounts.first().and_then(|name| address_hint(name, &[]))
+                {
+                    log::warn!("{hint}");
                 }
-                read => read?,
-            };
-            let (state, limits, notify) = (config.state.clone(), config.daemon, config.notify);
-            let (file, sandbox) = (config.file.clone(), config.sandbox);
-            let accounts = chosen(config, &self.accounts)?;
-            return Ok(Scope { accounts, state, limits, notify, file, sandbox });
+                error.into()
+            });
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
@@ -153,9 +144,12 @@ impl Sync {
         };
         let account =
             Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
-        let (accounts, state) = (vec![Arc::new(account)], default_state()?);
-        let (limits, sandbox) = (ONE_SESSION, Confinement::Auto);
-        Ok(Scope { accounts, state, limits, notify: None, file: None, sandbox })
+        Ok(Config { accounts: vec![account], state: default_state()?, ..Config::default() })
+    }
+
+    /// No account's name looks like this, so that a mistyped scheme is told as such.
+    fn is_url(&self) -> bool {
+        self.accounts.iter().any(|name| name.contains("://"))
     }
 
     fn task(&self) -> Task {
@@ -166,13 +160,4 @@ impl Sync {
         };
         if self.dry_run { Task::DryRun(limits) } else { Task::Sync(limits) }
     }
-}
-
-/// A URL is one session; nothing is scheduled.
-const ONE_SESSION: Daemon =
-    Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
-
-/// No account's name looks like this, so that a mistyped scheme is told as such.
-fn is_url(name: &str) -> bool {
-    name.contains("://")
 }
