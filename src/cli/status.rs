@@ -128,8 +128,8 @@ fn rows(
 /// An account whose mail may be waiting unseen.
 #[derive(Debug)]
 struct Stale<'a> {
-    /// How long ago a poll last succeeded, if ever.
-    age: Option<Duration>,
+    /// How long ago a poll last succeeded, if ever, or how far ahead.
+    age: Option<Age>,
     class: Option<&'a str>,
 }
 
@@ -142,7 +142,13 @@ impl Stale<'_> {
 impl fmt::Display for Stale<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.age {
-            Some(age) => write!(f, "no poll has succeeded for {}", humantime::format_duration(age))?,
+            Some(Age::Past(age)) => {
+                write!(f, "no poll has succeeded for {}", humantime::format_duration(age))?;
+            }
+            Some(Age::Ahead(by)) => {
+                let by = humantime::format_duration(by);
+                write!(f, "the last success is {by} ahead, by a clock that was wrong")?;
+            }
             None => f.write_str("no poll has ever succeeded")?,
         }
         match self.class {
@@ -166,7 +172,7 @@ impl Row {
             .and_then(|known| known.last.as_ref())
             .and_then(|(_, last)| last.failure.as_ref())
             .map(|(class, _)| class.as_str());
-        age.is_none_or(|age| age > limit).then_some(Stale { age, class })
+        age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale { age, class })
     }
 
     /// Says whether its last poll failed, or messages are held.
@@ -200,9 +206,16 @@ impl Row {
     }
 }
 
-/// Gives how long ago a time is; a clock that was set back makes it now.
-fn age(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::from_secs(u64::try_from(now.saturating_sub(at)).unwrap_or(0))
+/// How far away a time is.
+#[derive(Debug, Clone, Copy)]
+enum Age {
+    Past(Duration),
+    Ahead(Duration),
+}
+
+fn age(now: Timestamp, at: Timestamp) -> Age {
+    let time = Duration::from_secs(now.abs_diff(at));
+    if at <= now { Age::Past(time) } else { Age::Ahead(time) }
 }
 
 impl fmt::Display for Row {
@@ -503,7 +516,9 @@ mod tests {
         account.interval = Interval::Every(Duration::from_secs(300));
         let (success, hour) = (1_763_800_000, Duration::from_secs(3600));
         assert!(row.stale(success + 3600, hour).is_none());
-        assert!(row.stale(success - 10, hour).is_none(), "the clock was set back");
+        assert!(row.stale(success - 10, hour).is_none(), "the clock was set back a little");
+        let ahead = row.stale(success - 7200, hour).unwrap();
+        assert!(ahead.to_string().starts_with("the last success is 2h ahead, by a clock that was wrong; "));
         let stale = row.stale(success + 3601, hour).unwrap();
         assert_eq!(stale.to_string(), "no poll has succeeded for 1h 1s; the last one failed (credentials)");
         assert_eq!(stale.exit().number(), 77);

@@ -79,7 +79,11 @@ impl Metrics {
         tally.messages += report.delivered as u64;
         tally.octets += report.delivered_octets;
         match &report.failure {
-            Some(failure) => *tally.failures.entry(failure.class.name()).or_default() += 1,
+            Some(failure) => {
+                *tally.failures.entry(failure.class.name()).or_default() += 1;
+                // One to come is of a clock that was wrong.
+                tally.last_success = tally.last_success.map(|success| success.min(at));
+            }
             None => tally.last_success = Some(at),
         }
         if report.listed.is_some() {
@@ -235,6 +239,17 @@ mod tests {
             None => Report { account: account.into(), delivered: 1, ..Report::default() },
         };
         Report { delivered_octets: 10, listed: Some(3), held: 2, left: 4, ..ended }
+    }
+
+    #[test]
+    fn a_success_to_come_ends_with_the_next_failure() {
+        let mut metrics = Metrics::new("m".into());
+        metrics.set_accounts(["home"].into_iter());
+        metrics.recall("home", 500);
+        for at in [100, 200] {
+            metrics.note(&report("home", Some(Class::Tls)), at);
+            assert_eq!(metrics.accounts["home"].last_success, Some(100));
+        }
     }
 
     #[test]

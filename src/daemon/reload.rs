@@ -14,7 +14,7 @@ use crate::net::Connector;
 use crate::pop3::Capabilities;
 use crate::session;
 use crate::session::summary::{self, Took};
-use crate::state::LastPoll;
+use crate::state::{LastPoll, Timestamp};
 
 /// How long the state file may take to say how the last polls ended.
 const RECALLING: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Daemon {
         for account in accounts {
             let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
             if let (Some(metrics), Some(last_success)) = (&mut self.metrics, poll.last_success) {
-                metrics.recall(&account.name, last_success);
+                metrics.recall(&account.name, last_success.min(session::now()));
             }
             // What another server was like says nothing of this one.
             let same_server = poll.host.eq_ignore_ascii_case(&account.server());
@@ -85,7 +85,7 @@ impl Daemon {
                 continue;
             }
             let now = clock.now();
-            if let Some(next) = self.schedule.recall(now, &account.name, past(poll))
+            if let Some(next) = self.schedule.recall(now, &account.name, past(poll, session::now()))
                 && poll.failures > 0
             {
                 let failed = match poll.failures {
@@ -100,14 +100,34 @@ impl Daemon {
 }
 
 /// Says what a poll of an earlier process means for the schedule.
-fn past(poll: &LastPoll) -> Past {
-    // Whoever set the clock back since then waits once more.
-    let ago = u64::try_from(session::now().saturating_sub(poll.at)).unwrap_or(0);
+fn past(poll: &LastPoll, now: Timestamp) -> Past {
+    // A poll to come was noted by a clock that was wrong: nothing is waited for.
+    let ago = u64::try_from(now.saturating_sub(poll.at)).unwrap_or(u64::MAX);
     let capabilities = poll.capabilities.as_deref().map(Capabilities::from_octets);
     Past {
         ago: Duration::from_secs(ago),
         class: poll.class.as_deref().and_then(Class::named),
         failures: poll.failures,
         login_delay: capabilities.and_then(|capabilities| capabilities.login_delay()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_a_wrong_clock_noted_keeps_nobody_waiting() {
+        let poll = |at| LastPoll {
+            maildrop: String::new(),
+            at,
+            host: String::new(),
+            class: Some("network".into()),
+            failures: 9,
+            last_success: None,
+            capabilities: None,
+        };
+        assert_eq!(past(&poll(990), 1000).ago, Duration::from_secs(10));
+        assert_eq!(past(&poll(1001), 1000).ago, Duration::from_secs(u64::MAX));
     }
 }

@@ -463,7 +463,8 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             "UPDATE maildrop SET
                  poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
                  poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
-                 last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE last_success END,
+                 -- One to come is of a clock that was wrong.
+                 last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE min(last_success, ?2) END,
                  -- Whoever stopped it did not fail.
                  failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
              WHERE id = ?1",

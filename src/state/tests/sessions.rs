@@ -477,6 +477,9 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         (4, Some("network"), 2, Some(1)),
         (5, Some("stopped"), 2, Some(1)),
         (6, None, 0, Some(6)),
+        // The clock was ahead.
+        (5, Some("network"), 1, Some(5)),
+        (7, Some("network"), 2, Some(5)),
     ] {
         session(&store, |_| Closing { at, poll: Some(ended(class)), ..Closing::default() }).await;
         let expected = Health { failures, last_success };
