@@ -27,7 +27,7 @@ pub enum Class {
     Target,
     /// The state file failed.
     State,
-    /// A hook of the user's that the poll depends on failed.
+    /// A hook of the user's that the poll depends on failed, or what the password comes from gave no answer in time.
     Hook,
     /// A message could not be fetched or delivered; the others were.
     Message,

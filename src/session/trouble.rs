@@ -183,6 +183,8 @@ impl Trouble {
             Self::NoMechanism(_) | Self::Nameless => Class::Permanent,
             Self::Endless { .. } => Class::Protocol,
             Self::Sasl(error) => error.class(),
+            // A later run may have an answer.
+            Self::Credential(CredentialError::TimedOut { .. }) => Class::Hook,
             Self::Credential(_) => Class::Credentials,
             Self::LogInRefused { refusal, .. } | Self::LockedOut(refusal) => refusal.class,
             Self::Leased { .. } => Class::InUse,

@@ -429,3 +429,13 @@ fn a_maildrop_that_is_not_empty_and_refuses_to_be_listed_is_a_failure() {
         assert!(ended.stderr.contains("(LIST): refused"), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_password_that_does_not_come_in_time_may_come_later() {
+    let (server, home) = honest(Settings::default(), "");
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace("correct horse", "{ command: sleep 60 }").replace("3s", "1s"));
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("gave up after 1s waiting for the password command sleep"), "{said}");
+    assert_eq!(server.count(|what| *what == What::LoggedIn), 0);
+}
