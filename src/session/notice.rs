@@ -31,8 +31,8 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
         return;
     }
     let fails = report.failure.as_ref().filter(|failure| match failure.class {
-        // Nothing is wrong; or the target is what fails; or nothing would be remembered of the message.
-        Class::Stopped | Class::Target | Class::State => false,
+        // Nothing is wrong, or nothing would be remembered of the message.
+        Class::Stopped | Class::State => false,
         // It is told as messages that are held are.
         Class::Message => false,
         Class::Network
@@ -43,6 +43,8 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
         | Class::LoginDelay
         | Class::Credentials
         | Class::Permanent
+        // It may have room for a notice, or be back.
+        | Class::Target
         | Class::Hook
         | Class::Internal => true,
     });
@@ -64,9 +66,15 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
 }
 
 async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, failure: &Failure) {
-    if let Err(aborted) = told(beside, notify, what, failure).await {
-        let Aborted { doing, trouble } = aborted;
-        beside.failed(NOTICE, format_args!("cannot deliver a notice: {doing}: {trouble}"));
+    match told(beside, notify, what, failure).await {
+        // The poll has told that.
+        Err(Aborted { trouble, .. }) if failure.class == Class::Target => {
+            log::debug!("{}: cannot deliver a notice: {trouble}", beside.account.name);
+        }
+        Err(Aborted { doing, trouble }) => {
+            beside.failed(NOTICE, format_args!("cannot deliver a notice: {doing}: {trouble}"));
+        }
+        Ok(()) => {}
     }
 }
 

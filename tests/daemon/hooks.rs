@@ -200,6 +200,24 @@ fn a_failure_that_lasts_is_told_once_in_the_accounts_own_target() {
 }
 
 #[test]
+fn a_target_that_failed_and_takes_a_notice_gets_one() {
+    let (server, home) = (Maildrop::start(Settings::default()), Home::new());
+    server.put("uid-1", "Subject: one\r\n\r\n");
+    let hooks = "    hooks: { before: 'echo > ~/Mail', after: 'rm ~/Mail' }\n";
+    configure(&home, &server, server.port(), "notify: { after: 2 }\n", hooks);
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("open the target") && !home.path("Mail").exists(), "{said}");
+    home.must(&["sync"], 75);
+    let notice = String::from_utf8(home.maildir("Mail").remove(0)).unwrap();
+    assert!(notice.contains("Subject: postrider: cannot fetch mail for home (target)"), "{notice}");
+    // One that does not is told of once, with the poll.
+    std::fs::remove_dir_all(home.path("Mail")).unwrap();
+    configure(&home, &server, server.port(), "notify: { after: 1 }\n", "");
+    home.write("Mail", "no directory");
+    assert_eq!(home.must(&["sync"], 75).stderr, "");
+}
+
+#[test]
 fn without_the_key_and_with_deliver_false_a_single_run_puts_nothing_into_the_target() {
     let (server, home) = (Maildrop::start(Settings::default()), Home::new());
     for top in ["", "notify: { after: 1, deliver: false }\n"] {
