@@ -9,6 +9,7 @@ use postrider::net::{CertificateFault, Connector, NetError};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::support::postrider::Home;
 use crate::support::process::{Server, free_port, program};
 
 /// A key and a certificate in a directory of their own.
@@ -169,4 +170,30 @@ async fn a_pinned_key_that_proves_nothing_is_named_and_not_called_a_changed_pin(
     assert_eq!(fault, CertificateFault::Unprovable("has an RSA key of 512 bits".into()), "{said}");
     assert!(said.contains("has an RSA key of 512 bits, so that nobody can tell"), "{said}");
     assert!(hint.starts_with("a pin does not help"), "{hint}");
+}
+
+#[test]
+fn an_alert_that_is_a_mere_warning_reaches_no_user() {
+    let identity = Identity::new(&["-algorithm", "RSA"], "/CN=pop.example.org", &[]);
+    let (certificate, key) = (identity.path("certificate.pem"), identity.path("key.pem"));
+    // To another name than that in -servername it answers with the warning unrecognized_name.
+    let (_server, account) = identity.serve_with(&[
+        "-tls1_2",
+        "-servername",
+        "pop.example.org",
+        "-cert2",
+        &certificate,
+        "-key2",
+        &key,
+    ]);
+    let home = Home::new();
+    let pin: String = identity.fingerprint().iter().map(|octet| format!("{octet:02x}")).collect();
+    home.configure(&format!(
+        "accounts:\n  home:\n    host: localhost\n    port: {}\n    user: alice\n    password: correct horse\n    \
+         tls_pin: sha256:{pin}\n    timeout: 1s\n    deliver: {{ maildir: ~/Mail }}\n",
+        account.port
+    ));
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("gave up after 1s waiting for the greeting"), "{said}");
+    assert!(!said.contains("alert"), "{said}");
 }
