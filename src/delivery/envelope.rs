@@ -46,7 +46,11 @@ fn named(catch_all: &CatchAll, header: &Header<'_>) -> Result<Vec<String>, Strin
         Occurrence::Last => values.last(),
         Occurrence::Nth(number) => values.nth(number.get() - 1),
     };
-    let value = value.ok_or_else(|| format!("it has no {name} header, which tells the recipients"))?;
+    let which = match catch_all.occurrence {
+        Occurrence::Nth(number) if number.get() > 1 => format!("{name} header number {number}"),
+        Occurrence::First | Occurrence::Last | Occurrence::Nth(_) => format!("{name} header"),
+    };
+    let value = value.ok_or_else(|| format!("it has no {which}, which tells the recipients"))?;
     let items = items(&value)
         .ok_or_else(|| format!("its {name} header is no list of addresses: {}", Shown(&value)))?;
     let mut found: Vec<String> = Vec::new();
@@ -268,6 +272,19 @@ mod tests {
         // A provider that appends below what the sender wrote.
         let last = CatchAll { occurrence: Occurrence::Last, ..catch_all() };
         assert_eq!(of(&last, "X-Original-To: forged@b\r\nX-Original-To: a@b\r\n"), is("a@b"));
+    }
+
+    #[test]
+    fn occurrences_are_counted_from_the_topmost() {
+        let header = "X-Original-To: a@b\r\nX: y\r\nx-original-to: c@b\r\nX-Original-To: d@b\r\n";
+        for (number, expected) in [(1, Some("a@b")), (2, Some("c@b")), (3, Some("d@b")), (4, None)] {
+            let occurrence = Occurrence::Nth(std::num::NonZeroUsize::new(number).unwrap());
+            let found = of(&CatchAll { occurrence, ..catch_all() }, header);
+            match expected {
+                Some(address) => assert_eq!(found, is(address)),
+                None => assert!(found.unwrap_err().contains("no X-Original-To header number 4")),
+            }
+        }
     }
 
     #[test]

@@ -621,6 +621,10 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
              c@d }, unknown: f@g } } }",
         ),
         (
+            "{lmtp: {socket: /l, to: {header: X-Original-To, occurrence: 2}}}".to_owned(),
+            "{ lmtp: { socket: /l, to: { header: X-Original-To, occurrence: 2, unknown: hold } } }",
+        ),
+        (
             "{lmtp: {socket: /l, to: {header: X-Original-To, occurrence: last}}}".to_owned(),
             "{ lmtp: { socket: /l, to: { header: X-Original-To, occurrence: last, unknown: hold } } }",
         ),
