@@ -46,6 +46,29 @@ pub(crate) async fn ask<T: Send + 'static>(
     }
 }
 
+/// Does blocking work on a thread that is gone when it has answered; the caller waits, for `patience` at most.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::TimedOut`]; no thread, and a panic in the work, are other errors.
+pub(crate) fn wait<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (answered, answer) = mpsc::sync_channel(1);
+    let working = std::thread::Builder::new().name("wait".to_owned());
+    // Whoever does not wait any more hears nothing.
+    let working = working.spawn(move || drop(answered.send(work())))?;
+    match answer.recv_timeout(patience) {
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(silence(patience)),
+        answer => {
+            // It only has to return.
+            let _ = working.join();
+            answer.map_err(io::Error::other)
+        }
+    }
+}
+
 /// Gives the first of these paths that does not answer within `patience`, there or not. They are looked at by a thread
 /// that is gone when all have answered; the caller waits.
 pub(crate) fn first_silent(paths: Vec<PathBuf>, patience: Duration) -> Option<PathBuf> {
@@ -91,7 +114,17 @@ fn silent() -> MutexGuard<'static, Option<HashMap<PathBuf, Instant>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+
+    #[test]
+    fn work_that_does_not_end_is_waited_for_no_longer_than_that() {
+        assert_eq!(wait(Duration::from_secs(60), || 1).unwrap(), 1);
+        let (release, released) = mpsc::channel::<()>();
+        let error = wait(Duration::from_millis(20), move || released.recv().is_err()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(release);
+        let error = wait(Duration::from_secs(60), || panic!("as it should")).map(|(): ()| ()).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[tokio::test]
     async fn a_path_that_does_not_answer_is_given_up_and_not_asked_again_until_it_has() {

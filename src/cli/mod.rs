@@ -18,12 +18,14 @@ mod sync;
 mod wake;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
+use crate::blocking;
 use crate::config::{Config, ConfigError, UrlError};
 use crate::daemon::DaemonError;
 use crate::daemon::control::client::ClientError;
@@ -35,6 +37,9 @@ pub use exit::Exit;
 use stdout::Results;
 
 /// Stands below the help of every command.
+/// How long the configuration may take to be read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const EXIT_STATUS: &str = "\
 Exit status:
    0  all polled accounts succeeded, new mail or not (check: mail is waiting)
@@ -177,6 +182,10 @@ enum CliError {
 impl CliError {
     fn exit(&self) -> Exit {
         match self {
+            // Nobody knows what it says.
+            Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
+                Exit::LATER
+            }
             Self::Config(_) => Exit::CONFIGURATION,
             Self::Url(_)
             | Self::Usage(_)
@@ -270,13 +279,12 @@ pub async fn run(arguments: Arguments) -> Exit {
 }
 
 impl Common {
-    /// Reads the configuration that was named, or that is found.
+    /// Reads the configuration that was named, or that is found, on a file system that may not answer.
     fn load(&self) -> Result<Config, ConfigError> {
-        let file = match &self.config {
-            Some(file) => file.clone(),
-            None => Config::find()?,
-        };
-        Config::load(&file)
+        let named = self.config.clone();
+        let file = named.clone().unwrap_or_else(|| "the usual place".into());
+        let load = move || Config::load(&named.map_or_else(Config::find, Ok)?);
+        blocking::wait(PATIENCE, load).unwrap_or_else(|source| Err(ConfigError::Unreadable { file, source }))
     }
 }
 

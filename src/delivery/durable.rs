@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use nix::dir::Dir;
@@ -24,9 +25,12 @@ use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
 
 use super::moving;
-use crate::{files, trust};
+use crate::{blocking, files, trust};
 
 pub use super::moving::Moved;
+
+/// How long a look for the directory of spools may take.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// An open directory.
 #[derive(Debug)]
@@ -77,13 +81,19 @@ impl OpenFile {
 }
 
 /// Gives the directory of files that need not outlive the process: `$TMPDIR`, else `/var/tmp`, which is on a disk
-/// where `/tmp` is often memory, else the system's choice.
+/// where `/tmp` is often memory, else the system's choice. The process looks once.
 pub fn spool_directory() -> PathBuf {
-    let disk = Path::new("/var/tmp");
-    match std::env::var_os("TMPDIR") {
-        None if disk.is_dir() => disk.to_owned(),
-        None | Some(_) => std::env::temp_dir(),
-    }
+    static CHOICE: OnceLock<PathBuf> = OnceLock::new();
+    let choose = || {
+        let disk = Path::new("/var/tmp");
+        // One that does not answer is none.
+        let is_there = || blocking::wait(LOOK, || disk.is_dir()).unwrap_or(false);
+        match std::env::var_os("TMPDIR") {
+            None if is_there() => disk.to_owned(),
+            None | Some(_) => std::env::temp_dir(),
+        }
+    };
+    CHOICE.get_or_init(choose).clone()
 }
 
 /// Every operation on files and directories that delivery does.

@@ -114,6 +114,7 @@ impl<'a> Purpose<'a> {
         let mut paths = vec![self.state.to_owned()];
         paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
         paths.extend(self.socket.clone());
+        paths.push(spool_directory());
         for account in &self.accounts {
             paths.extend(files(&account.tls, account.password.as_ref()));
             match &account.deliver {

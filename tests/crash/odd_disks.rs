@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
+use crate::support::daemon::{Daemon, SOON};
 use crate::support::maildrop::{Maildrop, Settings};
 use crate::support::mounted::{Image, Mounted};
 use crate::support::postrider::{Home, assert_same};
+use crate::support::process::{Running, wait_until};
 
 const LINE: &str = "0123456789abcde\r\n";
 
@@ -194,4 +196,40 @@ fn a_state_whose_file_system_does_not_answer_is_told_in_time() {
     assert!(ended.stderr.contains("has not answered for 2s"), "{}", ended.stderr);
     home.must(&["sync"], 0);
     assert_same(home.maildir("Mail"), expected(&["a", "b"], 3));
+}
+
+#[test]
+fn a_configuration_or_spool_whose_file_system_does_not_answer_is_not_waited_for() {
+    let server = Maildrop::start(Settings::default());
+    let home = home(&server);
+    let Some(disk) = Mounted::image(home.path("disk"), Image::ExFat, 4 << 10) else { return };
+    let text =
+        format!("accounts:\n{}", account("home", &server, "    interval: 1s\n", "{ maildir: ~/Mail }"));
+    home.configure(&text);
+    let away = home.write("disk/config.yaml", &text);
+    let path = away.display().to_string();
+    home.must(&["--config", &path, "sync"], 0);
+    let daemon = Daemon::start_with(&home, &["--config", &path, "daemon"], &[]);
+    put(&server, &["a"], 3);
+    assert!(wait_until(SOON, || home.files("Mail").len() == 1), "{}", daemon.log());
+    let process = disk.process();
+    kill(process, Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let ended = home.run(&["--config", &path, "sync"]);
+    // The daemon goes on with what it has.
+    daemon.running.signal(Signal::SIGHUP);
+    let logged = wait_until(SOON, || daemon.log().contains("goes on as before"));
+    put(&server, &["b"], 3);
+    let polled = wait_until(SOON, || home.files("Mail").len() == 2);
+    let mut spooling = home.command(&["sync"]);
+    let spooled = Running::start(spooling.env("TMPDIR", disk.path())).wait(Duration::from_secs(60));
+    let took = began.elapsed();
+    kill(process, Signal::SIGCONT).unwrap();
+    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+    let told = "config.yaml: cannot read the configuration: the file system has not answered for 5s";
+    assert!(ended.stderr.contains(told) && daemon.log().contains(told), "{}{}", ended.stderr, daemon.log());
+    assert!(logged && polled, "{}", daemon.log());
+    assert_eq!(spooled.status, Some(0), "{}", spooled.stderr);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    daemon.stop();
 }
