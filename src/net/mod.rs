@@ -25,7 +25,6 @@ pub use verify::{BadCertificate, CertificateFault, pin};
 
 use crate::config::Account;
 use crate::config::account::{CommandLine, Tls, TlsMode};
-use stream::Socket;
 
 /// Makes connections; holds what they share: TLS configurations with their session caches and roots. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -72,12 +71,12 @@ impl Connector {
         let deadline = Deadline::after(to.timeout);
         let socket = socket(to, &deadline);
         match to.tls.mode {
-            TlsMode::None => Ok(Stream::plain(socket.await?)),
+            TlsMode::None => socket.await,
             // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told
             // before the server has heard anything.
             TlsMode::StartTls => {
                 let (socket, _) = tokio::try_join!(socket, self.0.get(to.tls, deadline.patience))?;
-                Ok(Stream::plain(socket))
+                Ok(socket)
             }
             TlsMode::Implicit => {
                 let (socket, configuration) =
@@ -96,9 +95,11 @@ impl Connector {
     ) -> Result<Stream, NetError> {
         let to = &to.into();
         let deadline = Deadline::after(to.timeout);
-        let socket = stream.into_plain().ok_or(NetError::AlreadyProtected)?;
+        if stream.tls().is_some() {
+            return Err(NetError::AlreadyProtected);
+        }
         let configuration = self.0.get(to.tls, deadline.patience).await?;
-        tls::handshake(configuration, socket, to, &deadline).await
+        tls::handshake(configuration, stream, to, &deadline).await
     }
 }
 
@@ -111,10 +112,10 @@ pub fn looks_like_tls(first_octets: &[u8]) -> bool {
     }
 }
 
-async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Socket, NetError> {
+async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Stream, NetError> {
     match to.connect {
-        Some(line) => Ok(Socket::command(command::start(line, to.account).await?)),
-        None => Ok(Socket::tcp(connect::tcp(to, deadline).await?)),
+        Some(line) => Ok(Stream::plain(command::start(line, to.account).await?)),
+        None => Ok(Stream::plain(connect::tcp(to, deadline).await?)),
     }
 }
 

@@ -1,32 +1,55 @@
-//! A connection, plain or protected, over TCP or a command.
+//! A connection, plain or protected, over whatever carries it.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ProtocolVersion;
+use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
 
 use super::command::Piped;
 
 /// Octets of a handshake that are kept, to show what a server sent that does not speak TLS.
 const FIRST_OCTETS: usize = 96;
 
+/// What carries a connection.
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug {
+    /// Acknowledges what was read, before more is waited for. Many servers write a reply in pieces, and TCP holds the
+    /// second one back until the first is acknowledged (Nagle's algorithm), which the system here would put off for
+    /// 40 ms, hoping for something to send along: popa3d took 44 ms a message. It forgets this with all that is sent.
+    fn acknowledge(&self) {}
+}
+
+impl Io for TcpStream {
+    fn acknowledge(&self) {
+        // A connection that is broken says so when it is read.
+        #[cfg(target_os = "linux")]
+        let _ = self.set_quickack(true);
+    }
+}
+
+impl Io for UnixStream {}
+impl Io for Piped {}
+impl Io for TlsStream<BufReader<Stream>> {}
+#[cfg(test)]
+impl Io for tokio::io::DuplexStream {}
+
 /// A connection to a server, plain or protected.
 ///
 /// A TLS connection that ends without the server's close_notify gives `UnexpectedEof`, never a silent end: a message
 /// must not be cut by whoever can cut the line.
 #[derive(Debug)]
-pub struct Stream(Inner);
-
-#[derive(Debug)]
-enum Inner {
-    Plain(Socket),
-    // Boxed: a TLS connection is 1 KiB, and a stream is moved through many futures.
-    Tls(Box<TlsStream<BufReader<Socket>>>),
+pub struct Stream {
+    io: Box<dyn Io>,
+    tls: Option<TlsFacts>,
+    /// The first octets read, while they are of interest.
+    first: Option<Vec<u8>>,
+    /// Octets were read that may not have been acknowledged.
+    unacknowledged: bool,
 }
 
 /// What a TLS connection turned out to be.
@@ -41,25 +64,35 @@ pub struct TlsFacts {
 }
 
 impl Stream {
-    pub(super) fn plain(socket: Socket) -> Self {
-        Self(Inner::Plain(socket))
+    /// Makes a connection without TLS of whatever carries it.
+    pub fn plain(io: impl Io + 'static) -> Self {
+        Self { io: Box::new(io), tls: None, first: None, unacknowledged: false }
     }
 
-    pub(super) fn protected(tls: TlsStream<BufReader<Socket>>) -> Self {
-        Self(Inner::Tls(Box::new(tls)))
+    /// Makes one of TLS over a plain connection.
+    pub(super) fn protected(tls: TlsStream<BufReader<Stream>>) -> Self {
+        let facts = TlsFacts::of(tls.get_ref().1);
+        Self { io: Box::new(tls), tls: Some(facts), first: None, unacknowledged: false }
     }
 
-    pub(super) fn into_plain(self) -> Option<Socket> {
-        match self.0 {
-            Inner::Plain(socket) => Some(socket),
-            Inner::Tls(_) => None,
-        }
+    /// Keeps the first octets that are read from now on.
+    pub(super) fn remember_first(&mut self) {
+        self.first = Some(Vec::new());
+    }
+
+    /// Gives the first octets that were read since, and stops keeping them.
+    pub(super) fn take_first(&mut self) -> Vec<u8> {
+        self.first.take().unwrap_or_default()
     }
 
     /// Says what TLS came to; `None` on a plain connection.
-    pub fn tls(&self) -> Option<TlsFacts> {
-        let Inner::Tls(tls) = &self.0 else { return None };
-        let (_, connection) = tls.get_ref();
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+}
+
+impl TlsFacts {
+    fn of(connection: &ClientConnection) -> Self {
         let (version, exporter) = match connection.protocol_version() {
             // RFC 9266, 3: for TLS 1.2 the value is safe only with extensions that not all servers have.
             Some(ProtocolVersion::TLSv1_3) => (
@@ -72,80 +105,22 @@ impl Stream {
         };
         let fingerprint =
             connection.peer_certificates().and_then(|chain| chain.first()).map(|c| Sha256::digest(c).into());
-        Some(TlsFacts { version, fingerprint, exporter })
+        Self { version, fingerprint, exporter }
     }
 }
 
-/// What carries a connection.
-#[derive(Debug)]
-pub(super) struct Socket {
-    wire: Wire,
-    /// The first octets read, while they are of interest.
-    first: Option<Vec<u8>>,
-    /// Octets were read that TCP may not have acknowledged.
-    unacknowledged: bool,
-}
-
-#[derive(Debug)]
-enum Wire {
-    Tcp(TcpStream),
-    Command(Box<Piped>),
-}
-
-impl Socket {
-    pub(super) fn tcp(stream: TcpStream) -> Self {
-        Self { wire: Wire::Tcp(stream), first: None, unacknowledged: false }
-    }
-
-    pub(super) fn command(piped: Piped) -> Self {
-        Self { wire: Wire::Command(Box::new(piped)), first: None, unacknowledged: false }
-    }
-
-    /// Keeps the first octets that are read from now on.
-    pub(super) fn remember_first(&mut self) {
-        self.first = Some(Vec::new());
-    }
-
-    /// Acknowledges what was read, before more is waited for. Many servers write a reply in pieces, and TCP holds the
-    /// second one back until the first is acknowledged (Nagle's algorithm), which the system here would put off for
-    /// 40 ms, hoping for something to send along: popa3d took 44 ms a message. It forgets this with all that is sent.
-    fn acknowledge(&mut self) {
-        self.unacknowledged = false;
-        #[cfg(target_os = "linux")]
-        if let Wire::Tcp(stream) = &self.wire {
-            // A connection that is broken says so when it is read.
-            let _ = stream.set_quickack(true);
-        }
-    }
-
-    /// Gives the first octets that were read since, and stops keeping them.
-    pub(super) fn take_first(&mut self) -> Vec<u8> {
-        self.first.take().unwrap_or_default()
-    }
-}
-
-/// Calls a method of whatever carries the connection.
-macro_rules! on_wire {
-    ($socket:expr, $method:ident($($argument:expr),*)) => {
-        match &mut $socket.wire {
-            Wire::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Wire::Command(piped) => Pin::new(piped.as_mut()).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Socket {
+impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        match on_wire!(self, poll_read(cx, buf)) {
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(read) => read?,
             Poll::Pending => {
-                if self.unacknowledged {
-                    self.acknowledge();
+                if std::mem::take(&mut self.unacknowledged) {
+                    self.io.acknowledge();
                 }
                 return Poll::Pending;
             }
@@ -159,73 +134,25 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        on_wire!(self, poll_write(cx, octets))
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on_wire!(self, poll_write_vectored(cx, slices))
-    }
-    fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            Wire::Tcp(stream) => stream.is_write_vectored(),
-            Wire::Command(piped) => piped.is_write_vectored(),
-        }
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_wire!(self, poll_flush(cx))
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_wire!(self, poll_shutdown(cx))
-    }
-}
-
-/// Calls a method of the connection, plain or protected.
-macro_rules! on_stream {
-    ($stream:expr, $method:ident($($argument:expr),*)) => {
-        match &mut $stream.0 {
-            Inner::Plain(socket) => Pin::new(socket).$method($($argument),*),
-            Inner::Tls(tls) => Pin::new(tls.as_mut()).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_read(cx, buf))
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write(cx, octets))
+        Pin::new(&mut self.io).poll_write(cx, octets)
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write_vectored(cx, slices))
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
     fn is_write_vectored(&self) -> bool {
-        match &self.0 {
-            Inner::Plain(socket) => socket.is_write_vectored(),
-            Inner::Tls(tls) => tls.is_write_vectored(),
-        }
+        self.io.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_flush(cx))
+        Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_shutdown(cx))
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -254,7 +181,7 @@ mod tests {
                 far.write_all(b".\r\n").unwrap();
             }
         });
-        let mut stream = Stream::plain(Socket::tcp(socket));
+        let mut stream = Stream::plain(socket);
         let began = Instant::now();
         for _ in 0..REPLIES {
             stream.write_all(b"RETR 1\r\n").await.unwrap();

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 
 use super::error::NetError;
-use super::stream::{Socket, Stream};
+use super::stream::Stream;
 use super::verify::{Chain, Pinned};
 use super::{Deadline, Endpoint, verify};
 use crate::blocking;
@@ -115,7 +115,7 @@ const READ_AHEAD: usize = 32 << 10;
 /// Does the handshake; `to` says which name the server must have.
 pub(super) async fn handshake(
     configuration: Arc<ClientConfig>,
-    mut socket: Socket,
+    mut socket: Stream,
     to: &Endpoint<'_>,
     deadline: &Deadline,
 ) -> Result<Stream, NetError> {
