@@ -21,6 +21,7 @@ use postrider::pop3::listing::ListingBuilder;
 use postrider::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, apop};
 use postrider::sasl::{self, Credentials, Exchange, MECHANISMS};
 use postrider::secret::Secret;
+use postrider::smtp;
 
 /// An entry and its name.
 type Entry = (&'static str, fn(&[u8]));
@@ -32,6 +33,7 @@ pub const ENTRIES: &[Entry] = &[
     ("listing", listing),
     ("body", body),
     ("client", client),
+    ("smtp", smtp),
     ("header", header),
     ("envelope", envelope),
     ("config", config),
@@ -168,6 +170,59 @@ fn command_for(octet: u8) -> Command<'static> {
         6 => Command::Dele(number),
         _ => Command::Quit,
     }
+}
+
+/// A session's replies, split anywhere; the first octet says whether it is LMTP and how many commands were sent, and those
+/// after it which.
+fn smtp(octets: &[u8]) {
+    let Some((first, rest)) = octets.split_first() else { return };
+    let dialect = if first & 1 == 0 { smtp::Dialect::Smtp } else { smtp::Dialect::Lmtp };
+    let (commands, answers) = rest.split_at(usize::from(first / 2).min(rest.len()));
+    assert_eq!(
+        replies(dialect, commands, answers, answers.len().max(1)),
+        replies(dialect, commands, answers, 1)
+    );
+}
+
+/// What the replies are, and what is wrong with the first that is none.
+fn replies(dialect: smtp::Dialect, commands: &[u8], answers: &[u8], step: usize) -> Vec<String> {
+    let mut client = smtp::Client::new(dialect);
+    for command in commands {
+        match command % 8 {
+            0 => client.send(&smtp::Command::Ehlo(&smtp::ClientId::default())),
+            1 => client.send(&smtp::Command::Mail("a@b", &[])),
+            2 => client.send(&smtp::Command::Rcpt("c")),
+            3 => client.send(&smtp::Command::Data),
+            4 => client.send(&smtp::Command::Rset),
+            5 => client.send(&smtp::Command::Quit),
+            _ => {
+                client.text(commands);
+                client.end(usize::from(command / 8));
+                Ok(())
+            }
+        }
+        .expect("nothing in it that cannot be sent");
+    }
+    let expected = client.unanswered();
+    let mut replies = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    loop {
+        match client.incoming(&answers[start..end]) {
+            Ok(Some((consumed, smtp::Event { to, reply }))) => {
+                start += consumed;
+                let extensions = smtp::Extensions::new(reply.lines());
+                replies.push(format!("{to} {reply} {extensions:?}"));
+            }
+            Ok(None) if end == answers.len() => break,
+            Ok(None) => end = (end + step).min(answers.len()),
+            Err(error) => {
+                replies.push(error.to_string());
+                return replies;
+            }
+        }
+    }
+    assert_eq!(replies.len() + client.unanswered(), expected);
+    replies
 }
 
 /// A message: what it is known by and its line ends do not depend on how it was cut into pieces.

@@ -22,7 +22,7 @@
 //! 3  session                               the only place that knows protocol, network, sinks and store together
 //!    sandbox                               what the process may still do to files; session asks it for hints
 //! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
-//! 1  pop3  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
+//! 1  pop3  smtp  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
 //! 0  line  secret  text  failure  logging  clock  files  trust  blocking
 //! ```
 //!
@@ -67,6 +67,7 @@ pub mod sandbox;
 pub mod sasl;
 pub mod secret;
 pub mod session;
+pub mod smtp;
 pub mod state;
 pub mod text;
 mod trust;

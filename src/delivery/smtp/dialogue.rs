@@ -10,8 +10,8 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 
 use super::Protocol;
-use super::extensions::Extensions;
 use super::stream::{Carrier, Failure, Greeting, SmtpStream, Wire};
+use crate::smtp::Extensions;
 use crate::text::Shown;
 
 /// How long a server may take for an answer.

@@ -10,7 +10,6 @@
 mod body;
 mod connect;
 mod dialogue;
-mod extensions;
 mod learned;
 mod stream;
 mod transaction;

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::Protocol;
 use super::body;
 use super::dialogue::{Broken, Dialogue, Reply};
-use super::extensions::Limit;
 use super::learned::{Learned, Sent};
 use super::stream::Failure;
 use crate::delivery::spool::{Content, Spooled};
+use crate::smtp::Limit;
 
 /// A message and its envelope.
 #[derive(Debug)]

@@ -2,26 +2,26 @@
 
 /// Service extensions (RFC 5321, 2.2) that matter here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Extensions {
+pub struct Extensions {
     /// RFC 2920.
-    pub(super) pipelining: bool,
+    pub pipelining: bool,
     /// RFC 1870: the server takes a size, and may have a limit.
-    pub(super) size: Option<Limit>,
+    pub size: Option<Limit>,
     /// RFC 6152.
-    pub(super) eight_bit_mime: bool,
+    pub eight_bit_mime: bool,
     /// RFC 6531.
-    pub(super) smtp_utf8: bool,
+    pub smtp_utf8: bool,
     /// RFC 3207.
-    pub(super) starttls: bool,
+    pub starttls: bool,
     /// RFC 4954: the mechanisms.
-    pub(super) auth: Vec<String>,
+    pub auth: Vec<String>,
     /// The names of all that it offers, known here or not, in order.
-    pub(super) keywords: Vec<String>,
+    pub keywords: Vec<String>,
 }
 
 /// What SIZE says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limit {
+pub enum Limit {
     /// Octets of a message at most.
     Octets(u64),
     /// The server does not say.
@@ -30,7 +30,7 @@ pub(super) enum Limit {
 
 impl Extensions {
     /// Reads the lines of the reply, codes taken off; the first is the server's name.
-    pub(super) fn new(lines: &[String]) -> Self {
+    pub fn new(lines: &[String]) -> Self {
         let mut extensions = Self::default();
         for line in lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
