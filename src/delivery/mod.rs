@@ -33,6 +33,7 @@ use crate::message::{Content, FileId};
 use crate::net::Connector;
 use crate::pop3::UniqueId;
 use crate::secret::Secret;
+use crate::smtp::Dialect;
 
 pub use disk::Disk;
 pub use space::has_room;
@@ -297,8 +298,8 @@ impl Sink {
             }
             Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone(), stop).await?),
             Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop).await?),
-            Target::Smtp(target) => Self::Server(server(target, smtp::Protocol::Smtp).await?),
-            Target::Lmtp(target) => Self::Server(server(target, smtp::Protocol::Lmtp).await?),
+            Target::Smtp(target) => Self::Server(server(target, Dialect::Smtp).await?),
+            Target::Lmtp(target) => Self::Server(server(target, Dialect::Lmtp).await?),
         })
     }
 

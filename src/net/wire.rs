@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -17,7 +17,7 @@ use crate::line::{CommandError, Pace, Protocol};
 const SMALLEST_BUFFER: usize = 4 << 10;
 /// Octets it grows to while the server fills it: four TLS records.
 const LARGEST_BUFFER: usize = 64 << 10;
-/// How often the time limit may pass while one reply, or a MiB of a body, trickles in.
+/// How often an account's time limit may pass while one reply, or a MiB of a body, trickles in.
 const TRICKLE: u32 = 10;
 /// Octets of a body that begin a new allowance for trickling.
 const TRICKLE_OCTETS: u64 = 1 << 20;
@@ -39,9 +39,27 @@ pub struct Wire<P, S = Stream> {
     name: String,
 }
 
-/// Time limits: one wait, and one reply that trickles in.
+/// How long a server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// To take more of what is to be written.
+    pub taking: Duration,
+    /// To say more.
+    pub saying: Duration,
+    /// To say all of one reply, or a MiB of a body.
+    pub reply: Duration,
+}
+
+/// One limit for every wait, and ten times that for a reply that trickles in.
+impl From<Duration> for Limits {
+    fn from(timeout: Duration) -> Self {
+        Self { taking: timeout, saying: timeout, reply: timeout.saturating_mul(TRICKLE) }
+    }
+}
+
+/// Watches over the limits.
 struct Clock {
-    timeout: Duration,
+    limits: Limits,
     alarm: Pin<Box<Sleep>>,
     progress: Instant,
     reply_began: Instant,
@@ -94,8 +112,7 @@ pub enum WireError<E> {
 
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     /// Takes a connection over; `protocol` says whether a greeting is expected.
-    pub fn new(stream: S, protocol: P, timeout: Duration, name: &str) -> Self {
-        let now = Instant::now();
+    pub fn new(stream: S, protocol: P, limits: impl Into<Limits>, name: &str) -> Self {
         Self {
             stream,
             protocol,
@@ -104,13 +121,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
             end: 0,
             unflushed: false,
             broken: None,
-            clock: Clock {
-                timeout,
-                alarm: Box::pin(tokio::time::sleep_until(now + timeout)),
-                progress: now,
-                reply_began: now,
-                body_octets: 0,
-            },
+            clock: Clock::new(limits.into()),
             name: name.into(),
         }
     }
@@ -134,6 +145,12 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         self.clock.restart();
     }
 
+    /// Sets how long the server may take from here on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.clock.limits = limits;
+        self.clock.rearm();
+    }
+
     /// Counts the answers that are still to come.
     pub fn unanswered(&self) -> usize {
         self.protocol.unanswered()
@@ -153,6 +170,50 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         match tokio::time::timeout(limit, self.come_in()).await {
             Ok(came) => came.map(|(base, event)| self.told(base, event)),
             Err(_) => Err(WireError::Silence { waiting: self.waiting(), after: limit }),
+        }
+    }
+
+    /// Waits until what is queued was written, or the server says something that it was asked for.
+    pub async fn written(&mut self) -> Result<(), WireError<P::Error>> {
+        self.clock.restart();
+        loop {
+            self.make_room();
+            let is_written = std::future::poll_fn(|cx| {
+                let left = self.protocol.outgoing().len();
+                self.poll_write(cx);
+                if self.protocol.outgoing().len() < left {
+                    self.clock.restart();
+                }
+                if self.is_written() {
+                    Poll::Ready(Ok(true))
+                } else {
+                    self.poll_come_in(cx).map_ok(|()| false)
+                }
+            });
+            if is_written.await? || self.protocol.unanswered() > 0 {
+                return Ok(());
+            }
+            self.protocol.incoming(&self.buffer[self.start..self.end])?;
+        }
+    }
+
+    /// Fails if by now the server has said something that nobody asked for, or has ended the connection. Nothing may be
+    /// unanswered.
+    pub async fn is_quiet(&mut self) -> Result<(), WireError<P::Error>> {
+        // Lets the runtime hear of what has come in.
+        tokio::task::yield_now().await;
+        if self.start == self.end {
+            self.make_room();
+            let read = std::future::poll_fn(|cx| match self.poll_read(cx) {
+                Poll::Pending => Poll::Ready(Ok(())),
+                Poll::Ready(read) => Poll::Ready(read),
+            });
+            read.await?;
+        }
+        if self.start < self.end {
+            Err(P::unasked(&self.buffer[self.start..self.end]).into())
+        } else {
+            Ok(())
         }
     }
 
@@ -191,8 +252,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         let write = async {
             std::future::poll_fn(|cx| {
                 self.poll_write(cx);
-                let done = (self.protocol.outgoing().is_empty() && !self.unflushed) || self.broken.is_some();
-                if done { Poll::Ready(()) } else { Poll::Pending }
+                if self.is_written() || self.broken.is_some() { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
             // Says that nothing more will come, to TLS as to TCP.
@@ -243,12 +303,17 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
 
     /// Complains of silence.
     pub fn silence(&self) -> WireError<P::Error> {
-        WireError::Silence { waiting: self.waiting(), after: self.clock.timeout }
+        WireError::Silence { waiting: self.waiting(), after: self.clock.limits.saying }
+    }
+
+    fn is_written(&self) -> bool {
+        self.protocol.outgoing().is_empty() && !self.unflushed
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         while self.broken.is_none() && !self.protocol.outgoing().is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, self.protocol.outgoing()) {
+                Poll::Ready(Ok(0)) => self.broken = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(octets)) => {
                     self.protocol.wrote(octets);
                     self.unflushed = true;
@@ -267,11 +332,27 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         }
     }
 
+    /// Writes what is to be written, and waits for more from the server.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError<P::Error>>> {
         self.poll_write(cx);
+        self.poll_come_in(cx)
+    }
+
+    /// Waits for more from the server, and no longer than is allowed.
+    fn poll_come_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError<P::Error>>> {
+        match self.poll_read(cx) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => {
+                let is_writing = !self.is_written();
+                self.clock.poll(is_writing, cx).map(|over| Err(over.error(self.waiting())))
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError<P::Error>>> {
         let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
-            Poll::Ready(Ok(())) => {
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)) {
+            Ok(()) => {
                 let octets = room.filled().len();
                 if octets == 0 {
                     return Poll::Ready(Err(match self.broken.take() {
@@ -286,35 +367,46 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error))
+            Err(error)
                 if error.kind() == io::ErrorKind::UnexpectedEof && !NetError::is_end_of_command(&error) =>
             {
                 Poll::Ready(Err(WireError::Closed { waiting: self.waiting() }))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
-            Poll::Pending => match self.clock.poll(cx) {
-                Poll::Ready(over) => Poll::Ready(Err(over.error(self.waiting(), self.clock.timeout))),
-                Poll::Pending => Poll::Pending,
-            },
+            Err(error) => Poll::Ready(Err(self.lost(error))),
         }
     }
 }
 
+/// Which limit is over, and how long it was.
 enum Over {
-    Wait,
-    Reply,
+    Wait(Duration),
+    Reply(Duration),
 }
 
 impl Over {
-    fn error<E>(self, waiting: String, timeout: Duration) -> WireError<E> {
+    fn error<E>(self, waiting: String) -> WireError<E> {
         match self {
-            Self::Wait => WireError::Silence { waiting, after: timeout },
-            Self::Reply => WireError::Trickle { waiting, after: timeout * TRICKLE },
+            Self::Wait(after) => WireError::Silence { waiting, after },
+            Self::Reply(after) => WireError::Trickle { waiting, after },
         }
     }
 }
 
 impl Clock {
+    fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        let alarm = Box::pin(tokio::time::sleep_until(now));
+        let mut clock = Self { limits, alarm, progress: now, reply_began: now, body_octets: 0 };
+        clock.rearm();
+        clock
+    }
+
+    /// Has the alarm ring when the first limit may be over.
+    fn rearm(&mut self) {
+        let Limits { taking, saying, reply } = self.limits;
+        self.alarm.as_mut().reset((self.progress + taking.min(saying)).min(self.reply_began + reply));
+    }
+
     /// A reply has come whole, or is asked for: the next one has all the time again.
     fn restart(&mut self) {
         let now = Instant::now();
@@ -330,18 +422,19 @@ impl Clock {
 
     /// Says whether the time is over. The alarm is set late and checked when it rings, so that octets that come in
     /// cost no timer.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+    fn poll(&mut self, is_writing: bool, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
             if self.alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let now = Instant::now();
-            let (wait, reply) = (self.progress + self.timeout, self.reply_began + self.timeout * TRICKLE);
+            let longest = if is_writing { self.limits.taking } else { self.limits.saying };
+            let (wait, reply) = (self.progress + longest, self.reply_began + self.limits.reply);
             if now >= wait {
-                return Poll::Ready(Over::Wait);
+                return Poll::Ready(Over::Wait(longest));
             }
             if now >= reply {
-                return Poll::Ready(Over::Reply);
+                return Poll::Ready(Over::Reply(self.limits.reply));
             }
             self.alarm.as_mut().reset(wait.min(reply));
         }

@@ -100,7 +100,8 @@ enum End {
 }
 
 impl Request {
-    fn of(command: &Command<'_>) -> Self {
+    /// Says what the reply to a command is the reply to.
+    pub fn of(command: &Command<'_>) -> Self {
         match command {
             Command::Ehlo(_) => Self::Ehlo,
             Command::Lhlo(_) => Self::Lhlo,

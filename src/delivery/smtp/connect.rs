@@ -1,22 +1,22 @@
 //! The way to a server that takes messages: TCP or a Unix socket, TLS, log-in.
 
+use std::path::Path;
 use std::time::Duration;
 
-use lettre::transport::smtp::extension::ClientId;
 use tokio::net::UnixStream;
 
-use super::Protocol;
-use super::dialogue::{Broken, Dialogue, NoDialogue, Patience, Reply};
+use super::dialogue::{Broken, Dialogue, Introduction, NoDialogue, Patience};
 use super::learned::Learned;
-use super::stream::{Carrier, Failure, Greeting};
 use super::transaction::Connection;
 use crate::config::account::{Auth, TlsMode};
 use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::Class;
+use crate::line::AuthLine;
 use crate::net::{Endpoint, NetError, Stream};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection};
 use crate::secret::Secret;
+use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
 use crate::text::Shown;
 
 /// Mechanisms that a log-in without TLS may use; it does not leave the machine.
@@ -28,87 +28,71 @@ const MOST_CHALLENGES: usize = 8;
 /// Connects, and logs in if the target says so.
 pub(super) async fn connect(
     server: &MailServer,
-    protocol: Protocol,
+    dialect: Dialect,
     access: &Access,
     learned: &Learned,
 ) -> Result<Connection, TargetError> {
-    let connecting = Connecting { server, protocol, access, name: own_name() };
-    let mut connection = connecting.dialogue().await?;
+    let connecting = Connecting { server, dialect, access, name: own_name() };
+    let mut dialogue = connecting.dialogue().await?;
     if let (Some(login), Some(secret)) = (&server.login, &access.secret) {
-        connecting.log_in(&mut connection, &login.user, secret).await?;
+        connecting.log_in(&mut dialogue, &login.user, secret).await?;
     }
-    Ok(Connection::new(connection.dialogue, protocol, learned.clone()))
-}
-
-/// A connection before its first message.
-struct Open {
-    dialogue: Dialogue,
-    protection: Protection,
-    exporter: Option<[u8; 32]>,
+    Ok(Connection::new(dialogue, dialect, learned.clone()))
 }
 
 struct Connecting<'a> {
     server: &'a MailServer,
-    protocol: Protocol,
+    dialect: Dialect,
     access: &'a Access,
     name: ClientId,
 }
 
 impl Connecting<'_> {
-    async fn dialogue(&self) -> Result<Open, TargetError> {
+    async fn dialogue(&self) -> Result<Dialogue, TargetError> {
         let timeout = self.server.timeout.unwrap_or(self.access.timeout);
+        let greeting = Client::new(self.dialect);
         let (host, port, bind, tls) = match &self.server.place {
-            Place::Socket(path) => {
-                let connected = tokio::time::timeout(timeout, UnixStream::connect(path)).await;
-                let stream = match connected {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
-                        return Err(self.failed(format!("cannot connect: {error}"), hint_of(&error)));
-                    }
-                    Err(_) => {
-                        let after = humantime::format_duration(timeout);
-                        return Err(
-                            self.failed(format!("gave up after {after} waiting for a connection"), None)
-                        );
-                    }
-                };
-                let dialogue = self.open(Box::new(stream), Greeting::Awaited).await?;
-                return Ok(Open { dialogue, protection: Protection::Plain, exporter: None });
-            }
+            Place::Socket(path) => return self.open(self.unix(path, timeout).await?, greeting).await,
             Place::Tcp { host, port, bind, tls } => (host, *port, *bind, tls),
         };
         let endpoint =
             Endpoint { account: &self.access.account, host, port, tls, bind, connect: None, timeout };
         let net = |error| self.net(error);
         let stream = self.access.connector.connect(endpoint).await.map_err(net)?;
+        let dialogue = self.open(stream, greeting).await?;
         match tls.mode {
-            TlsMode::None => {
-                let dialogue = self.open(Box::new(stream), Greeting::Awaited).await?;
-                Ok(Open { dialogue, protection: Protection::Plain, exporter: None })
-            }
-            TlsMode::Implicit => self.protected(stream, Greeting::Awaited).await,
+            TlsMode::None | TlsMode::Implicit => Ok(dialogue),
             TlsMode::StartTls => {
-                let dialogue = self.open(Box::new(stream), Greeting::Awaited).await?;
                 let stream = self.start_tls(dialogue).await?;
                 let stream = self.access.connector.start_tls(stream, endpoint).await.map_err(net)?;
-                self.protected(stream, Greeting::Over).await
+                self.open(stream, Client::after_starttls(self.dialect)).await
             }
         }
     }
 
-    async fn protected(&self, stream: Stream, greeting: Greeting) -> Result<Open, TargetError> {
-        let exporter = stream.tls().and_then(|facts| facts.exporter);
-        let dialogue = self.open(Box::new(stream), greeting).await?;
-        Ok(Open { dialogue, protection: Protection::Protected, exporter })
+    async fn unix(&self, path: &Path, timeout: Duration) -> Result<Stream, TargetError> {
+        match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
+            Ok(Ok(stream)) => Ok(Stream::plain(stream)),
+            Ok(Err(error)) => Err(self.failed(format!("cannot connect: {error}"), hint_of(&error))),
+            Err(_) => {
+                let after = humantime::format_duration(timeout);
+                Err(self.failed(format!("gave up after {after} waiting for a connection"), None))
+            }
+        }
     }
 
-    async fn open(&self, carrier: Box<dyn Carrier>, greeting: Greeting) -> Result<Dialogue, TargetError> {
-        let account = &self.access.account;
-        let patience = Patience::new(self.server.timeout);
-        match Dialogue::open(carrier, greeting, self.protocol, &self.name, account, patience).await {
+    async fn open(&self, stream: Stream, protocol: Client) -> Result<Dialogue, TargetError> {
+        let introduction = Introduction {
+            dialect: self.dialect,
+            name: &self.name,
+            account: &self.access.account,
+            patience: Patience::new(self.server.timeout),
+            stop: self.access.stop.clone(),
+        };
+        match Dialogue::open(stream, protocol, &introduction).await {
             Ok(dialogue) => Ok(dialogue),
             Err(NoDialogue::Refused(command, reply)) => {
-                let hint = (self.protocol == Protocol::Lmtp && reply.code == 500)
+                let hint = (self.dialect == Dialect::Lmtp && reply.code == 500)
                     .then(|| "it does not speak LMTP; is it an SMTP server?".to_owned());
                 Err(self.refused(
                     &format!("server refused the session ({command})"),
@@ -129,42 +113,39 @@ impl Connecting<'_> {
             return Err(self.failed("server does not offer STARTTLS".into(), Some(hint)));
         }
         let reply = dialogue
-            .command("STARTTLS\r\n", dialogue.patience.command)
+            .command(Command::StartTls, dialogue.patience.command)
             .await
             .map_err(|broken| self.broken(broken))?;
         if reply.code != 220 {
             return Err(self.refused("server refused STARTTLS", &reply, Class::Target, None));
         }
         // RFC 3207, 6: what came before the handshake may be anybody's, and would be believed after it.
-        let wire = dialogue.wire.clone();
-        drop(dialogue);
-        match wire.into_carrier() {
-            Ok(carrier) => match carrier.into_net() {
-                Some(stream) => Ok(stream),
-                None => Err(self.failed("cannot start TLS on a connection of this kind".into(), None)),
-            },
-            Err(Failure::Early(line)) => Err(self.broken(Broken {
-                what: "server, or somebody between, sent something before TLS was started".into(),
-                said: Some(line),
-            })),
-            Err(_) => Err(self.failed("server closed the connection after STARTTLS".into(), None)),
-        }
+        dialogue.into_stream().await.map_err(|broken| {
+            let what = match &broken.said {
+                Some(_) => "server, or somebody between, sent something before TLS was started",
+                None => "server closed the connection after STARTTLS",
+            };
+            self.broken(Broken { what: what.into(), ..broken })
+        })
     }
 
     /// RFC 4954.
-    async fn log_in(&self, open: &mut Open, user: &str, secret: &Secret) -> Result<(), TargetError> {
+    async fn log_in(&self, dialogue: &mut Dialogue, user: &str, secret: &Secret) -> Result<(), TargetError> {
         let Place::Tcp { host, .. } = &self.server.place else { return Ok(()) };
-        let names: Vec<String> = open.dialogue.extensions.auth.clone();
+        let names: Vec<String> = dialogue.extensions.auth.clone();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let facts = dialogue.stream().tls();
+        let protection = if facts.is_some() { Protection::Protected } else { Protection::Plain };
+        let exporter = facts.and_then(|facts| facts.exporter);
         let offered = Offered {
             sasl: &names,
             user: false,
             apop_stamp: false,
-            tls: open.protection,
+            tls: protection,
             client_certificate: false,
-            exporter: open.exporter.is_some(),
+            exporter: exporter.is_some(),
         };
-        let auth = match open.protection {
+        let auth = match protection {
             Protection::Protected => Auth::Auto,
             Protection::Plain => Auth::List(WITHIN_THE_MACHINE.to_vec()),
         };
@@ -177,19 +158,17 @@ impl Connecting<'_> {
         let Some(name) = mechanism.sasl_name() else {
             return Err(self.failed("server offers no SASL mechanism".into(), None));
         };
-        let exporter = open.exporter;
         let credentials = Credentials { user, secret, host, exporter, plus_offered: offered.plus_offered() };
         let mut exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
-        let mut command = match exchange.initial() {
-            Some(response) => format!("AUTH {name} {}\r\n", *sasl::encode_initial(&response)),
-            None => format!("AUTH {name}\r\n"),
-        };
+        let initial = exchange.initial();
+        let mut line = AuthLine::Begin(name, initial.as_ref().map(|initial| &initial[..]));
+        let mut response;
         let refused = format!("server refused the log-in as {user} ({name})");
         for _ in 0..MOST_CHALLENGES {
-            let answered = open.dialogue.log_in(&command).await;
+            let answered = dialogue.command(Command::Auth(line), dialogue.patience.command).await;
             let reply = answered.map_err(|broken| self.broken(broken))?;
             let challenge = match reply.code {
-                334 => sasl::decode(reply.text.trim().as_bytes()).map_err(|error| self.sasl(&error))?,
+                334 => sasl::decode(reply.text().trim().as_bytes()).map_err(|error| self.sasl(&error))?,
                 235 => return exchange.finish().map_err(|error| self.sasl(&error)),
                 code if (400..500).contains(&code) => {
                     return Err(self.refused(&refused, &reply, Class::Target, None));
@@ -202,22 +181,22 @@ impl Connecting<'_> {
             };
             if exchange.is_complete() {
                 // A failure's details, or SCRAM's proof in a challenge of its own; an empty line has it end.
-                command = "\r\n".to_owned();
+                line = AuthLine::Response(b"");
                 if matches!(mechanism, Mechanism::Plain | Mechanism::External) {
                     break;
                 }
                 continue;
             }
             // SCRAM derives a key, some milliseconds of work, off the thread that serves all accounts.
-            let (back, response) = tokio::task::spawn_blocking(move || {
+            let (back, responded) = tokio::task::spawn_blocking(move || {
                 let response = exchange.respond(&challenge);
                 (exchange, response)
             })
             .await
             .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
             exchange = back;
-            let response = response.map_err(|error| self.sasl(&error))?;
-            command = format!("{}\r\n", *sasl::encode(&response));
+            response = responded.map_err(|error| self.sasl(&error))?;
+            line = AuthLine::Response(&response);
         }
         Err(self.failed(format!("server asked for more than {name} has to say"), None))
     }
@@ -228,7 +207,7 @@ impl Connecting<'_> {
     }
 
     fn refused(&self, what: &str, reply: &Reply, class: Class, hint: Option<String>) -> TargetError {
-        let said = Some(format!("{} {}", reply.code, reply.text).into_bytes());
+        let said = Some(format!("{} {}", reply.code, reply.text()).into_bytes());
         let (place, what) = (self.server.place.to_string(), what.to_owned());
         TargetError::Server(Box::new(ServerError { place, what, said, hint, class }))
     }
@@ -280,6 +259,3 @@ fn own_name() -> ClientId {
         ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST)
     }
 }
-
-/// How long the goodbye may take: nothing depends on it.
-pub(super) const GOODBYE: Duration = Duration::from_secs(1);

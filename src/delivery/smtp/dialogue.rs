@@ -1,18 +1,21 @@
-//! Commands and replies, by the SMTP library over [`super::stream`].
+//! Commands and replies over the wire, each with its time limit, and what it means when that breaks.
 
-use std::error::Error as _;
-use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
-use lettre::transport::smtp::Error;
-use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::Response;
+use tokio::time::Instant;
 
-use super::Protocol;
-use super::stream::{Carrier, Failure, Greeting, SmtpStream, Wire};
-use crate::smtp::Extensions;
+use crate::delivery::{GRACE, Stop};
+use crate::net::wire::{Limits, Wire, WireError};
+use crate::net::{NetError, Stream};
+use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions, ProtocolError, Reply, Request};
 use crate::text::Shown;
+
+/// RFC 5321, 4.5.3.2.5: no part of a message may take longer to be taken.
+pub(super) const PART_LIMIT: Duration = Duration::from_secs(3 * 60);
+
+/// How long the goodbye may take: nothing depends on it.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long a server may take for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +40,26 @@ impl Patience {
     }
 }
 
-/// What a server said, all lines of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
-    /// RFC 5321, 4.2.
-    pub(super) code: u16,
-    /// The lines, joined by blanks.
-    pub(super) text: String,
-}
-
 /// The dialogue cannot go on; the connection is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub(super) struct Broken {
+    pub(super) how: How,
     /// `gave up after 5m waiting for the reply to MAIL`.
     pub(super) what: String,
     /// The first line that the server sent out of turn.
     pub(super) said: Option<String>,
+}
+
+/// How a dialogue broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// The server said or took nothing for as long as is allowed.
+    Silence,
+    /// The connection ended.
+    Ended,
+    /// By what the server said, or for a reason of our own.
+    Otherwise,
 }
 
 /// Why there is no dialogue.
@@ -65,15 +71,34 @@ pub(super) enum NoDialogue {
     Broken(Broken),
 }
 
+impl From<Broken> for NoDialogue {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+/// Who talks, and how.
+pub(super) struct Introduction<'a> {
+    pub(super) dialect: Dialect,
+    /// How this machine is named.
+    pub(super) name: &'a ClientId,
+    /// Whose messages they are, for the log.
+    pub(super) account: &'a str,
+    pub(super) patience: Patience,
+    pub(super) stop: Stop,
+}
+
 /// A connection on which the server has greeted and said what it can do.
 pub(super) struct Dialogue {
-    library: AsyncSmtpConnection,
-    pub(super) wire: Wire,
+    wire: Wire<Client>,
     pub(super) extensions: Extensions,
     /// How long the answer to the greeting took.
     pub(super) round_trip: Duration,
     pub(super) patience: Patience,
-    account: String,
+    sent_at: Instant,
+    waited: Duration,
+    /// Ends when the process must end; `None` once it has.
+    too_late: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl std::fmt::Debug for Dialogue {
@@ -83,163 +108,213 @@ impl std::fmt::Debug for Dialogue {
 }
 
 impl Broken {
+    pub(super) fn new(what: String) -> Self {
+        Self { how: How::Otherwise, what, said: None }
+    }
+
     /// Says what it means after the end of a message went out.
     pub(super) fn may_have_arrived(&self) -> String {
         format!("{self}; the message may have arrived, and may arrive again")
     }
-}
 
-impl Reply {
-    /// Says whether it is 2yz.
-    pub(super) fn is_success(&self) -> bool {
-        (200..300).contains(&self.code)
-    }
-
-    /// Says whether it is 4yz.
-    pub(super) fn is_transient(&self) -> bool {
-        (400..500).contains(&self.code)
-    }
-
-    /// Says, of a reply to MAIL, whether this sender is the trouble (RFC 3463, 3.2: bad sender's address; sendmail's
-    /// 451 4.1.8 where its domain does not resolve).
-    pub(super) fn is_about_the_sender(&self) -> bool {
-        matches!(self.text.get(..5), Some("4.1.7" | "4.1.8"))
-    }
-
-    /// Says that the server is about to end the connection.
-    pub(super) fn is_closing(&self) -> bool {
-        self.code == 421
-    }
-}
-
-impl std::fmt::Display for Reply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.code, Shown(self.text.as_bytes()))
+    fn of(error: WireError<ProtocolError>, to: Request) -> Self {
+        let (how, what, said) = match error {
+            WireError::Silence { after, .. } | WireError::Trickle { after, .. } => {
+                let after = humantime::format_duration(after);
+                (How::Silence, format!("gave up after {after} waiting for {to}"), None)
+            }
+            WireError::Closed { .. } => {
+                (How::Ended, format!("server closed the connection before {to}"), None)
+            }
+            WireError::Lost { source: NetError::Lost { source }, .. } => {
+                (How::Ended, format!("connection lost before {to}: {source}"), None)
+            }
+            WireError::Lost { source, .. } => {
+                (How::Ended, format!("connection lost before {to}: {source}"), None)
+            }
+            WireError::Protocol(ProtocolError::Unasked { line }) => {
+                (How::Otherwise, format!("server spoke out of turn, before {to}"), Some(line))
+            }
+            WireError::Protocol(ProtocolError::NotAReply { line, .. }) => {
+                (How::Otherwise, format!("server sent what is no reply, in place of {to}"), Some(line))
+            }
+            other => (How::Otherwise, other.to_string(), None),
+        };
+        Self { how, what, said: said.map(|line| Shown(&line).to_string()) }
     }
 }
 
 impl Dialogue {
-    /// Hears the greeting and says EHLO, or LHLO.
+    /// Hears the greeting, unless that was before TLS, and says EHLO, or LHLO.
     pub(super) async fn open(
-        carrier: Box<dyn Carrier>,
-        greeting: Greeting,
-        protocol: Protocol,
-        name: &ClientId,
-        account: &str,
-        patience: Patience,
+        stream: Stream,
+        protocol: Client,
+        introduction: &Introduction<'_>,
     ) -> Result<Self, NoDialogue> {
-        let (stream, wire) = SmtpStream::over(carrier, greeting, protocol, account);
-        wire.patience(patience.command);
-        let hello = match protocol {
-            Protocol::Smtp => "EHLO",
-            Protocol::Lmtp => "LHLO",
+        let Introduction { dialect, name, account, patience, stop } = introduction;
+        let stop = stop.clone();
+        let mut dialogue = Self {
+            wire: Wire::new(stream, protocol, limits(patience.command), &format!("{account}: target")),
+            extensions: Extensions::default(),
+            round_trip: Duration::ZERO,
+            patience: *patience,
+            sent_at: Instant::now(),
+            waited: Duration::ZERO,
+            too_late: Some(Box::pin(async move {
+                stop.set().await;
+                tokio::time::sleep(GRACE).await;
+            })),
         };
-        match AsyncSmtpConnection::connect_with_transport(Box::new(stream), name).await {
-            Ok(library) => {
-                // Whatever lines the answer to HELO has, nothing is offered by it.
-                let extensions = if wire.said_helo() {
-                    Extensions::default()
-                } else {
-                    Extensions::new(&wire.last_reply())
-                };
-                let round_trip = wire.waited();
-                Ok(Self { library, wire, extensions, round_trip, patience, account: account.to_owned() })
-            }
-            Err(error) => {
-                // What broke the dialogue is itself among the replies, unless the connection did.
-                let heard = wire.replies().saturating_sub(usize::from(wire.failure().is_none()));
-                let to = if heard > 0 { hello } else { "greeting" };
-                Err(match refusal(&error) {
-                    Some(reply) => NoDialogue::Refused(to, reply),
-                    None => NoDialogue::Broken(broken(&wire, &error.to_string(), to)),
-                })
+        if dialogue.wire.unanswered() > 0 {
+            let greeting = dialogue.reply(patience.command).await?;
+            if !greeting.is_positive() {
+                return Err(NoDialogue::Refused("greeting", greeting));
             }
         }
-    }
-
-    /// Sends a command, or several (RFC 2920), and gives the reply to the first.
-    pub(super) async fn command(&mut self, octets: &str, patience: Duration) -> Result<Reply, Broken> {
-        if log::log_enabled!(log::Level::Trace) {
-            for line in octets.lines() {
-                log::trace!("{}: target: C: {}", self.account, Shown(line.as_bytes()));
-            }
-        }
-        self.send(octets, patience).await
-    }
-
-    /// Sends a line of a log-in, which no log shows.
-    pub(super) async fn log_in(&mut self, line: &str) -> Result<Reply, Broken> {
-        log::trace!("{}: target: C: [secret]", self.account);
-        self.send(line, self.patience.command).await
-    }
-
-    async fn send(&mut self, octets: &str, patience: Duration) -> Result<Reply, Broken> {
-        self.wire.patience(patience);
-        let name = match octets.split([' ', '\r']).next() {
-            Some(name @ ("MAIL" | "RCPT" | "DATA" | "RSET" | "STARTTLS" | "QUIT")) => name,
-            Some(_) | None => "AUTH",
+        let (hello, command) = match dialect {
+            Dialect::Smtp => ("EHLO", Command::Ehlo(name)),
+            Dialect::Lmtp => ("LHLO", Command::Lhlo(name)),
         };
-        let answered = self.library.command(octets).await;
-        self.answered(answered, name)
+        let mut reply = dialogue.command(command, patience.command).await?;
+        dialogue.round_trip = dialogue.waited;
+        if *dialect == Dialect::Smtp && matches!(reply.code, 500 | 502) {
+            // RFC 5321, 3.2. Whatever lines the answer to HELO has, nothing is offered by it.
+            log::debug!("{account}: target: server knows no EHLO; saying HELO");
+            reply = dialogue.command(Command::Helo(name), patience.command).await?;
+        } else {
+            dialogue.extensions = Extensions::new(reply.lines());
+        }
+        if reply.is_positive() {
+            return Ok(dialogue);
+        }
+        if dialogue.send(Command::Quit).is_ok() {
+            dialogue.wire.hang_up(GOODBYE).await;
+        }
+        Err(NoDialogue::Refused(hello, reply))
     }
 
-    /// Gives the reply to the next command, `to`, of those that were sent together.
-    pub(super) async fn reply(&mut self, to: &str, patience: Duration) -> Result<Reply, Broken> {
-        self.wire.patience(patience);
-        let answered = self.library.read_response().await;
-        self.answered(answered, to)
+    /// Sends a command and gives the reply to it.
+    pub(super) async fn command(
+        &mut self,
+        command: Command<'_>,
+        patience: Duration,
+    ) -> Result<Reply, Broken> {
+        self.send(command)?;
+        self.reply(patience).await
     }
 
-    /// Sends a part of a message as it is to stand on the wire.
+    /// Queues a command; what is queued goes out together (RFC 2920) when a reply is waited for.
+    pub(super) fn send(&mut self, command: Command<'_>) -> Result<(), Broken> {
+        self.sent_at = Instant::now();
+        let to = Request::of(&command);
+        self.wire.send(command).map_err(|error| Broken::of(error, to))
+    }
+
+    /// Gives the reply to the first command that is not answered yet.
+    pub(super) async fn reply(&mut self, patience: Duration) -> Result<Reply, Broken> {
+        self.wire.set_limits(limits(patience));
+        let to = self.awaiting();
+        let event = tokio::select! {
+            biased;
+            event = self.wire.event() => event,
+            () = over(&mut self.too_late) => return Err(self.cut_off(to)),
+        };
+        let Event { reply, .. } = event.map_err(|error| Broken::of(error, to))?;
+        self.waited = self.sent_at.elapsed();
+        Ok(reply)
+    }
+
+    /// Says how long the last reply took.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Begins another message.
+    pub(super) fn begin(&mut self) {
+        self.wire.protocol_mut().begin();
+    }
+
+    /// Sends a part of a message.
     pub(super) async fn part(&mut self, octets: &[u8]) -> Result<(), Broken> {
-        let written = self.wire.write(octets).await;
-        written.map_err(|error| self.lost(&error))
+        self.wire.protocol_mut().text(octets);
+        self.written().await
     }
 
-    /// Sends the last part of a message, its end, which begins `at` there, and what follows that; gives the (first) reply
-    /// to the message.
-    pub(super) async fn end(&mut self, octets: &[u8], at: usize) -> Result<Reply, Broken> {
-        let written = self.wire.write_end(octets, at).await;
-        written.map_err(|error| self.lost(&error))?;
-        self.reply("the message", self.patience.end).await
-    }
-
-    fn lost(&self, error: &io::Error) -> Broken {
-        broken(&self.wire, &error.to_string(), "the message")
-    }
-
-    fn answered(&self, answered: Result<Response, Error>, to: &str) -> Result<Reply, Broken> {
-        match answered {
-            Ok(response) => Ok(Reply {
-                code: response.code().into(),
-                text: response.message().collect::<Vec<_>>().join(" "),
-            }),
-            Err(error) => refusal(&error).ok_or_else(|| broken(&self.wire, &error.to_string(), to)),
+    /// Queues the last part of a message and its end, unless the server has spoken already: a reply that came before the
+    /// end is none to the message, and must not be taken for one. So many recipients were accepted.
+    pub(super) async fn last_part(&mut self, octets: &[u8], recipients: usize) -> Result<(), Broken> {
+        let quiet = self.is_quiet().await;
+        let protocol = self.wire.protocol_mut();
+        protocol.text(octets);
+        if let Err(broken) = quiet {
+            if broken.said.is_some() {
+                // It may want to read on before it closes.
+                let _ = self.written().await;
+            }
+            return Err(broken);
         }
+        protocol.end(recipients);
+        Ok(())
+    }
+
+    /// Sends the end of a message, and what is queued behind it; gives the (first) reply to the message.
+    pub(super) async fn end(&mut self) -> Result<Reply, Broken> {
+        self.written().await?;
+        self.reply(self.patience.end).await
+    }
+
+    /// Says whether the server may have the whole message.
+    pub(super) fn may_have_the_message(&self) -> bool {
+        self.wire.protocol().may_have_the_message()
+    }
+
+    /// Fails if the server has said something that nobody asked for, or has ended the connection.
+    pub(super) async fn is_quiet(&mut self) -> Result<(), Broken> {
+        let to = self.awaiting();
+        self.wire.is_quiet().await.map_err(|error| Broken::of(error, to))
+    }
+
+    /// Gives the connection for a TLS handshake; fails as [`Dialogue::is_quiet`] does.
+    pub(super) async fn into_stream(mut self) -> Result<Stream, Broken> {
+        self.is_quiet().await?;
+        let to = self.awaiting();
+        self.wire.into_stream().map_err(|error| Broken::of(error, to))
+    }
+
+    /// Gives the connection.
+    pub(super) fn stream(&self) -> &Stream {
+        self.wire.stream()
+    }
+
+    async fn written(&mut self) -> Result<(), Broken> {
+        self.wire.set_limits(Limits { taking: PART_LIMIT, saying: PART_LIMIT, reply: PART_LIMIT });
+        let to = self.awaiting();
+        let written = tokio::select! {
+            biased;
+            written = self.wire.written() => written,
+            () = over(&mut self.too_late) => return Err(self.cut_off(to)),
+        };
+        written.map_err(|error| Broken::of(error, to))
+    }
+
+    /// Says what the next reply is to; in the middle of a message it is to that.
+    fn awaiting(&self) -> Request {
+        self.wire.protocol().awaiting().unwrap_or(Request::Message)
+    }
+
+    fn cut_off(&mut self, to: Request) -> Broken {
+        self.too_late = None;
+        Broken::new(format!("was asked to end before {to}"))
     }
 }
 
-/// A negative reply is an error to the library.
-fn refusal(error: &Error) -> Option<Reply> {
-    let code = error.status()?;
-    Some(Reply { code: code.into(), text: error.source().map(ToString::to_string).unwrap_or_default() })
+/// Waits until it is too late.
+async fn over(too_late: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    if let Some(too_late) = too_late {
+        too_late.await;
+    }
 }
 
-fn broken(wire: &Wire, error: &str, to: &str) -> Broken {
-    let waiting = if to == "greeting" { "the greeting".to_owned() } else { format!("the reply to {to}") };
-    let (what, said) = match wire.failure() {
-        Some(Failure::Silence(after)) => {
-            (format!("gave up after {} waiting for {waiting}", humantime::format_duration(after)), None)
-        }
-        Some(Failure::Closed) => (format!("server closed the connection before {waiting}"), None),
-        Some(Failure::Lost(why)) => (format!("connection lost before {waiting}: {why}"), None),
-        Some(Failure::NotAReply(why)) => (format!("{why}, in place of {waiting}"), None),
-        Some(Failure::Early(line)) => (format!("server spoke out of turn, before {waiting}"), Some(line)),
-        Some(Failure::CutOff) => (format!("was asked to end before {waiting}"), None),
-        None => {
-            let line = wire.last_reply().into_iter().next();
-            (format!("server sent what is no reply, in place of {waiting} ({error})"), line)
-        }
-    };
-    Broken { what, said }
+fn limits(patience: Duration) -> Limits {
+    Limits { taking: PART_LIMIT, saying: patience, reply: patience }
 }

@@ -11,32 +11,21 @@ mod body;
 mod connect;
 mod dialogue;
 mod learned;
-mod stream;
 mod transaction;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool::Unspooled;
-use super::{
-    Access, Disk, GRACE, MessageId, Others, Outcome, ServerError, Stop, TargetError, envelope, spool,
-};
+use super::{Access, Disk, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::target::Place;
 use crate::config::{MailServer, Recipients};
 use crate::failure::Class;
 use crate::message::Header;
-use dialogue::{Broken, Reply};
+use crate::smtp::{Command, Dialect, Reply};
+use dialogue::{Broken, GOODBYE};
 use learned::Learned;
-use transaction::{Ahead, Connection, Done, Letter, Stall, Verdict};
-
-/// What a server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// RFC 5321.
-    Smtp,
-    /// RFC 2033: LHLO for EHLO, and a reply for each recipient.
-    Lmtp,
-}
+use transaction::{Ahead, Connection, Letter, Stall, Verdict};
 
 /// Messages in a row of which a server takes no recipient now, before that is its own trouble: a map that cannot be
 /// read, a backend that is away.
@@ -52,7 +41,7 @@ pub struct Server(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     server: MailServer,
-    protocol: Protocol,
+    dialect: Dialect,
     access: Access,
     disk: Disk,
     learned: Learned,
@@ -77,15 +66,15 @@ impl Server {
     /// Connects to the server, so that nothing is fetched for one that is not there.
     pub(super) async fn open(
         server: &MailServer,
-        protocol: Protocol,
+        dialect: Dialect,
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
         let learned = Learned::new(access.remembered.as_deref());
-        let connection = connect::connect(server, protocol, &access, &learned).await?;
+        let connection = connect::connect(server, dialect, &access, &learned).await?;
         Ok(Self(Arc::new(Shared {
             server: server.clone(),
-            protocol,
+            dialect,
             access,
             disk,
             learned,
@@ -189,7 +178,7 @@ impl Shared {
         TargetError::Server(Box::new(ServerError {
             place: self.server.place.to_string(),
             what: "server takes no messages now".into(),
-            said: Some(format!("{} {}", reply.code, reply.text).into_bytes()),
+            said: Some(format!("{} {}", reply.code, reply.text()).into_bytes()),
             hint: Some("nothing is lost: what is left is fetched at the next poll".into()),
             class: Class::Target,
         }))
@@ -233,7 +222,7 @@ impl Round<'_> {
                 Addressed::Letter(next) if connection.unfit(next).is_none() => Some(next),
                 Addressed::Letter(_) | Addressed::Decided(_) => None,
             });
-            match in_time(&mut connection, letter, ahead, next, stop).await {
+            match connection.hand_over(letter, ahead, next).await {
                 Ok(done) => {
                     match connection.broken.take().map(|broken| self.note_break(broken)) {
                         None => self.shared.breaks.store(0, Relaxed),
@@ -269,7 +258,7 @@ impl Round<'_> {
                     }
                 }
                 // Whatever this says of the server, the message is to be said to be in doubt.
-                Err(broken) if connection.dialogue.wire.ended() => {
+                Err(broken) if connection.dialogue.may_have_the_message() => {
                     let doubtful = Outcome::Later(broken.may_have_arrived());
                     if let Err(error) = self.note_break(broken) {
                         *lock(&self.shared.failure) = Some(error);
@@ -328,8 +317,8 @@ impl Round<'_> {
     /// Gives a connection on which the server waits for a message, and whether that has been announced.
     async fn ready(&mut self) -> Result<(Connection, Ahead), TargetError> {
         let ahead = std::mem::replace(&mut self.ahead, Ahead::NotSent);
-        if let Some(connection) = self.connection.take() {
-            if ahead == Ahead::Sent || connection.dialogue.wire.is_quiet().await {
+        if let Some(mut connection) = self.connection.take() {
+            if ahead == Ahead::Sent || connection.dialogue.is_quiet().await.is_ok() {
                 return Ok((connection, ahead));
             }
             log::debug!(
@@ -337,33 +326,8 @@ impl Round<'_> {
                 self.shared.access.account
             );
         }
-        let Shared { server, protocol, access, learned, .. } = self.shared;
-        Ok((connect::connect(server, *protocol, access, learned).await?, Ahead::NotSent))
-    }
-}
-
-/// Hands a message over, for as long as the process may still take when it was asked to end.
-async fn in_time(
-    connection: &mut Connection,
-    letter: &Letter,
-    ahead: Ahead,
-    next: Option<&Letter>,
-    stop: &Stop,
-) -> Result<Done, Broken> {
-    let wire = connection.dialogue.wire.clone();
-    let hand_over = connection.hand_over(letter, ahead, next);
-    tokio::pin!(hand_over);
-    let too_late = async {
-        stop.set().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        done = &mut hand_over => done,
-        () = too_late => {
-            // What the server has said by then counts, so this is heard out.
-            wire.cut_off();
-            hand_over.await
-        }
+        let Shared { server, dialect, access, learned, .. } = self.shared;
+        Ok((connect::connect(server, *dialect, access, learned).await?, Ahead::NotSent))
     }
 }
 
@@ -372,8 +336,8 @@ async fn leave(mut connection: Connection) {
     if connection.closing {
         return;
     }
-    let quit = connection.dialogue.command("QUIT\r\n", connect::GOODBYE);
-    let _ = tokio::time::timeout(connect::GOODBYE, quit).await;
+    let quit = connection.dialogue.command(Command::Quit, GOODBYE);
+    let _ = tokio::time::timeout(GOODBYE, quit).await;
 }
 
 /// Puts together what became of a message for all its recipients.
@@ -399,7 +363,7 @@ fn outcome(letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
 }
 
 fn broken(place: &Place, broken: Broken) -> TargetError {
-    let Broken { what, said } = broken;
+    let Broken { what, said, .. } = broken;
     let said = said.map(String::into_bytes);
     let place = place.to_string();
     TargetError::Server(Box::new(ServerError { place, what, said, hint: None, class: Class::Target }))

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Protocol;
 use super::body;
-use super::dialogue::{Broken, Dialogue, Reply};
+use super::dialogue::{Broken, Dialogue, How};
 use super::learned::{Learned, Sent};
-use super::stream::Failure;
 use crate::delivery::spool::{Content, Spooled};
-use crate::smtp::Limit;
+use crate::smtp::{Command, Dialect, Limit, MailBodyParameter, MailParameter, Reply};
 
 /// A message and its envelope.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ pub(super) enum Stall {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) dialogue: Dialogue,
-    protocol: Protocol,
+    dialect: Dialect,
     learned: Learned,
     /// Messages that it has taken or refused.
     pub(super) served: usize,
@@ -78,11 +76,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(dialogue: Dialogue, protocol: Protocol, learned: Learned) -> Self {
+    pub(super) fn new(dialogue: Dialogue, dialect: Dialect, learned: Learned) -> Self {
         learned.meet(&dialogue.extensions.keywords);
         Self {
             dialogue,
-            protocol,
+            dialect,
             learned,
             served: 0,
             taken: 0,
@@ -119,7 +117,7 @@ impl Connection {
         ahead: Ahead,
         next: Option<&Letter>,
     ) -> Result<Done, Broken> {
-        self.dialogue.wire.begin();
+        self.dialogue.begin();
         let answered = match ahead {
             Ahead::NotSent if !self.may(Sent::Together) => self.one_by_one(letter).await?,
             Ahead::NotSent => self.trying(Sent::Together, letter).await?,
@@ -144,43 +142,49 @@ impl Connection {
             self.end_for_nobody().await;
             return Ok(Done { verdicts, ahead: Ahead::NotSent, stall });
         }
+        body::send(&mut self.dialogue, &letter.message, accepted).await?;
         // A server that gave one reply for several recipients would have its next one taken for theirs.
-        let is_alone = self.protocol == Protocol::Smtp || accepted == 1;
-        let next = next.filter(|_| self.may(Sent::BehindEnd) && is_alone);
-        let commands = next.map(|next| self.commands(next));
-        let ahead = if commands.is_some() { Ahead::Sent } else { Ahead::NotSent };
-        let commands = commands.unwrap_or_default();
-        let first = body::send(&mut self.dialogue, &letter.message, commands.as_bytes()).await?;
+        let is_alone = self.dialect == Dialect::Smtp || accepted == 1;
+        let ahead = match next.filter(|_| self.may(Sent::BehindEnd) && is_alone) {
+            Some(next) => {
+                self.queue(next)?;
+                Ahead::Sent
+            }
+            None => Ahead::NotSent,
+        };
+        let first = self.dialogue.end().await?;
         self.judge(&mut verdicts, first).await?;
         self.taken += usize::from(verdicts.contains(&Verdict::Delivered));
         Ok(Done { verdicts, ahead, stall: None })
     }
 
-    /// Writes MAIL, RCPT and DATA for a message.
-    fn commands(&self, letter: &Letter) -> String {
+    /// Queues MAIL, RCPT and DATA for a message.
+    fn queue(&mut self, letter: &Letter) -> Result<(), Broken> {
         // A transaction that was begun and not ended is still there.
-        let mut commands = if self.begun { "RSET\r\n".to_owned() } else { String::new() };
-        commands += &self.mail(letter);
-        letter.to.iter().for_each(|to| commands += &rcpt(to));
-        commands + "DATA\r\n"
+        if self.begun {
+            self.dialogue.send(Command::Rset)?;
+        }
+        self.dialogue.send(Command::Mail(&letter.from, &self.parameters(letter)))?;
+        letter.to.iter().try_for_each(|to| self.dialogue.send(Command::Rcpt(to)))?;
+        self.dialogue.send(Command::Data)
     }
 
-    fn mail(&self, letter: &Letter) -> String {
+    fn parameters(&self, letter: &Letter) -> Vec<MailParameter> {
         let extensions = &self.dialogue.extensions;
-        let mut mail = format!("MAIL FROM:<{}>", letter.from);
+        let mut parameters = Vec::new();
         if extensions.size.is_some() {
             // Dots that are doubled do not count (RFC 1870, 5).
-            mail += &format!(" SIZE={}", letter.message.octets);
+            parameters.extend(usize::try_from(letter.message.octets).ok().map(MailParameter::Size));
         }
         // A server without it gets the octets as they are all the same: none is known that would change them, and
         // nothing else may.
         if extensions.eight_bit_mime && may_be_eight_bit(&letter.message.content) {
-            mail += " BODY=8BITMIME";
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         if extensions.smtp_utf8 && letter.to.iter().chain([&letter.from]).any(|address| !address.is_ascii()) {
-            mail += " SMTPUTF8";
+            parameters.push(MailParameter::SmtpUtfEight);
         }
-        mail + "\r\n"
+        parameters
     }
 
     fn may(&self, sent: Sent) -> bool {
@@ -201,12 +205,12 @@ impl Connection {
                 self.learned.careful(began.elapsed());
             }
             Ok(_) => {}
-            Err(_) => {
-                let lost = match self.dialogue.wire.failure() {
-                    Some(Failure::Silence(_)) => true,
+            Err(broken) => {
+                let lost = match broken.how {
+                    How::Silence => true,
                     // Some end the connection over it; only what has never worked is suspected of that.
-                    Some(Failure::Closed | Failure::Lost(_)) => limit.is_some() && sent == Sent::BehindEnd,
-                    Some(Failure::NotAReply(_) | Failure::Early(_) | Failure::CutOff) | None => false,
+                    How::Ended => limit.is_some() && sent == Sent::BehindEnd,
+                    How::Otherwise => false,
                 };
                 self.suspected |=
                     lost && self.learned.suspect(sent, limit.unwrap_or(self.dialogue.patience.command));
@@ -224,24 +228,17 @@ impl Connection {
     ) -> Result<Answered, Broken> {
         let usual = self.dialogue.patience;
         let patience = limit.map_or(usual.command, |limit| limit.min(usual.command));
-        let mut first = match sent {
-            Sent::BehindEnd => None,
-            Sent::Together => Some(self.dialogue.command(&self.commands(letter), patience).await?),
-        };
+        if sent == Sent::Together {
+            self.queue(letter)?;
+        }
         if self.begun {
-            let reset = match first.take() {
-                Some(reply) => staying(reply)?,
-                None => staying(self.dialogue.reply("RSET", patience).await?)?,
-            };
+            let reset = staying(self.dialogue.reply(patience).await?)?;
             if !reset.is_success() {
                 return Err(out_of_step(&reset, "RSET", "250"));
             }
             self.begun = false;
         }
-        let mail = match first.take() {
-            Some(reply) => reply,
-            None => self.dialogue.reply("MAIL", patience).await?,
-        };
+        let mail = self.dialogue.reply(patience).await?;
         if sent == Sent::BehindEnd && limit.is_some() && (500..=504).contains(&mail.code) {
             // Half of what was lost: the sender may be as sound as the next one.
             self.suspected |= self.learned.suspect(sent, patience);
@@ -254,9 +251,9 @@ impl Connection {
         }
         let mut replies = Vec::with_capacity(letter.to.len());
         for _ in &letter.to {
-            replies.push(staying(self.dialogue.reply("RCPT", patience).await?)?);
+            replies.push(staying(self.dialogue.reply(patience).await?)?);
         }
-        let data = Some(staying(self.dialogue.reply("DATA", patience.min(usual.data)).await?)?);
+        let data = Some(staying(self.dialogue.reply(patience.min(usual.data)).await?)?);
         // Without a sender all recipients are refused too, and the sender is why.
         match stalled {
             Some(stalled) => Ok(Answered { data, ..stalled }),
@@ -267,29 +264,30 @@ impl Connection {
     async fn one_by_one(&mut self, letter: &Letter) -> Result<Answered, Broken> {
         let patience = self.dialogue.patience;
         if self.begun {
-            let reset = self.dialogue.command("RSET\r\n", patience.command).await?;
+            let reset = self.dialogue.command(Command::Rset, patience.command).await?;
             if !reset.is_success() {
                 return Err(out_of_step(&reset, "RSET", "250"));
             }
             self.begun = false;
         }
-        let mail = self.dialogue.command(&self.mail(letter), patience.command).await?;
-        let mut slowest = self.dialogue.wire.waited();
+        let parameters = self.parameters(letter);
+        let mail = self.dialogue.command(Command::Mail(&letter.from, &parameters), patience.command).await?;
+        let mut slowest = self.dialogue.waited();
         if let Some(stalled) = self.sender(letter, &mail)? {
             return Ok(stalled);
         }
         let mut replies = Vec::with_capacity(letter.to.len());
         for to in &letter.to {
-            replies.push(staying(self.dialogue.command(&rcpt(to), patience.command).await?)?);
-            slowest = slowest.max(self.dialogue.wire.waited());
+            replies.push(staying(self.dialogue.command(Command::Rcpt(to), patience.command).await?)?);
+            slowest = slowest.max(self.dialogue.waited());
         }
         let answered = self.recipients(letter, &replies)?;
         if !answered.verdicts.contains(&Verdict::Delivered) {
             return Ok(answered);
         }
-        let data = staying(self.dialogue.command("DATA\r\n", patience.data).await?)?;
+        let data = staying(self.dialogue.command(Command::Data, patience.data).await?)?;
         if data.code == 354 {
-            self.learned.careful(slowest.max(self.dialogue.wire.waited()));
+            self.learned.careful(slowest.max(self.dialogue.waited()));
         }
         Ok(Answered { data: Some(data), ..answered })
     }
@@ -300,7 +298,8 @@ impl Connection {
         if self.closing {
             return false;
         }
-        let taken = match self.dialogue.command("MAIL FROM:<>\r\n", self.dialogue.patience.command).await {
+        let taken = match self.dialogue.command(Command::Mail("", &[]), self.dialogue.patience.command).await
+        {
             Ok(reply) => reply.is_success(),
             Err(_) => false,
         };
@@ -342,10 +341,10 @@ impl Connection {
     /// Takes the replies to the message itself, of which `first` is one.
     async fn judge(&mut self, verdicts: &mut [Verdict], first: Reply) -> Result<(), Broken> {
         let verdict = self.final_verdict(&first)?;
-        match self.protocol {
-            Protocol::Smtp => replace_delivered(verdicts, &verdict),
+        match self.dialect {
+            Dialect::Smtp => replace_delivered(verdicts, &verdict),
             // RFC 2033, 4.2: a reply for each recipient that was accepted, in their order.
-            Protocol::Lmtp => {
+            Dialect::Lmtp => {
                 let mut verdict = Some(verdict);
                 for accepted in verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Delivered) {
                     *accepted = match verdict.take() {
@@ -361,9 +360,9 @@ impl Connection {
     /// Takes the reply for another recipient. Those before it have theirs, whatever becomes of the connection.
     async fn next_final_verdict(&mut self) -> Verdict {
         let answered = if self.closing {
-            Err(Broken { what: "server is closing the connection".into(), said: None })
+            Err(Broken::new("server is closing the connection".into()))
         } else {
-            self.dialogue.reply("the message", self.dialogue.patience.end).await
+            self.dialogue.reply(self.dialogue.patience.end).await
         };
         match answered.and_then(|reply| self.final_verdict(&reply)) {
             Ok(verdict) => verdict,
@@ -396,10 +395,13 @@ impl Connection {
 
     /// Ends a message that the server asked for and that has no recipient.
     async fn end_for_nobody(&mut self) {
-        self.closing |= match self.protocol {
-            Protocol::Smtp => self.dialogue.end(body::EMPTY_END, 0).await.is_err(),
+        self.closing |= match self.dialect {
+            Dialect::Smtp => match self.dialogue.last_part(&[], 0).await {
+                Ok(()) => self.dialogue.end().await.is_err(),
+                Err(_) => true,
+            },
             // Nobody knows how many replies would come: one for each of no recipients.
-            Protocol::Lmtp => true,
+            Dialect::Lmtp => true,
         };
     }
 }
@@ -421,10 +423,6 @@ struct Answered {
     stall: Option<Stall>,
 }
 
-fn rcpt(to: &str) -> String {
-    format!("RCPT TO:<{to}>\r\n")
-}
-
 fn replace_delivered(verdicts: &mut [Verdict], by: &Verdict) {
     verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Delivered).for_each(|each| *each = by.clone());
 }
@@ -432,16 +430,14 @@ fn replace_delivered(verdicts: &mut [Verdict], by: &Verdict) {
 /// Tells a reply from the server's goodbye (RFC 5321, 3.8), after which no other comes.
 fn staying(reply: Reply) -> Result<Reply, Broken> {
     if reply.is_closing() {
-        return Err(Broken {
-            what: "server is closing the connection".into(),
-            said: Some(reply.to_string()),
-        });
+        let said = Some(reply.to_string());
+        return Err(Broken { said, ..Broken::new("server is closing the connection".into()) });
     }
     Ok(reply)
 }
 
 fn out_of_step(reply: &Reply, to: &str, expected: &str) -> Broken {
-    Broken { what: format!("server sent {reply} to {to}, where {expected} was expected"), said: None }
+    Broken::new(format!("server sent {reply} to {to}, where {expected} was expected"))
 }
 
 /// Says whether there may be an octet above 127; a large message is not read for that.
@@ -454,16 +450,16 @@ fn may_be_eight_bit(content: &Content) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lettre::transport::smtp::extension::ClientId;
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
     use tokio::time::Instant;
 
-    use super::super::dialogue::Patience;
-    use super::super::stream::Greeting;
+    use super::super::dialogue::{Introduction, NoDialogue, Patience};
     use super::*;
     use crate::delivery::spool::{Draft, LineEnds};
-    use crate::delivery::{Disk, MessageId};
+    use crate::delivery::{Disk, MessageId, Stop};
+    use crate::net::Stream;
     use crate::pop3::UniqueId;
+    use crate::smtp::{Client, ClientId};
 
     async fn letter() -> Letter {
         let id = MessageId { maildrop: "m".into(), uid: UniqueId::new(*b"1"), ordinal: 0 };
@@ -499,14 +495,22 @@ mod tests {
         }
     }
 
+    async fn dialogue(stream: DuplexStream) -> Result<Dialogue, NoDialogue> {
+        let introduction = Introduction {
+            dialect: Dialect::Smtp,
+            name: &ClientId::Domain("x".into()),
+            account: "test",
+            patience: Patience::new(None),
+            stop: Stop::default(),
+        };
+        Dialogue::open(Stream::plain(stream), Client::new(Dialect::Smtp), &introduction).await
+    }
+
     async fn hand_over(answers: usize) -> Result<Vec<Verdict>, String> {
         let (ours, theirs) = duplex(1 << 16);
         tokio::spawn(answer(theirs, answers));
-        let name = ClientId::Domain("x".into());
-        let (greeting, usual) = (Greeting::Awaited, Patience::new(None));
-        let dialogue = Dialogue::open(Box::new(ours), greeting, Protocol::Smtp, &name, "test", usual).await;
-        let dialogue = dialogue.map_err(|error| format!("{error:?}"))?;
-        let mut connection = Connection::new(dialogue, Protocol::Smtp, Learned::default());
+        let dialogue = dialogue(ours).await.map_err(|error| format!("{error:?}"))?;
+        let mut connection = Connection::new(dialogue, Dialect::Smtp, Learned::default());
         let done = connection.hand_over(&letter().await, Ahead::NotSent, None).await;
         done.map(|done| done.verdicts).map_err(|broken| broken.what)
     }
@@ -550,22 +554,12 @@ mod tests {
             }
             std::future::pending::<()>().await;
         });
-        let name = ClientId::Domain("x".into());
-        let dialogue = Dialogue::open(
-            Box::new(ours),
-            Greeting::Awaited,
-            Protocol::Smtp,
-            &name,
-            "test",
-            Patience::new(None),
-        )
-        .await;
-        let mut connection =
-            Connection::new(dialogue.expect("it answers"), Protocol::Smtp, Learned::default());
+        let dialogue = dialogue(ours).await.expect("it answers");
+        let mut connection = Connection::new(dialogue, Dialect::Smtp, Learned::default());
         let began = Instant::now();
         let broken = connection.hand_over(&letter, Ahead::NotSent, None).await.expect_err("it takes nothing");
         assert!(broken.what.contains("gave up after 3m"), "{broken}");
         assert_eq!(began.elapsed().as_secs(), 180);
-        assert!(!connection.dialogue.wire.ended());
+        assert!(!connection.dialogue.may_have_the_message());
     }
 }
