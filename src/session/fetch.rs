@@ -190,7 +190,7 @@ impl Fetch<'_, '_> {
                 fetched.left += state.wanted.len();
                 state.wanted.clear();
             }
-            if deletions.are_many() {
+            if deletions.are_many(self.coming(state)) {
                 state.postpone(&mut fetched.postponed);
             }
             let unanswered = self.wire.unanswered();
@@ -287,19 +287,20 @@ impl Fetch<'_, '_> {
             if unanswered > 0 && (!self.pipelined || state.alone) {
                 return Ok(());
             }
-            if let Some(number) = state.old.front().map(|proof| *proof.get()).or(deletions.peek_waiting()) {
+            let old = state.old.front().filter(|_| !deletions.are_all(0)).map(|proof| *proof.get());
+            if let Some(number) = deletions.peek_waiting().or(old) {
                 state.alone =
                     self.book.listing.find(number).is_some_and(|index| self.careful.contains(&index));
                 if state.alone && unanswered > 0 {
                     return Ok(());
                 }
-                if let Some(proof) = state.old.pop_front().or_else(|| deletions.next_waiting()) {
+                if let Some(proof) = deletions.next_waiting().or_else(|| state.old.pop_front()) {
                     deletions.delete(self.wire, proof).during("delete")?;
                 }
                 continue;
             }
             let full = state.under_way.len() >= WINDOW_MESSAGES || state.octets_under_way >= WINDOW_OCTETS;
-            if full || unanswered >= 2 * WINDOW_MESSAGES {
+            if full || unanswered >= 2 * WINDOW_MESSAGES || deletions.are_all(self.coming(state)) {
                 return Ok(());
             }
             let Some(index) = state.peek() else { return Ok(()) };
@@ -313,6 +314,11 @@ impl Fetch<'_, '_> {
             state.wanted.pop_front();
             self.retrieve(index, state)?;
         }
+    }
+
+    /// Counts the messages under way that will be deleted.
+    fn coming(&self, state: &Loop) -> usize {
+        if self.book.policy.deletes_at_once() { state.under_way.len() + state.uncommitted } else { 0 }
     }
 
     fn retrieve(&mut self, index: usize, state: &mut Loop) -> Result<(), Aborted> {

@@ -52,9 +52,16 @@ impl Deletions {
         self.waiting.front().map(|proof| *proof.get())
     }
 
-    /// Says that it is time to end the session, so that its deletions become real.
-    pub fn are_many(&self) -> bool {
-        self.begun.is_some_and(|(since, count)| count >= MOST || since.elapsed() >= LONGEST)
+    /// Says that it is time to end the session, so that its deletions become real: this many more are to come of what
+    /// is under way.
+    pub fn are_many(&self, coming: usize) -> bool {
+        let coming = coming + self.waiting.len();
+        self.begun.is_some_and(|(since, count)| count + coming >= MOST || since.elapsed() >= LONGEST)
+    }
+
+    /// Says that with those to come there are as many as a session may have.
+    pub fn are_all(&self, coming: usize) -> bool {
+        self.begun.map_or(0, |(_, count)| count) + self.waiting.len() + coming >= MOST
     }
 
     /// Sends DELE for a message that is recorded.

@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::support::dialogue::{KNOWN_LOG_IN, LOG_IN, ONE_ASKED, ONE_LISTED, ONE_RETRIEVED};
 use crate::support::maildrop::{Fault, Maildrop, Settings, What};
-use crate::support::postrider::Home;
+use crate::support::postrider::{Home, LIMIT, faketime};
+use crate::support::process::Running;
 use crate::support::scripted::{Script, ScriptedServer};
 
 fn home(port: u16, authority: &str, keys: &str) -> Home {
@@ -182,4 +183,57 @@ fn a_server_that_forgets_what_it_has_shown_hears_no_quit_after_an_undelivered_me
         let heard = server.count(|what| matches!(what, What::Command(line) if line == "QUIT"));
         assert_eq!(heard, quits + 1, "{expire}");
     }
+}
+
+/// Says whether deletions were real before the last message was sent.
+fn was_real_in_between(server: &Maildrop) -> bool {
+    let events = server.events();
+    let removed = events.iter().position(|event| matches!(event.what, What::Removed(_)));
+    let sent = events.iter().rposition(|event| matches!(event.what, What::Sent(_)));
+    removed.is_some() && removed < sent
+}
+
+#[test]
+fn a_sync_makes_deletions_real_after_each_thousand() {
+    let (server, home) = honest(Settings::default(), "keep: none");
+    fill(&server, 2100);
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    assert_eq!((server.uids().len(), home.maildir("Mail").len(), retrieved(&server)), (0, 2100, 2100));
+    assert!(was_real_in_between(&server));
+    assert_eq!(server.count(|what| *what == What::LoggedIn), 3);
+}
+
+#[test]
+fn a_sync_makes_deletions_real_after_five_minutes() {
+    let (server, home) = honest(Settings::default().without("PIPELINING"), "keep: none");
+    let config = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    // For the target time goes as ever.
+    let slow = "deliver: { pipe: 'unset LD_PRELOAD; cat >> mails; sleep 0.03' }";
+    home.configure(&config.replace("deliver: { maildir: ~/Mail }", slow).replace("5s", "1h"));
+    fill(&server, 150);
+    let mut command = home.command(&["sync"]);
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME", "+0 x100");
+    let ended = Running::start(&mut command).wait(LIMIT);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!((server.uids().len(), retrieved(&server)), (0, 150));
+    assert!(was_real_in_between(&server));
+    assert!(server.count(|what| *what == What::LoggedIn) > 1);
+}
+
+#[test]
+fn where_log_ins_must_be_further_apart_than_the_timeout_the_rest_is_left_and_told() {
+    let mut settings = Settings::default();
+    settings.capabilities.as_mut().unwrap().push("LOGIN-DELAY 60".into());
+    let (server, home) = honest(settings, "keep: none");
+    fill(&server, 1100);
+    let ended = home.must(&["sync", "--json"], 0);
+    let told = "home: the rest waits for the next poll, since the server wants 1m 1s between two log-ins";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    assert_eq!(server.count(|what| *what == What::LoggedIn), 1);
+    let left = server.uids().len();
+    assert!((1..=100).contains(&left), "{left} are left");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["left"], left, "{report}");
+    home.must(&["sync"], 0);
+    assert_eq!((server.uids().len(), home.maildir("Mail").len(), retrieved(&server)), (0, 1100, 1100));
 }
