@@ -157,7 +157,8 @@ impl Discard {
 
 /// Reads what is held of an account's maildrop.
 async fn held(store: &Store, account: &Account) -> Result<Vec<HeldMessage>, CliError> {
-    let known = store.status().await?.into_iter().find(|status| status.maildrop == account.maildrop_id);
+    let known =
+        store.status().await?.into_iter().find(|status| status.maildrop.identity == account.maildrop_id);
     Ok(known.map(|status| status.held).unwrap_or_default())
 }
 

@@ -18,7 +18,7 @@ use crate::config::{Account, Config, default_state};
 use crate::daemon::control::Doing;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::failure::Class;
-use crate::state::{self, Held, PollResult, Store, Timestamp};
+use crate::state::{self, Held, Maildrop, PollResult, Store, Timestamp};
 use crate::text::Shown;
 use crate::{logging, session};
 
@@ -109,7 +109,7 @@ fn rows(
     let mut rows: Vec<Row> = accounts
         .into_iter()
         .map(|account| {
-            let at = known.iter().position(|status| status.maildrop == account.maildrop_id);
+            let at = known.iter().position(|status| status.maildrop.identity == account.maildrop_id);
             Row {
                 account: account.name.clone(),
                 known: at.map(|at| known.remove(at)),
@@ -119,7 +119,8 @@ fn rows(
         })
         .collect();
     rows.extend(known.into_iter().map(|status| {
-        let account = status.last.as_ref().map_or(&status.maildrop, |(_, last)| &last.account).clone();
+        let maildrop = &status.maildrop;
+        let account = maildrop.last.as_ref().map_or(&maildrop.identity, |(_, last)| &last.account).clone();
         Row { account, configured: None, known: Some(status), doing: None }
     }));
     rows
@@ -167,9 +168,9 @@ impl Row {
             Interval::Manual => return None,
         }
         let known = self.known.as_ref();
-        let age = known.and_then(|known| known.last_success).map(|at| age(now, at));
+        let age = known.and_then(|known| known.maildrop.last_success).map(|at| age(now, at));
         let class = known
-            .and_then(|known| known.last.as_ref())
+            .and_then(|known| known.maildrop.last.as_ref())
             .and_then(|(_, last)| last.failure.as_ref())
             .map(|(class, _)| class.as_str());
         age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale { age, class })
@@ -177,8 +178,9 @@ impl Row {
 
     /// Says whether its last poll failed, or messages are held.
     fn is_in_trouble(&self) -> bool {
-        let fails =
-            |known: &state::Status| known.last.as_ref().is_some_and(|(_, last)| last.failure.is_some());
+        let fails = |known: &state::Status| {
+            known.maildrop.last.as_ref().is_some_and(|(_, last)| last.failure.is_some())
+        };
         self.known.as_ref().is_some_and(|known| fails(known) || !known.held.is_empty())
     }
 
@@ -227,11 +229,11 @@ impl fmt::Display for Row {
             Some(_) => "",
         };
         let Some(known) = &self.known else { return write!(f, "never polled{absent}") };
-        match &known.last {
+        match &known.maildrop.last {
             None => f.write_str("never polled to the end")?,
             Some((at, last)) => {
                 write!(f, "{} ", time(*at))?;
-                polled(f, &self.account, last, known)?;
+                polled(f, &self.account, last, &known.maildrop)?;
             }
         }
         write!(f, "\n  {} seen{absent}", known.seen)?;
@@ -251,12 +253,7 @@ impl fmt::Display for Row {
 }
 
 /// Says how the last poll went.
-fn polled(
-    f: &mut fmt::Formatter<'_>,
-    account: &str,
-    last: &PollResult,
-    known: &state::Status,
-) -> fmt::Result {
+fn polled(f: &mut fmt::Formatter<'_>, account: &str, last: &PollResult, known: &Maildrop) -> fmt::Result {
     match &last.failure {
         None => {
             write!(
@@ -331,13 +328,13 @@ pub struct JsonHeld<'a> {
 impl Row {
     fn json(&self, now: Timestamp) -> String {
         let known = self.known.as_ref();
-        let last = known.and_then(|known| known.last.as_ref());
+        let last = known.and_then(|known| known.maildrop.last.as_ref());
         let poll = last.map(|(_, poll)| poll);
         let configured = self.configured.as_ref();
         let json = Json {
             account: &self.account,
             maildrop: match (known, configured) {
-                (Some(known), _) => &known.maildrop,
+                (Some(known), _) => &known.maildrop.identity,
                 (None, Some(account)) => &account.maildrop_id,
                 (None, None) => "",
             },
@@ -345,11 +342,11 @@ impl Row {
             configured: configured.is_some(),
             enabled: configured.is_some_and(|account| account.enabled),
             last_poll: last.map(|(at, _)| utc(*at)),
-            last_success: known.and_then(|known| known.last_success).map(utc),
+            last_success: known.and_then(|known| known.maildrop.last_success).map(utc),
             failure: poll
                 .and_then(|poll| poll.failure.as_ref())
                 .map(|(class, message)| JsonFailure { class, message }),
-            failures: known.map_or(0, |known| known.failures),
+            failures: known.map_or(0, |known| known.maildrop.failures),
             listed: poll.and_then(|poll| poll.listed),
             delivered: poll.map_or(0, |poll| poll.messages),
             delivered_octets: poll.map_or(0, |poll| poll.octets),
@@ -415,10 +412,13 @@ mod tests {
             backlog: 3,
         };
         state::Status {
-            maildrop: maildrop.into(),
-            last: Some((1_763_900_000, last)),
-            last_success: Some(1_763_800_000),
-            failures: u32::from(failure.is_some()) * 3,
+            maildrop: Maildrop {
+                identity: maildrop.into(),
+                last: Some((1_763_900_000, last)),
+                last_success: Some(1_763_800_000),
+                failures: u32::from(failure.is_some()) * 3,
+                ..Maildrop::default()
+            },
             seen: 118,
             held: Vec::new(),
         }

@@ -14,7 +14,7 @@ use crate::net::Connector;
 use crate::pop3::Capabilities;
 use crate::session;
 use crate::session::summary::{self, Took};
-use crate::state::{LastPoll, Timestamp};
+use crate::state::{Maildrop, Timestamp};
 
 /// How long the state file may take to say how the last polls ended.
 const RECALLING: Duration = Duration::from_secs(5);
@@ -62,33 +62,33 @@ impl Daemon {
             return;
         }
         let mut stop = self.environment.stop.clone();
-        let polls = tokio::select! {
-            polls = tokio::time::timeout(RECALLING, self.environment.store.last_polls()) => polls,
+        let known = tokio::select! {
+            known = tokio::time::timeout(RECALLING, self.environment.store.maildrops()) => known,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let polls = match polls {
-            Ok(Ok(polls)) => polls,
+        let known = match known {
+            Ok(Ok(known)) => known,
             // Each poll is going to meet it, and tells it.
             Ok(Err(error)) => return log::debug!("{error}"),
             Err(_) => return log::debug!("nothing is known of earlier polls: the state file is slow"),
         };
-        let polls: HashMap<_, _> = polls.iter().map(|poll| (poll.maildrop.as_str(), poll)).collect();
+        let known: HashMap<_, _> =
+            known.iter().map(|maildrop| (maildrop.identity.as_str(), maildrop)).collect();
         let accounts: Vec<_> = self.schedule.all().cloned().collect();
         for account in accounts {
-            let Some(poll) = polls.get(account.maildrop_id.as_str()) else { continue };
-            if let (Some(metrics), Some(last_success)) = (&mut self.metrics, poll.last_success) {
+            let Some(known) = known.get(account.maildrop_id.as_str()) else { continue };
+            if let (Some(metrics), Some(last_success)) = (&mut self.metrics, known.last_success) {
                 metrics.recall(&account.name, last_success.min(session::now()));
             }
-            // What another server was like says nothing of this one.
-            let same_server = poll.host.eq_ignore_ascii_case(&account.server());
-            if !same_server || !fresh.contains(account.name.as_str()) {
+            let Some(past) = past(known, &account.server(), session::now()) else { continue };
+            if !fresh.contains(account.name.as_str()) {
                 continue;
             }
             let now = clock.now();
-            if let Some(next) = self.schedule.recall(now, &account.name, past(poll, session::now()))
-                && poll.failures > 0
+            if let Some(next) = self.schedule.recall(now, &account.name, past)
+                && known.failures > 0
             {
-                let failed = match poll.failures {
+                let failed = match known.failures {
                     1 => "1 poll has".into(),
                     failures => format!("{failures} polls have"),
                 };
@@ -99,35 +99,34 @@ impl Daemon {
     }
 }
 
-/// Says what a poll of an earlier process means for the schedule.
-fn past(poll: &LastPoll, now: Timestamp) -> Past {
+/// Says what the last poll of an earlier process means for the schedule. What another server was like says nothing of
+/// this one.
+fn past(known: &Maildrop, server: &str, now: Timestamp) -> Option<Past> {
+    let (at, poll) = known.last.as_ref().filter(|(_, poll)| poll.host.eq_ignore_ascii_case(server))?;
     // A poll to come was noted by a clock that was wrong: nothing is waited for.
-    let ago = u64::try_from(now.saturating_sub(poll.at)).unwrap_or(u64::MAX);
-    let capabilities = poll.capabilities.as_deref().map(Capabilities::from_octets);
-    Past {
+    let ago = u64::try_from(now.saturating_sub(*at)).unwrap_or(u64::MAX);
+    let capabilities = known.server.capabilities.as_deref().map(Capabilities::from_octets);
+    Some(Past {
         ago: Duration::from_secs(ago),
-        class: poll.class.as_deref().and_then(Class::named),
-        failures: poll.failures,
+        class: poll.failure.as_ref().and_then(|(class, _)| Class::named(class)),
+        failures: known.failures,
         login_delay: capabilities.and_then(|capabilities| capabilities.login_delay()),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::PollResult;
 
     #[test]
     fn a_poll_that_a_wrong_clock_noted_keeps_nobody_waiting() {
-        let poll = |at| LastPoll {
-            maildrop: String::new(),
-            at,
-            host: String::new(),
-            class: Some("network".into()),
-            failures: 9,
-            last_success: None,
-            capabilities: None,
+        let poll = |at| {
+            let last = PollResult { host: "h:995".into(), ..PollResult::default() };
+            Maildrop { last: Some((at, last)), failures: 9, ..Maildrop::default() }
         };
-        assert_eq!(past(&poll(990), 1000).ago, Duration::from_secs(10));
-        assert_eq!(past(&poll(1001), 1000).ago, Duration::from_secs(u64::MAX));
+        let ago = |at| past(&poll(at), "H:995", 1000).unwrap().ago;
+        assert_eq!(ago(990), Duration::from_secs(10));
+        assert_eq!(ago(1001), Duration::from_secs(u64::MAX));
     }
 }

@@ -44,7 +44,7 @@ pub enum Certainty {
 }
 
 /// SHA-256 of the octets of a message less the fields that servers write.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content(pub [u8; 32]);
 
 /// What a message that came whole, or its header alone, is known by.

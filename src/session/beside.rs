@@ -25,8 +25,8 @@ impl<'a> Beside<'a> {
     /// Reads what was told before.
     pub async fn of(account: &'a Account, environment: &'a Environment) -> Self {
         // What a state that cannot be read knows is told again.
-        let written = environment.store.told(account.maildrop_id.as_str().into()).await.unwrap_or_default();
-        let before = environment.failing.merged(&account.name, written);
+        let known = environment.store.maildrop(account.maildrop_id.as_str().into()).await.unwrap_or_default();
+        let before = environment.failing.merged(&account.name, known.told);
         Self { account, environment, now: environment.clock.now(), before, changes: Vec::new() }
     }
 

@@ -9,7 +9,7 @@ use crate::config::Account;
 use crate::failure::Class;
 use crate::pop3::Code;
 use crate::secret::Secret;
-use crate::state::{LogInRefused, LogInWorked, LoginMemory, Timestamp};
+use crate::state::{LogInRefused, LogInWorked, Maildrop, Timestamp};
 
 use super::Retry;
 
@@ -77,7 +77,7 @@ fn until(refused: &LogInRefused) -> Timestamp {
 pub async fn may_try(
     account: &Account,
     secret: &Secret,
-    memory: &LoginMemory,
+    memory: &Maildrop,
     now: Timestamp,
     retry: Retry,
 ) -> Result<(), Refusal> {
@@ -96,7 +96,7 @@ pub async fn may_try(
 pub async fn refused(
     account: &Account,
     secret: &Secret,
-    memory: &LoginMemory,
+    memory: &Maildrop,
     now: Timestamp,
     (said, code): (&[u8], Option<Code>),
 ) -> (LogInRefused, Refusal) {
@@ -114,13 +114,13 @@ pub async fn refused(
 }
 
 /// Takes note that the credentials work.
-pub fn worked(account: &Account, secret: &Secret, memory: &LoginMemory) -> LogInWorked {
+pub fn worked(account: &Account, secret: &Secret, memory: &Maildrop) -> LogInWorked {
     let salt = memory.mark.as_deref().and_then(|mark| mark.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
     LogInWorked { mark: mark(account, secret, salt) }
 }
 
 /// Says whether these very credentials worked within the last day.
-fn worked_lately(account: &Account, secret: &Secret, memory: &LoginMemory, now: Timestamp) -> bool {
+fn worked_lately(account: &Account, secret: &Secret, memory: &Maildrop, now: Timestamp) -> bool {
     let lately = memory.ok_at.is_some_and(|at| at <= now && now - at <= LATELY);
     lately
         && memory.mark.as_deref().is_none_or(|known| {
@@ -216,12 +216,12 @@ mod tests {
     struct Client {
         account: Account,
         secret: Secret,
-        memory: LoginMemory,
+        memory: Maildrop,
     }
 
     impl Client {
         fn new() -> Self {
-            let memory = LoginMemory::default();
+            let memory = Maildrop::default();
             Self { account: account("password: x"), secret: secret("x"), memory }
         }
 
@@ -232,7 +232,7 @@ mod tests {
             if reply.is_ok() {
                 let LogInWorked { mark } = worked(&self.account, &self.secret, &self.memory);
                 self.memory =
-                    LoginMemory { ok_at: Some(at), mark: Some(mark), refused: None, ..self.memory.clone() };
+                    Maildrop { ok_at: Some(at), mark: Some(mark), refused: None, ..self.memory.clone() };
                 return Ok(Class::Stopped);
             }
             let said = (reply.text, reply.code());
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_mark_of_credentials_is_one_octet_beside_its_salt() {
-        let LogInWorked { mark } = worked(&account("password: x"), &secret("x"), &LoginMemory::default());
+        let LogInWorked { mark } = worked(&account("password: x"), &secret("x"), &Maildrop::default());
         assert_eq!(mark.len(), SALT + 1);
     }
 }

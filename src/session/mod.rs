@@ -255,12 +255,13 @@ fn is_of_state(report: &Report) -> bool {
 async fn unwritten(account: &Account, environment: &Environment, verdict: Verdict, report: &mut Report) {
     let maildrop: Arc<str> = account.maildrop_id.as_str().into();
     let fails = is_of_state(report);
+    let store = &environment.store;
     let written =
-        if fails { Vec::new() } else { environment.store.told(maildrop.clone()).await.unwrap_or_default() };
+        if fails { Vec::new() } else { store.maildrop(maildrop.clone()).await.unwrap_or_default().told };
     let before = environment.failing.merged(&account.name, written);
     let (heard, told) = told::polled(&before, verdict, report, environment.clock.now());
     report.heard = Some(heard);
-    if fails || environment.store.tell(maildrop, told.clone()).await.is_err() {
+    if fails || store.tell(maildrop, told.clone()).await.is_err() {
         environment.failing.keep(&account.name, told);
     }
 }

@@ -16,7 +16,7 @@ use crate::delivery::{MessageId, Outcome};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
 use crate::state::lease::Lease;
-use crate::state::{Health, Timestamp, Told};
+use crate::state::{Maildrop, Timestamp, Told};
 
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -98,12 +98,12 @@ async fn told(
         return Ok(());
     }
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
-    let health = environment.store.health(maildrop).await.during("read the state")?;
+    let known = environment.store.maildrop(maildrop).await.during("read the state")?;
     let _place = environment.failing.place().await;
     let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
     let Some(lease) = lease.during("lock the maildrop")? else { return Ok(()) };
     let words = if what == POLLS {
-        failing(account, notify, &health, failure)
+        failing(account, notify, &known, failure)
     } else {
         held(account, notify, failure)
     };
@@ -154,8 +154,8 @@ struct Words {
     body: String,
 }
 
-fn failing(account: &Account, notify: &Notify, health: &Health, failure: &Failure) -> Words {
-    let last = match health.last_success.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
+fn failing(account: &Account, notify: &Notify, known: &Maildrop, failure: &Failure) -> Words {
+    let last = match known.last_success.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
         Some(at) => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         None => "never".into(),
     };
@@ -167,7 +167,7 @@ fn failing(account: &Account, notify: &Notify, health: &Health, failure: &Failur
          postrider goes on trying. On {},\n\
          `postrider status` tells more, and\n\
          `postrider sync {name}` tries at once.\n\n{}",
-        health.failures,
+        known.failures,
         indented(failure),
         host(),
         end(notify),

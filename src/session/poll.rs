@@ -12,7 +12,7 @@ use crate::net::Stream;
 use crate::pop3::{Command, ProtocolError, Reply, Status};
 use crate::sasl::SaslError;
 use crate::secret::Secret;
-use crate::state::{Closing, LogIn, LoginMemory, Memory, Naming, PollResult, StateError, Timestamp};
+use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, StateError, Timestamp};
 
 use super::course::Course;
 use super::fetch::Fetched;
@@ -60,7 +60,7 @@ impl Poll<'_> {
         course.begin();
         let store = &self.environment.store;
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
-        let login = store.login_memory(maildrop.clone());
+        let login = store.maildrop(maildrop.clone());
         let state = self.environment.state.clone();
         let about = state.clone();
         // Where nothing answers, the state does not either.
@@ -118,11 +118,7 @@ impl Poll<'_> {
     }
 
     /// Gets the password and connects, unless that password must not be tried.
-    async fn connect(
-        &self,
-        course: &Course,
-        memory: Option<&LoginMemory>,
-    ) -> Result<(Secret, Stream), Aborted> {
+    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<(Secret, Stream), Aborted> {
         if let (Task::Sync(_), true) = (self.task, course.is_first()) {
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
@@ -144,7 +140,7 @@ impl Poll<'_> {
         &self,
         course: &Course,
         server: &mut Server,
-        memory: &LoginMemory,
+        memory: &Maildrop,
         connected: Result<(Secret, Stream), Aborted>,
         closing: &mut Closing,
     ) -> Result<Listed, End> {
@@ -183,7 +179,7 @@ impl Poll<'_> {
     }
 
     /// Refuses to try what the server has refused.
-    async fn may_try(&self, course: &Course, secret: &Secret, memory: &LoginMemory) -> Result<(), Aborted> {
+    async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Aborted> {
         // What has logged in once in this poll is refused because its last session is not over yet.
         let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
         let may = lockout::may_try(self.account, secret, memory, self.now, retry).await;
@@ -196,7 +192,7 @@ impl Poll<'_> {
         course: &Course,
         aborted: Aborted,
         secret: &Secret,
-        memory: &LoginMemory,
+        memory: &Maildrop,
         closing: &mut Closing,
     ) -> Aborted {
         let Aborted { doing, trouble } = aborted;
@@ -217,7 +213,7 @@ impl Poll<'_> {
     }
 
     /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.
-    async fn remember_login(&self, before: &LoginMemory, login: Option<LogIn>) -> Result<(), StateError> {
+    async fn remember_login(&self, before: &Maildrop, login: Option<LogIn>) -> Result<(), StateError> {
         match login {
             Some(LogIn::Worked(_)) if before.refused.is_none() => Ok(()),
             Some(outcome) => {

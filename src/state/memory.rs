@@ -44,7 +44,7 @@ pub struct Memory {
     /// Messages that could not be fetched or delivered; also those gone from the listing that some of their recipients
     /// have.
     pub held: Vec<Held>,
-    /// Those of them that some of their recipients have.
+    /// Those of them that some of their recipients have, by content.
     pub reached: Vec<Reached>,
 }
 
@@ -59,7 +59,11 @@ impl Memory {
 
     /// Finds who has a message that others of its recipients have not.
     pub fn reached(&self, uid: &[u8], octets: u64, content: &Content) -> Option<&Reached> {
-        self.reached.iter().find(|reached| reached.is_of(uid, octets, content))
+        let at = self.reached.partition_point(|reached| reached.content.as_ref() < Some(content));
+        let known = self.reached.get(at).filter(|reached| reached.content.as_ref() == Some(content));
+        // Those of which version 0.1.0 did not say what they consist of come first.
+        let mut others = self.reached.iter().take_while(|reached| reached.content.is_none());
+        known.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
     }
 }
 
@@ -80,29 +84,27 @@ pub struct Reached {
     pub reason: String,
 }
 
-impl Reached {
-    /// Says whether this is of a message that came whole.
-    fn is_of(&self, uid: &[u8], octets: u64, content: &Content) -> bool {
-        match &self.content {
-            Some(known) => known == content,
-            None => self.uid.as_bytes() == uid && self.octets == octets,
-        }
-    }
-}
-
-/// What a session must know before it logs in. It is one row, there long before all of [`Memory`] is.
+/// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoginMemory {
-    /// What the server was found to be like.
+pub struct Maildrop {
+    /// Its identity.
+    pub identity: String,
+    /// What its server was found to be like.
     pub server: ServerMemory,
     /// When a log-in last succeeded.
     pub ok_at: Option<Timestamp>,
     /// The mark of the credentials with which it did.
     pub mark: Option<Vec<u8>>,
-    /// What somebody was told of.
-    pub told: Vec<Told>,
     /// Set after log-ins that the server refused, until one succeeds.
     pub refused: Option<LogInRefused>,
+    /// The last poll and when it ended.
+    pub last: Option<(Timestamp, PollResult)>,
+    /// When the last poll that did not fail ended.
+    pub last_success: Option<Timestamp>,
+    /// Failed polls in a row.
+    pub failures: u32,
+    /// What somebody was told of.
+    pub told: Vec<Told>,
 }
 
 /// What became of a log-in.
@@ -522,34 +524,6 @@ impl HeldKind {
     }
 }
 
-/// How the last poll of a maildrop ended, as far as the next one depends on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastPoll {
-    /// The maildrop's identity.
-    pub maildrop: String,
-    /// When it began.
-    pub at: Timestamp,
-    /// The server: host and port.
-    pub host: String,
-    /// How it failed, if it did.
-    pub class: Option<String>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// When the last poll that did not fail ended.
-    pub last_success: Option<Timestamp>,
-    /// The capability lines of the server, joined by newlines; `None` if unknown.
-    pub capabilities: Option<Vec<u8>>,
-}
-
-/// How the polls of a maildrop went lately.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Failures in a row.
-    pub failures: u32,
-    /// When the last poll that did not fail ended.
-    pub last_success: Option<Timestamp>,
-}
-
 /// What somebody was told of something that is, or lately was, in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -625,14 +599,8 @@ pub struct PollResult {
 /// One maildrop, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The maildrop's identity.
-    pub maildrop: String,
-    /// The last poll and when it ended.
-    pub last: Option<(Timestamp, PollResult)>,
-    /// When a poll last succeeded.
-    pub last_success: Option<Timestamp>,
-    /// Failures in a row.
-    pub failures: u32,
+    /// Its row.
+    pub maildrop: Maildrop,
     /// Recorded unique-ids.
     pub seen: u64,
     /// Held messages that the last listing showed.

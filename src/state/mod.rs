@@ -42,9 +42,9 @@ pub use error::StateError;
 pub(crate) use file::make_directory_of;
 pub use lease::Lease;
 pub use memory::{
-    Came, Change, Closing, Delivery, Detail, Health, Held, HeldKind, Kind, LastPoll, LogIn, LogInRefused,
-    LogInWorked, LoginMemory, MaildropKey, Memory, Naming, PollResult, Reached, Recorded, RecordedFile, Seen,
-    SeenLine, ServerMemory, Standing, Status, Timestamp, Told, Unclaimed, prove,
+    Came, Change, Closing, Delivery, Detail, Held, HeldKind, Kind, LogIn, LogInRefused, LogInWorked,
+    Maildrop, MaildropKey, Memory, Naming, PollResult, Reached, Recorded, RecordedFile, Seen, SeenLine,
+    ServerMemory, Standing, Status, Timestamp, Told, Unclaimed, prove,
 };
 pub use store::Store;
 

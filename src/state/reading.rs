@@ -11,22 +11,13 @@ use crate::pop3::UniqueId;
 use super::entries::{Entry, Packed};
 use super::writing::find;
 use super::{
-    Came, Detail, Entries, Health, Held, HeldKind, Kind, LastPoll, LogInRefused, LoginMemory, MaildropKey,
-    Memory, Naming, PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told,
-    Unclaimed,
+    Came, Detail, Entries, Held, HeldKind, Kind, LogInRefused, Maildrop, MaildropKey, Memory, Naming,
+    PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
 };
 
-/// The messages that are held in maildrop ?1 ...
-const HELD: &str = "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
-        came, came_times, came_since
-    FROM held WHERE maildrop = ?1 ORDER BY uid, ordinal";
-/// ... and those of them that a user is shown: that the last listing showed (the others are remembered for whoever has
-/// them), and that a user did not want to be left where they are.
-const HELD_AND_SHOWN: &str =
-    "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
-        came, came_times, came_since
-    FROM held WHERE maildrop = ?1 AND missed_at IS NULL AND suspected = 0
-        AND kind NOT IN ('too-large', 'undeletable') ORDER BY uid, ordinal";
+/// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
+/// has them), and that a user did not want to be left where they are.
+const SHOWN: &str = "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
 
 /// Loads what is known of a maildrop.
 pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) -> Result<Memory> {
@@ -57,36 +48,89 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     memory.newest_file = octets(row, 3)?;
     memory.naming = Naming { renames: row.get(4)?, holes: row.get(5)?, sample: row.get(6)? };
     memory.entries = entries(connection, id)?;
-    memory.held = held(connection, id, HELD)?;
-    memory.reached = reached(connection, id)?;
+    (memory.held, memory.reached) = held(connection, id, "")?;
+    memory.reached.sort_by_key(|reached| reached.content);
     // A row without a listing and without a message is what a first session leaves that did not get to the listing.
     memory.fresh = memory.listed_at.is_none() && memory.entries.is_empty();
     memory.unclosed |= memory.fresh;
     Ok(memory)
 }
 
-/// Loads what must be known before a log-in.
-pub(super) fn login_memory(connection: &Connection, maildrop: &str) -> Result<LoginMemory> {
-    let mut select = connection.prepare_cached(
-        "SELECT capabilities, learned, login_ok_at, login_mark,
-             refused_at, refused_count, refused_credentials, refused_said, refused_class
-         FROM maildrop WHERE identity = ?1",
-    )?;
-    let mut rows = select.query([maildrop])?;
-    let Some(row) = rows.next()? else { return Ok(LoginMemory::default()) };
-    let server = ServerMemory { capabilities: row.get(0)?, learned: row.get(1)? };
-    let refused = match row.get(4)? {
+/// Loads the row of a maildrop.
+pub(super) fn maildrop(connection: &Connection, identity: &str) -> Result<Maildrop> {
+    let mut select = connection.prepare_cached("SELECT * FROM maildrop WHERE identity = ?1")?;
+    let mut rows = select.query([identity])?;
+    rows.next()?.map_or_else(|| Ok(Maildrop::default()), |row| of_row(connection, row))
+}
+
+/// Loads the rows of all maildrops, by identity.
+pub(super) fn maildrops(connection: &Connection) -> Result<Vec<Maildrop>> {
+    let mut select = connection.prepare_cached("SELECT * FROM maildrop ORDER BY identity")?;
+    select.query_map([], |row| of_row(connection, row))?.collect()
+}
+
+fn of_row(connection: &Connection, row: &Row<'_>) -> Result<Maildrop> {
+    let refused = match row.get("refused_at")? {
         Some(at) => Some(LogInRefused {
             at,
-            count: row.get(5)?,
-            credentials: row.get(6)?,
-            said: row.get::<_, Option<_>>(7)?.unwrap_or_default(),
-            class: row.get::<_, Option<_>>(8)?.unwrap_or_default(),
+            count: row.get("refused_count")?,
+            credentials: row.get("refused_credentials")?,
+            said: row.get::<_, Option<_>>("refused_said")?.unwrap_or_default(),
+            class: row.get::<_, Option<_>>("refused_class")?.unwrap_or_default(),
         }),
         None => None,
     };
-    let told = told(connection, maildrop)?;
-    Ok(LoginMemory { server, told, ok_at: row.get(2)?, mark: row.get(3)?, refused })
+    let last = match row.get("poll_at")? {
+        Some(at) => Some((at, poll(row)?)),
+        None => None,
+    };
+    Ok(Maildrop {
+        identity: row.get("identity")?,
+        server: ServerMemory { capabilities: row.get("capabilities")?, learned: row.get("learned")? },
+        ok_at: row.get("login_ok_at")?,
+        mark: row.get("login_mark")?,
+        refused,
+        last,
+        last_success: row.get("last_success")?,
+        failures: row.get("failures")?,
+        told: told(connection, row.get("id")?)?,
+    })
+}
+
+fn poll(row: &Row<'_>) -> Result<PollResult> {
+    let count = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned)) };
+    Ok(PollResult {
+        account: row.get("poll_account")?,
+        host: row.get("poll_host")?,
+        failure: row.get::<_, Option<String>>("poll_class")?.zip(row.get("poll_failure")?),
+        messages: count("poll_messages")?.unwrap_or_default(),
+        octets: count("poll_octets")?.unwrap_or_default(),
+        listed: count("poll_listed")?,
+        backlog: count("poll_backlog")?.unwrap_or_default(),
+    })
+}
+
+/// Reads what somebody was told of a maildrop.
+fn told(connection: &Connection, id: i64) -> Result<Vec<Told>> {
+    let mut select = connection.prepare_cached(
+        "SELECT what, since, times, lasts, kinds, noticed_at FROM told WHERE maildrop = ?1 ORDER BY what",
+    )?;
+    let told = select.query_map([id], |row| {
+        let kinds: String = row.get(4)?;
+        let kind = |line: &str| {
+            let (at, kind) = line.split_once(' ')?;
+            Some((kind.to_owned(), at.parse().ok()?))
+        };
+        Ok(Told {
+            what: row.get(0)?,
+            since: row.get(1)?,
+            times: row.get(2)?,
+            lasts: row.get(3)?,
+            kinds: kinds.lines().filter_map(kind).collect(),
+            noticed_at: row.get(5)?,
+        })
+    })?;
+    told.collect()
 }
 
 /// Gives what a delivery target has learned of its server.
@@ -183,102 +227,18 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
     lines.collect()
 }
 
-/// Lists all maildrops, by identity.
+/// Lists all maildrops with what is recorded and held of them, by identity.
 pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
     let mut counts: HashMap<i64, u64> = connection
         .prepare_cached("SELECT maildrop, count(*) FROM seen WHERE kind != 2 GROUP BY maildrop")?
         .query_map([], |row| Ok((row.get(0)?, octets(row, 1)?)))?
         .collect::<Result<_>>()?;
-    let mut select = connection.prepare_cached(
-        "SELECT id, identity, last_success, failures, poll_at, poll_account, poll_host, poll_class, poll_failure,
-             poll_messages, poll_octets, poll_listed, poll_backlog
-         FROM maildrop ORDER BY identity",
-    )?;
-    let mut rows = select.query([])?;
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let last = match row.get(4)? {
-            Some(at) => Some((at, poll(row)?)),
-            None => None,
-        };
-        all.push(Status {
-            maildrop: row.get(1)?,
-            last,
-            last_success: row.get(2)?,
-            failures: row.get(3)?,
-            seen: counts.remove(&id).unwrap_or(0),
-            held: held(connection, id, HELD_AND_SHOWN)?,
-        });
-    }
-    Ok(all)
-}
-
-/// Reads how the polls of a maildrop went lately.
-pub(super) fn health(connection: &Connection, maildrop: &str) -> Result<Health> {
-    let mut select =
-        connection.prepare_cached("SELECT failures, last_success FROM maildrop WHERE identity = ?1")?;
-    let mut rows = select.query([maildrop])?;
-    Ok(match rows.next()? {
-        Some(row) => Health { failures: row.get(0)?, last_success: row.get(1)? },
-        None => Health::default(),
-    })
-}
-
-/// Reads what somebody was told of a maildrop.
-pub(super) fn told(connection: &Connection, maildrop: &str) -> Result<Vec<Told>> {
-    let mut select = connection.prepare_cached(
-        "SELECT what, since, times, lasts, kinds, told.noticed_at
-         FROM told JOIN maildrop ON maildrop.id = told.maildrop WHERE identity = ?1 ORDER BY what",
-    )?;
-    let told = select.query_map([maildrop], |row| {
-        let kinds: String = row.get(4)?;
-        let kind = |line: &str| {
-            let (at, kind) = line.split_once(' ')?;
-            Some((kind.to_owned(), at.parse().ok()?))
-        };
-        Ok(Told {
-            what: row.get(0)?,
-            since: row.get(1)?,
-            times: row.get(2)?,
-            lasts: row.get(3)?,
-            kinds: kinds.lines().filter_map(kind).collect(),
-            noticed_at: row.get(5)?,
-        })
-    })?;
-    told.collect()
-}
-
-/// Lists how the last poll of each maildrop ended, by identity.
-pub(super) fn last_polls(connection: &Connection) -> Result<Vec<LastPoll>> {
-    let mut select = connection.prepare_cached(
-        "SELECT identity, poll_at, poll_host, poll_class, failures, last_success, capabilities FROM maildrop
-         WHERE poll_at IS NOT NULL ORDER BY identity",
-    )?;
-    let polls = select.query_map([], |row| {
-        Ok(LastPoll {
-            maildrop: row.get(0)?,
-            at: row.get(1)?,
-            host: row.get(2)?,
-            class: row.get(3)?,
-            failures: row.get(4)?,
-            last_success: row.get(5)?,
-            capabilities: row.get(6)?,
-        })
-    })?;
-    polls.collect()
-}
-
-fn poll(row: &Row<'_>) -> Result<PollResult> {
-    Ok(PollResult {
-        account: row.get(5)?,
-        host: row.get(6)?,
-        failure: row.get::<_, Option<String>>(7)?.zip(row.get(8)?),
-        messages: octets(row, 9)?,
-        octets: octets(row, 10)?,
-        listed: row.get::<_, Option<i64>>(11)?.map(i64::cast_unsigned),
-        backlog: octets(row, 12)?,
-    })
+    let mut status = |maildrop: Maildrop| {
+        let id = find(connection, &maildrop.identity)?.unwrap_or_default();
+        let (held, _) = held(connection, id, SHOWN)?;
+        Ok(Status { maildrop, seen: counts.remove(&id).unwrap_or(0), held })
+    };
+    maildrops(connection)?.into_iter().map(&mut status).collect()
 }
 
 fn entries(connection: &Connection, id: i64) -> Result<Entries> {
@@ -311,10 +271,18 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
     Ok(packed.into())
 }
 
-fn held(connection: &Connection, id: i64, sql: &str) -> Result<Vec<Held>> {
-    let mut select = connection.prepare_cached(sql)?;
-    let held = select.query_map([id], |row| {
-        Ok(Held {
+/// Reads the messages that are held in a maildrop, all or those of a condition, and who has those that some of their
+/// recipients have.
+fn held(connection: &Connection, id: i64, condition: &str) -> Result<(Vec<Held>, Vec<Reached>)> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
+             came, came_times, came_since, recipients, content
+         FROM held WHERE maildrop = ?1 {condition} ORDER BY uid, ordinal"
+    ))?;
+    let (mut all, mut reached) = (Vec::new(), Vec::new());
+    let mut rows = select.query([id])?;
+    while let Some(row) = rows.next()? {
+        let held = Held {
             uid: UniqueId::new(blob(row, 0)?),
             ordinal: row.get(1)?,
             octets: octets(row, 2)?,
@@ -330,28 +298,20 @@ fn held(connection: &Connection, id: i64, sql: &str) -> Result<Vec<Held>> {
                 Some(digest) => Some(Came { digest, times: row.get(11)?, since: row.get(12)? }),
                 None => None,
             },
-        })
-    })?;
-    held.collect()
-}
-
-fn reached(connection: &Connection, id: i64) -> Result<Vec<Reached>> {
-    let mut select = connection.prepare_cached(
-        "SELECT uid, ordinal, octets, reason, recipients, content
-         FROM held WHERE maildrop = ?1 AND recipients IS NOT NULL ORDER BY uid, ordinal",
-    )?;
-    let reached = select.query_map([id], |row| {
-        let recipients: String = row.get(4)?;
-        Ok(Reached {
-            uid: UniqueId::new(blob(row, 0)?),
-            ordinal: row.get(1)?,
-            octets: octets(row, 2)?,
-            reason: row.get(3)?,
-            recipients: recipients.lines().map(str::to_owned).collect(),
-            content: row.get::<_, Option<[u8; 32]>>(5)?.map(Content),
-        })
-    })?;
-    reached.collect()
+        };
+        if let Some(recipients) = row.get::<_, Option<String>>(13)? {
+            reached.push(Reached {
+                uid: held.uid.clone(),
+                ordinal: held.ordinal,
+                octets: held.octets,
+                reason: held.reason.clone(),
+                recipients: recipients.lines().map(str::to_owned).collect(),
+                content: row.get::<_, Option<[u8; 32]>>(14)?.map(Content),
+            });
+        }
+        all.push(held);
+    }
+    Ok((all, reached))
 }
 
 fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {

@@ -18,8 +18,8 @@ use crate::pop3::UniqueId;
 use super::file::{self, Limits, StateFile};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Detail, Entries, Health, LastPoll, LogIn, LoginMemory, MaildropKey, Memory, Reached,
-    Recorded, SeenLine, StateError, Status, Timestamp, Told, Unclaimed, reading,
+    Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Reached, Recorded, SeenLine,
+    StateError, Status, Timestamp, Told, Unclaimed, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -105,9 +105,14 @@ impl Store {
         self.read(move |connection| reading::memory(connection, &maildrop, key)).await
     }
 
-    /// Loads what must be known of a maildrop before a log-in, without waiting for its unique-ids.
-    pub async fn login_memory(&self, maildrop: Arc<str>) -> Result<LoginMemory, StateError> {
-        self.read(move |connection| reading::login_memory(connection, &maildrop)).await
+    /// Loads the row of a maildrop, without waiting for its unique-ids.
+    pub async fn maildrop(&self, identity: Arc<str>) -> Result<Maildrop, StateError> {
+        self.read(move |connection| reading::maildrop(connection, &identity)).await
+    }
+
+    /// Loads the rows of all maildrops, by identity; quick however many unique-ids there are.
+    pub async fn maildrops(&self) -> Result<Vec<Maildrop>, StateError> {
+        self.read(reading::maildrops).await
     }
 
     /// Notes durably what became of a log-in, for a session that leaves nothing else behind.
@@ -226,19 +231,9 @@ impl Store {
         self.read(move |connection| reading::seen(connection, &maildrop)).await
     }
 
-    /// Lists all maildrops that were ever polled, by identity.
+    /// Lists all maildrops that were ever polled, with what is recorded and held of them, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
         self.read(reading::status).await
-    }
-
-    /// Says how the polls of a maildrop went lately.
-    pub async fn health(&self, maildrop: Arc<str>) -> Result<Health, StateError> {
-        self.read(move |connection| reading::health(connection, &maildrop)).await
-    }
-
-    /// Reads what somebody was told of a maildrop.
-    pub async fn told(&self, maildrop: Arc<str>) -> Result<Vec<Told>, StateError> {
-        self.read(move |connection| reading::told(connection, &maildrop)).await
     }
 
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.
@@ -260,11 +255,6 @@ impl Store {
     pub async fn remember(&self, target: String, memory: Vec<u8>) -> Result<(), StateError> {
         self.write(Write::Remember { target, memory }).await?;
         Ok(())
-    }
-
-    /// Lists how the last poll of each maildrop ended, by identity; quick however many unique-ids there are.
-    pub async fn last_polls(&self) -> Result<Vec<LastPoll>, StateError> {
-        self.read(reading::last_polls).await
     }
 
     pub(super) fn open_within(path: &Path, limits: Limits) -> Self {

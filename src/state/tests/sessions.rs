@@ -1,7 +1,7 @@
 //! What one session leaves to the next.
 
 use super::*;
-use crate::message::{FileId, Fingerprint};
+use crate::message::{Content, FileId, Fingerprint};
 
 #[tokio::test]
 async fn what_a_session_leaves_is_what_the_next_one_finds() {
@@ -48,9 +48,9 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         store.close(memory.key, &memory.entries, closing).await.unwrap();
     }
     let store = Store::open(&path);
-    let login = store.login_memory(ALICE.into()).await.unwrap();
-    let expected = LoginMemory { server, told: Vec::new(), ok_at: None, mark: None, refused: Some(refused) };
-    assert_eq!(login, expected);
+    let maildrop = store.maildrop(ALICE.into()).await.unwrap();
+    let expected = Maildrop { identity: ALICE.into(), server, refused: Some(refused), ..Maildrop::default() };
+    assert_eq!(maildrop, expected);
     let memory = begin(&store).await;
     assert!(!memory.fresh && !memory.unclosed);
     assert_eq!(memory.listed_at, Some(1001));
@@ -416,18 +416,16 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
     for at in [2, 3] {
         session(&store, |_| Closing { at, poll: Some(bad.clone()), ..Closing::default() }).await;
     }
-    let mut expected = Status {
-        maildrop: ALICE.into(),
-        last: Some((3, bad)),
-        last_success: Some(1),
-        failures: 2,
-        seen: 0,
-        held: vec![],
+    let polled = |last, last_success, failures| {
+        let identity = ALICE.into();
+        let maildrop = Maildrop { identity, last: Some(last), last_success, failures, ..Maildrop::default() };
+        Status { maildrop, seen: 0, held: vec![] }
     };
-    assert_eq!(store.status().await.unwrap(), [expected.clone()]);
+    let expected = polled((3, bad), Some(1), 2);
+    assert_eq!(store.status().await.unwrap(), std::slice::from_ref(&expected));
+    assert_eq!(store.maildrops().await.unwrap(), [expected.maildrop]);
     session(&store, |_| Closing { poll: Some(good.clone()), ..listed(4) }).await;
-    expected = Status { last: Some((4, good)), last_success: Some(4), failures: 0, ..expected };
-    assert_eq!(store.status().await.unwrap(), [expected]);
+    assert_eq!(store.status().await.unwrap(), [polled((4, good), Some(4), 0)]);
 }
 
 #[tokio::test]
@@ -442,18 +440,19 @@ async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
         kinds: vec![("network".into(), 7), ("of two words".into(), -9)],
         noticed_at,
     };
-    assert_eq!(store.told(ALICE.into()).await.unwrap(), []);
+    let known = async || store.maildrop(ALICE.into()).await.unwrap().told;
+    assert_eq!(known().await, []);
     let (polls, held) =
         (told("polls", Some(8)), Told { kinds: Vec::new(), lasts: false, ..told("held", None) });
     let both = vec![("polls", Some(polls.clone())), ("held", Some(held.clone()))];
     session(&store, |_| Closing { told: both.clone(), ..listed(1) }).await;
     store.tell("bob@pop.example.org".into(), vec![("polls", Some(held.clone()))]).await.unwrap();
-    assert_eq!(store.login_memory(ALICE.into()).await.unwrap().told, [held.clone(), polls.clone()]);
+    assert_eq!(known().await, [held.clone(), polls.clone()]);
     let later = Told { noticed_at: Some(9), ..polls };
     store.tell(ALICE.into(), vec![("polls", Some(later.clone())), ("held", None)]).await.unwrap();
-    assert_eq!(store.told(ALICE.into()).await.unwrap(), [later]);
+    assert_eq!(known().await, [later]);
     session(&store, |_| Closing { told: vec![("polls", None)], ..listed(2) }).await;
-    assert_eq!(store.told(ALICE.into()).await.unwrap(), []);
+    assert_eq!(known().await, []);
 }
 
 #[tokio::test]
@@ -469,7 +468,11 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         listed: None,
         backlog: 0,
     };
-    assert_eq!(store.health(ALICE.into()).await.unwrap(), Health::default());
+    let health = async || {
+        let known = store.maildrop(ALICE.into()).await.unwrap();
+        (known.failures, known.last_success)
+    };
+    assert_eq!(health().await, (0, None));
     for (at, class, failures, last_success) in [
         (1, None, 0, Some(1)),
         (2, Some("network"), 1, Some(1)),
@@ -482,8 +485,7 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         (7, Some("network"), 2, Some(5)),
     ] {
         session(&store, |_| Closing { at, poll: Some(ended(class)), ..Closing::default() }).await;
-        let expected = Health { failures, last_success };
-        assert_eq!(store.health(ALICE.into()).await.unwrap(), expected, "{at}");
+        assert_eq!(health().await, (failures, last_success), "{at}");
     }
 }
 
@@ -614,4 +616,27 @@ async fn recording_forgets_who_has_a_message_that_was_gone() {
     session(&store, |_| Closing { released: vec![(uid("h"), 0)], ..listed(1) }).await;
     record(&store, begin(&store).await.key, 2, &["h"]).await;
     assert_eq!((begin(&store).await.reached, begin(&store).await.held), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn who_has_a_message_is_found_by_its_content_or_by_name_and_size_where_that_is_not_known() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let contents = [Some(9), None, Some(3), Some(6), None];
+    let all = contents.iter().enumerate().map(|(n, content)| Reached {
+        uid: uid(n.to_string()),
+        content: content.map(|octet| Content([octet; 32])),
+        ..reached(n as u64 + 1)
+    });
+    let all: Vec<_> = all.collect();
+    store.reached(begin(&store).await.key, 0, all.clone()).await.unwrap();
+    let memory = begin(&store).await;
+    let found = |uid: &str, octets, content| memory.reached(uid.as_bytes(), octets, &Content([content; 32]));
+    for (n, content) in [(0, 9), (2, 3), (3, 6)] {
+        assert_eq!(found("renamed", 1, content), Some(&all[n]));
+    }
+    assert_eq!((found("1", 2, 7), found("4", 5, 1)), (Some(&all[1]), Some(&all[4])));
+    for (uid, octets, content) in [("0", 1, 7), ("1", 3, 7), ("x", 2, 7)] {
+        assert_eq!(found(uid, octets, content), None);
+    }
 }
