@@ -29,9 +29,9 @@ static LARGE: LazyLock<(TempDir, Store)> = LazyLock::new(|| {
             let memory = begin(&store, count).await;
             for first in (0..count).step_by(10_000) {
                 let deliveries = (first..first + 10_000).map(|n| (delivery(n), ())).collect();
-                store.record(memory.key, 1, deliveries).await.expect("a record");
+                store.record(&memory.key, 1, deliveries).await.expect("a record");
             }
-            store.close(memory.key, &memory.entries, Closing::default()).await.expect("an end");
+            store.close(&memory.key, &memory.entries, Closing::default()).await.expect("an end");
         });
     }
     (directory, store)
@@ -135,7 +135,7 @@ fn idle_run(bencher: Bencher) {
         let store = Store::open(&path);
         RUNTIME.block_on(async {
             let memory = begin(&store, 0).await;
-            store.close(memory.key, &memory.entries, closing.clone()).await.expect("an end");
+            store.close(&memory.key, &memory.entries, closing.clone()).await.expect("an end");
         });
     });
 }
@@ -158,7 +158,7 @@ impl Small {
     async fn record(&self, count: usize) {
         let first = self.next.fetch_add(count, Relaxed);
         let deliveries = (first..first + count).map(|n| (delivery(n), ())).collect();
-        self.store.record(self.key, 1, deliveries).await.expect("a record");
+        self.store.record(&self.key, 1, deliveries).await.expect("a record");
     }
 }
 

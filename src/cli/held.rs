@@ -147,7 +147,7 @@ impl Discard {
         let delivery = |HeldMessage { uid, ordinal, octets, .. }| {
             (Delivery { delivered_at: Some(at), ..Delivery::new(uid, ordinal, octets, Kind::Discarded) }, ())
         };
-        store.record(memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
+        store.record(&memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
         if !common.quiet {
             results.line(format_args!("{}: {} given up", account.name, messages(discarded)));
         }

@@ -144,7 +144,7 @@ impl Mark {
         let (marked, at) = (uids.len(), now());
         let memory = store.begin(maildrop).await?;
         let mark = |uid| (Delivery::new(uid, 0, 0, Kind::Marked), ());
-        store.record(memory.key, at, uids.into_iter().map(mark).collect()).await?;
+        store.record(&memory.key, at, uids.into_iter().map(mark).collect()).await?;
         if !common.quiet {
             let before = match all - marked {
                 0 => String::new(),

@@ -167,7 +167,7 @@ impl<'a> Book<'a> {
 
     async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Aborted> {
         entries.retain(|entry| !self.details.contains_key(entry));
-        let details = store.details(self.memory.key, &self.memory.entries, entries.clone()).await;
+        let details = store.details(&self.memory.key, &self.memory.entries, entries.clone()).await;
         self.details.extend(entries.into_iter().zip(details.during("read the state")?));
         Ok(())
     }
@@ -553,7 +553,7 @@ impl<'a> Book<'a> {
             }
         }
         let known: HashSet<Unclaimed> =
-            store.unclaimed(self.memory.key).await.during("read the state")?.into_iter().collect();
+            store.unclaimed(&self.memory.key).await.during("read the state")?.into_iter().collect();
         for file in files {
             let is_found = (unclosed || file.time > self.memory.newest_file)
                 && !claimed.contains(&file)

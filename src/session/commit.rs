@@ -116,7 +116,7 @@ impl Commit<'_> {
                 }
                 if !marked {
                     self.store
-                        .publishing(self.maildrop, self.found.clone())
+                        .publishing(&self.maildrop, self.found.clone())
                         .await
                         .during("write the state")?;
                     marked = true;
@@ -255,12 +255,12 @@ impl Commit<'_> {
         }
         let reached: Vec<_> = batches.iter().flat_map(|batch| batch.reached.iter().cloned()).collect();
         if !reached.is_empty() {
-            let reached = self.store.reached(self.maildrop, self.now, reached).await;
+            let reached = self.store.reached(&self.maildrop, self.now, reached).await;
             reached.during("record who has a message")?;
         }
         let deliveries: Vec<_> = batches.iter().flat_map(|batch| batch.deliveries.iter().cloned()).collect();
         if !deliveries.is_empty() {
-            let recorded = self.store.record(self.maildrop, self.now, deliveries).await;
+            let recorded = self.store.record(&self.maildrop, self.now, deliveries).await;
             for proof in recorded.during("record what was delivered")? {
                 // If nobody listens, the message is deleted by a later session.
                 let _ = results.send(Result::Recorded(proof));

@@ -311,9 +311,9 @@ mod tests {
         let name: Arc<str> = "alice@pop.example.org".into();
         let memory = store.begin(name.clone()).await.unwrap();
         let deliveries = deliveries.into_iter().map(|delivery| (delivery, ())).collect();
-        store.record(memory.key, NOW - DAY, deliveries).await.unwrap();
+        store.record(&memory.key, NOW - DAY, deliveries).await.unwrap();
         let closing = Closing { at: NOW - DAY, listed_at: Some(NOW - DAY), ..closing };
-        store.close(memory.key, &memory.entries, closing).await.unwrap();
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
         let memory = store.begin(name).await.unwrap();
         Remembered { _directory: directory, store, memory }
     }
@@ -334,7 +334,7 @@ mod tests {
 
         async fn close(self, closing: Closing) -> Self {
             let Self { _directory, store, memory } = self;
-            store.close(memory.key, &memory.entries, closing).await.unwrap();
+            store.close(&memory.key, &memory.entries, closing).await.unwrap();
             let memory = store.begin("alice@pop.example.org".into()).await.unwrap();
             Self { _directory, store, memory }
         }

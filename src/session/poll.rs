@@ -113,7 +113,7 @@ impl Poll<'_> {
                 (report.heard, closing.told) = (Some(heard), told);
             }
         }
-        let closed = store.close(memory.key, &memory.entries, closing).await;
+        let closed = store.close(&memory.key, &memory.entries, closing).await;
         result.and(closed.during("write the state").map_err(End::plain))
     }
 

@@ -59,7 +59,7 @@ impl Poll<'_> {
     ) -> Fetched {
         let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
         let (results, outcomes) = mpsc::unbounded_channel();
-        let (maildrop, found) = (book.memory.key, std::mem::take(&mut book.found));
+        let (maildrop, found) = (book.memory.key.clone(), std::mem::take(&mut book.found));
         let fetch = Fetch {
             wire,
             sink,

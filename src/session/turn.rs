@@ -373,7 +373,7 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let (store, seen) = (&self.poll.environment.store, self.book.marked(indices));
-        store.record(self.book.memory.key, self.poll.now, seen).await.during("write the state")?;
+        store.record(&self.book.memory.key, self.poll.now, seen).await.during("write the state")?;
         indices.iter().for_each(|index| self.book.recorded(*index));
         self.marked += indices.len();
         Ok(())
@@ -396,7 +396,7 @@ impl Turn<'_, '_> {
             self.open().await?;
             let found = std::mem::take(&mut self.book.found);
             let store = &self.poll.environment.store;
-            store.publishing(memory.key, found).await.during("write the state")?;
+            store.publishing(&memory.key, found).await.during("write the state")?;
         }
         Ok(())
     }

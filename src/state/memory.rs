@@ -1,5 +1,7 @@
 //! What goes into the store and what comes out of it.
 
+use std::sync::Arc;
+
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 use crate::pop3::UniqueId;
 
@@ -9,10 +11,9 @@ use super::Entries;
 pub type Timestamp = i64;
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MaildropKey {
-    /// Index of the identity in the table of the store's thread.
-    pub(super) slot: usize,
+    pub(super) identity: Arc<str>,
     /// A random number above 0; the maildrop's row holds it while this session publishes.
     pub(super) session: i64,
 }

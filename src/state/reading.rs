@@ -20,7 +20,8 @@ use super::{
 const SHOWN: &str = "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
 
 /// Loads what is known of a maildrop.
-pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) -> Result<Memory> {
+pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory> {
+    let maildrop = key.identity.clone();
     let mut memory = Memory {
         key,
         fresh: true,
@@ -37,7 +38,7 @@ pub(super) fn memory(connection: &Connection, maildrop: &str, key: MaildropKey) 
     let mut row = connection.prepare_cached(
         "SELECT id, publisher, listed_at, newest_file, renames, holes, sample FROM maildrop WHERE identity = ?1",
     )?;
-    let mut rows = row.query([maildrop])?;
+    let mut rows = row.query([&*maildrop])?;
     let Some(row) = rows.next()? else { return Ok(memory) };
     let id = row.get(0)?;
     memory.known = true;

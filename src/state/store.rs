@@ -1,6 +1,5 @@
 //! The store's handle, its thread, and group commit.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -101,8 +100,8 @@ impl Store {
         })?;
         // Above 0, which stands for no session.
         let session = (session >> 1).max(1).cast_signed();
-        let key = MaildropKey { slot: self.worker.identities().slot_of(&maildrop), session };
-        self.read(move |connection| reading::memory(connection, &maildrop, key)).await
+        let key = MaildropKey { identity: maildrop, session };
+        self.read(move |connection| reading::memory(connection, key.clone())).await
     }
 
     /// Loads the row of a maildrop, without waiting for its unique-ids.
@@ -131,11 +130,11 @@ impl Store {
     /// `unclaimed` are files that were found then; each stays known until a record claims it.
     pub async fn publishing(
         &self,
-        maildrop: MaildropKey,
+        maildrop: &MaildropKey,
         unclaimed: Vec<Unclaimed>,
     ) -> Result<(), StateError> {
         let session = maildrop.session;
-        self.write(Write::Publishing { maildrop: self.identity(maildrop), session, unclaimed }).await?;
+        self.write(Write::Publishing { maildrop: maildrop.identity.clone(), session, unclaimed }).await?;
         Ok(())
     }
 
@@ -146,12 +145,12 @@ impl Store {
     /// first sight.
     pub async fn record<T>(
         &self,
-        maildrop: MaildropKey,
+        maildrop: &MaildropKey,
         at: Timestamp,
         deliveries: Vec<(Delivery, T)>,
     ) -> Result<Vec<Recorded<T>>, StateError> {
         let (deliveries, of): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
-        self.write(Write::Record { maildrop: self.identity(maildrop), at, deliveries }).await?;
+        self.write(Write::Record { maildrop: maildrop.identity.clone(), at, deliveries }).await?;
         Ok(of.into_iter().map(Recorded).collect())
     }
 
@@ -159,11 +158,11 @@ impl Store {
     /// Until the session says more, they are held, and due.
     pub async fn reached(
         &self,
-        maildrop: MaildropKey,
+        maildrop: &MaildropKey,
         at: Timestamp,
         reached: Vec<Reached>,
     ) -> Result<(), StateError> {
-        self.write(Write::Reached { maildrop: self.identity(maildrop), at, reached }).await?;
+        self.write(Write::Reached { maildrop: maildrop.identity.clone(), at, reached }).await?;
         Ok(())
     }
 
@@ -175,7 +174,7 @@ impl Store {
     /// Panics if an index in `closing` is not one of `entries`.
     pub async fn close(
         &self,
-        maildrop: MaildropKey,
+        maildrop: &MaildropKey,
         entries: &Entries,
         closing: Closing,
     ) -> Result<(), StateError> {
@@ -186,7 +185,7 @@ impl Store {
             "a session closes with the entries it began with"
         );
         let session = maildrop.session;
-        let (maildrop, entries, closing) = (self.identity(maildrop), entries.share(), Box::new(closing));
+        let (maildrop, entries, closing) = (maildrop.identity.clone(), entries.share(), Box::new(closing));
         self.write(Write::Close { maildrop, session, entries, closing }).await?;
         Ok(())
     }
@@ -194,20 +193,20 @@ impl Store {
     /// Loads what these messages are known by, in the same order. Panics if an index is not one of `entries`.
     pub async fn details(
         &self,
-        maildrop: MaildropKey,
+        maildrop: &MaildropKey,
         entries: &Entries,
         indexes: Vec<usize>,
     ) -> Result<Vec<Detail>, StateError> {
         if indexes.is_empty() {
             return Ok(Vec::new());
         }
-        let (maildrop, entries) = (self.identity(maildrop), entries.share());
+        let (maildrop, entries) = (maildrop.identity.clone(), entries.share());
         self.read(move |connection| reading::details(connection, &maildrop, &entries, &indexes)).await
     }
 
     /// Lists the files in the target that no record claimed when the state was new, or when a session had not ended.
-    pub async fn unclaimed(&self, maildrop: MaildropKey) -> Result<Vec<Unclaimed>, StateError> {
-        let maildrop = self.identity(maildrop);
+    pub async fn unclaimed(&self, maildrop: &MaildropKey) -> Result<Vec<Unclaimed>, StateError> {
+        let maildrop = maildrop.identity.clone();
         self.read(move |connection| reading::unclaimed(connection, &maildrop)).await
     }
 
@@ -281,13 +280,8 @@ impl Store {
         let (path, retired) = (path.to_owned(), AtomicBool::new(false));
         let silent = Arc::default();
         let ended = Mutex::new(ended);
-        let worker = Worker { path, identities: Mutex::default(), requests, retired, silent, ended, thread };
+        let worker = Worker { path, requests, retired, silent, ended, thread };
         Self { worker: Arc::new(worker), patience: PATIENCE }
-    }
-
-    fn identity(&self, maildrop: MaildropKey) -> Arc<str> {
-        let identities = self.worker.identities();
-        Arc::clone(identities.all.get(maildrop.slot).expect("a key is used with the store that gave it"))
     }
 
     async fn write(&self, write: Write) -> Result<usize, StateError> {
@@ -309,7 +303,6 @@ impl Store {
 /// What the handles of a store share.
 struct Worker {
     path: PathBuf,
-    identities: Mutex<Identities>,
     requests: Result<mpsc::Sender<Request>, StateError>,
     /// Nobody waits for the thread's end.
     retired: AtomicBool,
@@ -320,29 +313,7 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Identities of the maildrops that sessions began with, so that a [`MaildropKey`] can be two numbers. There are as
-/// many as accounts.
-#[derive(Default)]
-struct Identities {
-    all: Vec<Arc<str>>,
-    slots: HashMap<Arc<str>, usize>,
-}
-
-impl Identities {
-    fn slot_of(&mut self, maildrop: &Arc<str>) -> usize {
-        *self.slots.entry(Arc::clone(maildrop)).or_insert_with(|| {
-            self.all.push(Arc::clone(maildrop));
-            self.all.len() - 1
-        })
-    }
-}
-
 impl Worker {
-    fn identities(&self) -> std::sync::MutexGuard<'_, Identities> {
-        // Nothing that holds it can panic half-way.
-        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn send(&self, request: Request) -> Result<(), StateError> {
         match &self.requests {
             Ok(requests) => requests.send(request).map_err(|_| self.ended()),

@@ -189,9 +189,9 @@ fn record(poller: &Poller, messages: &[(String, Vec<u8>)]) {
             let fingerprint = Some(octets.as_slice().into());
             (Delivery { fingerprint, delivered_at: Some(1_700_000_000), ..new }, ())
         });
-        store.record(memory.key, 1_700_000_000, deliveries.collect()).await.unwrap();
+        store.record(&memory.key, 1_700_000_000, deliveries.collect()).await.unwrap();
         let closing = Closing { at: 1_700_000_000, listed_at: Some(1_700_000_000), ..Closing::default() };
-        store.close(memory.key, &memory.entries, closing).await.unwrap();
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
     });
 }
 

@@ -18,7 +18,7 @@ async fn a_full_disk_is_told_and_what_was_recorded_before_stays() {
     let mut recorded = 0;
     let error = loop {
         let deliveries = vec![(delivery(format!("{recorded:0500}"), 0), ())];
-        match store.record(memory.key, 1, deliveries).await {
+        match store.record(&memory.key, 1, deliveries).await {
             Ok(_) => recorded += 1,
             Err(error) => break error,
         }
@@ -28,7 +28,7 @@ async fn a_full_disk_is_told_and_what_was_recorded_before_stays() {
     assert_eq!(begin(&store).await.entries.len(), recorded);
     // Room was made.
     store.forget(ALICE.into(), vec![uid(format!("{:0500}", 0)), uid(format!("{:0500}", 1))]).await.unwrap();
-    record(&store, memory.key, 1, &["short"]).await;
+    record(&store, &memory.key, 1, &["short"]).await;
 }
 
 async fn error_of(path: &Path) -> StateError {
@@ -72,7 +72,7 @@ async fn many_pages(path: &Path) {
     let store = Store::open(path);
     let memory = begin(&store).await;
     let many = (0..3000).map(|n| (delivery(format!("{n:050}"), 0), ())).collect();
-    store.record(memory.key, 1, many).await.unwrap();
+    store.record(&memory.key, 1, many).await.unwrap();
 }
 
 /// Overwrites a page in the middle, which holds recorded unique-ids.
@@ -101,7 +101,7 @@ async fn a_maildrop_with_damaged_pages_is_not_loaded_and_nothing_is_recorded_aft
     let key = store.begin("someone else".into()).await.unwrap().key;
     let error = store.begin(ALICE.into()).await.unwrap_err();
     assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
-    assert_eq!(store.record(key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err(), error);
+    assert_eq!(store.record(&key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err(), error);
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_file_found_damaged_is_not_written_again_even_at_the_end() {
     damage(&path);
     let store = Store::open(&path);
     let key = store.begin("someone else".into()).await.unwrap().key;
-    record(&store, key, 1, &["a"]).await;
+    record(&store, &key, 1, &["a"]).await;
     let before = fs::read(beside(&path, "-wal")).unwrap();
     assert!(store.begin(ALICE.into()).await.is_err());
     drop(store);
@@ -125,7 +125,7 @@ async fn rows_out_of_order_are_damage() {
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        record(&store, memory.key, 1, &uids).await;
+        record(&store, &memory.key, 1, &uids).await;
     }
     let mut octets = fs::read(&path).unwrap();
     let at = octets.windows(16).position(|window| window == uids[1].as_bytes()).unwrap();
@@ -162,7 +162,7 @@ async fn a_directory_without_permission_is_told_as_such() {
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        record(&store, memory.key, 1, &["a"]).await;
+        record(&store, &memory.key, 1, &["a"]).await;
     }
     let programs = tempfile::tempdir().unwrap();
     let mut command = child(&this_program(), test, &path);

@@ -15,7 +15,7 @@ async fn the_files_are_private_whatever_the_umask() {
     if let Some(path) = child_path() {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        record(&store, memory.key, 1, &["a"]).await;
+        record(&store, &memory.key, 1, &["a"]).await;
         for suffix in ["", "-wal", "-shm", ".lock"] {
             let mode = fs::metadata(beside(&path, suffix)).unwrap().mode() & 0o777;
             assert_eq!(mode, 0o600, "{suffix} has mode {mode:o}");
@@ -49,7 +49,7 @@ async fn a_clean_end_leaves_one_file_that_holds_everything() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 1, &["a"]).await;
+    record(&store, &memory.key, 1, &["a"]).await;
     drop(store);
     assert!(
         !beside(&path, "-wal").exists() && !beside(&path, "-shm").exists() && !beside(&path, ".new").exists()
@@ -73,18 +73,18 @@ async fn a_state_file_that_was_replaced_is_not_written_into_the_void() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 1, &["a"]).await;
+    record(&store, &memory.key, 1, &["a"]).await;
     for suffix in ["", "-wal", "-shm"] {
         fs::remove_file(beside(&path, suffix)).unwrap();
     }
     let other = Store::open(&path);
     let theirs = begin(&other).await;
-    record(&other, theirs.key, 1, &["theirs"]).await;
-    let error = store.record(memory.key, 1, vec![(delivery("b", 0), ())]).await.map(drop).unwrap_err();
+    record(&other, &theirs.key, 1, &["theirs"]).await;
+    let error = store.record(&memory.key, 1, vec![(delivery("b", 0), ())]).await.map(drop).unwrap_err();
     assert_eq!(error, StateError::Replaced { path: path.clone() });
     // From the next session on it works with the new file, and has not harmed it.
     assert_eq!(names(&store).await, ["theirs"]);
-    record(&other, theirs.key, 1, &["more"]).await;
+    record(&other, &theirs.key, 1, &["more"]).await;
     drop(store);
     assert_eq!(names(&Store::open(&path)).await, ["more", "theirs"], "the log of the new file was removed");
 }
@@ -108,10 +108,10 @@ async fn a_reader_sees_what_is_recorded_while_a_writer_goes_on_and_after() {
     let memory = begin(&store).await;
     let reader = Store::open_read_only(&path);
     for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
-        record(&store, memory.key, 1, &[name]).await;
+        record(&store, &memory.key, 1, &[name]).await;
         assert_eq!(names(&reader).await.len(), n + 1);
     }
-    let error = reader.publishing(begin(&reader).await.key, Vec::new()).await.unwrap_err();
+    let error = reader.publishing(&begin(&reader).await.key, Vec::new()).await.unwrap_err();
     assert_eq!(error, StateError::ReadOnly { path: path.clone() });
     drop((store, reader));
     let before: Vec<_> =
@@ -129,7 +129,7 @@ async fn a_log_that_a_killed_process_left_is_read_and_settled() {
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        record(&store, memory.key, 1, &["a"]).await;
+        record(&store, &memory.key, 1, &["a"]).await;
         // As a kill would leave it.
         fs::copy(&path, &copy).unwrap();
         fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();

@@ -34,7 +34,7 @@ async fn begin(store: &Store) -> Memory {
     store.begin(ALICE.into()).await.unwrap()
 }
 
-async fn record(store: &Store, key: MaildropKey, at: Timestamp, names: &[&str]) {
+async fn record(store: &Store, key: &MaildropKey, at: Timestamp, names: &[&str]) {
     let deliveries = names.iter().map(|name| (delivery(name, 0), ())).collect();
     store.record(key, at, deliveries).await.unwrap();
 }
@@ -46,7 +46,7 @@ fn listed(at: Timestamp) -> Closing {
 /// A session that lists at this time and does what `closing` says of the entries.
 async fn session(store: &Store, closing: impl FnOnce(&Entries) -> Closing) {
     let memory = begin(store).await;
-    store.close(memory.key, &memory.entries, closing(&memory.entries)).await.unwrap();
+    store.close(&memory.key, &memory.entries, closing(&memory.entries)).await.unwrap();
 }
 
 fn index(entries: &Entries, name: &str) -> usize {

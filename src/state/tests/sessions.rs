@@ -33,9 +33,9 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        store.publishing(memory.key, Vec::new()).await.unwrap();
+        store.publishing(&memory.key, Vec::new()).await.unwrap();
         let proofs = store
-            .record(memory.key, 999, vec![(delivery("b", 0), "first"), (delivery("a", 0), "second")])
+            .record(&memory.key, 999, vec![(delivery("b", 0), "first"), (delivery("a", 0), "second")])
             .await
             .unwrap();
         assert_eq!(proofs.iter().map(|proof| *proof.get()).collect::<Vec<_>>(), ["first", "second"]);
@@ -45,7 +45,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
             login: Some(LogIn::Refused(refused.clone())),
             ..listed(1001)
         };
-        store.close(memory.key, &memory.entries, closing).await.unwrap();
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
     }
     let store = Store::open(&path);
     let maildrop = store.maildrop(ALICE.into()).await.unwrap();
@@ -79,22 +79,22 @@ async fn a_maildrop_is_closed_only_by_a_session_that_published() {
     let first = begin(&store).await;
     assert!(first.fresh && first.unclosed);
     // It could not log in.
-    store.close(first.key, &first.entries, Closing { at: 1, ..Closing::default() }).await.unwrap();
+    store.close(&first.key, &first.entries, Closing { at: 1, ..Closing::default() }).await.unwrap();
     let second = begin(&store).await;
     assert!(second.fresh && second.unclosed, "nothing was recovered yet");
     // It listed an empty maildrop.
-    store.close(second.key, &second.entries, listed(2)).await.unwrap();
+    store.close(&second.key, &second.entries, listed(2)).await.unwrap();
     let third = begin(&store).await;
     assert!(!third.fresh && third.unclosed, "what comes now is new, and the target was never asked");
-    store.publishing(third.key, Vec::new()).await.unwrap();
+    store.publishing(&third.key, Vec::new()).await.unwrap();
     // Killed here. The next one cannot log in, the one after it recovers.
     let fourth = begin(&store).await;
     assert!(fourth.unclosed);
-    store.close(fourth.key, &fourth.entries, listed(3)).await.unwrap();
+    store.close(&fourth.key, &fourth.entries, listed(3)).await.unwrap();
     let fifth = begin(&store).await;
     assert!(fifth.unclosed, "a session that did not publish closed for one that was killed");
-    store.publishing(fifth.key, Vec::new()).await.unwrap();
-    store.close(fifth.key, &fifth.entries, listed(4)).await.unwrap();
+    store.publishing(&fifth.key, Vec::new()).await.unwrap();
+    store.close(&fifth.key, &fifth.entries, listed(4)).await.unwrap();
     assert!(!begin(&store).await.unclosed);
 }
 
@@ -103,8 +103,8 @@ async fn a_unique_id_is_forgotten_90_days_after_it_was_last_listed() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 0, &["gone", "here"]).await;
-    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    record(&store, &memory.key, 0, &["gone", "here"]).await;
+    store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
     session(&store, |entries| Closing { vanished: vec![index(entries, "gone")], ..listed(DAY) }).await;
     assert_eq!(begin(&store).await.entries.find(b"gone", 0).unwrap().last_listed, Some(0));
     // Marked once more: the time stays.
@@ -123,13 +123,13 @@ async fn a_unique_id_is_forgotten_30_days_after_a_deletion_that_succeeded_only()
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 0, &["deleted", "refused", "zombie"]).await;
+    record(&store, &memory.key, 0, &["deleted", "refused", "zombie"]).await;
     let closing = Closing {
         deleted: vec![(uid("deleted"), 0), (uid("zombie"), 0)],
         undeleted: vec![(uid("refused"), 0)],
         ..listed(0)
     };
-    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    store.close(&memory.key, &memory.entries, closing).await.unwrap();
     let entries = begin(&store).await.entries;
     let tried = |name: &str| {
         entries.find(name.as_bytes(), 0).map(|entry| (entry.delete_tries, entry.deleted)).unwrap()
@@ -156,8 +156,8 @@ async fn one_short_listing_after_a_long_pause_forgets_nothing() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 0, &["a"]).await;
-    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    record(&store, &memory.key, 0, &["a"]).await;
+    store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
     for poll in 0..3 {
         let closing =
             |entries: &Entries| Closing { vanished: vec![index(entries, "a")], ..listed(200 * DAY + poll) };
@@ -176,7 +176,7 @@ async fn a_message_of_a_session_without_an_end_was_last_listed_when_it_was_recor
     let store = Store::open(&path);
     session(&store, |_| listed(10)).await;
     let memory = begin(&store).await;
-    record(&store, memory.key, 20, &["a"]).await;
+    record(&store, &memory.key, 20, &["a"]).await;
     // Killed. The next listing is without it.
     session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(30) }).await;
     assert_eq!(begin(&store).await.entries.find(b"a", 0).unwrap().last_listed, Some(20));
@@ -187,13 +187,13 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    record(&store, memory.key, 1, &["a"]).await;
+    record(&store, &memory.key, 1, &["a"]).await;
     let closing = Closing { deleted: vec![(uid("a"), 0)], ..listed(2) };
-    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    store.close(&memory.key, &memory.entries, closing).await.unwrap();
     session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(3) }).await;
     let memory = begin(&store).await;
     let again = Delivery { octets: 777, kind: Kind::Marked, delivered_at: None, ..delivery("a", 0) };
-    store.record(memory.key, 4, vec![(again, ())]).await.unwrap();
+    store.record(&memory.key, 4, vec![(again, ())]).await.unwrap();
     let line = SeenLine {
         uid: uid("a"),
         ordinal: 0,
@@ -221,7 +221,7 @@ async fn unique_ids_of_any_octets_and_ordinals_are_told_apart() {
         .iter()
         .zip(0..)
         .map(|(&(uid, ordinal), octets)| (Delivery { octets, ..delivery(uid, ordinal) }, ()));
-    store.record(memory.key, 1, deliveries.collect()).await.unwrap();
+    store.record(&memory.key, 1, deliveries.collect()).await.unwrap();
     let entries = begin(&store).await.entries;
     for (&(uid, ordinal), octets) in odd.iter().zip(0..) {
         assert_eq!(entries.find(uid, ordinal).unwrap().octets, octets);
@@ -249,10 +249,10 @@ async fn recording_and_releasing_end_a_hold() {
         came: None,
     };
     let closing = Closing { held: vec![hold("a", 1), hold("b", 1), hold("c", 1)], ..listed(1) };
-    store.close(memory.key, &memory.entries, closing).await.unwrap();
-    record(&store, memory.key, 1, &["a"]).await;
+    store.close(&memory.key, &memory.entries, closing).await.unwrap();
+    record(&store, &memory.key, 1, &["a"]).await;
     let closing = Closing { released: vec![(uid("b"), 0)], held: vec![hold("c", 2)], ..listed(2) };
-    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    store.close(&memory.key, &memory.entries, closing).await.unwrap();
     assert_eq!(begin(&store).await.held, [hold("c", 2)]);
 }
 
@@ -263,7 +263,7 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
     assert_eq!(store.forget(ALICE.into(), vec![uid("a")]).await.unwrap(), 0);
     let memory = begin(&store).await;
     let deliveries = vec![(delivery("a", 0), ()), (delivery("a", 1), ()), (delivery("b", 0), ())];
-    store.record(memory.key, 1, deliveries).await.unwrap();
+    store.record(&memory.key, 1, deliveries).await.unwrap();
     let held = Held {
         uid: uid("h"),
         ordinal: 0,
@@ -277,7 +277,7 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
         tried_at: 0,
         came: None,
     };
-    store.close(memory.key, &memory.entries, Closing { held: vec![held], ..listed(1) }).await.unwrap();
+    store.close(&memory.key, &memory.entries, Closing { held: vec![held], ..listed(1) }).await.unwrap();
     assert_eq!(store.forget(ALICE.into(), vec![uid("a"), uid("h"), uid("nobody")]).await.unwrap(), 1);
     assert_eq!(names(&store).await, ["b"]);
     assert_eq!(begin(&store).await.held, []);
@@ -304,11 +304,11 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
         deleting: true,
         ..delivery("a", 0)
     };
-    store.record(memory.key, 1, vec![(delivery, ())]).await.unwrap();
+    store.record(&memory.key, 1, vec![(delivery, ())]).await.unwrap();
     let memory = begin(&store).await;
     let entry = memory.entries.find(b"a", 0).unwrap();
     assert!(entry.deleting && entry.placed && !entry.blank);
-    let detail = store.details(memory.key, &memory.entries, vec![0]).await.unwrap().remove(0);
+    let detail = store.details(&memory.key, &memory.entries, vec![0]).await.unwrap().remove(0);
     let expected = Detail {
         identities: [Some(whole.identity), Some(other.identity)],
         content: Some(whole.content),
@@ -333,7 +333,7 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
     let memory = begin(&store).await;
     let entry = memory.entries.find(b"b", 3).unwrap();
     assert_eq!((entry.octets, entry.delivered_at, entry.was_deleted()), (200, Some(7), false));
-    assert_eq!(store.details(memory.key, &memory.entries, vec![0]).await.unwrap(), [detail]);
+    assert_eq!(store.details(&memory.key, &memory.entries, vec![0]).await.unwrap(), [detail]);
 }
 
 #[tokio::test]
@@ -346,15 +346,15 @@ async fn a_deletion_takes_a_certain_header_with_a_verified_size_or_the_content()
         let whole = Delivery { fingerprint: Some(known(text)), ..delivery(name, 0) };
         (Delivery { octets: 4, ..whole }, ())
     });
-    store.record(memory.key, 1, deliveries.into()).await.unwrap();
+    store.record(&memory.key, 1, deliveries.into()).await.unwrap();
     let marked = Delivery { second: Some(known(CERTAIN).identity), ..delivery("marked", 0) };
     let discarded = Delivery { kind: Kind::Discarded, ..delivery("discarded", 0) };
     let kinds = vec![(Delivery { kind: Kind::Marked, ..marked }, ()), (discarded, ())];
-    store.record(memory.key, 1, kinds).await.unwrap();
+    store.record(&memory.key, 1, kinds).await.unwrap();
     let memory = begin(&store).await;
     let proves = async |name: &str, seen: Seen| {
         let entry = memory.entries.find(name.as_bytes(), 0).unwrap();
-        let detail = store.details(memory.key, &memory.entries, vec![entry.index]).await.unwrap();
+        let detail = store.details(&memory.key, &memory.entries, vec![entry.index]).await.unwrap();
         prove(&entry, &detail[0], &seen, ()).is_some()
     };
     let octets = CERTAIN.len() as u64;
@@ -389,12 +389,12 @@ async fn files_are_unclaimed_until_a_record_claims_them() {
     let store = Store::open(&path);
     let memory = begin(&store).await;
     let [one, two] = [1, 2].map(|time| FileId { digest: [7; 16], time });
-    store.publishing(memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
-    store.record(memory.key, 1, vec![(Delivery { file: Some(one), ..delivery("a", 0) }, ())]).await.unwrap();
-    assert_eq!(store.unclaimed(memory.key).await.unwrap(), [Unclaimed::File(two)]);
+    store.publishing(&memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
+    store.record(&memory.key, 1, vec![(Delivery { file: Some(one), ..delivery("a", 0) }, ())]).await.unwrap();
+    assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(two)]);
     // What the user forgets is fetched again, and found.
     store.forget(ALICE.into(), vec![uid("a")]).await.unwrap();
-    assert_eq!(store.unclaimed(memory.key).await.unwrap(), [Unclaimed::File(one), Unclaimed::File(two)]);
+    assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(one), Unclaimed::File(two)]);
 }
 
 #[tokio::test]
@@ -503,7 +503,7 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     {
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        store.reached(memory.key, 7, vec![reached(&["a@b"])]).await.unwrap();
+        store.reached(&memory.key, 7, vec![reached(&["a@b"])]).await.unwrap();
         // The session is cut off here.
     }
     let store = Store::open(&path);
@@ -511,7 +511,7 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     assert_eq!(memory.reached, [reached(&["a@b"])]);
     // Due at once.
     assert_eq!(memory.held.iter().map(|held| (held.tries, held.next_try)).collect::<Vec<_>>(), [(0, 7)]);
-    store.reached(memory.key, 8, vec![reached(&["a@b", "c@d"])]).await.unwrap();
+    store.reached(&memory.key, 8, vec![reached(&["a@b", "c@d"])]).await.unwrap();
     let held = Held {
         uid: uid("h"),
         ordinal: 0,
@@ -526,10 +526,10 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
         came: None,
     };
     let closing = Closing { held: vec![held.clone()], ..listed(9) };
-    store.close(memory.key, &memory.entries, closing).await.unwrap();
+    store.close(&memory.key, &memory.entries, closing).await.unwrap();
     let memory = begin(&store).await;
     assert_eq!((memory.held, memory.reached), (vec![held], vec![reached(&["a@b", "c@d"])]));
-    store.record(memory.key, 10, vec![(delivery("h", 0), ())]).await.unwrap();
+    store.record(&memory.key, 10, vec![(delivery("h", 0), ())]).await.unwrap();
     let memory = begin(&store).await;
     assert_eq!((memory.held, memory.reached), (vec![], vec![]));
 }
@@ -567,14 +567,14 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
         let (_directory, path) = directory();
         let store = Store::open(&path);
         let memory = begin(&store).await;
-        store.reached(memory.key, 7, vec![reached(had)]).await.unwrap();
+        store.reached(&memory.key, 7, vec![reached(had)]).await.unwrap();
         let closing = Closing { held: vec![hold(listed_now)], ..listed(9) };
-        store.close(memory.key, &memory.entries, closing).await.unwrap();
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
         let memory = begin(&store).await;
         let expected: Vec<_> = still.map(reached).into_iter().collect();
         assert_eq!(memory.reached, expected, "{had} octets, now {listed_now}");
         // The other message reaches somebody, and that is of its size.
-        store.reached(memory.key, 10, vec![reached(8)]).await.unwrap();
+        store.reached(&memory.key, 10, vec![reached(8)]).await.unwrap();
         assert_eq!(begin(&store).await.reached, [reached(8)]);
     }
 }
@@ -587,8 +587,8 @@ async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forg
     let gone = |at| Closing { released: vec![(uid("h"), 0)], ..listed(at) };
     let shown = async || store.status().await.unwrap().remove(0).held.len();
     let memory = begin(&store).await;
-    store.reached(memory.key, 0, vec![reached.clone()]).await.unwrap();
-    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    store.reached(&memory.key, 0, vec![reached.clone()]).await.unwrap();
+    store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
     assert_eq!(shown().await, 1);
     session(&store, |_| gone(DAY)).await;
     assert_eq!((begin(&store).await.reached, shown().await), (vec![reached.clone()], 0));
@@ -611,10 +611,10 @@ async fn recording_forgets_who_has_a_message_that_was_gone() {
     let store = Store::open(&path);
     let reached = reached(5);
     let memory = begin(&store).await;
-    store.reached(memory.key, 0, vec![reached]).await.unwrap();
-    store.close(memory.key, &memory.entries, listed(0)).await.unwrap();
+    store.reached(&memory.key, 0, vec![reached]).await.unwrap();
+    store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
     session(&store, |_| Closing { released: vec![(uid("h"), 0)], ..listed(1) }).await;
-    record(&store, begin(&store).await.key, 2, &["h"]).await;
+    record(&store, &begin(&store).await.key, 2, &["h"]).await;
     assert_eq!((begin(&store).await.reached, begin(&store).await.held), (vec![], vec![]));
 }
 
@@ -629,7 +629,7 @@ async fn who_has_a_message_is_found_by_its_content_or_by_name_and_size_where_tha
         ..reached(n as u64 + 1)
     });
     let all: Vec<_> = all.collect();
-    store.reached(begin(&store).await.key, 0, all.clone()).await.unwrap();
+    store.reached(&begin(&store).await.key, 0, all.clone()).await.unwrap();
     let memory = begin(&store).await;
     let found = |uid: &str, octets, content| memory.reached(uid.as_bytes(), octets, &Content([content; 32]));
     for (n, content) in [(0, 9), (2, 3), (3, 6)] {
