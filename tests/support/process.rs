@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, getuid};
+
+/// How long processes may take to end and to give their ports back.
+const RELEASE: Duration = Duration::from_secs(20);
 
 /// How often the world outside is looked at when it cannot be waited for.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -27,7 +31,20 @@ pub struct Server {
 impl Server {
     /// Starts a server that stays in the foreground, its output going to `log`, and waits until all ports answer.
     /// Gives what the log says if the server ends instead.
+    ///
+    /// What is left of a server that had the ports before may still have them; they are waited for.
     pub fn start(command: &mut Command, log: &Path, ports: &[u16]) -> Result<Self, String> {
+        let begin = Instant::now();
+        loop {
+            wait_until(RELEASE, || ports.iter().all(|port| is_free(*port)));
+            match Self::start_once(command, log, ports) {
+                Err(log) if log.contains("in use") && begin.elapsed() < RELEASE => thread::sleep(GLANCE),
+                ended => return ended,
+            }
+        }
+    }
+
+    fn start_once(command: &mut Command, log: &Path, ports: &[u16]) -> Result<Self, String> {
         let output = File::create(log).expect("a log file");
         let child = command
             .process_group(0)
@@ -63,7 +80,7 @@ impl Server {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
         // Processes that were not our children end in their own time.
-        wait_until(Duration::from_secs(10), || !self.ports.iter().any(|port| answers(*port)));
+        wait_until(RELEASE, || self.ports.iter().all(|port| is_free(*port)));
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {
@@ -207,20 +224,29 @@ pub fn wait_until(limit: Duration, mut so: impl FnMut() -> bool) -> bool {
 }
 
 /// Finds a loopback port for a server that must be told one. It lies below the range from which the kernel takes ports
-/// for connections, and every call in this process gives another.
+/// for connections, every call in this process gives another, and no other test program is given it as long as this one
+/// runs, so that a server that is started again finds it as it left it.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20000;
     const COUNT: u16 = 12000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes begin at different places, so that two test runs seldom try the same port.
+    // The datagrams' port of the same number: nobody else needs it, and only one process can have it.
+    static OURS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    // Processes begin at different places.
     let start = (std::process::id() % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if let (Ok(ours), true) = (UdpSocket::bind((Ipv4Addr::LOCALHOST, port)), is_free(port)) {
+            OURS.lock().unwrap_or_else(PoisonError::into_inner).push(ours);
             return port;
         }
     }
     panic!("no free port on loopback");
+}
+
+/// Says whether nobody listens on a loopback port, nor has a socket that could.
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// The user to whom a real server's mail belongs: `mail` as root (servers refuse to open root's mail), else the caller.
