@@ -19,6 +19,8 @@ const TIMES: u32 = 3;
 pub enum Blamed {
     /// At the message of this index in the listing.
     Message(usize),
+    /// At this one, after all of it had come.
+    Had(usize),
     /// At the deletion of this one.
     Deletion(MessageNumber),
     /// At nothing that tells.

@@ -7,11 +7,12 @@ use crate::message::file::{digest_of_content, digest_of_name};
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 use crate::pop3::{Listing, MessageNumber, UniqueId};
 use crate::state::{
-    Change, Closing, Delivery, Detail, Entry, Kind, Memory, Recorded, RecordedFile, Seen, Store, Unclaimed,
-    prove,
+    Change, Closing, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, RecordedFile, Seen,
+    Standing, Store, Timestamp, Unclaimed, prove,
 };
 use crate::text::hex;
 
+use super::held::is_due;
 use super::plan::{self, Due, Plan, Policy};
 use super::trouble::{Aborted, During};
 use super::which::{self, Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
@@ -31,9 +32,7 @@ pub struct Book<'a> {
     pub answers: Answers,
     /// What the messages are.
     pub sorted: Sorted,
-    uidl: Uidl,
-    nameless: Nameless,
-    turn: Turn,
+    around: Circumstances,
     maildrop: &'a str,
     details: HashMap<usize, Detail>,
     /// Records of which something was learned, with the name and octets that they have now.
@@ -56,8 +55,32 @@ pub struct Book<'a> {
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// Records of messages that turned out to be others.
+    superseded: Vec<usize>,
     /// Files that were found to belong to no record, for the state.
     pub found: Vec<Unclaimed>,
+}
+
+/// What is known of server and poll when a listing comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// Whether the server has UIDL.
+    pub uidl: Uidl,
+    /// Whether it announces TOP.
+    pub top: Top,
+    /// What becomes of messages that nothing tells apart.
+    pub nameless: Nameless,
+    /// Which session of the poll this is.
+    pub turn: Turn,
+}
+
+/// Whether a server announces TOP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Top {
+    /// In what it answers to CAPA.
+    Announced,
+    /// It does not, or has no CAPA.
+    Unannounced,
 }
 
 /// How much of a message came.
@@ -92,9 +115,7 @@ impl<'a> Book<'a> {
         memory: &'a Memory,
         policy: Policy,
         maildrop: &'a str,
-        uidl: Uidl,
-        nameless: Nameless,
-        turn: Turn,
+        around: Circumstances,
     ) -> Self {
         Self {
             listing,
@@ -102,9 +123,7 @@ impl<'a> Book<'a> {
             policy,
             answers: Answers::default(),
             sorted: Sorted::default(),
-            uidl,
-            nameless,
-            turn,
+            around,
             maildrop,
             details: HashMap::new(),
             changes: HashMap::new(),
@@ -119,6 +138,7 @@ impl<'a> Book<'a> {
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
             unclaimed: HashMap::new(),
+            superseded: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -134,11 +154,13 @@ impl<'a> Book<'a> {
                 details: &self.details,
                 answers: &self.answers,
                 naming: &self.memory.naming,
-                uidl: self.uidl,
-                nameless: self.nameless,
-                turn: self.turn,
+                uidl: self.around.uidl,
+                nameless: self.around.nameless,
+                turn: self.around.turn,
                 settled: &self.settled,
-                rests: &|entry, detail| policy.rests(entry, detail),
+                rests: &|entry, detail| {
+                    policy.rests(&self.entry(entry), detail) || self.rests(entry)
+                },
             });
             if sorted.wants.is_empty() {
                 self.sorted = sorted;
@@ -158,7 +180,7 @@ impl<'a> Book<'a> {
     /// Plans what is to be done with the messages.
     pub fn plan(&self) -> Plan {
         let nameless = match self.answers.are_none() {
-            true => self.nameless,
+            true => self.around.nameless,
             false => Nameless::Come,
         };
         let Self { listing, sorted, memory, details, policy, answers, .. } = self;
@@ -228,16 +250,28 @@ impl<'a> Book<'a> {
         }
     }
 
+    /// Gives names to messages that are to be marked, and to which the server gives none.
+    pub fn name_marked(&mut self, indices: &[usize]) {
+        for index in indices {
+            if self.listing.shown(*index).uid.is_empty() && self.record_of(*index).is_none() {
+                self.name_one(*index);
+            }
+        }
+    }
+
     /// Gives a message that has no record the name that it will have.
     fn name_one(&mut self, index: usize) {
         if !self.named.insert(index) {
             return;
         }
         let uid = match self.sorted.group_of(index) {
-            Some(Group::All | Group::Unnamed) => {
-                self.answers.header(index).map_or_else(made_name, header_name)
+            Some(Group::Shared(_)) | None if !self.listing.shown(index).uid.is_empty() => {
+                UniqueId::new(self.listing.shown(index).uid)
             }
-            Some(Group::Shared(_)) | None => UniqueId::new(self.listing.shown(index).uid),
+            _ => match self.answers.header(index) {
+                Some(header) => header_name(header),
+                None => made_name(self.policy.now, index),
+            },
         };
         self.rename(index, uid);
     }
@@ -290,6 +324,7 @@ impl<'a> Book<'a> {
         self.whole.insert(index);
         match self.recorded_as(index, whole).filter(|entry| self.may_be(*entry, whole, extent)) {
             Some(entry) => {
+                self.supersede(index, entry);
                 self.sorted.taken[entry] = true;
                 self.settled.insert(index, Some(entry));
                 self.sorted.verdicts[index] = Verdict::Known(entry);
@@ -319,6 +354,24 @@ impl<'a> Book<'a> {
                 Came::New { delivery: Box::new(delivery), unclaimed, recipients }
             }
         }
+    }
+
+    /// Drops the record from when a message was first seen, which is not the one that it turned out to be.
+    fn supersede(&mut self, index: usize, entry: usize) {
+        if let Verdict::New { pending: Some(seen) } = self.sorted.verdicts[index]
+            && seen != entry
+        {
+            self.sorted.taken[seen] = false;
+            self.changes.remove(&seen);
+            self.superseded.push(seen);
+        }
+    }
+
+    /// Says whether nothing but its content tells a message from others: what comes once one like it is surely deleted is
+    /// another one.
+    fn is_nameless(&self, index: usize) -> bool {
+        let has_top = self.around.top == Top::Announced || self.answers.work();
+        !has_top && self.listing.shown(index).uid.is_empty()
     }
 
     /// Says whether a message goes by its place because it has no unique-id that lasts.
@@ -387,13 +440,15 @@ impl<'a> Book<'a> {
         match known.kind {
             Kind::Pending | Kind::Discarded => false,
             Kind::Marked | Kind::Imported => {
-                let fits = known.octets == octets || [0, whole.octets].contains(&known.octets);
-                detail.has_header_of(whole) && (fits || by_name && !known.is_missed())
+                let fits = [0, octets, whole.octets].contains(&known.octets) || detail.has_size(octets);
+                let is_believed = whole.identity.is_certain() || by_name && !known.is_missed();
+                detail.has_header_of(whole) && (fits || is_believed)
             }
             Kind::Delivered => {
                 detail.is_whole(octets, whole)
                     && is_named_so(self.memory.entries.get(entry).0, detail, whole)
                     && (whole.identity.is_certain() || may_be_weak(&known, by_name))
+                    && !(known.deleted && !by_name && self.is_nameless(index))
             }
         }
     }
@@ -425,7 +480,7 @@ impl<'a> Book<'a> {
             }
             Some(Group::All | Group::Unnamed) => match self.changes.get(&entry) {
                 Some(change) => (change.uid.clone(), change.ordinal),
-                None => self.free(made_name()),
+                None => self.free(made_name(self.policy.now, index)),
             },
             Some(Group::Shared(_)) | None if uid == shown.uid => (UniqueId::new(uid), ordinal),
             Some(Group::Shared(_)) | None => match self.changes.get(&entry) {
@@ -447,6 +502,26 @@ impl<'a> Book<'a> {
         let stays = known.was_deleted() && self.policy.keep == Keep::Forever;
         self.changes
             .insert(entry, Change { index: entry, uid, ordinal, octets, delivered_at, detail, stays });
+    }
+
+    /// Says whether the deletion of a record broke sessions, and is not tried now.
+    pub fn rests(&self, entry: usize) -> bool {
+        undeletable(self.memory, entry).is_some_and(|held| rests(held, self.policy.now))
+    }
+
+    /// Gives what is remembered of a message at which a session broke: of its RETR, or of its deletion.
+    pub fn broke(&self, index: usize) -> Option<&'a Held> {
+        let owned = || self.sorted.owners.iter().find(|(_, owner)| **owner == index).map(|(entry, _)| *entry);
+        let entry = match self.sorted.verdicts[index] {
+            Verdict::Known(entry) => Some(entry),
+            _ => owned(),
+        };
+        let message = self.listing.get(index);
+        let breaks = || {
+            let held = self.memory.held(message.uid, message.ordinal, message.octets);
+            held.filter(|held| held.kind == HeldKind::Breaks)
+        };
+        entry.and_then(|entry| undeletable(self.memory, entry)).or_else(breaks)
     }
 
     fn prove_whole(
@@ -618,9 +693,15 @@ impl<'a> Book<'a> {
             }
         }
         self.unplace();
+        closing.superseded = std::mem::take(&mut self.superseded);
+        closing.superseded.iter().for_each(|entry| drop(self.changes.remove(entry)));
         if complete {
             closing.vanished = self.sorted.vanished(&self.memory.entries);
-            closing.vanished.retain(|entry| !self.may_be_listed(*entry));
+            let unseen = (0..self.listing.len()).filter(|index| self.is_unseen(*index));
+            let sizes = unseen.map(|index| self.listing.shown(index).octets).collect();
+            let superseded = &closing.superseded;
+            let is_gone = |entry: &usize| !self.may_be_listed(*entry, &sizes) && !superseded.contains(entry);
+            closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
         closing.naming = Some(self.sorted.naming.clone());
@@ -632,15 +713,36 @@ impl<'a> Book<'a> {
             .collect();
     }
 
-    /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, or one of
-    /// those that go by their place.
-    fn may_be_listed(&self, entry: usize) -> bool {
-        let is_open = |index: &usize| {
-            matches!(self.sorted.verdicts[*index], Verdict::New { .. } | Verdict::Done)
-                && !self.whole.contains(index)
-        };
-        let by_place = || self.sorted.groups.iter().any(|(_, members)| members.iter().any(is_open));
-        self.owner(entry).is_some_and(|owner| is_open(&owner)) || self.entry(entry).placed && by_place()
+    /// Says whether a message that may be any was not looked at.
+    fn is_unseen(&self, index: usize) -> bool {
+        matches!(self.sorted.verdicts[index], Verdict::New { .. } | Verdict::Done) && !self.whole.contains(&index)
+    }
+
+    /// Says whether all that is known of the header of a message may be that of a recorded one.
+    fn may_have_header_of(&self, index: usize, entry: usize) -> bool {
+        let seen = self.record_of(index).and_then(|seen| self.details.get(&seen));
+        let seen = seen.into_iter().flat_map(|seen| seen.identities).flatten();
+        let shown = self.answers.header(index).map(|header| header.identity);
+        let mut identities = seen.chain(shown).peekable();
+        match self.details.get(&entry) {
+            Some(known) if identities.peek().is_some() => {
+                known.header.is_some() || identities.any(|identity| known.identities.contains(&Some(identity)))
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, one of
+    /// those that go by their place, or one of these sizes.
+    fn may_be_listed(&self, entry: usize, sizes: &HashSet<u64>) -> bool {
+        let is_open = |index: &usize| self.is_unseen(*index);
+        let members = || self.sorted.groups.iter().flat_map(|(_, members)| members);
+        let by_place = || members().any(|index| is_open(index) && self.may_have_header_of(*index, entry));
+        let octets = self.entry(entry).octets;
+        let by_size = || sizes.contains(&0) || sizes.contains(&octets) || octets == 0 && !sizes.is_empty();
+        self.owner(entry).is_some_and(|owner| is_open(&owner))
+            || by_place()
+            || by_size()
     }
 
     /// Takes those out of the order of their groups that are not where they were.
@@ -676,10 +778,9 @@ impl<'a> Book<'a> {
             Verdict::Done => true,
             Verdict::Known(_) | Verdict::Open | Verdict::Unasked | Verdict::Hole => false,
         };
-        let is_nameless = self.nameless == Nameless::Stay
-            && self.answers.are_none()
-            && self.listing.shown(index).uid.is_empty();
-        is_new && !is_nameless && self.places.contains_key(&index) && !self.recorded.contains_key(&index)
+        let is_nameless = self.answers.are_none() && self.listing.shown(index).uid.is_empty();
+        let stays = self.around.nameless == Nameless::Stay && is_nameless;
+        is_new && !stays && self.places.contains_key(&index) && !self.recorded.contains_key(&index)
     }
 
     /// Notes what has changed of a record, if anything has.
@@ -708,14 +809,21 @@ impl<'a> Book<'a> {
     }
 }
 
-/// Says whether a weak message may be a recorded one of equal content. A message that was gone, by a complete listing, is
-/// not: a second mail of the same words is another one. Under another name, one that was surely deleted is not either.
+/// Gives what is remembered of the deletion of a record at which a session broke.
+fn undeletable(memory: &Memory, entry: usize) -> Option<&Held> {
+    let (uid, ordinal, _) = memory.entries.get(entry);
+    memory.held(uid, ordinal, 0).filter(|held| held.kind == HeldKind::Undeletable)
+}
+
+/// Says whether what is held is not tried now.
+fn rests(held: &Held, now: Timestamp) -> bool {
+    held.standing == Standing::Held && !is_due(held, now)
+}
+
+/// Says whether a weak message may be a recorded one of equal content. One that was deleted, or has this name, and was
+/// gone by a complete listing, is not: a second mail of the same words is another one.
 fn may_be_weak(known: &Entry, by_name: bool) -> bool {
-    match (known.was_deleted(), by_name) {
-        (_, true) => !known.is_missed(),
-        (true, false) => !known.is_missed() && !known.deleted,
-        (false, false) => true,
-    }
+    !known.is_missed() || !by_name && !known.was_deleted()
 }
 
 /// Says whether a message may have the name of a record. Version 0.1.0 recorded no content, but without unique-id and TOP
@@ -735,8 +843,7 @@ fn header_name(header: &Fingerprint) -> UniqueId {
     UniqueId::new(old_name("header:", &header.header[0]).into_bytes())
 }
 
-/// Makes a name for a message to which its server gives none that lasts.
-fn made_name() -> UniqueId {
-    let random = getrandom::u64().unwrap_or_default();
-    UniqueId::new(format!("place:{random:016x}").into_bytes())
+/// Makes a name for a message to which its server gives none that lasts: of the time and its place in the listing.
+fn made_name(now: Timestamp, index: usize) -> UniqueId {
+    UniqueId::new(format!("place:{now:x}-{index}").into_bytes())
 }

@@ -137,6 +137,7 @@ impl Fetch<'_, '_> {
             octets_under_way: 0,
             incoming: None,
             doubtful: None,
+            ended: None,
             uncommitted: 0,
             came: false,
             refused: Vec::new(),
@@ -361,12 +362,14 @@ impl Fetch<'_, '_> {
         complete: &Option<mpsc::Sender<Complete>>,
     ) {
         let mut partial = None;
+        let mut had = state.ended.take();
         if let Some(mut message) = state.doubtful.take_if(|_| blame::is_end(trouble)) {
             let listed = self.book.listing.get(message.index).octets;
             if listed > 0 && message.octets >= listed {
                 // If it cannot be handed over, the target says why.
                 let _ = state.hand_over(message, complete).await;
             } else if let (index, Some(came)) = (message.index, self.came(&message)) {
+                had = None;
                 partial = Some((index, came.clone()));
                 if blame::is_all_there_is(&came, self.book.policy.now) {
                     state.keep(&mut message);
@@ -376,7 +379,8 @@ impl Fetch<'_, '_> {
                 }
             }
         }
-        let at = blame::blamed(Moment {
+        had = had.filter(|_| state.doubtful.is_none() && state.incoming.is_none());
+        let mut at = blame::blamed(Moment {
             awaited: self.wire.awaiting(),
             incoming: state.incoming.as_ref().map(|incoming| incoming.index),
             doubtful: state
@@ -386,6 +390,15 @@ impl Fetch<'_, '_> {
                 .or(partial.as_ref().map(|partial| partial.0)),
             next: state.under_way.front().copied(),
         });
+        // What follows a message that was asked for singly is that message's.
+        if let Some(index) = had {
+            let is_single = self.careful.contains(&index) || state.suspect == Some(index);
+            at = match at {
+                _ if is_single => Blamed::Had(index),
+                Blamed::Deletion(_) => Blamed::Nobody,
+                at => at,
+            };
+        }
         if let Blamed::Message(index) = at
             && !state.kept.contains(&index)
         {
@@ -406,7 +419,8 @@ impl Fetch<'_, '_> {
             });
         }
         let silent = matches!(trouble, Trouble::Wire(WireError::Silence { .. } | WireError::Trickle { .. }));
-        fetched.broke = Some(Broke { at, under_way: state.under_way.iter().copied().collect(), silent });
+        let under_way = had.iter().chain(&state.under_way).copied().collect();
+        fetched.broke = Some(Broke { at, under_way, silent });
     }
 
     /// Counts how often a message came like this.
@@ -419,6 +433,7 @@ impl Fetch<'_, '_> {
 
     /// A reply has come whole, so the message before it had really ended.
     async fn confirm(&self, state: &mut Loop, to: &Option<mpsc::Sender<Complete>>) -> Result<(), Aborted> {
+        state.ended = None;
         match state.doubtful.take() {
             Some(message) => state.hand_over(message, to).await,
             None => Ok(()),
@@ -435,6 +450,7 @@ impl Fetch<'_, '_> {
         let Some(Incoming { index, mut draft, fingerprint, octets }) = state.incoming.take() else {
             return Ok(());
         };
+        state.ended = Some(index);
         let listed = self.book.listing.get(index).octets;
         let extent = if blame::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
         let (delivery, unclaimed, recipients) = match self.book.came(index, &fingerprint.finish(), extent) {
@@ -525,6 +541,8 @@ struct Loop {
     octets_under_way: u64,
     incoming: Option<Incoming>,
     doubtful: Option<Complete>,
+    /// The message that came last, until a reply proves that the server goes on behind it.
+    ended: Option<usize>,
     /// Handed over, and nothing heard of them yet.
     uncommitted: usize,
     /// A RETR was answered with a message.

@@ -119,7 +119,8 @@ impl Poll<'_> {
         let before = memory.held(uid.as_bytes(), ordinal, octets);
         let before = before.filter(|before| before.kind == HeldKind::Undeletable);
         let standing = if before.is_some() { Standing::Held } else { Standing::Suspected };
-        if standing == Standing::Held {
+        let tries = before.map_or(0, |before| before.tries) + 1;
+        if standing == Standing::Held && tries == 2 {
             log::warn!(
                 "{}: {uid}: server ended two sessions at the deletion of this message; it stays there",
                 self.account.name
@@ -133,9 +134,12 @@ impl Poll<'_> {
             standing,
             reason: "the session broke at its deletion".into(),
             since: before.map_or(self.now, |before| before.since),
-            tries: before.map_or(0, |before| before.tries) + 1,
+            tries,
             tried_at: self.now,
-            next_try: self.now,
+            next_try: self.now.saturating_add(match standing {
+                Standing::Suspected => 0,
+                Standing::Held => plan::seconds(wait(HeldKind::Undeletable, tries)),
+            }),
             came: None,
         });
     }

@@ -205,7 +205,7 @@ pub fn plan(
     let entries = &memory.entries;
     let compared: HashSet<usize> = sorted.owners.values().copied().collect();
     let is_first = policy.is_first(memory);
-    let mut plan = Plan { released: held_and_gone(listing, &memory.held), ..Plan::default() };
+    let mut plan = Plan { released: held_and_gone(listing, sorted, memory), ..Plan::default() };
     let mut wanted = 0;
     let mut one = |plan: &mut Plan, index: usize| {
         let message = listing.get(index);
@@ -219,6 +219,8 @@ pub fn plan(
                 }
             }
             Verdict::Done => return,
+            // What UIDL leaves out is marked by its header.
+            Verdict::Hole if is_first && policy.first_sync == FirstSync::None => Step::Skip,
             Verdict::Open | Verdict::Unasked | Verdict::Hole => Step::Unasked,
             Verdict::New { .. } => {
                 plan.new += 1;
@@ -253,7 +255,8 @@ pub fn plan(
     plan
 }
 
-fn held_and_gone(listing: &Listing, held: &[Held]) -> Vec<(UniqueId, u32)> {
+fn held_and_gone(listing: &Listing, sorted: &Sorted, memory: &Memory) -> Vec<(UniqueId, u32)> {
+    let Memory { entries, held, .. } = memory;
     if held.is_empty() {
         return Vec::new();
     }
@@ -261,7 +264,13 @@ fn held_and_gone(listing: &Listing, held: &[Held]) -> Vec<(UniqueId, u32)> {
         .map(|index| listing.get(index))
         .map(|message| (message.uid, message.ordinal))
         .collect();
-    let is_gone = |held: &&Held| !listed.contains(&(held.uid.as_bytes(), held.ordinal));
+    // A message that may be the recorded one, and is not seen to be that yet, has another name meanwhile.
+    let may_be_listed = |held: &Held| {
+        let mut records = entries.of(held.uid.as_bytes()).filter(|entry| entries.get(*entry).1 == held.ordinal);
+        records.any(|entry| sorted.taken[entry] || sorted.owners.contains_key(&entry))
+    };
+    let is_gone =
+        |held: &&Held| !listed.contains(&(held.uid.as_bytes(), held.ordinal)) && !may_be_listed(held);
     held.iter().filter(is_gone).map(|held| (held.uid.clone(), held.ordinal)).collect()
 }
 
@@ -277,7 +286,7 @@ mod tests {
     use super::*;
     use crate::message::Fingerprint;
     use crate::pop3::listing::ListingBuilder;
-    use crate::session::book::Book;
+    use crate::session::book::{Book, Circumstances, Top};
     use crate::session::which::{Turn, Uidl};
     use crate::state::{Closing, Delivery, HeldKind, Standing, Store};
 
@@ -326,8 +335,13 @@ mod tests {
 
     impl Remembered {
         async fn book(&self, messages: &[(&str, u64)], policy: &Policy) -> Book<'_> {
-            let (uidl, come, first) = (Uidl::Answered, Nameless::Come, Turn::First);
-            let mut book = Book::new(listing(messages), &self.memory, *policy, "m", uidl, come, first);
+            let around = Circumstances {
+                uidl: Uidl::Answered,
+                top: Top::Announced,
+                nameless: Nameless::Come,
+                turn: Turn::First,
+            };
+            let mut book = Book::new(listing(messages), &self.memory, *policy, "m", around);
             book.sort(&self.store).await.unwrap();
             book
         }

@@ -6,11 +6,11 @@
 use crate::config::account::{Account, FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::pop3::{MessageNumber, UniqueId};
-use crate::state::{Closing, Held, HeldKind, Memory, Recorded, Standing};
+use crate::state::{Closing, Memory, Recorded};
 use crate::text::Shown;
 
 use super::blame::Blamed;
-use super::book::Book;
+use super::book::{Book, Circumstances, Top};
 use super::course::Course;
 use super::fetch::Fetched;
 use super::headers::{self, Budget};
@@ -64,12 +64,14 @@ impl Poll<'_> {
         let policy = Policy::new(self.account, limits, self.now);
         let which = if course.is_first() { which::Turn::First } else { which::Turn::Further };
         let uidl = if uidl_refused.is_some() { Uidl::Refused } else { Uidl::Answered };
+        let top = if capabilities.has("TOP") { Top::Announced } else { Top::Unannounced };
+        let around = Circumstances { uidl, top, nameless: self.nameless(), turn: which };
         let maildrop = &self.account.maildrop_id;
         let mut turn = Turn {
             poll: self,
             course,
             wire,
-            book: Book::new(listing, memory, policy, maildrop, uidl, self.nameless(), which),
+            book: Book::new(listing, memory, policy, maildrop, around),
             pipelined,
             budget: Budget::new(),
             sink: None,
@@ -128,8 +130,15 @@ impl Poll<'_> {
             numbers.iter().filter_map(|number| book.name_of(*number)).collect()
         };
         closing.undeleted.extend(names(deletions.refused()));
-        if let Some(Blamed::Deletion(number)) = fetched.broke.as_ref().map(|broke| broke.at) {
-            self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
+        match fetched.broke.as_ref().map(|broke| broke.at) {
+            Some(Blamed::Deletion(number)) => {
+                self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
+            }
+            Some(Blamed::Had(index)) => {
+                let number = book.listing.get(index).number;
+                self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
+            }
+            Some(Blamed::Message(_) | Blamed::Nobody) | None => {}
         }
         if reached_update {
             closing.deleted = names(deletions.accepted());
@@ -183,6 +192,7 @@ impl Turn<'_, '_> {
                     plan.steps.iter().filter(is_unrecorded).map(|(index, _)| *index).collect();
                 let known = self.header_of(&all).await?;
                 known.into_iter().for_each(|(index, header)| self.book.answers.note(index, header));
+                self.book.name_marked(&all);
                 self.skip(&all).await?;
                 closing.listed_at = Some(self.poll.now);
             }
@@ -364,6 +374,7 @@ impl Turn<'_, '_> {
         log::info!("{name}: first_sync: {first_sync}: {} messages count as seen", skip.len());
         let known = self.header_of(&skip).await?;
         known.into_iter().for_each(|(index, header)| self.book.answers.note(index, header));
+        self.book.name_marked(&skip);
         self.skip(&skip).await
     }
 
@@ -456,7 +467,7 @@ impl Turn<'_, '_> {
             .steps
             .iter()
             .filter_map(|(index, step)| match step {
-                Step::Delete(entry) => Some((*index, *entry)),
+                Step::Delete(entry) if !self.book.rests(*entry) => Some((*index, *entry)),
                 _ => None,
             })
             .collect();
@@ -469,17 +480,12 @@ impl Turn<'_, '_> {
         }
         let (mut proven, mut compared, mut last) = (Vec::new(), Vec::new(), Vec::new());
         for (index, entry) in due {
-            let broke = self.broke(index, HeldKind::Undeletable);
-            if broke.is_some_and(|held| held.standing == Standing::Held) {
-                continue;
-            }
-            let tried_at = broke.map(|held| held.tried_at);
-            match (self.book.prove(index, entry), tried_at) {
-                (Some(proof), Some(tried_at)) => last.push((tried_at, Last::Delete(proof))),
+            match (self.book.prove(index, entry), self.book.broke(index)) {
+                (Some(proof), Some(held)) => last.push((held.tried_at, Last::Delete(proof))),
                 (Some(proof), None) => proven.push(proof),
                 // There was no time to ask.
                 (None, _) if self.book.asks_to_prove(index, entry) => {}
-                (None, Some(tried_at)) => last.push((tried_at, Last::Fetch(index))),
+                (None, Some(held)) => last.push((held.tried_at, Last::Fetch(index))),
                 (None, None) => compared.push(index),
             }
         }
@@ -487,9 +493,7 @@ impl Turn<'_, '_> {
             return Ok(false);
         }
         let broke = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
-        last.extend(broke.filter_map(|(index, _)| {
-            Some((self.broke(*index, HeldKind::Breaks)?.tried_at, Last::Fetch(*index)))
-        }));
+        last.extend(broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Fetch(*index)))));
         // Of several that broke a session, the one that was tried longest ago comes first.
         last.sort_by_key(|(tried_at, _)| *tried_at);
         let last = last.into_iter().map(|(_, last)| last).collect();
@@ -500,14 +504,7 @@ impl Turn<'_, '_> {
     fn fetches(&self, plan: &Plan) -> Vec<usize> {
         let fetch = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
         let fetch = fetch.map(|(index, _)| *index);
-        fetch.filter(|index| self.broke(*index, HeldKind::Breaks).is_none()).collect()
-    }
-
-    /// Gives what is remembered of a message at which a session broke.
-    fn broke(&self, index: usize, kind: HeldKind) -> Option<&Held> {
-        let message = self.book.listing.get(index);
-        let held = self.book.memory.held(message.uid, message.ordinal, message.octets);
-        held.filter(|held| held.kind == kind)
+        fetch.filter(|index| self.book.broke(*index).is_none()).collect()
     }
 
     /// Asks for the identity of what was only marked, so that it is known again under another name.

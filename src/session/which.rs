@@ -83,6 +83,11 @@ impl Answers {
         !self.headers.contains_key(&index) && !self.are_none()
     }
 
+    /// Says whether it has shown one.
+    pub fn work(&self) -> bool {
+        self.works
+    }
+
     /// Says whether the server has no TOP, for all that it answered.
     pub fn are_none(&self) -> bool {
         !self.works && !self.headers.is_empty()
@@ -121,8 +126,8 @@ pub struct Evidence<'a> {
     pub turn: Turn,
     /// What RETR has settled, by index in the listing: which record it is, if any.
     pub settled: &'a HashMap<usize, Option<usize>>,
-    /// Deletions that came back again and again, and are left alone for now.
-    pub rests: &'a dyn Fn(&Entry, &Detail) -> bool,
+    /// Deletions that came back again and again, or broke the session, and are left alone for now, by entry.
+    pub rests: &'a dyn Fn(usize, &Detail) -> bool,
 }
 
 /// Whether a server has UIDL.
@@ -406,7 +411,7 @@ impl<'a> Sorting<'a> {
                 return self.take(index, first);
             }
             let Some(detail) = self.detail(first) else { return };
-            if (self.of.rests)(&known, detail) {
+            if (self.of.rests)(first, detail) {
                 return self.take(index, first);
             }
         }
@@ -556,7 +561,10 @@ impl<'a> Sorting<'a> {
                 }
             }
         }
-        let known = by_header(pool, self.of.details);
+        // What was delivered before what was only seen.
+        let mut first = pool.to_vec();
+        first.sort_by_key(|entry| self.entry(*entry).kind == Kind::Pending);
+        let known = by_header(&first, self.of.details);
         for must_fit in [true, false] {
             for index in members {
                 self.match_header(*index, &known, must_fit);
@@ -705,11 +713,12 @@ fn is_numbers(listing: &Listing) -> bool {
 /// Judges how the server names its messages.
 fn naming(of: &Evidence<'_>) -> Naming {
     let (listing, entries, before) = (of.listing, of.entries, of.naming);
-    if of.turn == Turn::Further {
-        return before.clone();
-    }
     let any_hole = (0..listing.len()).any(|index| listing.shown(index).is_hole);
-    let holes = if any_hole { before.holes.saturating_add(1) } else { 0 };
+    let holes = match of.turn {
+        Turn::Further => before.holes,
+        Turn::First if any_hole => before.holes.saturating_add(1),
+        Turn::First => 0,
+    };
     if of.uidl != Uidl::Answered || listing.is_empty() || any_hole {
         return Naming { holes, ..before.clone() };
     }
@@ -730,8 +739,10 @@ fn naming(of: &Evidence<'_>) -> Naming {
         let known: HashSet<u64> = (0..entries.len())
             .filter(|entry| !entries.is_made(*entry))
             .map(|entry| entries.get(entry).2)
-            .filter(|known| !known.is_missed() && !known.was_deleted())
+            // One that was deleted more than once was listed again in spite of that.
+            .filter(|known| !known.is_missed() && (!known.deleted || known.delete_tries > 1))
             .map(|known| known.octets)
+            .chain(of.held.iter().map(|held| held.octets))
             .collect();
         renames += u32::from((0..listing.len()).any(|index| known.contains(&listing.shown(index).octets)));
     }

@@ -553,6 +553,8 @@ pub struct Closing {
     pub vanished: Vec<usize>,
     /// Recorded messages that it shows again, by index in [`Entries`].
     pub returned: Vec<usize>,
+    /// Records from when messages were first seen that turned out to be of others, by index in [`Entries`]: dropped.
+    pub superseded: Vec<usize>,
     /// What was learned of recorded messages.
     pub changes: Vec<Change>,
     /// Records of messages that are listed and not delivered.

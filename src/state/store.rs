@@ -179,7 +179,8 @@ impl Store {
         closing: Closing,
     ) -> Result<(), StateError> {
         let changed = closing.changes.iter().map(|change| &change.index);
-        let mut indexes = closing.vanished.iter().chain(&closing.returned).chain(changed);
+        let dropped = &closing.superseded;
+        let mut indexes = closing.vanished.iter().chain(&closing.returned).chain(dropped).chain(changed);
         assert!(
             indexes.all(|&index| index < entries.len()),
             "a session closes with the entries it began with"

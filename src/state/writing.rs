@@ -253,6 +253,7 @@ fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closi
     if closing.listed_at.is_some() {
         listing(connection, id, entries, closing)?;
     }
+    supersede(connection, id, entries, &closing.superseded)?;
     change(connection, id, entries, &closing.changes)?;
     deletions(connection, id, closing)?;
     record(connection, id, closing.at, &closing.pending)?;
@@ -327,9 +328,21 @@ fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing
     Ok(())
 }
 
+fn supersede(connection: &Connection, id: i64, entries: &Packed, superseded: &[usize]) -> Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    for &index in superseded {
+        let (uid, ordinal) = entries.name(index);
+        delete.execute(params![id, uid, ordinal])?;
+    }
+    Ok(())
+}
+
 fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    // What was refused, and what came back again and again, is where it was.
     let mut tried = connection.prepare_cached(
-        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4, tried_at = ?5, place = NULL
+        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4, tried_at = ?5,
+             place = CASE WHEN ?4 IS NULL OR delete_tries >= 3 THEN place END
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     for (uid, ordinal) in &closing.deleted {
