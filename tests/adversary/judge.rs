@@ -90,6 +90,8 @@ pub struct Judge {
     filed: HashMap<Vec<u8>, usize>,
     /// The same at the moment when the state was lost: nothing is left by which it could be known.
     forgotten: HashMap<Vec<u8>, usize>,
+    /// What had been delivered when the state was lost.
+    at_loss: HashMap<Vec<u8>, usize>,
     now: i64,
     /// Seconds that really passed.
     passed: i64,
@@ -105,6 +107,7 @@ impl Judge {
             files: HashMap::new(),
             filed: HashMap::new(),
             forgotten: HashMap::new(),
+            at_loss: HashMap::new(),
             now: 0,
             passed: 0,
             found: Vec::new(),
@@ -226,6 +229,11 @@ impl Judge {
         for path in self.paths() {
             fs::remove_file(path).expect("a file that is moved away");
         }
+        // Where no poll had a reason to look at it in between, it is known by nothing.
+        for (content, count) in &self.at_loss {
+            let filed = self.filed.get(content).copied().unwrap_or(0);
+            self.forgotten.insert(content.clone(), filed.min(*count));
+        }
     }
 
     /// A reader opens everything.
@@ -241,7 +249,12 @@ impl Judge {
 
     /// The state is lost, or an old one comes back.
     pub fn loses_state(&mut self, is_old: bool) {
+        self.look();
         self.forgotten.clone_from(&self.filed);
+        self.at_loss.clone_from(&self.filed);
+        for content in self.files.values() {
+            *self.at_loss.entry(content.clone()).or_default() += 1;
+        }
         for fact in &mut self.facts {
             fact.mark = if is_old && fact.mark != Mark::Not { Mark::Maybe } else { Mark::Not };
         }
@@ -359,11 +372,17 @@ impl Judge {
         excuse += facts.iter().map(|fact| fact.forgotten).sum::<usize>();
         // A weak identity that is brought back may come once more: it may as well be another message.
         excuse += facts.iter().filter(|fact| !fact.mail.is_certain).map(|fact| fact.comebacks).sum::<usize>();
+        // Where the last known one of a group has a twin, it does not prove that those before it are where they were.
+        if self.scenario.uids.are_by_place() && self.deletions_lie() {
+            excuse += self.facts.iter().map(|fact| self.equals(fact.mail.id).count()).sum::<usize>();
+        }
+        // Weak twins by place change their places unseen.
+        excuse += 2 * ids.iter().map(|id| self.weak_twins(*id).count()).sum::<usize>();
         excuse
     }
 
     /// Says whether a message may be left on the server unfetched.
-    fn excuse_for_leaving(&self, id: usize) -> bool {
+    pub fn excuse_for_leaving(&self, id: usize) -> bool {
         let fact = &self.facts[id];
         // It took the place, unique-id and size of another between two polls, or sizes alone tell messages apart.
         fact.mark != Mark::Not
@@ -389,7 +408,9 @@ impl Judge {
                 .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_)));
         // It has no identity that settles anything, and no content was recorded.
         let is_weak = !fact.mail.is_certain || self.scenario.top != Top::Works;
-        changes && is_weak || fact.is_swapped || self.is_blind()
+        // Another one of its certain identity may have taken its record.
+        let has_twin = self.twins(id).next().is_some();
+        changes && is_weak || has_twin || fact.is_swapped || self.is_blind()
     }
 
     /// Says whether neither UIDL nor TOP tells a message from others: then only `keep: none` will do.
@@ -411,6 +432,28 @@ impl Judge {
             fact.mail.is_certain && other.mail.header == fact.mail.header && other.content != fact.content
         };
         self.facts.iter().filter(is_twin)
+    }
+
+    fn deletions_lie(&self) -> bool {
+        let forgets = |event: &Event| matches!(event, Event::ForgetDeletions);
+        self.scenario.deletes == Deletes::Ignored || self.scenario.has(forgets)
+    }
+
+    /// Gives those of the same header and size.
+    fn equals(&self, id: usize) -> impl Iterator<Item = &Fact> {
+        let fact = &self.facts[id];
+        let is_equal = move |other: &&Fact| {
+            other.mail.id != id
+                && other.mail.header == fact.mail.header
+                && other.content.len() == fact.content.len()
+        };
+        self.facts.iter().filter(is_equal)
+    }
+
+    /// Gives those that go by their place and have the same weak identity and size.
+    fn weak_twins(&self, id: usize) -> impl Iterator<Item = &Fact> {
+        let may_be = !self.facts[id].mail.is_certain && self.scenario.uids.are_by_place();
+        self.equals(id).filter(move |_| may_be)
     }
 
     /// Says whether messages were told apart by their sizes alone while some went away.

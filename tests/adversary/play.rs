@@ -55,6 +55,13 @@ pub struct Played {
     pub left: usize,
 }
 
+impl Played {
+    /// Tells it.
+    pub fn words(&self) -> String {
+        self.told.join("\n")
+    }
+}
+
 impl Bench {
     pub fn new() -> Self {
         kills::install();
@@ -344,7 +351,7 @@ impl Story<'_> {
             .iter()
             .filter(|mail| mail.flaw.lasts() && !mail.flaw.is_short())
             // A line behind its end may keep a message away, or not.
-            .filter(|mail| !server.judge.is_marked(mail.id) && !server.judge.has(mail.id))
+            .filter(|mail| !server.judge.excuse_for_leaving(mail.id) && !server.judge.has(mail.id))
             .count();
         if let Some(report) = &self.report {
             if report.held < lasting {

@@ -10,15 +10,27 @@ const WEAK: super::scenario::Event = Arrive(Weak, 0, Sound);
 
 /// Plays a story, in which nothing may be wrong, and after which so many messages were ever delivered.
 #[track_caller]
-fn delivers(delivered: usize, scenario: Scenario) -> Played {
+fn delivers(delivered: usize, scenario: Scenario) {
+    plays(scenario, |played| assert_eq!(played.delivered, delivered, "messages delivered\n{}", played.words()));
+}
+
+/// The same, and so many messages are on the server at the end.
+#[track_caller]
+fn delivers_and_leaves(delivered: usize, left: usize, scenario: Scenario) {
+    plays(scenario, |played| {
+        let counts = (played.delivered, played.left);
+        assert_eq!(counts, (delivered, left), "messages delivered, and left\n{}", played.words());
+    });
+}
+
+#[track_caller]
+fn plays(scenario: Scenario, judge: impl Fn(&Played)) {
     let mut bench = Bench::new();
     for pipelining in [true, false] {
-        let scenario = Scenario { pipelining, ..scenario.clone() };
-        let played = bench.play(&scenario, true);
-        assert!(played.found.is_empty(), "{:?}\n{}", played.found, played.told.join("\n"));
-        assert_eq!(played.delivered, delivered, "messages were delivered\n{}", played.told.join("\n"));
+        let played = bench.play(&Scenario { pipelining, ..scenario.clone() }, true);
+        assert!(played.found.is_empty(), "{:?}\n{}", played.found, played.words());
+        judge(&played);
     }
-    bench.play(&scenario, true)
 }
 
 fn none() -> Scenario {
@@ -226,6 +238,15 @@ fn a_deletion_that_breaks_the_session_keeps_no_other_away() {
 }
 
 #[test]
+fn a_deletion_that_breaks_the_session_keeps_no_twin_s_away() {
+    let breaks = Arrive(Normal, 0, Flaw::DeleBreaks);
+    let events = vec![(0, breaks), (0, Arrive(SameSize, 0, Sound))];
+    for top in [Top::Works, Top::Nameless] {
+        delivers_and_leaves(2, 1, Scenario { uids: Uids::Empty, top, events: events.clone(), ..none() });
+    }
+}
+
+#[test]
 fn a_weak_message_of_another_size_under_a_known_unique_id_is_fetched() {
     let events = vec![(0, WEAK), (1, OtherDeletes(0)), (1, Arrive(SameHeader, 0, Sound))];
     delivers(2, Scenario { uids: Uids::Small, events, ..Scenario::plain() });
@@ -243,10 +264,9 @@ fn a_weak_message_of_the_header_and_size_of_a_deleted_one_is_fetched() {
 
 #[test]
 fn what_came_without_an_octet_is_delivered_late_and_stays_on_the_server() {
-    let played = delivers(1, Scenario { events: vec![(0, Arrive(Normal, 0, Flaw::Zero(0)))], ..none() });
-    assert_eq!(played.left, 1, "on the server");
-    let played = delivers(1, Scenario { events: vec![(0, Arrive(Normal, 0, Flaw::Short(0)))], ..none() });
-    assert_eq!(played.left, 1, "on the server");
+    for flaw in [Flaw::Zero(0), Flaw::Short(0)] {
+        delivers_and_leaves(1, 1, Scenario { events: vec![(0, Arrive(Normal, 0, flaw))], ..none() });
+    }
 }
 
 #[test]
