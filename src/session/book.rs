@@ -158,9 +158,7 @@ impl<'a> Book<'a> {
                 nameless: self.around.nameless,
                 turn: self.around.turn,
                 settled: &self.settled,
-                rests: &|entry, detail| {
-                    policy.rests(&self.entry(entry), detail) || self.rests(entry)
-                },
+                rests: &|entry, detail| policy.rests(&self.entry(entry), detail) || self.rests(entry),
             });
             if sorted.wants.is_empty() {
                 self.sorted = sorted;
@@ -715,7 +713,8 @@ impl<'a> Book<'a> {
 
     /// Says whether a message that may be any was not looked at.
     fn is_unseen(&self, index: usize) -> bool {
-        matches!(self.sorted.verdicts[index], Verdict::New { .. } | Verdict::Done) && !self.whole.contains(&index)
+        matches!(self.sorted.verdicts[index], Verdict::New { .. } | Verdict::Done)
+            && !self.whole.contains(&index)
     }
 
     /// Says whether all that is known of the header of a message may be that of a recorded one.
@@ -726,7 +725,8 @@ impl<'a> Book<'a> {
         let mut identities = seen.chain(shown).peekable();
         match self.details.get(&entry) {
             Some(known) if identities.peek().is_some() => {
-                known.header.is_some() || identities.any(|identity| known.identities.contains(&Some(identity)))
+                known.header.is_some()
+                    || identities.any(|identity| known.identities.contains(&Some(identity)))
             }
             Some(_) | None => true,
         }
@@ -740,9 +740,7 @@ impl<'a> Book<'a> {
         let by_place = || members().any(|index| is_open(index) && self.may_have_header_of(*index, entry));
         let octets = self.entry(entry).octets;
         let by_size = || sizes.contains(&0) || sizes.contains(&octets) || octets == 0 && !sizes.is_empty();
-        self.owner(entry).is_some_and(|owner| is_open(&owner))
-            || by_place()
-            || by_size()
+        self.owner(entry).is_some_and(|owner| is_open(&owner)) || by_place() || by_size()
     }
 
     /// Takes those out of the order of their groups that are not where they were.

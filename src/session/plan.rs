@@ -266,7 +266,8 @@ fn held_and_gone(listing: &Listing, sorted: &Sorted, memory: &Memory) -> Vec<(Un
         .collect();
     // A message that may be the recorded one, and is not seen to be that yet, has another name meanwhile.
     let may_be_listed = |held: &Held| {
-        let mut records = entries.of(held.uid.as_bytes()).filter(|entry| entries.get(*entry).1 == held.ordinal);
+        let mut records =
+            entries.of(held.uid.as_bytes()).filter(|entry| entries.get(*entry).1 == held.ordinal);
         records.any(|entry| sorted.taken[entry] || sorted.owners.contains_key(&entry))
     };
     let is_gone =

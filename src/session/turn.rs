@@ -493,7 +493,9 @@ impl Turn<'_, '_> {
             return Ok(false);
         }
         let broke = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
-        last.extend(broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Fetch(*index)))));
+        last.extend(
+            broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Fetch(*index)))),
+        );
         // Of several that broke a session, the one that was tried longest ago comes first.
         last.sort_by_key(|(tried_at, _)| *tried_at);
         let last = last.into_iter().map(|(_, last)| last).collect();

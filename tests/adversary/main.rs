@@ -94,8 +94,11 @@ fn seeds() {
         seeds.truncate(40);
     }
     let told_at_most = variable("POSTRIDER_TOLD").unwrap_or(TOLD) as usize;
-    let shown: Vec<_> =
-        kinds.iter().filter_map(|(wrong, seeds)| Some((*seeds.first()?, *wrong))).take(told_at_most).collect();
+    let shown: Vec<_> = kinds
+        .iter()
+        .filter_map(|(wrong, seeds)| Some((*seeds.first()?, *wrong)))
+        .take(told_at_most)
+        .collect();
     let stories: String = shown.into_iter().map(|(seed, wrong)| told(seed, wrong) + "\n").collect();
     panic!("{} of {count} stories fail: {kinds:#?}\n{stories}", failing.len());
 }

@@ -11,7 +11,9 @@ const WEAK: super::scenario::Event = Arrive(Weak, 0, Sound);
 /// Plays a story, in which nothing may be wrong, and after which so many messages were ever delivered.
 #[track_caller]
 fn delivers(delivered: usize, scenario: Scenario) {
-    plays(scenario, |played| assert_eq!(played.delivered, delivered, "messages delivered\n{}", played.words()));
+    plays(scenario, |played| {
+        assert_eq!(played.delivered, delivered, "messages delivered\n{}", played.words())
+    });
 }
 
 /// The same, and so many messages are on the server at the end.
