@@ -54,9 +54,6 @@ const SETTLING: Duration = Duration::from_millis(2500);
 /// How long closing the state file may take then. Together with the others it is what [`signals::stop`] waits for.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// How often a state file that fails is opened anew: a disk that was full or away comes back.
-const STATE_AGAIN: Duration = Duration::from_secs(5);
-
 /// How often certificates are read again after a TLS failure: in months they change under a process.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
 
@@ -170,10 +167,6 @@ struct Daemon {
     systemd: Systemd,
     /// When the certificates that are trusted were read.
     certificates_read: Duration,
-    /// When the state file was opened.
-    state_opened: Duration,
-    /// It failed since then.
-    state_failed: bool,
 }
 
 impl Daemon {
@@ -208,8 +201,6 @@ impl Daemon {
             metrics: None,
             systemd: Systemd::from_environment(),
             certificates_read: now,
-            state_opened: now,
-            state_failed: false,
         };
         (this, fresh)
     }
@@ -230,9 +221,6 @@ impl Daemon {
     /// Begins the sessions whose turn it is, and gives when the next is due.
     fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
         let turn = self.schedule.next(now);
-        if self.state_failed && !turn.start.is_empty() && now >= self.state_opened + STATE_AGAIN {
-            self.open_state(now);
-        }
         for start in turn.start {
             let limits = Limits { limit: start.messages, ..Limits::default() };
             let (account, environment) = (start.account.clone(), self.environment.clone());
@@ -267,13 +255,10 @@ impl Daemon {
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());
         }
-        match report.failure.as_ref().map(|failure| failure.class) {
-            Some(Class::Tls) if now.saturating_sub(self.certificates_read) >= CERTIFICATES => {
-                self.environment.connector = Connector::default();
-                self.certificates_read = now;
-            }
-            Some(Class::State) => self.state_failed = true,
-            Some(_) | None => {}
+        let is_of_tls = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Tls);
+        if is_of_tls && now.saturating_sub(self.certificates_read) >= CERTIFICATES {
+            self.environment.connector = Connector::default();
+            self.certificates_read = now;
         }
     }
 
@@ -295,15 +280,6 @@ impl Daemon {
                 log::info!("{}; {next}", synced(report));
             }
         });
-    }
-
-    /// Opens the state file; sessions that are under way go on with what they have.
-    fn open_state(&mut self, now: Duration) {
-        let new = Store::open(&self.environment.state);
-        let old = std::mem::replace(&mut self.environment.store, new);
-        (self.state_opened, self.state_failed) = (now, false);
-        // The last session that has it ends on this thread.
-        old.retire();
     }
 
     /// Lets the sessions end, which were asked to.

@@ -40,9 +40,6 @@ impl Daemon {
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {
         let now = clock.now();
-        if self.state_failed {
-            self.open_state(now);
-        }
         self.environment.connector = Connector::default();
         self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;

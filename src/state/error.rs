@@ -96,7 +96,7 @@ pub enum StateError {
         /// How long.
         waited: Duration,
     },
-    /// The disk failed. The store takes nothing more until it is opened again: after a failed fsync the system
+    /// The disk failed. The store takes nothing more until it has opened it again: after a failed fsync the system
     /// forgets what it could not write, and a second fsync would succeed without it.
     #[error("cannot read or write the state file {path}: {why}")]
     Io {
@@ -125,7 +125,7 @@ pub enum StateError {
         /// The system's words.
         why: String,
     },
-    /// The store's thread did not start, or has ended by a defect.
+    /// The store's thread did not start, or has met a defect.
     #[error("cannot use the state file {path}: {why}")]
     Thread {
         /// The state file.

@@ -37,13 +37,15 @@ const QUIET_SECONDS: Duration = Duration::from_millis(2020);
 pub(super) struct Limits {
     /// How long to wait for another process that writes.
     pub(super) patience: Duration,
+    /// How long a damaged file, or a failed disk, is let be.
+    pub(super) again: Duration,
     /// Pages (4 KiB) of the file.
     pub(super) pages: Option<u32>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(10), pages: None }
+        Self { patience: Duration::from_secs(10), again: Duration::from_secs(5), pages: None }
     }
 }
 

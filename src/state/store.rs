@@ -1,12 +1,13 @@
 //! The store's handle, its thread, and group commit.
 
 use std::convert::Infallible;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -22,7 +23,7 @@ use super::{
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
-/// waits until the thread has closed the file, unless the store was retired.
+/// waits until the thread has closed the file, unless that does not answer.
 #[derive(Debug, Clone)]
 pub struct Store {
     worker: Arc<Worker>,
@@ -40,7 +41,7 @@ impl Store {
     /// Starts the store's thread, which opens (or creates, 0600, its directory 0700) the file at once, beside
     /// whatever the caller does next; an error is told by the first call.
     ///
-    /// Later calls try again to open it, unless the file is damaged or the disk failed: those are final.
+    /// Later calls try again to open it; where the file is damaged or the disk failed, those after five seconds.
     pub fn open(path: &Path) -> Self {
         Self::open_within(path, Limits::default())
     }
@@ -59,12 +60,6 @@ impl Store {
                 }
             }
         })
-    }
-
-    /// Gives this handle back, and lets the thread close the file in its own time when the others have been, too:
-    /// whoever drops the last one waits for no disk.
-    pub fn retire(self) {
-        self.worker.retired.store(true, Relaxed);
     }
 
     /// Gives a handle whose requests are answered within `patience`, or not any more. What was to be written then may be
@@ -278,10 +273,10 @@ impl Store {
                 (Err(StateError::Thread { path: path.to_owned(), why }), None)
             }
         };
-        let (path, retired) = (path.to_owned(), AtomicBool::new(false));
+        let path = path.to_owned();
         let silent = Arc::default();
         let ended = Mutex::new(ended);
-        let worker = Worker { path, requests, retired, silent, ended, thread };
+        let worker = Worker { path, requests, silent, ended, thread };
         Self { worker: Arc::new(worker), patience: PATIENCE }
     }
 
@@ -291,7 +286,7 @@ impl Store {
         self.worker.receive(answered, self.patience).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StateError> {
@@ -305,8 +300,6 @@ impl Store {
 struct Worker {
     path: PathBuf,
     requests: Result<mpsc::Sender<Request>, StateError>,
-    /// Nobody waits for the thread's end.
-    retired: AtomicBool,
     /// Requests that were waited for in vain and are not done yet.
     silent: Arc<AtomicUsize>,
     /// Closed at the thread's end.
@@ -344,7 +337,7 @@ impl Worker {
     fn ended(&self) -> StateError {
         StateError::Thread {
             path: self.path.clone(),
-            why: "the thread that owns it has ended by a defect".to_owned(),
+            why: "the thread that owns it has met a defect".to_owned(),
         }
     }
 }
@@ -353,10 +346,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // The thread ends with the last sender.
         self.requests = Err(self.ended());
-        let retired = *self.retired.get_mut() || self.silent.load(Relaxed) > 0;
+        let is_silent = self.silent.load(Relaxed) > 0;
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = self.thread.take()
-            && !retired
+            && !is_silent
             // On a disk that hangs the next process does what it has left to do.
             && ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
         {
@@ -428,8 +421,11 @@ enum Access {
     Shut,
     /// It could not be opened, and nobody has asked yet.
     Untold(StateError),
-    /// It will not be touched again.
-    Broken(StateError),
+    /// It is damaged, or its disk failed: it is not touched again for a while.
+    Broken {
+        error: StateError,
+        since: Instant,
+    },
 }
 
 impl Keeper {
@@ -447,22 +443,30 @@ impl Keeper {
         while let Ok(first) = requests.recv() {
             // Whatever came in during the last commit is waiting now: the group grows with the load, and nobody waits
             // for company.
-            let mut writes = Vec::new();
-            let mut reads = Vec::new();
-            for request in std::iter::once(first).chain(requests.try_iter()) {
-                match request {
-                    Request::Write(write, answer) => writes.push((write, answer)),
-                    Request::Read(read) => reads.push(read),
-                }
+            let group = std::iter::once(first).chain(requests.try_iter());
+            // Whoever asked hears of a defect, since nothing answers; the file is opened anew for the next group.
+            if panic::catch_unwind(AssertUnwindSafe(|| self.carry_out(group))).is_err() {
+                self.access = Access::Shut;
             }
-            // Commits first: a large maildrop being loaded need not delay what was delivered.
-            if !writes.is_empty() {
-                self.commit(writes);
+        }
+    }
+
+    fn carry_out(&mut self, group: impl Iterator<Item = Request>) {
+        let mut writes = Vec::new();
+        let mut reads = Vec::new();
+        for request in group {
+            match request {
+                Request::Write(write, answer) => writes.push((write, answer)),
+                Request::Read(read) => reads.push(read),
             }
-            for read in reads {
-                let failure = read(Source::Kept(self.file()));
-                self.note(failure);
-            }
+        }
+        // Commits first: a large maildrop being loaded need not delay what was delivered.
+        if !writes.is_empty() {
+            self.commit(writes);
+        }
+        for read in reads {
+            let failure = read(Source::Kept(self.file()));
+            self.note(failure);
         }
     }
 
@@ -472,23 +476,22 @@ impl Keeper {
             Access::Open(file) if file.is_in_place() => self.access = Access::Open(file),
             // Closing the old file does no harm: SQLite notices too and leaves the new one's log alone.
             Access::Open(_) => return Err(StateError::Replaced { path: self.path.clone() }),
-            Access::Shut => match StateFile::open(&self.path, self.limits) {
-                Ok(file) => self.access = Access::Open(file),
-                Err(error) if error.is_final() => {
-                    self.access = Access::Broken(error.clone());
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
-            },
             Access::Untold(error) => return Err(error),
-            Access::Broken(error) => {
-                self.access = Access::Broken(error.clone());
+            Access::Broken { error, since } if since.elapsed() < self.limits.again => {
+                self.access = Access::Broken { error: error.clone(), since };
                 return Err(error);
             }
+            Access::Shut | Access::Broken { .. } => match StateFile::open(&self.path, self.limits) {
+                Ok(file) => self.access = Access::Open(file),
+                Err(error) => {
+                    self.note(Some(error.clone()));
+                    return Err(error);
+                }
+            },
         }
         match &mut self.access {
             Access::Open(file) => Ok(file),
-            Access::Shut | Access::Untold(_) | Access::Broken(_) => unreachable!("it was just opened"),
+            Access::Shut | Access::Untold(_) | Access::Broken { .. } => unreachable!("it was just opened"),
         }
     }
 
@@ -514,10 +517,11 @@ impl Keeper {
         }
     }
 
-    /// Lets the file be for good after a failure that is final.
+    /// Lets the file be after a failure after which writing on could do harm.
     fn note(&mut self, failure: Option<StateError>) {
         let Some(error) = failure.filter(StateError::is_final) else { return };
-        if let Access::Open(file) = mem::replace(&mut self.access, Access::Broken(error)) {
+        let broken = Access::Broken { error, since: Instant::now() };
+        if let Access::Open(file) = mem::replace(&mut self.access, broken) {
             file.abandon();
         }
     }

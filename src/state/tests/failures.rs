@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -206,28 +207,39 @@ fn every_error_says_what_it_is_about() {
     }
 }
 
-#[tokio::test]
-async fn whoever_drops_the_last_handle_on_a_store_that_was_retired_does_not_wait_for_its_disk() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
-    begin(&store).await;
-    // The file is locked by somebody else, as a disk that hangs: its thread is busy until it is released.
-    let other = Connection::open(&path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (last, writing) = (store.clone(), store.clone());
-    let writing = tokio::spawn(async move { writing.tell(ALICE.into(), Vec::new()).await });
-    tokio::task::yield_now().await;
-    writing.abort();
-    assert!(writing.await.unwrap_err().is_cancelled());
-    store.retire();
-    let begun = std::time::Instant::now();
-    drop(last);
-    assert!(begun.elapsed() < Limits::default().patience / 2, "{:?}", begun.elapsed());
-    other.execute_batch("ROLLBACK").unwrap();
-}
-
 #[test]
 fn no_hint_asks_for_a_new_start_where_the_daemon_goes_on_by_itself() {
     let hint = StateError::Io { path: "state.db".into(), why: "fsync".into() }.hint().unwrap();
     assert!(hint.ends_with("the next poll opens it anew") && !hint.contains("start"), "{hint}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_let_be_and_one_put_in_its_place_is_opened_after_a_while() {
+    let (_directory, path) = directory();
+    many_pages(&path).await;
+    let copy = fs::read(&path).unwrap();
+    damage(&path);
+    for (again, heals) in [(Limits::default().again, false), (Duration::ZERO, true)] {
+        let store = Store::open_within(&path, Limits { again, ..Limits::default() });
+        let error = store.begin(ALICE.into()).await.unwrap_err();
+        assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
+        let damaged = fs::read(&path).unwrap();
+        fs::write(&path, &copy).unwrap();
+        assert_eq!(
+            store.begin(ALICE.into()).await.map(|memory| memory.entries.len()).ok(),
+            heals.then_some(3000)
+        );
+        fs::write(&path, damaged).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_defect_that_one_request_meets_is_told_and_costs_no_other() {
+    let (_directory, path) = directory();
+    let store = Store::open(&path);
+    let memory = begin(&store).await;
+    let defect = store.read(|_| -> rusqlite::Result<()> { panic!("a defect") }).await;
+    assert!(matches!(defect, Err(StateError::Thread { .. })), "{defect:?}");
+    record(&store, &memory.key, 1, &["a"]).await;
+    assert_eq!(names(&store).await, ["a"]);
 }
