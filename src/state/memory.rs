@@ -1,11 +1,11 @@
-//! What goes into the store and what comes out of it.
+//! What a session takes out of the store, and what it leaves in it.
 
 use std::sync::Arc;
 
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 use crate::pop3::UniqueId;
 
-use super::Entries;
+use super::{Entries, Held, LogIn, PollResult, Reached, ServerMemory, Told};
 
 /// Seconds since 1970-01-01 UTC.
 pub type Timestamp = i64;
@@ -66,86 +66,6 @@ impl Memory {
         let mut others = self.reached.iter().take_while(|reached| reached.content.is_none());
         known.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
     }
-}
-
-/// A message that some of its recipients have, and others not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    /// The name under which it is held.
-    pub uid: UniqueId,
-    /// Which of those recorded under this name.
-    pub ordinal: u32,
-    /// Octets by the listing.
-    pub octets: u64,
-    /// What it consists of: whoever has it has this, whatever the server calls it. `None`: version 0.1.0 did not say.
-    pub content: Option<Content>,
-    /// Who has it; no address has white space in it.
-    pub recipients: Vec<String>,
-    /// Why the others have not.
-    pub reason: String,
-}
-
-/// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Maildrop {
-    /// Its identity.
-    pub identity: String,
-    /// What its server was found to be like.
-    pub server: ServerMemory,
-    /// When a log-in last succeeded.
-    pub ok_at: Option<Timestamp>,
-    /// The mark of the credentials with which it did.
-    pub mark: Option<Vec<u8>>,
-    /// Set after log-ins that the server refused, until one succeeds.
-    pub refused: Option<LogInRefused>,
-    /// The last poll and when it ended.
-    pub last: Option<(Timestamp, PollResult)>,
-    /// When the last poll that did not fail ended.
-    pub last_success: Option<Timestamp>,
-    /// Failed polls in a row.
-    pub failures: u32,
-    /// What somebody was told of.
-    pub told: Vec<Told>,
-}
-
-/// What became of a log-in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogIn {
-    /// It succeeded.
-    Worked(LogInWorked),
-    /// The server refused it.
-    Refused(LogInRefused),
-}
-
-/// A log-in that succeeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogInWorked {
-    /// A salt, and one octet of a digest of configuration and secret: most others have another one.
-    pub mark: Vec<u8>,
-}
-
-/// What the server was found to be like, so that it need not be asked again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ServerMemory {
-    /// The capability lines, as they were sent, joined by newlines; `None` if unknown.
-    pub capabilities: Option<Vec<u8>>,
-    /// What else the session keeps of it: nothing that the store understands.
-    pub learned: Option<Vec<u8>>,
-}
-
-/// Refused log-ins, counted so that an account is not locked out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogInRefused {
-    /// When it was refused last.
-    pub at: Timestamp,
-    /// Refusals in a row.
-    pub count: u32,
-    /// A salted, slow digest of configuration and secret; another one means that they changed.
-    pub credentials: Vec<u8>,
-    /// What the server said to the last one.
-    pub said: Vec<u8>,
-    /// What kind of trouble that was, by its name.
-    pub class: String,
 }
 
 /// Proof that a message is durably recorded as delivered, and that this session has seen it to be that message; only
@@ -421,127 +341,6 @@ pub struct Change {
     pub stays: bool,
 }
 
-/// A message that could not be fetched, or that the target does not take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The server's unique-id.
-    pub uid: UniqueId,
-    /// Which of those that share the unique-id.
-    pub ordinal: u32,
-    /// Octets by the server's listing (0: unknown). Another size is another message.
-    pub octets: u64,
-    /// Whose trouble it is.
-    pub kind: HeldKind,
-    /// Whether it is held already.
-    pub standing: Standing,
-    /// Why, in words for the user.
-    pub reason: String,
-    /// When it first failed.
-    pub since: Timestamp,
-    /// How often it was tried.
-    pub tries: u32,
-    /// When it was tried last.
-    pub tried_at: Timestamp,
-    /// When it is tried again.
-    pub next_try: Timestamp,
-    /// What came of it, if it came short.
-    pub came: Option<Came>,
-}
-
-/// Whose trouble it is that a message is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldKind {
-    /// The server does not send it, or the target does not want it.
-    Refused,
-    /// The target could not take it then.
-    Later,
-    /// There was no room for it: the target is looked at before it is fetched again.
-    NoRoom,
-    /// Larger than the limit: it stays, and is not shown as held.
-    TooLarge,
-    /// The session broke at it.
-    Breaks,
-    /// Less of it came than was listed.
-    Short,
-    /// It is delivered, and the session breaks at its deletion: not shown as held.
-    Undeletable,
-}
-
-/// Whether a message is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It has failed once, and it may have been the server.
-    Suspected,
-    /// It is held.
-    Held,
-}
-
-/// The octets of a message that came short.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Came {
-    /// Their SHA-256.
-    pub digest: [u8; 32],
-    /// How often the same ones came.
-    pub times: u32,
-    /// When they first did.
-    pub since: Timestamp,
-}
-
-impl Held {
-    /// Says whether it is about a listed message, and not about another one under its unique-id. No size, 0, is no other
-    /// size.
-    pub fn is_of(&self, octets: u64) -> bool {
-        self.octets == octets || self.octets == 0 || octets == 0
-    }
-}
-
-impl HeldKind {
-    const ALL: [Self; 7] = [
-        Self::Refused,
-        Self::Later,
-        Self::NoRoom,
-        Self::TooLarge,
-        Self::Breaks,
-        Self::Short,
-        Self::Undeletable,
-    ];
-
-    /// Names it in the state.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Later => "later",
-            Self::NoRoom => "no-room",
-            Self::TooLarge => "too-large",
-            Self::Breaks => "breaks",
-            Self::Short => "short",
-            Self::Undeletable => "undeletable",
-        }
-    }
-
-    /// Finds the kind of this name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-/// What somebody was told of something that is, or lately was, in trouble.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// What: polls, held messages, a hook.
-    pub what: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// How often it was met.
-    pub times: u32,
-    /// It is not over.
-    pub lasts: bool,
-    /// The kinds of trouble, and when each was told last; their names have no line end in them.
-    pub kinds: Vec<(String, Timestamp)>,
-    /// When a message told its user last.
-    pub noticed_at: Option<Timestamp>,
-}
-
 /// What a session leaves behind, written in one commit at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Closing {
@@ -578,53 +377,4 @@ pub struct Closing {
     pub told: Vec<(&'static str, Option<Told>)>,
     /// For `status`; `None` if another session of the same poll follows.
     pub poll: Option<PollResult>,
-}
-
-/// The last poll of an account, as `status` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PollResult {
-    /// The account's name.
-    pub account: String,
-    /// Host and port.
-    pub host: String,
-    /// `None`: it succeeded. Else class name and text of the failure.
-    pub failure: Option<(String, String)>,
-    /// Messages delivered.
-    pub messages: u64,
-    /// Octets delivered.
-    pub octets: u64,
-    /// Messages in the maildrop at the listing.
-    pub listed: Option<u64>,
-    /// Messages left for later polls (limits).
-    pub backlog: u64,
-}
-
-/// One maildrop, as `status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Its row.
-    pub maildrop: Maildrop,
-    /// Recorded unique-ids.
-    pub seen: u64,
-    /// Held messages that the last listing showed.
-    pub held: Vec<Held>,
-}
-
-/// One recorded unique-id, as `seen list` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenLine {
-    /// The server's unique-id.
-    pub uid: UniqueId,
-    /// Which of those that share the unique-id.
-    pub ordinal: u32,
-    /// Octets by the listing (0: unknown).
-    pub octets: u64,
-    /// When it was first recorded.
-    pub first_seen: Timestamp,
-    /// When it was delivered, or given up; `None`: only marked as seen.
-    pub delivered_at: Option<Timestamp>,
-    /// It was held, and given up.
-    pub discarded: bool,
-    /// The last listing that showed it; `None`: the latest.
-    pub last_listed: Option<Timestamp>,
 }

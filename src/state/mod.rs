@@ -2,8 +2,9 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`memory`] | what goes into the store and what comes out of it |
-//! | [`store`] | the handle, the thread, group commit |
+//! | [`memory`] | what a session takes out of the store and leaves in it |
+//! | `maildrop`, `held` | a maildrop's row, and the messages of it that are held |
+//! | [`store`], `keeper` | the handle; the thread that owns the file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
 //! | [`error`] | why the state cannot be used, and what to do about it |
@@ -27,7 +28,10 @@
 pub mod entries;
 pub mod error;
 mod file;
+mod held;
+mod keeper;
 pub mod lease;
+mod maildrop;
 pub mod memory;
 mod reading;
 mod schema;
@@ -40,11 +44,14 @@ mod tests;
 pub use entries::{Entries, Entry};
 pub use error::StateError;
 pub(crate) use file::make_directory_of;
+pub use held::{Came, Held, HeldKind, Reached, Standing};
 pub use lease::Lease;
+pub use maildrop::{
+    LogIn, LogInRefused, LogInWorked, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
+};
 pub use memory::{
-    Came, Change, Closing, Delivery, Detail, Held, HeldKind, Kind, LogIn, LogInRefused, LogInWorked,
-    Maildrop, MaildropKey, Memory, Naming, PollResult, Reached, Recorded, RecordedFile, Seen, SeenLine,
-    ServerMemory, Standing, Status, Timestamp, Told, Unclaimed, prove,
+    Change, Closing, Delivery, Detail, Kind, MaildropKey, Memory, Naming, Recorded, RecordedFile, Seen,
+    Timestamp, Unclaimed, prove,
 };
 pub use store::Store;
 

@@ -1,21 +1,21 @@
-//! The store's handle, its thread, and group commit.
+//! The store's handle: what can be asked of it.
 
 use std::convert::Infallible;
-use std::panic::{self, AssertUnwindSafe};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-use std::{fmt, mem};
+use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::pop3::UniqueId;
 
-use super::file::{self, Limits, StateFile};
+use super::file::Limits;
+use super::keeper::{Answer, Keeper, Request, Source};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Reached, Recorded, SeenLine,
@@ -363,202 +363,4 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({})", self.path.display())
     }
-}
-
-/// Something that the thread is asked to do.
-enum Request {
-    Write(Write, Answer<usize>),
-    /// Answers by itself; gives back the failure, if there was one.
-    Read(Box<dyn FnOnce(Source<'_>) -> Option<StateError> + Send>),
-}
-
-/// Where an answer goes.
-struct Answer<T>(oneshot::Sender<Result<T, StateError>>);
-
-impl<T> Answer<T> {
-    fn channel() -> (Self, oneshot::Receiver<Result<T, StateError>>) {
-        let (answer, answered) = oneshot::channel();
-        (Self(answer), answered)
-    }
-
-    /// Answers; gives back the failure, if it was one.
-    fn tell(self, outcome: Result<T, StateError>) -> Option<StateError> {
-        let failure = outcome.as_ref().err().cloned();
-        // Whoever asked may have gone: a session that was stopped.
-        let _ = self.0.send(outcome);
-        failure
-    }
-}
-
-/// What a request that only reads is given.
-enum Source<'a> {
-    /// The file that is open for writing, or why it is not.
-    Kept(Result<&'a mut StateFile, StateError>),
-    /// A file to be opened for reading this once.
-    Path(&'a Path),
-}
-
-impl Source<'_> {
-    fn query<T>(self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StateError> {
-        match self {
-            Self::Kept(file) => file?.look(query),
-            Self::Path(path) => file::look(path, Limits::default(), query),
-        }
-    }
-}
-
-/// Owns the connection, on the store's thread.
-struct Keeper {
-    path: PathBuf,
-    limits: Limits,
-    access: Access,
-}
-
-/// Whether the file can be used.
-enum Access {
-    Open(StateFile),
-    /// It will be opened for the next request.
-    Shut,
-    /// It could not be opened, and nobody has asked yet.
-    Untold(StateError),
-    /// It is damaged, or its disk failed: it is not touched again for a while.
-    Broken {
-        error: StateError,
-        since: Instant,
-    },
-}
-
-impl Keeper {
-    fn open(path: PathBuf, limits: Limits) -> Self {
-        let mut this = Self { path, limits, access: Access::Shut };
-        if let Err(error) = this.file()
-            && matches!(this.access, Access::Shut)
-        {
-            this.access = Access::Untold(error);
-        }
-        this
-    }
-
-    fn serve(mut self, requests: &mpsc::Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            // Whatever came in during the last commit is waiting now: the group grows with the load, and nobody waits
-            // for company.
-            let group = std::iter::once(first).chain(requests.try_iter());
-            // Whoever asked hears of a defect, since nothing answers; the file is opened anew for the next group.
-            if panic::catch_unwind(AssertUnwindSafe(|| self.carry_out(group))).is_err() {
-                self.access = Access::Shut;
-            }
-        }
-    }
-
-    fn carry_out(&mut self, group: impl Iterator<Item = Request>) {
-        let mut writes = Vec::new();
-        let mut reads = Vec::new();
-        for request in group {
-            match request {
-                Request::Write(write, answer) => writes.push((write, answer)),
-                Request::Read(read) => reads.push(read),
-            }
-        }
-        // Commits first: a large maildrop being loaded need not delay what was delivered.
-        if !writes.is_empty() {
-            self.commit(writes);
-        }
-        for read in reads {
-            let failure = read(Source::Kept(self.file()));
-            self.note(failure);
-        }
-    }
-
-    /// Gives the open file; opens it if it can be.
-    fn file(&mut self) -> Result<&mut StateFile, StateError> {
-        match mem::replace(&mut self.access, Access::Shut) {
-            Access::Open(file) if file.is_in_place() => self.access = Access::Open(file),
-            // Closing the old file does no harm: SQLite notices too and leaves the new one's log alone.
-            Access::Open(_) => return Err(StateError::Replaced { path: self.path.clone() }),
-            Access::Untold(error) => return Err(error),
-            Access::Broken { error, since } if since.elapsed() < self.limits.again => {
-                self.access = Access::Broken { error: error.clone(), since };
-                return Err(error);
-            }
-            Access::Shut | Access::Broken { .. } => match StateFile::open(&self.path, self.limits) {
-                Ok(file) => self.access = Access::Open(file),
-                Err(error) => {
-                    self.note(Some(error.clone()));
-                    return Err(error);
-                }
-            },
-        }
-        match &mut self.access {
-            Access::Open(file) => Ok(file),
-            Access::Shut | Access::Untold(_) | Access::Broken { .. } => unreachable!("it was just opened"),
-        }
-    }
-
-    /// Runs the writes in one transaction, commits, then answers.
-    fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
-        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let (path, limits) = (self.path.clone(), self.limits);
-        let say = |error| StateError::of_sqlite(error, &path, limits.patience);
-        let outcome = self.file().and_then(|file| commit(&mut file.connection, &writes).map_err(say));
-        match outcome {
-            Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    answer.tell(outcome.map_err(say));
-                }
-            }
-            Err(error) => {
-                // Before the answers, so that whoever hears of it and asks again hears the same.
-                self.note(Some(error.clone()));
-                for answer in answers {
-                    answer.tell(Err(error.clone()));
-                }
-            }
-        }
-    }
-
-    /// Lets the file be after a failure after which writing on could do harm.
-    fn note(&mut self, failure: Option<StateError>) {
-        let Some(error) = failure.filter(StateError::is_final) else { return };
-        let broken = Access::Broken { error, since: Instant::now() };
-        if let Access::Open(file) = mem::replace(&mut self.access, broken) {
-            file.abandon();
-        }
-    }
-}
-
-/// Executes writes in one transaction and makes it durable. The outer error is that of all: nothing was committed. The
-/// inner ones are those of single writes, which left no trace.
-fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec<rusqlite::Result<usize>>> {
-    // IMMEDIATE: another process's writing is waited for here, not noticed half-way.
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut outcomes = Vec::with_capacity(writes.len());
-    for write in writes {
-        let savepoint = transaction.savepoint()?;
-        let outcome = write.apply(&savepoint).and_then(|count| savepoint.commit().map(|()| count));
-        match outcome {
-            // A full disk and a failed one end the whole transaction, whatever SQLite still has of it.
-            Err(error) if transaction.is_autocommit() || spoils_all(&error) => return Err(error),
-            outcome => outcomes.push(outcome),
-        }
-    }
-    transaction.commit()?;
-    Ok(outcomes)
-}
-
-/// Says whether a write's error is one of the file or the disk, so that nothing beside it can be committed either.
-fn spoils_all(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::OutOfMemory
-        )
-    )
 }

@@ -1,0 +1,127 @@
+//! Messages that could not be fetched, or that the target does not take, or not for all of their recipients.
+
+use crate::message::Content;
+use crate::pop3::UniqueId;
+
+use super::Timestamp;
+
+/// A message that some of its recipients have, and others not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The name under which it is held.
+    pub uid: UniqueId,
+    /// Which of those recorded under this name.
+    pub ordinal: u32,
+    /// Octets by the listing.
+    pub octets: u64,
+    /// What it consists of: whoever has it has this, whatever the server calls it. `None`: version 0.1.0 did not say.
+    pub content: Option<Content>,
+    /// Who has it; no address has white space in it.
+    pub recipients: Vec<String>,
+    /// Why the others have not.
+    pub reason: String,
+}
+
+/// A message that could not be fetched, or that the target does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The server's unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share the unique-id.
+    pub ordinal: u32,
+    /// Octets by the server's listing (0: unknown). Another size is another message.
+    pub octets: u64,
+    /// Whose trouble it is.
+    pub kind: HeldKind,
+    /// Whether it is held already.
+    pub standing: Standing,
+    /// Why, in words for the user.
+    pub reason: String,
+    /// When it first failed.
+    pub since: Timestamp,
+    /// How often it was tried.
+    pub tries: u32,
+    /// When it was tried last.
+    pub tried_at: Timestamp,
+    /// When it is tried again.
+    pub next_try: Timestamp,
+    /// What came of it, if it came short.
+    pub came: Option<Came>,
+}
+
+/// Whose trouble it is that a message is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldKind {
+    /// The server does not send it, or the target does not want it.
+    Refused,
+    /// The target could not take it then.
+    Later,
+    /// There was no room for it: the target is looked at before it is fetched again.
+    NoRoom,
+    /// Larger than the limit: it stays, and is not shown as held.
+    TooLarge,
+    /// The session broke at it.
+    Breaks,
+    /// Less of it came than was listed.
+    Short,
+    /// It is delivered, and the session breaks at its deletion: not shown as held.
+    Undeletable,
+}
+
+/// Whether a message is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has failed once, and it may have been the server.
+    Suspected,
+    /// It is held.
+    Held,
+}
+
+/// The octets of a message that came short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// Their SHA-256.
+    pub digest: [u8; 32],
+    /// How often the same ones came.
+    pub times: u32,
+    /// When they first did.
+    pub since: Timestamp,
+}
+
+impl Held {
+    /// Says whether it is about a listed message, and not about another one under its unique-id. No size, 0, is no other
+    /// size.
+    pub fn is_of(&self, octets: u64) -> bool {
+        self.octets == octets || self.octets == 0 || octets == 0
+    }
+}
+
+impl HeldKind {
+    const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::Later,
+        Self::NoRoom,
+        Self::TooLarge,
+        Self::Breaks,
+        Self::Short,
+        Self::Undeletable,
+    ];
+
+    /// Names it in the state.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Later => "later",
+            Self::NoRoom => "no-room",
+            Self::TooLarge => "too-large",
+            Self::Breaks => "breaks",
+            Self::Short => "short",
+            Self::Undeletable => "undeletable",
+        }
+    }
+
+    /// Finds the kind of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}

@@ -1,0 +1,134 @@
+//! A maildrop: its row, and what `status` and `seen list` show of it.
+
+use crate::pop3::UniqueId;
+
+use super::{Held, Timestamp};
+
+/// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Maildrop {
+    /// Its identity.
+    pub identity: String,
+    /// What its server was found to be like.
+    pub server: ServerMemory,
+    /// When a log-in last succeeded.
+    pub ok_at: Option<Timestamp>,
+    /// The mark of the credentials with which it did.
+    pub mark: Option<Vec<u8>>,
+    /// Set after log-ins that the server refused, until one succeeds.
+    pub refused: Option<LogInRefused>,
+    /// The last poll and when it ended.
+    pub last: Option<(Timestamp, PollResult)>,
+    /// When the last poll that did not fail ended.
+    pub last_success: Option<Timestamp>,
+    /// Failed polls in a row.
+    pub failures: u32,
+    /// What somebody was told of.
+    pub told: Vec<Told>,
+}
+
+/// What became of a log-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogIn {
+    /// It succeeded.
+    Worked(LogInWorked),
+    /// The server refused it.
+    Refused(LogInRefused),
+}
+
+/// A log-in that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInWorked {
+    /// A salt, and one octet of a digest of configuration and secret: most others have another one.
+    pub mark: Vec<u8>,
+}
+
+/// What the server was found to be like, so that it need not be asked again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerMemory {
+    /// The capability lines, as they were sent, joined by newlines; `None` if unknown.
+    pub capabilities: Option<Vec<u8>>,
+    /// What else the session keeps of it: nothing that the store understands.
+    pub learned: Option<Vec<u8>>,
+}
+
+/// Refused log-ins, counted so that an account is not locked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInRefused {
+    /// When it was refused last.
+    pub at: Timestamp,
+    /// Refusals in a row.
+    pub count: u32,
+    /// A salted, slow digest of configuration and secret; another one means that they changed.
+    pub credentials: Vec<u8>,
+    /// What the server said to the last one.
+    pub said: Vec<u8>,
+    /// What kind of trouble that was, by its name.
+    pub class: String,
+}
+
+/// What somebody was told of something that is, or lately was, in trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What: polls, held messages, a hook.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was met.
+    pub times: u32,
+    /// It is not over.
+    pub lasts: bool,
+    /// The kinds of trouble, and when each was told last; their names have no line end in them.
+    pub kinds: Vec<(String, Timestamp)>,
+    /// When a message told its user last.
+    pub noticed_at: Option<Timestamp>,
+}
+
+/// The last poll of an account, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PollResult {
+    /// The account's name.
+    pub account: String,
+    /// Host and port.
+    pub host: String,
+    /// `None`: it succeeded. Else class name and text of the failure.
+    pub failure: Option<(String, String)>,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Octets delivered.
+    pub octets: u64,
+    /// Messages in the maildrop at the listing.
+    pub listed: Option<u64>,
+    /// Messages left for later polls (limits).
+    pub backlog: u64,
+}
+
+/// One maildrop, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its row.
+    pub maildrop: Maildrop,
+    /// Recorded unique-ids.
+    pub seen: u64,
+    /// Held messages that the last listing showed.
+    pub held: Vec<Held>,
+}
+
+/// One recorded unique-id, as `seen list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenLine {
+    /// The server's unique-id.
+    pub uid: UniqueId,
+    /// Which of those that share the unique-id.
+    pub ordinal: u32,
+    /// Octets by the listing (0: unknown).
+    pub octets: u64,
+    /// When it was first recorded.
+    pub first_seen: Timestamp,
+    /// When it was delivered, or given up; `None`: only marked as seen.
+    pub delivered_at: Option<Timestamp>,
+    /// It was held, and given up.
+    pub discarded: bool,
+    /// The last listing that showed it; `None`: the latest.
+    pub last_listed: Option<Timestamp>,
+}
