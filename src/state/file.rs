@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::geteuid;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
@@ -31,6 +32,9 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// The same where times are whole seconds (FAT: every other one; ext3).
 const QUIET_SECONDS: Duration = Duration::from_millis(2020);
+
+/// What stands in the path of a `file:` URI as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// What a connection may use.
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +227,8 @@ fn read_once<T>(
     };
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let mut connection =
-        Connection::open_with_flags(format!("file:{}{immutable}", uri_path(path)), flags).map_err(failed)?;
+    let uri = format!("file:{}{immutable}", percent_encode(path.as_os_str().as_bytes(), IN_PATH));
+    let mut connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
     connection.busy_timeout(limits.patience).map_err(failed)?;
     match schema::examine(&connection).map_err(failed)? {
         Found::Current => snapshot(&mut connection, query).map_err(failed),
@@ -411,18 +415,4 @@ fn opening(error: rusqlite::Error, path: &Path, limits: Limits) -> StateError {
         }
     }
     error
-}
-
-/// Writes a path for a `file:` URI.
-fn uri_path(path: &Path) -> String {
-    let mut uri = String::new();
-    for &octet in path.as_os_str().as_bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(octet))
-            }
-            _ => uri.push_str(&format!("%{octet:02x}")),
-        }
-    }
-    uri
 }
