@@ -104,13 +104,16 @@ pub(super) async fn after(beside: &mut Beside<'_>, verdict: Verdict, report: &Re
     let hooks = &account.hooks;
     let Heard { polls: (polls, _), held: (held, _) } = report.heard.unwrap_or_default();
     let is_open = verdict == Verdict::Open;
+    // One trouble may be over while another lasts, or begins.
+    let is_well = report.failure.is_none()
+        && [told::POLLS, told::HELD].iter().all(|what| beside.lasting(what).is_none());
     let held_ones = report.failure.is_none().then(|| held_ones(report));
     let failure = report.failure.as_ref().or(held_ones.as_ref().filter(|_| held == Change::Began));
     let due = [
         ("after", &hooks.after, report.failure.as_ref(), true),
         ("on_new", &hooks.on_new, report.failure.as_ref(), report.delivered > 0),
         ("on_error", &hooks.on_error, failure, !is_open && (polls, held).begins()),
-        ("on_recover", &hooks.on_recover, None, !is_open && (polls, held).ends()),
+        ("on_recover", &hooks.on_recover, None, is_well && !is_open && (polls, held).ends()),
     ];
     for (hook, line, failure, due) in due {
         let (Some(line), true) = (line, due) else { continue };

@@ -222,7 +222,8 @@ pub fn tell(report: &Report, audience: Audience) {
                 (_, News::None | News::Over(_)) => log::info!("{failure}"),
             }
         }
-        if let News::Over(Lasted { time, times }) = polls.1 {
+        // One of which every message failed does not succeed, though it is another trouble.
+        if let (News::Over(Lasted { time, times }), None) = (polls.1, &report.failure) {
             let polls = if times == 1 { "1 failed poll".into() } else { format!("{times} failed polls") };
             log::warn!("succeeds again, after {polls} in {}", Time(time));
         }

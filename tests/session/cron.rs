@@ -131,3 +131,30 @@ fn after_seen_mark_no_session_is_said_not_to_have_ended() {
     let said = home.must(&["sync", "-v"], 0).stderr;
     assert!(!said.contains("did not end") && home.maildir("Mail").len() == 1, "{said}");
 }
+
+#[test]
+fn a_trouble_that_another_one_follows_is_no_recovery() {
+    let hooks = "hooks: { on_error: 'echo on_error $POSTRIDER_CLASS >> ~/told', on_recover: 'echo on_recover >> ~/told' }";
+    let (server, home) = honest(Settings::default(), hooks);
+    let told = || std::fs::read_to_string(home.path("told")).unwrap_or_default();
+    (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    at(&home, &server, free_port());
+    home.must(&["sync"], 75);
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    let deliver = config.lines().find(|line| line.trim_start().starts_with("deliver:")).unwrap().trim();
+    at(&home, &server, server.port());
+    let good = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&good.replace(deliver, "deliver: { pipe: 'cat > /dev/null; exit 77' }"));
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("none of 3 messages") && !said.contains("succeeds again"), "{said}");
+    assert_eq!(told(), "on_error network\non_error message\n");
+    // The server goes and comes while messages are held.
+    at(&home, &server, free_port());
+    home.must(&["sync"], 75);
+    at(&home, &server, server.port());
+    home.must(&["sync"], 75);
+    assert!(!told().contains("on_recover"), "{}", told());
+    home.configure(&good);
+    home.must(&["held", "retry", "test"], 0);
+    assert_eq!(told().matches("on_recover").count(), 1, "{}", told());
+}
