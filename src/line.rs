@@ -193,6 +193,11 @@ impl fmt::Display for AuthLine<'_> {
     }
 }
 
+/// Reads a server's challenge. What is no base64 is none: some servers write words there.
+pub fn challenge(text: &[u8]) -> Vec<u8> {
+    STANDARD.decode(text.trim_ascii()).unwrap_or_default()
+}
+
 fn base64(octets: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(octets))
 }

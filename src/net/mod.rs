@@ -3,6 +3,7 @@
 //! [`Connector::connect`] resolves the host and tries its addresses (`connect`) or starts the account's command
 //! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`].
 
+pub(crate) mod auth;
 mod command;
 mod connect;
 mod error;

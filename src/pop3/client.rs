@@ -166,7 +166,7 @@ impl Request {
             Command::User(_) => Self::User,
             Command::Pass(_) => Self::Pass,
             Command::Apop(..) => Self::Apop,
-            Command::Auth(..) | Command::Response(_) | Command::Cancel => Self::Auth,
+            Command::Auth(_) => Self::Auth,
             Command::Stat => Self::Stat,
             Command::List => Self::List,
             Command::Uidl => Self::Uidl,
@@ -384,6 +384,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::line::AuthLine;
 
     const ONE: MessageNumber = MessageNumber(1);
     const TWO: MessageNumber = MessageNumber(2);
@@ -487,7 +488,8 @@ mod tests {
     #[test]
     fn a_challenge_is_for_auth_only() {
         let input = b"+OK\r\n+ Zm9v\r\n+\r\n+OK in\r\n";
-        let commands = [Command::Auth("LOGIN", None), Command::Response(b"u"), Command::Response(b"p")];
+        let lines = [AuthLine::Begin("LOGIN", None), AuthLine::Response(b"u"), AuthLine::Response(b"p")];
+        let commands = lines.map(Command::Auth);
         let seen = events(&commands, input, &[]).unwrap();
         assert_eq!(seen[1..], ["Auth Continue Zm9v", "Auth Continue ", "Auth Ok in"]);
     }

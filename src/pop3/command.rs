@@ -2,12 +2,8 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
-
 use super::MessageNumber;
-use crate::line::{CommandError, sendable};
+use crate::line::{AuthLine, CommandError, sendable};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -29,12 +25,8 @@ pub enum Command<'a> {
     Pass(&'a Secret),
     /// Names the mailbox and proves the password (RFC 1939, 7).
     Apop(&'a str, &'a str),
-    /// Begins a SASL exchange, with the initial response if there is one to be sent along.
-    Auth(&'static str, Option<&'a [u8]>),
-    /// Answers a challenge.
-    Response(&'a [u8]),
-    /// Gives a SASL exchange up.
-    Cancel,
+    /// A line of a SASL exchange.
+    Auth(AuthLine<'a>),
     /// Asks for the number of messages and octets.
     Stat,
     /// Asks for all sizes.
@@ -81,21 +73,7 @@ impl Command<'_> {
                 put(b" ");
                 put(digest.as_bytes());
             }
-            Self::Auth(mechanism, initial) => {
-                put(b"AUTH ");
-                put(mechanism.as_bytes());
-                match initial {
-                    // RFC 5034, 4: an empty initial response is a single equals sign.
-                    Some([]) => put(b" ="),
-                    Some(initial) => {
-                        put(b" ");
-                        put(encoded(initial).as_bytes());
-                    }
-                    None => {}
-                }
-            }
-            Self::Response(response) => put(encoded(response).as_bytes()),
-            Self::Cancel => put(b"*"),
+            Self::Auth(line) => line.encode(out),
             Self::Capa | Self::Stls | Self::Utf8 | Self::Stat | Self::List | Self::Uidl => {
                 put(self.to_string().as_bytes())
             }
@@ -104,11 +82,6 @@ impl Command<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Says whether an AUTH command with this initial response fits a command line.
-    pub fn initial_response_fits(mechanism: &str, initial: &[u8]) -> bool {
-        "AUTH  \r\n".len() + mechanism.len() + initial.len().div_ceil(3) * 4 <= LONGEST_COMMAND
     }
 }
 
@@ -122,10 +95,7 @@ impl fmt::Display for Command<'_> {
             Self::User(user) => write!(f, "USER {}", Shown(user.as_bytes())),
             Self::Pass(secret) => write!(f, "PASS {secret}"),
             Self::Apop(user, _) => write!(f, "APOP {} [secret]", Shown(user.as_bytes())),
-            Self::Auth(mechanism, None) => write!(f, "AUTH {mechanism}"),
-            Self::Auth(mechanism, Some(_)) => write!(f, "AUTH {mechanism} [secret]"),
-            Self::Response(_) => f.write_str("[secret]"),
-            Self::Cancel => f.write_str("*"),
+            Self::Auth(line) => write!(f, "{line}"),
             Self::Stat => f.write_str("STAT"),
             Self::List => f.write_str("LIST"),
             Self::Uidl => f.write_str("UIDL"),
@@ -137,10 +107,6 @@ impl fmt::Display for Command<'_> {
             Self::Quit => f.write_str("QUIT"),
         }
     }
-}
-
-fn encoded(octets: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(STANDARD.encode(octets))
 }
 
 #[cfg(test)]
@@ -158,12 +124,12 @@ mod tests {
         assert_eq!(line(Command::User("a b@c d")), "USER a b@c d\r\n");
         assert_eq!(line(Command::Pass(&Secret::new("p w"))), "PASS p w\r\n");
         assert_eq!(
-            line(Command::Auth("PLAIN", Some(b"\0tim\0tanstaaftanstaaf"))),
+            line(Command::Auth(AuthLine::Begin("PLAIN", Some(b"\0tim\0tanstaaftanstaaf")))),
             "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n"
         );
-        assert_eq!(line(Command::Auth("EXTERNAL", Some(b""))), "AUTH EXTERNAL =\r\n");
-        assert_eq!(line(Command::Auth("LOGIN", None)), "AUTH LOGIN\r\n");
-        assert_eq!(line(Command::Response(b"")), "\r\n");
+        assert_eq!(line(Command::Auth(AuthLine::Begin("EXTERNAL", Some(b"")))), "AUTH EXTERNAL =\r\n");
+        assert_eq!(line(Command::Auth(AuthLine::Begin("LOGIN", None))), "AUTH LOGIN\r\n");
+        assert_eq!(line(Command::Auth(AuthLine::Response(b""))), "\r\n");
         assert_eq!(line(Command::Top(MessageNumber(7), 0)), "TOP 7 0\r\n");
         assert_eq!(line(Command::Dele(MessageNumber(4_294_967_295))), "DELE 4294967295\r\n");
     }
@@ -182,23 +148,11 @@ mod tests {
         for command in [
             Command::Pass(&secret),
             Command::Apop("u", "hunter2"),
-            Command::Auth("PLAIN", Some(b"hunter2")),
-            Command::Response(b"hunter2"),
+            Command::Auth(AuthLine::Begin("PLAIN", Some(b"hunter2"))),
+            Command::Auth(AuthLine::Response(b"hunter2")),
         ] {
             let shown = command.to_string();
             assert!(shown.contains("[secret]") && !shown.contains("hunter2"), "{shown}");
         }
-    }
-
-    #[test]
-    fn an_initial_response_that_would_make_the_line_too_long_does_not_fit() {
-        let fits = |octets| {
-            let initial = vec![b'x'; octets];
-            let fits = Command::initial_response_fits("PLAIN", &initial);
-            assert_eq!(fits, line(Command::Auth("PLAIN", Some(&initial))).len() <= LONGEST_COMMAND);
-            fits
-        };
-        assert!((1..=180).all(fits));
-        assert!(!fits(184));
     }
 }

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::login::Login;
 use super::scram::{Binding, Hash, Scram};
-use super::{Mechanism, cram_md5, external, plain};
+use super::{Mechanism, coding, cram_md5, external, plain};
 use crate::failure::Class;
 use crate::secret::Secret;
 use crate::text::Shown;
@@ -137,7 +137,7 @@ fn scram(
 ) -> Result<State, SaslError> {
     let mut random = [0; 18];
     getrandom::fill(&mut random).map_err(SaslError::Random)?;
-    Ok(State::Scram(Box::new(Scram::new(mechanism, hash, binding, credentials, &super::encode(&random)))))
+    Ok(State::Scram(Box::new(Scram::new(mechanism, hash, binding, credentials, &coding::encode(&random)))))
 }
 
 /// What SCRAM without channel binding says about it (RFC 5802, 6).
@@ -171,9 +171,6 @@ pub enum SaslError {
     /// The password cannot be made a key.
     #[error("cannot use the password as a key")]
     Key,
-    /// The challenge was not base64.
-    #[error("server sent a challenge that is not base64")]
-    NotBase64,
     /// The mechanism was over.
     #[error("server sent one challenge more than {} has", .0.shown())]
     OneChallengeTooMany(Mechanism),
@@ -203,8 +200,7 @@ impl SaslError {
                 b"invalid-proof" | b"unknown-user" | b"invalid-username-encoding" => Class::Credentials,
                 _ => Class::Refused,
             },
-            Self::NotBase64
-            | Self::OneChallengeTooMany(_)
+            Self::OneChallengeTooMany(_)
             | Self::BadScram(_)
             | Self::Iterations(_)
             | Self::WrongSignature
@@ -237,7 +233,6 @@ impl SaslError {
             | Self::Unsendable { .. }
             | Self::Random(_)
             | Self::Key
-            | Self::NotBase64
             | Self::OneChallengeTooMany(_)
             | Self::BadScram(_) => None,
         }

@@ -23,6 +23,6 @@ mod tests {
     fn the_example_of_rfc_4422_comes_out() {
         let secret = Secret::new(Vec::new());
         let message = message(&credentials("fred@example.com", &secret)).unwrap();
-        assert_eq!(*super::super::encode_initial(&message), "ZnJlZEBleGFtcGxlLmNvbQ==");
+        assert_eq!(*message, b"fred@example.com");
     }
 }

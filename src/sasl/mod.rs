@@ -14,7 +14,6 @@ mod plain;
 mod scram;
 
 pub use choose::{NoMechanism, Offered, Protection, choose, unannounced};
-pub use coding::{decode, encode, encode_initial};
 pub use exchange::{Credentials, Exchange, SaslError};
 
 /// A way to log in, by its name in the configuration.

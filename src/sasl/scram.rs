@@ -9,7 +9,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Credentials, Mechanism, SaslError, decode, encode};
+use super::coding::{decode, encode};
+use super::{Credentials, Mechanism, SaslError};
 use crate::secret::Secret;
 
 /// RFC 7677, 4 asks for no fewer; a server that wants fewer may be gathering proofs at which to guess passwords.

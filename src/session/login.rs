@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 
 use crate::config::Account;
 use crate::config::account::{Pipelining, TlsMode};
+use crate::line::AuthLine;
+use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Connector, Stream};
 use crate::pop3::listing::ListingBuilder;
 use crate::pop3::{
     Capabilities, Client, Code, Command, Event, Listing, ProtocolError, Reply, Request, Status, apop,
     parse_stat,
 };
-use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection};
+use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 
 use super::server::{Outcome, Server, Trial};
@@ -80,6 +80,8 @@ struct Auth<'a, 'b> {
     mechanism: Mechanism,
     doing: String,
     behind: Behind,
+    /// The last message of the exchange was sent.
+    is_last: bool,
     /// UTF8 went along with the first command, and is not answered yet.
     utf8_unanswered: bool,
     /// When the last message was sent.
@@ -206,7 +208,8 @@ impl Login<'_> {
         let behind = self.behind(mechanism, known);
         let utf8_unanswered = self.say_utf8(wire).await?;
         let sent_at = Instant::now();
-        let mut auth = Auth { login: self, wire, mechanism, doing, behind, utf8_unanswered, sent_at };
+        let mut auth =
+            Auth { login: self, wire, mechanism, doing, behind, is_last: false, utf8_unanswered, sent_at };
         let accepted = match mechanism.sasl_name() {
             Some(name) => auth.sasl(name, exporter, plus_offered).await,
             None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
@@ -541,79 +544,8 @@ impl Auth<'_, '_> {
             exporter,
             plus_offered,
         };
-        let mut exchange = Exchange::new(self.mechanism, &credentials).during(self.doing.as_str())?;
-        let mut initial = exchange.initial();
-        // Some servers ignore what came along with AUTH, and ask for it.
-        let mut again = initial.clone();
-        if let Some(response) = initial.take_if(|response| Command::initial_response_fits(name, response)) {
-            self.send(Command::Auth(name, Some(&response)))?;
-        } else {
-            self.send(Command::Auth(name, None))?;
-        }
-        let mut ended = false;
-        let mut is_last = exchange.is_complete() && initial.is_none();
-        if is_last {
-            self.send_behind()?;
-        }
-        loop {
-            self.hear_utf8().await?;
-            let (to, reply) = self.wire.reply().await.during(self.doing.as_str())?;
-            // What it asks for more, it takes from what was sent behind.
-            let eats = reply.status == Status::Continue && is_last && self.behind != Behind::Nothing;
-            if to != Request::Auth || eats {
-                let line = reply.text.to_vec();
-                let out_of_step: WireError = ProtocolError::NotAReply { to: Request::Auth, line }.into();
-                return Err(out_of_step).during(self.doing.as_str());
-            }
-            // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
-            // what it means.
-            let challenge = match reply.status {
-                Status::Err => return Err(refused(&reply, About::LogIn, &self.doing)),
-                Status::Ok if exchange.is_complete() && initial.is_none() => break,
-                Status::Ok | Status::Continue => reply.text.to_vec(),
-            };
-            let response = match initial.take() {
-                Some(response) => Ok(response),
-                None if exchange.is_complete() && !ended => {
-                    ended = true;
-                    // Asked once more for the first message, or told a failure's details; an empty line has the
-                    // refusal said then.
-                    Ok(again.take().filter(|_| challenge.is_empty()).unwrap_or_default())
-                }
-                None if exchange.is_complete() => {
-                    let line = b"+".to_vec();
-                    let endless: WireError = ProtocolError::NotAReply { to: Request::Auth, line }.into();
-                    return Err(endless).during(self.doing.as_str());
-                }
-                None => {
-                    let challenge = STANDARD.decode(challenge.trim_ascii()).unwrap_or_default();
-                    // SCRAM derives a key, some milliseconds of work, off the thread that serves all accounts.
-                    let (back, response) = tokio::task::spawn_blocking(move || {
-                        let response = exchange.respond(&challenge);
-                        (exchange, response)
-                    })
-                    .await
-                    .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-                    exchange = back;
-                    response
-                }
-            };
-            match response {
-                Ok(response) => self.send(Command::Response(&response))?,
-                Err(error) => {
-                    // The server is told (RFC 5034, 4), and says -ERR to it, or nothing: the error is this one.
-                    if self.wire.send(Command::Cancel).is_ok() {
-                        let _ = self.wire.reply().await;
-                    }
-                    return Err(error).during(self.doing.as_str());
-                }
-            }
-            if !is_last && exchange.is_complete() {
-                self.send_behind()?;
-                is_last = true;
-            }
-        }
-        exchange.finish().during(self.doing.as_str())
+        let exchange = Exchange::new(self.mechanism, &credentials).during(self.doing.as_str())?;
+        auth::authenticate(self, name, exchange).await
     }
 
     fn send(&mut self, command: Command<'_>) -> Result<(), Aborted> {
@@ -651,6 +583,47 @@ impl Auth<'_, '_> {
         let reply = reply.during(self.doing.as_str())?.1;
         if reply.is_ok() { Ok(()) } else { Err(refused(&reply, About::LogIn, &self.doing)) }
     }
+}
+
+impl Carrier for Auth<'_, '_> {
+    type Error = Aborted;
+
+    /// RFC 2449, 4.
+    const LONGEST_LINE: usize = 255;
+
+    async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, Aborted> {
+        self.send(Command::Auth(line))?;
+        if left == Left::Nothing && !std::mem::replace(&mut self.is_last, true) {
+            self.send_behind()?;
+        }
+        self.hear_utf8().await?;
+        let (to, reply) = self.wire.reply().await.during(self.doing.as_str())?;
+        // What it asks for more, it takes from what was sent behind.
+        let eats = reply.status == Status::Continue && self.is_last && self.behind != Behind::Nothing;
+        if to != Request::Auth || eats {
+            return Err(out_of_step(reply.text)).during(self.doing.as_str());
+        }
+        match (reply.status, left) {
+            (Status::Err, _) => Err(refused(&reply, About::LogIn, &self.doing)),
+            (Status::Ok, Left::Nothing) => Ok(Answer::Accepted),
+            // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
+            // what it means.
+            (Status::Ok, Left::More) | (Status::Continue, _) => Ok(Answer::Challenge(reply.text.to_vec())),
+        }
+    }
+
+    fn failed(&self, error: SaslError) -> Aborted {
+        Aborted { doing: self.doing.clone(), trouble: error.into() }
+    }
+
+    fn one_too_many(&self) -> Aborted {
+        Aborted { doing: self.doing.clone(), trouble: out_of_step(b"+").into() }
+    }
+}
+
+/// Complains of an answer to AUTH that is none.
+fn out_of_step(line: &[u8]) -> WireError {
+    ProtocolError::NotAReply { to: Request::Auth, line: line.to_vec() }.into()
 }
 
 /// How many lines of a listing are sorted at once, beside everything else that the thread does.

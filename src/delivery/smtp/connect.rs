@@ -13,8 +13,9 @@ use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::Class;
 use crate::line::AuthLine;
+use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Endpoint, NetError, Stream};
-use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection};
+use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
 use crate::text::Shown;
@@ -22,8 +23,6 @@ use crate::text::Shown;
 /// Mechanisms that a log-in without TLS may use; it does not leave the machine.
 const WITHIN_THE_MACHINE: [Mechanism; 4] =
     [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain, Mechanism::Login];
-/// Challenges that a server may send in one log-in.
-const MOST_CHALLENGES: usize = 8;
 
 /// Connects, and logs in if the target says so.
 pub(super) async fn connect(
@@ -159,46 +158,8 @@ impl Connecting<'_> {
             return Err(self.failed("server offers no SASL mechanism".into(), None));
         };
         let credentials = Credentials { user, secret, host, exporter, plus_offered: offered.plus_offered() };
-        let mut exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
-        let initial = exchange.initial();
-        let mut line = AuthLine::Begin(name, initial.as_ref().map(|initial| &initial[..]));
-        let mut response;
-        let refused = format!("server refused the log-in as {user} ({name})");
-        for _ in 0..MOST_CHALLENGES {
-            let answered = dialogue.command(Command::Auth(line), dialogue.patience.command).await;
-            let reply = answered.map_err(|broken| self.broken(broken))?;
-            let challenge = match reply.code {
-                334 => sasl::decode(reply.text().trim().as_bytes()).map_err(|error| self.sasl(&error))?,
-                235 => return exchange.finish().map_err(|error| self.sasl(&error)),
-                code if (400..500).contains(&code) => {
-                    return Err(self.refused(&refused, &reply, Class::Target, None));
-                }
-                code if code >= 500 => {
-                    let hint = Some("check `user` and `password` of the target".to_owned());
-                    return Err(self.refused(&refused, &reply, Class::Credentials, hint));
-                }
-                _ => return Err(self.refused("server did not answer AUTH", &reply, Class::Target, None)),
-            };
-            if exchange.is_complete() {
-                // A failure's details, or SCRAM's proof in a challenge of its own; an empty line has it end.
-                line = AuthLine::Response(b"");
-                if matches!(mechanism, Mechanism::Plain | Mechanism::External) {
-                    break;
-                }
-                continue;
-            }
-            // SCRAM derives a key, some milliseconds of work, off the thread that serves all accounts.
-            let (back, responded) = tokio::task::spawn_blocking(move || {
-                let response = exchange.respond(&challenge);
-                (exchange, response)
-            })
-            .await
-            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-            exchange = back;
-            response = responded.map_err(|error| self.sasl(&error))?;
-            line = AuthLine::Response(&response);
-        }
-        Err(self.failed(format!("server asked for more than {name} has to say"), None))
+        let exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
+        auth::authenticate(&mut LogIn { connecting: self, dialogue, user, name }, name, exchange).await
     }
 
     fn failed(&self, what: String, hint: Option<String>) -> TargetError {
@@ -229,6 +190,52 @@ impl Connecting<'_> {
             other => other.hint(),
         };
         self.failed(error.to_string(), hint)
+    }
+}
+
+/// RFC 4954.
+struct LogIn<'a> {
+    connecting: &'a Connecting<'a>,
+    dialogue: &'a mut Dialogue,
+    user: &'a str,
+    name: &'static str,
+}
+
+impl Carrier for LogIn<'_> {
+    type Error = TargetError;
+
+    /// RFC 4954, 4.
+    const LONGEST_LINE: usize = 12_288;
+
+    async fn say(&mut self, line: AuthLine<'_>, _left: Left) -> Result<Answer, TargetError> {
+        let patience = self.dialogue.patience.command;
+        let answered = self.dialogue.command(Command::Auth(line), patience).await;
+        let reply = answered.map_err(|broken| self.connecting.broken(broken))?;
+        let (what, class, hint) = match reply.code {
+            334 => return Ok(Answer::Challenge(reply.text().into_bytes())),
+            235 => return Ok(Answer::Accepted),
+            400..500 => (self.refusal(), Class::Target, None),
+            500.. => {
+                let hint = "check `user` and `password` of the target".to_owned();
+                (self.refusal(), Class::Credentials, Some(hint))
+            }
+            _ => ("server did not answer AUTH".to_owned(), Class::Target, None),
+        };
+        Err(self.connecting.refused(&what, &reply, class, hint))
+    }
+
+    fn failed(&self, error: SaslError) -> TargetError {
+        self.connecting.sasl(&error)
+    }
+
+    fn one_too_many(&self) -> TargetError {
+        self.connecting.failed(format!("server asked for more than {} has to say", self.name), None)
+    }
+}
+
+impl LogIn<'_> {
+    fn refusal(&self) -> String {
+        format!("server refused the log-in as {} ({})", self.user, self.name)
     }
 }
 
