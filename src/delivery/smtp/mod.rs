@@ -25,7 +25,7 @@ use crate::message::Header;
 use crate::smtp::{Command, Dialect, Reply};
 use dialogue::{Broken, GOODBYE};
 use learned::Learned;
-use transaction::{Ahead, Connection, Letter, Stall, Verdict};
+use transaction::{Ahead, Connection, Done, Letter, Stall, Verdict};
 
 /// Messages in a row of which a server takes no recipient now, before that is its own trouble: a map that cannot be
 /// read, a backend that is away.
@@ -193,6 +193,13 @@ enum Stalled {
     Server(Reply),
 }
 
+/// Whether a connection had served a message when another was begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Fresh,
+    Used,
+}
+
 /// One commit's use of the connection.
 struct Round<'a> {
     shared: &'a Shared,
@@ -203,7 +210,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// Delivers one message; `rest` are those after it.
     async fn deliver(&mut self, letter: &Letter, rest: &[Addressed]) -> Result<Outcome, TargetError> {
-        let Access { stop, account, .. } = &self.shared.access;
+        let stop = &self.shared.access.stop;
         loop {
             if stop.is_set() {
                 return Ok(Outcome::NotTried);
@@ -217,75 +224,102 @@ impl Round<'_> {
                 (self.connection, self.ahead) = (Some(connection), ahead);
                 return Ok(Outcome::Refused(why));
             }
-            let is_fresh = connection.served == 0;
+            let age = if connection.served == 0 { Age::Fresh } else { Age::Used };
             let next = rest.iter().find_map(|message| match message {
                 Addressed::Letter(next) if connection.unfit(next).is_none() => Some(next),
                 Addressed::Letter(_) | Addressed::Decided(_) => None,
             });
-            match connection.hand_over(letter, ahead, next).await {
-                Ok(done) => {
-                    match connection.broken.take().map(|broken| self.note_break(broken)) {
-                        None => self.shared.breaks.store(0, Relaxed),
-                        Some(Ok(())) => {}
-                        Some(Err(error)) => *lock(&self.shared.failure) = Some(error),
-                    }
-                    if done.verdicts.contains(&Verdict::Delivered) {
-                        self.shared.learned.took_from(&letter.from);
-                    }
-                    let by_sender = matches!(done.stall, Some(Stall::Mail(_)));
-                    let stalled = self.note_stall(done.stall);
-                    let retries = matches!(stalled, Stalled::Server(_)) && connection.taken > 0;
-                    if by_sender
-                        && !retries
-                        && self.shared.learned.refused_all_at(&letter.from)
-                        && connection.takes_from_others().await
-                    {
-                        self.connection = Some(connection);
-                        return Ok(outcome(letter, done.verdicts));
-                    }
-                    if retries || connection.closing {
-                        leave(connection).await;
-                    } else {
-                        (self.connection, self.ahead) = (Some(connection), done.ahead);
-                    }
-                    match stalled {
-                        Stalled::Not => return Ok(outcome(letter, done.verdicts)),
-                        // Some servers take so many messages a connection, and then only say this.
-                        Stalled::Server(reply) if retries => {
-                            log::debug!("{account}: target: {reply}; making another connection");
-                        }
-                        Stalled::Server(reply) => return Err(self.shared.takes_nothing(&reply)),
-                    }
-                }
-                // Whatever this says of the server, the message is to be said to be in doubt.
-                Err(broken) if connection.dialogue.may_have_the_message() => {
-                    let doubtful = Outcome::Later(broken.may_have_arrived());
-                    if let Err(error) = self.note_break(broken) {
-                        *lock(&self.shared.failure) = Some(error);
-                    }
-                    return Ok(doubtful);
-                }
-                Err(Broken { said: Some(line), .. }) if line.starts_with('5') => {
-                    return Ok(Outcome::Refused(format!(
-                        "server refused the message before its end: {line}"
-                    )));
-                }
-                // The next connection sends nothing so.
-                Err(broken) if connection.suspected => {
-                    log::debug!("{account}: target: {broken}; sending less ahead of answers");
-                }
-                // A connection that has served others may just have been too old.
-                Err(broken) if !is_fresh => log::debug!("{account}: target: {broken}"),
-                Err(_) if stop.is_set() => return Ok(Outcome::NotTried),
-                Err(broken) => {
-                    let why = match &broken.said {
-                        Some(line) => format!("{broken}: {line}"),
-                        None => broken.to_string(),
-                    };
-                    return self.note_break(broken).map(|()| Outcome::Later(why));
-                }
+            let decided = match connection.hand_over(letter, ahead, next).await {
+                Ok(done) => self.handed_over(letter, connection, done).await?,
+                Err(broken) => self.broke_off(&connection, age, broken)?,
+            };
+            if let Some(outcome) = decided {
+                return Ok(outcome);
             }
         }
+    }
+
+    /// Takes a transaction that came to its end; nothing if the message is to be tried on another connection.
+    async fn handed_over(
+        &mut self,
+        letter: &Letter,
+        mut connection: Connection,
+        done: Done,
+    ) -> Result<Option<Outcome>, TargetError> {
+        match connection.broken.take().map(|broken| self.note_break(broken)) {
+            None => self.shared.breaks.store(0, Relaxed),
+            Some(Ok(())) => {}
+            Some(Err(error)) => *lock(&self.shared.failure) = Some(error),
+        }
+        if done.verdicts.contains(&Verdict::Delivered) {
+            self.shared.learned.took_from(&letter.from);
+        }
+        let by_sender = matches!(done.stall, Some(Stall::Mail(_)));
+        let stalled = self.note_stall(done.stall);
+        let retries = matches!(stalled, Stalled::Server(_)) && connection.taken > 0;
+        if by_sender
+            && !retries
+            && self.shared.learned.refused_all_at(&letter.from)
+            && connection.takes_from_others().await
+        {
+            self.connection = Some(connection);
+            return Ok(Some(outcome(letter, done.verdicts)));
+        }
+        if retries || connection.closing {
+            leave(connection).await;
+        } else {
+            (self.connection, self.ahead) = (Some(connection), done.ahead);
+        }
+        match stalled {
+            Stalled::Not => Ok(Some(outcome(letter, done.verdicts))),
+            // Some servers take so many messages a connection, and then only say this.
+            Stalled::Server(reply) if retries => {
+                log::debug!("{}: target: {reply}; making another connection", self.shared.access.account);
+                Ok(None)
+            }
+            Stalled::Server(reply) => Err(self.shared.takes_nothing(&reply)),
+        }
+    }
+
+    /// Takes a transaction in which the connection broke off; nothing if the message is to be tried on another one.
+    fn broke_off(
+        &self,
+        connection: &Connection,
+        age: Age,
+        broken: Broken,
+    ) -> Result<Option<Outcome>, TargetError> {
+        let Access { stop, account, .. } = &self.shared.access;
+        // Whatever this says of the server, the message is to be said to be in doubt.
+        if connection.dialogue.may_have_the_message() {
+            let doubtful = Outcome::Later(broken.may_have_arrived());
+            if let Err(error) = self.note_break(broken) {
+                *lock(&self.shared.failure) = Some(error);
+            }
+            return Ok(Some(doubtful));
+        }
+        match &broken.said {
+            Some(line) if line.starts_with('5') => {
+                let why = format!("server refused the message before its end: {line}");
+                return Ok(Some(Outcome::Refused(why)));
+            }
+            // The next connection sends nothing so.
+            _ if connection.suspected => {
+                log::debug!("{account}: target: {broken}; sending less ahead of answers");
+                return Ok(None);
+            }
+            // A connection that has served others may just have been too old.
+            _ if age == Age::Used => {
+                log::debug!("{account}: target: {broken}");
+                return Ok(None);
+            }
+            _ if stop.is_set() => return Ok(Some(Outcome::NotTried)),
+            Some(_) | None => {}
+        }
+        let why = match &broken.said {
+            Some(line) => format!("{broken}: {line}"),
+            None => broken.to_string(),
+        };
+        self.note_break(broken).map(|()| Some(Outcome::Later(why)))
     }
 
     /// Judges whose trouble it is that the server took nothing.
