@@ -192,6 +192,16 @@ pub enum NetError {
     AlreadyProtected,
 }
 
+/// What was being done.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    LookUp,
+    Connect,
+    SetUpTls,
+    NegotiateTls,
+    Talk,
+}
+
 /// Whether an alert is about the client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificateAlert {
@@ -257,51 +267,24 @@ impl NetError {
         }
     }
 
-    /// Gives what kind of trouble it is.
-    pub fn class(&self) -> Class {
+    fn step(&self) -> Step {
         match self {
             Self::UnknownHost { .. }
             | Self::Resolver { .. }
             | Self::ResolverTimedOut { .. }
-            | Self::NoSuchFamily { .. }
-            | Self::Bind { .. }
-            | Self::Refused { .. }
-            | Self::Unreachable { .. }
-            | Self::NoConnection { .. }
-            | Self::ConnectTimedOut { .. }
-            | Self::HandshakeTimedOut { .. }
-            | Self::Command { .. }
-            | Self::CommandEnded { .. }
-            | Self::Lost { .. } => Class::Network,
-            Self::ServerName { .. }
-            | Self::Certificate(_)
-            | Self::NotTls { .. }
-            | Self::ClosedInHandshake { .. }
-            | Self::OldTls { .. }
-            | Self::Alert { .. }
-            | Self::Protocol { .. }
-            | Self::CaFile { .. }
-            | Self::ClientCertificate { .. }
-            | Self::NoRoots { .. }
-            | Self::Configuration { .. } => Class::Tls,
-            Self::AlreadyProtected => Class::Internal,
-        }
-    }
-
-    /// Gives what was being done, as a verb phrase: `connect`, `look up the host`, `negotiate TLS`.
-    pub fn doing(&self) -> String {
-        match self {
-            Self::UnknownHost { .. }
-            | Self::Resolver { .. }
-            | Self::ResolverTimedOut { .. }
-            | Self::NoSuchFamily { .. } => "look up the host",
+            | Self::NoSuchFamily { .. } => Step::LookUp,
             Self::Bind { .. }
             | Self::Refused { .. }
             | Self::Unreachable { .. }
             | Self::NoConnection { .. }
             | Self::ConnectTimedOut { .. }
             | Self::Command { .. }
-            | Self::CommandEnded { .. } => "connect",
+            | Self::CommandEnded { .. } => Step::Connect,
+            Self::ServerName { .. }
+            | Self::CaFile { .. }
+            | Self::ClientCertificate { .. }
+            | Self::NoRoots { .. }
+            | Self::Configuration { .. } => Step::SetUpTls,
             Self::Certificate(_)
             | Self::NotTls { .. }
             | Self::ClosedInHandshake { .. }
@@ -309,13 +292,30 @@ impl NetError {
             | Self::OldTls { .. }
             | Self::Alert { .. }
             | Self::Protocol { .. }
-            | Self::AlreadyProtected => "negotiate TLS",
-            Self::ServerName { .. }
-            | Self::CaFile { .. }
-            | Self::ClientCertificate { .. }
-            | Self::NoRoots { .. }
-            | Self::Configuration { .. } => "set up TLS",
-            Self::Lost { .. } => "talk to the server",
+            | Self::AlreadyProtected => Step::NegotiateTls,
+            Self::Lost { .. } => Step::Talk,
+        }
+    }
+
+    /// Gives what kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match (self, self.step()) {
+            (Self::AlreadyProtected, _) => Class::Internal,
+            (Self::HandshakeTimedOut { .. }, _) | (_, Step::LookUp | Step::Connect | Step::Talk) => {
+                Class::Network
+            }
+            (_, Step::SetUpTls | Step::NegotiateTls) => Class::Tls,
+        }
+    }
+
+    /// Gives what was being done, as a verb phrase: `connect`, `look up the host`, `negotiate TLS`.
+    pub fn doing(&self) -> String {
+        match self.step() {
+            Step::LookUp => "look up the host",
+            Step::Connect => "connect",
+            Step::SetUpTls => "set up TLS",
+            Step::NegotiateTls => "negotiate TLS",
+            Step::Talk => "talk to the server",
         }
         .to_owned()
     }

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 
 use super::error::NetError;
 use super::stream::Stream;
-use super::verify::{Chain, Pinned};
+use super::verify::Verifier;
 use super::{Deadline, Endpoint, verify};
 use crate::blocking;
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
@@ -222,19 +222,16 @@ fn configuration(
         Trust::Pins(_) => PINNED_SERVERS,
         Trust::File(_) | Trust::System(_) => SERVERS,
     };
-    let builder = match trust {
-        Trust::Pins(pins) => {
-            let algorithms = provider.signature_verification_algorithms;
-            builder.with_custom_certificate_verifier(Arc::new(Pinned { pins, algorithms }))
-        }
+    let algorithms = provider.signature_verification_algorithms;
+    let trust = match trust {
+        Trust::Pins(pins) => verify::Trust::Pins(pins),
         Trust::File(path) => {
             let (roots, own) = own_roots(&path)?;
-            builder.with_custom_certificate_verifier(Arc::new(chain(roots, own, provider)?))
+            chain(roots, own, provider)?
         }
-        Trust::System(roots) => {
-            builder.with_custom_certificate_verifier(Arc::new(chain(roots, Vec::new(), provider)?))
-        }
+        Trust::System(roots) => chain(roots, Vec::new(), provider)?,
     };
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Verifier { trust, algorithms }));
     let mut configuration = match client {
         None => builder.with_no_client_auth(),
         Some(client) => {
@@ -253,11 +250,10 @@ fn chain(
     roots: Arc<RootCertStore>,
     own: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
-) -> Result<Chain, NetError> {
-    let algorithms = provider.signature_verification_algorithms;
+) -> Result<verify::Trust, NetError> {
     WebPkiServerVerifier::builder_with_provider(roots, provider)
         .build()
-        .map(|inner| Chain::new(inner, own, algorithms))
+        .map(|library| verify::Trust::Chain { library, own })
         .map_err(|error| NetError::Configuration { what: error.to_string() })
 }
 

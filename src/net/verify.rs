@@ -307,46 +307,59 @@ fn date(seconds: u64) -> String {
     }
 }
 
-/// Verifies chain and name, and keeps the certificate beside the error.
+/// Decides about certificates, and keeps the one that it refuses beside the error.
 #[derive(Debug)]
-pub(super) struct Chain {
-    inner: Arc<WebPkiServerVerifier>,
-    /// Certificates of `tls_ca`: one that the server itself shows needs no issuer.
-    own: Vec<CertificateDer<'static>>,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(super) struct Verifier {
+    pub(super) trust: Trust,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Chain {
-    pub(super) fn new(
-        inner: Arc<WebPkiServerVerifier>,
+/// What makes a certificate acceptable.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// Chain and name.
+    Chain {
+        library: Arc<WebPkiServerVerifier>,
+        /// Certificates of `tls_ca`: one that the server itself shows needs no issuer.
         own: Vec<CertificateDer<'static>>,
-        algorithms: WebPkiSupportedAlgorithms,
-    ) -> Self {
-        Self { inner, own, algorithms }
-    }
+    },
+    /// That it is one of these, whatever it is like; the handshake's signature must still be made with its key.
+    Pins(Vec<[u8; 32]>),
+}
 
-    /// Tells a server that has not the key from a key that is too short to be trusted by its issuer's word.
-    fn unproved(
+impl Verifier {
+    /// Verifies that the server has the key. Tells one that has not from a key that is too short to be trusted by its
+    /// issuer's word.
+    fn proved(
         &self,
         handshake: Handshake,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-        cause: TlsError,
-    ) -> TlsError {
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let cause = match (&self.trust, handshake) {
+            (Trust::Chain { library, .. }, Handshake::Tls12) => {
+                library.verify_tls12_signature(message, certificate, signature)
+            }
+            (Trust::Chain { library, .. }, Handshake::Tls13) => {
+                library.verify_tls13_signature(message, certificate, signature)
+            }
+            (Trust::Pins(_), _) => Err(CertificateError::BadSignature.into()),
+        };
+        let Err(cause) = cause else { return cause };
         let signed =
             Signed { handshake, scheme: signature.scheme, message, signature: signature.signature() };
-        match proof::verify(certificate, &signed, &self.algorithms) {
-            Ok(()) => rejected(certificate, Verifying::Key, cause),
-            Err(Unproved::Key(what)) => {
-                rejected(certificate, Verifying::Key, TlsError::General(what.to_string()))
-            }
-            Err(Unproved::Signature) => rejected(certificate, Verifying::Signature, cause),
-        }
+        let (what, cause) = match (proof::verify(certificate, &signed, &self.algorithms), &self.trust) {
+            (Ok(()), Trust::Pins(_)) => return Ok(HandshakeSignatureValid::assertion()),
+            (Ok(()), Trust::Chain { .. }) => (Verifying::Key, cause),
+            (Err(Unproved::Key(what)), _) => (Verifying::Key, TlsError::General(what.to_string())),
+            (Err(Unproved::Signature), _) => (Verifying::Signature, cause),
+        };
+        Err(rejected(certificate, what, cause))
     }
 }
 
-impl ServerCertVerifier for Chain {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -355,88 +368,19 @@ impl ServerCertVerifier for Chain {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let verified = if self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
-            trusted_itself(end_entity, server_name, now)
-        } else {
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified = match &self.trust {
+            Trust::Chain { own, .. } if own.iter().any(|own| own.as_ref() == end_entity.as_ref()) => {
+                trusted_itself(end_entity, server_name, now)
+            }
+            Trust::Chain { library, .. } => {
+                library.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            Trust::Pins(pins) if pins.contains(&Sha256::digest(end_entity).into()) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            Trust::Pins(_) => Err(CertificateError::Other(OtherError(Arc::new(NotPinned))).into()),
         };
         verified.map_err(|cause| rejected(end_entity, Verifying::of(intermediates), cause))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let verified = self.inner.verify_tls12_signature(message, certificate, signature);
-        verified.map_err(|cause| self.unproved(Handshake::Tls12, message, certificate, signature, cause))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let verified = self.inner.verify_tls13_signature(message, certificate, signature);
-        verified.map_err(|cause| self.unproved(Handshake::Tls13, message, certificate, signature, cause))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Accepts the pinned certificates and no others, whatever they are like; the handshake's signature must still be made
-/// with their keys.
-#[derive(Debug)]
-pub(super) struct Pinned {
-    pub(super) pins: Vec<[u8; 32]>,
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl Pinned {
-    fn proved(
-        &self,
-        handshake: Handshake,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let signed =
-            Signed { handshake, scheme: signature.scheme, message, signature: signature.signature() };
-        proof::verify(certificate, &signed, &self.algorithms).map_or_else(
-            |unproved| {
-                Err(match unproved {
-                    Unproved::Key(what) => {
-                        rejected(certificate, Verifying::Key, TlsError::General(what.to_string()))
-                    }
-                    Unproved::Signature => {
-                        rejected(certificate, Verifying::Signature, CertificateError::BadSignature.into())
-                    }
-                })
-            },
-            |()| Ok(HandshakeSignatureValid::assertion()),
-        )
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let fingerprint: [u8; 32] = Sha256::digest(end_entity).into();
-        if self.pins.contains(&fingerprint) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let cause = CertificateError::Other(OtherError(Arc::new(NotPinned))).into();
-        Err(rejected(end_entity, Verifying::of(intermediates), cause))
     }
 
     fn verify_tls12_signature(
