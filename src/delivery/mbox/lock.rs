@@ -6,7 +6,7 @@
 //! A lock is stale, and removed,
 //!
 //! - if it names a process of this host that is gone; while that process lives it is not, however old;
-//! - else if neither it nor the mbox was changed for [`STALE`].
+//! - else if neither it nor the mbox was changed for [`STALE`], or by no clock that can be right.
 //!
 //! Right before it is removed, it is looked at again: another program may have found it stale too, and be the holder
 //! now. Two of us cannot meet there, since whoever comes here holds the kernel's lock on the mbox; and even with the
@@ -26,6 +26,8 @@ use crate::text::Shown;
 
 /// How long a lock of nobody known may stay unchanged: what Dovecot waits for (`mbox_dotlock_change_timeout`).
 pub(super) const STALE: Duration = Duration::from_secs(120);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Octets of somebody's lock that are read: a number and a host name.
 const LOOKED_AT: usize = 256;
@@ -188,8 +190,16 @@ impl std::fmt::Display for Holder {
 }
 
 fn is_old(file: &Identity) -> bool {
-    // What comes from the future, by another host's clock, is not old.
-    SystemTime::now().duration_since(file.modified).is_ok_and(|age| age > STALE)
+    was_long_ago(SystemTime::now(), file.modified)
+}
+
+/// Says whether a time is older than [`STALE`]. Another host's clock may be ahead, by minutes; what is ahead by more than a
+/// day was written by a clock that was wrong, and nobody waits until then.
+fn was_long_ago(now: SystemTime, modified: SystemTime) -> bool {
+    match now.duration_since(modified) {
+        Ok(age) => age > STALE,
+        Err(ahead) => ahead.duration() > DAY,
+    }
 }
 
 fn someone() -> String {
@@ -203,6 +213,15 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_old_after_two_minutes_or_where_it_comes_from_another_day_ahead() {
+        let now = SystemTime::now();
+        for (time, old) in [(now, false), (now - STALE, false), (now - 2 * STALE, true)] {
+            assert_eq!(was_long_ago(now, time), old);
+        }
+        assert!(!was_long_ago(now, now + DAY) && was_long_ago(now, now + 365 * DAY));
+    }
 
     #[test]
     fn a_lock_names_its_holder_only_by_process_and_host() {
