@@ -1,7 +1,8 @@
 //! Connections: name resolution, TCP, commands, TLS. Every error is told apart and says what to do.
 //!
 //! [`Connector::connect`] resolves the host and tries its addresses (`connect`) or starts the account's command
-//! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`].
+//! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`]. `wire` drives a line protocol
+//! over it, with a deadline on every wait; `auth` speaks a SASL exchange in any of them.
 
 pub(crate) mod auth;
 mod command;

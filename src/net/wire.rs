@@ -343,8 +343,9 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         match self.poll_read(cx) {
             Poll::Ready(read) => Poll::Ready(read),
             Poll::Pending => {
-                let is_writing = !self.is_written();
-                self.clock.poll(is_writing, cx).map(|over| Err(over.error(self.waiting())))
+                let limits = &self.clock.limits;
+                let longest = if self.is_written() { limits.saying } else { limits.taking };
+                self.clock.poll(longest, cx).map(|over| Err(over.error(self.waiting())))
             }
         }
     }
@@ -420,15 +421,14 @@ impl Clock {
         }
     }
 
-    /// Says whether the time is over. The alarm is set late and checked when it rings, so that octets that come in
-    /// cost no timer.
-    fn poll(&mut self, is_writing: bool, cx: &mut Context<'_>) -> Poll<Over> {
+    /// Says whether the time is over, of a wait that may be so long. The alarm is set late and checked when it rings, so
+    /// that octets that come in cost no timer.
+    fn poll(&mut self, longest: Duration, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
             if self.alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let now = Instant::now();
-            let longest = if is_writing { self.limits.taking } else { self.limits.saying };
             let (wait, reply) = (self.progress + longest, self.reply_began + self.limits.reply);
             if now >= wait {
                 return Poll::Ready(Over::Wait(longest));

@@ -278,6 +278,15 @@ async fn a_reply_too_many_is_never_taken_for_the_answer_to_a_message() {
 }
 
 #[tokio::test]
+async fn in_lock_step_a_reply_too_many_ends_the_session_before_the_next_command() {
+    let script = format!(
+        "{PLAIN_HELLO}C: MAIL FROM:<alice@example.net>\nS- 250 ok\\r\\n250 ok\\r\\n\n!expect-close\n"
+    );
+    let outcomes = play(&[script], 1).await.unwrap();
+    assert_eq!(later(&outcomes[0]), "server spoke out of turn, before the reply to RCPT: 250 ok");
+}
+
+#[tokio::test]
 async fn replies_that_wait_for_the_next_message_are_not_taken_for_its_own() {
     let begun = format!("{HELLO}{COMMANDS}S: 250 ok\nS: 250 ok\nS: 354 go\n{TEXT}");
     // As many as a whole transaction has: far away, all of it would be written before the true ones come.

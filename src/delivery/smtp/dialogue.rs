@@ -126,11 +126,12 @@ impl Broken {
             WireError::Closed { .. } => {
                 (How::Ended, format!("server closed the connection before {to}"), None)
             }
-            WireError::Lost { source: NetError::Lost { source }, .. } => {
-                (How::Ended, format!("connection lost before {to}: {source}"), None)
-            }
             WireError::Lost { source, .. } => {
-                (How::Ended, format!("connection lost before {to}: {source}"), None)
+                let why = match source {
+                    NetError::Lost { source } => source.to_string(),
+                    other => other.to_string(),
+                };
+                (How::Ended, format!("connection lost before {to}: {why}"), None)
             }
             WireError::Protocol(ProtocolError::Unasked { line }) => {
                 (How::Otherwise, format!("server spoke out of turn, before {to}"), Some(line))
