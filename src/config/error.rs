@@ -102,13 +102,6 @@ pub enum ConfigError {
     Wrong(Mistakes),
 }
 
-impl ConfigError {
-    /// Gives the exit status (sysexits.h: 78 `EX_CONFIG`).
-    pub fn exit_status(&self) -> u8 {
-        78
-    }
-}
-
 /// Mistakes of one file, in the order of the file; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes {

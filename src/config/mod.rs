@@ -1,7 +1,7 @@
 //! Configuration: a YAML file or a POP URL becomes [`Account`]s that cannot be wrong.
 
 pub mod account;
-pub mod command_line;
+pub(crate) mod command_line;
 mod deliver;
 mod error;
 mod file;
@@ -14,11 +14,11 @@ mod recipients;
 mod rows;
 mod server;
 mod show;
-pub mod suggest;
+pub(crate) mod suggest;
 pub mod target;
 mod top;
 mod tree;
-pub mod units;
+pub(crate) mod units;
 mod url;
 mod values;
 mod warnings;
@@ -28,11 +28,12 @@ use std::time::Duration;
 
 pub use account::Account;
 pub use error::{ConfigError, Mistake, Mistakes};
-pub use load::default_state;
-pub use show::{reference, show};
+pub(crate) use load::default_state;
+pub(crate) use show::reference;
+pub use show::show;
 pub use target::{MailServer, Recipients, Target};
 pub use url::UrlError;
-pub use warnings::warnings;
+pub(crate) use warnings::warnings;
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

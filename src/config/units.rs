@@ -14,19 +14,14 @@ const SIZES: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('k', 1 << 10)]
 /// Why a text is not a duration or a size. The words complete "must be ..." and quote nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// Neither digits nor a unit known here.
     #[error("must be a duration such as 30s, 5m, 2h or 14d")]
     NotADuration,
-    /// Digits alone.
     #[error("needs a unit: write a duration such as 30s, 5m, 2h or 14d")]
     NoUnit,
-    /// More than a hundred years.
     #[error("must be a duration of at most 36500d")]
     TooLong,
-    /// Neither digits nor a unit known here.
     #[error("must be a size in octets such as 500k, 25M or 1G")]
     NotASize,
-    /// More octets than 64 bits count.
     #[error("must be a size below 16 exbibytes")]
     TooLarge,
 }
