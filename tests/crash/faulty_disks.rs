@@ -379,6 +379,9 @@ fn a_read_only_target_or_state_is_told_and_costs_nothing() {
         );
         assert!(ended.stderr.contains("hint: "), "{}", ended.stderr);
         assert_nothing_lost(&home, &server, &mails);
+        // Whoever looks why no mail comes is told.
+        let status = home.must(&["status"], 0).stdout;
+        assert!(status.contains(" seen"), "{status}");
         disk.remount("rw");
         home.must(&["sync"], 0);
         assert_complete(&home, &server, &mails);
