@@ -285,24 +285,21 @@ async fn session(
         let trouble = Trouble::Leased { waited: account.timeout };
         return Err(Aborted { doing: "lock the maildrop".into(), trouble });
     };
-    let ended = attempts(account, &environment, task, progress, began, report).await;
+    let now = environment.clock.now();
+    let has_state = lease.found_state();
+    let poll = Poll { account, environment: &environment, task, progress, now, began, has_state };
+    let ended = attempts(poll, report).await;
     environment.leave(lease);
     ended
 }
 
 /// Polls, and again without what the server does not bear, or to go on.
-async fn attempts(
-    account: &Account,
-    environment: &Environment,
-    task: Task,
-    progress: &dyn Progress,
-    began: Instant,
-    report: &mut Report,
-) -> Result<(), Aborted> {
-    let mut poll = Poll { account, environment, task, progress, now: environment.clock.now(), began };
+async fn attempts(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Aborted> {
+    let Poll { account, environment, .. } = poll;
     let mut course = Course::new();
     loop {
         let ended = poll.run(&mut course, report).await;
+        poll.has_state = true;
         match (course.next, ended) {
             (Next::Attempt, Err(End { suspect: Some(trial), aborted })) => {
                 log::info!("{}: {}; trying again {}", account.name, aborted.trouble, trial.left_out());

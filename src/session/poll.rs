@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::blocking;
 use crate::config::Account;
 use crate::delivery::Sink;
 use crate::failure::Class;
@@ -42,6 +41,8 @@ pub struct Poll<'a> {
     pub now: Timestamp,
     /// When the session began.
     pub began: Instant,
+    /// Whether there is a state, so that something may be remembered.
+    pub has_state: bool,
 }
 
 /// How a poll ended that did not succeed.
@@ -61,18 +62,13 @@ impl Poll<'_> {
         let store = &self.environment.store;
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         let login = store.maildrop(maildrop.clone());
-        let state = self.environment.state.clone();
-        let about = state.clone();
-        // Where nothing answers, the state does not either.
-        let there =
-            blocking::ask(&about, self.account.timeout, move || state.exists()).await.unwrap_or(false);
-        let (login, connected) = if there {
+        let (login, connected) = if self.has_state {
             // Whoever is refused is not even called upon again.
             let login = login.await.during("read the state").map_err(End::plain)?;
             let connected = self.connect(course, Some(&login)).await;
             (login, connected)
         } else {
-            // Nothing is remembered, and making the file takes about as long as connecting.
+            // Nothing is remembered that could forbid it.
             let (login, connected) = tokio::join!(login, self.connect(course, None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };

@@ -31,6 +31,8 @@ const CREATION: u64 = 0;
 pub struct Lease {
     /// Closing it gives the lock back.
     _lock: File,
+    /// The state file was there when it was taken.
+    found_state: bool,
 }
 
 impl Lease {
@@ -57,6 +59,11 @@ impl Lease {
                 Try::GivenUp => return Ok(None),
             }
         }
+    }
+
+    /// Says whether the state file was there when the lease was taken.
+    pub fn found_state(&self) -> bool {
+        self.found_state
     }
 
     /// Takes the right to create the state file, on a thread that may wait.
@@ -100,7 +107,7 @@ impl Tries {
             None => self.open()?,
         };
         if kernel::try_lock(&lock, self.octet).map_err(|error| cannot(&path, &error))? {
-            return Ok(Try::Taken(Lease { _lock: lock }));
+            return Ok(Try::Taken(Lease { _lock: lock, found_state: self.state.exists() }));
         }
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
