@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::BufReader;
@@ -37,7 +37,7 @@ const PINNED_SERVERS: usize = 16;
 /// only sessions of the same configuration.
 #[derive(Debug, Default)]
 pub(super) struct Configurations {
-    made: Mutex<HashMap<Settings, Made>>,
+    made: Mutex<HashMap<Settings, Arc<OnceCell<Made>>>>,
     system_roots: OnceCell<Arc<RootCertStore>>,
 }
 
@@ -54,7 +54,7 @@ struct Settings {
 struct Made {
     /// Times and sizes of the files when they were read: a daemon must notice a renewed certificate.
     files: Vec<Option<(SystemTime, u64)>>,
-    configuration: Arc<OnceCell<Arc<ClientConfig>>>,
+    configuration: Arc<ClientConfig>,
 }
 
 impl Configurations {
@@ -66,22 +66,30 @@ impl Configurations {
             client: tls.client.as_ref().map(|client| (client.chain.clone(), client.key.clone())),
             min: tls.min,
         };
-        let files = stamps(&settings, patience).await?;
-        let configuration = {
-            // A panic while it was locked leaves the map whole.
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = made
-                .entry(settings)
-                .or_insert_with(|| Made { files: files.clone(), configuration: Arc::default() });
-            if entry.files != files {
-                *entry = Made { files, configuration: Arc::default() };
+        let mut made = Arc::clone(self.made().entry(settings.clone()).or_default());
+        if let Some(earlier) = made.get() {
+            let files = settings.files();
+            let Some(first) = files.first().cloned() else { return Ok(earlier.configuration.clone()) };
+            if on_worker(&first, patience, move || Ok(stamps(&files))).await? == earlier.files {
+                return Ok(earlier.configuration.clone());
             }
-            Arc::clone(&entry.configuration)
-        };
-        configuration.get_or_try_init(|| self.make(tls, patience)).await.cloned()
+            let mut all = self.made();
+            let current = all.entry(settings.clone()).or_default();
+            if Arc::ptr_eq(current, &made) {
+                *current = Arc::default();
+            }
+            made = Arc::clone(current);
+        }
+        let made = made.get_or_try_init(|| self.make(tls, &settings, patience)).await?;
+        Ok(made.configuration.clone())
     }
 
-    async fn make(&self, tls: &Tls, patience: Duration) -> Result<Arc<ClientConfig>, NetError> {
+    /// A panic while it was locked leaves the map whole.
+    fn made(&self) -> MutexGuard<'_, HashMap<Settings, Arc<OnceCell<Made>>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn make(&self, tls: &Tls, settings: &Settings, patience: Duration) -> Result<Made, NetError> {
         let trust = match &tls.ca {
             _ if !tls.pins.is_empty() => Trust::Pins(tls.pins.clone()),
             Some(path) => Trust::File(path.clone()),
@@ -98,7 +106,21 @@ impl Configurations {
             (Trust::Pins(_) | Trust::System(_), Some(client)) => client.chain.clone(),
             (Trust::Pins(_) | Trust::System(_), None) => PathBuf::new(),
         };
-        on_worker(&about, patience, move || configuration(trust, client.as_ref(), min)).await
+        let files = settings.files();
+        let make = move || {
+            // What is changed while it is read is read again.
+            let files = stamps(&files);
+            Ok(Made { files, configuration: configuration(trust, client.as_ref(), min)? })
+        };
+        on_worker(&about, patience, make).await
+    }
+}
+
+impl Settings {
+    /// Gives the files that a configuration is made from.
+    fn files(&self) -> Vec<PathBuf> {
+        let client = self.client.iter().flat_map(|(chain, key)| [chain, key]);
+        self.ca.iter().chain(client).cloned().collect()
     }
 }
 
@@ -177,14 +199,6 @@ async fn on_worker<T: Send + 'static>(
 ) -> Result<T, NetError> {
     let unusable = |why: io::Error| NetError::Configuration { what: format!("{}: {why}", about.display()) };
     blocking::ask(about, patience, work).await.map_err(unusable)?
-}
-
-/// Looks at the files of a configuration.
-async fn stamps(settings: &Settings, patience: Duration) -> Result<Vec<Option<(SystemTime, u64)>>, NetError> {
-    let paths = settings.ca.iter().chain(settings.client.iter().flat_map(|(chain, key)| [chain, key]));
-    let paths: Vec<_> = paths.cloned().collect();
-    let Some(first) = paths.first().cloned() else { return Ok(Vec::new()) };
-    on_worker(&first, patience, move || Ok(paths.iter().map(|path| stamp(path)).collect())).await
 }
 
 fn system_roots() -> Result<Arc<RootCertStore>, NetError> {
@@ -301,6 +315,11 @@ fn pem_fault(error: &PemError) -> String {
         PemError::NoItemsFound => "there is no certificate in it (PEM)".to_owned(),
         other => format!("it is damaged ({other})"),
     }
+}
+
+/// Looks at the files of a configuration.
+fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    files.iter().map(|path| stamp(path)).collect()
 }
 
 fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
