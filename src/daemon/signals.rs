@@ -30,29 +30,23 @@ pub fn stop(overdue: u8) -> watch::Receiver<bool> {
 
 fn stop_within(limit: Duration, overdue: u8) -> watch::Receiver<bool> {
     let (stop, stopped) = watch::channel(false);
-    let (taken, signals) = mpsc::channel();
-    let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        // A runtime hears of signals by itself, however little the others of the process do.
-        let ended = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-            runtime.block_on(async {
-                let (mut int, mut term) =
-                    (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-                let _ = taken.send(Ok(()));
-                either(&mut int, &mut term).await;
-                // No receiver is left when the last session has ended.
-                let _ = stop.send(true);
-                tokio::select! {
-                    () = either(&mut int, &mut term) => process::exit(Class::Stopped.exit_status().into()),
-                    () = sleep(limit) => {}
-                }
-                say("did not wait any longer for what hangs; nothing is lost");
-                process::exit(overdue.into())
-            })
-        });
-        let Err::<(), io::Error>(error) = ended else { return };
-        let _ = taken.send(Err(error));
+    // Before anything is begun, and without waiting for the thread's first turn.
+    let waiting = listen().and_then(|(runtime, [mut int, mut term])| {
+        let wait = async move {
+            either(&mut int, &mut term).await;
+            // No receiver is left when the last session has ended.
+            let _ = stop.send(true);
+            tokio::select! {
+                () = either(&mut int, &mut term) => process::exit(Class::Stopped.exit_status().into()),
+                () = sleep(limit) => {}
+            }
+            say("did not wait any longer for what hangs; nothing is lost");
+            process::exit(overdue.into())
+        };
+        let waiting = thread::Builder::new().name("signals".to_owned());
+        waiting.spawn(move || runtime.0.as_ref().map(|runtime| runtime.block_on(wait))).map(drop)
     });
-    if let Err(error) = thread.map(drop).and_then(|()| signals.recv().unwrap_or(Ok(()))) {
+    if let Err(error) = waiting {
         log::warn!("cannot wait for signals: {error}");
         return stopped;
     }
@@ -68,6 +62,26 @@ fn stop_within(limit: Duration, overdue: u8) -> watch::Receiver<bool> {
         }
     });
     stopped
+}
+
+/// A runtime that may be dropped wherever it is.
+struct Background(Option<runtime::Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Takes SIGINT and SIGTERM. A runtime hears of signals by itself, however little the others of the process do.
+fn listen() -> io::Result<(Background, [Signal; 2])> {
+    let runtime = Background(Some(runtime::Builder::new_current_thread().enable_all().build()?));
+    let _entered = runtime.0.as_ref().map(runtime::Runtime::enter);
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    drop(_entered);
+    Ok((runtime, signals))
 }
 
 /// Writes to the log, unless that hangs.
