@@ -70,8 +70,11 @@ pub(crate) fn wait<T: Send + 'static>(
 }
 
 /// Gives the first of these paths that does not answer within `patience`, there or not. They are looked at by a thread
-/// that is gone when all have answered; the caller waits.
+/// that is gone when all have answered; the caller waits. Where nothing is mounted that may hang, nothing is looked at.
 pub(crate) fn first_silent(paths: Vec<PathBuf>, patience: Duration) -> Option<PathBuf> {
+    if std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| are_local(&mounts)) {
+        return None;
+    }
     let (answered, answers) = mpsc::channel();
     let asked = paths.clone();
     let asking = std::thread::Builder::new().name("look".to_owned()).spawn(move || {
@@ -94,6 +97,55 @@ pub(crate) fn first_silent(paths: Vec<PathBuf>, patience: Duration) -> Option<Pa
     // It only has to return.
     let _ = asking.join();
     None
+}
+
+/// File systems that nobody else has to answer for: of disks, of memory, and the kernel's own.
+const LOCAL: [&str; 36] = [
+    "bcachefs",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "jfs",
+    "mqueue",
+    "nsfs",
+    "ntfs3",
+    "proc",
+    "pstore",
+    "ramfs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+    "udf",
+    "vfat",
+    "xfs",
+];
+
+/// Says whether all that is mounted is local; proc_pid_mountinfo(5) has the format.
+fn are_local(mounts: &str) -> bool {
+    let is_local = |mount: &str| {
+        let (_, file_system) = mount.split_once(" - ")?;
+        Some(LOCAL.contains(&file_system.split(' ').next()?))
+    };
+    !mounts.is_empty() && mounts.lines().all(|mount| is_local(mount) == Some(true))
 }
 
 /// Makes the error of a file system that does not answer.
@@ -124,6 +176,17 @@ mod tests {
         drop(release);
         let error = wait(Duration::from_secs(60), || panic!("as it should")).map(|(): ()| ()).unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn only_what_is_mounted_from_elsewhere_may_hang() {
+        let disk = "36 35 98:0 / /mnt rw,noatime master:1 - ext4 /dev/root rw,errors=continue\n";
+        let memory = "37 35 0:5 /a - b /tmp rw shared:7 - tmpfs tmpfs rw\n";
+        assert!(are_local(disk));
+        assert!(!are_local(&format!("{disk}38 35 0:44 / /home rw - nfs4 server:/home rw\n{disk}")));
+        assert!(!are_local(&format!("{disk}39 35 0:45 / /cloud rw - fuse.sshfs host: rw\n")));
+        assert!(!are_local(memory), "who mounts such a name may have the threads look");
+        assert!(!are_local(""));
     }
 
     #[tokio::test]
