@@ -46,12 +46,20 @@ pub(crate) async fn ask<T: Send + 'static>(
     }
 }
 
-/// Does blocking work on a thread that is gone when it has answered; the caller waits, for `patience` at most.
+/// Does blocking work on files, on a thread that is gone when it has answered; the caller waits, for `patience` at most.
+/// Where nothing is mounted that may hang, it does it itself.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::TimedOut`]; no thread, and a panic in the work, are other errors.
+/// [`io::ErrorKind::TimedOut`]; no thread, and a panic in the work there, are other errors.
 pub(crate) fn wait<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if nothing_hangs() { Ok(work()) } else { on_a_thread(patience, work) }
+}
+
+fn on_a_thread<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -72,7 +80,7 @@ pub(crate) fn wait<T: Send + 'static>(
 /// Gives the first of these paths that does not answer within `patience`, there or not. They are looked at by a thread
 /// that is gone when all have answered; the caller waits. Where nothing is mounted that may hang, nothing is looked at.
 pub(crate) fn first_silent(paths: Vec<PathBuf>, patience: Duration) -> Option<PathBuf> {
-    if std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| are_local(&mounts)) {
+    if nothing_hangs() {
         return None;
     }
     let (answered, answers) = mpsc::channel();
@@ -139,6 +147,11 @@ const LOCAL: [&str; 36] = [
     "xfs",
 ];
 
+/// Says whether no file system is mounted that may hang. To look, and to find none, costs less than a thread's turn.
+fn nothing_hangs() -> bool {
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| are_local(&mounts))
+}
+
 /// Says whether all that is mounted is local; proc_pid_mountinfo(5) has the format.
 fn are_local(mounts: &str) -> bool {
     let is_local = |mount: &str| {
@@ -169,12 +182,13 @@ mod tests {
 
     #[test]
     fn work_that_does_not_end_is_waited_for_no_longer_than_that() {
-        assert_eq!(wait(Duration::from_secs(60), || 1).unwrap(), 1);
+        assert_eq!(on_a_thread(Duration::from_secs(60), || 1).unwrap(), 1);
         let (release, released) = mpsc::channel::<()>();
-        let error = wait(Duration::from_millis(20), move || released.recv().is_err()).unwrap_err();
+        let error = on_a_thread(Duration::from_millis(20), move || released.recv().is_err()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(release);
-        let error = wait(Duration::from_secs(60), || panic!("as it should")).map(|(): ()| ()).unwrap_err();
+        let error =
+            on_a_thread(Duration::from_secs(60), || panic!("as it should")).map(|(): ()| ()).unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::TimedOut);
     }
 
