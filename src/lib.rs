@@ -14,17 +14,29 @@
 //!   session::Report       for whoever prints, counts or schedules
 //! ```
 //!
-//! # Layers: imports go downwards only
+//! # Rooms, and what each may import
+//!
+//! Nothing imports a line below its own; `tests/house.rs` reads the imports and has the same table. What is not yet so
+//! stands there in one list, which can only shrink.
 //!
 //! ```text
-//! 5  cli
-//! 4  daemon                                when which account is polled; signals; systemd
-//! 3  session                               the only place that knows protocol, network, sinks and store together
-//!    sandbox                               what the process may still do to files; session asks it for hints
-//! 2  state  delivery  credential  net      effects; state, delivery and credential never import each other
-//! 1  pop3  smtp  sasl  message  config           pure: no sockets, no clock, no files but the configuration itself
-//! 0  line  secret  text  failure  logging  clock  files  trust  blocking
+//! text secret failure logging clock line  - (open to all)
+//! message                                 -
+//! pop3 smtp sasl                          message
+//! config                                  sasl message
+//! files trust blocking                    -
+//! net                                     config sasl blocking
+//! credential                              config net blocking
+//! state                                   message files trust blocking
+//! delivery                                config message net sasl smtp files trust blocking
+//! session                                 delivery state credential net config sasl pop3 message blocking
+//! sandbox                                 config blocking
+//! daemon                                  session state config sandbox
+//! cli                                     all
 //! ```
+//!
+//! `pop3`, `smtp`, `sasl`, `message` and `config` are pure: no sockets, no clock, no files but the configuration itself.
+//! `session` is the only room that knows protocol, network, targets and store together.
 //!
 //! # What always holds
 //!

@@ -1,0 +1,305 @@
+//! Holds the sources to their own order: which room may import which, no circles, one place that makes things durable,
+//! one that deletes.
+
+#[path = "house/reader.rs"]
+mod reader;
+#[path = "house/rules.rs"]
+mod rules;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use reader::{Crate, Token};
+use rules::{Broken, Rule, needless, unexcused};
+
+/// Rooms, and what they may import besides the first line's, which is open to all. Nothing imports a line below its own.
+const ROOMS: &[(&[&str], &[&str])] = &[
+    (&["text", "secret", "failure", "logging", "clock", "line"], &[]),
+    (&["message"], &[]),
+    (&["pop3", "smtp", "sasl"], &["message"]),
+    (&["config"], &["sasl", "message"]),
+    (&["files", "trust", "blocking"], &[]),
+    (&["net"], &["config", "sasl", "blocking"]),
+    (&["credential"], &["config", "net", "blocking"]),
+    (&["state"], &["message", "files", "trust", "blocking"]),
+    (&["delivery"], &["config", "message", "net", "sasl", "smtp", "files", "trust", "blocking"]),
+    (
+        &["session"],
+        &["delivery", "state", "credential", "net", "config", "sasl", "pop3", "message", "blocking"],
+    ),
+    (&["sandbox"], &["config", "blocking"]),
+    (&["daemon"], &["session", "state", "config", "sandbox"]),
+    (&["cli"], &["all"]),
+];
+
+/// The files that may call what makes durable and renames.
+const DURABLE: &[&str] = &["files.rs", "delivery/moving.rs"];
+
+/// The file that may write DELE, besides the protocol's own words.
+const DELETING: &str = "session/maildrop.rs";
+
+/// What is not yet so: a room or file, and what it should not import or call. What is not needed fails, so that this
+/// list can only shrink.
+const NOT_YET: &[(&str, &str)] = &[
+    // rooms
+    ("sasl", "config"),
+    ("state", "pop3"),
+    ("delivery", "pop3"),
+    ("session", "sandbox"),
+    ("sandbox", "state"),
+    ("sandbox", "delivery"),
+    ("daemon", "delivery"),
+    ("daemon", "net"),
+    ("daemon", "pop3"),
+    // calls
+    ("state/file.rs", "rename"),
+    ("daemon/control/place.rs", "rename"),
+    ("daemon/metrics.rs", "persist"),
+    // circles
+    ("cli/mod.rs", "cli/check.rs"),
+    ("cli/mod.rs", "cli/completions.rs"),
+    ("cli/mod.rs", "cli/config.rs"),
+    ("cli/mod.rs", "cli/daemon.rs"),
+    ("cli/mod.rs", "cli/held.rs"),
+    ("cli/mod.rs", "cli/seen.rs"),
+    ("cli/mod.rs", "cli/status.rs"),
+    ("cli/mod.rs", "cli/sync.rs"),
+    ("cli/mod.rs", "cli/wake.rs"),
+    ("config/target.rs", "config/account.rs"),
+    ("sasl/mod.rs", "sasl/choose.rs"),
+    ("config/mod.rs", "config/show.rs"),
+    ("config/recipients.rs", "config/show.rs"),
+    ("config/url.rs", "config/deliver.rs"),
+    ("config/values.rs", "config/rows.rs"),
+    ("config/values.rs", "config/show.rs"),
+    ("credential/command.rs", "credential/mod.rs"),
+    ("credential/mod.rs", "credential/file.rs"),
+    ("credential/mod.rs", "credential/netrc.rs"),
+    ("credential/mod.rs", "credential/terminal.rs"),
+    ("delivery/maildir/mod.rs", "delivery/maildir/draft.rs"),
+    ("delivery/maildir/mod.rs", "delivery/maildir/place.rs"),
+    ("delivery/maildir/mod.rs", "delivery/maildir/tmp.rs"),
+    ("delivery/mbox/lock.rs", "delivery/mbox/mod.rs"),
+    ("delivery/mod.rs", "delivery/disk.rs"),
+    ("delivery/mod.rs", "delivery/maildir/draft.rs"),
+    ("delivery/mod.rs", "delivery/maildir/mod.rs"),
+    ("delivery/mod.rs", "delivery/mbox/mod.rs"),
+    ("delivery/mod.rs", "delivery/pipe/mod.rs"),
+    ("delivery/mod.rs", "delivery/smtp/mod.rs"),
+    ("delivery/mod.rs", "delivery/spool.rs"),
+    ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
+    ("delivery/durable.rs", "delivery/moving.rs"),
+    ("net/command.rs", "net/error.rs"),
+    ("net/mod.rs", "net/connect.rs"),
+    ("net/tls.rs", "net/mod.rs"),
+    ("sandbox/mod.rs", "sandbox/landlock.rs"),
+    ("sasl/exchange.rs", "sasl/cram_md5.rs"),
+    ("sasl/exchange.rs", "sasl/external.rs"),
+    ("sasl/exchange.rs", "sasl/login.rs"),
+    ("sasl/plain.rs", "sasl/exchange.rs"),
+    ("sasl/scram.rs", "sasl/exchange.rs"),
+    ("session/beside.rs", "session/mod.rs"),
+    ("session/book.rs", "session/held.rs"),
+    ("session/course.rs", "session/mod.rs"),
+    ("session/course.rs", "session/poll.rs"),
+    ("session/fetch.rs", "session/transfer.rs"),
+    ("session/lockout.rs", "session/mod.rs"),
+    ("session/mod.rs", "session/hooks.rs"),
+    ("session/mod.rs", "session/notice.rs"),
+    ("session/mod.rs", "session/poll.rs"),
+    ("session/plan.rs", "session/held.rs"),
+    ("session/report.rs", "session/told.rs"),
+    ("session/trouble.rs", "session/hooks.rs"),
+    ("state/entries.rs", "state/memory.rs"),
+    ("state/held.rs", "state/memory.rs"),
+    ("state/maildrop.rs", "state/memory.rs"),
+    ("state/file.rs", "state/lease.rs"),
+    ("state/writing.rs", "state/reading.rs"),
+];
+
+fn house() -> Crate {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    Crate::read(&|file| std::fs::read_to_string(source.join(file)).ok())
+}
+
+/// A crate of these files and a `lib.rs` that has their rooms.
+fn sample(files: &[(&str, &str)]) -> Crate {
+    let files: BTreeMap<&str, &str> = files.iter().copied().collect();
+    Crate::read(&|file| files.get(file.to_str()?).map(|text| (*text).to_owned()))
+}
+
+fn rule<'a>(rooms: &'a [(&'a [&'a str], &'a [&'a str])]) -> Rule<'a> {
+    Rule { rooms, durable: DURABLE, deleting: DELETING }
+}
+
+/// What a sample breaks, with nothing excused.
+fn broken(rooms: &[(&[&str], &[&str])], files: &[(&str, &str)]) -> Vec<String> {
+    unexcused(&sample(files), &rule(rooms), &[]).iter().map(Broken::to_string).collect()
+}
+
+#[test]
+fn the_sources_keep_their_order() {
+    let broken: Vec<_> = unexcused(&house(), &rule(ROOMS), NOT_YET).iter().map(Broken::to_string).collect();
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn what_is_not_yet_so_is_still_needed() {
+    let needless = needless(&house(), &rule(ROOMS), NOT_YET);
+    assert!(needless.is_empty(), "no longer needed, strike them: {needless:?}");
+}
+
+#[test]
+fn the_map_in_lib_rs_shows_the_same_table() {
+    let lib = include_str!("../src/lib.rs");
+    let shown = ROOMS.iter().enumerate().map(|(line, (rooms, imports))| {
+        let imports = match (line, imports.is_empty()) {
+            (0, _) => "- (open to all)".to_owned(),
+            (_, true) => "-".to_owned(),
+            (_, false) => imports.join(" "),
+        };
+        format!("//! {:<40}{imports}\n", rooms.join(" "))
+    });
+    let shown: String = shown.collect();
+    assert!(lib.contains(&shown), "src/lib.rs does not show this:\n{shown}");
+}
+
+#[test]
+fn every_room_has_its_line_and_imports_only_from_lines_above() {
+    let mut above = vec!["all"];
+    for (rooms, imports) in ROOMS {
+        for import in *imports {
+            assert!(above.contains(import), "{rooms:?} may not import {import}");
+        }
+        above.extend(*rooms);
+    }
+    let rooms = house().0.into_keys().filter(|path| path.len() == 1);
+    let unknown: Vec<_> = rooms.filter(|path| !above.contains(&path[0].as_str())).collect();
+    assert!(unknown.is_empty(), "no line for {unknown:?}");
+}
+
+#[test]
+fn a_room_that_imports_what_its_line_does_not_allow_is_found_with_file_and_line() {
+    let rooms: &[(&[&str], &[&str])] = &[(&["text"], &[]), (&["low"], &[]), (&["high"], &["low"])];
+    let files = |low| {
+        vec![
+            ("lib.rs", "pub mod text; pub mod low; pub mod high;"),
+            ("text.rs", "pub struct Shown;"),
+            ("high.rs", "use crate::low::Low;\nuse crate::text::Shown;\npub struct High;\npub fn run() {}"),
+            ("low.rs", low),
+        ]
+    };
+    assert_eq!(broken(rooms, &files("pub struct Low;")), [""; 0]);
+    let upwards = ["src/low.rs:2: low may not import high"];
+    let circle = [
+        "src/high.rs:1: high.rs -> low.rs closes a circle",
+        "src/low.rs:2: low.rs -> high.rs closes a circle",
+    ];
+    let expected: Vec<&str> = circle.into_iter().chain(upwards).collect();
+    for low in [
+        "pub struct Low;\nuse crate::high::High;",
+        "pub struct Low;\nuse crate::{text::Shown, high::{self, High as H}};",
+        "pub struct Low;\nfn f() { log!(\"{}\", crate::high::run()) }",
+        "pub struct Low;\nfn f() { super::high::run() }",
+        "pub struct Low;\nuse super::high::{High}; // crate::text",
+        "pub struct Low;\nmod inner { fn f<'a>(c: char) { c == '\"'; super::super::high::run(); } }",
+    ] {
+        let mut found = broken(rooms, &files(low));
+        found.sort_by_key(|line| line.contains("may not"));
+        assert_eq!(found, expected, "{low}");
+    }
+    for harmless in [
+        "pub struct Low; // use crate::high::High;",
+        "pub struct Low; /* use crate::high::High; */",
+        "pub struct Low; const A: &str = \"\\\" crate::high::run()\"; const B: &str = r#\" crate::high::run() \"#;",
+        "pub struct Low; #[cfg(test)] mod tests { use crate::high::High; }",
+        "pub struct Low; #[cfg(test)]\n#[derive(Debug)]\nstruct Other { high: crate::high::High }",
+        "pub struct Low; use high::run; fn f() { other::high::run() }",
+    ] {
+        assert_eq!(broken(rooms, &files(harmless)), [""; 0], "{harmless}");
+    }
+}
+
+#[test]
+fn a_circle_inside_a_room_is_found_with_file_and_line() {
+    let files = |a, b| {
+        [
+            ("lib.rs", "mod room;"),
+            ("room/mod.rs", "mod a;\nmod b;\nmod c;\npub use a::A;\npub use b::B;"),
+            ("room/a.rs", a),
+            ("room/b.rs", b),
+            ("room/c.rs", "use super::A;\npub struct C;"),
+        ]
+    };
+    let rooms: &[(&[&str], &[&str])] = &[(&["room"], &[])];
+    assert_eq!(broken(rooms, &files("pub struct A;", "use super::A;\npub struct B;")), [""; 0]);
+    let circle = broken(rooms, &files("use super::c::C;\npub struct A;", "pub struct B;"));
+    assert_eq!(
+        circle,
+        [
+            "src/room/a.rs:1: room/a.rs -> room/c.rs closes a circle",
+            "src/room/c.rs:1: room/c.rs -> room/a.rs closes a circle"
+        ]
+    );
+}
+
+#[test]
+fn what_makes_durable_or_renames_in_another_file_is_found() {
+    let found = |text| broken(&[(&["a"], &[])], &[("lib.rs", "mod a;"), ("a.rs", text)]);
+    for (text, call) in [
+        ("fn f(x: File) {\n x.sync_all() }", "sync_all"),
+        ("use nix::unistd;\nfn f() { unistd::fsync(1) }", "fsync"),
+        ("\nuse nix::unistd::{fdatasync as make};", "fdatasync"),
+        ("use std::fs;\nfn f() { fs::rename(a, b) }", "rename"),
+        ("\nuse std::fs::{self, rename};", "rename"),
+        ("fn f() {\n temporary.persist(to) }", "persist"),
+    ] {
+        assert_eq!(found(text), [format!("src/a.rs:2: a.rs may not call {call}")], "{text}");
+    }
+    assert_eq!(found("fn f() { draft.rename(uid); log!(\"fsync\") }"), [""; 0]);
+}
+
+#[test]
+fn dele_written_in_another_file_is_found() {
+    let found = |text| broken(&[(&["a"], &[])], &[("lib.rs", "mod a;"), ("a.rs", text)]);
+    for text in [
+        "\nfn f() { send(Command::Dele(1)) }",
+        "use pop3::Command as C;\nfn f() { C::Dele(1) }",
+        "\nfn f() { \"DELE 1\\r\\n\" }",
+    ] {
+        assert_eq!(found(text), ["src/a.rs:2: a.rs may not write DELE"], "{text}");
+    }
+    assert_eq!(found("fn f() { Request::Dele(1); \"waiting for DELE 1\" }"), [""; 0]);
+}
+
+#[test]
+fn what_is_excused_is_not_found_and_what_needs_no_excuse_is() {
+    let files = [
+        ("lib.rs", "mod a;\nmod b;"),
+        ("a.rs", "use crate::b::B;\nfn f() { x.fsync() }"),
+        ("b.rs", "use crate::a::A;"),
+    ];
+    let rooms: &[(&[&str], &[&str])] = &[(&["none"], &[]), (&["a"], &[]), (&["b"], &["a"])];
+    let excused = [("a", "b"), ("a.rs", "b.rs"), ("a.rs", "fsync")];
+    assert_eq!(unexcused(&sample(&files), &rule(rooms), &excused).len(), 0);
+    assert_eq!(needless(&sample(&files), &rule(rooms), &excused), []);
+    let more =
+        [("a", "b"), ("b", "a"), ("a.rs", "b.rs"), ("b.rs", "c.rs"), ("a.rs", "fsync"), ("b.rs", "rename")];
+    assert_eq!(
+        needless(&sample(&files), &rule(rooms), &more),
+        [("b", "a"), ("b.rs", "c.rs"), ("b.rs", "rename")]
+    );
+}
+
+#[test]
+fn the_reader_finds_what_stands_in_the_sources() {
+    let house = house();
+    let session = &house.0[&vec!["session".to_owned(), "maildrop".to_owned()]];
+    assert!(session.tokens.iter().any(|(token, _)| *token == Token::Word("Dele".to_owned())));
+    let imports = house.imports();
+    let reaches = |from: &str, to: &str| {
+        imports.iter().any(|import| import.from == Path::new(from) && import.to == Path::new(to))
+    };
+    assert!(reaches("session/maildrop.rs", "pop3/command.rs") && reaches("delivery/moving.rs", "files.rs"));
+    assert!(house.0.len() > 150 && imports.len() > 500);
+}
