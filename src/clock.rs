@@ -1,4 +1,4 @@
-//! What time it is: the time of day of sessions and of what they deliver.
+//! What time it is: the time of day of sessions and of what they deliver; and how long what went wrong is left alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -36,4 +36,14 @@ impl WallClock {
             }
         }
     }
+}
+
+/// The longest time for which what went wrong is left alone, in days.
+const LONGEST_REST: i64 = 32;
+
+/// Says whether what a server was found not to take is left alone still: for a day once it went wrong (at `at`, in seconds
+/// since 1970) for the first time, for two after the second, up to 32. A time to come is a wrong clock's.
+pub(crate) fn is_left_alone(at: i64, times: u32, now: i64) -> bool {
+    let days = 1_i64.checked_shl(times.saturating_sub(1)).unwrap_or(LONGEST_REST).clamp(1, LONGEST_REST);
+    (at..at.saturating_add(days * 24 * 3600)).contains(&now)
 }

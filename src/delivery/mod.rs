@@ -98,7 +98,7 @@ pub struct Access {
     pub stop: Stop,
     /// What [`Sink::news`] said in an earlier session.
     pub remembered: Option<Vec<u8>>,
-    /// Tells the time that names of files begin with.
+    /// Tells the time that names of files begin with, and when what a server lost is tried again.
     pub clock: WallClock,
 }
 

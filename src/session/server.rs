@@ -20,6 +20,7 @@
 
 use std::time::Duration;
 
+use crate::clock::is_left_alone;
 use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::pop3::Capabilities;
@@ -29,8 +30,6 @@ use crate::state::{ServerMemory, Timestamp};
 const DAY: Timestamp = 24 * 3600;
 /// How long capabilities are believed before they are asked for again.
 const BELIEVED: Timestamp = DAY;
-/// The longest wait before what went wrong is tried again, in days.
-const LONGEST_WAIT: Timestamp = 32;
 /// The shortest time that is given to an answer before it counts as lost.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 /// The same in round trips.
@@ -260,11 +259,7 @@ impl Server {
         let finding = self.findings.iter().find(|finding| finding.trial == trial)?;
         match finding.outcome {
             Outcome::Takes => Some(Outcome::Takes),
-            Outcome::Breaks => {
-                let days = 1_i64.checked_shl(finding.times.saturating_sub(1)).unwrap_or(LONGEST_WAIT);
-                let until = finding.at.saturating_add(days.clamp(1, LONGEST_WAIT) * DAY);
-                (finding.at..until).contains(&self.now).then_some(Outcome::Breaks)
-            }
+            Outcome::Breaks => is_left_alone(finding.at, finding.times, self.now).then_some(Outcome::Breaks),
         }
     }
 

@@ -1,9 +1,10 @@
 //! SMTP and LMTP servers as they are: what they lose, when they have enough, and what of that is remembered.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postrider::failure::Class;
-use postrider::session::Report;
+use postrider::session::{Report, WallClock};
 
 use crate::smtp::target;
 use crate::support::maildrop::{Maildrop, Protection, Settings, What};
@@ -98,12 +99,17 @@ fn a_server_that_loses_what_stands_behind_the_end_of_a_message_is_tried_once_and
 }
 
 #[test]
-fn a_server_that_ends_the_connection_over_what_stands_behind_a_message_is_tried_once() {
+fn a_server_that_ends_the_connection_over_what_stands_behind_a_message_is_tried_once_a_day() {
     let extensions = vec!["PIPELINING"];
     let mut way = Way::new(Habits { extensions, ends_over_ahead: true, ..Habits::default() });
     way.must_deliver(10);
     way.must_deliver(10);
     assert_eq!(way.server.connections(), 3);
+    // A day later it may have learned.
+    let clock = &mut way.poller.environment.clock;
+    *clock = WallClock::Set(Arc::new((clock.now() + 24 * 3600).into()));
+    way.must_deliver(10);
+    assert_eq!(way.server.connections(), 5);
 }
 
 #[test]

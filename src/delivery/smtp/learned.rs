@@ -3,12 +3,15 @@
 //! Not every server that announces PIPELINING (RFC 2920) can do it: some read one command of a packet and lose the
 //! others, and Courier's esmtpd loses what stands behind the end of a message. Both are found out by silence: what a
 //! server has not shown is tried once with a limit of its own. A server that was only slow is told from one that loses
-//! commands by how long it takes where nothing is sent ahead.
+//! commands by how long it takes where nothing is sent ahead. What it lost is not sent so for a day, then two, up to a
+//! month: it may have been mended, or it was the network.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+
+use crate::clock::is_left_alone;
 
 /// How commands are sent ahead of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(super) struct Learned(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// When the session began, in seconds since 1970.
+    now: i64,
     known: Known,
     /// Whether there is something new to remember.
     changed: bool,
@@ -52,17 +57,25 @@ enum Shown {
     #[default]
     Nothing,
     Takes,
-    Loses,
+    Loses(Loss),
 }
 
-/// The form of what is kept.
-const VERSION: u8 = 1;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    /// When it was last seen, in seconds since 1970.
+    at: i64,
+    /// How often, one after the other.
+    times: u32,
+}
+
+/// The form of what is kept; 1 had no dates.
+const VERSION: u8 = 2;
 
 impl Learned {
-    /// Reads what an earlier session kept; what cannot be read is as good as nothing.
-    pub(super) fn new(kept: Option<&[u8]>) -> Self {
+    /// Reads what an earlier session kept, now, in seconds since 1970; what cannot be read is as good as nothing.
+    pub(super) fn new(kept: Option<&[u8]>, now: i64) -> Self {
         let known = kept.and_then(Known::from_octets).unwrap_or_default();
-        Self(Arc::new(Mutex::new(State { known, ..State::default() })))
+        Self(Arc::new(Mutex::new(State { now, known, ..State::default() })))
     }
 
     /// Gives what is to be kept, if that is news.
@@ -85,7 +98,7 @@ impl Learned {
     pub(super) fn may(&self, sent: Sent) -> bool {
         let state = self.state();
         let may = |sent| {
-            state.known.shown(sent) != Shown::Loses
+            !matches!(state.found(sent), Shown::Loses(_))
                 && state.suspected.is_none_or(|(suspected, _)| suspected != sent)
         };
         may(Sent::Together) && (sent == Sent::Together || may(Sent::BehindEnd))
@@ -100,7 +113,7 @@ impl Learned {
             Sent::Together => Duration::from_secs(5),
             Sent::BehindEnd => Duration::from_secs(1),
         };
-        let is_tried = state.known.shown(sent) == Shown::Nothing && !state.slow;
+        let is_tried = state.found(sent) == Shown::Nothing && !state.slow;
         is_tried.then(|| least.max(round_trip.saturating_mul(8)))
     }
 
@@ -115,7 +128,9 @@ impl Learned {
         if state.suspected.is_some() {
             return false;
         }
-        state.show(sent, Shown::Nothing);
+        if state.known.shown(sent) == Shown::Takes {
+            state.show(sent, Shown::Nothing);
+        }
         state.suspected = Some((sent, waited));
         true
     }
@@ -126,7 +141,12 @@ impl Learned {
         let Some((sent, waited)) = state.suspected.filter(|_| !state.slow) else { return };
         if slowest * 2 < waited {
             state.suspected = None;
-            state.show(sent, Shown::Loses);
+            let times = match state.known.shown(sent) {
+                Shown::Loses(before) => before.times,
+                Shown::Nothing | Shown::Takes => 0,
+            };
+            let loss = Loss { at: state.now, times: times.saturating_add(1) };
+            state.show(sent, Shown::Loses(loss));
         } else {
             // It may have been about to answer. It costs little not to be ahead of it at the end of messages.
             state.slow = true;
@@ -161,6 +181,14 @@ impl Learned {
 }
 
 impl State {
+    /// Gives what the server has shown, as far as it still counts.
+    fn found(&self, sent: Sent) -> Shown {
+        match self.known.shown(sent) {
+            Shown::Loses(loss) if !is_left_alone(loss.at, loss.times, self.now) => Shown::Nothing,
+            shown => shown,
+        }
+    }
+
     fn show(&mut self, sent: Sent, shown: Shown) {
         let place = match sent {
             Sent::Together => &mut self.known.together,
@@ -180,33 +208,51 @@ impl Known {
     }
 
     fn to_octets(self) -> Vec<u8> {
-        let code = |shown| match shown {
-            Shown::Nothing => 0,
-            Shown::Takes => 1,
-            Shown::Loses => 2,
-        };
         let mut octets = vec![VERSION];
         octets.extend(self.extensions);
-        octets.extend([code(self.together), code(self.behind_end)]);
+        for shown in [self.together, self.behind_end] {
+            match shown {
+                Shown::Nothing => octets.push(0),
+                Shown::Takes => octets.push(1),
+                Shown::Loses(Loss { at, times }) => {
+                    octets.push(2);
+                    octets.extend(at.to_be_bytes());
+                    octets.extend(times.to_be_bytes());
+                }
+            }
+        }
         octets.extend(self.sender.into_iter().flatten());
         octets
     }
 
     fn from_octets(octets: &[u8]) -> Option<Self> {
-        let shown = |code| match code {
-            0 => Some(Shown::Nothing),
-            1 => Some(Shown::Takes),
-            2 => Some(Shown::Loses),
-            _ => None,
-        };
         let (extensions, rest) = octets.strip_prefix(&[VERSION])?.split_first_chunk()?;
-        let ([together, behind_end], sender) = rest.split_first_chunk()?;
+        let (together, rest) = Shown::from_octets(rest)?;
+        let (behind_end, sender) = Shown::from_octets(rest)?;
         Some(Self {
             extensions: *extensions,
-            together: shown(*together)?,
-            behind_end: shown(*behind_end)?,
+            together,
+            behind_end,
             sender: if sender.is_empty() { None } else { Some(sender.try_into().ok()?) },
         })
+    }
+}
+
+impl Shown {
+    /// Reads what was kept of one way, and gives what stands behind it.
+    fn from_octets(octets: &[u8]) -> Option<(Self, &[u8])> {
+        let ([code], rest) = octets.split_first_chunk()?;
+        match code {
+            0 => Some((Self::Nothing, rest)),
+            1 => Some((Self::Takes, rest)),
+            2 => {
+                let (at, rest) = rest.split_first_chunk()?;
+                let (times, rest) = rest.split_first_chunk()?;
+                let loss = Loss { at: i64::from_be_bytes(*at), times: u32::from_be_bytes(*times) };
+                Some((Self::Loses(loss), rest))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -223,7 +269,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn met(kept: Option<&[u8]>, keywords: &[&str]) -> Learned {
-        let learned = Learned::new(kept);
+        met_at(0, kept, keywords)
+    }
+
+    fn met_at(now: i64, kept: Option<&[u8]>, keywords: &[&str]) -> Learned {
+        let learned = Learned::new(kept, now);
         learned.meet(&keywords.iter().map(|keyword| (*keyword).to_owned()).collect::<Vec<_>>());
         learned
     }
@@ -248,6 +298,40 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_lost_commands_is_tried_again_after_a_day_then_two_up_to_a_month() {
+        const DAY: i64 = 24 * 3600;
+        let (mut now, mut kept) = (DAY * 20_000, None);
+        for days in [1, 2, 4, 8, 16, 32, 32] {
+            let learned = met_at(now, kept.as_deref(), &["PIPELINING"]);
+            assert!(learned.may(Sent::BehindEnd), "{days}");
+            assert_eq!(learned.limit(Sent::BehindEnd, Duration::ZERO), Some(SECOND));
+            assert!(learned.suspect(Sent::BehindEnd, SECOND));
+            learned.careful(SECOND / 10);
+            assert!(!learned.may(Sent::BehindEnd));
+            kept = learned.news();
+            now += days * DAY;
+            assert!(!met_at(now - 1, kept.as_deref(), &["PIPELINING"]).may(Sent::BehindEnd), "{days}");
+        }
+        // A clock that went back long ago is not waited for.
+        assert!(met_at(0, kept.as_deref(), &["PIPELINING"]).may(Sent::BehindEnd));
+        let mended = met_at(now, kept.as_deref(), &["PIPELINING"]);
+        mended.takes(Sent::BehindEnd);
+        let mended = met_at(now, mended.news().as_deref(), &["PIPELINING"]);
+        assert_eq!(mended.limit(Sent::BehindEnd, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_trial_of_what_was_lost_that_shows_nothing_is_made_again_by_the_next_session() {
+        let learned = met(None, &["PIPELINING"]);
+        assert!(learned.suspect(Sent::Together, SECOND));
+        learned.careful(SECOND / 10);
+        let kept = learned.news();
+        let later = met_at(24 * 3600, kept.as_deref(), &["PIPELINING"]);
+        assert!(later.may(Sent::Together) && later.suspect(Sent::Together, SECOND));
+        assert_eq!(later.news(), None);
+    }
+
+    #[test]
     fn a_server_that_is_slow_in_lock_step_too_is_not_called_one_that_loses_commands() {
         let learned = met(None, &["PIPELINING"]);
         assert!(learned.suspect(Sent::Together, 5 * SECOND));
@@ -263,8 +347,8 @@ mod tests {
 
     #[test]
     fn whatever_was_kept_is_read_without_harm() {
-        let known =
-            Known { extensions: [7; 8], together: Shown::Takes, behind_end: Shown::Loses, sender: None };
+        let behind_end = Shown::Loses(Loss { at: 1_795_404_334, times: 3 });
+        let known = Known { extensions: [7; 8], together: Shown::Takes, behind_end, sender: None };
         for known in [known, Known { sender: Some([9; 8]), ..known }] {
             let octets = known.to_octets();
             assert_eq!(Known::from_octets(&octets), Some(known));
@@ -273,7 +357,7 @@ mod tests {
                 assert!(cut.is_none_or(|cut| cut.sender.is_none()), "{length}");
             }
         }
-        assert_eq!(Known::from_octets(&[2; 11]), None);
-        assert_eq!(Known::from_octets(&[1; 40]), None);
+        assert_eq!(Known::from_octets(&[1; 11]), None);
+        assert_eq!(Known::from_octets(&[2; 40]), None);
     }
 }

@@ -70,7 +70,7 @@ impl Server {
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
-        let learned = Learned::new(access.remembered.as_deref());
+        let learned = Learned::new(access.remembered.as_deref(), access.clock.now());
         let connection = connect::connect(server, dialect, &access, &learned).await?;
         Ok(Self(Arc::new(Shared {
             server: server.clone(),
