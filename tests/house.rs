@@ -43,8 +43,6 @@ const DELETING: &str = "session/maildrop.rs";
 const NOT_YET: &[(&str, &str)] = &[
     // rooms
     ("sasl", "config"),
-    ("state", "pop3"),
-    ("delivery", "pop3"),
     ("session", "sandbox"),
     ("sandbox", "state"),
     ("sandbox", "delivery"),

@@ -31,7 +31,7 @@ use crate::config::Target;
 use crate::failure::Class;
 use crate::message::{Content, FileId};
 use crate::net::Connector;
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 use crate::secret::Secret;
 use crate::smtp::Dialect;
 
