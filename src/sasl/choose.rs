@@ -1,6 +1,7 @@
 //! Which mechanism a log-in uses.
 
-use super::{Auth, Auto, MECHANISMS, Mechanism};
+use super::{Auto, MECHANISMS, Mechanism};
+use crate::config::account::Auth;
 use crate::text::Shown;
 
 /// What the server and the connection can do.

@@ -55,6 +55,8 @@ pub struct Book<'a> {
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
+    late: Option<Vec<(Timestamp, Recorded<MessageNumber>)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
     /// Files that were found to belong to no record, for the state.
@@ -138,6 +140,7 @@ impl<'a> Book<'a> {
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
             unclaimed: HashMap::new(),
+            late: Some(Vec::new()),
             superseded: Vec::new(),
             found: Vec::new(),
         }
@@ -327,7 +330,8 @@ impl<'a> Book<'a> {
                 self.settled.insert(index, Some(entry));
                 self.sorted.verdicts[index] = Verdict::Known(entry);
                 self.learn(index, entry, whole);
-                Came::Known(self.prove_whole(index, entry, whole))
+                let proof = self.prove_whole(index, entry, whole);
+                Came::Known(proof.and_then(|proof| self.unless_it_breaks(entry, proof)))
             }
             None => {
                 self.settled.insert(index, None);
@@ -365,11 +369,12 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Says whether nothing but its content tells a message from others: what comes once one like it is surely deleted is
-    /// another one.
-    fn is_nameless(&self, index: usize) -> bool {
-        let has_top = self.around.top == Top::Announced || self.answers.work();
-        !has_top && self.listing.shown(index).uid.is_empty()
+    /// Says whether a message like one that is surely deleted, which no listing has been without, is another one: where it
+    /// has a unique-id of its own, and where nothing but its content tells it from others. In the same poll it is not.
+    fn may_be_another(&self, index: usize) -> bool {
+        let is_told = self.around.top == Top::Announced || self.answers.work();
+        let is_nameless = !is_told && self.listing.shown(index).uid.is_empty();
+        self.around.turn == Turn::First && (is_nameless || self.sorted.group_of(index).is_none())
     }
 
     /// Says whether a message goes by its place because it has no unique-id that lasts.
@@ -409,8 +414,11 @@ impl<'a> Book<'a> {
         if let Verdict::Known(entry) = self.sorted.verdicts[index] {
             found.push(entry);
         }
-        // Its own first.
-        found.sort_by_key(|entry| (self.owner(*entry) != Some(index), self.entry(*entry).was_deleted()));
+        // The one that it was taken for, then its own.
+        found.sort_by_key(|entry| {
+            let is_listed = self.sorted.verdicts[index] == Verdict::Known(*entry);
+            (!is_listed, self.owner(*entry) != Some(index), self.entry(*entry).was_deleted())
+        });
         found.into_iter().find(|entry| self.is_recorded(index, *entry, whole))
     }
 
@@ -438,15 +446,17 @@ impl<'a> Book<'a> {
         match known.kind {
             Kind::Pending | Kind::Discarded => false,
             Kind::Marked | Kind::Imported => {
+                // A weak identity says that it is another message, never that it is the same.
                 let fits = [0, octets, whole.octets].contains(&known.octets) || detail.has_size(octets);
-                let is_believed = whole.identity.is_certain() || by_name && !known.is_missed();
-                detail.has_header_of(whole) && (fits || is_believed)
+                let is_believed = whole.identity.is_certain() || by_name && fits && !known.is_missed();
+                detail.has_header_of(whole) && is_believed
             }
             Kind::Delivered => {
                 detail.is_whole(octets, whole)
                     && is_named_so(self.memory.entries.get(entry).0, detail, whole)
-                    && (whole.identity.is_certain() || may_be_weak(&known, by_name))
-                    && !(known.deleted && !by_name && self.is_nameless(index))
+                    && (whole.identity.is_certain()
+                        || may_be_weak(&known, by_name)
+                            && !(known.deleted && !by_name && self.may_be_another(index)))
             }
         }
     }
@@ -520,6 +530,27 @@ impl<'a> Book<'a> {
             held.filter(|held| held.kind == HeldKind::Breaks)
         };
         entry.and_then(|entry| undeletable(self.memory, entry)).or_else(breaks)
+    }
+
+    /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
+    fn unless_it_breaks(
+        &mut self,
+        entry: usize,
+        proof: Recorded<MessageNumber>,
+    ) -> Option<Recorded<MessageNumber>> {
+        let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
+        if rests(held, self.policy.now) {
+            return None;
+        }
+        let Some(late) = &mut self.late else { return Some(proof) };
+        late.push((held.tried_at, proof));
+        None
+    }
+
+    /// Takes the deletions at which a session broke before, with when they were tried; from now on they go their way at
+    /// once.
+    pub fn take_late(&mut self) -> Vec<(Timestamp, Recorded<MessageNumber>)> {
+        self.late.take().unwrap_or_default()
     }
 
     fn prove_whole(
@@ -702,6 +733,7 @@ impl<'a> Book<'a> {
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
+        closing.open = !self.sorted.is_complete();
         closing.naming = Some(self.sorted.naming.clone());
         closing.changes = std::mem::take(&mut self.changes).into_values().collect();
         self.renamed = closing
@@ -724,7 +756,7 @@ impl<'a> Book<'a> {
         let shown = self.answers.header(index).map(|header| header.identity);
         let mut identities = seen.chain(shown).peekable();
         match self.details.get(&entry) {
-            Some(known) if identities.peek().is_some() => {
+            Some(known) if !known.is_weak() && identities.peek().is_some() => {
                 known.header.is_some()
                     || identities.any(|identity| known.identities.contains(&Some(identity)))
             }

@@ -19,6 +19,8 @@ use super::{Limits, Report, Task};
 const FRUITLESS: u32 = 20;
 /// Sessions of a poll that may break in all, whatever they brought.
 const BROKEN: u32 = 40;
+/// Deletions of a session that are few. Sessions that follow for those are counted, too.
+const FEW: usize = 100;
 /// The same as [`FRUITLESS`] for sessions that fell silent, each of which took a whole time limit.
 const SILENT: u32 = 5;
 /// How often a maildrop that is locked behind our own session is tried again: the server may still be at its end.
@@ -41,6 +43,10 @@ pub struct Course {
     fruitless: u32,
     silent: u32,
     locked: u32,
+    /// Sessions that followed for the sake of few deletions.
+    small: u32,
+    /// Deletions of the sessions before.
+    deleted: usize,
     /// Why the last session broke, if it did.
     pub broke: Option<Aborted>,
     /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
@@ -90,6 +96,8 @@ impl Course {
             fruitless: 0,
             silent: 0,
             locked: 0,
+            small: 0,
+            deleted: 0,
             broke: None,
             careful,
             met,
@@ -172,7 +180,9 @@ impl Course {
         let class = failed.map(|end| end.aborted.trouble.class());
         let wait = match (self.met.broke.is_some(), class) {
             (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,
-            (false, None) if self.met.postponed > 0 && self.met.fruitful => Duration::ZERO,
+            (false, None) if self.met.postponed > 0 && self.met.fruitful && self.goes_on(report) => {
+                Duration::ZERO
+            }
             (false, Some(Class::InUse)) if !first && self.locked < LOCKED => {
                 self.locked += 1;
                 Duration::from_secs(1 << self.locked)
@@ -185,6 +195,14 @@ impl Course {
             return Next::Later(delay);
         }
         Next::Session(left.max(wait))
+    }
+
+    /// Counts sessions that follow, so that a server that lies does not keep a poll going for ever.
+    fn goes_on(&mut self, report: &Report) -> bool {
+        let few = report.deleted - self.deleted < FEW;
+        self.deleted = report.deleted;
+        self.small += u32::from(few);
+        self.small < BROKEN
     }
 
     fn goes_on_behind_a_break(&mut self) -> bool {

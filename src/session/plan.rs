@@ -206,8 +206,7 @@ pub fn plan(
     let compared: HashSet<usize> = sorted.owners.values().copied().collect();
     let is_first = policy.is_first(memory);
     let mut plan = Plan { released: held_and_gone(listing, sorted, memory), ..Plan::default() };
-    let mut wanted = 0;
-    let mut one = |plan: &mut Plan, index: usize| {
+    let one = |plan: &mut Plan, index: usize| {
         let message = listing.get(index);
         let step = match sorted.verdicts[index] {
             Verdict::Known(entry) => {
@@ -232,14 +231,12 @@ pub fn plan(
                     _ if nameless == Nameless::Stay && listing.shown(index).uid.is_empty() => Step::Nameless,
                     _ if policy.max_size.is_some_and(|limit| message.octets > limit) => Step::TooLarge,
                     Some(held) if !is_due(held, policy.now) => Step::Held,
-                    _ if policy.limit.is_some_and(|limit| wanted >= limit) => Step::Later,
                     Some(_) => Step::Fetch(Fetch::Retry),
                     None if compared.contains(&index) => Step::Fetch(Fetch::Compared),
                     None => Step::Fetch(Fetch::New),
                 }
             }
         };
-        wanted += usize::from(matches!(step, Step::Fetch(_)));
         plan.steps.push((index, step));
     };
     match policy.order {
@@ -249,15 +246,35 @@ pub fn plan(
     // What failed before comes last, the small ones first: a large one that finds no room takes all there is while it
     // is tried, and should keep nothing away.
     plan.steps.sort_by_key(|(index, step)| match step {
-        Step::Fetch(Fetch::Retry) => (true, listing.get(*index).octets),
-        _ => (false, 0),
+        Step::Fetch(Fetch::Retry) => (2, listing.get(*index).octets),
+        Step::Fetch(Fetch::Compared) => (1, 0),
+        _ => (0, 0),
     });
+    limit(&mut plan, listing, memory, policy);
     plan
+}
+
+/// Puts off what is beyond the limit on messages; of those that failed before, the ones that were tried last.
+fn limit(plan: &mut Plan, listing: &Listing, memory: &Memory, policy: &Policy) {
+    let Some(limit) = policy.limit else { return };
+    let tried_at = |index: usize| {
+        let message = listing.get(index);
+        memory.held(message.uid, message.ordinal, message.octets).map(|held| held.tried_at)
+    };
+    let mut fetches: Vec<&mut (usize, Step)> =
+        plan.steps.iter_mut().filter(|(_, step)| matches!(step, Step::Fetch(_))).collect();
+    fetches.sort_by_key(|(index, step)| match step {
+        Step::Fetch(Fetch::Retry) => (true, tried_at(*index)),
+        _ => (false, None),
+    });
+    for (_, step) in fetches.into_iter().skip(limit) {
+        *step = if *step == Step::Fetch(Fetch::Retry) { Step::Held } else { Step::Later };
+    }
 }
 
 fn held_and_gone(listing: &Listing, sorted: &Sorted, memory: &Memory) -> Vec<(UniqueId, u32)> {
     let Memory { entries, held, .. } = memory;
-    if held.is_empty() {
+    if held.is_empty() || !sorted.is_complete() {
         return Vec::new();
     }
     let listed: HashSet<(&[u8], u32)> = (0..listing.len())

@@ -110,7 +110,8 @@ impl Poll<'_> {
         self.find_crowded(&mut fetched.failed, &book.listing).await;
         self.settle(&book.listing, memory, &fetched, report, closing);
         report.leaves_held = report.held;
-        if fetched.aborted.is_none() {
+        // What waits for another session was not tried yet.
+        if fetched.aborted.is_none() && fetched.postponed == 0 {
             fetched.aborted = all_refused(&fetched);
         }
         book.close(fetched.aborted.is_none(), closing);
@@ -492,6 +493,8 @@ impl Turn<'_, '_> {
         if !self.fetch(compared, proven, Vec::new()).await? {
             return Ok(false);
         }
+        let late = self.book.take_late().into_iter();
+        last.extend(late.map(|(tried_at, proof)| (tried_at, Last::Delete(proof))));
         let broke = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
         last.extend(
             broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Fetch(*index)))),

@@ -401,7 +401,7 @@ impl<'a> Sorting<'a> {
         // What is there for all we know comes before what should be gone, the latest first.
         records.sort_by_key(|entry| {
             let known = self.entry(*entry);
-            (known.was_deleted(), known.is_missed(), std::cmp::Reverse(*entry))
+            (known.is_missed(), known.was_deleted(), std::cmp::Reverse(*entry))
         });
         let Some(&first) = records.first() else { return self.is_new(index) };
         let known = self.entry(first);
@@ -456,10 +456,11 @@ impl<'a> Sorting<'a> {
             _ if !detail.has_header_of(header) => false,
             Kind::Pending => true,
             // It is never deleted, so a weak identity will do where nothing else speaks against it.
-            Kind::Marked if !known.is_missed() && named == Named::ByUid => true,
+            Kind::Marked if fits && !known.is_missed() && named == Named::ByUid => true,
             Kind::Delivered | Kind::Marked | Kind::Imported => {
                 let fits = fits || self.fits_header(entry, index, header);
-                header.identity.is_certain() && (fits || !known.was_deleted() && !known.is_missed())
+                let is_certain = header.identity.is_certain() && !detail.is_weak();
+                is_certain && (fits || !known.was_deleted() && !known.is_missed())
             }
         })
     }

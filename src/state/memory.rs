@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
+use crate::pop3::UniqueId;
 
 use super::{Entries, Held, LogIn, PollResult, Reached, ServerMemory, Told};
 
@@ -118,7 +118,8 @@ pub fn prove<T>(entry: &super::Entry, detail: &Detail, seen: &Seen, of: T) -> Op
         (Kind::Delivered | Kind::Imported, Seen::Listed(_)) => false,
         (Kind::Delivered | Kind::Imported, Seen::Header { listed, header }) => {
             let octets = listed.saturating_sub(header.fields);
-            header.identity.is_certain() && detail.has_header_of(header) && detail.is_verified(octets)
+            let is_certain = header.identity.is_certain() && !detail.is_weak();
+            is_certain && detail.has_header_of(header) && detail.is_verified(octets)
         }
         (Kind::Delivered | Kind::Imported, Seen::Whole { listed, whole }) => detail.is_whole(*listed, whole),
     };
@@ -131,10 +132,15 @@ impl Detail {
         self.identities.contains(&Some(header.identity)) || self.has_old_header_of(header)
     }
 
+    /// Says whether RETR has shown that a header settles nothing, whatever TOP makes of it.
+    pub fn is_weak(&self) -> bool {
+        self.identities[0].is_some_and(|identity| !identity.is_certain())
+    }
+
     /// Says whether a header may settle that a message is this one.
     pub fn may_be_certain(&self) -> bool {
         let mut identities = self.identities.iter().flatten();
-        self.header.is_some() || identities.any(|identity| identity.is_certain())
+        !self.is_weak() && (self.header.is_some() || identities.any(|identity| identity.is_certain()))
     }
 
     /// Says whether a header is that which version 0.1.0 recorded, but for what servers may have written since.
@@ -348,6 +354,8 @@ pub struct Closing {
     pub at: Timestamp,
     /// Set when the listing was read completely: the listing's time.
     pub listed_at: Option<Timestamp>,
+    /// A listed message is not told apart yet, and may be any that was not listed: nothing is forgotten.
+    pub open: bool,
     /// Recorded messages that the listing no longer shows, by index in [`Entries`].
     pub vanished: Vec<usize>,
     /// Recorded messages that it shows again, by index in [`Entries`].

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
 use crate::message::{FileId, Identity};
+use crate::pop3::UniqueId;
 
 use super::entries::Packed;
 use super::reading::CERTAIN;
@@ -299,7 +299,8 @@ fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
 /// Notes which recorded messages a complete listing shows and forgets those that are long gone.
 fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing) -> Result<()> {
     let mut returned = connection.prepare_cached(
-        "UPDATE seen SET last_listed = NULL, missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+        "UPDATE seen SET last_listed = NULL, missed_at = NULL, delete_tries = 0
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     for &index in &closing.returned {
         let (uid, ordinal) = entries.name(index);
@@ -307,11 +308,13 @@ fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing
     }
     // Before the newly vanished are marked: what this listing is the first not to show is never forgotten by it. And
     // never without a listing: that a server cannot be reached says nothing of its messages.
-    connection.prepare_cached(FORGET)?.execute(params![
-        id,
-        closing.at - FORGET_VANISHED,
-        closing.at - FORGET_DELETED
-    ])?;
+    if !closing.open {
+        connection.prepare_cached(FORGET)?.execute(params![
+            id,
+            closing.at - FORGET_VANISHED,
+            closing.at - FORGET_DELETED
+        ])?;
+    }
     // The last listing that showed a message is the maildrop's last one, or, if its session did not come to its end,
     // the one in which the message was recorded.
     let before: Option<Timestamp> = connection
