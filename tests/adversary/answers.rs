@@ -279,6 +279,10 @@ impl Server {
             self.judge.deleted(*id);
         }
         if forgets {
+            // Under another name it is back.
+            if self.judge.names_change() {
+                marked.iter().for_each(|id| self.judge.comes_back(*id));
+            }
             return;
         }
         let (gone, left) =

@@ -8,7 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mail::{Mail, without_written};
-use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Top, Uids};
+use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Sizes, Top, Uids};
+
+/// Octets that a server may count less or more than there are.
+const LESS: usize = 16;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +162,13 @@ impl Judge {
 
     /// The listing of this poll counts as fetched.
     pub fn marks(&mut self, is_sure: bool) {
-        for fact in self.facts.iter_mut().filter(|fact| fact.is_shown && fact.mark != Mark::Yes) {
-            fact.mark = if is_sure { Mark::Yes } else { Mark::Maybe };
+        for id in 0..self.facts.len() {
+            // What was fetched before is not taken for fetched because of that.
+            let is_sure = is_sure && !self.has(id);
+            let fact = &mut self.facts[id];
+            if fact.is_shown && fact.mark != Mark::Yes {
+                fact.mark = if is_sure { Mark::Yes } else { Mark::Maybe };
+            }
         }
     }
 
@@ -209,8 +217,9 @@ impl Judge {
         match self.scenario.keep {
             Keep::Nothing => false,
             Keep::Forever => true,
-            // A clock that was wrong shortens it to a day at worst.
-            Keep::TwoWeeks if self.clock_jumps() => delivered < DAY,
+            // A clock that was wrong shortens it to a day at worst. One that jumps between two polls, too, is believed.
+            Keep::TwoWeeks if self.clock_jumps() > 1 => false,
+            Keep::TwoWeeks if self.clock_jumps() == 1 => delivered < DAY,
             Keep::TwoWeeks => delivered < 14 * DAY || fact.due_since.is_none_or(|due| since(due) < DAY),
         }
     }
@@ -231,8 +240,9 @@ impl Judge {
         }
         // Where no poll had a reason to look at it in between, it is known by nothing.
         for (content, count) in &self.at_loss {
-            let filed = self.filed.get(content).copied().unwrap_or(0);
-            self.forgotten.insert(content.clone(), filed.min(*count));
+            let filed = self.filed.get(content).copied().unwrap_or(0).min(*count);
+            let forgotten = self.forgotten.entry(content.clone()).or_default();
+            *forgotten = filed.max(*forgotten);
         }
     }
 
@@ -249,14 +259,23 @@ impl Judge {
 
     /// The state is lost, or an old one comes back.
     pub fn loses_state(&mut self, is_old: bool) {
-        self.look();
+        self.forgets();
         self.forgotten.clone_from(&self.filed);
-        self.at_loss.clone_from(&self.filed);
-        for content in self.files.values() {
-            *self.at_loss.entry(content.clone()).or_default() += 1;
+        // An old state knows files that are newer by the times in their names, which an earlier clock has written.
+        if is_old && self.scenario.has(|event| matches!(event, Event::Clock(..0))) {
+            self.forgotten.clone_from(&self.at_loss);
         }
         for fact in &mut self.facts {
             fact.mark = if is_old && fact.mark != Mark::Not { Mark::Maybe } else { Mark::Not };
+        }
+    }
+
+    /// What was delivered until now may have no record: the state was lost, or the program was killed.
+    pub fn forgets(&mut self) {
+        self.look();
+        self.at_loss.clone_from(&self.filed);
+        for content in self.files.values() {
+            *self.at_loss.entry(content.clone()).or_default() += 1;
         }
     }
 
@@ -347,9 +366,11 @@ impl Judge {
         self.files.len() + self.filed.values().sum::<usize>()
     }
 
-    /// Says whether a message, or one of the same octets, was only marked.
+    /// Says whether a message, or one of the same octets or certain identity, was only marked.
     pub fn is_marked(&self, id: usize) -> bool {
-        self.ids(&self.facts[id].content).into_iter().any(|id| self.facts[id].mark != Mark::Not)
+        let is_marked = |fact: &Fact| fact.mark != Mark::Not;
+        self.ids(&self.facts[id].content).into_iter().any(|id| is_marked(&self.facts[id]))
+            || self.twins(id).any(is_marked)
     }
 
     pub fn find(&mut self, kind: Wrong, words: String) {
@@ -390,13 +411,20 @@ impl Judge {
             || self.is_blind()
             || self.is_nameless(id)
             || self.twins(id).any(|twin| twin.mark != Mark::Not || self.delivered(&twin.content) > 0)
+            || self.twins(id).any(|twin| twin.mail.flaw.is_short() && self.delivered(&twin.mail.short()) > 0)
+            || fact.mail.is_certain && self.equals(id).any(|equal| equal.mark != Mark::Not)
+            || self.weak_twins(id).any(|twin| twin.mark != Mark::Not || self.delivered(&twin.content) > 0)
     }
 
     /// Says whether a message may be deleted that was not delivered.
     fn excuse_for_deleting(&self, id: usize) -> bool {
         // Identity and size are those of another, and RETR has verified them: no more is asked before a deletion.
+        // Servers that count otherwise may list one as large as the other.
         let size = self.facts[id].content.len();
-        self.twins(id).any(|twin| twin.content.len() == size && self.delivered(&twin.content) > 0)
+        let counts = self.scenario.sizes == Sizes::Estimate || self.scenario.has(|event| *event == Event::Recount);
+        let most = if counts { LESS } else { 0 };
+        self.twins(id)
+            .any(|twin| twin.content.len().abs_diff(size) <= most && self.delivered(&twin.content) > 0)
     }
 
     /// Says whether what was only marked may be fetched.
@@ -405,12 +433,13 @@ impl Judge {
         let changes = self.scenario.uids.are_by_place()
             || self
                 .scenario
-                .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_)));
+                .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_) | Event::Recount))
+            || self.scenario.sizes == Sizes::Estimate;
         // It has no identity that settles anything, and no content was recorded.
         let is_weak = !fact.mail.is_certain || self.scenario.top != Top::Works;
         // Another one of its certain identity may have taken its record.
         let has_twin = self.twins(id).next().is_some();
-        changes && is_weak || has_twin || fact.is_swapped || self.is_blind()
+        (changes || fact.comebacks > 0) && is_weak || has_twin || fact.is_swapped || self.is_blind()
     }
 
     /// Says whether neither UIDL nor TOP tells a message from others: then only `keep: none` will do.
@@ -432,6 +461,18 @@ impl Judge {
             fact.mail.is_certain && other.mail.header == fact.mail.header && other.content != fact.content
         };
         self.facts.iter().filter(is_twin)
+    }
+
+    /// Says whether messages get other unique-ids.
+    pub fn names_change(&self) -> bool {
+        let renames = |event: &Event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_));
+        self.scenario.uids == Uids::Random || self.scenario.has(renames)
+    }
+
+    /// Says whether weak messages come under new names at each poll although they were deleted: they may as well be new.
+    pub fn is_flooded(&self) -> bool {
+        let ignored = self.scenario.deletes == Deletes::Ignored && self.scenario.uids == Uids::Random;
+        ignored && self.facts.iter().any(|fact| !fact.mail.is_certain)
     }
 
     fn deletions_lie(&self) -> bool {
@@ -457,7 +498,7 @@ impl Judge {
     }
 
     /// Says whether messages were told apart by their sizes alone while some went away.
-    fn is_blind(&self) -> bool {
+    pub fn is_blind(&self) -> bool {
         let goes = |event: &Event| {
             matches!(
                 event,
@@ -518,14 +559,14 @@ impl Judge {
             );
         } else if !shorts
             .iter()
-            .any(|(_, count, since)| *count >= 3 && (self.now - since >= DAY || self.clock_jumps()))
+            .any(|(_, count, since)| *count >= 3 && (self.now - since >= DAY || self.clock_jumps() > 0))
         {
             self.find(Wrong::TooEarly, format!("came short, and was delivered at once: message {shorts:?}"));
         }
     }
 
-    fn clock_jumps(&self) -> bool {
-        self.scenario.has(|event| matches!(event, Event::Clock(_)))
+    fn clock_jumps(&self) -> usize {
+        self.scenario.events.iter().filter(|(_, event)| matches!(event, Event::Clock(_))).count()
     }
 
     fn paths(&self) -> Vec<PathBuf> {

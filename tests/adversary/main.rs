@@ -70,7 +70,6 @@ fn told(seed: u64, wrong: Wrong) -> String {
 }
 
 #[test]
-#[ignore = "about one seed in eight fails still; the stories beside it are those that are mended"]
 fn seeds() {
     if let Some(seed) = variable("POSTRIDER_SEED") {
         let played = Bench::new().play(&Scenario::drawn(seed), true);

@@ -106,6 +106,7 @@ impl Bench {
             last: Cost::default(),
             report: None,
             skips_first: scenario.first == First::Skips,
+            is_first_told: true,
             kept: HashMap::new(),
             calm: true,
         };
@@ -144,6 +145,8 @@ struct Story<'a> {
     report: Option<Report>,
     /// The next poll that succeeds is the first, and takes what is there as fetched.
     skips_first: bool,
+    /// Whether that is sure: a program that was killed may have got so far, or not.
+    is_first_told: bool,
     /// The same at those polls whose state is kept.
     kept: HashMap<usize, bool>,
     /// Nothing is made to go wrong in this poll.
@@ -286,6 +289,8 @@ impl Story<'_> {
                 self.process = Some(process);
             }
             Session::Killed => {
+                self.server.judge.forgets();
+                self.is_first_told &= !self.skips_first;
                 self.tell("    KILLED".into());
                 process.environment.disk.settled().await;
                 self.report = None;
@@ -308,7 +313,7 @@ impl Story<'_> {
     fn note_marks(&mut self, marks_all: bool) {
         let is_over = self.report.as_ref().is_some_and(|report| report.failure.is_none());
         if marks_all || self.skips_first {
-            self.server.judge.marks(is_over);
+            self.server.judge.marks(is_over && self.is_first_told);
             self.skips_first &= !is_over;
         }
     }
@@ -331,7 +336,8 @@ impl Story<'_> {
         let Cost { tops, retrs, deles, .. } = self.last;
         // What is due only now is asked about now.
         let is_due = self.scenario.keep == Keep::TwoWeeks && deles > 0;
-        if !is_flawed && !is_due && (retrs > 0 || tops > server.groups) {
+        let is_excused = server.judge.is_blind() || server.judge.is_flooded();
+        if !is_flawed && !is_due && !is_excused && (retrs > 0 || tops > server.groups) {
             let words =
                 format!("the last poll sent {retrs} RETR and {tops} TOP, for {} groups", server.groups);
             server.judge.find(Wrong::NoRest, words);
