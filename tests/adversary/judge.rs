@@ -421,7 +421,8 @@ impl Judge {
         // Identity and size are those of another, and RETR has verified them: no more is asked before a deletion.
         // Servers that count otherwise may list one as large as the other.
         let size = self.facts[id].content.len();
-        let counts = self.scenario.sizes == Sizes::Estimate || self.scenario.has(|event| *event == Event::Recount);
+        let counts =
+            self.scenario.sizes == Sizes::Estimate || self.scenario.has(|event| *event == Event::Recount);
         let most = if counts { LESS } else { 0 };
         self.twins(id)
             .any(|twin| twin.content.len().abs_diff(size) <= most && self.delivered(&twin.content) > 0)
@@ -431,9 +432,9 @@ impl Judge {
     fn excuse_for_fetching_marked(&self, id: usize) -> bool {
         let fact = &self.facts[id];
         let changes = self.scenario.uids.are_by_place()
-            || self
-                .scenario
-                .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_) | Event::Recount))
+            || self.scenario.has(|event| {
+                matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_) | Event::Recount)
+            })
             || self.scenario.sizes == Sizes::Estimate;
         // It has no identity that settles anything, and no content was recorded.
         let is_weak = !fact.mail.is_certain || self.scenario.top != Top::Works;
