@@ -36,10 +36,10 @@ use crate::state::StateError;
 pub use exit::Exit;
 use stdout::Results;
 
-/// Stands below the help of every command.
 /// How long the configuration may take to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Stands below the help of every command.
 const EXIT_STATUS: &str = "\
 Exit status:
    0  all polled accounts succeeded, new mail or not (check: mail is waiting)

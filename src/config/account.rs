@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::command_line;
 use super::target::Target;
 use super::units::show_duration;
-use crate::sasl::Mechanism;
+use crate::sasl::Auth;
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -120,15 +120,6 @@ pub struct ClientCertificate {
     pub chain: PathBuf,
     /// Private key.
     pub key: PathBuf,
-}
-
-/// Which mechanisms may be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// The best that the server offers; see `sasl::MECHANISMS`.
-    Auto,
-    /// These, the first that the server offers.
-    List(Vec<Mechanism>),
 }
 
 /// Where a password comes from. One trailing newline is dropped from all but `Literal`.

@@ -1,6 +1,6 @@
 //! The keys of an account: one row each, and what they mean together.
 
-use super::account::{Account, Auth, Hooks, Order, Pipelining, Tls, TlsMode};
+use super::account::{Account, Hooks, Order, Pipelining, Tls, TlsMode};
 use super::deliver::TARGET;
 use super::rows::{Form, Key, choice, inline, key, mapping, within};
 use super::server::{Given, conflicts, with_tls};
@@ -9,6 +9,7 @@ use super::values::{
     ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
     PASSWORD, PORT, POSITIVE, SIZE, USER,
 };
+use crate::sasl::Auth;
 
 const ORDERS: [(&str, Order); 2] = [("oldest", Order::Oldest), ("newest", Order::Newest)];
 const PIPELININGS: [(&str, Pipelining); 3] =

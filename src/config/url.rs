@@ -2,11 +2,11 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::account::{Account, Auth, CommandLine, Password, Tls, TlsMode};
+use super::account::{Account, CommandLine, Password, Tls, TlsMode};
 use super::deliver::target;
 use super::places::Places;
 use super::values::{NOT_YET, host_name, one_of};
-use crate::sasl::{MECHANISMS, Mechanism};
+use crate::sasl::{Auth, MECHANISMS, Mechanism};
 
 /// Why a URL and a target are no account. Display quotes nothing of the URL, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

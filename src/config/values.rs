@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::account::{Auth, CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
+use super::account::{CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
 use super::command_line::{masked, masked_word};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
@@ -12,7 +12,7 @@ use super::show::{list, text};
 use super::suggest::nearest;
 use super::tree::{Complaint, Content, Node};
 use super::units::{self, show_duration, show_size};
-use crate::sasl::{MECHANISMS, Mechanism};
+use crate::sasl::{Auth, MECHANISMS, Mechanism};
 use crate::secret::Secret;
 
 pub(super) const TLS_MODES: [(&str, TlsMode); 3] =

@@ -3,12 +3,15 @@
 //! Knows nothing of POP3. The states of a message: draft (no reader sees it, dropping it leaves no trace), finished
 //! (complete, not yet promised), and then one [`Outcome`].
 
+mod access;
 pub mod disk;
 pub mod durable;
 pub mod envelope;
+mod error;
 pub mod maildir;
 pub mod mbox;
 mod moving;
+mod outcome;
 mod owner;
 mod parts;
 pub mod pipe;
@@ -18,233 +21,19 @@ mod space;
 pub mod spool;
 mod watched;
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use nix::errno::Errno;
-use tokio::sync::watch;
-
-use crate::clock::WallClock;
 use crate::config::Target;
-use crate::failure::Class;
-use crate::message::{Content, FileId};
-use crate::net::Connector;
-use crate::pop3::UniqueId;
-use crate::secret::Secret;
+use crate::message::{Content, FileId, UniqueId};
 use crate::smtp::Dialect;
 
+use access::GRACE;
+pub use access::{Access, Stop};
 pub use disk::Disk;
+use error::{LARGE, is_no_room};
+pub use error::{ServerError, TargetError};
+pub use outcome::{MessageId, Others, Outcome};
 pub use space::has_room;
-
-/// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MessageId {
-    /// The account's `maildrop_id`.
-    pub maildrop: Arc<str>,
-    /// The server's unique-id (or a fingerprint where the server has none).
-    pub uid: UniqueId,
-    /// 0 for the first message in the listing that shows this unique-id, 1 for the second, ...
-    pub ordinal: u32,
-}
-
-/// What became of a finished message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is in the target and stays there whatever happens: file and directory are durable.
-    Delivered,
-    /// The identical message was already there (and is durable now); nothing was added.
-    AlreadyThere,
-    /// The target could not take it now; the reason is for the user.
-    Later(String),
-    /// The target does not want it; the reason is for the user.
-    Refused(String),
-    /// Some recipients have it, and others do not.
-    Partly {
-        /// Who has it, those of earlier sessions included.
-        delivered: Vec<String>,
-        /// Why others have not; for the user.
-        reason: String,
-        /// Whether one of them may get it later.
-        others: Others,
-    },
-    /// It was not this message's turn: the target failed before, and [`Sink::failure`] says how, or the process was
-    /// asked to end.
-    NotTried,
-}
-
-/// What may become of recipients who did not get a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Others {
-    /// At least one could not get it now.
-    Later,
-    /// All of them were refused.
-    Refused,
-}
-
-/// What a target is used with, besides what its configuration says.
-#[derive(Debug, Clone, Default)]
-pub struct Access {
-    /// The account's name, for the log.
-    pub account: String,
-    /// Makes the connections.
-    pub connector: Connector,
-    /// The password of the target's user, if it has one.
-    pub secret: Option<Secret>,
-    /// The longest wait for a connection.
-    pub timeout: Duration,
-    /// Tells when the process was asked to end.
-    pub stop: Stop,
-    /// What [`Sink::news`] said in an earlier session.
-    pub remembered: Option<Vec<u8>>,
-    /// Tells the time that names of files begin with, and when what a server lost is tried again.
-    pub clock: WallClock,
-}
-
-/// How long a message that is being delivered may take once the process was asked to end.
-const GRACE: Duration = Duration::from_secs(4);
-
-/// Tells when the process was asked to end. Where messages are delivered one after the other, none is begun from then
-/// on.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Option<watch::Receiver<bool>>);
-
-impl Stop {
-    fn is_set(&self) -> bool {
-        self.0.as_ref().is_some_and(|stop| *stop.borrow())
-    }
-
-    /// Resolves once the process was asked to end.
-    async fn set(&self) {
-        if let Some(stop) = &self.0
-            && stop.clone().wait_for(|stop| *stop).await.is_ok()
-        {
-            return;
-        }
-        // Nobody is there who could ask.
-        std::future::pending::<()>().await;
-    }
-}
-
-impl From<watch::Receiver<bool>> for Stop {
-    /// True is the request to end.
-    fn from(stop: watch::Receiver<bool>) -> Self {
-        Self(Some(stop))
-    }
-}
-
-/// The target as a whole failed: no message can be delivered until someone or something mends it.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// An operation on a file or directory failed.
-    #[error("cannot {doing} {}: {source}", .path.display())]
-    File {
-        /// A verb: `create`, `make durable`.
-        doing: &'static str,
-        /// What it was about.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The target is something that mail must not be written into.
-    #[error("{}: {what}", .path.display())]
-    Unfit {
-        /// The configured path.
-        path: PathBuf,
-        /// Why not, and what to do.
-        what: String,
-    },
-    /// A command cannot be run, or not as the user that it should be run as.
-    #[error("cannot run {command}: {what}")]
-    Command {
-        /// The program.
-        command: String,
-        /// Why not.
-        what: String,
-        /// What to do, if that is known.
-        hint: Option<String>,
-    },
-    /// A server cannot be reached, does not let us in, or went away.
-    #[error(transparent)]
-    Server(Box<ServerError>),
-}
-
-/// What happened to a target that is a server.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{what}")]
-pub struct ServerError {
-    /// `localhost:25`, `/run/dovecot/lmtp`.
-    pub place: String,
-    /// What happened.
-    pub what: String,
-    /// The server's own words, if it said any.
-    pub said: Option<Vec<u8>>,
-    /// What the user can do, if that is known.
-    pub hint: Option<String>,
-    /// What kind of trouble it is.
-    pub class: Class,
-}
-
-impl TargetError {
-    /// Gives what the user can do about it, if that is known.
-    pub fn hint(&self) -> Option<String> {
-        let (path, source) = match self {
-            Self::File { path, source, .. } => (path.display(), source),
-            // It says what to do.
-            Self::Unfit { .. } => return None,
-            Self::Command { hint, .. } => return hint.clone(),
-            Self::Server(error) => return error.hint.clone(),
-        };
-        if source.kind() == io::ErrorKind::TimedOut {
-            return Some(SILENT.to_owned());
-        }
-        let errno = Errno::from_raw(source.raw_os_error()?);
-        Some(match errno {
-            Errno::EACCES | Errno::EPERM => {
-                let user = nix::unistd::geteuid();
-                format!(
-                    "check who may write there: this runs as user {user}, {path} and what is above it say who may"
-                )
-            }
-            Errno::EROFS => {
-                "the file system is mounted read-only; a disk that failed is often found like that".into()
-            }
-            Errno::ENOSPC => {
-                "free space or inodes on that file system (df, df -i); nothing is lost meanwhile".into()
-            }
-            Errno::EDQUOT => "free space, or have the quota raised; nothing is lost meanwhile".into(),
-            Errno::ENOTDIR => "something in the path is a file; give the path of a directory".into(),
-            Errno::EIO => "the disk failed; see the kernel's log (dmesg) and save what is there".into(),
-            Errno::ENOENT => "it was removed, or a symbolic link in the path leads nowhere".into(),
-            Errno::EMFILE | Errno::ENFILE => "raise the limit of open files, or lower max_sessions".into(),
-            _ => return None,
-        })
-    }
-
-    /// Tells the same once more.
-    fn again(&self) -> Self {
-        match self {
-            Self::File { doing, path, source } => Self::File {
-                doing,
-                path: path.clone(),
-                source: match source.raw_os_error() {
-                    Some(errno) => io::Error::from_raw_os_error(errno),
-                    None => io::Error::new(source.kind(), source.to_string()),
-                },
-            },
-            Self::Unfit { path, what } => Self::Unfit { path: path.clone(), what: what.clone() },
-            Self::Command { command, what, hint } => {
-                Self::Command { command: command.clone(), what: what.clone(), hint: hint.clone() }
-            }
-            Self::Server(error) => Self::Server(error.clone()),
-        }
-    }
-}
-
-/// What to do about a file system that does not answer.
-const SILENT: &str =
-    "see whether the server or disk behind that path is there; nothing is lost, and other accounts go on";
 
 /// One account's open target.
 ///
@@ -415,15 +204,6 @@ impl Sink {
             Self::Server(server) => server.close().await,
         }
     }
-}
-
-/// Where there is no room for a message of more octets than this, there may be for others, which are mostly smaller: it
-/// must not keep them away for ever. Where there is none for one of fewer, there is none for anybody.
-const LARGE: u64 = 64 << 10;
-
-/// Says whether something could not be written for want of space or quota, or because files may not be that long.
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG))
 }
 
 fn spooled(message: Finished) -> spool::Finished {

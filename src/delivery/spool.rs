@@ -15,8 +15,8 @@ use super::durable::{FileSystem, OpenFile};
 use super::parts::{Destination, Ending, Parts, SPILL};
 use super::room::Buffer;
 use super::{Disk, MessageId, TargetError};
+use crate::message::UniqueId;
 use crate::message::{ToCrlf, ToLf};
-use crate::pop3::UniqueId;
 
 /// Octets of the header section that are kept for a look at its fields.
 const HEADER: usize = 64 << 10;
@@ -339,7 +339,7 @@ fn lost(source: io::Error) -> Unspooled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pop3::UniqueId;
+    use crate::message::UniqueId;
     use std::sync::Arc;
 
     fn draft(disk: &Disk, line_ends: LineEnds) -> Draft {

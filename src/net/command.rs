@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 
-use super::NetError;
+use super::error::{Ended, NetError};
 use super::process::{self, Group, Started};
 use crate::config::account::CommandLine;
 use crate::text::Shown;
@@ -30,13 +30,6 @@ pub(super) struct Piped {
 enum LastWords {
     Awaited(oneshot::Receiver<String>),
     Spoken(String),
-}
-
-/// The command ended too early; its last words, if it had any.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the connect command ended{}{}", if .words.is_empty() { "" } else { ": " }, .words)]
-pub(super) struct Ended {
-    pub(super) words: String,
 }
 
 /// Starts the command; its standard error goes into the log.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::{AlertDescription, Error as TlsError, PeerIncompatible};
 
-use super::command::Ended;
 use super::verify::BadCertificate;
 use crate::config::account::TlsMode;
 use crate::failure::Class;
@@ -390,6 +389,13 @@ impl NetError {
         };
         Some(hint.to_owned())
     }
+}
+
+/// The command ended too early; its last words, if it had any.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the connect command ended{}{}", if .words.is_empty() { "" } else { ": " }, .words)]
+pub(super) struct Ended {
+    pub(super) words: String,
 }
 
 fn list(addresses: &[IpAddr]) -> String {

@@ -159,7 +159,7 @@ pub(super) async fn handshake(
 }
 
 fn failed(error: io::Error, first: Vec<u8>, to: &Endpoint<'_>) -> NetError {
-    if !first.is_empty() && !super::looks_like_tls(&first) {
+    if !first.is_empty() && !looks_like_tls(&first) {
         return NetError::NotTls { sent: first, mode: to.tls.mode };
     }
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -326,4 +326,28 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     // A file that cannot be looked at is reported when it is read.
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Says whether these octets, the first that a server sent, are TLS: the port wants `tls: implicit`.
+pub fn looks_like_tls(first_octets: &[u8]) -> bool {
+    // RFC 8446, 5.1: content type (change_cipher_spec to application_data), then a version that begins with 3.
+    match first_octets {
+        [] => false,
+        [kind, rest @ ..] => (0x14..=0x17).contains(kind) && rest.first().is_none_or(|&major| major == 3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_records_are_told_from_greetings() {
+        assert!(looks_like_tls(&[0x15, 3, 1, 0, 2, 2, 70]));
+        assert!(looks_like_tls(&[0x16]));
+        assert!(!looks_like_tls(b"+OK ready"));
+        assert!(!looks_like_tls(b"-ERR"));
+        assert!(!looks_like_tls(&[0x16, 4]));
+        assert!(!looks_like_tls(b""));
+    }
 }

@@ -11,13 +11,12 @@ pub mod client;
 pub mod command;
 pub mod listing;
 pub mod reply;
-pub mod types;
 
 pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
 pub use command::Command;
 pub use listing::{Listed, Listing, parse_stat};
 pub use reply::{Code, Reply, Status};
-pub use types::{MessageNumber, UniqueId};
 
 pub use crate::line::CommandError;
+pub use crate::message::{MessageNumber, UniqueId};

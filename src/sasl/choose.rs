@@ -1,7 +1,6 @@
 //! Which mechanism a log-in uses.
 
-use super::{Auto, MECHANISMS, Mechanism};
-use crate::config::account::Auth;
+use super::{Auth, Auto, MECHANISMS, Mechanism};
 use crate::text::Shown;
 
 /// What the server and the connection can do.

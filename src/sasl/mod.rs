@@ -7,6 +7,8 @@
 mod choose;
 mod coding;
 mod cram_md5;
+mod credentials;
+mod error;
 mod exchange;
 mod external;
 mod login;
@@ -14,7 +16,9 @@ mod plain;
 mod scram;
 
 pub use choose::{NoMechanism, Offered, Protection, choose, unannounced};
-pub use exchange::{Credentials, Exchange, SaslError};
+pub use credentials::Credentials;
+pub use error::SaslError;
+pub use exchange::Exchange;
 
 /// A way to log in, by its name in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +41,15 @@ pub enum Mechanism {
     CramMd5,
     /// The APOP command (RFC 1939, 7).
     Apop,
+}
+
+/// Which mechanisms may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// The best that the server offers; see [`MECHANISMS`].
+    Auto,
+    /// These, the first that the server offers.
+    List(Vec<Mechanism>),
 }
 
 /// What a mechanism is like, for those who choose, configure and explain.

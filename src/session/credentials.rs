@@ -1,9 +1,8 @@
 //! Where an account's password comes from.
 
 use crate::config::Account;
-use crate::config::account::Auth;
 use crate::credential::{self, CredentialError};
-use crate::sasl::Mechanism;
+use crate::sasl::{Auth, Mechanism};
 use crate::secret::Secret;
 
 use super::Ask;

@@ -1,7 +1,7 @@
 //! Messages that could not be fetched, or that the target does not take, or not for all of their recipients.
 
 use crate::message::Content;
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 
 use super::Timestamp;
 

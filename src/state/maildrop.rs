@@ -1,6 +1,6 @@
 //! A maildrop: its row, and what `status` and `seen list` show of it.
 
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 
 use super::{Held, Timestamp};
 

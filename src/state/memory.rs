@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
-use crate::pop3::UniqueId;
 
 use super::{Entries, Held, LogIn, PollResult, Reached, ServerMemory, Told};
 

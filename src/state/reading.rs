@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
+use crate::message::UniqueId;
 use crate::message::{Certainty, Content, FileId, Identity};
-use crate::pop3::UniqueId;
 
 use super::entries::{Entry, Packed};
 use super::writing::find;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};

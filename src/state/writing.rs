@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
 use crate::message::{FileId, Identity};
-use crate::pop3::UniqueId;
 
 use super::entries::Packed;
 use super::reading::CERTAIN;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postrider::config::account::{
-    Auth, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
+    CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
 };
 use postrider::config::{Config, Daemon, Target, show};
-use postrider::sasl::Mechanism;
+use postrider::sasl::{Auth, Mechanism};
 use postrider::secret::Secret;
 use proptest::prelude::*;
 

@@ -24,12 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use postrider::config::account::{Auth, Keep, Password};
+use postrider::config::account::{Keep, Password};
 use postrider::config::{Account, Target};
 use postrider::delivery::disk::Limits as DiskLimits;
 use postrider::delivery::durable::Native;
 use postrider::net::Connector;
-use postrider::sasl::Mechanism;
+use postrider::sasl::{Auth, Mechanism};
 use postrider::secret::Secret;
 use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
 use postrider::state::Store;

@@ -318,7 +318,9 @@ fn paths(
             at += 1;
         }
     }
-    let spoken: BTreeSet<&str> = bare.iter().filter_map(|(token, _)| token.word()).collect();
+    let declares = |at: usize| at > 0 && bare[at - 1].0.word() == Some("mod");
+    let said = bare.iter().enumerate().filter(|(at, _)| !declares(*at));
+    let spoken: BTreeSet<&str> = said.filter_map(|(_, (token, _))| token.word()).collect();
     // A module that is imported is reached by what is named in it.
     let reaches = |(name, public, written): (String, bool, Written)| {
         let needed = !public || spoken.contains(name.as_str());

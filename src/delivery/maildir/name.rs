@@ -172,7 +172,7 @@ fn escaped(host: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pop3::UniqueId;
+    use crate::message::UniqueId;
 
     fn message(maildrop: &str, uid: &[u8], ordinal: u32) -> MessageId {
         MessageId { maildrop: maildrop.into(), uid: UniqueId::new(uid), ordinal }

@@ -457,8 +457,8 @@ mod tests {
     use super::*;
     use crate::delivery::spool::{Draft, LineEnds};
     use crate::delivery::{Disk, MessageId, Stop};
+    use crate::message::UniqueId;
     use crate::net::Stream;
-    use crate::pop3::UniqueId;
     use crate::smtp::{Client, ClientId};
 
     async fn letter() -> Letter {

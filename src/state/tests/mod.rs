@@ -11,7 +11,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::*;
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 
 const DAY: Timestamp = 86_400;
 const ALICE: &str = "alice@pop.example.org";

@@ -1,0 +1,50 @@
+//! Which message it is, and what became of it.
+
+use std::sync::Arc;
+
+use crate::message::UniqueId;
+
+/// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The account's `maildrop_id`.
+    pub maildrop: Arc<str>,
+    /// The server's unique-id (or a fingerprint where the server has none).
+    pub uid: UniqueId,
+    /// 0 for the first message in the listing that shows this unique-id, 1 for the second, ...
+    pub ordinal: u32,
+}
+
+/// What became of a finished message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the target and stays there whatever happens: file and directory are durable.
+    Delivered,
+    /// The identical message was already there (and is durable now); nothing was added.
+    AlreadyThere,
+    /// The target could not take it now; the reason is for the user.
+    Later(String),
+    /// The target does not want it; the reason is for the user.
+    Refused(String),
+    /// Some recipients have it, and others do not.
+    Partly {
+        /// Who has it, those of earlier sessions included.
+        delivered: Vec<String>,
+        /// Why others have not; for the user.
+        reason: String,
+        /// Whether one of them may get it later.
+        others: Others,
+    },
+    /// It was not this message's turn: the target failed before, and [`super::Sink::failure`] says how, or the process was
+    /// asked to end.
+    NotTried,
+}
+
+/// What may become of recipients who did not get a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// At least one could not get it now.
+    Later,
+    /// All of them were refused.
+    Refused,
+}

@@ -1,0 +1,71 @@
+//! Where to connect to, and until when.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::NetError;
+use crate::config::Account;
+use crate::config::account::{CommandLine, Tls};
+
+/// A server to connect to: an account's, or one that mail is delivered to.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint<'a> {
+    /// The account's name, for the log.
+    pub account: &'a str,
+    /// Host name or address literal (IPv6 without brackets).
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: &'a Tls,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// A command whose standard input and output are the connection.
+    pub connect: Option<&'a CommandLine>,
+    /// The longest wait, for TCP and TLS together.
+    pub timeout: Duration,
+}
+
+impl<'a> From<&'a Account> for Endpoint<'a> {
+    fn from(account: &'a Account) -> Self {
+        Self {
+            account: &account.name,
+            host: &account.host,
+            port: account.port,
+            tls: &account.tls,
+            bind: account.bind,
+            connect: account.connect.as_ref(),
+            timeout: account.timeout,
+        }
+    }
+}
+
+/// The end of a wait, and how long it was to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Option<Instant>,
+    pub(super) patience: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(patience: Duration) -> Self {
+        Self { at: Instant::now().checked_add(patience), patience }
+    }
+
+    /// Waits for the future; `waiting_for` completes "gave up after 60s waiting for ...".
+    pub(super) async fn wait<T>(
+        &self,
+        waiting_for: impl FnOnce() -> NetError,
+        future: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, NetError> {
+        match self.at {
+            Some(at) => match tokio::time::timeout_at(at, future).await {
+                Ok(result) => result,
+                Err(_) => Err(waiting_for()),
+            },
+            None => future.await,
+        }
+    }
+}

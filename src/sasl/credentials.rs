@@ -1,0 +1,18 @@
+//! What a log-in is made of.
+
+use crate::secret::Secret;
+
+/// Who logs in, and over what.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The mailbox name.
+    pub user: &'a str,
+    /// The password.
+    pub secret: &'a Secret,
+    /// The server's name, for mechanisms that send it (RFC 7628).
+    pub host: &'a str,
+    /// The TLS channel's exporter value (RFC 9266), if it has one.
+    pub exporter: Option<[u8; 32]>,
+    /// The server offers SCRAM with channel binding. One without it must then not say that the server cannot.
+    pub plus_offered: bool,
+}
