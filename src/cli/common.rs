@@ -1,0 +1,66 @@
+//! Options of every command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use log::LevelFilter;
+
+use crate::blocking;
+use crate::config::{Config, ConfigError};
+use crate::logging::Format;
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(super) struct Common {
+    /// Configuration file [default: $XDG_CONFIG_HOME/postrider/config.yaml, else /etc/postrider/config.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Say more: -v each message, -vv what is being done, -vvv the dialogue with secrets masked
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Lines on standard error: for people, one JSON object each, or with systemd's priorities
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+    Journal,
+}
+
+impl Common {
+    /// Gives the level and format of the log.
+    pub(super) fn log(&self) -> (LevelFilter, Format) {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::Error,
+            (false, 0) => LevelFilter::Warn,
+            (false, 1) => LevelFilter::Info,
+            (false, 2) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        };
+        let format = match self.log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+            LogFormat::Journal => Format::Journal,
+        };
+        (level, format)
+    }
+
+    /// Reads the configuration that was named, or that is found, on a file system that may not answer.
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
+        let named = self.config.clone();
+        let file = named.clone().unwrap_or_else(|| "the usual place".into());
+        let load = move || Config::load(&named.map_or_else(Config::find, Ok)?);
+        blocking::wait(PATIENCE, load).unwrap_or_else(|source| Err(ConfigError::Unreadable { file, source }))
+    }
+}
+
+/// How long the configuration may take to be read.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,110 @@
+//! Why a command ended before it did its work.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use super::exit::Exit;
+use crate::config::{ConfigError, UrlError};
+use crate::daemon::DaemonError;
+use crate::daemon::control::client::ClientError;
+use crate::failure::Failure;
+use crate::state::StateError;
+
+/// Why a command ended before it did its work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("no account {name:?} in {file}{}", Nearest(.nearest.as_deref()))]
+    UnknownAccount { name: String, file: String, nearest: Option<String>, hint: Option<String> },
+    #[error("no recorded unique-id {0}; nothing was changed")]
+    UnknownUid(String),
+    #[error("no held message {0}; nothing was changed")]
+    NotHeld(String),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error("no daemon runs with the state file {}", .0.display())]
+    NoDaemon(PathBuf),
+    #[error("the running daemon has no account {}", .0.join(", "))]
+    NotScheduled(Vec<String>),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Poll(#[from] Box<Failure>),
+    #[error("cannot read standard input: {0}")]
+    Input(io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+impl CliError {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            // Nobody knows what it says.
+            Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
+                Exit::LATER
+            }
+            Self::Config(_) => Exit::CONFIGURATION,
+            Self::Url(_)
+            | Self::Usage(_)
+            | Self::UnknownAccount { .. }
+            | Self::UnknownUid(_)
+            | Self::NotHeld(_) => Exit::USAGE,
+            Self::Poll(failure) => Exit::of_class(failure.class),
+            Self::State(_)
+            | Self::Daemon(_)
+            | Self::NoDaemon(_)
+            | Self::NotScheduled(_)
+            | Self::Client(_)
+            | Self::Input(_)
+            | Self::Output(_) => Exit::LATER,
+        }
+    }
+
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::State(error) | Self::Daemon(DaemonError::State(error)) => error.hint(),
+            Self::Daemon(DaemonError::Running(_)) => {
+                Some("stop that one first, or give this one a state file of its own with `state:`".into())
+            }
+            Self::NoDaemon(_) => {
+                Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
+            }
+            Self::NotScheduled(_) => Some(
+                "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"
+                    .into(),
+            ),
+            Self::UnknownAccount { hint, .. } => hint.clone(),
+            // These have it in their text, or need none.
+            Self::Config(_)
+            | Self::Url(_)
+            | Self::Usage(_)
+            | Self::UnknownUid(_)
+            | Self::NotHeld(_)
+            | Self::Poll(_)
+            | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
+            | Self::Client(_)
+            | Self::Input(_)
+            | Self::Output(_) => None,
+        }
+    }
+}
+
+/// `; did you mean "home"?`
+struct Nearest<'a>(Option<&'a str>);
+
+impl fmt::Display for Nearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "; did you mean {name:?}?"),
+            None => Ok(()),
+        }
+    }
+}
