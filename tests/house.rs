@@ -54,7 +54,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("daemon/metrics.rs", "persist"),
     // circles
     ("cli/mod.rs", "cli/completions.rs"),
-    ("config/target.rs", "config/account.rs"),
     ("config/recipients.rs", "config/show.rs"),
     ("config/url.rs", "config/deliver.rs"),
     ("config/values.rs", "config/rows.rs"),

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::command_line;
 use super::target::Target;
 use super::units::show_duration;
 use crate::sasl::Auth;
-use crate::secret::Secret;
-use crate::text::Shown;
+
+pub use super::command_line::CommandLine;
+pub use super::password::Password;
+pub use super::tls::{ClientCertificate, Tls, TlsMode, TlsVersion};
 
 /// How an account's maildrop is polled and where its messages go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,78 +77,6 @@ pub struct Hooks {
     pub on_recover: Option<CommandLine>,
 }
 
-/// How the connection is protected (RFC 8314; RFC 2595, 4 for STLS).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// When the handshake happens.
-    pub mode: TlsMode,
-    /// PEM file of certificates trusted instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// SHA-256 digests of server certificates (DER); a match replaces chain and name checks. Empty: no pinning.
-    pub pins: Vec<[u8; 32]>,
-    /// PEM files of the client's certificate chain and private key.
-    pub client: Option<ClientCertificate>,
-    /// The name to verify and to send as SNI, when it is not the host.
-    pub server_name: Option<String>,
-    /// The lowest version accepted.
-    pub min: TlsVersion,
-}
-
-/// When the TLS handshake happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TlsMode {
-    /// Before anything else.
-    Implicit,
-    /// After the STLS command; never without.
-    StartTls,
-    /// Never.
-    None,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    Tls12,
-    /// RFC 8446.
-    Tls13,
-}
-
-/// PEM files that identify the client.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClientCertificate {
-    /// Certificate chain, leaf first.
-    pub chain: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-}
-
-/// Where a password comes from. One trailing newline is dropped from all but `Literal`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Password {
-    /// It stands in the configuration, or was asked for.
-    Literal(Secret),
-    /// A command's standard output.
-    Command(CommandLine),
-    /// A file's content.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
-    /// A file of this name in systemd's `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A netrc file; the entry is looked up by host and user.
-    Netrc(PathBuf),
-}
-
-/// A command to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CommandLine {
-    /// Passed to `sh -c`.
-    Shell(String),
-    /// Run as it is: program and arguments, never empty.
-    Argv(Vec<String>),
-}
-
 /// How often a daemon polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
@@ -209,18 +138,6 @@ pub enum Pipelining {
     Off,
 }
 
-/// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
-/// its first word that assigns nothing.
-impl fmt::Display for CommandLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = match self {
-            Self::Shell(text) => command_line::program(text),
-            Self::Argv(argv) => argv.first().cloned().unwrap_or_default(),
-        };
-        Shown(first.as_bytes()).fmt(f)
-    }
-}
-
 impl Account {
     /// Gives an account that has every default; host, user and target are for the caller to name, and
     /// [`Self::complete`] for what depends on them.
@@ -275,23 +192,6 @@ impl Account {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl Tls {
-    /// Gives the mode with the system's roots, no pins, no client certificate and TLS 1.2 or later.
-    pub fn bare(mode: TlsMode) -> Self {
-        Self { mode, ca: None, pins: Vec::new(), client: None, server_name: None, min: TlsVersion::Tls12 }
-    }
-}
-
-impl TlsMode {
-    /// Gives the port when none is configured (RFC 8314, 3.3: 995 for implicit TLS).
-    pub fn default_port(self) -> u16 {
-        match self {
-            Self::Implicit => 995,
-            Self::StartTls | Self::None => 110,
         }
     }
 }

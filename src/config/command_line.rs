@@ -1,10 +1,35 @@
-//! Command lines as they are shown: what they assign may be a secret (`VAR=secret command`).
+//! Command lines, and how they are shown: what they assign may be a secret (`VAR=secret command`).
+
+use std::fmt;
+
+use crate::text::Shown;
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
 
 /// Names of options that are given secrets.
 const SECRETS: [&str; 5] = ["pass", "secret", "token", "key", "auth"];
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandLine {
+    /// Passed to `sh -c`.
+    Shell(String),
+    /// Run as it is: program and arguments, never empty.
+    Argv(Vec<String>),
+}
+
+/// Names a command in messages: the program; of shell text, which may hold more than a user wants to see in a log,
+/// its first word that assigns nothing.
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = match self {
+            Self::Shell(text) => program(text),
+            Self::Argv(argv) => argv.first().cloned().unwrap_or_default(),
+        };
+        Shown(first.as_bytes()).fmt(f)
+    }
+}
 
 /// Shows text for the shell with what it assigns masked, and the values of options that name a password, a token and the like.
 pub fn masked(text: &str) -> String {

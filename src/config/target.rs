@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::account::{CommandLine, Password, Tls};
+use super::command_line::CommandLine;
+use super::password::Password;
+use super::tls::Tls;
 
 /// One delivery target; `delivery::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
