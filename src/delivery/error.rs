@@ -1,7 +1,7 @@
 //! What can be wrong with a target, and what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -126,4 +126,9 @@ pub(super) const LARGE: u64 = 64 << 10;
 /// Says whether something could not be written for want of space or quota, or because files may not be that long.
 pub(super) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG))
+}
+
+/// Says what could not be done with which file.
+pub(super) fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
+    TargetError::File { doing, path: path.to_owned(), source }
 }

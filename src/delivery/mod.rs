@@ -30,7 +30,7 @@ use crate::smtp::Dialect;
 use access::GRACE;
 pub use access::{Access, Stop};
 pub use disk::Disk;
-use error::{LARGE, is_no_room};
+use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{MessageId, Others, Outcome};
 pub use space::has_room;

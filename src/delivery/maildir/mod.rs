@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 
 use super::durable::{FileSystem, Moved, Native};
-use super::{Disk, MessageId, Outcome, TargetError, is_no_room};
+use super::{Disk, MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
 use crate::message::FileId;
 use index::{Index, Place};
@@ -276,7 +276,3 @@ impl Shared {
 
 /// How often a moving message is looked for.
 const LOOKS: usize = 3;
-
-fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
-    TargetError::File { doing, path: path.to_owned(), source }
-}

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use super::file_error;
 use crate::delivery::TargetError;
 use crate::delivery::durable::{Directory, FileSystem};
+use crate::delivery::error::file_error;
 use crate::delivery::owner;
 
 /// The three directories of a maildir, open for as long as it is delivered to.

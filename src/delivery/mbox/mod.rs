@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled, Unspooled};
-use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room, owner};
+use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, file_error, is_no_room, owner};
 use crate::message::{Header, header};
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};
@@ -376,8 +376,4 @@ fn cut(files: &dyn FileSystem, mbox: &OpenFile, size: u64) {
     if let Err(error) = files.truncate(mbox, size) {
         log::error!("cannot cut {} back to {size} octets: {error}", mbox.path.display());
     }
-}
-
-fn file_error(doing: &'static str, path: &Path, source: io::Error) -> TargetError {
-    TargetError::File { doing, path: path.to_owned(), source }
 }
