@@ -65,7 +65,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
     ("delivery/durable.rs", "delivery/moving.rs"),
-    ("sandbox/mod.rs", "sandbox/landlock.rs"),
     ("session/beside.rs", "session/mod.rs"),
     ("session/book.rs", "session/held.rs"),
     ("session/course.rs", "session/mod.rs"),

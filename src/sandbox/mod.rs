@@ -19,6 +19,7 @@
 //! secrets are: a rule for a file is a rule for its inode. What would take in a whole home directory or everyone's
 //! temporary files (`needs`) stays a rule for the file.
 
+mod confined;
 mod needs;
 
 #[cfg(target_os = "linux")]
@@ -43,6 +44,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::config::{Config, ConfigError, Confinement};
 
+use confined::Confined;
 pub use needs::{Access, Needs, Purpose};
 
 /// What this process has confined itself to. The kernel keeps it for the process, so there is one.
@@ -53,16 +55,6 @@ static IN_FORCE: OnceLock<Needs> = OnceLock::new();
 pub struct Sandbox {
     /// Nothing if it is not.
     confined_to: Option<Needs>,
-}
-
-/// What came of confining a process.
-enum Confined {
-    /// To the needs, wholly.
-    Wholly,
-    /// To the needs, as far as an older kernel can: the word says how far.
-    Partly(String),
-    /// Not at all, and why.
-    Not(String),
 }
 
 /// What becomes of directories that a poll would make and that are missing.
