@@ -77,11 +77,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("session/plan.rs", "session/held.rs"),
     ("session/report.rs", "session/told.rs"),
     ("session/trouble.rs", "session/hooks.rs"),
-    ("state/entries.rs", "state/memory.rs"),
-    ("state/held.rs", "state/memory.rs"),
-    ("state/maildrop.rs", "state/memory.rs"),
     ("state/file.rs", "state/lease.rs"),
-    ("state/writing.rs", "state/reading.rs"),
 ];
 
 fn house() -> Crate {

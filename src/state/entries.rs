@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Kind, Timestamp};
+/// Seconds since 1970-01-01 UTC.
+pub type Timestamp = i64;
 
 /// How names begin that were made where the server gave none.
 const MADE_NAMES: [&str; 3] = ["header:", "content:", "place:"];
@@ -19,6 +20,46 @@ pub struct Entries {
     /// Where the next look-up starts: after the last hit, or where the last miss would stand. Only a hint, so that a
     /// listing in the order of the unique-ids, which most servers send, costs one comparison a line.
     next: AtomicUsize,
+}
+
+/// How a record came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// The message was delivered.
+    #[default]
+    Delivered,
+    /// It was only marked as seen, and is never deleted.
+    Marked,
+    /// It was listed, and is not delivered yet.
+    Pending,
+    /// It was held, and the user gave it up.
+    Discarded,
+    /// Another program fetched it.
+    Imported,
+}
+
+impl Kind {
+    /// Gives the number that stands in the table.
+    pub(super) fn to_number(self) -> u8 {
+        match self {
+            Self::Delivered => 0,
+            Self::Marked => 1,
+            Self::Pending => 2,
+            Self::Discarded => 3,
+            Self::Imported => 4,
+        }
+    }
+
+    /// Reads a number of the table; one that is none is the kind that is never deleted.
+    pub(super) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Delivered,
+            2 => Self::Pending,
+            3 => Self::Discarded,
+            4 => Self::Imported,
+            _ => Self::Marked,
+        }
+    }
 }
 
 /// One recorded message.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 
-use super::{Entries, Held, LogIn, PollResult, Reached, ServerMemory, Told};
-
-/// Seconds since 1970-01-01 UTC.
-pub type Timestamp = i64;
+use super::{Entries, Held, Kind, LogIn, PollResult, Reached, ServerMemory, Timestamp, Told};
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -169,46 +166,6 @@ impl Detail {
     /// Says whether a size by the listing is one that the message has had.
     pub fn has_size(&self, octets: u64) -> bool {
         octets == 0 || octets == self.sent || octets == self.listed
-    }
-}
-
-/// How a record came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kind {
-    /// The message was delivered.
-    #[default]
-    Delivered,
-    /// It was only marked as seen, and is never deleted.
-    Marked,
-    /// It was listed, and is not delivered yet.
-    Pending,
-    /// It was held, and the user gave it up.
-    Discarded,
-    /// Another program fetched it.
-    Imported,
-}
-
-impl Kind {
-    /// Gives the number that stands in the table.
-    pub(super) fn to_number(self) -> u8 {
-        match self {
-            Self::Delivered => 0,
-            Self::Marked => 1,
-            Self::Pending => 2,
-            Self::Discarded => 3,
-            Self::Imported => 4,
-        }
-    }
-
-    /// Reads a number of the table; one that is none is the kind that is never deleted.
-    pub(super) fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Delivered,
-            2 => Self::Pending,
-            3 => Self::Discarded,
-            4 => Self::Imported,
-            _ => Self::Marked,
-        }
     }
 }
 

@@ -41,7 +41,7 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
-pub use entries::{Entries, Entry};
+pub use entries::{Entries, Entry, Kind, Timestamp};
 pub use error::StateError;
 pub(crate) use file::make_directory_of;
 pub use held::{Came, Held, HeldKind, Reached, Standing};
@@ -50,8 +50,8 @@ pub use maildrop::{
     LogIn, LogInRefused, LogInWorked, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
-    Change, Closing, Delivery, Detail, Kind, MaildropKey, Memory, Naming, Recorded, RecordedFile, Seen,
-    Timestamp, Unclaimed, prove,
+    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, Recorded, RecordedFile, Seen, Unclaimed,
+    prove,
 };
 pub use store::Store;
 

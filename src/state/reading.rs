@@ -9,7 +9,6 @@ use crate::message::UniqueId;
 use crate::message::{Certainty, Content, FileId, Identity};
 
 use super::entries::{Entry, Packed};
-use super::writing::find;
 use super::{
     Came, Detail, Entries, Held, HeldKind, Kind, LogInRefused, Maildrop, MaildropKey, Memory, Naming,
     PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
@@ -197,6 +196,14 @@ fn identity(row: &Row<'_>, column: usize) -> Result<Option<Identity>> {
 
 /// The letter before a digest that proves something.
 pub(super) const CERTAIN: u8 = b'C';
+
+/// Finds the row of a maildrop.
+pub(super) fn find(connection: &Connection, maildrop: &str) -> Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM maildrop WHERE identity = ?1")?
+        .query_row([maildrop], |row| row.get(0))
+        .optional()
+}
 
 /// Lists the files in a maildir that no record claimed when the state was new, or when a session had not ended.
 pub(super) fn unclaimed(connection: &Connection, maildrop: &str) -> Result<Vec<Unclaimed>> {

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, Result, params};
 
 use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
 use crate::message::{FileId, Identity};
 
 use super::entries::Packed;
-use super::reading::CERTAIN;
+use super::reading::{CERTAIN, find};
 use super::{
     Change, Closing, Delivery, Held, LogIn, Reached, RecordedFile, Standing, Timestamp, Told, Unclaimed,
 };
@@ -97,14 +97,6 @@ impl Write {
             }
         }
     }
-}
-
-/// Finds the row of a maildrop.
-pub(super) fn find(connection: &Connection, maildrop: &str) -> Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT id FROM maildrop WHERE identity = ?1")?
-        .query_row([maildrop], |row| row.get(0))
-        .optional()
 }
 
 /// Finds the row of a maildrop or makes it. It is made with the first thing that is worth a commit, not when a session
