@@ -65,18 +65,12 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
     ("delivery/durable.rs", "delivery/moving.rs"),
-    ("session/beside.rs", "session/mod.rs"),
     ("session/book.rs", "session/held.rs"),
-    ("session/course.rs", "session/mod.rs"),
     ("session/course.rs", "session/poll.rs"),
     ("session/fetch.rs", "session/transfer.rs"),
-    ("session/lockout.rs", "session/mod.rs"),
-    ("session/mod.rs", "session/hooks.rs"),
-    ("session/mod.rs", "session/notice.rs"),
     ("session/mod.rs", "session/poll.rs"),
     ("session/plan.rs", "session/held.rs"),
     ("session/report.rs", "session/told.rs"),
-    ("session/trouble.rs", "session/hooks.rs"),
     ("state/file.rs", "state/lease.rs"),
 ];
 

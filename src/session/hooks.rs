@@ -1,87 +1,27 @@
 //! The commands that the user has run around a poll.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::beside::Beside;
 use super::summary::messages;
-use super::told::{self, Change, Heard, Unwritten};
-use super::trouble::Verdict;
+use super::told::{self, Change, Heard};
+use super::trouble::{HookError, Verdict};
 use super::{Report, stopped};
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
 use crate::net::process;
-use crate::state::Told;
 use crate::text::Shown;
 
 /// How long a hook may take.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// How long it still may take once the process was asked to end.
 const WIND_DOWN: Duration = Duration::from_secs(2);
-/// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
-/// configured.
-const AT_ONCE: usize = 64;
 /// Lines of a hook that are told.
 const MOST_LINES: usize = 100;
-
-/// What sessions of a process share for what is done beside polls.
-#[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    /// What was told and could not be written: what has no state file to be remembered in is told once all the same.
-    unwritten: Unwritten,
-    /// For hooks after sessions and for notices.
-    places: Semaphore,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self { unwritten: Unwritten::default(), places: Semaphore::new(AT_ONCE) }
-    }
-}
-
-/// Why a hook did not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    /// It cannot be run.
-    #[error("cannot run the hook `{hook}` ({command}): {source}")]
-    Start {
-        /// `before`, ...
-        hook: &'static str,
-        /// The program.
-        command: String,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// It ended with another status than 0.
-    #[error("the hook `{hook}` ({command}) failed: {status}{words}")]
-    Failed {
-        /// `before`, ...
-        hook: &'static str,
-        /// The program.
-        command: String,
-        /// Its exit status or signal.
-        status: String,
-        /// A colon and the last line that it wrote, if it wrote one.
-        words: String,
-    },
-    /// It was ended at its time limit, or because the process was asked to end.
-    #[error("the hook `{hook}` ({command}) had not ended after {}", humantime::format_duration(*.after))]
-    TimedOut {
-        /// `before`, ...
-        hook: &'static str,
-        /// The program.
-        command: String,
-        /// How long it had.
-        after: Duration,
-    },
-}
 
 /// What hooks are told of a poll.
 #[derive(Debug, Clone, Copy, Default)]
@@ -210,27 +150,5 @@ async fn run(
             Err(HookError::TimedOut { hook, command: name, after })
         }
         Err(source) => Err(HookError::Start { hook, command: name, source }),
-    }
-}
-
-impl Failing {
-    /// Puts what could not be written in the place of what was.
-    pub(super) fn merged(&self, account: &str, written: Vec<Told>) -> Vec<Told> {
-        told::merged(written, self.0.unwritten.of(account))
-    }
-
-    /// Remembers what cannot be written.
-    pub(super) fn keep(&self, account: &str, changes: told::Changes) {
-        self.0.unwritten.keep(account, changes);
-    }
-
-    /// Forgets what is written by now.
-    pub(super) fn forget(&self, account: &str) {
-        self.0.unwritten.forget(account);
-    }
-
-    /// Waits for a place, first come, first served.
-    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
-        self.0.places.acquire().await.expect("nobody closes it")
     }
 }

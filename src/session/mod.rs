@@ -15,6 +15,7 @@ mod book;
 mod commit;
 mod course;
 mod credentials;
+mod environment;
 mod fetch;
 mod headers;
 mod held;
@@ -28,6 +29,8 @@ mod poll;
 pub mod report;
 mod server;
 pub mod summary;
+mod target;
+mod task;
 mod told;
 mod transfer;
 mod trouble;
@@ -35,30 +38,28 @@ mod turn;
 mod which;
 mod wire;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
+use crate::config::Account;
 use crate::config::account::Hooks;
-use crate::config::{Account, Notify};
-use crate::credential;
-use crate::delivery::{Access, Disk, Sink, TargetError};
 use crate::failure::Class;
-use crate::net::Connector;
 use crate::state::lease::Lease;
-use crate::state::{StateError, Store, Timestamp};
+use crate::state::{StateError, Timestamp};
 
 use beside::Beside;
 use course::{Course, Next};
+use environment::stopped;
 use poll::{End, Poll};
+use target::open_target;
 use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
-pub use hooks::{Failing, HookError};
+pub use environment::{Ask, Environment, Failing};
 pub use report::{Planned, Progress, Report};
+pub use task::{Deletions, Limits, Retry, Task};
 pub use told::{Audience, tell};
+pub use trouble::HookError;
 
 /// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
 /// take then: together it ends within a second or two.
@@ -66,117 +67,6 @@ const WIND_DOWN: Duration = Duration::from_millis(800);
 
 /// A wait that a person does not wonder about.
 const UNNOTICED: Duration = Duration::from_secs(1);
-/// A busy disk may take this long for one operation, however short the account's time limit is.
-const SLOW_DISK: Duration = Duration::from_secs(5);
-/// And the state this long, for which another process may have to be waited.
-const SLOW_STATE: Duration = Duration::from_secs(12);
-
-/// What all sessions of a process share.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// The state store.
-    pub store: Store,
-    /// The state file's path; leases lie beside it.
-    pub state: PathBuf,
-    /// Makes connections.
-    pub connector: Connector,
-    /// Makes files durable.
-    pub disk: Disk,
-    /// True once the process was asked to end: no new message is begun.
-    pub stop: watch::Receiver<bool>,
-    /// Whether a person is there who can be asked for a password.
-    pub ask: Ask,
-    /// How failures that last are told, if they are.
-    pub notify: Option<Notify>,
-    /// The accounts whose last poll failed.
-    pub failing: Failing,
-    /// Tells the time.
-    pub clock: WallClock,
-}
-
-impl Environment {
-    /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
-    /// other.
-    fn of(&self, account: &Account) -> Result<Self, TargetError> {
-        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?;
-        let store = self.store.within(account.timeout.max(SLOW_STATE));
-        Ok(Self { disk, store, ..self.clone() })
-    }
-
-    /// Ends its use. Work that hangs keeps the lease until it has ended: whatever it does then, nobody else is at the
-    /// maildrop.
-    fn leave(self, lease: Lease) {
-        let lease = Arc::new(lease);
-        if self.store.is_silent() {
-            self.store.keep_until_settled(lease.clone());
-        }
-        self.disk.leave(lease);
-    }
-}
-
-/// Whether a person is there who can be asked for a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// On the controlling terminal.
-    Terminal,
-    /// A missing password is an error.
-    Never,
-}
-
-/// What a session is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Fetch, deliver, delete.
-    Sync(Limits),
-    /// Say what `Sync` would do; change nothing.
-    DryRun(Limits),
-    /// Count what is new and what is there; change nothing.
-    Check(Retry),
-    /// Take what is there now as already fetched (`seen mark --all`).
-    MarkAll(Retry),
-}
-
-/// When a log-in that the server refused may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retry {
-    /// When its wait is over.
-    #[default]
-    InTime,
-    /// Once now: a person wants it.
-    Now,
-}
-
-impl Task {
-    /// Says when a refused log-in may be tried again.
-    fn retry(self) -> Retry {
-        match self {
-            Self::Sync(limits) | Self::DryRun(limits) => limits.retry,
-            Self::Check(retry) | Self::MarkAll(retry) => retry,
-        }
-    }
-}
-
-/// Limits of one run beside the account's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Fetch at most this many messages.
-    pub limit: Option<usize>,
-    /// Delete nothing this time.
-    pub deletions: Deletions,
-    /// When a refused log-in may be tried again.
-    pub retry: Retry,
-}
-
-/// Whether this run may delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Deletions {
-    /// As the account says.
-    #[default]
-    AsConfigured,
-    /// Not this time.
-    NotNow,
-}
-
 /// Runs one session and what the user wants done after it, and says how it went; never panics for anything from
 /// outside, never fails without a [`crate::failure::Failure`] in the report.
 pub async fn run(
@@ -350,41 +240,6 @@ async fn lease(
     progress.stage("waiting for another process that polls this maildrop");
     log::info!("{}: waiting for another process that polls this maildrop", account.name);
     lease.await
-}
-
-/// Opens the target of an account.
-async fn open_target(account: &Account, environment: &Environment) -> Result<Sink, Aborted> {
-    let secret = match account.deliver.login() {
-        Some((host, login)) => {
-            let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
-            Some(secret.during("get the target's password")?)
-        }
-        None => None,
-    };
-    let remembered = if account.deliver.is_server() {
-        environment.store.target_memory(account.deliver.to_string()).await.during("read the state")?
-    } else {
-        None
-    };
-    let access = Access {
-        remembered,
-        account: account.name.clone(),
-        connector: environment.connector.clone(),
-        secret,
-        timeout: account.timeout,
-        stop: environment.stop.clone().into(),
-        clock: environment.clock.clone(),
-    };
-    let maildrop = account.maildrop_id.as_str().into();
-    Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")
-}
-
-/// Resolves once the process is asked to end.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could ask.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Gives the system's time as the state keeps it.

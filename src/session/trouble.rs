@@ -1,5 +1,8 @@
 //! Everything that can end a session, and what each becomes for the user.
 
+use std::io;
+use std::time::Duration;
+
 use jiff::Timestamp as Moment;
 use jiff::tz::TimeZone;
 
@@ -14,7 +17,6 @@ use crate::sandbox;
 use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
-use super::hooks::HookError;
 use super::lockout::{Refusal, speaks_of_a_lock};
 use super::wire::WireError;
 
@@ -129,6 +131,43 @@ pub enum Verdict {
     Fails,
     /// Nothing: the poll was stopped, or another session of ours has the maildrop at this moment.
     Open,
+}
+
+/// Why a hook did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It cannot be run.
+    #[error("cannot run the hook `{hook}` ({command}): {source}")]
+    Start {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It ended with another status than 0.
+    #[error("the hook `{hook}` ({command}) failed: {status}{words}")]
+    Failed {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// Its exit status or signal.
+        status: String,
+        /// A colon and the last line that it wrote, if it wrote one.
+        words: String,
+    },
+    /// It was ended at its time limit, or because the process was asked to end.
+    #[error("the hook `{hook}` ({command}) had not ended after {}", humantime::format_duration(*.after))]
+    TimedOut {
+        /// `before`, ...
+        hook: &'static str,
+        /// The program.
+        command: String,
+        /// How long it had.
+        after: Duration,
+    },
 }
 
 /// Says what was being done when a result went wrong.

@@ -1,0 +1,125 @@
+//! What all sessions of a process share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::told::{self, Unwritten};
+use crate::clock::WallClock;
+use crate::config::{Account, Notify};
+use crate::delivery::{Disk, TargetError};
+use crate::net::Connector;
+use crate::state::lease::Lease;
+use crate::state::{Store, Told};
+
+/// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
+/// configured.
+const AT_ONCE: usize = 64;
+
+/// What all sessions of a process share.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The state store.
+    pub store: Store,
+    /// The state file's path; leases lie beside it.
+    pub state: PathBuf,
+    /// Makes connections.
+    pub connector: Connector,
+    /// Makes files durable.
+    pub disk: Disk,
+    /// True once the process was asked to end: no new message is begun.
+    pub stop: watch::Receiver<bool>,
+    /// Whether a person is there who can be asked for a password.
+    pub ask: Ask,
+    /// How failures that last are told, if they are.
+    pub notify: Option<Notify>,
+    /// The accounts whose last poll failed.
+    pub failing: Failing,
+    /// Tells the time.
+    pub clock: WallClock,
+}
+
+impl Environment {
+    /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
+    /// other.
+    pub(super) fn of(&self, account: &Account) -> Result<Self, TargetError> {
+        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?;
+        let store = self.store.within(account.timeout.max(SLOW_STATE));
+        Ok(Self { disk, store, ..self.clone() })
+    }
+
+    /// Ends its use. Work that hangs keeps the lease until it has ended: whatever it does then, nobody else is at the
+    /// maildrop.
+    pub(super) fn leave(self, lease: Lease) {
+        let lease = Arc::new(lease);
+        if self.store.is_silent() {
+            self.store.keep_until_settled(lease.clone());
+        }
+        self.disk.leave(lease);
+    }
+}
+
+/// Whether a person is there who can be asked for a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// On the controlling terminal.
+    Terminal,
+    /// A missing password is an error.
+    Never,
+}
+
+/// Resolves once the process is asked to end.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A busy disk may take this long for one operation, however short the account's time limit is.
+const SLOW_DISK: Duration = Duration::from_secs(5);
+
+/// And the state this long, for which another process may have to be waited.
+const SLOW_STATE: Duration = Duration::from_secs(12);
+
+/// What sessions of a process share for what is done beside polls.
+#[derive(Debug, Clone, Default)]
+pub struct Failing(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// What was told and could not be written: what has no state file to be remembered in is told once all the same.
+    unwritten: Unwritten,
+    /// For hooks after sessions and for notices.
+    places: Semaphore,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { unwritten: Unwritten::default(), places: Semaphore::new(AT_ONCE) }
+    }
+}
+
+impl Failing {
+    /// Puts what could not be written in the place of what was.
+    pub(super) fn merged(&self, account: &str, written: Vec<Told>) -> Vec<Told> {
+        told::merged(written, self.0.unwritten.of(account))
+    }
+
+    /// Remembers what cannot be written.
+    pub(super) fn keep(&self, account: &str, changes: told::Changes) {
+        self.0.unwritten.keep(account, changes);
+    }
+
+    /// Forgets what is written by now.
+    pub(super) fn forget(&self, account: &str) {
+        self.0.unwritten.forget(account);
+    }
+
+    /// Waits for a place, first come, first served.
+    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
+        self.0.places.acquire().await.expect("nobody closes it")
+    }
+}
