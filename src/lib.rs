@@ -49,15 +49,16 @@
 //! - **Nobody outside is trusted.** Lines, listings and waits are bounded; sizes are claims; secrets cannot be printed
 //!   ([`secret::Secret`]) and strangers' octets are escaped ([`text::Shown`]).
 //!
-//! # How to add ...
+//! # Where to look
 //!
-//! - *a key*: a row in `config/keys.rs` (of a target, in the file of that target; at the top, in `config/top.rs`), the
-//!   field that it fills with its default, a paragraph in `man/postrider.yaml.5`; a test says if that is missing.
-//! - *a delivery target*: a variant in [`config::Target`] and its row in `config/deliver.rs`; the compiler points at
-//!   [`delivery::Sink::open`]; a file in `delivery/`; a line in `tests/delivery/sink_contract.rs`; a paragraph in `man/postrider.yaml.5`.
-//! - *a SASL mechanism*: a file in `sasl/` with the RFC's example as test; a row in [`sasl::MECHANISMS`]; a line in the
-//!   manual.
-//! - *a command*: a file in `cli/`; a variant of its `Command`; a paragraph in `man/postrider.1`.
+//! - DELE is written in `session/maildrop.rs`, and nowhere else.
+//! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
+//!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
+//! - When a held message is tried again is decided in `session/held.rs`, when a refused log-in is in `session/lockout.rs`,
+//!   and when an account is polled in `daemon/schedule/`.
+//! - Signals are received in `daemon/signals.rs`; what is under way looks at `stop` of [`session::Environment`] between
+//!   messages, and `session/transfer.rs` lets what has come become durable.
+//! - How to add a key, a target, a mechanism or a command: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
