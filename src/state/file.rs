@@ -5,10 +5,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::geteuid;
@@ -53,7 +54,7 @@ impl Default for Limits {
     }
 }
 
-/// The state file, open for writing.
+/// The state file, open for writing. One that is missing is in memory until there is something to be written.
 ///
 /// Closing it, SQLite copies the log into the file and removes it, so that the file alone is everything and a backup
 /// can be put in its place. (To leave the log would save 2 ms of a run on ext4 with `discard`, but one left beside a
@@ -63,11 +64,22 @@ pub(super) struct StateFile {
     pub(super) connection: Connection,
     path: PathBuf,
     limits: Limits,
-    identity: (u64, u64),
+    /// Which file it is; `None`: none yet.
+    identity: Option<(u64, u64)>,
+}
+
+/// What became of a file that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is there, and durable.
+    Now,
+    /// Another process was first.
+    ByAnother,
 }
 
 impl StateFile {
-    /// Opens the file, creates it if it is missing or empty, and migrates it if it is older.
+    /// Opens the file, and migrates it if it is older. One that is missing or empty is made by
+    /// [`StateFile::write_out`]; that it can be is found out here.
     pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, StateError> {
         check(path)?;
         let path = &resolve(path);
@@ -79,8 +91,8 @@ impl StateFile {
                     what: "it is not a regular file".to_owned(),
                 });
             }
-            Ok(_) => create(path, limits)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, limits)?,
+            Ok(_) => return Self::in_memory(path, limits),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::in_memory(path, limits),
             Err(error) => return Err(StateError::of_io(&error, path)),
         }
         let unclean = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
@@ -92,12 +104,77 @@ impl StateFile {
             .and_then(|connection| configure(&connection, limits).map(|()| connection))
             .map_err(|error| opening(error, path, limits))?;
         let found = fs::metadata(path).map_err(|error| StateError::of_io(&error, path))?;
-        let mut this = Self { connection, path: path.clone(), limits, identity: (found.dev(), found.ino()) };
+        let identity = Some((found.dev(), found.ino()));
+        let mut this = Self { connection, path: path.clone(), limits, identity };
         this.bring_up_to_date()?;
         if unclean {
             this.settle().map_err(|error| opening(error, path, limits))?;
         }
         Ok(this)
+    }
+
+    /// Begins a file in memory.
+    fn in_memory(path: &Path, limits: Limits) -> Result<Self, StateError> {
+        make_directory_of(path)?;
+        // Before anybody is answered, and so before anything else is made beside it: an fsync of a directory that
+        // failed must not be followed by another.
+        names_are_durable(path)?;
+        let right = right_to_create(path, limits)?;
+        remove_leftover(path)?;
+        drop(right);
+        let begun = Connection::open_in_memory().and_then(|mut connection| {
+            configure(&connection, limits)?;
+            schema::migrate(&mut connection)?;
+            Ok(connection)
+        });
+        let connection = begun.map_err(|error| opening(error, path, limits))?;
+        Ok(Self { connection, path: path.to_owned(), limits, identity: None })
+    }
+
+    /// Says whether there is a file.
+    pub(super) fn is_written(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Writes what is in memory under another name and then gives it its own, so that a power cut leaves either no file
+    /// or a whole one, with all that was to be written into it. One fsync for the file, one for the directory; to make an
+    /// empty file first and then write the log, and at the end the file, took five more.
+    pub(super) fn write_out(mut self) -> Result<Written, StateError> {
+        make_directory_of(&self.path)?;
+        names_are_durable(&self.path)?;
+        let path = &resolve(&self.path);
+        let _right = right_to_create(path, self.limits)?;
+        if fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+            return Ok(Written::ByAnother);
+        }
+        remove_leftover(path)?;
+        let failed = |error: io::Error| StateError::of_io(&error, path);
+        let image = self.image().map_err(|error| opening(error, path, self.limits))?;
+        let new = beside(path, ".new");
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+        // The umask may have taken bits. SQLite gives the files beside it the same mode.
+        files::make_private(&file).map_err(failed)?;
+        file.write_all(&image).map_err(failed)?;
+        files::sync(&file).map_err(failed)?;
+        match fs::rename(&new, path) {
+            // A server's file system that lost its first answer (`delivery::moving`): the new name is gone, since it is
+            // the file's own now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
+            renamed => renamed.map_err(failed)?,
+        }
+        sync_directory_of(path).map_err(failed)?;
+        Ok(Written::Now)
+    }
+
+    /// Gives the octets that the file will have.
+    fn image(&mut self) -> Result<Vec<u8>> {
+        let mut image = self.connection.serialize("main")?.to_vec();
+        // SQLite, Database File Format, 1.3.3: 2 is the version of files with a write-ahead log, to write and to read.
+        for version in image.iter_mut().skip(18).take(2) {
+            *version = 2;
+        }
+        Ok(image)
     }
 
     /// Reads by a query that sees one state of the file.
@@ -106,10 +183,14 @@ impl StateFile {
             .map_err(|error| StateError::of_sqlite(error, &self.path, self.limits.patience))
     }
 
-    /// Says whether the path still leads to the file that is open. SQLite would go on in a file that nobody will ever
-    /// find again.
+    /// Says whether the path still leads to the file that is open, or still to none. SQLite would go on in a file that
+    /// nobody will ever find again.
     pub(super) fn is_in_place(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        match (fs::metadata(&self.path), self.identity) {
+            (Ok(found), Some(identity)) => (found.dev(), found.ino()) == identity,
+            (Ok(found), None) => found.len() == 0,
+            (Err(_), identity) => identity.is_none(),
+        }
     }
 
     /// Closes the file without copying the log into it, which would write to a damaged file or a failed disk.
@@ -285,46 +366,18 @@ fn configure(connection: &Connection, limits: Limits) -> Result<()> {
     Ok(())
 }
 
-/// Creates the file under another name and then gives it its own, so that a power cut leaves either no file or a whole
-/// one. One fsync for the file, one for the directory.
-fn create(path: &Path, limits: Limits) -> Result<(), StateError> {
-    make_directory_of(path)?;
-    let Some(_right) = Lease::take_creation(path, limits.patience)? else {
-        return Err(StateError::Locked { path: path.to_owned(), waited: limits.patience });
-    };
-    if fs::metadata(path).is_ok_and(|found| found.len() > 0) {
-        return Ok(()); // another process was first
-    }
-    let failed = |error: io::Error| StateError::of_io(&error, path);
-    let new = beside(path, ".new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {} // nobody else makes it: we hold the right to
-    }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    // The umask may have taken bits. SQLite gives the files beside it the same mode.
-    files::make_private(&file).map_err(failed)?;
-    fill(&new).map_err(|error| opening(error, path, limits))?;
-    files::sync(&file).map_err(failed)?;
-    match fs::rename(&new, path) {
-        // A server's file system that lost its first answer (`delivery::moving`): the new name is gone, since it is the
-        // file's own now.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
-        renamed => renamed.map_err(failed)?,
-    }
-    sync_directory_of(path).map_err(failed)
+/// Takes the right to make the file, which nobody else has then.
+fn right_to_create(path: &Path, limits: Limits) -> Result<Lease, StateError> {
+    let taken = Lease::take_creation(path, limits.patience)?;
+    taken.ok_or_else(|| StateError::Locked { path: path.to_owned(), waited: limits.patience })
 }
 
-/// Writes the tables into a file that nobody else knows and that counts for nothing until it has its name.
-fn fill(new: &Path) -> Result<()> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(new, flags)?;
-    // The file is made durable as a whole, by its caller. The mode of the log comes last: it is written into the file,
-    // and the log itself is not made before somebody reads.
-    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
-    schema::migrate(&mut connection)?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.close().map_err(|(_, error)| error)
+/// Removes what a process left that was killed while it made the file.
+fn remove_leftover(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(beside(path, ".new")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::of_io(&error, path)),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what is others', if we are root.
@@ -349,7 +402,12 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Creates the directory of a file, and those above it, if they are missing: 0700 and durable.
+/// Directories in which others were made whose names are not on the disk yet. They are open, since the sandbox may keep
+/// this process from opening them again.
+static UNSYNCED: Mutex<Vec<(PathBuf, File)>> = Mutex::new(Vec::new());
+
+/// Creates the directory of a file, and those above it, if they are missing: 0700. Their names are durable before
+/// anything in the state is ([`names_are_durable`]).
 pub(crate) fn make_directory_of(path: &Path) -> Result<(), StateError> {
     let Some(directory) = path.parent() else { return Ok(()) };
     if directory.as_os_str().is_empty() || directory.is_dir() {
@@ -358,11 +416,42 @@ pub(crate) fn make_directory_of(path: &Path) -> Result<(), StateError> {
     make_directory_of(directory)?;
     let failed =
         |error: io::Error| StateError::Directory { path: directory.to_owned(), why: error.to_string() };
+    // Whoever sees the directory finds it in the list.
+    let mut unsynced = unsynced();
     match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => sync_directory_of(directory).map_err(failed),
+        Ok(()) => {
+            let above = File::open(above(directory)).map_err(failed)?;
+            unsynced.push((directory.to_owned(), above));
+            Ok(())
+        }
         Err(_) if directory.is_dir() => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Waits until the directories that this process made for a state are on the disk. What failed is not tried again: it
+/// would succeed and mean nothing.
+pub(super) fn names_are_durable(path: &Path) -> Result<(), StateError> {
+    if unsynced().is_empty() {
+        return Ok(());
+    }
+    let path = resolve(path);
+    let is_above =
+        |made: &(PathBuf, File)| fs::canonicalize(&made.0).is_ok_and(|made| path.starts_with(made));
+    let (above, others) = std::mem::take(&mut *unsynced()).into_iter().partition::<Vec<_>, _>(is_above);
+    unsynced().extend(others);
+    let mut outcome = Ok(());
+    for (directory, above) in above {
+        let synced = files::sync_directory(above);
+        let failed = |error: io::Error| StateError::Directory { path: directory, why: error.to_string() };
+        outcome = outcome.and(synced.map_err(failed));
+    }
+    outcome
+}
+
+/// Nothing that holds it can panic half-way.
+fn unsynced() -> MutexGuard<'static, Vec<(PathBuf, File)>> {
+    UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says whether a file belongs to the user that runs this.
@@ -371,8 +460,11 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
 }
 
 fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    files::sync_directory(File::open(directory.unwrap_or(Path::new(".")))?)
+    files::sync_directory(File::open(above(path))?)
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Takes from others what they may do with a file of ours: it holds host names and what the server said.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::StateError;
-use super::file::{self, Limits, StateFile};
+use super::file::{self, Limits, StateFile, Written};
 use super::writing::Write;
 
 /// Something that the thread is asked to do.
@@ -125,6 +125,8 @@ impl Keeper {
     fn file(&mut self) -> Result<&mut StateFile, StateError> {
         match mem::replace(&mut self.access, Access::Shut) {
             Access::Open(file) if file.is_in_place() => self.access = Access::Open(file),
+            // Another process has made it meanwhile.
+            Access::Open(file) if !file.is_written() => return self.file(),
             // Closing the old file does no harm: SQLite notices too and leaves the new one's log alone.
             Access::Open(_) => return Err(StateError::Replaced { path: self.path.clone() }),
             Access::Untold(error) => return Err(error),
@@ -146,13 +148,12 @@ impl Keeper {
         }
     }
 
-    /// Runs the writes in one transaction, commits, then answers.
+    /// Commits the writes, then answers.
     fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
         let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let (path, limits) = (self.path.clone(), self.limits);
         let say = |error| StateError::of_sqlite(error, &path, limits.patience);
-        let outcome = self.file().and_then(|file| commit(&mut file.connection, &writes).map_err(say));
-        match outcome {
+        match self.write(&writes) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     answer.tell(outcome.map_err(say));
@@ -163,6 +164,31 @@ impl Keeper {
                 self.note(Some(error.clone()));
                 for answer in answers {
                     answer.tell(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Runs the writes in one transaction and makes it durable, in a file that is made for it if there is none.
+    fn write(&mut self, writes: &[Write]) -> Result<Vec<rusqlite::Result<usize>>, StateError> {
+        loop {
+            let (path, patience) = (self.path.clone(), self.limits.patience);
+            let outcomes = commit(&mut self.file()?.connection, writes)
+                .map_err(|error| StateError::of_sqlite(error, &path, patience))?;
+            match mem::replace(&mut self.access, Access::Shut) {
+                // It is opened from the disk by whoever asks next.
+                Access::Open(file) if !file.is_written() => {
+                    // What it left may look whole, and is not durable: whoever asks next asks later.
+                    let broken = |error: &StateError| {
+                        self.access = Access::Broken { error: error.clone(), since: Instant::now() };
+                    };
+                    if file.write_out().inspect_err(broken)? == Written::Now {
+                        return Ok(outcomes);
+                    }
+                }
+                access => {
+                    self.access = access;
+                    return Ok(outcomes);
                 }
             }
         }

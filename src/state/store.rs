@@ -38,8 +38,8 @@ const CLOSING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Store {
-    /// Starts the store's thread, which opens (or creates, 0600, its directory 0700) the file at once, beside
-    /// whatever the caller does next; an error is told by the first call.
+    /// Starts the store's thread, which opens the file at once, beside whatever the caller does next; an error is told by
+    /// the first call. A missing one is made (0600, its directory 0700) with the first commit.
     ///
     /// Later calls try again to open it; where the file is damaged or the disk failed, those after five seconds.
     pub fn open(path: &Path) -> Self {

@@ -85,7 +85,7 @@ fn a_record_that_was_answered_survives_sigkill() {
 #[tokio::test]
 async fn requests_that_wait_together_share_one_commit() {
     let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let store = made(&path).await;
     let memory = begin(&store).await;
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -109,7 +109,7 @@ async fn requests_that_wait_together_share_one_commit() {
 #[tokio::test]
 async fn a_request_that_fails_leaves_no_trace_and_spoils_no_other() {
     let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let store = made(&path).await;
     let memory = begin(&store).await;
     let other = Connection::open(&path).unwrap();
     other
@@ -137,7 +137,7 @@ async fn a_request_that_fails_leaves_no_trace_and_spoils_no_other() {
 #[tokio::test]
 async fn a_rolled_back_transaction_answers_no_request_with_success() {
     let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let store = made(&path).await;
     let memory = begin(&store).await;
     let other = Connection::open(&path).unwrap();
     other
@@ -170,6 +170,7 @@ async fn a_rolled_back_transaction_answers_no_request_with_success() {
 async fn another_process_that_writes_is_waited_for_but_not_for_ever() {
     let (_directory, path) = directory();
     let patience = Duration::from_millis(30);
+    made(&path).await;
     let store = Store::open_within(&path, Limits { patience, ..Limits::default() });
     let memory = begin(&store).await;
     let other = Connection::open(&path).unwrap();

@@ -61,7 +61,7 @@ async fn a_file_of_another_kind_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn a_newer_schema_is_refused_by_readers_and_writers() {
     let (_directory, path) = directory();
-    begin(&Store::open(&path)).await;
+    session(&Store::open(&path), |_| listed(1)).await;
     Connection::open(&path).unwrap().pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     let newer = StateError::Newer { path: path.clone(), found: schema::VERSION + 1, known: schema::VERSION };
     assert_eq!(error_of(&path).await, newer);

@@ -13,7 +13,7 @@ async fn the_files_are_private_whatever_the_umask() {
     // The umask is the process's, so a child sets it.
     let test = "files::the_files_are_private_whatever_the_umask";
     if let Some(path) = child_path() {
-        let store = Store::open(&path);
+        let store = made(&path).await;
         let memory = begin(&store).await;
         record(&store, &memory.key, 1, &["a"]).await;
         for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -38,7 +38,7 @@ async fn the_files_are_private_whatever_the_umask() {
 #[tokio::test]
 async fn a_state_file_that_others_can_read_is_taken_from_them() {
     let (_directory, path) = directory();
-    begin(&Store::open(&path)).await;
+    session(&Store::open(&path), |_| listed(1)).await;
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     begin(&Store::open(&path)).await;
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -69,9 +69,36 @@ async fn leftovers_of_a_creation_that_was_killed_are_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_state_file_that_was_replaced_is_not_written_into_the_void() {
+async fn a_session_that_writes_nothing_leaves_no_file_and_one_that_is_closed_leaves_one() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
+    let memory = begin(&store).await;
+    assert!(!path.exists());
+    store.close(&memory.key, &memory.entries, listed(5)).await.unwrap();
+    assert!(path.exists() && !beside(&path, ".new").exists() && !beside(&path, "-wal").exists());
+    assert_eq!(begin(&store).await.listed_at, Some(5));
+    let mode: String = rusqlite::Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn two_processes_that_make_the_file_both_find_all_in_it() {
+    let (_directory, path) = directory();
+    let (one, other) = (Store::open(&path), Store::open(&path));
+    let (ones, others) = (begin(&one).await, begin(&other).await);
+    record(&one, &ones.key, 1, &["a"]).await;
+    record(&other, &others.key, 1, &["b"]).await;
+    record(&one, &ones.key, 1, &["c"]).await;
+    assert_eq!(names(&other).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_state_file_that_was_replaced_is_not_written_into_the_void() {
+    let (_directory, path) = directory();
+    let store = made(&path).await;
     let memory = begin(&store).await;
     record(&store, &memory.key, 1, &["a"]).await;
     for suffix in ["", "-wal", "-shm"] {
@@ -127,7 +154,7 @@ async fn a_log_that_a_killed_process_left_is_read_and_settled() {
     let (_directory, path) = directory();
     let copy = path.with_file_name("copy.db");
     {
-        let store = Store::open(&path);
+        let store = made(&path).await;
         let memory = begin(&store).await;
         record(&store, &memory.key, 1, &["a"]).await;
         // As a kill would leave it.

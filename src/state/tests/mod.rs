@@ -30,6 +30,13 @@ fn delivery(name: impl AsRef<[u8]>, ordinal: u32) -> Delivery {
     Delivery { delivered_at: Some(1000), ..Delivery::new(uid(name), ordinal, 100, Kind::Delivered) }
 }
 
+/// Opens a store whose file is there.
+async fn made(path: &Path) -> Store {
+    let store = Store::open(path);
+    store.remember("a target".into(), Vec::new()).await.unwrap();
+    store
+}
+
 async fn begin(store: &Store) -> Memory {
     store.begin(ALICE.into()).await.unwrap()
 }
