@@ -437,7 +437,8 @@ impl<'a> Book<'a> {
     fn is_recorded(&self, index: usize, entry: usize, whole: &Fingerprint) -> bool {
         let is_listed = self.sorted.verdicts[index] == Verdict::Known(entry);
         let owner = self.owner(entry);
-        if self.sorted.taken[entry] && !is_listed || owner.is_some_and(|owner| owner != index) {
+        // Whatever its name promises to another message.
+        if self.sorted.taken[entry] && !is_listed {
             return false;
         }
         let (known, detail) = (self.entry(entry), &self.details[&entry]);
@@ -512,9 +513,15 @@ impl<'a> Book<'a> {
             .insert(entry, Change { index: entry, uid, ordinal, octets, delivered_at, detail, stays });
     }
 
+    /// Says whether what is held is not tried now: its wait is not over, or it had its turn in this poll.
+    fn is_put_off(&self, held: &Held) -> bool {
+        let had_its_turn = self.around.turn == Turn::Further && held.tried_at == self.policy.now;
+        had_its_turn || !is_due(held, self.policy.now)
+    }
+
     /// Says whether the deletion of a record broke sessions, and is not tried now.
     pub fn rests(&self, entry: usize) -> bool {
-        undeletable(self.memory, entry).is_some_and(|held| rests(held, self.policy.now))
+        undeletable(self.memory, entry).is_some_and(|held| self.is_put_off(held))
     }
 
     /// Gives what is remembered of a message at which a session broke: of its RETR, or of its deletion.
@@ -539,7 +546,7 @@ impl<'a> Book<'a> {
         proof: Recorded<MessageNumber>,
     ) -> Option<Recorded<MessageNumber>> {
         let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
-        if rests(held, self.policy.now) {
+        if self.is_put_off(held) {
             return None;
         }
         let Some(late) = &mut self.late else { return Some(proof) };
@@ -733,7 +740,7 @@ impl<'a> Book<'a> {
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
-        closing.open = !self.sorted.is_complete();
+        closing.open = !complete || !self.sorted.is_complete();
         closing.naming = Some(self.sorted.naming.clone());
         closing.changes = std::mem::take(&mut self.changes).into_values().collect();
         self.renamed = closing
@@ -839,15 +846,11 @@ impl<'a> Book<'a> {
     }
 }
 
-/// Gives what is remembered of the deletion of a record at which a session broke.
+/// Gives what is remembered of the deletion of a record at which two sessions broke.
 fn undeletable(memory: &Memory, entry: usize) -> Option<&Held> {
     let (uid, ordinal, _) = memory.entries.get(entry);
-    memory.held(uid, ordinal, 0).filter(|held| held.kind == HeldKind::Undeletable)
-}
-
-/// Says whether what is held is not tried now.
-fn rests(held: &Held, now: Timestamp) -> bool {
-    held.standing == Standing::Held && !is_due(held, now)
+    let held = memory.held(uid, ordinal, 0)?;
+    (held.kind == HeldKind::Undeletable && held.standing == Standing::Held).then_some(held)
 }
 
 /// Says whether a weak message may be a recorded one of equal content. One that was deleted, or has this name, and was

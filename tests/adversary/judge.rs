@@ -467,7 +467,7 @@ impl Judge {
     /// Says whether messages get other unique-ids.
     pub fn names_change(&self) -> bool {
         let renames = |event: &Event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_));
-        self.scenario.uids == Uids::Random || self.scenario.has(renames)
+        matches!(self.scenario.uids, Uids::Random | Uids::Plain) || self.scenario.has(renames)
     }
 
     /// Says whether weak messages come under new names at each poll although they were deleted: they may as well be new.

@@ -289,3 +289,28 @@ fn a_listing_without_place_or_identity_that_stays_complete_asks_nothing_at_rest(
     let events = vec![(0, NEW), (0, NEW), (4, OtherDeletes(0))];
     delivers(2, Scenario { uids: Uids::Empty, top: Top::Nameless, events, ..Scenario::plain() });
 }
+
+#[test]
+fn a_message_whose_unique_id_another_one_bears_now_is_known_by_its_content() {
+    for first in [NEW, WEAK] {
+        let events = vec![(0, first), (2, Renumber), (2, NEW)];
+        delivers(2, Scenario { uids: Uids::Small, events, ..Scenario::plain() });
+    }
+}
+
+#[test]
+fn what_uidl_leaves_out_of_a_first_listing_is_marked_too() {
+    for first in [First::Marks, First::Skips] {
+        for event in [Holes(1), EmptyUidl] {
+            let events = vec![(0, NEW), (0, NEW), (0, event)];
+            delivers(0, Scenario { first, events, ..Scenario::plain() });
+        }
+    }
+}
+
+#[test]
+fn messages_that_always_break_the_session_use_up_no_limit() {
+    let mut events = vec![(0, Arrive(Normal, 0, Flaw::BreaksBefore(0))); 3];
+    events.extend(vec![(0, NEW); 4]);
+    delivers(4, Scenario { limit: Some(3), step: 3 * DAY, events, ..Scenario::plain() });
+}
