@@ -140,7 +140,7 @@ pub enum Pipelining {
 
 impl Account {
     /// Gives an account that has every default; host, user and target are for the caller to name, and
-    /// [`Self::complete`] for what depends on them.
+    /// `complete` for what depends on them.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
