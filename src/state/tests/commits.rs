@@ -147,7 +147,7 @@ async fn a_rolled_back_transaction_answers_no_request_with_success() {
              BEGIN IMMEDIATE",
         )
         .unwrap();
-    // The first may be in a group of its own, which succeeds; that of the others fails.
+    // The first ones may be in a group of their own, which succeeds; that of the others fails.
     let callers = [("a", 0), ("b", 0), ("c", 7), ("d", 0)].map(|(name, ordinal)| {
         let (store, key) = (store.clone(), memory.key.clone());
         tokio::spawn(
@@ -161,7 +161,7 @@ async fn a_rolled_back_transaction_answers_no_request_with_success() {
             successes.push(name.to_owned());
         }
     }
-    assert!(successes.len() <= 1, "{successes:?}");
+    assert!(!successes.contains(&"c".to_owned()), "{successes:?}");
     assert_eq!(names(&store).await, successes);
     record(&store, &memory.key, 1, &["later"]).await;
 }
