@@ -526,17 +526,22 @@ impl<'a> Book<'a> {
 
     /// Gives what is remembered of a message at which a session broke: of its RETR, or of its deletion.
     pub fn broke(&self, index: usize) -> Option<&'a Held> {
-        let owned = || self.sorted.owners.iter().find(|(_, owner)| **owner == index).map(|(entry, _)| *entry);
-        let entry = match self.sorted.verdicts[index] {
-            Verdict::Known(entry) => Some(entry),
-            _ => owned(),
+        let deletion = match self.sorted.verdicts[index] {
+            Verdict::Known(entry) => undeletable(self.memory, entry),
+            _ => {
+                let mut named = self.memory.entries.of(self.listing.shown(index).uid);
+                named.find_map(|entry| {
+                    let is_promised = self.owner(entry) == Some(index);
+                    is_promised.then(|| undeletable(self.memory, entry)).flatten()
+                })
+            }
         };
         let message = self.listing.get(index);
         let breaks = || {
             let held = self.memory.held(message.uid, message.ordinal, message.octets);
             held.filter(|held| held.kind == HeldKind::Breaks)
         };
-        entry.and_then(|entry| undeletable(self.memory, entry)).or_else(breaks)
+        deletion.or_else(breaks)
     }
 
     /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
@@ -733,10 +738,13 @@ impl<'a> Book<'a> {
         closing.superseded.iter().for_each(|entry| drop(self.changes.remove(entry)));
         if complete {
             closing.vanished = self.sorted.vanished(&self.memory.entries);
-            let unseen = (0..self.listing.len()).filter(|index| self.is_unseen(*index));
-            let sizes = unseen.map(|index| self.listing.shown(index).octets).collect();
+            let unseen = || (0..self.listing.len()).filter(|index| self.is_unseen(*index));
+            let sizes = unseen().map(|index| self.listing.shown(index).octets).collect();
+            let placed: Vec<usize> =
+                unseen().filter(|index| self.sorted.group_of(*index).is_some()).collect();
             let superseded = &closing.superseded;
-            let is_gone = |entry: &usize| !self.may_be_listed(*entry, &sizes) && !superseded.contains(entry);
+            let is_gone =
+                |entry: &usize| !self.may_be_listed(*entry, &placed, &sizes) && !superseded.contains(entry);
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
@@ -773,13 +781,11 @@ impl<'a> Book<'a> {
 
     /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, one of
     /// those that go by their place, or one of these sizes.
-    fn may_be_listed(&self, entry: usize, sizes: &HashSet<u64>) -> bool {
-        let is_open = |index: &usize| self.is_unseen(*index);
-        let members = || self.sorted.groups.iter().flat_map(|(_, members)| members);
-        let by_place = || members().any(|index| is_open(index) && self.may_have_header_of(*index, entry));
+    fn may_be_listed(&self, entry: usize, placed: &[usize], sizes: &HashSet<u64>) -> bool {
+        let by_place = || placed.iter().any(|index| self.may_have_header_of(*index, entry));
         let octets = self.entry(entry).octets;
         let by_size = || sizes.contains(&0) || sizes.contains(&octets) || octets == 0 && !sizes.is_empty();
-        self.owner(entry).is_some_and(|owner| is_open(&owner)) || by_place() || by_size()
+        self.owner(entry).is_some_and(|owner| self.is_unseen(owner)) || by_place() || by_size()
     }
 
     /// Takes those out of the order of their groups that are not where they were.

@@ -131,15 +131,13 @@ impl Poll<'_> {
             numbers.iter().filter_map(|number| book.name_of(*number)).collect()
         };
         closing.undeleted.extend(names(deletions.refused()));
-        match fetched.broke.as_ref().map(|broke| broke.at) {
-            Some(Blamed::Deletion(number)) => {
-                self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
-            }
-            Some(Blamed::Had(index)) => {
-                let number = book.listing.get(index).number;
-                self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
-            }
-            Some(Blamed::Message(_) | Blamed::Nobody) | None => {}
+        let undeletable = match fetched.broke.as_ref().map(|broke| broke.at) {
+            Some(Blamed::Deletion(number)) => Some(number),
+            Some(Blamed::Had(index)) => Some(book.listing.get(index).number),
+            Some(Blamed::Message(_) | Blamed::Nobody) | None => None,
+        };
+        if let Some(number) = undeletable {
+            self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
         }
         if reached_update {
             closing.deleted = names(deletions.accepted());
