@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use postrider::config::Target;
-use postrider::delivery::disk::Limits;
-use postrider::delivery::durable::Native;
-use postrider::delivery::{Access, Disk, Finished, MessageId, Outcome, Sink};
-use postrider::message::ToLf;
-use postrider::pop3::UniqueId;
+use postrider::testing::config::Target;
+use postrider::testing::delivery::{Access, Disk, Finished, Limits, MessageId, Native, Outcome, Sink};
+use postrider::testing::message::ToLf;
+use postrider::testing::pop3::UniqueId;
 use tokio::sync::mpsc;
 
 fn main() {

@@ -2,11 +2,9 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use postrider::line::Protocol;
-use postrider::message::Fingerprinter;
-use postrider::pop3::body::{LineEnd, Piece, Unstuffer};
-use postrider::pop3::listing::ListingBuilder;
-use postrider::pop3::{Client, Command, MessageNumber};
+use postrider::testing::line::Protocol;
+use postrider::testing::message::Fingerprinter;
+use postrider::testing::pop3::{Client, Command, LineEnd, ListingBuilder, MessageNumber, Piece, Unstuffer};
 
 fn main() {
     divan::main();
@@ -53,7 +51,7 @@ fn retr_through_the_client(bencher: Bencher) {
         let (mut start, mut events) = (0, 0);
         while let Ok(Some((consumed, event))) = client.incoming(black_box(&input[start..])) {
             start += consumed;
-            events += usize::from(matches!(event, postrider::pop3::Event::Octets { .. }));
+            events += usize::from(matches!(event, postrider::testing::pop3::Event::Octets { .. }));
         }
         events
     });

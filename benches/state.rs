@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use postrider::message::FileId;
-use postrider::pop3::UniqueId;
-use postrider::state::{Closing, Delivery, Kind, MaildropKey, Memory, Store};
+use postrider::testing::message::FileId;
+use postrider::testing::pop3::UniqueId;
+use postrider::testing::state::{Closing, Delivery, Kind, MaildropKey, Memory, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;

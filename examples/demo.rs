@@ -23,13 +23,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use postrider::config::account::{Interval, Password, Tls, TlsMode};
-use postrider::config::{Account, Target};
-use postrider::delivery::Disk;
-use postrider::net::Connector;
-use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Progress, Report, Task, WallClock};
-use postrider::state::Store;
+use postrider::testing::config::{Account, Interval, Password, Target, Tls, TlsMode};
+use postrider::testing::delivery::Disk;
+use postrider::testing::net::Connector;
+use postrider::testing::secret::Secret;
+use postrider::testing::session::{
+    self, Ask, Environment, Failing, Limits, Progress, Report, Task, WallClock,
+};
+use postrider::testing::state::Store;
 use tokio::sync::watch;
 
 use maildrop::{Maildrop, Settings};

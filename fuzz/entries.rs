@@ -11,17 +11,19 @@ mod session;
 
 use std::path::Path;
 
-use postrider::config::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
-use postrider::config::{self, Account, Config};
-use postrider::delivery::envelope;
-use postrider::line::{self, AuthLine, Protocol};
-use postrider::message::{Fingerprinter, Header, ToLf, Trace, trace};
-use postrider::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
-use postrider::pop3::listing::ListingBuilder;
-use postrider::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, apop};
-use postrider::sasl::{Credentials, Exchange, MECHANISMS};
-use postrider::secret::Secret;
-use postrider::smtp;
+use postrider::testing::config::{
+    self, Account, CatchAll, Config, Occurrence, Recipients, Sender, Unknown, is_address,
+};
+use postrider::testing::delivery::envelope;
+use postrider::testing::line::{self, AuthLine, Protocol};
+use postrider::testing::message::{Fingerprinter, Header, ToLf, Trace, trace};
+use postrider::testing::pop3::{
+    Capabilities, Client, Command, Event, LineEnd, ListingBuilder, MessageNumber, Piece, Reply, Unstuffer,
+    apop, unstuff,
+};
+use postrider::testing::sasl::{Credentials, Exchange, MECHANISMS};
+use postrider::testing::secret::Secret;
+use postrider::testing::smtp;
 
 /// An entry and its name.
 type Entry = (&'static str, fn(&[u8]));

@@ -15,11 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use postrider::config::{Account, Config};
-use postrider::delivery::Disk;
-use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Task, WallClock};
-use postrider::state::Store;
+use postrider::testing::config::{Account, Config};
+use postrider::testing::delivery::Disk;
+use postrider::testing::net::Connector;
+use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Task, WallClock};
+use postrider::testing::state::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;

@@ -32,7 +32,7 @@
 //! session                                 delivery state credential net config sasl pop3 message blocking
 //! sandbox                                 config blocking
 //! daemon                                  session state config sandbox
-//! cli                                     all
+//! cli testing                             all
 //! ```
 //!
 //! `pop3`, `smtp`, `sasl`, `message` and `config` are pure: no sockets, no clock, no files but the configuration itself.
@@ -58,29 +58,34 @@
 //!   and when an account is polled in `daemon/schedule/`.
 //! - Signals are received in `daemon/signals.rs`; what is under way looks at `stop` of [`session::Environment`] between
 //!   messages, and `session/transfer.rs` lets what has come become durable.
+//! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
 //! - How to add a key, a target, a mechanism or a command: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 mod blocking;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod credential;
-pub mod daemon;
-pub mod delivery;
-pub mod failure;
+mod cli;
+mod clock;
+mod config;
+mod credential;
+mod daemon;
+mod delivery;
+mod failure;
 mod files;
-pub mod line;
-pub mod logging;
-pub mod message;
-pub mod net;
-pub mod pop3;
-pub mod sandbox;
-pub mod sasl;
-pub mod secret;
-pub mod session;
-pub mod smtp;
-pub mod state;
-pub mod text;
+mod line;
+mod logging;
+mod message;
+mod net;
+mod pop3;
+mod sandbox;
+mod sasl;
+mod secret;
+mod session;
+mod smtp;
+mod state;
+#[doc(hidden)]
+pub mod testing;
+mod text;
 mod trust;
+
+pub use cli::{Arguments, Exit, run};
+pub use logging::start as start_logging;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider::cli::{Arguments, Exit};
+use postrider::{Arguments, Exit};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         }
     };
     let (level, format) = arguments.log();
-    postrider::logging::start(level, format);
+    postrider::start_logging(level, format);
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             return Exit::LATER.into();
         }
     };
-    let exit = runtime.block_on(postrider::cli::run(arguments));
+    let exit = runtime.block_on(postrider::run(arguments));
     // A thread that hangs in the name service or on a dead file system must not keep the program from ending.
     runtime.shutdown_background();
     exit.into()

@@ -29,7 +29,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     ),
     (&["sandbox"], &["config", "blocking"]),
     (&["daemon"], &["session", "state", "config", "sandbox"]),
-    (&["cli"], &["all"]),
+    (&["cli", "testing"], &["all"]),
 ];
 
 /// The files that may call what makes durable and renames.

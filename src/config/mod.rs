@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use account::Account;
-pub use error::{ConfigError, Mistake, Mistakes};
+pub use error::{ConfigError, Mistake};
 pub(crate) use load::default_state;
 pub(crate) use show::reference;
 pub use show::show;

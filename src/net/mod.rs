@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use endpoint::Deadline;
 pub use endpoint::Endpoint;
-pub use error::{ClientCertificateAlert, NetError};
-pub use stream::{Stream, TlsFacts};
+pub use error::NetError;
+pub use stream::Stream;
 pub use tls::looks_like_tls;
-pub use verify::{BadCertificate, CertificateFault, pin};
+pub use verify::{CertificateFault, pin};
 
 use crate::config::account::TlsMode;
 

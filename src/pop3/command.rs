@@ -7,9 +7,6 @@ use crate::line::{AuthLine, CommandError, sendable};
 use crate::secret::Secret;
 use crate::text::Shown;
 
-/// Octets of a command line, CRLF included, beyond which an initial response is not sent along (RFC 2449, 4).
-pub const LONGEST_COMMAND: usize = 255;
-
 /// A command of the client, or a line it sends within an AUTH exchange.
 #[derive(Debug, Clone)]
 pub enum Command<'a> {

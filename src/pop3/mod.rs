@@ -15,7 +15,7 @@ pub mod reply;
 pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
 pub use command::Command;
-pub use listing::{Listed, Listing, parse_stat};
+pub use listing::{Listing, parse_stat};
 pub use reply::{Code, Reply, Status};
 
 pub use crate::line::CommandError;

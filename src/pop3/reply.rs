@@ -102,17 +102,6 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Reads the counts of a STAT reply's text: messages and octets.
-///
-/// The octets are a claim (a server with a 32-bit counter was seen to send a negative one) and are `None` if they
-/// are no number.
-pub fn stat(text: &[u8]) -> Option<(u32, Option<u64>)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let mut words = text.split_ascii_whitespace();
-    let messages = words.next()?.parse().ok()?;
-    Some((messages, words.next().and_then(|word| word.parse().ok())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,13 +144,5 @@ mod tests {
         assert_eq!(code(b"-ERR [XYZ] what"), Some(Code::Other));
         assert_eq!(code(b"-ERR no [AUTH] here"), None);
         assert_eq!(code(b"-ERR [AUTH without end"), None);
-    }
-
-    #[test]
-    fn stat_keeps_the_count_when_the_octets_are_nonsense() {
-        assert_eq!(stat(b"2 320"), Some((2, Some(320))));
-        assert_eq!(stat(b"33852 -1972428639"), Some((33852, None)));
-        assert_eq!(stat(b"0"), Some((0, None)));
-        assert_eq!(stat(b"many"), None);
     }
 }

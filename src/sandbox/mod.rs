@@ -120,11 +120,6 @@ pub fn enter(wanted: Confinement, missing: Missing, purpose: &Purpose<'_>) -> Sa
 }
 
 impl Sandbox {
-    /// Says whether the process is confined.
-    pub fn is_in_force(&self) -> bool {
-        self.confined_to.is_some()
-    }
-
     /// Lets a configuration pass that was read after [`enter`], if all that it needs is covered.
     ///
     /// # Errors

@@ -59,7 +59,6 @@ pub use environment::{Ask, Environment, Failing};
 pub use report::{Planned, Progress, Report};
 pub use task::{Deletions, Limits, Retry, Task};
 pub use told::{Audience, tell};
-pub use trouble::HookError;
 
 /// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
 /// take then: together it ends within a second or two.

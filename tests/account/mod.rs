@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::config::account::{Interval, Tls, TlsMode};
-use postrider::config::{Account, Target};
+use postrider::testing::config::{Account, Interval, Target, Tls, TlsMode};
 
 /// Gives an account of host and port without TLS, whose waits take 5 s at most.
 pub fn plain(host: &str, port: u16) -> Account {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use postrider::session::Progress;
+use postrider::testing::session::Progress;
 
 thread_local! {
     /// What the log is to do in this thread.

@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use postrider::config::account::{FirstSync, Keep as Kept};
-use postrider::config::{Account, Config, Target};
-use postrider::delivery::Disk;
-use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Retry, Task, WallClock};
-use postrider::state::Store;
+use postrider::testing::config::{Account, Config, FirstSync, Keep as Kept, Target};
+use postrider::testing::delivery::Disk;
+use postrider::testing::net::Connector;
+use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Retry, Task, WallClock};
+use postrider::testing::state::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-pub use postrider::config::account::Order;
+pub use postrider::testing::config::Order;
 
 use Event::*;
 

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postrider::config::account::{
-    CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, TlsMode, TlsVersion,
+use postrider::testing::config::{
+    CommandLine, Config, Daemon, FirstSync, Interval, Keep, Order, Password, Pipelining, Target, TlsMode,
+    TlsVersion, show,
 };
-use postrider::config::{Config, Daemon, Target, show};
-use postrider::sasl::{Auth, Mechanism};
-use postrider::secret::Secret;
+use postrider::testing::sasl::{Auth, Mechanism};
+use postrider::testing::secret::Secret;
 use proptest::prelude::*;
 
 use crate::support::postrider::Home;
@@ -26,7 +26,7 @@ fn with(keys: &str) -> String {
     format!("accounts:\n  home:\n    host: h\n    user: u\n    deliver: {{maildir: /m}}\n    {keys}\n")
 }
 
-fn account(keys: &str) -> postrider::config::Account {
+fn account(keys: &str) -> postrider::testing::config::Account {
     read(&with(keys)).unwrap().accounts.remove(0)
 }
 

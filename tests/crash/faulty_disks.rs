@@ -17,7 +17,7 @@ use crate::support::process::Running;
 use crate::system::{Fault, Lacks, Lasts, Op};
 use crate::{Mail, Recording, Server, all, delivered, mails};
 use nix::errno::Errno;
-use postrider::failure::Class;
+use postrider::testing::failure::Class;
 
 const ERRORS: [Errno; 4] = [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS];
 

@@ -24,15 +24,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use postrider::config::account::{Keep, Password};
-use postrider::config::{Account, Target};
-use postrider::delivery::disk::Limits as DiskLimits;
-use postrider::delivery::durable::Native;
-use postrider::net::Connector;
-use postrider::sasl::{Auth, Mechanism};
-use postrider::secret::Secret;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
-use postrider::state::Store;
+use postrider::testing::config::{Account, Keep, Password, Target};
+use postrider::testing::delivery::{Limits as DiskLimits, Native};
+use postrider::testing::net::Connector;
+use postrider::testing::sasl::{Auth, Mechanism};
+use postrider::testing::secret::Secret;
+use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
+use postrider::testing::state::Store;
 
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
 use crate::support::mails;
@@ -115,7 +113,7 @@ impl Server {
             let state = root.join("state/state.db");
             // Few at a time, so that a record is about the same in every run.
             let limits = DiskLimits { workers: 1, group: 4, octets: 1 << 20 };
-            let disk = postrider::delivery::Disk::over(Arc::new(Native), limits);
+            let disk = postrider::testing::delivery::Disk::over(Arc::new(Native), limits);
             let environment = Environment {
                 store: Store::open(&state),
                 state,

@@ -132,7 +132,7 @@ impl<'a> Trial<'a> {
 
 /// Says what is wrong after a poll on a disk that a cut has left.
 fn is_complete(
-    report: &postrider::session::Report,
+    report: &postrider::testing::session::Report,
     root: &Path,
     expected: &[Vec<u8>],
     server: &Server,

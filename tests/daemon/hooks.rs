@@ -10,7 +10,7 @@ use crate::support::maildrop::{Lock, Maildrop, Protection, Settings, What};
 use crate::support::postrider::{Home, LIMIT};
 use crate::support::process::{free_port, wait_until};
 use nix::sys::signal::Signal;
-use postrider::state::Lease;
+use postrider::testing::state::Lease;
 
 fn configure(home: &Home, server: &Maildrop, port: u16, top: &str, keys: &str) {
     home.write("ca.pem", &server.certificate.authority_pem);

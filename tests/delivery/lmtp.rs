@@ -12,9 +12,9 @@ use crate::support::mail_server::{MailServer, lmtp};
 use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::poller::Poller;
 use crate::support::scripted::{Script, ScriptedServer};
-use postrider::config::{Config, Target};
-use postrider::delivery::{Access, Disk, Others, Outcome, Sink};
-use postrider::pop3::UniqueId;
+use postrider::testing::config::{Config, Target};
+use postrider::testing::delivery::{Access, Disk, Others, Outcome, Sink};
+use postrider::testing::pop3::UniqueId;
 
 const MESSAGE: &[u8] = b"Return-Path: <alice@example.net>\r\nSubject: x\r\n\r\nEHLO x\r\n";
 const HELLO: &str = "S: 220 test\nC: LHLO *\nS: 250-test\nS: 250 PIPELINING\n";
@@ -251,7 +251,7 @@ fn those_who_have_a_message_do_not_get_it_again_with_those_who_have_not() {
         let all = poller.environment.store.hasten(
             maildrop_id,
             vec![(UniqueId::new(*b"one"), 0)],
-            postrider::session::now(),
+            postrider::testing::session::now(),
         );
         poller.block_on(all).unwrap();
     }
@@ -286,7 +286,9 @@ fn another_message_under_the_same_unique_id_goes_to_everybody() {
     maildrop.put("one", OTHER);
     let maildrop_id = poller.account.maildrop_id.as_str().into();
     let names = vec![(UniqueId::new(*b"one"), 0)];
-    poller.block_on(poller.environment.store.hasten(maildrop_id, names, postrider::session::now())).unwrap();
+    poller
+        .block_on(poller.environment.store.hasten(maildrop_id, names, postrider::testing::session::now()))
+        .unwrap();
     assert_eq!(poller.must().delivered, 1);
     server.finish();
 }

@@ -7,8 +7,7 @@ use crate::sink::recorder::{Fault, Lasts, Operation, Recorder};
 use crate::sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
 use crate::support::mounted::Mounted;
 use nix::errno::Errno;
-use postrider::delivery::disk::Limits;
-use postrider::delivery::{Disk, Outcome, TargetError};
+use postrider::testing::delivery::{Disk, Limits, Outcome, TargetError};
 
 /// What the maildir holds when a session with a fault begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,9 +11,8 @@ use crate::sink::recorder::{Fault, Lasts, Operation, Recorder};
 use crate::sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
 use crate::support::mounted::Mounted;
 use nix::errno::Errno;
-use postrider::config::Target;
-use postrider::delivery::disk::Limits;
-use postrider::delivery::{Access, Disk, Outcome, Sink};
+use postrider::testing::config::Target;
+use postrider::testing::delivery::{Access, Disk, Limits, Outcome, Sink};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nFrom here\r\n";
 

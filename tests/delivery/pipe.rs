@@ -11,11 +11,8 @@ use crate::sink::{deliver, open, scratch};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, User, geteuid};
-use postrider::config::account::CommandLine;
-use postrider::config::target;
-use postrider::config::{Config, Target};
-use postrider::delivery::disk::Limits;
-use postrider::delivery::{Disk, Outcome, TargetError};
+use postrider::testing::config::{CommandLine, Config, Pipe, Target};
+use postrider::testing::delivery::{Disk, Limits, Outcome, TargetError};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nHello\r\n";
 
@@ -39,7 +36,7 @@ fn script(dir: &Path, text: &str) -> Target {
 /// Gives the target another time limit.
 fn within(target: Target, timeout: Duration) -> Target {
     match target {
-        Target::Pipe(pipe) => Target::Pipe(Box::new(target::Pipe { timeout, ..*pipe })),
+        Target::Pipe(pipe) => Target::Pipe(Box::new(Pipe { timeout, ..*pipe })),
         other => other,
     }
 }

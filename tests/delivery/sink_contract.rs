@@ -15,11 +15,8 @@ use crate::sink::{
 };
 use crate::support::mail_server::MailServer;
 use nix::errno::Errno;
-use postrider::config::account::CommandLine;
-use postrider::config::target::{Pipe, Place, Recipients, Sender, Target};
-use postrider::delivery::disk::Limits;
-use postrider::delivery::durable::Native;
-use postrider::delivery::{Disk, Outcome};
+use postrider::testing::config::{CommandLine, Pipe, Place, Recipients, Sender, Target};
+use postrider::testing::delivery::{Disk, Limits, Native, Outcome};
 
 /// A target that the contract holds for: one line in [`KINDS`].
 struct Kind {
@@ -93,7 +90,7 @@ fn server(dir: &Path) -> MailServer {
 
 fn lmtp(dir: &Path) -> Target {
     server(dir);
-    Target::Lmtp(Box::new(postrider::config::MailServer {
+    Target::Lmtp(Box::new(postrider::testing::config::MailServer {
         place: Place::Socket(dir.join("lmtp")),
         timeout: None,
         login: None,

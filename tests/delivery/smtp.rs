@@ -12,11 +12,11 @@ use crate::support::poller::Poller;
 use crate::support::postrider::Home;
 use crate::support::process::wait_until;
 use crate::support::scripted::{Script, ScriptedServer};
-use postrider::config::{Config, Target};
-use postrider::delivery::{Access, Disk, Outcome, Sink, TargetError};
-use postrider::failure::Class;
-use postrider::net::Connector;
-use postrider::secret::Secret;
+use postrider::testing::config::{Config, Target};
+use postrider::testing::delivery::{Access, Disk, Outcome, Sink, TargetError};
+use postrider::testing::failure::Class;
+use postrider::testing::net::Connector;
+use postrider::testing::secret::Secret;
 
 const MESSAGE: &[u8] = b"Return-Path: <alice@example.net>\r\nSubject: x\r\n\r\nHello\r\n";
 const EXTENSIONS: &[&str] = &["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8"];

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postrider::failure::Class;
-use postrider::session::{Report, WallClock};
+use postrider::testing::failure::Class;
+use postrider::testing::session::{Report, WallClock};
 
 use crate::smtp::target;
 use crate::support::maildrop::{Maildrop, Protection, Settings, What};

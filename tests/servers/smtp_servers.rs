@@ -7,11 +7,11 @@ use crate::support::dovecot::Dovecot;
 use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::mta::{DOMAIN, LIMIT, Mta, PASSWORD, USER};
 use crate::support::poller::Poller;
-use postrider::config::{Config, Target};
-use postrider::delivery::{Access, Disk, Outcome, Sink, TargetError};
-use postrider::failure::Class;
-use postrider::pop3::UniqueId;
-use postrider::secret::Secret;
+use postrider::testing::config::{Config, Target};
+use postrider::testing::delivery::{Access, Disk, Outcome, Sink, TargetError};
+use postrider::testing::failure::Class;
+use postrider::testing::pop3::UniqueId;
+use postrider::testing::secret::Secret;
 
 fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
@@ -228,7 +228,9 @@ fn dovecot_takes_every_message_as_it_was_sent_for_each_of_its_users_alone() {
     poller.account.deliver = to("u1@example.org, u1+more@example.org");
     let names = (1..sent.len()).map(|number| (UniqueId::new(number.to_string().into_bytes()), 0)).collect();
     let maildrop_id = poller.account.maildrop_id.as_str().into();
-    poller.block_on(poller.environment.store.hasten(maildrop_id, names, postrider::session::now())).unwrap();
+    poller
+        .block_on(poller.environment.store.hasten(maildrop_id, names, postrider::testing::session::now()))
+        .unwrap();
     assert_eq!(poller.must().delivered, sent.len() - 1);
     let again: Vec<_> = of("u1").into_iter().map(|message| without_trace(&message)).collect();
     let twice = |message: &&Vec<u8>| again.iter().filter(|other| *other == *message).count() == 2;

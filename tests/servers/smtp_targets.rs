@@ -4,8 +4,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use postrider::config::{Config, Target};
-use postrider::failure::Class;
+use postrider::testing::config::{Config, Target};
+use postrider::testing::failure::Class;
 
 use crate::support::chrooted_mta::ChrootedMta;
 use crate::support::cyrus::Cyrus;

@@ -16,8 +16,8 @@ use crate::support::process::{Running, program, wait_until};
 use crate::support::severing::{Severing, Side};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use postrider::config::{Config, Target};
-use postrider::pop3::UniqueId;
+use postrider::testing::config::{Config, Target};
+use postrider::testing::pop3::UniqueId;
 
 const EXTENSIONS: &[&str] = &["PIPELINING", "SIZE", "8BITMIME"];
 
@@ -132,7 +132,9 @@ fn cut_after(side: Side, octets: Option<u64>, deliver: impl Fn(u16) -> String) -
     assert!(first.delivered <= after_one, "{octets:?} of {side:?}: counted, and not there: {first:?}");
     let names = (0..MESSAGES).map(|number| (UniqueId::new(number.to_string().into_bytes()), 0)).collect();
     let maildrop_id = poller.account.maildrop_id.as_str().into();
-    poller.block_on(poller.environment.store.hasten(maildrop_id, names, postrider::session::now())).unwrap();
+    poller
+        .block_on(poller.environment.store.hasten(maildrop_id, names, postrider::testing::session::now()))
+        .unwrap();
     poller.must();
     assert_eq!(maildrop.uids(), Vec::<String>::new(), "{octets:?} of {side:?}");
     let arrived = server.arrived();

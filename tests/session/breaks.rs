@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread;
 
-use postrider::session::WallClock;
+use postrider::testing::session::WallClock;
 
 use crate::support::dialogue::{honest, mail};
 use crate::support::maildrop::{Maildrop, Protection, Settings, Trick, What};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::support::maildrop::{Maildrop, Protection, Settings, What};
 use crate::support::poller::Poller;
 use crate::support::scripted::{Script, ScriptedServer};
-use postrider::pop3::UniqueId;
-use postrider::state::{Closing, Delivery, Kind};
+use postrider::testing::pop3::UniqueId;
+use postrider::testing::state::{Closing, Delivery, Kind};
 
 const PLAIN: &str = "tls: none\nauth: [user-pass]\ntimeout: 5s";
 

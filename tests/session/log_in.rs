@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use postrider::session::WallClock;
+use postrider::testing::session::WallClock;
 
 use crate::support::dialogue::*;
 use crate::support::maildrop::{Ahead, Lock, Maildrop, Protection, Settings, What};

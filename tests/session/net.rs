@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use postrider::config::account::{CommandLine, Password};
-use postrider::credential::{self, CredentialError};
-use postrider::failure::Class;
-use postrider::net::{Connector, NetError};
+use postrider::testing::config::{CommandLine, Password};
+use postrider::testing::credential::{self, CredentialError};
+use postrider::testing::failure::Class;
+use postrider::testing::net::{Connector, NetError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use postrider::config::Account;
-use postrider::config::account::TlsMode;
-use postrider::net::{CertificateFault, Connector, NetError};
+use postrider::testing::config::{Account, TlsMode};
+use postrider::testing::net::{CertificateFault, Connector, NetError};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -111,7 +110,7 @@ async fn a_pin_accepts_what_the_certificate_is_like_and_no_other_pin_does() {
         for version in ["-tls1_2", "-tls1_3"] {
             let (_server, mut account) = identity.serve(version);
             let (_, said, hint) = fault(&account).await;
-            let pin = postrider::net::pin(&identity.fingerprint());
+            let pin = postrider::testing::net::pin(&identity.fingerprint());
             assert!(hint.contains(&pin), "{what}: {said}; {hint}");
             account.tls.pins = vec![[7; 32]];
             assert_eq!(fault(&account).await.0, CertificateFault::NotPinned, "{what}");

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::config::Account;
-use postrider::config::account::{ClientCertificate, CommandLine, TlsMode, TlsVersion};
-use postrider::failure::Class;
-use postrider::net::{CertificateFault, Connector, NetError, Stream, pin};
+use postrider::testing::config::{Account, ClientCertificate, CommandLine, TlsMode, TlsVersion};
+use postrider::testing::failure::Class;
+use postrider::testing::net::{CertificateFault, Connector, NetError, Stream, pin};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -678,5 +677,5 @@ async fn tls_where_a_greeting_is_expected_is_recognised() {
     socket.write_all(b"CAPA\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
-    assert!(postrider::net::looks_like_tls(&answer), "{answer:?}");
+    assert!(postrider::testing::net::looks_like_tls(&answer), "{answer:?}");
 }

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postrider::config::Target;
-use postrider::delivery::{Access, Disk, Draft, MessageId, Outcome, Sink, TargetError};
-use postrider::pop3::UniqueId;
+use postrider::testing::config::Target;
+use postrider::testing::delivery::{Access, Disk, Draft, MessageId, Outcome, Sink, TargetError};
+use postrider::testing::pop3::UniqueId;
 
 pub const MAILDROP: &str = "alice@pop.example.org";
 

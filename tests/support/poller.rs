@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postrider::config::{Account, Config};
-use postrider::delivery::Disk;
-use postrider::net::Connector;
-use postrider::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
-use postrider::state::Store;
+use postrider::testing::config::{Account, Config};
+use postrider::testing::delivery::Disk;
+use postrider::testing::net::Connector;
+use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
+use postrider::testing::state::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;

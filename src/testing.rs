@@ -1,0 +1,77 @@
+//! The one door for tests, benches, examples and fuzzing: what they use of the inside, by name. Nothing in the program
+//! imports it, and nobody else may rely on it.
+
+pub mod config {
+    pub use crate::config::account::{
+        ClientCertificate, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
+        TlsVersion,
+    };
+    pub use crate::config::target::{CatchAll, Occurrence, Pipe, Place, Sender, Unknown, is_address};
+    pub use crate::config::{Account, Config, Daemon, MailServer, Recipients, Target, show};
+}
+
+pub mod credential {
+    pub use crate::credential::{CredentialError, password};
+}
+
+pub mod delivery {
+    pub use crate::delivery::disk::Limits;
+    pub use crate::delivery::durable::{Directory, FileSystem, Identity, Moved, Native, OpenFile};
+    pub use crate::delivery::{Access, Disk, Draft, Finished, MessageId, Others, Outcome, Sink, TargetError};
+
+    pub mod envelope {
+        pub use crate::delivery::envelope::{recipients, sender};
+    }
+}
+
+pub mod failure {
+    pub use crate::failure::Class;
+}
+
+pub mod line {
+    pub use crate::line::{AuthLine, Protocol, challenge};
+}
+
+pub mod message {
+    pub use crate::message::{FileId, Fingerprinter, Header, ToLf, Trace};
+
+    pub mod trace {
+        pub use crate::message::trace::length;
+    }
+}
+
+pub mod net {
+    pub use crate::net::{CertificateFault, Connector, NetError, Stream, looks_like_tls, pin};
+}
+
+pub mod pop3 {
+    pub use crate::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
+    pub use crate::pop3::listing::ListingBuilder;
+    pub use crate::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, UniqueId};
+
+    pub mod apop {
+        pub use crate::pop3::apop::stamp;
+    }
+}
+
+pub mod sasl {
+    pub use crate::sasl::{Auth, Credentials, Exchange, MECHANISMS, Mechanism};
+}
+
+pub mod secret {
+    pub use crate::secret::Secret;
+}
+
+pub mod session {
+    pub use crate::session::{
+        Ask, Environment, Failing, Limits, Progress, Report, Retry, Task, WallClock, now, run,
+    };
+}
+
+pub mod smtp {
+    pub use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions};
+}
+
+pub mod state {
+    pub use crate::state::{Closing, Delivery, Kind, Lease, MaildropKey, Memory, Store};
+}
