@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod process;
 mod proof;
 mod stream;
+mod tcp;
 mod tls;
 mod verify;
 pub(crate) mod wire;
@@ -74,6 +75,6 @@ impl Connector {
 async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Stream, NetError> {
     match to.connect {
         Some(line) => Ok(Stream::plain(command::start(line, to.account).await?)),
-        None => Ok(Stream::plain(connect::tcp(to, deadline).await?)),
+        None => Ok(Stream::plain(tcp::Tcp::new(connect::tcp(to, deadline).await?))),
     }
 }
