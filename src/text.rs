@@ -17,15 +17,10 @@ impl fmt::Display for Shown<'_> {
             None => (self.0, false),
         };
         for chunk in octets.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                // Bidirectional overrides reorder what a terminal shows, so they are escaped like controls.
-                let reorders =
-                    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-                if c.is_control() || reorders {
-                    write!(f, "{}", c.escape_default())?;
-                } else {
-                    write!(f, "{c}")?;
-                }
+            for part in chunk.valid().split_inclusive(steers) {
+                let text = part.trim_end_matches(steers);
+                f.write_str(text)?;
+                write!(f, "{}", part[text.len()..].escape_default())?;
             }
             for octet in chunk.invalid() {
                 write!(f, "\\x{octet:02x}")?;
@@ -44,14 +39,17 @@ impl fmt::Debug for Shown<'_> {
     }
 }
 
+/// Says whether a character steers what shows it. Bidirectional overrides reorder what a terminal shows, so they are
+/// escaped as controls are.
+fn steers(c: char) -> bool {
+    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || reorders
+}
+
 /// Writes octets as hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write;
-    octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -98,15 +98,13 @@ impl Fingerprinter {
             return;
         }
         let before = self.header.len();
-        let taken = octets.len().min(LARGEST_HEADER - before);
-        self.header.extend_from_slice(&octets[..taken]);
+        let (header, body) = octets.split_at(octets.len().min(LARGEST_HEADER - before));
+        self.header.extend_from_slice(header);
         // The LF before an empty line may lie in what came before.
-        if let Some(end) = end_of_header(&self.header, before.saturating_sub(2)) {
-            self.read_header(end);
-            self.content.update(&octets[taken..]);
-        } else if self.header.len() == LARGEST_HEADER {
-            self.read_header(LARGEST_HEADER);
-            self.content.update(&octets[taken..]);
+        let end = end_of_header(&self.header, before.saturating_sub(2));
+        if end.is_some() || self.header.len() == LARGEST_HEADER {
+            self.read_header(end.unwrap_or(LARGEST_HEADER));
+            self.content.update(body);
         }
     }
 
@@ -124,45 +122,55 @@ impl Fingerprinter {
     fn read_header(&mut self, end: usize) -> Read {
         let buffer = std::mem::take(&mut self.header);
         let (header, rest) = buffer.split_at(end);
-        let (mut sent, mut less) = (Sha256::new(), Sha256::new());
-        let (mut telling, mut all) = (Sha256::new(), Sha256::new());
+        let (mut telling, mut field) = (Sha256::new(), Field::default());
         let (mut message_id, mut dated, mut fields) = (false, false, 0);
         let (mut received, mut date) = (None, None);
-        for field in Fields(header) {
-            sent.update(field);
-            let (name, value) = named(field);
-            if SERVERS.contains(&&name[..]) {
-                fields += field.len() as u64;
+        for octets in Fields(header) {
+            field.read(octets);
+            if field.is_one_of(&SERVERS) {
+                fields += octets.len() as u64;
                 continue;
             }
-            less.update(field);
-            self.content.update(field);
-            let value = unfolded(value);
-            let told = [&name[..], b":", &value, b"\n"].concat();
-            all.update(&told);
-            if TELLING.contains(&&name[..]) {
-                telling.update(&told);
+            self.content.update(octets);
+            if field.is_one_of(&TELLING) {
+                telling.update(&field.said);
             }
+            let (name, value) = (field.name(), field.value());
             message_id |= name == b"message-id" && !value.is_empty();
             dated |= (name == b"date" || name == b"received") && !value.is_empty();
-            match &name[..] {
-                b"received" => drop(received.get_or_insert_with(|| arrival::of_received(&value))),
-                b"date" => drop(date.get_or_insert_with(|| arrival::of_date(&value))),
+            match name {
+                b"received" => drop(received.get_or_insert_with(|| arrival::of_received(value))),
+                b"date" => drop(date.get_or_insert_with(|| arrival::of_date(value))),
                 _ => {}
             }
         }
+        // So far its content is the header less the servers' fields.
+        let less = self.content.clone().finalize().into();
+        let sent = if fields == 0 { less } else { Sha256::digest(header).into() };
         self.content.update(rest);
         let (hash, certainty) = match message_id && dated {
             true => (telling, Certainty::Certain),
-            false => (all, Certainty::Weak),
+            false => (said(header), Certainty::Weak),
         };
         let digest = *hash.finalize().first_chunk().expect("SHA-256 has 32 octets");
-        let header = [sent.finalize().into(), less.finalize().into()];
         let arrived = received.flatten().or(date.flatten());
-        let read = Read { identity: Identity { digest, certainty }, header, fields, arrived };
+        let identity = Identity { digest, certainty };
+        let read = Read { identity, header: [sent, less], fields, arrived };
         self.read = Some(read);
         read
     }
+}
+
+/// Digests all that a header says less the servers' fields.
+fn said(header: &[u8]) -> Sha256 {
+    let (mut all, mut field) = (Sha256::new(), Field::default());
+    for octets in Fields(header) {
+        field.read(octets);
+        if !field.is_one_of(&SERVERS) {
+            all.update(&field.said);
+        }
+    }
+    all
 }
 
 impl Default for Fingerprinter {
@@ -229,18 +237,46 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Splits a field into its name in small letters and its value; a line that is no field has no name.
-fn named(field: &[u8]) -> (Vec<u8>, &[u8]) {
-    match memchr::memchr(b':', field) {
-        Some(colon) => (field[..colon].trim_ascii_end().to_ascii_lowercase(), &field[colon + 1..]),
-        None => (Vec::new(), field),
-    }
+/// What a field says, however it is folded: its name in small letters, a colon, its value unfolded (RFC 5322, 2.2.3) with
+/// each run of blanks made one, LF. A line that is no field has no name.
+#[derive(Default)]
+struct Field {
+    said: Vec<u8>,
+    /// Octets of the name.
+    name: usize,
 }
 
-/// Unfolds a value (RFC 5322, 2.2.3), and makes a run of blanks one.
-fn unfolded(value: &[u8]) -> Vec<u8> {
-    let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(&b' ')
+impl Field {
+    fn read(&mut self, field: &[u8]) {
+        let (name, value) = match memchr::memchr(b':', field) {
+            Some(colon) => (field[..colon].trim_ascii_end(), &field[colon + 1..]),
+            None => (&b""[..], field),
+        };
+        self.said.clear();
+        self.said.extend(name.iter().map(u8::to_ascii_lowercase));
+        self.name = name.len();
+        let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        for (before, word) in std::iter::once(b':').chain(std::iter::repeat(b' ')).zip(words) {
+            self.said.push(before);
+            self.said.extend_from_slice(word);
+        }
+        if self.said.len() == self.name {
+            self.said.push(b':');
+        }
+        self.said.push(b'\n');
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.said[..self.name]
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.said[self.name + 1..self.said.len() - 1]
+    }
+
+    fn is_one_of(&self, names: &[&[u8]]) -> bool {
+        names.contains(&self.name())
+    }
 }
 
 #[cfg(test)]
