@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 
-use super::{Entries, Held, Kind, LogIn, PollResult, Reached, ServerMemory, Timestamp, Told};
+use super::{Entries, Held, Kind, LogIn, PollResult, Reached, Recorded, ServerMemory, Timestamp, Told};
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,23 +62,6 @@ impl Memory {
         // Those of which version 0.1.0 did not say what they consist of come first.
         let mut others = self.reached.iter().take_while(|reached| reached.content.is_none());
         known.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
-    }
-}
-
-/// Proof that a message is durably recorded as delivered, and that this session has seen it to be that message; only
-/// this module makes one.
-#[derive(Debug)]
-pub struct Recorded<T>(pub(super) T);
-
-impl<T> Recorded<T> {
-    /// Gives what it is the proof for.
-    pub fn get(&self) -> &T {
-        &self.0
-    }
-
-    /// Says the same of a part of it.
-    pub fn map<U>(self, part: impl FnOnce(T) -> U) -> Recorded<U> {
-        Recorded(part(self.0))
     }
 }
 

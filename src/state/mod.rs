@@ -7,6 +7,7 @@
 //! | [`store`], `keeper` | the handle; the thread that owns the file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
+//! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`] | why the state cannot be used, and what to do about it |
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
@@ -33,6 +34,7 @@ mod keeper;
 pub mod lease;
 mod maildrop;
 pub mod memory;
+mod proof;
 mod reading;
 mod schema;
 pub mod store;
@@ -50,9 +52,9 @@ pub use maildrop::{
     LogIn, LogInRefused, LogInWorked, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
-    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, Recorded, RecordedFile, Seen, Unclaimed,
-    prove,
+    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFile, Seen, Unclaimed, prove,
 };
+pub use proof::Recorded;
 pub use store::Store;
 
 /// Names a file beside the state file, wherever symbolic links to that lead.
