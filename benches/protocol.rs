@@ -3,8 +3,8 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use postrider::testing::line::Protocol;
-use postrider::testing::message::Fingerprinter;
-use postrider::testing::pop3::{Client, Command, LineEnd, ListingBuilder, MessageNumber, Piece, Unstuffer};
+use postrider::testing::message::{Fingerprinter, ListingBuilder};
+use postrider::testing::pop3::{Client, Command, LineEnd, MessageNumber, Piece, Unstuffer, parse_size, parse_unique_id};
 
 fn main() {
     divan::main();
@@ -63,8 +63,8 @@ fn uidl_and_list_lines(bencher: Bencher, messages: usize) {
     let list: Vec<String> = (1..=messages).map(|i| format!("{i} {}", 1000 + i)).collect();
     bencher.counter(ItemsCount::new(messages)).bench(|| {
         let mut builder = ListingBuilder::default();
-        uidl.iter().for_each(|line| builder.unique_id_line(line.as_bytes()));
-        list.iter().for_each(|line| builder.size_line(line.as_bytes()));
+        uidl.iter().for_each(|line| builder.unique_id(parse_unique_id(line.as_bytes())));
+        list.iter().for_each(|line| builder.size(parse_size(line.as_bytes())));
         builder.build().len()
     });
 }

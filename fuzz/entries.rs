@@ -16,10 +16,10 @@ use postrider::testing::config::{
 };
 use postrider::testing::delivery::envelope;
 use postrider::testing::line::{self, AuthLine, Protocol};
-use postrider::testing::message::{Fingerprinter, Header, ToLf, Trace, trace};
+use postrider::testing::message::{Fingerprinter, Header, ListingBuilder, ToLf, Trace, trace};
 use postrider::testing::pop3::{
-    Capabilities, Client, Command, Event, LineEnd, ListingBuilder, MessageNumber, Piece, Reply, Unstuffer,
-    apop, unstuff,
+    Capabilities, Client, Command, Event, LineEnd, MessageNumber, Piece, Reply, Unstuffer,
+    apop, parse_size, parse_unique_id, unstuff,
 };
 use postrider::testing::sasl::{Credentials, Exchange, MECHANISMS};
 use postrider::testing::secret::Secret;
@@ -81,8 +81,8 @@ fn listing(lines: &[u8]) {
     for line in lines.split(|&octet| octet == b'\n') {
         match (sizes, line.is_empty()) {
             (true, true) => sizes = false,
-            (true, false) => builder.size_line(line),
-            (false, _) => builder.unique_id_line(line),
+            (true, false) => builder.size(parse_size(line)),
+            (false, _) => builder.unique_id(parse_unique_id(line)),
         }
     }
     let listing = builder.build();

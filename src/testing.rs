@@ -33,7 +33,7 @@ pub mod line {
 }
 
 pub mod message {
-    pub use crate::message::{FileId, Fingerprinter, Header, ToLf, Trace};
+    pub use crate::message::{FileId, Fingerprinter, Header, ListingBuilder, ToLf, Trace};
 
     pub mod trace {
         pub use crate::message::trace::length;
@@ -46,7 +46,7 @@ pub mod net {
 
 pub mod pop3 {
     pub use crate::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
-    pub use crate::pop3::listing::ListingBuilder;
+    pub use crate::pop3::{parse_size, parse_unique_id};
     pub use crate::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, UniqueId};
 
     pub mod apop {

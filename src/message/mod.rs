@@ -1,4 +1,4 @@
-//! What may be looked at in a message, and the few octets that delivery changes in it or adds.
+//! What may be looked at in a message, the few octets that delivery changes in it or adds, and the listing of many.
 
 pub mod arrival;
 pub mod file;
@@ -6,6 +6,7 @@ pub mod fingerprint;
 pub mod header;
 pub mod ids;
 pub mod line_ends;
+pub mod listing;
 pub mod trace;
 
 pub use file::{FileDigest, FileId};
@@ -13,4 +14,5 @@ pub use fingerprint::{Certainty, Content, Fingerprint, Fingerprinter, Identity};
 pub use header::{Header, ReversePath};
 pub use ids::{MessageNumber, UniqueId};
 pub use line_ends::{ToCrlf, ToLf};
+pub use listing::{Listing, ListingBuilder};
 pub use trace::Trace;

@@ -2,7 +2,7 @@
 //!
 //! [`Client`] is the state machine: it turns commands into octets and the server's octets into [`Event`]s, and knows
 //! which answer belongs to which command however many are under way. The rest are its parts: [`reply`] (status lines
-//! and response codes), [`capability`], [`listing`] (LIST and UIDL), [`body`] (dot-unstuffing), [`command`].
+//! and response codes), [`capability`], [`listing`] (lines of LIST and UIDL), [`body`] (dot-unstuffing), [`command`].
 
 pub mod apop;
 pub mod body;
@@ -15,7 +15,7 @@ pub mod reply;
 pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
 pub use command::Command;
-pub use listing::{Listing, parse_stat};
+pub use listing::{parse_size, parse_stat, parse_unique_id};
 pub use reply::{Code, Reply, Status};
 
 pub use crate::line::CommandError;

@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::pop3::{MessageNumber, Request};
+use crate::message::MessageNumber;
+use crate::pop3::Request;
 use crate::state::{Came, Held, Timestamp};
 
 use super::trouble::Trouble;
@@ -108,7 +109,7 @@ pub fn is_all_there_is(came: &Came, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pop3::UniqueId;
+    use crate::message::UniqueId;
     use crate::state::{HeldKind, Standing};
 
     #[test]

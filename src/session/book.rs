@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::config::account::Keep;
 use crate::message::file::{digest_of_content, digest_of_name};
-use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
-use crate::pop3::{Listing, MessageNumber, UniqueId};
+use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, MessageNumber, UniqueId};
 use crate::state::{
     Change, Closing, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, RecordedFile, Seen,
     Standing, Store, Timestamp, Unclaimed, prove,

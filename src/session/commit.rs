@@ -3,8 +3,7 @@
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
-use crate::message::FileId;
-use crate::pop3::MessageNumber;
+use crate::message::{FileId, MessageNumber};
 use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp, Unclaimed};
 use crate::text::Shown;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::failure::Class;
-use crate::pop3::{Listing, UniqueId};
+use crate::message::{Listing, UniqueId};
 use crate::state::Closing;
 
 use super::blame::Broke;

@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
-use crate::message::{Fingerprinter, Trace};
-use crate::pop3::{Command, Event, Listing, MessageNumber, Reply, Request, Status, UniqueId};
+use crate::message::{Fingerprinter, Listing, MessageNumber, Trace, UniqueId};
+use crate::pop3::{Command, Event, Reply, Request, Status};
 use crate::state::{Came, Delivery, HeldKind, Kind, Recorded, Standing};
 use crate::text::Shown;
 

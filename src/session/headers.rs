@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::{Fingerprint, Fingerprinter};
-use crate::pop3::{Command, Event, Listing, Request, Status};
+use crate::message::{Fingerprint, Fingerprinter, Listing};
+use crate::pop3::{Command, Event, Request, Status};
 
 use super::wire::{Wire, WireError};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::delivery::has_room;
-use crate::pop3::{Listing, MessageNumber, UniqueId};
+use crate::message::{Listing, MessageNumber, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 

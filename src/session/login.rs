@@ -9,11 +9,9 @@ use crate::config::account::{Pipelining, TlsMode};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Connector, Stream};
-use crate::pop3::listing::ListingBuilder;
-use crate::pop3::{
-    Capabilities, Client, Code, Command, Event, Listing, ProtocolError, Reply, Request, Status, apop,
-    parse_stat,
-};
+use crate::message::{Listing, ListingBuilder};
+use crate::pop3::{Capabilities, Client, Code, Command, Event, ProtocolError, Reply, Request, Status, apop, parse_size,
+    parse_stat, parse_unique_id};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 
@@ -679,8 +677,8 @@ async fn read_listing(
             Event::Reply { to: Request::List, status: Status::Err, text } => {
                 heard.list_refused = Some(text.to_vec());
             }
-            Event::Line { to: Request::Uidl, line } => heard.builder.unique_id_line(line),
-            Event::Line { to: Request::List, line } => heard.builder.size_line(line),
+            Event::Line { to: Request::Uidl, line } => heard.builder.unique_id(parse_unique_id(line)),
+            Event::Line { to: Request::List, line } => heard.builder.size(parse_size(line)),
             Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
         }
     }

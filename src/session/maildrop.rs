@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pop3::{Command, MessageNumber, Reply};
+use crate::message::MessageNumber;
+use crate::pop3::{Command, Reply};
 use crate::state::Recorded;
 use crate::text::Shown;
 

@@ -14,7 +14,7 @@ use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
 use crate::failure::{Class, Failure};
-use crate::pop3::UniqueId;
+use crate::message::UniqueId;
 use crate::state::lease::Lease;
 use crate::state::{Maildrop, Timestamp, Told};
 

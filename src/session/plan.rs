@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::config::account::{Account, FirstSync, Keep, Order};
-use crate::pop3::{Listing, UniqueId};
+use crate::message::{Listing, UniqueId};
 use crate::state::{Detail, Entry, Held, Kind, Memory, Timestamp};
 
 use super::held::is_due;
@@ -302,8 +302,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::message::Fingerprint;
-    use crate::pop3::listing::ListingBuilder;
+    use crate::message::{Fingerprint, ListingBuilder, MessageNumber};
     use crate::session::book::{Book, Circumstances, Top};
     use crate::session::which::{Turn, Uidl};
     use crate::state::{Closing, Delivery, HeldKind, Standing, Store};
@@ -380,8 +379,9 @@ mod tests {
     fn listing(messages: &[(&str, u64)]) -> Listing {
         let mut builder = ListingBuilder::default();
         for (i, (uid, octets)) in messages.iter().enumerate() {
-            builder.unique_id_line(format!("{} {uid}", i + 1).as_bytes());
-            builder.size_line(format!("{} {octets}", i + 1).as_bytes());
+            let number = MessageNumber(u32::try_from(i).unwrap() + 1);
+            builder.unique_id(Some((number, uid.as_bytes())));
+            builder.size(Some((number, *octets)));
         }
         builder.build()
     }

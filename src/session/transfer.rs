@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::delivery::Sink;
-use crate::message::Trace;
-use crate::pop3::MessageNumber;
+use crate::message::{MessageNumber, Trace};
 use crate::state::Recorded;
 
 use super::book::Book;

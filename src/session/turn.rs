@@ -5,7 +5,7 @@
 
 use crate::config::account::{Account, FirstSync, Keep};
 use crate::delivery::Sink;
-use crate::pop3::{MessageNumber, UniqueId};
+use crate::message::{MessageNumber, UniqueId};
 use crate::state::{Closing, Memory, Recorded};
 use crate::text::Shown;
 

@@ -7,8 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::message::{Fingerprint, Identity};
-use crate::pop3::Listing;
+use crate::message::{Fingerprint, Identity, Listing};
 use crate::state::{Detail, Entries, Entry, Held, Kind, Naming};
 use sha2::{Digest, Sha256};
 

@@ -59,7 +59,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::pop3::{Command, MessageNumber};
+    use crate::message::MessageNumber;
+    use crate::pop3::Command;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
