@@ -46,8 +46,8 @@ pub mod net {
 
 pub mod pop3 {
     pub use crate::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
-    pub use crate::pop3::{parse_size, parse_unique_id};
     pub use crate::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, UniqueId};
+    pub use crate::pop3::{parse_size, parse_unique_id};
 
     pub mod apop {
         pub use crate::pop3::apop::stamp;

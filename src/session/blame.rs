@@ -6,9 +6,6 @@ use crate::message::MessageNumber;
 use crate::pop3::Request;
 use crate::state::{Came, Held, Timestamp};
 
-use super::trouble::Trouble;
-use super::wire::WireError;
-
 const DAY: Timestamp = 24 * 60 * 60;
 /// A message that is listed with more octets than this came short if less than half of them came.
 const SMALL: u64 = 2 << 10;
@@ -51,27 +48,6 @@ pub struct Moment {
     pub doubtful: Option<usize>,
     /// The one that was to come next.
     pub next: Option<usize>,
-}
-
-/// Says whether a session broke, rather than ended for a reason of our own.
-pub fn is_break(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::Endless { .. } => true,
-        Trouble::Wire(error) => match error {
-            WireError::Protocol(_)
-            | WireError::Silence { .. }
-            | WireError::Trickle { .. }
-            | WireError::Closed { .. }
-            | WireError::Lost { .. } => true,
-            WireError::Injected | WireError::Command(_) => false,
-        },
-        _ => false,
-    }
-}
-
-/// Says whether the connection ended, or fell silent, where an answer might have begun.
-pub fn is_end(trouble: &Trouble) -> bool {
-    is_break(trouble) && !matches!(trouble, Trouble::Endless { .. } | Trouble::Wire(WireError::Protocol(_)))
 }
 
 /// Finds what a session broke at.

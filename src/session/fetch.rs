@@ -14,11 +14,13 @@ use crate::text::Shown;
 use super::blame::{self, Blamed, Broke, Moment};
 use super::book::{self, Book, Extent};
 use super::commit::{self, Complete};
+use super::error;
+use super::error::{About, SourceError};
 use super::maildrop::Deletions;
 use super::stopped;
 use super::transfer::{FetchOrder, Last};
-use super::trouble::{Aborted, About, During, Trouble};
-use super::wire::{Wire, WireError};
+use super::trouble::{Aborted, During, Trouble};
+use super::wire::Wire;
 use super::{Progress, WIND_DOWN};
 
 /// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
@@ -153,10 +155,10 @@ impl Fetch<'_, '_> {
         // Dropped when nothing more will be committed.
         let mut complete = Some(complete);
         let ended = self.fetch(&mut state, &mut fetched, &mut complete, &mut results, deletions).await;
-        if let Err(Aborted { trouble, .. }) = &ended
-            && blame::is_break(trouble)
+        if let Err(Aborted { trouble: Trouble::Source(error), .. }) = &ended
+            && error.is_break()
         {
-            self.broke(&mut state, &mut fetched, trouble, &complete).await;
+            self.broke(&mut state, &mut fetched, error, &complete).await;
         }
         drop(complete);
         // What was handed over goes its way whatever became of the connection.
@@ -358,12 +360,12 @@ impl Fetch<'_, '_> {
         &self,
         state: &mut Loop,
         fetched: &mut Fetched,
-        trouble: &Trouble,
+        error: &SourceError,
         complete: &Option<mpsc::Sender<Complete>>,
     ) {
         let mut partial = None;
         let mut had = state.ended.take();
-        if let Some(mut message) = state.doubtful.take_if(|_| blame::is_end(trouble)) {
+        if let Some(mut message) = state.doubtful.take_if(|_| error.is_end()) {
             let listed = self.book.listing.get(message.index).octets;
             if listed > 0 && message.octets >= listed {
                 // If it cannot be handed over, the target says why.
@@ -414,11 +416,11 @@ impl Fetch<'_, '_> {
                 index,
                 kind: HeldKind::Breaks,
                 standing,
-                reason: format!("{what}: {trouble}"),
+                reason: format!("{what}: {error}"),
                 came: partial.map(|partial| partial.1),
             });
         }
-        let silent = matches!(trouble, Trouble::Wire(WireError::Silence { .. } | WireError::Trickle { .. }));
+        let silent = error.is_silence();
         let under_way = had.iter().chain(&state.under_way).copied().collect();
         fetched.broke = Some(Broke { at, under_way, silent });
     }
@@ -606,7 +608,7 @@ impl Incoming {
                 if incoming.octets
                     > listed.saturating_mul(EXCESS_FACTOR).max(listed.saturating_add(EXCESS_OCTETS))
                 {
-                    return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Endless { listed } });
+                    return Err(SourceError::Endless { listed }).during("fetch");
                 }
                 incoming.fingerprint.write(octets);
                 incoming.draft.write(octets);
@@ -624,9 +626,9 @@ impl Incoming {
                     return Ok(Next::Begin(index));
                 }
                 let reason = format!("server refused RETR {number}: {}", Shown(text));
-                let of_server = match Trouble::refused(&Reply { status, text }, About::Other) {
-                    trouble @ Trouble::Refused { code: Some(code), .. } if code.is_of_server() => {
-                        Some(Aborted { doing: format!("fetch message {number}"), trouble })
+                let of_server = match SourceError::refused(&Reply { status, text }, About::Other) {
+                    error @ SourceError::Refused { code: Some(code), .. } if code.is_of_server() => {
+                        Some(error::Failed { doing: format!("fetch message {number}"), error }.into())
                     }
                     _ => None,
                 };

@@ -7,7 +7,6 @@ use subtle::ConstantTimeEq as _;
 
 use crate::config::Account;
 use crate::failure::Class;
-use crate::pop3::Code;
 use crate::secret::Secret;
 use crate::state::{LogInRefused, LogInWorked, Maildrop, Timestamp};
 
@@ -98,7 +97,7 @@ pub async fn refused(
     secret: &Secret,
     memory: &Maildrop,
     now: Timestamp,
-    (said, code): (&[u8], Option<Code>),
+    (said, class): (&[u8], Class),
 ) -> (LogInRefused, Refusal) {
     let before = memory.refused.as_ref();
     let salt = before.and_then(|before| before.credentials.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
@@ -106,7 +105,7 @@ pub async fn refused(
     let count = before.filter(|before| before.credentials == credentials).map_or(0, |before| before.count);
     let count = count.saturating_add(1);
     let lately = count <= FIRST && worked_lately(account, secret, memory, now);
-    let class = class(said, code, lately);
+    let class = judged(said, class, lately);
     let refused =
         LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
     let refusal = Refusal::remembered(&refused);
@@ -129,16 +128,13 @@ fn worked_lately(account: &Account, secret: &Secret, memory: &Maildrop, now: Tim
         })
 }
 
-/// Says what a refused log-in is about.
-fn class(said: &[u8], code: Option<Code>, lately: bool) -> Class {
-    match code {
-        Some(Code::InUse) => Class::InUse,
-        Some(Code::LoginDelay) => Class::LoginDelay,
-        Some(Code::SysTemp) => Class::Refused,
-        Some(Code::Auth | Code::SysPerm | Code::Other) | None if lately || speaks_of_a_lock(said) => {
-            Class::Refused
-        }
-        Some(Code::Auth | Code::SysPerm | Code::Other) | None => Class::Credentials,
+/// Says what a refused log-in is about: by the class of its response code, its words, and whether the credentials worked
+/// lately.
+fn judged(said: &[u8], class: Class, lately: bool) -> Class {
+    match class {
+        Class::InUse | Class::LoginDelay | Class::Refused => class,
+        _ if lately || speaks_of_a_lock(said) => Class::Refused,
+        _ => Class::Credentials,
     }
 }
 
@@ -196,6 +192,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::pop3::Reply;
+    use crate::session::error::class_of_refused_log_in;
 
     const MINUTE: Timestamp = 60;
     const DAY: Timestamp = 24 * 60 * MINUTE;
@@ -235,7 +232,7 @@ mod tests {
                     Maildrop { ok_at: Some(at), mark: Some(mark), refused: None, ..self.memory.clone() };
                 return Ok(Class::Stopped);
             }
-            let said = (reply.text, reply.code());
+            let said = (reply.text, class_of_refused_log_in(reply.text));
             let (record, refusal) = refused(&self.account, &self.secret, &self.memory, at, said).await;
             self.memory.refused = Some(record);
             Ok(refusal.class)
@@ -305,7 +302,7 @@ mod tests {
             let (account, secret) = (account(yaml), secret(password));
             let may = may_try(&account, &secret, &memory, NOW + 1, Retry::InTime).await;
             assert_eq!(may, Ok(()), "{yaml} {password}");
-            let (record, _) = refused(&account, &secret, &memory, NOW + 1, (b"no", None)).await;
+            let (record, _) = refused(&account, &secret, &memory, NOW + 1, (b"no", Class::Credentials)).await;
             assert_eq!(record.count, 1, "{yaml} {password}");
         }
         let same = account("password: { command: echo x }, keep: none");

@@ -7,16 +7,18 @@ use tokio::time::Instant;
 use crate::config::Account;
 use crate::config::account::{Pipelining, TlsMode};
 use crate::line::AuthLine;
+use crate::message::{Listing, ListingBuilder};
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Connector, Stream};
-use crate::message::{Listing, ListingBuilder};
-use crate::pop3::{Capabilities, Client, Code, Command, Event, ProtocolError, Reply, Request, Status, apop, parse_size,
-    parse_stat, parse_unique_id};
+use crate::pop3::{
+    Capabilities, Client, Code, Command, Event, ProtocolError, Reply, Request, Status, apop, parse_size,
+    parse_stat, parse_unique_id,
+};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 
+use super::error::{About, Doing, Failed, SourceError};
 use super::server::{Outcome, Server, Trial};
-use super::trouble::{Aborted, About, During, Trouble};
 use super::wire::{Wire, WireError};
 
 /// What a log-in needs to know.
@@ -64,8 +66,8 @@ pub struct Listed {
     pub pipelined: bool,
     /// What is in the maildrop.
     pub listing: Listing,
-    /// What the server said when it refused UIDL, so that the messages of the listing have no unique-ids.
-    pub uidl_refused: Option<Vec<u8>>,
+    /// The server refused UIDL, so that the messages of the listing have no unique-ids.
+    pub uidl_refused: Option<Failed>,
 }
 
 /// What is being done while a session that is logged in lists.
@@ -97,12 +99,12 @@ struct Heard {
 impl Login<'_> {
     /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
     /// complete one round trip after the greeting.
-    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, Aborted> {
+    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, Failed> {
         let account = self.account;
         let mut wire = Wire::new(stream, Client::new(), account.timeout, &account.name);
-        let greeting = wire.reply().await.during("connect")?.1;
+        let greeting = wire.reply().await.doing("connect")?.1;
         if !greeting.is_ok() {
-            return Err(refused(&greeting, About::Other, "connect"));
+            return Err(Failed::refused(&greeting, About::Other, "connect"));
         }
         let stamp = apop::stamp(greeting.text).map(<[u8]>::to_vec);
         if account.tls.mode == TlsMode::StartTls {
@@ -117,18 +119,18 @@ impl Login<'_> {
         }
         let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
             Ok(logged_in) => logged_in,
-            Err(aborted) if self.refuses_to_bind(&aborted.trouble) => {
-                self.without_binding(&mut wire, stamp.as_deref(), known, aborted).await?
+            Err(failed) if self.refuses_to_bind(&failed.error) => {
+                self.without_binding(&mut wire, stamp.as_deref(), known, failed).await?
             }
-            Err(aborted) if known && asks_again(&aborted.trouble) => {
+            Err(failed) if known && asks_again(&failed.error) => {
                 // What was remembered may be out of date: ask, and try again if that offers another way. A server that
                 // hangs up meanwhile has said why, and that counts.
-                let Some(fresh) = self.another_way(&mut wire).await else { return Err(aborted) };
+                let Some(fresh) = self.another_way(&mut wire).await else { return Err(failed) };
                 self.server.saw_before(fresh);
                 self.server.ask_again();
                 self.authenticate(&mut wire, stamp.as_deref(), false).await?
             }
-            Err(aborted) => return Err(aborted),
+            Err(failed) => return Err(failed),
         };
         match behind {
             Behind::Listing => {}
@@ -141,36 +143,36 @@ impl Login<'_> {
 
     /// STLS is demanded whatever CAPA says, and nothing the server said before it is believed afterwards
     /// (RFC 2595, 4; a forged "not supported" would otherwise have the password sent in clear).
-    async fn start_tls(&self, mut wire: Wire, connector: &Connector) -> Result<Wire, Aborted> {
+    async fn start_tls(&self, mut wire: Wire, connector: &Connector) -> Result<Wire, Failed> {
         let doing = "ask for TLS (STLS)";
-        wire.send(Command::Stls).during(doing)?;
-        let reply = wire.reply().await.during(doing)?.1;
+        wire.send(Command::Stls).doing(doing)?;
+        let reply = wire.reply().await.doing(doing)?.1;
         if !reply.is_ok() {
-            return Err(refused(&reply, About::Other, doing));
+            return Err(Failed::refused(&reply, About::Other, doing));
         }
-        let stream = wire.into_stream().during(doing)?;
-        let stream = connector.start_tls(stream, self.account).await.map_err(aborted)?;
+        let stream = wire.into_stream().doing(doing)?;
+        let stream = connector.start_tls(stream, self.account).await?;
         Ok(Wire::new(stream, Client::after_stls(), self.account.timeout, &self.account.name))
     }
 
     /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
-    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, Aborted> {
+    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, Failed> {
         if self.server.found(Trial::Capa) == Some(Outcome::Breaks) {
             return Ok(Capabilities::NONE);
         }
         self.suspect = Some(Trial::Capa);
-        let asked = ask_capabilities(wire).await.during("ask for capabilities")?;
+        let asked = ask_capabilities(wire).await.doing("ask for capabilities")?;
         self.suspect = None;
         Ok(asked.unwrap_or_default())
     }
 
     /// Asks for the capabilities after the log-in, which may be others (RFC 2449, 5), and another server's; not if there
     /// were none before.
-    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), Aborted> {
+    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), Failed> {
         let after = if self.server.before().is_empty() {
             None
         } else {
-            ask_capabilities(wire).await.during("ask for capabilities")?
+            ask_capabilities(wire).await.doing("ask for capabilities")?
         };
         self.server.saw_after(after);
         Ok(())
@@ -182,7 +184,7 @@ impl Login<'_> {
         wire: &mut Wire,
         stamp: Option<&[u8]>,
         known: bool,
-    ) -> Result<(Mechanism, Behind), Aborted> {
+    ) -> Result<(Mechanism, Behind), Failed> {
         let account = self.account;
         let capabilities = self.server.before();
         let facts = wire.stream().tls();
@@ -199,7 +201,7 @@ impl Login<'_> {
             client_certificate: account.tls.client.is_some(),
             exporter: exporter.is_some(),
         };
-        let mechanism = sasl::choose(&account.auth, offered).during("log in")?;
+        let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
         let (plus_offered, instead) = (offered.plus_offered(), sasl::unannounced(mechanism, &offered));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
@@ -214,23 +216,23 @@ impl Login<'_> {
             None => auth.user_pass().await,
         };
         let took = auth.sent_at.elapsed();
-        if let Err(aborted) = &accepted {
-            self.judge(&aborted.trouble);
+        if let Err(failed) = &accepted {
+            self.judge(&failed.error);
         }
         self.binds = mechanism == Mechanism::ScramSha256Plus;
         if self.binds && accepted.is_ok() {
             self.server.learn(Trial::Binding, Outcome::Takes);
         }
-        accepted.map_err(|aborted| aborted.with_hint(instead))?;
+        accepted.map_err(|failed| failed.with_hint(instead))?;
         self.server.log_in_took(took);
         self.suspect = None;
         Ok((mechanism, behind))
     }
 
     /// Says whether the refusal may be of the channel binding: one that the server was seen to take is of the credentials.
-    fn refuses_to_bind(&self, trouble: &Trouble) -> bool {
+    fn refuses_to_bind(&self, error: &SourceError) -> bool {
         let is_refusal =
-            matches!(trouble, Trouble::Refused { code: None | Some(Code::Auth | Code::Other), .. });
+            matches!(error, SourceError::Refused { code: None | Some(Code::Auth | Code::Other), .. });
         self.binds && is_refusal && self.server.found(Trial::Binding).is_none()
     }
 
@@ -241,8 +243,8 @@ impl Login<'_> {
         wire: &mut Wire,
         stamp: Option<&[u8]>,
         known: bool,
-        refusal: Aborted,
-    ) -> Result<(Mechanism, Behind), Aborted> {
+        refusal: Failed,
+    ) -> Result<(Mechanism, Behind), Failed> {
         self.server.learn(Trial::Binding, Outcome::Breaks);
         while wire.unanswered() > 0 {
             // The refusal counts whatever comes after it.
@@ -252,7 +254,7 @@ impl Login<'_> {
         }
         match self.authenticate(wire, stamp, known).await {
             Ok(logged_in) => Ok(logged_in),
-            Err(Aborted { trouble: Trouble::Refused { .. } | Trouble::NoMechanism(_), .. }) => {
+            Err(Failed { error: SourceError::Refused { .. } | SourceError::NoMechanism(_), .. }) => {
                 self.server.forget(Trial::Binding);
                 Err(refusal)
             }
@@ -261,22 +263,22 @@ impl Login<'_> {
     }
 
     /// Decides what a log-in that failed says of what went along with it.
-    fn judge(&mut self, trouble: &Trouble) {
+    fn judge(&mut self, error: &SourceError) {
         let Some(trial) = self.suspect.filter(|trial| trial.is_told_by_one_failure()) else {
-            if matches!(trouble, Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. })) {
+            if matches!(error, SourceError::Wire(WireError::Closed { .. } | WireError::Lost { .. })) {
                 self.suspect = None;
             }
             return;
         };
         let is_shown = self.server.found(trial) == Some(Outcome::Takes);
-        match trouble {
+        match error {
             // It may have been refused for what came along with it, so the next one goes alone, or is a trial.
-            Trouble::Refused { code: None | Some(Code::Auth), .. } if !is_shown => {
+            SourceError::Refused { code: None | Some(Code::Auth), .. } if !is_shown => {
                 self.server.learn(trial, Outcome::Breaks);
             }
-            Trouble::Refused { code: None | Some(Code::Auth), .. } => self.server.forget(trial),
+            SourceError::Refused { code: None | Some(Code::Auth), .. } => self.server.forget(trial),
             // A server that took it before is more likely to be restarted, or far away.
-            Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. }) if is_shown => {
+            SourceError::Wire(WireError::Closed { .. } | WireError::Lost { .. }) if is_shown => {
                 self.server.forget(trial);
                 self.suspect = None;
             }
@@ -286,17 +288,17 @@ impl Login<'_> {
 
     /// Says UTF8 where it is announced: without it, Courier puts a report in place of each message whose header has 8-bit
     /// octets (RFC 6856, 2). A refusal means nothing. Says whether the answer is still to come.
-    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, Aborted> {
+    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, Failed> {
         if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Outcome::Breaks) {
             return Ok(false);
         }
         let doing = "ask for headers as they are (UTF8)";
-        wire.send(Command::Utf8).during(doing)?;
+        wire.send(Command::Utf8).doing(doing)?;
         if self.pipelines_log_in() {
             return Ok(true);
         }
         self.suspect = Some(Trial::Utf8);
-        wire.reply().await.during(doing)?;
+        wire.reply().await.doing(doing)?;
         self.suspect = None;
         Ok(false)
     }
@@ -353,7 +355,7 @@ impl Login<'_> {
     ///
     /// What is lost costs the time limit of its own, and the session goes on. What was merely late is known by the
     /// status line that then stands where a capability belongs.
-    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), Aborted> {
+    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), Failed> {
         let trial = Trial::BehindLogIn(mechanism);
         self.suspect = Some(trial);
         let limit = self.server.patience().unwrap_or(self.account.timeout);
@@ -367,9 +369,9 @@ impl Login<'_> {
                 Ok(_) => {}
                 Err(silence @ WireError::Silence { .. }) => {
                     log::debug!("{}: {silence}; it seems lost", self.account.name);
-                    (outcome, after) = self.ask_after_silence(wire, limit).await.during(doing)?;
+                    (outcome, after) = self.ask_after_silence(wire, limit).await.doing(doing)?;
                 }
-                Err(error) => return Err(error).during(doing),
+                Err(error) => return Err(error).doing(doing),
             }
         }
         self.suspect = None;
@@ -415,46 +417,40 @@ impl Login<'_> {
     }
 
     /// Reads the listing.
-    async fn list(
-        &mut self,
-        mut wire: Wire,
-        mechanism: Mechanism,
-        behind: Behind,
-    ) -> Result<Listed, Aborted> {
+    async fn list(&mut self, mut wire: Wire, mechanism: Mechanism, behind: Behind) -> Result<Listed, Failed> {
         let trial = Trial::BehindLogIn(mechanism);
         let pipelined = self.pipelines();
         let mut heard = if behind == Behind::Listing {
             self.suspect = Some(trial);
-            read_listing(&mut wire, &[], pipelined).await.during(LISTING)?
+            read_listing(&mut wire, &[], pipelined).await.doing(LISTING)?
         } else {
             self.suspect = pipelined.then_some(Trial::Pipelining);
-            read_listing(&mut wire, &[Command::Uidl, Command::List], pipelined).await.during(LISTING)?
+            read_listing(&mut wire, &[Command::Uidl, Command::List], pipelined).await.doing(LISTING)?
         };
         self.suspect = None;
-        if heard.may_be_of_nothing() && is_empty(&mut wire).await.during(LISTING)? {
+        if heard.may_be_of_nothing() && is_empty(&mut wire).await.doing(LISTING)? {
             // Some servers refuse to list what is not there.
             heard = Heard::default();
         }
         let has_uidl = self.server.capabilities().has("UIDL");
         if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
-            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.during(LISTING)?;
+            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.doing(LISTING)?;
             if !heard.may_be_refused_for_its_place(has_uidl) {
                 self.server.learn(trial, Outcome::Breaks);
             }
         }
         let Heard { builder, uidl_refused, list_refused } = heard;
         if let Some(said) = &list_refused {
-            let reply = Reply { status: Status::Err, text: said };
-            return Err(refused(&reply, About::Other, "ask for sizes (LIST)"));
+            return Err(refusal(said, "ask for sizes (LIST)"));
         }
-        if let Some(said) = &uidl_refused {
-            // A server that has UIDL and refuses it for once must not be taken for one that has none: every message
-            // would be new under another name.
-            let reply = Reply { status: Status::Err, text: said };
-            if has_uidl || reply.code().is_some() {
-                return Err(refused(&reply, About::Other, "ask for unique-ids (UIDL)"));
+        // A server that has UIDL and refuses it for once must not be taken for one that has none: every message would be
+        // new under another name.
+        let uidl_refused = match uidl_refused {
+            Some(said) if has_uidl || !is_uncoded(&said) => {
+                return Err(refusal(&said, "ask for unique-ids (UIDL)"));
             }
-        }
+            said => said.map(|said| refusal(&said, "ask for unique-ids (UIDL)")),
+        };
         let listing = built(builder).await;
         if listing.garbage() > 0 {
             log::warn!(
@@ -492,14 +488,13 @@ impl Heard {
 
     /// Says whether the commands may have been refused for where they stood, behind a log-in that was not answered yet.
     fn may_be_refused_for_its_place(&self, has_uidl: bool) -> bool {
-        let is_uncoded = |said: &Vec<u8>| Reply { status: Status::Err, text: said }.code().is_none();
-        self.list_refused.as_ref().is_some_and(is_uncoded)
-            || (has_uidl && self.uidl_refused.as_ref().is_some_and(is_uncoded))
+        self.list_refused.as_deref().is_some_and(is_uncoded)
+            || (has_uidl && self.uidl_refused.as_deref().is_some_and(is_uncoded))
     }
 }
 
 impl Auth<'_, '_> {
-    async fn user_pass(&mut self) -> Result<(), Aborted> {
+    async fn user_pass(&mut self) -> Result<(), Failed> {
         let (account, secret) = (self.login.account, self.login.secret);
         let along = self.login.sends_pass_along();
         let is_trial = self.login.server.found(Trial::BehindUser).is_none();
@@ -520,7 +515,7 @@ impl Auth<'_, '_> {
         self.accepted(None).await
     }
 
-    async fn apop(&mut self, stamp: &[u8]) -> Result<(), Aborted> {
+    async fn apop(&mut self, stamp: &[u8]) -> Result<(), Failed> {
         let account = self.login.account;
         let digest = apop::digest(stamp, self.login.secret);
         self.send(Command::Apop(&account.user, &digest))?;
@@ -533,7 +528,7 @@ impl Auth<'_, '_> {
         name: &'static str,
         exporter: Option<[u8; 32]>,
         plus_offered: bool,
-    ) -> Result<(), Aborted> {
+    ) -> Result<(), Failed> {
         let account = self.login.account;
         let credentials = Credentials {
             user: &account.user,
@@ -542,67 +537,67 @@ impl Auth<'_, '_> {
             exporter,
             plus_offered,
         };
-        let exchange = Exchange::new(self.mechanism, &credentials).during(self.doing.as_str())?;
+        let exchange = Exchange::new(self.mechanism, &credentials).doing(&self.doing)?;
         auth::authenticate(self, name, exchange).await
     }
 
-    fn send(&mut self, command: Command<'_>) -> Result<(), Aborted> {
+    fn send(&mut self, command: Command<'_>) -> Result<(), Failed> {
         self.sent_at = Instant::now();
-        self.wire.send(command).during(self.doing.as_str())
+        self.wire.send(command).doing(&self.doing)
     }
 
     /// Sends what goes along with the last message of the log-in. If that is refused, so is this.
-    fn send_behind(&mut self) -> Result<(), Aborted> {
+    fn send_behind(&mut self) -> Result<(), Failed> {
         let commands = match self.behind {
             Behind::Nothing => return Ok(()),
             Behind::Question => [Command::Noop, Command::Capa],
             Behind::Listing => [Command::Uidl, Command::List],
         };
         self.login.suspect = Some(Trial::BehindLogIn(self.mechanism));
-        commands.into_iter().try_for_each(|command| self.wire.send(command)).during(self.doing.as_str())
+        commands.into_iter().try_for_each(|command| self.wire.send(command)).doing(&self.doing)
     }
 
     /// Reads past the answer to UTF8, which went along with the first command.
-    async fn hear_utf8(&mut self) -> Result<(), Aborted> {
+    async fn hear_utf8(&mut self) -> Result<(), Failed> {
         if std::mem::take(&mut self.utf8_unanswered) {
             let suspect = self.login.suspect.replace(Trial::Pipelining);
-            self.wire.reply().await.during(self.doing.as_str())?;
+            self.wire.reply().await.doing(&self.doing)?;
             self.login.suspect = suspect.or(Some(Trial::Pipelining));
         }
         Ok(())
     }
 
-    async fn accepted(&mut self, within: Option<Duration>) -> Result<(), Aborted> {
+    async fn accepted(&mut self, within: Option<Duration>) -> Result<(), Failed> {
         self.hear_utf8().await?;
         let reply = match within {
             Some(limit) => self.wire.reply_within(limit).await,
             None => self.wire.reply().await,
         };
-        let reply = reply.during(self.doing.as_str())?.1;
-        if reply.is_ok() { Ok(()) } else { Err(refused(&reply, About::LogIn, &self.doing)) }
+        let reply = reply.doing(&self.doing)?.1;
+        if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::LogIn, &self.doing)) }
     }
 }
 
 impl Carrier for Auth<'_, '_> {
-    type Error = Aborted;
+    type Error = Failed;
 
     /// RFC 2449, 4.
     const LONGEST_LINE: usize = 255;
 
-    async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, Aborted> {
+    async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, Failed> {
         self.send(Command::Auth(line))?;
         if left == Left::Nothing && !std::mem::replace(&mut self.is_last, true) {
             self.send_behind()?;
         }
         self.hear_utf8().await?;
-        let (to, reply) = self.wire.reply().await.during(self.doing.as_str())?;
+        let (to, reply) = self.wire.reply().await.doing(&self.doing)?;
         // What it asks for more, it takes from what was sent behind.
         let eats = reply.status == Status::Continue && self.is_last && self.behind != Behind::Nothing;
         if to != Request::Auth || eats {
-            return Err(out_of_step(reply.text)).during(self.doing.as_str());
+            return Err(out_of_step(reply.text)).doing(&self.doing);
         }
         match (reply.status, left) {
-            (Status::Err, _) => Err(refused(&reply, About::LogIn, &self.doing)),
+            (Status::Err, _) => Err(Failed::refused(&reply, About::LogIn, &self.doing)),
             (Status::Ok, Left::Nothing) => Ok(Answer::Accepted),
             // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
             // what it means.
@@ -610,13 +605,22 @@ impl Carrier for Auth<'_, '_> {
         }
     }
 
-    fn failed(&self, error: SaslError) -> Aborted {
-        Aborted { doing: self.doing.clone(), trouble: error.into() }
+    fn failed(&self, error: SaslError) -> Failed {
+        Failed { doing: self.doing.clone(), error: error.into() }
     }
 
-    fn one_too_many(&self) -> Aborted {
-        Aborted { doing: self.doing.clone(), trouble: out_of_step(b"+").into() }
+    fn one_too_many(&self) -> Failed {
+        Failed { doing: self.doing.clone(), error: out_of_step(b"+").into() }
     }
+}
+
+/// Says whether a refusal has no response code.
+fn is_uncoded(said: &[u8]) -> bool {
+    Reply { status: Status::Err, text: said }.code().is_none()
+}
+
+fn refusal(said: &[u8], doing: &str) -> Failed {
+    Failed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing)
 }
 
 /// Complains of an answer to AUTH that is none.
@@ -692,19 +696,10 @@ async fn is_empty(wire: &mut Wire) -> Result<bool, WireError> {
 }
 
 /// Says whether a refusal may come from capabilities that are out of date, rather than from the credentials.
-fn asks_again(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::NoMechanism(_) => true,
-        Trouble::Refused { code, .. } => code.is_none(),
+fn asks_again(error: &SourceError) -> bool {
+    match error {
+        SourceError::NoMechanism(_) => true,
+        SourceError::Refused { code, .. } => code.is_none(),
         _ => false,
     }
-}
-
-fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Aborted {
-    Aborted { doing: doing.into(), trouble: Trouble::refused(reply, about) }
-}
-
-/// A failed connect says itself what was being done.
-pub fn aborted(error: crate::net::NetError) -> Aborted {
-    Aborted { doing: error.doing(), trouble: error.into() }
 }

@@ -16,6 +16,7 @@ mod commit;
 mod course;
 mod credentials;
 mod environment;
+mod error;
 mod fetch;
 mod headers;
 mod held;

@@ -8,17 +8,17 @@ use crate::delivery::Sink;
 use crate::failure::Class;
 use crate::message::FileId;
 use crate::net::Stream;
-use crate::pop3::{Command, ProtocolError, Reply, Status};
-use crate::sasl::SaslError;
+use crate::pop3::Command;
 use crate::secret::Secret;
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, StateError, Timestamp};
 
 use super::course::Course;
+use super::error::{About, Failed, RefusedLogIn, SourceError};
 use super::fetch::Fetched;
-use super::login::{self, Listed, Login, Trials};
+use super::login::{Listed, Login, Trials};
 use super::plan::Policy;
 use super::server::{Outcome, Server, Trial};
-use super::trouble::{Aborted, About, During, Trouble, Verdict};
+use super::trouble::{Aborted, During, Trouble, Verdict};
 use super::wire::{Wire, WireError};
 use super::{
     Environment, Limits, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout, told,
@@ -125,7 +125,7 @@ impl Poll<'_> {
                 self.may_try(course, &secret, memory).await?;
             }
             self.progress.stage("connecting");
-            let stream = self.environment.connector.connect(self.account).await.map_err(login::aborted)?;
+            let stream = self.environment.connector.connect(self.account).await.map_err(Failed::from)?;
             Ok((secret, stream))
         };
         self.unless_stopped("connect", connect).await
@@ -156,7 +156,8 @@ impl Poll<'_> {
             suspect: None,
             binds: false,
         };
-        let listed = self.unless_stopped("log in", login.run(&self.environment.connector, stream)).await;
+        let run = login.run(&self.environment.connector, stream);
+        let listed = self.unless_stopped("log in", async { Ok(run.await?) }).await;
         let suspect = login.suspect;
         match listed {
             Ok(listed) => {
@@ -164,7 +165,7 @@ impl Poll<'_> {
                 Ok(listed)
             }
             Err(aborted) => {
-                let suspect = suspect.filter(|_| is_broken(&aborted.trouble));
+                let suspect = suspect.filter(|_| aborted.is_of_source(SourceError::may_be_of_what_was_sent));
                 if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
                     server.learn(trial, Outcome::Breaks);
                 }
@@ -191,17 +192,13 @@ impl Poll<'_> {
         memory: &Maildrop,
         closing: &mut Closing,
     ) -> Aborted {
-        let Aborted { doing, trouble } = aborted;
-        let (said, code, hint) = match trouble {
-            Trouble::Refused { said, code, about: About::LogIn, hint } => (said, code, hint),
-            Trouble::Sasl(SaslError::Refused(reason)) => {
-                let hint = SaslError::Refused(reason.clone()).hint();
-                (reason, None, hint)
-            }
-            trouble => return Aborted { doing, trouble },
+        let Aborted { doing, trouble: Trouble::Source(error) } = aborted else { return aborted };
+        let RefusedLogIn { said, class, hint } = match error.refused_log_in() {
+            Ok(refused) => refused,
+            Err(error) => return Failed { doing, error }.into(),
         };
         let (refused, refusal) =
-            lockout::refused(self.account, secret, memory, self.now, (&said, code)).await;
+            lockout::refused(self.account, secret, memory, self.now, (&said, class)).await;
         if course.is_first() || refusal.class != Class::InUse {
             closing.login = Some(LogIn::Refused(refused));
         }
@@ -245,16 +242,15 @@ impl Poll<'_> {
         report: &mut Report,
         closing: &mut Closing,
     ) -> Result<(), End> {
-        if let Some(said) = &listed.uidl_refused
-            && memory.entries.has_unique_ids()
-            && memory.naming.holes < REFUSED_UIDL
+        let mut listed = listed;
+        if let Some(refused) = listed
+            .uidl_refused
+            .take_if(|_| memory.entries.has_unique_ids() && memory.naming.holes < REFUSED_UIDL)
         {
             // It had UIDL before, and may have it again; under other names every message must be asked for.
             let holes = memory.naming.holes + 1;
             closing.naming = Some(Naming { holes, ..memory.naming.clone() });
-            let reply = Reply { status: Status::Err, text: said };
-            let trouble = Trouble::refused(&reply, About::Other);
-            return Err(End::plain(Aborted { doing: "ask for unique-ids (UIDL)".into(), trouble }));
+            return Err(End::plain(refused.into()));
         }
         // What counts as seen may not be recorded in the end: the next poll is the first one then.
         let is_first = Policy::new(self.account, Limits::default(), self.now).is_first(memory);
@@ -271,7 +267,8 @@ impl Poll<'_> {
         let is_why = ended.is_ok() && !course.broke_without;
         server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| End {
-            suspect: Some(Trial::Pipelining).filter(|_| pipelined && loses_step(&aborted.trouble)),
+            suspect: Some(Trial::Pipelining)
+                .filter(|_| pipelined && aborted.is_of_source(SourceError::loses_step)),
             aborted,
         })
     }
@@ -298,11 +295,7 @@ impl Poll<'_> {
             wire.reply().await
         };
         let reply = reply.during(doing)?.1;
-        if reply.is_ok() {
-            Ok(())
-        } else {
-            Err(Aborted { doing: doing.into(), trouble: Trouble::refused(&reply, About::Other) })
-        }
+        if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::Other, doing).into()) }
     }
 
     /// Says goodbye where nothing was deleted, so that nothing depends on the answer and none is waited for.
@@ -335,31 +328,8 @@ impl End {
     /// Says whether the server did not do as expected, so that what is known of it may be out of date. Once it has
     /// listed, what goes wrong is a message's, or the network's.
     fn is_a_surprise(&self, listed: bool) -> bool {
-        let is_the_servers = matches!(
-            self.aborted.trouble,
-            Trouble::Wire(_)
-                | Trouble::Refused { .. }
-                | Trouble::NoMechanism(_)
-                | Trouble::Sasl(_)
-                | Trouble::Nameless
-        );
+        let is_the_servers = matches!(self.aborted.trouble, Trouble::Nameless)
+            || self.aborted.is_of_source(SourceError::is_of_server);
         self.suspect.is_some() || (is_the_servers && !listed)
-    }
-}
-
-/// Says whether a server that was sent what it does not take may end a session so.
-fn is_broken(trouble: &Trouble) -> bool {
-    loses_step(trouble) || matches!(trouble, Trouble::Wire(WireError::Closed { .. } | WireError::Lost { .. }))
-}
-
-/// Says whether the server answers what it should not have, or nothing. What has no end is no answer to anything else.
-fn loses_step(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::Wire(WireError::Protocol(error)) => match error {
-            ProtocolError::NotAReply { .. } | ProtocolError::Unasked { .. } => true,
-            ProtocolError::LineTooLong { .. } | ProtocolError::ListingTooLong { .. } => false,
-        },
-        Trouble::Wire(WireError::Silence { .. }) => true,
-        _ => false,
     }
 }

@@ -11,42 +11,19 @@ use crate::config::account::TlsMode;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
-use crate::net::{self, NetError};
-use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
 use crate::sandbox;
-use crate::sasl::{NoMechanism, SaslError};
 use crate::state::{StateError, Timestamp};
 
+use super::error::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN};
 use super::lockout::{Refusal, speaks_of_a_lock};
 use super::wire::WireError;
 
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// No connection.
+    /// The source.
     #[error(transparent)]
-    Net(#[from] NetError),
-    /// The connection, or what came over it.
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    /// The server said no.
-    #[error("refused")]
-    Refused {
-        /// What it said.
-        said: Vec<u8>,
-        /// Its response code.
-        code: Option<Code>,
-        /// What was refused.
-        about: About,
-        /// What to do about it, if only who asked knows that.
-        hint: Option<String>,
-    },
-    /// The server offers nothing that may be used to log in.
-    #[error(transparent)]
-    NoMechanism(#[from] NoMechanism),
-    /// The exchange of a mechanism went wrong.
-    #[error(transparent)]
-    Sasl(#[from] SaslError),
+    Source(#[from] SourceError),
     /// The hook before the poll did not do its work.
     #[error(transparent)]
     Hook(#[from] HookError),
@@ -93,24 +70,9 @@ pub enum Trouble {
         /// Why the last one was not.
         reason: String,
     },
-    /// A message has no end.
-    #[error("server sent far more octets than the {listed} that it listed for this message")]
-    Endless {
-        /// Octets by the listing.
-        listed: u64,
-    },
     /// The process was asked to end.
     #[error("stopped before all messages were fetched")]
     Stopped,
-}
-
-/// What a refusal was about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
-    /// The log-in.
-    LogIn,
-    /// Anything else.
-    Other,
 }
 
 /// A trouble and what was being done.
@@ -120,6 +82,18 @@ pub struct Aborted {
     pub doing: String,
     /// What happened.
     pub trouble: Trouble,
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+impl From<error::Failed> for Aborted {
+    fn from(error::Failed { doing, error }: error::Failed) -> Self {
+        Self { doing, trouble: error.into() }
+    }
 }
 
 /// What a poll says of its account.
@@ -196,32 +170,11 @@ impl Verdict {
 }
 
 impl Trouble {
-    /// Makes a refusal of a reply.
-    pub fn refused(reply: &Reply<'_>, about: About) -> Self {
-        Self::Refused { said: reply.text.to_vec(), code: reply.code(), about, hint: None }
-    }
-
     /// Gives what kind of trouble it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Net(error) => error.class(),
-            Self::Wire(error) => match error {
-                WireError::Protocol(_) | WireError::Injected | WireError::Command(_) => Class::Protocol,
-                WireError::Silence { .. } | WireError::Trickle { .. } => Class::Network,
-                WireError::Closed { .. } => Class::Network,
-                WireError::Lost { source, .. } => source.class(),
-            },
-            Self::Refused { code, about, .. } => match (code, about) {
-                (Some(Code::InUse), _) => Class::InUse,
-                (Some(Code::LoginDelay), _) => Class::LoginDelay,
-                (Some(Code::SysTemp), _) => Class::Refused,
-                (Some(Code::SysPerm), _) => Class::Permanent,
-                (Some(Code::Auth), _) | (_, About::LogIn) => Class::Credentials,
-                (Some(Code::Other) | None, About::Other) => Class::Refused,
-            },
-            Self::NoMechanism(_) | Self::Nameless => Class::Permanent,
-            Self::Endless { .. } => Class::Protocol,
-            Self::Sasl(error) => error.class(),
+            Self::Source(error) => error.class(),
+            Self::Nameless => Class::Permanent,
             // A later run may have an answer.
             Self::Credential(CredentialError::TimedOut { .. }) => Class::Hook,
             Self::Credential(_) => Class::Credentials,
@@ -238,7 +191,7 @@ impl Trouble {
 
     fn said(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Refused { said, .. } if !said.is_empty() => Some(said.clone()),
+            Self::Source(error) => error.said().map(<[u8]>::to_vec),
             Self::LogInRefused { refusal: Refusal { said, .. }, .. }
             | Self::LockedOut(Refusal { said, .. })
                 if !said.is_empty() =>
@@ -255,60 +208,17 @@ impl Trouble {
         match self {
             Self::Target(TargetError::File { path, source, .. })
             | Self::Credential(CredentialError::File { path, source }) => sandbox::hint(path, Some(source)),
-            Self::Net(NetError::CaFile { path, .. } | NetError::ClientCertificate { path, .. }) => {
-                sandbox::hint(path, None)
-            }
+            Self::Source(error) => error.file().and_then(|(path, source)| sandbox::hint(path, source)),
             _ => None,
         }
     }
 
     fn hint(&self, account: &Account) -> Option<String> {
         match self {
-            Self::Net(error) => error.hint(),
-            Self::Wire(WireError::Lost { source, .. }) => source.hint(),
-            Self::NoMechanism(error) => Some(error.hint().to_owned()),
-            Self::Sasl(error) => error.hint(),
+            Self::Source(error) => error.hint(account),
             Self::Credential(error) => error.hint(),
             Self::State(error) => error.hint(),
             Self::Target(error) => error.hint(),
-            Self::Wire(WireError::Protocol(ProtocolError::NotAReply { to: Request::Greeting, line })) => {
-                Some(match line.as_slice() {
-                    line if net::looks_like_tls(line) => {
-                        "the server speaks TLS on this port: write `tls: implicit`, or the port for STLS"
-                            .into()
-                    }
-                    line if line.starts_with(b"* ") => {
-                        "this is an IMAP server; POP3 is usually on port 995 or 110".to_string()
-                    }
-                    line if line.starts_with(b"220") => {
-                        "this is an SMTP or FTP server; POP3 is usually on port 995 or 110".to_string()
-                    }
-                    _ => format!("is there a POP3 server on {}?", account.server()),
-                })
-            }
-            Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
-                match account.tls.mode {
-                    TlsMode::Implicit => None,
-                    _ => Some("if the server expects TLS at once on this port, write `tls: implicit`".into()),
-                }
-            }
-            Self::Wire(WireError::Closed { waiting })
-                if waiting.contains("PASS") || waiting.contains("AUTH") =>
-            {
-                Some("some servers close the connection when the password is wrong".into())
-            }
-            Self::Refused { code, about, .. } => match (code, about) {
-                (Some(Code::InUse), _) => {
-                    Some("another program has the mailbox open, or a lost session still holds it".into())
-                }
-                (Some(Code::LoginDelay), _) => Some("poll this account less often".into()),
-                (Some(Code::SysPerm), _) => {
-                    Some("the server says that a person must act: ask its operator".into())
-                }
-                (Some(Code::SysTemp), _) => None,
-                (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
-                (Some(Code::Other) | None, About::Other) => None,
-            },
             Self::Nameless => {
                 Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
@@ -318,23 +228,19 @@ impl Trouble {
                 let cause = cause(account, refusal, None).map_or_else(String::new, |cause| cause + "; ");
                 Some(format!("{cause}{}", tries_once(account)))
             }
-            Self::Wire(_) => None,
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
             Self::AllRefused { .. } => {
                 Some(format!("`postrider held list {}` shows what is held, and why", account.name))
             }
-            Self::Endless { .. } | Self::Stopped => None,
+            Self::Stopped => None,
         }
     }
 }
 
 impl Aborted {
-    /// Says what to do instead of looking at the password, if the log-in was refused.
-    pub fn with_hint(mut self, instead: Option<String>) -> Self {
-        if let Trouble::Refused { about: About::LogIn, hint, .. } = &mut self.trouble {
-            *hint = instead;
-        }
-        self
+    /// Says whether something is so of an error of the source.
+    pub fn is_of_source(&self, is: impl Fn(&SourceError) -> bool) -> bool {
+        matches!(&self.trouble, Trouble::Source(error) if is(error))
     }
 
     /// Gives until when the log-in is not to be tried again, if it was refused.
@@ -371,9 +277,6 @@ impl Aborted {
     }
 }
 
-/// What to do about a refused password.
-const CHECK: &str = "check user and password; some providers want an app password, or POP3 switched on first";
-
 /// Says what to do about a refused log-in, and what becomes of it by itself.
 fn refused_log_in(account: &Account, refusal: &Refusal, instead: Option<&str>) -> String {
     let cause = cause(account, refusal, instead).map_or_else(String::new, |cause| cause + "; ");
@@ -389,17 +292,14 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
     if account.tls.mode == TlsMode::None && speaks_of_tls(&refusal.said) {
         return Some("the server wants TLS before a log-in: write `tls: starttls`".into());
     }
-    let code = Reply { status: Status::Err, text: &refusal.said }.code();
-    match (refusal.class, code) {
-        (Class::InUse, _) => {
-            Some("another program has the mailbox open, or a lost session still holds it".into())
-        }
-        (Class::LoginDelay, _) => Some("poll this account less often".into()),
-        (Class::Credentials, Some(Code::SysPerm)) => {
-            Some("the server says that a person must act: ask its operator".into())
-        }
-        (Class::Credentials, _) => Some(instead.unwrap_or(CHECK).into()),
-        (Class::Refused, code) if code != Some(Code::SysTemp) && !speaks_of_a_lock(&refusal.said) => {
+    // Some servers say by a code what the class leaves open.
+    let told = error::class_of_refused_log_in(&refusal.said);
+    match refusal.class {
+        Class::InUse => Some(LOCKED.into()),
+        Class::LoginDelay => Some(TOO_OFTEN.into()),
+        Class::Credentials if told == Class::Permanent => Some(OPERATOR.into()),
+        Class::Credentials => Some(instead.unwrap_or(CHECK).into()),
+        Class::Refused if told != Class::Refused && !speaks_of_a_lock(&refusal.said) => {
             let lately = "what was refused worked within the last day: some servers say so when they are asked too often";
             Some(instead.unwrap_or(lately).into())
         }

@@ -12,6 +12,7 @@ use crate::text::Shown;
 use super::blame::Blamed;
 use super::book::{Book, Circumstances, Top};
 use super::course::Course;
+use super::error::SourceError;
 use super::fetch::Fetched;
 use super::headers::{self, Budget};
 use super::login::Listed;
@@ -142,7 +143,7 @@ impl Poll<'_> {
         if reached_update {
             closing.deleted = names(deletions.accepted());
             report.deleted += deletions.accepted().len();
-        } else if matches!(updated, Err(Aborted { trouble: Trouble::Refused { .. }, .. })) {
+        } else if updated.as_ref().is_err_and(|aborted| aborted.is_of_source(SourceError::is_refusal)) {
             // QUIT was refused; too many of that and the deletions are given up.
             closing.undeleted.extend(names(deletions.accepted()));
         }

@@ -1,0 +1,293 @@
+//! Why a source gives nothing more, and what its user can do about it.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::Account;
+use crate::config::account::TlsMode;
+use crate::failure::Class;
+use crate::net::{self, NetError};
+use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
+use crate::sasl::{NoMechanism, SaslError};
+
+use super::wire::WireError;
+
+/// Why a source gives nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No connection.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The connection, or what came over it.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The server said no.
+    #[error("refused")]
+    Refused {
+        /// What it said.
+        said: Vec<u8>,
+        /// Its response code.
+        code: Option<Code>,
+        /// What was refused.
+        about: About,
+        /// What to do about it, if only who asked knows that.
+        hint: Option<String>,
+    },
+    /// The server offers nothing that may be used to log in.
+    #[error(transparent)]
+    NoMechanism(#[from] NoMechanism),
+    /// The exchange of a mechanism went wrong.
+    #[error(transparent)]
+    Sasl(#[from] SaslError),
+    /// A message has no end.
+    #[error("server sent far more octets than the {listed} that it listed for this message")]
+    Endless {
+        /// Octets by the listing.
+        listed: u64,
+    },
+}
+
+/// What a refusal was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    LogIn,
+    Other,
+}
+
+/// What went wrong with a source, and what was being done.
+#[derive(Debug)]
+pub struct Failed {
+    /// A verb phrase: `log in as alice (PLAIN)`.
+    pub doing: String,
+    pub error: SourceError,
+}
+
+/// A log-in that the server refused.
+#[derive(Debug)]
+pub struct RefusedLogIn {
+    /// What it said.
+    pub said: Vec<u8>,
+    /// What its response code says of it: [`Class::Credentials`] if there is none that says otherwise.
+    pub class: Class,
+    /// What to do instead of looking at the password, if that is known.
+    pub hint: Option<String>,
+}
+
+/// Says what was being done when a result went wrong.
+pub(super) trait Doing<T> {
+    /// `doing` is a verb phrase.
+    fn doing(self, doing: &str) -> Result<T, Failed>;
+}
+
+impl<T, E: Into<SourceError>> Doing<T> for Result<T, E> {
+    fn doing(self, doing: &str) -> Result<T, Failed> {
+        self.map_err(|error| Failed { doing: doing.into(), error: error.into() })
+    }
+}
+
+/// A failed connect says itself what was being done.
+impl From<NetError> for Failed {
+    fn from(error: NetError) -> Self {
+        Self { doing: error.doing(), error: error.into() }
+    }
+}
+
+impl Failed {
+    /// Makes a refusal of a reply.
+    pub(super) fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
+        Self { doing: doing.into(), error: SourceError::refused(reply, about) }
+    }
+
+    /// Says what to do instead of looking at the password, if the log-in was refused.
+    pub(super) fn with_hint(mut self, instead: Option<String>) -> Self {
+        if let SourceError::Refused { about: About::LogIn, hint, .. } = &mut self.error {
+            *hint = instead;
+        }
+        self
+    }
+}
+
+/// What to do about a refused password.
+pub const CHECK: &str =
+    "check user and password; some providers want an app password, or POP3 switched on first";
+/// What to do about a maildrop that is locked.
+pub const LOCKED: &str = "another program has the mailbox open, or a lost session still holds it";
+/// What to do about `[LOGIN-DELAY]`.
+pub const TOO_OFTEN: &str = "poll this account less often";
+/// What to do about `[SYS/PERM]`.
+pub const OPERATOR: &str = "the server says that a person must act: ask its operator";
+
+/// Says what a refusal is about, by its response code.
+fn class(code: Option<Code>, about: About) -> Class {
+    match (code, about) {
+        (Some(Code::InUse), _) => Class::InUse,
+        (Some(Code::LoginDelay), _) => Class::LoginDelay,
+        (Some(Code::SysTemp), _) => Class::Refused,
+        (Some(Code::SysPerm), _) => Class::Permanent,
+        (Some(Code::Auth), _) | (_, About::LogIn) => Class::Credentials,
+        (Some(Code::Other) | None, About::Other) => Class::Refused,
+    }
+}
+
+/// Says the same of a log-in, by what the server said.
+pub fn class_of_refused_log_in(said: &[u8]) -> Class {
+    class(Reply { status: Status::Err, text: said }.code(), About::LogIn)
+}
+
+impl SourceError {
+    /// Makes a refusal of a reply.
+    pub(super) fn refused(reply: &Reply<'_>, about: About) -> Self {
+        Self::Refused { said: reply.text.to_vec(), code: reply.code(), about, hint: None }
+    }
+
+    /// Gives what kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Net(error) => error.class(),
+            Self::Wire(error) => match error {
+                WireError::Protocol(_) | WireError::Injected | WireError::Command(_) => Class::Protocol,
+                WireError::Silence { .. } | WireError::Trickle { .. } => Class::Network,
+                WireError::Closed { .. } => Class::Network,
+                WireError::Lost { source, .. } => source.class(),
+            },
+            Self::Refused { code, about, .. } => class(*code, *about),
+            Self::NoMechanism(_) => Class::Permanent,
+            Self::Sasl(error) => error.class(),
+            Self::Endless { .. } => Class::Protocol,
+        }
+    }
+
+    /// Gives what the server said, if it refused something.
+    pub fn said(&self) -> Option<&[u8]> {
+        match self {
+            Self::Refused { said, .. } if !said.is_empty() => Some(said),
+            _ => None,
+        }
+    }
+
+    /// Gives the log-in that was refused, if that is what went wrong.
+    pub fn refused_log_in(self) -> Result<RefusedLogIn, Self> {
+        match self {
+            Self::Refused { said, code, about: About::LogIn, hint } => {
+                Ok(RefusedLogIn { said, class: class(code, About::LogIn), hint })
+            }
+            Self::Sasl(SaslError::Refused(said)) => {
+                let hint = SaslError::Refused(said.clone()).hint();
+                Ok(RefusedLogIn { said, class: class(None, About::LogIn), hint })
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Gives the file that could not be used, if that is why.
+    pub fn file(&self) -> Option<(&Path, Option<&io::Error>)> {
+        match self {
+            Self::Net(NetError::CaFile { path, .. } | NetError::ClientCertificate { path, .. }) => {
+                Some((path, None))
+            }
+            _ => None,
+        }
+    }
+
+    /// Says whether it was the server's doing, rather than the network's or one message's.
+    pub fn is_of_server(&self) -> bool {
+        matches!(self, Self::Wire(_) | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_))
+    }
+
+    /// Says whether the server refused what was asked of it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// Says whether the session broke, rather than ended for a reason of our own.
+    pub fn is_break(&self) -> bool {
+        match self {
+            Self::Endless { .. } => true,
+            Self::Wire(error) => match error {
+                WireError::Protocol(_)
+                | WireError::Silence { .. }
+                | WireError::Trickle { .. }
+                | WireError::Closed { .. }
+                | WireError::Lost { .. } => true,
+                WireError::Injected | WireError::Command(_) => false,
+            },
+            Self::Net(_) | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_) => false,
+        }
+    }
+
+    /// Says whether the connection ended, or fell silent, where an answer might have begun.
+    pub(super) fn is_end(&self) -> bool {
+        self.is_break() && !matches!(self, Self::Endless { .. } | Self::Wire(WireError::Protocol(_)))
+    }
+
+    /// Says whether the server fell silent.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Wire(WireError::Silence { .. } | WireError::Trickle { .. }))
+    }
+
+    /// Says whether a server that was sent what it does not take may end a session so.
+    pub(super) fn may_be_of_what_was_sent(&self) -> bool {
+        self.loses_step() || matches!(self, Self::Wire(WireError::Closed { .. } | WireError::Lost { .. }))
+    }
+
+    /// Says whether the server answers what it should not have, or nothing. What has no end is no answer to anything else.
+    pub(super) fn loses_step(&self) -> bool {
+        match self {
+            Self::Wire(WireError::Protocol(error)) => match error {
+                ProtocolError::NotAReply { .. } | ProtocolError::Unasked { .. } => true,
+                ProtocolError::LineTooLong { .. } | ProtocolError::ListingTooLong { .. } => false,
+            },
+            Self::Wire(WireError::Silence { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Says what the user can do, if that is known.
+    pub fn hint(&self, account: &Account) -> Option<String> {
+        match self {
+            Self::Net(error) => error.hint(),
+            Self::Wire(WireError::Lost { source, .. }) => source.hint(),
+            Self::NoMechanism(error) => Some(error.hint().to_owned()),
+            Self::Sasl(error) => error.hint(),
+            Self::Wire(WireError::Protocol(ProtocolError::NotAReply { to: Request::Greeting, line })) => {
+                Some(who_greets_so(line, account))
+            }
+            Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
+                match account.tls.mode {
+                    TlsMode::Implicit => None,
+                    _ => Some("if the server expects TLS at once on this port, write `tls: implicit`".into()),
+                }
+            }
+            Self::Wire(WireError::Closed { waiting })
+                if waiting.contains("PASS") || waiting.contains("AUTH") =>
+            {
+                Some("some servers close the connection when the password is wrong".into())
+            }
+            Self::Refused { code, about, .. } => match (code, about) {
+                (Some(Code::InUse), _) => Some(LOCKED.into()),
+                (Some(Code::LoginDelay), _) => Some(TOO_OFTEN.into()),
+                (Some(Code::SysPerm), _) => Some(OPERATOR.into()),
+                (Some(Code::SysTemp), _) => None,
+                (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
+                (Some(Code::Other) | None, About::Other) => None,
+            },
+            Self::Wire(_) | Self::Endless { .. } => None,
+        }
+    }
+}
+
+/// Says which server greets with a line that is no reply.
+fn who_greets_so(line: &[u8], account: &Account) -> String {
+    match line {
+        line if net::looks_like_tls(line) => {
+            "the server speaks TLS on this port: write `tls: implicit`, or the port for STLS".into()
+        }
+        line if line.starts_with(b"* ") => {
+            "this is an IMAP server; POP3 is usually on port 995 or 110".into()
+        }
+        line if line.starts_with(b"220") => {
+            "this is an SMTP or FTP server; POP3 is usually on port 995 or 110".into()
+        }
+        _ => format!("is there a POP3 server on {}?", account.server()),
+    }
+}
