@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Seconds since 1970.
+pub type Timestamp = i64;
+
 /// Tells the time of day.
 #[derive(Debug, Clone, Default)]
 pub enum WallClock {
@@ -15,9 +18,9 @@ pub enum WallClock {
 }
 
 impl WallClock {
-    /// Gives the time in seconds since 1970.
-    pub fn now(&self) -> i64 {
-        i64::try_from(self.since_1970().as_secs()).unwrap_or(i64::MAX)
+    /// Gives the time of day.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::try_from(self.since_1970().as_secs()).unwrap_or(Timestamp::MAX)
     }
 
     /// Gives the time in microseconds since 1970.
@@ -39,11 +42,11 @@ impl WallClock {
 }
 
 /// The longest time for which what went wrong is left alone, in days.
-const LONGEST_REST: i64 = 32;
+const LONGEST_REST: Timestamp = 32;
 
 /// Says whether what a server was found not to take is left alone still: for a day once it went wrong (at `at`, in seconds
 /// since 1970) for the first time, for two after the second, up to 32. A time to come is a wrong clock's.
-pub(crate) fn is_left_alone(at: i64, times: u32, now: i64) -> bool {
+pub(crate) fn is_left_alone(at: Timestamp, times: u32, now: Timestamp) -> bool {
     let days = 1_i64.checked_shl(times.saturating_sub(1)).unwrap_or(LONGEST_REST).clamp(1, LONGEST_REST);
     (at..at.saturating_add(days * 24 * 3600)).contains(&now)
 }

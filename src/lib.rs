@@ -6,11 +6,11 @@
 //! schedule or command line: an account is due
 //!   session::run          takes the lease on its maildrop
 //!     net                 TCP and TLS           credential   the password
-//!     session::login      greeting, STLS, CAPA, AUTH, UIDL, LIST
+//!     source              greeting, STLS, CAPA, AUTH, UIDL, LIST: one call
 //!     session::plan       listing + records + policy = fetch, delete, leave (pure)
 //!     session::fetch      RETRs ahead of their answers; body slices, unstuffed, into a delivery::Draft
 //!     session::commit     durable and visible  ->  recorded durably  ->  proof
-//!     session::maildrop   proof  ->  DELE; at the end QUIT
+//!     source::deletions   proof  ->  DELE; at the end QUIT
 //!   session::Report       for whoever prints, counts or schedules
 //! ```
 //!
@@ -29,14 +29,15 @@
 //! credential                              config net blocking
 //! state                                   message files trust blocking
 //! delivery                                config message net sasl smtp files trust blocking
-//! session                                 delivery state credential net config sasl pop3 message blocking
+//! source                                  config message net credential sasl pop3 blocking state/proof
+//! session                                 delivery state source credential net config sasl pop3 message blocking
 //! sandbox                                 config blocking
 //! daemon                                  session state config sandbox
 //! cli testing                             all
 //! ```
 //!
 //! `pop3`, `smtp`, `sasl`, `message` and `config` are pure: no sockets, no clock, no files but the configuration itself.
-//! `session` is the only room that knows protocol, network, targets and store together.
+//! `session` is the only room that knows source, targets and store together.
 //!
 //! # What always holds
 //!
@@ -51,7 +52,7 @@
 //!
 //! # Where to look
 //!
-//! - DELE is written in `session/maildrop.rs`, and nowhere else.
+//! - DELE is written in `source/deletions.rs`, and nowhere else.
 //! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
 //!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
 //! - When a held message is tried again is decided in `session/held.rs`, when a refused log-in is in `session/lockout.rs`,
@@ -81,6 +82,7 @@ mod sasl;
 mod secret;
 mod session;
 mod smtp;
+mod source;
 mod state;
 #[doc(hidden)]
 pub mod testing;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::config::Account;
 use crate::failure::Class;
 use crate::message::{Listing, UniqueId};
+use crate::source::Trial;
 use crate::state::Closing;
 
 use super::blame::Broke;
 use super::poll::{End, Poll};
-use super::server::Trial;
 use super::trouble::Aborted;
 use super::{Limits, Report, Task};
 

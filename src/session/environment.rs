@@ -11,6 +11,7 @@ use crate::clock::WallClock;
 use crate::config::{Account, Notify};
 use crate::delivery::{Disk, TargetError};
 use crate::net::Connector;
+use crate::source::Ask;
 use crate::state::lease::Lease;
 use crate::state::{Store, Told};
 
@@ -59,15 +60,6 @@ impl Environment {
         }
         self.disk.leave(lease);
     }
-}
-
-/// Whether a person is there who can be asked for a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// On the controlling terminal.
-    Terminal,
-    /// A missing password is an error.
-    Never,
 }
 
 /// Resolves once the process is asked to end.

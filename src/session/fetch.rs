@@ -8,19 +8,16 @@ use tokio::time::Instant;
 use crate::delivery::{Draft, MessageId, Sink};
 use crate::message::{Fingerprinter, Listing, MessageNumber, Trace, UniqueId};
 use crate::pop3::{Command, Event, Reply, Request, Status};
+use crate::source::{self, About, Deletions, SourceError, Wire};
 use crate::state::{Came, Delivery, HeldKind, Kind, Recorded, Standing};
 use crate::text::Shown;
 
 use super::blame::{self, Blamed, Broke, Moment};
 use super::book::{self, Book, Extent};
 use super::commit::{self, Complete};
-use super::error;
-use super::error::{About, SourceError};
-use super::maildrop::Deletions;
 use super::stopped;
 use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, During, Trouble};
-use super::wire::Wire;
 use super::{Progress, WIND_DOWN};
 
 /// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
@@ -628,7 +625,7 @@ impl Incoming {
                 let reason = format!("server refused RETR {number}: {}", Shown(text));
                 let of_server = match SourceError::refused(&Reply { status, text }, About::Other) {
                     error @ SourceError::Refused { code: Some(code), .. } if code.is_of_server() => {
-                        Some(error::Failed { doing: format!("fetch message {number}"), error }.into())
+                        Some(source::Failed { doing: format!("fetch message {number}"), error }.into())
                     }
                     _ => None,
                 };

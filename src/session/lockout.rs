@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::pop3::Reply;
-    use crate::session::error::class_of_refused_log_in;
+    use crate::source::class_of_refused_log_in;
 
     const MINUTE: Timestamp = 60;
     const DAY: Timestamp = 24 * 60 * MINUTE;

@@ -1,11 +1,9 @@
-//! One POP3 session of one account, from SYN to QUIT: the only place that knows protocol, network, sink and store
-//! together.
+//! One session of one account, from SYN to QUIT: the only place that knows source, sink and store together.
 //!
-//! [`run`] takes the lease on the maildrop and polls. A poll logs in (`login`), plans (`plan`, a pure function),
-//! fetches (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof; `transfer` has both
-//! side by side), deletes by
-//! proof only (`maildrop`), and says QUIT. All waits on the server are `wire`'s and have deadlines. What goes
-//! wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
+//! [`run`] takes the lease on the maildrop and polls. A poll opens its source, plans (`plan`, a pure function), fetches
+//! (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof; `transfer` has both side by
+//! side), and hands each proof to the source, which deletes by nothing else. What goes wrong is a `trouble` until it
+//! becomes the [`Failure`] that the user reads.
 //!
 //! [`Failure`]: crate::failure::Failure
 
@@ -14,21 +12,15 @@ mod blame;
 mod book;
 mod commit;
 mod course;
-mod credentials;
 mod environment;
-mod error;
 mod fetch;
-mod headers;
 mod held;
 mod hooks;
 mod lockout;
-mod login;
-mod maildrop;
 mod notice;
 mod plan;
 mod poll;
 pub mod report;
-mod server;
 pub mod summary;
 mod target;
 mod task;
@@ -37,7 +29,6 @@ mod transfer;
 mod trouble;
 mod turn;
 mod which;
-mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +47,8 @@ use target::open_target;
 use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
-pub use environment::{Ask, Environment, Failing};
+pub use crate::source::Ask;
+pub use environment::{Environment, Failing};
 pub use report::{Planned, Progress, Report};
 pub use task::{Deletions, Limits, Retry, Task};
 pub use told::{Audience, tell};

@@ -10,18 +10,19 @@ use crate::message::FileId;
 use crate::net::Stream;
 use crate::pop3::Command;
 use crate::secret::Secret;
-use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, StateError, Timestamp};
+use crate::source::{
+    self, About, Failed, Listed, Login, Outcome, RefusedLogIn, Server, SourceError, Trial, Trials, Wire, WireError,
+};
+use crate::state::{
+    Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError, Timestamp,
+};
 
 use super::course::Course;
-use super::error::{About, Failed, RefusedLogIn, SourceError};
 use super::fetch::Fetched;
-use super::login::{Listed, Login, Trials};
 use super::plan::Policy;
-use super::server::{Outcome, Server, Trial};
 use super::trouble::{Aborted, During, Trouble, Verdict};
-use super::wire::{Wire, WireError};
 use super::{
-    Environment, Limits, Progress, Report, Retry, Task, WIND_DOWN, credentials, hooks, lockout, told,
+    Environment, Limits, Progress, Report, Retry, Task, WIND_DOWN, hooks, lockout, told,
 };
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
@@ -72,7 +73,7 @@ impl Poll<'_> {
             let (login, connected) = tokio::join!(login, self.connect(course, None));
             (login.during("read the state").map_err(End::plain)?, connected)
         };
-        let mut server = Server::new(&login.server, self.account, self.now, &course.left_out);
+        let mut server = Server::new(login.server.learned.as_deref(), self.account, self.now, &course.left_out);
         report.login_delay = server.capabilities().login_delay();
         let mut closing = Closing { at: self.now, ..Closing::default() };
         let (memory, listed) = tokio::join!(
@@ -98,7 +99,8 @@ impl Poll<'_> {
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();
         }
-        closing.server = Some(server.memory()).filter(|learned| *learned != login.server);
+        let learned = ServerMemory { capabilities: server.told(), learned: Some(server.remembered()) };
+        closing.server = Some(learned).filter(|learned| *learned != login.server);
         if course.is_over() {
             report.failure = result.as_ref().err().map(|end| end.aborted.failure(self.account));
             closing.poll = Some(self.poll_result(report));
@@ -119,7 +121,7 @@ impl Poll<'_> {
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
         let connect = async {
-            let secret = credentials::password(self.account, self.environment.ask).await;
+            let secret = source::password(self.account, self.environment.ask).await;
             let secret = secret.during("get the password")?;
             if let Some(memory) = memory {
                 self.may_try(course, &secret, memory).await?;

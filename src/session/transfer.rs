@@ -8,16 +8,15 @@ use tokio::sync::mpsc;
 
 use crate::delivery::Sink;
 use crate::message::{MessageNumber, Trace};
+use crate::source::{Deletions, Wire};
 use crate::state::Recorded;
 
 use super::book::Book;
 use super::commit::Commit;
 use super::fetch::{Fetch, Fetched};
-use super::maildrop::Deletions;
 use super::poll::Poll;
 use super::stopped;
 use super::trouble::{Aborted, Trouble};
-use super::wire::Wire;
 
 /// How long what has come in may take to be delivered and recorded once the process was asked to end; it has ten
 /// seconds. Whatever ends by itself needs less.

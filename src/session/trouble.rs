@@ -12,11 +12,12 @@ use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
 use crate::sandbox;
+use crate::source::{
+    self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, WireError, class_of_refused_log_in,
+};
 use crate::state::{StateError, Timestamp};
 
-use super::error::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN};
 use super::lockout::{Refusal, speaks_of_a_lock};
-use super::wire::WireError;
 
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +91,8 @@ impl From<WireError> for Trouble {
     }
 }
 
-impl From<error::Failed> for Aborted {
-    fn from(error::Failed { doing, error }: error::Failed) -> Self {
+impl From<source::Failed> for Aborted {
+    fn from(source::Failed { doing, error }: source::Failed) -> Self {
         Self { doing, trouble: error.into() }
     }
 }
@@ -293,7 +294,7 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
         return Some("the server wants TLS before a log-in: write `tls: starttls`".into());
     }
     // Some servers say by a code what the class leaves open.
-    let told = error::class_of_refused_log_in(&refusal.said);
+    let told = class_of_refused_log_in(&refusal.said);
     match refusal.class {
         Class::InUse => Some(LOCKED.into()),
         Class::LoginDelay => Some(TOO_OFTEN.into()),

@@ -6,23 +6,19 @@
 use crate::config::account::{Account, FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::message::{MessageNumber, UniqueId};
+use crate::source::{self, Budget, Deletions, Listed, SourceError, Wire};
 use crate::state::{Closing, Memory, Recorded};
 use crate::text::Shown;
 
 use super::blame::Blamed;
 use super::book::{Book, Circumstances, Top};
 use super::course::Course;
-use super::error::SourceError;
 use super::fetch::Fetched;
-use super::headers::{self, Budget};
-use super::login::Listed;
-use super::maildrop::Deletions;
 use super::plan::{self, Plan, Policy, Step};
 use super::poll::Poll;
 use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, During, Trouble};
 use super::which::{self, Nameless, Uidl};
-use super::wire::Wire;
 use super::{Limits, Planned, Report, Task};
 
 const ASK: &str = "ask for headers (TOP)";
@@ -290,7 +286,7 @@ impl Turn<'_, '_> {
         free: usize,
     ) -> Result<Vec<(usize, Option<crate::message::Fingerprint>)>, Aborted> {
         let Self { wire, book, budget, pipelined, .. } = self;
-        let asked = headers::ask(wire, &book.listing, questions, free, budget, *pipelined);
+        let asked = source::ask(wire, &book.listing, questions, free, budget, *pipelined);
         self.poll.unless_stopped(ASK, async { asked.await.during(ASK) }).await
     }
 

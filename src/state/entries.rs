@@ -5,8 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Seconds since 1970-01-01 UTC.
-pub type Timestamp = i64;
+use crate::clock::Timestamp;
 
 /// How names begin that were made where the server gave none.
 const MADE_NAMES: [&str; 3] = ["header:", "content:", "place:"];

@@ -43,7 +43,8 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
-pub use entries::{Entries, Entry, Kind, Timestamp};
+pub use crate::clock::Timestamp;
+pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
 pub(crate) use file::make_directory_of;
 pub use held::{Came, Held, HeldKind, Reached, Standing};

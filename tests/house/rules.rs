@@ -107,7 +107,11 @@ fn imports(of: &Crate, rule: &Rule<'_>) -> Vec<Broken> {
             .find(|(rooms, _)| rooms.contains(&room.as_str()))
             .map_or(&[][..], |line| line.1);
         for other in import.rooms {
-            let may = other == room || open.contains(&other.as_str()) || allowed.contains(&other.as_str());
+            let one_file = import.to.with_extension("");
+            let may = other == room
+                || open.contains(&other.as_str())
+                || allowed.contains(&other.as_str())
+                || allowed.iter().any(|allowed| Path::new(allowed) == one_file);
             if !may && allowed != ["all"] && room != "lib" {
                 broken.push(Broken {
                     file: file.clone(),

@@ -20,12 +20,11 @@
 
 use std::time::Duration;
 
-use crate::clock::is_left_alone;
+use crate::clock::{Timestamp, is_left_alone};
 use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::pop3::Capabilities;
 use crate::sasl::{MECHANISMS, Mechanism};
-use crate::state::{ServerMemory, Timestamp};
 
 const DAY: Timestamp = 24 * 3600;
 /// How long capabilities are believed before they are asked for again.
@@ -131,7 +130,12 @@ impl Trial {
 
 impl Server {
     /// Reads what is remembered, as far as it is of the server that the account names now.
-    pub fn new(memory: &ServerMemory, account: &Account, now: Timestamp, left_out: &[Trial]) -> Self {
+    pub fn new(
+        remembered: Option<&[u8]>,
+        account: &Account,
+        now: Timestamp,
+        left_out: &[Trial],
+    ) -> Self {
         let mut server = Self {
             place: place(account),
             now,
@@ -142,8 +146,7 @@ impl Server {
             findings: Vec::new(),
             left_out: left_out.to_vec(),
         };
-        let learned = memory.learned.as_deref().unwrap_or_default();
-        let mut lines = learned.split(|octet| *octet == b'\n');
+        let mut lines = remembered.unwrap_or_default().split(|octet| *octet == b'\n');
         if lines.next() == Some(format!("at {}", server.place).as_bytes()) {
             lines.for_each(|line| server.read(line));
         }
@@ -151,7 +154,7 @@ impl Server {
     }
 
     /// Gives what is to be remembered.
-    pub fn memory(&self) -> ServerMemory {
+    pub fn remembered(&self) -> Vec<u8> {
         let mut lines = vec![format!("at {}", self.place).into_bytes()];
         lines.extend(self.asked_at.map(|at| format!("asked {at}").into_bytes()));
         lines.extend(self.log_in_took.map(|took| format!("took {}", took.as_millis()).into_bytes()));
@@ -167,12 +170,15 @@ impl Server {
             };
             format!("{outcome} {} {at} {times}", trial.name()).into_bytes()
         }));
-        let capabilities =
-            self.before.as_ref().or(self.after.as_ref()).map(|_| self.capabilities().to_octets());
-        ServerMemory { capabilities, learned: Some(lines.join(&b'\n')) }
+        lines.join(&b'\n')
     }
 
-    /// Takes one line of what [`Server::memory`] gave; what it does not understand is not known.
+    /// Gives its capabilities as lines, for whoever shows them; `None` if it has told none.
+    pub fn told(&self) -> Option<Vec<u8>> {
+        self.before.as_ref().or(self.after.as_ref()).map(|_| self.capabilities().to_octets())
+    }
+
+    /// Takes one line of what [`Server::remembered`] gave; what it does not understand is not known.
     fn read(&mut self, line: &[u8]) {
         let (word, rest) = match line.iter().position(|octet| *octet == b' ') {
             Some(blank) => (&line[..blank], &line[blank + 1..]),

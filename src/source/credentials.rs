@@ -5,7 +5,14 @@ use crate::credential::{self, CredentialError};
 use crate::sasl::{Auth, Mechanism};
 use crate::secret::Secret;
 
-use super::Ask;
+/// Whether a person is there who can be asked for a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// On the controlling terminal.
+    Terminal,
+    /// A missing password is an error.
+    Never,
+}
 
 /// Gets the account's password; empty where no mechanism can want one.
 pub async fn password(account: &Account, ask: Ask) -> Result<Secret, CredentialError> {

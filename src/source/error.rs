@@ -74,7 +74,7 @@ pub struct RefusedLogIn {
 }
 
 /// Says what was being done when a result went wrong.
-pub(super) trait Doing<T> {
+pub trait Doing<T> {
     /// `doing` is a verb phrase.
     fn doing(self, doing: &str) -> Result<T, Failed>;
 }
@@ -94,12 +94,12 @@ impl From<NetError> for Failed {
 
 impl Failed {
     /// Makes a refusal of a reply.
-    pub(super) fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
+    pub fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
         Self { doing: doing.into(), error: SourceError::refused(reply, about) }
     }
 
     /// Says what to do instead of looking at the password, if the log-in was refused.
-    pub(super) fn with_hint(mut self, instead: Option<String>) -> Self {
+    pub fn with_hint(mut self, instead: Option<String>) -> Self {
         if let SourceError::Refused { about: About::LogIn, hint, .. } = &mut self.error {
             *hint = instead;
         }
@@ -136,7 +136,7 @@ pub fn class_of_refused_log_in(said: &[u8]) -> Class {
 
 impl SourceError {
     /// Makes a refusal of a reply.
-    pub(super) fn refused(reply: &Reply<'_>, about: About) -> Self {
+    pub fn refused(reply: &Reply<'_>, about: About) -> Self {
         Self::Refused { said: reply.text.to_vec(), code: reply.code(), about, hint: None }
     }
 
@@ -216,22 +216,22 @@ impl SourceError {
     }
 
     /// Says whether the connection ended, or fell silent, where an answer might have begun.
-    pub(super) fn is_end(&self) -> bool {
+    pub fn is_end(&self) -> bool {
         self.is_break() && !matches!(self, Self::Endless { .. } | Self::Wire(WireError::Protocol(_)))
     }
 
     /// Says whether the server fell silent.
-    pub(super) fn is_silence(&self) -> bool {
+    pub fn is_silence(&self) -> bool {
         matches!(self, Self::Wire(WireError::Silence { .. } | WireError::Trickle { .. }))
     }
 
     /// Says whether a server that was sent what it does not take may end a session so.
-    pub(super) fn may_be_of_what_was_sent(&self) -> bool {
+    pub fn may_be_of_what_was_sent(&self) -> bool {
         self.loses_step() || matches!(self, Self::Wire(WireError::Closed { .. } | WireError::Lost { .. }))
     }
 
     /// Says whether the server answers what it should not have, or nothing. What has no end is no answer to anything else.
-    pub(super) fn loses_step(&self) -> bool {
+    pub fn loses_step(&self) -> bool {
         match self {
             Self::Wire(WireError::Protocol(error)) => match error {
                 ProtocolError::NotAReply { .. } | ProtocolError::Unasked { .. } => true,
