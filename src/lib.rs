@@ -30,7 +30,7 @@
 //! state                                   message files trust blocking
 //! delivery                                config message net sasl smtp files trust blocking
 //! source                                  config message net credential sasl pop3 blocking state/proof
-//! session                                 delivery state source credential net config sasl pop3 message blocking
+//! session                                 delivery state source credential net config message blocking
 //! sandbox                                 config blocking
 //! daemon                                  session state config sandbox
 //! cli testing                             all

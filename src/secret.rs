@@ -34,6 +34,15 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Whether a person is there who can be asked for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// On the controlling terminal.
+    Terminal,
+    /// A missing one is an error.
+    Never,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! What is in a maildrop by the word of its server: numbers, sizes and unique-ids, put together.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::MessageNumber;
 
@@ -16,14 +17,20 @@ pub struct ListingBuilder {
 /// One maildrop's messages, in the order of their numbers.
 ///
 /// Numbers, sizes and unique-ids lie in two flat arrays: about 20 octets a message beside the unique-id itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Listing {
+    maildrop: Arc<Maildrop>,
+    /// The names of those that go by another than their unique-id and its ordinal, by index.
+    names: HashMap<usize, (Box<[u8]>, u32)>,
+}
+
+/// What the server shows; what is made of it has its own names, and shares this.
+#[derive(Debug, Default)]
+struct Maildrop {
     rows: Vec<Row>,
     uids: Vec<u8>,
     /// Indices of rows, sorted by unique-id and then by number.
     by_uid: Vec<u32>,
-    /// The names of those that go by another than their unique-id and its ordinal, by index.
-    names: HashMap<usize, (Box<[u8]>, u32)>,
     octets: u64,
     garbage: usize,
 }
@@ -119,38 +126,32 @@ impl ListingBuilder {
             rows.sort_by_key(|row| row.number);
         }
 
-        let mut listing = Listing {
-            octets: rows.iter().fold(0, |sum, row| sum.saturating_add(row.octets)),
-            by_uid: Vec::new(),
-            names: HashMap::new(),
-            rows,
-            uids,
-            garbage,
-        };
-        listing.index();
-        listing
+        let octets = rows.iter().fold(0, |sum: u64, row| sum.saturating_add(row.octets));
+        let mut maildrop = Maildrop { rows, uids, by_uid: Vec::new(), octets, garbage };
+        maildrop.index();
+        Listing { maildrop: Arc::new(maildrop), names: HashMap::new() }
     }
 }
 
 impl Listing {
     /// Counts the messages.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.maildrop.rows.len()
     }
 
     /// Says whether the maildrop is empty.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.maildrop.rows.is_empty()
     }
 
     /// Sums the octets up, by the server's word.
     pub fn octets(&self) -> u64 {
-        self.octets
+        self.maildrop.octets
     }
 
     /// Counts lines that could not be read or named a message again.
     pub fn garbage(&self) -> usize {
-        self.garbage
+        self.maildrop.garbage
     }
 
     /// Gives the message at an index below [`Listing::len`], in the order of numbers.
@@ -164,10 +165,10 @@ impl Listing {
 
     /// Gives the message at an index as the server shows it, whatever name was given to it.
     pub fn shown(&self, index: usize) -> Listed<'_> {
-        let row = &self.rows[index];
+        let row = &self.maildrop.rows[index];
         Listed {
             number: row.number,
-            uid: self.uid(row),
+            uid: self.maildrop.uid(row),
             ordinal: row.ordinal,
             octets: row.octets,
             is_hole: row.is_hole,
@@ -176,27 +177,29 @@ impl Listing {
 
     /// Finds the index of a message-number.
     pub fn find(&self, number: MessageNumber) -> Option<usize> {
-        self.rows.binary_search_by_key(&number, |row| row.number).ok()
+        self.maildrop.rows.binary_search_by_key(&number, |row| row.number).ok()
     }
 
     /// Gives the indices of messages that share their unique-id with others.
     pub fn shared(&self) -> HashSet<usize> {
         let order: Vec<usize> = self.by_uid().collect();
-        let same = |a: &usize, b: &usize| self.uid(&self.rows[*a]) == self.uid(&self.rows[*b]);
+        let same = |a: &usize, b: &usize| self.maildrop.uid(&self.maildrop.rows[*a]) == self.maildrop.uid(&self.maildrop.rows[*b]);
         order.chunk_by(same).filter(|group| group.len() > 1).flatten().copied().collect()
     }
 
     /// Gives the indices of all messages, sorted by unique-id and ordinal: the order in which to look them up in
     /// something that is sorted likewise.
     pub fn by_uid(&self) -> impl ExactSizeIterator<Item = usize> {
-        self.by_uid.iter().map(|index| *index as usize)
+        self.maildrop.by_uid.iter().map(|index| *index as usize)
     }
 
     /// Gives a message another name than the server does.
     pub fn name(&mut self, index: usize, uid: &[u8], ordinal: u32) {
         self.names.insert(index, (uid.into(), ordinal));
     }
+}
 
+impl Maildrop {
     /// Sorts by unique-id and counts the messages that share one.
     fn index(&mut self) {
         let mut by_uid: Vec<u32> = (0..).take(self.rows.len()).collect();

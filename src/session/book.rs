@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::config::account::Keep;
 use crate::message::file::{digest_of_content, digest_of_name};
-use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, MessageNumber, UniqueId};
+use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
     Change, Closing, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, RecordedFile, Seen,
     Standing, Store, Timestamp, Unclaimed, prove,
@@ -55,7 +55,7 @@ pub struct Book<'a> {
     by_header: HashMap<[u8; 32], Vec<usize>>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
     /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
-    late: Option<Vec<(Timestamp, Recorded<MessageNumber>)>>,
+    late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
     /// Files that were found to belong to no record, for the state.
@@ -97,7 +97,7 @@ pub enum Extent {
 #[derive(Debug)]
 pub enum Came {
     /// A recorded one; the proof allows its deletion, if it is due.
-    Known(Option<Recorded<MessageNumber>>),
+    Known(Option<Recorded<usize>>),
     /// None that is recorded.
     New {
         /// What is to be recorded.
@@ -547,8 +547,8 @@ impl<'a> Book<'a> {
     fn unless_it_breaks(
         &mut self,
         entry: usize,
-        proof: Recorded<MessageNumber>,
-    ) -> Option<Recorded<MessageNumber>> {
+        proof: Recorded<usize>,
+    ) -> Option<Recorded<usize>> {
         let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
         if self.is_put_off(held) {
             return None;
@@ -560,7 +560,7 @@ impl<'a> Book<'a> {
 
     /// Takes the deletions at which a session broke before, with when they were tried; from now on they go their way at
     /// once.
-    pub fn take_late(&mut self) -> Vec<(Timestamp, Recorded<MessageNumber>)> {
+    pub fn take_late(&mut self) -> Vec<(Timestamp, Recorded<usize>)> {
         self.late.take().unwrap_or_default()
     }
 
@@ -569,23 +569,23 @@ impl<'a> Book<'a> {
         index: usize,
         entry: usize,
         whole: &Fingerprint,
-    ) -> Option<Recorded<MessageNumber>> {
+    ) -> Option<Recorded<usize>> {
         let (known, detail) = (self.entry(entry), &self.details[&entry]);
         if self.policy.due(&known, detail) != Due::Now {
             return None;
         }
         let message = self.listing.get(index);
-        prove(&known, detail, &Seen::Whole { listed: message.octets, whole: *whole }, message.number)
+        prove(&known, detail, &Seen::Whole { listed: message.octets, whole: *whole }, index)
     }
 
     /// Proves by what was seen so far that a listed message is a recorded one.
-    pub fn prove(&self, index: usize, entry: usize) -> Option<Recorded<MessageNumber>> {
+    pub fn prove(&self, index: usize, entry: usize) -> Option<Recorded<usize>> {
         let message = self.listing.get(index);
         let seen = match self.answers.header(index) {
             Some(header) => Seen::Header { listed: message.octets, header: *header },
             None => Seen::Listed(message.octets),
         };
-        prove(&self.entry(entry), &self.details[&entry], &seen, message.number)
+        prove(&self.entry(entry), &self.details[&entry], &seen, index)
     }
 
     /// Says whether a header may prove that a message is a recorded one, and is not known yet.
@@ -625,17 +625,20 @@ impl<'a> Book<'a> {
     }
 
     /// Gives the record under which a message is deleted.
-    pub fn name_of(&self, number: MessageNumber) -> Option<(UniqueId, u32)> {
-        let index = self.listing.find(number)?;
-        let message = || self.listing.get(index);
-        let recorded = self.recorded.get(&index).cloned();
-        recorded.or_else(|| match self.sorted.verdicts[index] {
-            Verdict::Known(entry) => Some(self.renamed.get(&entry).cloned().unwrap_or_else(|| {
+    pub fn name_of(&self, index: usize) -> (UniqueId, u32) {
+        if let Some(recorded) = self.recorded.get(&index) {
+            return recorded.clone();
+        }
+        match self.sorted.verdicts[index] {
+            Verdict::Known(entry) => self.renamed.get(&entry).cloned().unwrap_or_else(|| {
                 let (uid, ordinal, _) = self.memory.entries.get(entry);
                 (UniqueId::new(uid), ordinal)
-            })),
-            _ => Some((UniqueId::new(message().uid), message().ordinal)),
-        })
+            }),
+            _ => {
+                let message = self.listing.get(index);
+                (UniqueId::new(message.uid), message.ordinal)
+            }
+        }
     }
 
     /// Makes the records of messages that are taken as seen.

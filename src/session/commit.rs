@@ -3,7 +3,7 @@
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
-use crate::message::{FileId, MessageNumber};
+use crate::message::FileId;
 use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp, Unclaimed};
 use crate::text::Shown;
 
@@ -14,8 +14,6 @@ use super::trouble::{Aborted, During, Trouble};
 pub struct Complete {
     /// Its place in the listing.
     pub index: usize,
-    /// Its name in this session.
-    pub number: MessageNumber,
     /// The message in the target, not visible yet.
     pub finished: Finished,
     /// What is recorded of it once it is delivered.
@@ -53,8 +51,6 @@ pub struct Declined {
 pub struct Done {
     /// Its place in the listing.
     pub index: usize,
-    /// Its name in this session.
-    pub number: MessageNumber,
     /// Octets that came in.
     pub octets: u64,
     /// The identical message had been delivered before.
@@ -157,9 +153,9 @@ impl Commit<'_> {
         put_off: &mut Vec<usize>,
     ) -> std::result::Result<Committed, Aborted> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Complete { index, number, finished: message, delivery, unclaimed, octets } in batch {
+        for Complete { index, finished: message, delivery, unclaimed, octets } in batch {
             finished.push(message);
-            rest.push((delivery, unclaimed, Done { index, number, octets, already_there: false }));
+            rest.push((delivery, unclaimed, Done { index, octets, already_there: false }));
         }
         let mut committed = Committed::default();
         let outcomes = match self.sink.commit(finished).await {

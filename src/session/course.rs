@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use crate::config::Account;
 use crate::failure::Class;
 use crate::message::{Listing, UniqueId};
-use crate::source::Trial;
+use crate::source::{Broke, Trial};
 use crate::state::Closing;
 
-use super::blame::Broke;
 use super::poll::{End, Poll};
 use super::trouble::Aborted;
 use super::{Limits, Report, Task};

@@ -11,7 +11,7 @@ use crate::clock::WallClock;
 use crate::config::{Account, Notify};
 use crate::delivery::{Disk, TargetError};
 use crate::net::Connector;
-use crate::source::Ask;
+use crate::secret::Ask;
 use crate::state::lease::Lease;
 use crate::state::{Store, Told};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::delivery::has_room;
-use crate::message::{Listing, MessageNumber, UniqueId};
+use crate::message::{Listing, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
@@ -110,14 +110,14 @@ impl Poll<'_> {
     /// Counts a deletion at which the session broke, and gives it up after two.
     pub(super) fn hold_undeletable(
         &self,
-        name: Option<(UniqueId, u32)>,
-        listing: &Listing,
-        number: MessageNumber,
+        (uid, ordinal): (UniqueId, u32),
+        octets: u64,
         memory: &Memory,
         closing: &mut Closing,
     ) {
-        let Some((uid, ordinal)) = name.filter(|(uid, _)| !uid.as_bytes().is_empty()) else { return };
-        let octets = listing.find(number).map_or(0, |index| listing.get(index).octets);
+        if uid.as_bytes().is_empty() {
+            return;
+        }
         let before = memory.held(uid.as_bytes(), ordinal, octets);
         let before = before.filter(|before| before.kind == HeldKind::Undeletable);
         let standing = if before.is_some() { Standing::Held } else { Standing::Suspected };

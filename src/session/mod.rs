@@ -8,7 +8,6 @@
 //! [`Failure`]: crate::failure::Failure
 
 mod beside;
-mod blame;
 mod book;
 mod commit;
 mod course;
@@ -21,6 +20,7 @@ mod notice;
 mod plan;
 mod poll;
 pub mod report;
+mod short;
 pub mod summary;
 mod target;
 mod task;
@@ -47,18 +47,15 @@ use target::open_target;
 use trouble::{Aborted, During, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
-pub use crate::source::Ask;
+pub use crate::secret::Ask;
 pub use environment::{Environment, Failing};
 pub use report::{Planned, Progress, Report};
 pub use task::{Deletions, Limits, Retry, Task};
 pub use told::{Audience, tell};
 
-/// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
-/// take then: together it ends within a second or two.
-const WIND_DOWN: Duration = Duration::from_millis(800);
-
 /// A wait that a person does not wonder about.
 const UNNOTICED: Duration = Duration::from_secs(1);
+
 /// Runs one session and what the user wants done after it, and says how it went; never panics for anything from
 /// outside, never fails without a [`crate::failure::Failure`] in the report.
 pub async fn run(

@@ -8,21 +8,19 @@ use crate::delivery::Sink;
 use crate::failure::Class;
 use crate::message::FileId;
 use crate::net::Stream;
-use crate::pop3::Command;
 use crate::secret::Secret;
 use crate::source::{
-    self, About, Failed, Listed, Login, Outcome, RefusedLogIn, Server, SourceError, Trial, Trials, Wire, WireError,
+    self, Failed, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, Trial, Trials,
 };
 use crate::state::{
     Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError, Timestamp,
 };
 
 use super::course::Course;
-use super::fetch::Fetched;
 use super::plan::Policy;
 use super::trouble::{Aborted, During, Trouble, Verdict};
 use super::{
-    Environment, Limits, Progress, Report, Retry, Task, WIND_DOWN, hooks, lockout, told,
+    Environment, Limits, Progress, Report, Retry, Task, hooks, lockout, told,
 };
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
@@ -141,7 +139,7 @@ impl Poll<'_> {
         memory: &Maildrop,
         connected: Result<(Secret, Stream), Aborted>,
         closing: &mut Closing,
-    ) -> Result<Listed, End> {
+    ) -> Result<Opened, End> {
         let (secret, stream) = connected.map_err(End::plain)?;
         self.may_try(course, &secret, memory).await.map_err(End::plain)?;
         self.progress.stage("logging in");
@@ -150,28 +148,16 @@ impl Poll<'_> {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
             Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
-        let mut login = Login {
-            account: self.account,
-            secret: &secret,
-            server: &mut *server,
-            trials,
-            suspect: None,
-            binds: false,
-        };
-        let run = login.run(&self.environment.connector, stream);
-        let listed = self.unless_stopped("log in", async { Ok(run.await?) }).await;
-        let suspect = login.suspect;
-        match listed {
-            Ok(listed) => {
+        let login = Login::new(self.account, &secret, server, trials);
+        let opened = Source::open(login, &self.environment.connector, stream);
+        let opened = self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(End::plain)?;
+        match opened {
+            Ok(opened) => {
                 closing.login = Some(LogIn::Worked(lockout::worked(self.account, &secret, memory)));
-                Ok(listed)
+                Ok(opened)
             }
-            Err(aborted) => {
-                let suspect = suspect.filter(|_| aborted.is_of_source(SourceError::may_be_of_what_was_sent));
-                if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
-                    server.learn(trial, Outcome::Breaks);
-                }
-                let aborted = self.judge(course, aborted, &secret, memory, closing).await;
+            Err(NotOpened { failed, suspect }) => {
+                let aborted = self.judge(course, failed, &secret, memory, closing).await;
                 Err(End { suspect, aborted })
             }
         }
@@ -189,12 +175,12 @@ impl Poll<'_> {
     async fn judge(
         &self,
         course: &Course,
-        aborted: Aborted,
+        failed: Failed,
         secret: &Secret,
         memory: &Maildrop,
         closing: &mut Closing,
     ) -> Aborted {
-        let Aborted { doing, trouble: Trouble::Source(error) } = aborted else { return aborted };
+        let Failed { doing, error } = failed;
         let RefusedLogIn { said, class, hint } = match error.refused_log_in() {
             Ok(refused) => refused,
             Err(error) => return Failed { doing, error }.into(),
@@ -239,16 +225,13 @@ impl Poll<'_> {
         &self,
         course: &mut Course,
         server: &mut Server,
-        listed: Listed,
+        mut opened: Opened,
         memory: &Memory,
         report: &mut Report,
         closing: &mut Closing,
     ) -> Result<(), End> {
-        let mut listed = listed;
-        if let Some(refused) = listed
-            .uidl_refused
-            .take_if(|_| memory.entries.has_unique_ids() && memory.naming.holes < REFUSED_UIDL)
-        {
+        let had_unique_ids = memory.entries.has_unique_ids() && memory.naming.holes < REFUSED_UIDL;
+        if let Some(refused) = opened.uidl_refused.take_if(|_| had_unique_ids) {
             // It had UIDL before, and may have it again; under other names every message must be asked for.
             let holes = memory.naming.holes + 1;
             closing.naming = Some(Naming { holes, ..memory.naming.clone() });
@@ -258,19 +241,18 @@ impl Poll<'_> {
         let is_first = Policy::new(self.account, Limits::default(), self.now).is_first(memory);
         closing.listed_at = Some(self.now).filter(|_| !is_first);
         if report.listed.is_none() {
-            report.listed = Some(listed.listing.len());
-            report.listed_octets = listed.listing.octets();
+            report.listed = Some(opened.listing.len());
+            report.listed_octets = opened.listing.octets();
         }
         // Counted anew by each attempt.
         (report.held, report.left, report.beyond) = (0, 0, 0);
-        let pipelined = listed.pipelined;
-        report.login_delay = listed.capabilities.login_delay();
-        let ended = self.work(listed, memory, course, report, closing).await;
+        let trial = opened.source.trial();
+        report.login_delay = opened.source.login_delay();
+        let ended = self.work(opened, memory, course, report, closing).await;
         let is_why = ended.is_ok() && !course.broke_without;
         server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| End {
-            suspect: Some(Trial::Pipelining)
-                .filter(|_| pipelined && aborted.is_of_source(SourceError::loses_step)),
+            suspect: trial.filter(|_| aborted.is_of_source(SourceError::loses_step)),
             aborted,
         })
     }
@@ -283,29 +265,6 @@ impl Poll<'_> {
         // from a backup, or not know of messages that a killed session had made visible.
         let there = sink.recover().await.during("look through the target")?;
         Ok((sink, there))
-    }
-
-    /// Enters UPDATE state: only `+OK` to QUIT makes deletions real (RFC 1939, 6).
-    pub(super) async fn update(&self, wire: &mut Wire, fetched: &Fetched) -> Result<(), Aborted> {
-        let doing = "delete messages (QUIT)";
-        wire.send(Command::Quit).during(doing)?;
-        let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
-        let reply = if stopped {
-            let waiting = || WireError::Silence { waiting: "waiting for QUIT".into(), after: WIND_DOWN };
-            tokio::time::timeout(WIND_DOWN, wire.reply()).await.unwrap_or_else(|_| Err(waiting()))
-        } else {
-            wire.reply().await
-        };
-        let reply = reply.during(doing)?.1;
-        if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::Other, doing).into()) }
-    }
-
-    /// Says goodbye where nothing was deleted, so that nothing depends on the answer and none is waited for.
-    pub(super) async fn hang_up(&self, mut wire: Wire) {
-        match wire.send(Command::Quit) {
-            Ok(()) => wire.hang_up(self.account.timeout.min(WIND_DOWN)).await,
-            Err(error) => log::debug!("{}: {error}", self.account.name),
-        }
     }
 
     fn poll_result(&self, report: &Report) -> PollResult {

@@ -1,19 +1,17 @@
 //! Fetching and committing, side by side.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::delivery::Sink;
-use crate::message::{MessageNumber, Trace};
-use crate::source::{Deletions, Wire};
-use crate::state::Recorded;
+use crate::message::Trace;
+use crate::source::Source;
 
 use super::book::Book;
 use super::commit::Commit;
-use super::fetch::{Fetch, Fetched};
+use super::fetch::{Fetch, Fetched, Round};
 use super::poll::Poll;
 use super::stopped;
 use super::trouble::{Aborted, Trouble};
@@ -22,54 +20,29 @@ use super::trouble::{Aborted, Trouble};
 /// seconds. Whatever ends by itself needs less.
 const WIND_DOWN: Duration = Duration::from_secs(5);
 
-/// What one run of fetching is about.
-pub(super) struct FetchOrder {
-    /// Messages to fetch, by index in the listing, in this order.
-    pub wanted: Vec<usize>,
-    /// Deletions of messages that were recorded before.
-    pub old: Vec<Recorded<MessageNumber>>,
-    /// What broke a session before, in this order, when everything else is done and this session's deletions are real.
-    pub last: Vec<Last>,
-    /// What is asked for singly, by index in the listing.
-    pub careful: HashSet<usize>,
-    /// Whether commands are sent ahead of answers.
-    pub pipelined: bool,
-}
-
-/// Something at which a session broke before.
-#[derive(Debug)]
-pub(super) enum Last {
-    /// A message to fetch, by index in the listing.
-    Fetch(usize),
-    /// The deletion of one that was recorded before.
-    Delete(Recorded<MessageNumber>),
-}
-
 impl Poll<'_> {
-    /// Fetches while it commits, as two futures of one task.
+    /// Fetches what the source was given while it commits, as two futures of one task.
     pub(super) async fn fetch(
         &self,
-        wire: &mut Wire,
+        source: &mut Source,
         book: &mut Book<'_>,
         sink: Option<&Sink>,
-        mut order: FetchOrder,
-        deletions: &mut Deletions,
     ) -> Fetched {
         let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
         let (results, outcomes) = mpsc::unbounded_channel();
         let (maildrop, found) = (book.memory.key.clone(), std::mem::take(&mut book.found));
         let fetch = Fetch {
-            wire,
+            source,
             sink,
             book,
             maildrop: Arc::from(self.account.maildrop_id.as_str()),
-            pipelined: order.pipelined,
-            careful: std::mem::take(&mut order.careful),
             stop: self.environment.stop.clone(),
             progress: self.progress,
             trace: self.account.received.then(|| self.trace()),
+            complete: Some(complete),
+            round: Round::default(),
         }
-        .run(order, complete, outcomes, deletions);
+        .run(outcomes);
         let Some(sink) = sink else {
             drop((incoming, results));
             return fetch.await;

@@ -12,9 +12,7 @@ use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
 use crate::sandbox;
-use crate::source::{
-    self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, WireError, class_of_refused_log_in,
-};
+use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 
 use super::lockout::{Refusal, speaks_of_a_lock};
@@ -83,12 +81,6 @@ pub struct Aborted {
     pub doing: String,
     /// What happened.
     pub trouble: Trouble,
-}
-
-impl From<WireError> for Trouble {
-    fn from(error: WireError) -> Self {
-        Self::Source(error.into())
-    }
 }
 
 impl From<source::Failed> for Aborted {

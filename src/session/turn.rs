@@ -5,18 +5,16 @@
 
 use crate::config::account::{Account, FirstSync, Keep};
 use crate::delivery::Sink;
-use crate::message::{MessageNumber, UniqueId};
-use crate::source::{self, Budget, Deletions, Listed, SourceError, Wire};
+use crate::message::{Fingerprint, UniqueId};
+use crate::source::{Blamed, Finished, Last, Opened, Order, Parting, Source, WIND_DOWN};
 use crate::state::{Closing, Memory, Recorded};
 use crate::text::Shown;
 
-use super::blame::Blamed;
 use super::book::{Book, Circumstances, Top};
 use super::course::Course;
 use super::fetch::Fetched;
 use super::plan::{self, Plan, Policy, Step};
 use super::poll::Poll;
-use super::transfer::{FetchOrder, Last};
 use super::trouble::{Aborted, During, Trouble};
 use super::which::{self, Nameless, Uidl};
 use super::{Limits, Planned, Report, Task};
@@ -29,12 +27,9 @@ const FEW: usize = 16;
 struct Turn<'p, 'b> {
     poll: &'p Poll<'p>,
     course: &'p Course,
-    wire: Wire,
+    source: Source,
     book: Book<'b>,
-    pipelined: bool,
-    budget: Budget,
     sink: Option<Sink>,
-    deletions: Deletions,
     fetched: Fetched,
     /// Messages to be fetched, and their octets, as far as is known.
     planned: (usize, u64),
@@ -46,13 +41,13 @@ impl Poll<'_> {
     /// Does the task in a session that is logged in and listed.
     pub(super) async fn work(
         &self,
-        listed: Listed,
+        opened: Opened,
         memory: &Memory,
         course: &mut Course,
         report: &mut Report,
         closing: &mut Closing,
     ) -> Result<(), Aborted> {
-        let Listed { wire, capabilities, pipelined, listing, uidl_refused } = listed;
+        let Opened { source, listing, uidl_refused } = opened;
         let limits = match self.task {
             Task::Sync(limits) | Task::DryRun(limits) => limits,
             Task::Check(_) | Task::MarkAll(_) => Limits::default(),
@@ -61,18 +56,15 @@ impl Poll<'_> {
         let policy = Policy::new(self.account, limits, self.now);
         let which = if course.is_first() { which::Turn::First } else { which::Turn::Further };
         let uidl = if uidl_refused.is_some() { Uidl::Refused } else { Uidl::Answered };
-        let top = if capabilities.has("TOP") { Top::Announced } else { Top::Unannounced };
+        let top = if source.announces_headers() { Top::Announced } else { Top::Unannounced };
         let around = Circumstances { uidl, top, nameless: self.nameless(), turn: which };
         let maildrop = &self.account.maildrop_id;
         let mut turn = Turn {
             poll: self,
             course,
-            wire,
+            source,
             book: Book::new(listing, memory, policy, maildrop, around),
-            pipelined,
-            budget: Budget::new(),
             sink: None,
-            deletions: Deletions::of(&self.account.name),
             fetched: Fetched { in_step: true, ..Fetched::default() },
             planned: (0, 0),
             marked: 0,
@@ -85,7 +77,7 @@ impl Poll<'_> {
             turn.fetched.in_step = false;
             turn.fetched.aborted.get_or_insert(aborted);
         }
-        let Turn { mut wire, mut book, sink, deletions, mut fetched, marked, course: _, .. } = turn;
+        let Turn { source, mut book, sink, mut fetched, marked, .. } = turn;
         if let Some(sink) = &sink {
             sink.close().await;
             if let Some(news) = sink.news() {
@@ -113,41 +105,32 @@ impl Poll<'_> {
         }
         book.close(fetched.aborted.is_none(), closing);
 
-        // On a server where a clean QUIT ends the showing, one that hears no QUIT shows again what was not delivered.
-        let may_quit = fetched.in_step && !(capabilities.expires_at_once() && fetched.shown_undelivered);
-        let updated = match (may_quit, deletions.accepted().is_empty()) {
-            (false, _) => Ok(()),
-            (true, true) => {
-                self.hang_up(wire).await;
-                Ok(())
+        let parting = match (fetched.in_step, fetched.shown_undelivered) {
+            (false, _) => Parting::Broken,
+            (true, true) => Parting::Undelivered,
+            (true, false) => Parting::Whole,
+        };
+        let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
+        let Finished { deleted, undeleted, ended } =
+            source.finish(parting, stopped.then_some(WIND_DOWN)).await;
+        let names = |indices: &[usize]| -> Vec<(UniqueId, u32)> {
+            indices.iter().map(|index| book.name_of(*index)).collect()
+        };
+        closing.undeleted.extend(names(&undeleted));
+        match fetched.broke.as_ref().map(|broke| broke.at) {
+            Some(Blamed::Deletion(index) | Blamed::Had(index)) => {
+                let octets = book.listing.get(index).octets;
+                self.hold_undeletable(book.name_of(index), octets, memory, closing);
             }
-            (true, false) => self.update(&mut wire, &fetched).await,
-        };
-        let reached_update = may_quit && updated.is_ok();
-        let names = |numbers: &[MessageNumber]| -> Vec<(UniqueId, u32)> {
-            numbers.iter().filter_map(|number| book.name_of(*number)).collect()
-        };
-        closing.undeleted.extend(names(deletions.refused()));
-        let undeletable = match fetched.broke.as_ref().map(|broke| broke.at) {
-            Some(Blamed::Deletion(number)) => Some(number),
-            Some(Blamed::Had(index)) => Some(book.listing.get(index).number),
-            Some(Blamed::Message(_) | Blamed::Nobody) | None => None,
-        };
-        if let Some(number) = undeletable {
-            self.hold_undeletable(book.name_of(number), &book.listing, number, memory, closing);
+            Some(Blamed::Message(_) | Blamed::Nobody) | None => {}
         }
-        if reached_update {
-            closing.deleted = names(deletions.accepted());
-            report.deleted += deletions.accepted().len();
-        } else if updated.as_ref().is_err_and(|aborted| aborted.is_of_source(SourceError::is_refusal)) {
-            // QUIT was refused; too many of that and the deletions are given up.
-            closing.undeleted.extend(names(deletions.accepted()));
-        }
+        closing.deleted = names(&deleted);
+        report.deleted += deleted.len();
         let fruitful = delivered || marked > 0 || !closing.deleted.is_empty();
         course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
         match fetched.aborted {
             Some(aborted) => Err(aborted),
-            None => updated,
+            None => Ok(ended?),
         }
     }
 
@@ -194,7 +177,7 @@ impl Turn<'_, '_> {
             }
             Task::Sync(_) => {}
         }
-        self.poll.hang_up(self.wire).await;
+        self.source.finish(Parting::Whole, None).await;
         Ok(())
     }
 
@@ -252,7 +235,7 @@ impl Turn<'_, '_> {
             for (index, header) in self.headers(&questions, free).await? {
                 self.book.answers.note(index, header);
             }
-            if self.budget.is_spent() {
+            if self.source.asks_no_more() {
                 self.book.answers.spend();
             }
             self.book.sort(&self.poll.environment.store).await?;
@@ -284,9 +267,8 @@ impl Turn<'_, '_> {
         &mut self,
         questions: &[usize],
         free: usize,
-    ) -> Result<Vec<(usize, Option<crate::message::Fingerprint>)>, Aborted> {
-        let Self { wire, book, budget, pipelined, .. } = self;
-        let asked = source::ask(wire, &book.listing, questions, free, budget, *pipelined);
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, Aborted> {
+        let asked = self.source.headers(questions, free);
         self.poll.unless_stopped(ASK, async { asked.await.during(ASK) }).await
     }
 
@@ -294,7 +276,7 @@ impl Turn<'_, '_> {
     async fn header_of(
         &mut self,
         indices: &[usize],
-    ) -> Result<Vec<(usize, Option<crate::message::Fingerprint>)>, Aborted> {
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, Aborted> {
         if indices.is_empty() || self.book.answers.are_none() {
             return Ok(Vec::new());
         }
@@ -340,7 +322,7 @@ impl Turn<'_, '_> {
                          deletion a day is tried",
                         Shown(message.uid)
                     );
-                    closing.undeleted.extend(self.book.name_of(message.number));
+                    closing.undeleted.push(self.book.name_of(*index));
                 }
             }
         }
@@ -424,12 +406,12 @@ impl Turn<'_, '_> {
     async fn fetch(
         &mut self,
         wanted: Vec<usize>,
-        old: Vec<Recorded<MessageNumber>>,
+        old: Vec<Recorded<usize>>,
         last: Vec<Last>,
     ) -> Result<bool, Aborted> {
         let mut tried = wanted.clone();
         tried.extend(last.iter().filter_map(|last| match last {
-            Last::Fetch(index) => Some(*index),
+            Last::Retrieve(index) => Some(*index),
             Last::Delete(_) => None,
         }));
         if tried.is_empty() && old.is_empty() && last.is_empty() {
@@ -447,8 +429,8 @@ impl Turn<'_, '_> {
         self.poll.progress.stage("fetching");
         let sink = if tried.is_empty() { None } else { self.sink.as_ref() };
         let careful = self.course.careful(&self.book.listing);
-        let order = FetchOrder { wanted, old, last, careful, pipelined: self.pipelined };
-        let fetched = self.poll.fetch(&mut self.wire, &mut self.book, sink, order, &mut self.deletions).await;
+        self.source.retrieve(Order { wanted, old, last, careful });
+        let fetched = self.poll.fetch(&mut self.source, &mut self.book, sink).await;
         tried.into_iter().for_each(|index| self.book.tried(index));
         if let Some(limit) = &mut self.book.policy.limit {
             *limit = limit.saturating_sub(fetched.delivered + fetched.already_there);
@@ -481,7 +463,7 @@ impl Turn<'_, '_> {
                 (Some(proof), None) => proven.push(proof),
                 // There was no time to ask.
                 (None, _) if self.book.asks_to_prove(index, entry) => {}
-                (None, Some(held)) => last.push((held.tried_at, Last::Fetch(index))),
+                (None, Some(held)) => last.push((held.tried_at, Last::Retrieve(index))),
                 (None, None) => compared.push(index),
             }
         }
@@ -492,7 +474,7 @@ impl Turn<'_, '_> {
         last.extend(late.map(|(tried_at, proof)| (tried_at, Last::Delete(proof))));
         let broke = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
         last.extend(
-            broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Fetch(*index)))),
+            broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Retrieve(*index)))),
         );
         // Of several that broke a session, the one that was tried longest ago comes first.
         last.sort_by_key(|(tried_at, _)| *tried_at);

@@ -3,16 +3,7 @@
 use crate::config::Account;
 use crate::credential::{self, CredentialError};
 use crate::sasl::{Auth, Mechanism};
-use crate::secret::Secret;
-
-/// Whether a person is there who can be asked for a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// On the controlling terminal.
-    Terminal,
-    /// A missing password is an error.
-    Never,
-}
+use crate::secret::{Ask, Secret};
 
 /// Gets the account's password; empty where no mechanism can want one.
 pub async fn password(account: &Account, ask: Ask) -> Result<Secret, CredentialError> {

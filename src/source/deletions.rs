@@ -1,11 +1,11 @@
-//! DELE and QUIT: the only way to a deletion leads through a proof that the message is recorded.
+//! DELE: the only way to a deletion leads through a proof that the message is recorded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::MessageNumber;
+use crate::message::{Listing, MessageNumber};
 use crate::pop3::{Command, Reply};
 use crate::state::Recorded;
 use crate::text::Shown;
@@ -17,18 +17,18 @@ const MOST: usize = 1000;
 /// ... and how long the first of them waits for that.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-/// The deletions of one session.
+/// The deletions of one session; messages go by their index in the listing.
 ///
 /// Nothing is deleted before QUIT was answered with `+OK` (RFC 1939, 6: UPDATE state).
 #[derive(Debug)]
 pub struct Deletions {
     /// The account, for the log.
     account: String,
-    waiting: VecDeque<Recorded<MessageNumber>>,
+    waiting: VecDeque<Recorded<usize>>,
     /// When the first DELE was sent, and how many were.
     begun: Option<(Instant, usize)>,
-    accepted: Vec<MessageNumber>,
-    refused: Vec<MessageNumber>,
+    accepted: Vec<usize>,
+    refused: Vec<usize>,
 }
 
 impl Deletions {
@@ -39,17 +39,17 @@ impl Deletions {
     }
 
     /// Keeps a deletion for when the connection is free.
-    pub fn wait(&mut self, proof: Recorded<MessageNumber>) {
+    pub fn wait(&mut self, proof: Recorded<usize>) {
         self.waiting.push_back(proof);
     }
 
     /// Takes a deletion that waits.
-    pub fn next_waiting(&mut self) -> Option<Recorded<MessageNumber>> {
+    pub fn next_waiting(&mut self) -> Option<Recorded<usize>> {
         self.waiting.pop_front()
     }
 
     /// Gives the message of the deletion that waits longest.
-    pub fn peek_waiting(&self) -> Option<MessageNumber> {
+    pub fn peek_waiting(&self) -> Option<usize> {
         self.waiting.front().map(|proof| *proof.get())
     }
 
@@ -66,28 +66,33 @@ impl Deletions {
     }
 
     /// Sends DELE for a message that is recorded.
-    pub fn delete(&mut self, wire: &mut Wire, proof: Recorded<MessageNumber>) -> Result<(), WireError> {
+    pub fn delete(
+        &mut self,
+        wire: &mut Wire,
+        listing: &Listing,
+        proof: Recorded<usize>,
+    ) -> Result<(), WireError> {
         self.begun.get_or_insert_with(|| (Instant::now(), 0)).1 += 1;
-        wire.send(Command::Dele(*proof.get()))
+        wire.send(Command::Dele(listing.get(*proof.get()).number))
     }
 
     /// Notes the answer to a DELE.
-    pub fn answered(&mut self, number: MessageNumber, reply: Reply<'_>) {
+    pub fn answered(&mut self, index: usize, number: MessageNumber, reply: Reply<'_>) {
         if reply.is_ok() {
-            self.accepted.push(number);
+            self.accepted.push(index);
         } else {
             log::warn!("{}: server refused DELE {number}: {}", self.account, Shown(reply.text));
-            self.refused.push(number);
+            self.refused.push(index);
         }
     }
 
     /// Gives the deletions that the server will carry out at QUIT.
-    pub fn accepted(&self) -> &[MessageNumber] {
+    pub fn accepted(&self) -> &[usize] {
         &self.accepted
     }
 
-    /// Gives the deletions that it refused.
-    pub fn refused(&self) -> &[MessageNumber] {
-        &self.refused
+    /// Gives those that the server will carry out at QUIT, and those that it refused.
+    pub fn into_answers(self) -> (Vec<usize>, Vec<usize>) {
+        (self.accepted, self.refused)
     }
 }

@@ -74,7 +74,7 @@ pub struct RefusedLogIn {
 }
 
 /// Says what was being done when a result went wrong.
-pub trait Doing<T> {
+pub(super) trait Doing<T> {
     /// `doing` is a verb phrase.
     fn doing(self, doing: &str) -> Result<T, Failed>;
 }
@@ -94,12 +94,12 @@ impl From<NetError> for Failed {
 
 impl Failed {
     /// Makes a refusal of a reply.
-    pub fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
+    pub(super) fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
         Self { doing: doing.into(), error: SourceError::refused(reply, about) }
     }
 
     /// Says what to do instead of looking at the password, if the log-in was refused.
-    pub fn with_hint(mut self, instead: Option<String>) -> Self {
+    pub(super) fn with_hint(mut self, instead: Option<String>) -> Self {
         if let SourceError::Refused { about: About::LogIn, hint, .. } = &mut self.error {
             *hint = instead;
         }
@@ -136,7 +136,7 @@ pub fn class_of_refused_log_in(said: &[u8]) -> Class {
 
 impl SourceError {
     /// Makes a refusal of a reply.
-    pub fn refused(reply: &Reply<'_>, about: About) -> Self {
+    pub(super) fn refused(reply: &Reply<'_>, about: About) -> Self {
         Self::Refused { said: reply.text.to_vec(), code: reply.code(), about, hint: None }
     }
 
@@ -195,7 +195,7 @@ impl SourceError {
     }
 
     /// Says whether the server refused what was asked of it.
-    pub fn is_refusal(&self) -> bool {
+    pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
 
@@ -216,17 +216,17 @@ impl SourceError {
     }
 
     /// Says whether the connection ended, or fell silent, where an answer might have begun.
-    pub fn is_end(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         self.is_break() && !matches!(self, Self::Endless { .. } | Self::Wire(WireError::Protocol(_)))
     }
 
     /// Says whether the server fell silent.
-    pub fn is_silence(&self) -> bool {
+    pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Wire(WireError::Silence { .. } | WireError::Trickle { .. }))
     }
 
     /// Says whether a server that was sent what it does not take may end a session so.
-    pub fn may_be_of_what_was_sent(&self) -> bool {
+    pub(super) fn may_be_of_what_was_sent(&self) -> bool {
         self.loses_step() || matches!(self, Self::Wire(WireError::Closed { .. } | WireError::Lost { .. }))
     }
 

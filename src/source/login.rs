@@ -1,19 +1,14 @@
-//! From a fresh connection to the listing: greeting, TLS, capabilities, credentials, LIST and UIDL.
+//! The log-in: which mechanism, what is sent before the server has answered, and what its answers say of that.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Account;
-use crate::config::account::{Pipelining, TlsMode};
+use crate::config::account::Pipelining;
 use crate::line::AuthLine;
-use crate::message::{Listing, ListingBuilder};
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Connector, Stream};
-use crate::pop3::{
-    Capabilities, Client, Code, Command, Event, ProtocolError, Reply, Request, Status, apop, parse_size,
-    parse_stat, parse_unique_id,
-};
+use crate::pop3::{Code, Command, ProtocolError, Request, Status, apop};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 
@@ -23,18 +18,16 @@ use super::wire::{Wire, WireError};
 
 /// What a log-in needs to know.
 pub struct Login<'a> {
-    /// Whose maildrop.
-    pub account: &'a Account,
+    pub(super) account: &'a Account,
     /// The password; empty where only mechanisms without one are allowed.
-    pub secret: &'a Secret,
+    secret: &'a Secret,
     /// What is known of the server, and what is learned.
-    pub server: &'a mut Server,
-    /// Whether it may be tried what the server takes.
-    pub trials: Trials,
+    pub(super) server: &'a mut Server,
+    trials: Trials,
     /// What is to blame if the connection ends, falls silent or loses step now.
-    pub suspect: Option<Trial>,
+    pub(super) suspect: Option<Trial>,
     /// The last log-in was bound to the TLS channel.
-    pub binds: bool,
+    binds: bool,
 }
 
 /// Whether it may be tried what a server takes: only where the outcome is remembered.
@@ -48,30 +41,13 @@ pub enum Trials {
 
 /// What goes along with the last message of a log-in, before that is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
+pub(super) enum Behind {
     Nothing,
     /// NOOP and CAPA: whether they are answered, and how, says whether the server takes what comes there.
     Question,
     /// UIDL and LIST.
     Listing,
 }
-
-/// A session in TRANSACTION state whose maildrop has been listed.
-pub struct Listed {
-    /// The connection.
-    pub wire: Wire,
-    /// What the server can do.
-    pub capabilities: Capabilities,
-    /// Whether commands are sent ahead of answers.
-    pub pipelined: bool,
-    /// What is in the maildrop.
-    pub listing: Listing,
-    /// The server refused UIDL, so that the messages of the listing have no unique-ids.
-    pub uidl_refused: Option<Failed>,
-}
-
-/// What is being done while a session that is logged in lists.
-pub const LISTING: &str = "list the maildrop";
 
 /// How the mechanisms' messages reach their ends.
 struct Auth<'a, 'b> {
@@ -88,98 +64,14 @@ struct Auth<'a, 'b> {
     sent_at: Instant,
 }
 
-/// What came in answer to UIDL and LIST.
-#[derive(Default)]
-struct Heard {
-    builder: ListingBuilder,
-    uidl_refused: Option<Vec<u8>>,
-    list_refused: Option<Vec<u8>>,
-}
-
-impl Login<'_> {
-    /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
-    /// complete one round trip after the greeting.
-    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, Failed> {
-        let account = self.account;
-        let mut wire = Wire::new(stream, Client::new(), account.timeout, &account.name);
-        let greeting = wire.reply().await.doing("connect")?.1;
-        if !greeting.is_ok() {
-            return Err(Failed::refused(&greeting, About::Other, "connect"));
-        }
-        let stamp = apop::stamp(greeting.text).map(<[u8]>::to_vec);
-        if account.tls.mode == TlsMode::StartTls {
-            wire = self.start_tls(wire, connector).await?;
-        }
-
-        // Capabilities read before TLS are never believed after it, so they are not even asked for.
-        let known = self.server.is_known();
-        if !known {
-            let before = self.ask_before(&mut wire).await?;
-            self.server.saw_before(before);
-        }
-        let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
-            Ok(logged_in) => logged_in,
-            Err(failed) if self.refuses_to_bind(&failed.error) => {
-                self.without_binding(&mut wire, stamp.as_deref(), known, failed).await?
-            }
-            Err(failed) if known && asks_again(&failed.error) => {
-                // What was remembered may be out of date: ask, and try again if that offers another way. A server that
-                // hangs up meanwhile has said why, and that counts.
-                let Some(fresh) = self.another_way(&mut wire).await else { return Err(failed) };
-                self.server.saw_before(fresh);
-                self.server.ask_again();
-                self.authenticate(&mut wire, stamp.as_deref(), false).await?
-            }
-            Err(failed) => return Err(failed),
-        };
-        match behind {
-            Behind::Listing => {}
-            Behind::Question => self.hear(&mut wire, mechanism).await?,
-            Behind::Nothing if self.server.is_known() => {}
-            Behind::Nothing => self.ask_after(&mut wire).await?,
-        }
-        self.list(wire, mechanism, behind).await
-    }
-
-    /// STLS is demanded whatever CAPA says, and nothing the server said before it is believed afterwards
-    /// (RFC 2595, 4; a forged "not supported" would otherwise have the password sent in clear).
-    async fn start_tls(&self, mut wire: Wire, connector: &Connector) -> Result<Wire, Failed> {
-        let doing = "ask for TLS (STLS)";
-        wire.send(Command::Stls).doing(doing)?;
-        let reply = wire.reply().await.doing(doing)?.1;
-        if !reply.is_ok() {
-            return Err(Failed::refused(&reply, About::Other, doing));
-        }
-        let stream = wire.into_stream().doing(doing)?;
-        let stream = connector.start_tls(stream, self.account).await?;
-        Ok(Wire::new(stream, Client::after_stls(), self.account.timeout, &self.account.name))
-    }
-
-    /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
-    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, Failed> {
-        if self.server.found(Trial::Capa) == Some(Outcome::Breaks) {
-            return Ok(Capabilities::NONE);
-        }
-        self.suspect = Some(Trial::Capa);
-        let asked = ask_capabilities(wire).await.doing("ask for capabilities")?;
-        self.suspect = None;
-        Ok(asked.unwrap_or_default())
-    }
-
-    /// Asks for the capabilities after the log-in, which may be others (RFC 2449, 5), and another server's; not if there
-    /// were none before.
-    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), Failed> {
-        let after = if self.server.before().is_empty() {
-            None
-        } else {
-            ask_capabilities(wire).await.doing("ask for capabilities")?
-        };
-        self.server.saw_after(after);
-        Ok(())
+impl<'a> Login<'a> {
+    /// Begins with what the log-in needs to know.
+    pub fn new(account: &'a Account, secret: &'a Secret, server: &'a mut Server, trials: Trials) -> Self {
+        Self { account, secret, server, trials, suspect: None, binds: false }
     }
 
     /// Logs in; says how, and what was sent along.
-    async fn authenticate(
+    pub(super) async fn authenticate(
         &mut self,
         wire: &mut Wire,
         stamp: Option<&[u8]>,
@@ -230,7 +122,7 @@ impl Login<'_> {
     }
 
     /// Says whether the refusal may be of the channel binding: one that the server was seen to take is of the credentials.
-    fn refuses_to_bind(&self, error: &SourceError) -> bool {
+    pub(super) fn refuses_to_bind(&self, error: &SourceError) -> bool {
         let is_refusal =
             matches!(error, SourceError::Refused { code: None | Some(Code::Auth | Code::Other), .. });
         self.binds && is_refusal && self.server.found(Trial::Binding).is_none()
@@ -238,7 +130,7 @@ impl Login<'_> {
 
     /// Logs in without channel binding where that was refused. Cyrus announces it, and means a kind that TLS 1.3 has no
     /// more. If this is refused too, it was the credentials.
-    async fn without_binding(
+    pub(super) async fn without_binding(
         &mut self,
         wire: &mut Wire,
         stamp: Option<&[u8]>,
@@ -334,7 +226,7 @@ impl Login<'_> {
 
     /// Says whether commands are sent ahead of answers after the log-in. A server that does not tell its capabilities
     /// there may have shown it.
-    fn pipelines(&self) -> bool {
+    pub(super) fn pipelines(&self) -> bool {
         self.may_pipeline(|server| match server.after() {
             Some(after) => after.pipelining(),
             None => server.before().pipelining() && server.takes_behind_a_log_in(),
@@ -349,147 +241,6 @@ impl Login<'_> {
                 self.server.found(Trial::Pipelining) != Some(Outcome::Breaks) && announced(self.server)
             }
         }
-    }
-
-    /// Hears what became of NOOP and CAPA, which went along with the last message of a log-in.
-    ///
-    /// What is lost costs the time limit of its own, and the session goes on. What was merely late is known by the
-    /// status line that then stands where a capability belongs.
-    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), Failed> {
-        let trial = Trial::BehindLogIn(mechanism);
-        self.suspect = Some(trial);
-        let limit = self.server.patience().unwrap_or(self.account.timeout);
-        let doing = "ask for capabilities";
-        let (mut outcome, mut after) = (Outcome::Takes, Some(Capabilities::default()));
-        while wire.unanswered() > 0 {
-            match wire.event_within(limit).await {
-                Ok(Event::Reply { to: Request::Noop, status: Status::Err, .. }) => outcome = Outcome::Breaks,
-                Ok(Event::Reply { to: Request::Capa, status: Status::Err, .. }) => after = None,
-                Ok(Event::Line { line, .. }) => after.iter_mut().for_each(|after| after.add(line)),
-                Ok(_) => {}
-                Err(silence @ WireError::Silence { .. }) => {
-                    log::debug!("{}: {silence}; it seems lost", self.account.name);
-                    (outcome, after) = self.ask_after_silence(wire, limit).await.doing(doing)?;
-                }
-                Err(error) => return Err(error).doing(doing),
-            }
-        }
-        self.suspect = None;
-        self.server.saw_after(after);
-        self.server.learn(trial, outcome);
-        if outcome == Outcome::Breaks {
-            let name = &self.account.name;
-            log::info!(
-                "{name}: server loses what is sent before the log-in is answered; from now on nothing is"
-            );
-        }
-        Ok(())
-    }
-
-    /// Asks for capabilities again where the answers to NOOP and CAPA seem lost.
-    async fn ask_after_silence(
-        &self,
-        wire: &mut Wire,
-        limit: Duration,
-    ) -> Result<(Outcome, Option<Capabilities>), WireError> {
-        wire.forget()?;
-        wire.send(Command::Capa)?;
-        let (mut outcome, mut after) = (Outcome::Breaks, Some(Capabilities::default()));
-        let mut limit = Some(limit);
-        while wire.unanswered() > 0 {
-            let event = match limit.take() {
-                Some(limit) => wire.event_within(limit).await?,
-                None => wire.event().await?,
-            };
-            match event {
-                Event::Reply { status: Status::Err, .. } => after = None,
-                // The answers come after all: what was taken for that to CAPA is that to NOOP, this is that to the
-                // first CAPA, and that to the second follows.
-                Event::Line { line, .. } if line.starts_with(b"+OK") && outcome == Outcome::Breaks => {
-                    (outcome, after) = (Outcome::Takes, Some(Capabilities::default()));
-                    wire.expect(Request::Capa);
-                }
-                Event::Line { line, .. } => after.iter_mut().for_each(|after| after.add(line)),
-                Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
-            }
-        }
-        Ok((outcome, after))
-    }
-
-    /// Reads the listing.
-    async fn list(&mut self, mut wire: Wire, mechanism: Mechanism, behind: Behind) -> Result<Listed, Failed> {
-        let trial = Trial::BehindLogIn(mechanism);
-        let pipelined = self.pipelines();
-        let mut heard = if behind == Behind::Listing {
-            self.suspect = Some(trial);
-            read_listing(&mut wire, &[], pipelined).await.doing(LISTING)?
-        } else {
-            self.suspect = pipelined.then_some(Trial::Pipelining);
-            read_listing(&mut wire, &[Command::Uidl, Command::List], pipelined).await.doing(LISTING)?
-        };
-        self.suspect = None;
-        if heard.may_be_of_nothing() && is_empty(&mut wire).await.doing(LISTING)? {
-            // Some servers refuse to list what is not there.
-            heard = Heard::default();
-        }
-        let has_uidl = self.server.capabilities().has("UIDL");
-        if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
-            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.doing(LISTING)?;
-            if !heard.may_be_refused_for_its_place(has_uidl) {
-                self.server.learn(trial, Outcome::Breaks);
-            }
-        }
-        let Heard { builder, uidl_refused, list_refused } = heard;
-        if let Some(said) = &list_refused {
-            return Err(refusal(said, "ask for sizes (LIST)"));
-        }
-        // A server that has UIDL and refuses it for once must not be taken for one that has none: every message would be
-        // new under another name.
-        let uidl_refused = match uidl_refused {
-            Some(said) if has_uidl || !is_uncoded(&said) => {
-                return Err(refusal(&said, "ask for unique-ids (UIDL)"));
-            }
-            said => said.map(|said| refusal(&said, "ask for unique-ids (UIDL)")),
-        };
-        let listing = built(builder).await;
-        if listing.garbage() > 0 {
-            log::warn!(
-                "{}: server sent {} listing lines that mean nothing",
-                self.account.name,
-                listing.garbage()
-            );
-        }
-        if !self.server.is_known() {
-            self.server.was_asked();
-        }
-        let capabilities = self.server.capabilities();
-        Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused })
-    }
-
-    /// Asks a server that refused the log-in for its capabilities; gives them if they offer another way to log in than
-    /// those that were known, and the server is still there.
-    async fn another_way(&self, wire: &mut Wire) -> Option<Capabilities> {
-        // The answers to what was sent ahead come first.
-        while wire.unanswered() > 0 {
-            wire.event().await.ok()?;
-        }
-        let fresh = ask_capabilities(wire).await.ok()?.unwrap_or_default();
-        let known = self.server.before();
-        let offers_as_before = fresh.sasl() == known.sasl() && fresh.has("USER") == known.has("USER");
-        (!offers_as_before).then_some(fresh)
-    }
-}
-
-impl Heard {
-    /// Says whether the maildrop may be empty, and a refusal may mean just that.
-    fn may_be_of_nothing(&self) -> bool {
-        self.builder.is_empty() && (self.uidl_refused.is_some() || self.list_refused.is_some())
-    }
-
-    /// Says whether the commands may have been refused for where they stood, behind a log-in that was not answered yet.
-    fn may_be_refused_for_its_place(&self, has_uidl: bool) -> bool {
-        self.list_refused.as_deref().is_some_and(is_uncoded)
-            || (has_uidl && self.uidl_refused.as_deref().is_some_and(is_uncoded))
     }
 }
 
@@ -614,92 +365,7 @@ impl Carrier for Auth<'_, '_> {
     }
 }
 
-/// Says whether a refusal has no response code.
-fn is_uncoded(said: &[u8]) -> bool {
-    Reply { status: Status::Err, text: said }.code().is_none()
-}
-
-fn refusal(said: &[u8], doing: &str) -> Failed {
-    Failed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing)
-}
-
 /// Complains of an answer to AUTH that is none.
 fn out_of_step(line: &[u8]) -> WireError {
     ProtocolError::NotAReply { to: Request::Auth, line: line.to_vec() }.into()
-}
-
-/// How many lines of a listing are sorted at once, beside everything else that the thread does.
-const MANY: usize = 20_000;
-
-/// Puts a listing together: a hostile one, of millions of lines, not on the thread that serves all accounts.
-async fn built(builder: ListingBuilder) -> Listing {
-    if builder.len() <= MANY {
-        return builder.build();
-    }
-    let built = tokio::task::spawn_blocking(move || builder.build()).await;
-    built.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-}
-
-/// Asks for capabilities; gives `None` if the server has no CAPA.
-async fn ask_capabilities(wire: &mut Wire) -> Result<Option<Capabilities>, WireError> {
-    let mut capabilities = Capabilities::default();
-    wire.send(Command::Capa)?;
-    loop {
-        match wire.event().await? {
-            Event::Reply { status: Status::Err, .. } => return Ok(None),
-            Event::End { .. } => return Ok(Some(capabilities)),
-            Event::Line { line, .. } => capabilities.add(line),
-            Event::Reply { .. } | Event::Octets { .. } => {}
-        }
-    }
-}
-
-/// Sends these commands and reads what UIDL and LIST are answered, those that are under way included.
-async fn read_listing(
-    wire: &mut Wire,
-    commands: &[Command<'_>],
-    pipelined: bool,
-) -> Result<Heard, WireError> {
-    let mut due = commands.iter();
-    let mut heard = Heard::default();
-    loop {
-        // In lockstep one command follows another's answer, else all go at once.
-        while (pipelined || wire.unanswered() == 0)
-            && let Some(command) = due.next()
-        {
-            wire.send(command.clone())?;
-        }
-        if wire.unanswered() == 0 {
-            return Ok(heard);
-        }
-        // Lines that lie in the buffer cost no wait; the other accounts have their turn all the same.
-        tokio::task::coop::consume_budget().await;
-        match wire.event().await? {
-            Event::Reply { to: Request::Uidl, status: Status::Err, text } => {
-                heard.uidl_refused = Some(text.to_vec());
-            }
-            Event::Reply { to: Request::List, status: Status::Err, text } => {
-                heard.list_refused = Some(text.to_vec());
-            }
-            Event::Line { to: Request::Uidl, line } => heard.builder.unique_id(parse_unique_id(line)),
-            Event::Line { to: Request::List, line } => heard.builder.size(parse_size(line)),
-            Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
-        }
-    }
-}
-
-/// Says whether STAT counts no message (RFC 1939, 5).
-async fn is_empty(wire: &mut Wire) -> Result<bool, WireError> {
-    wire.send(Command::Stat)?;
-    let reply = wire.reply().await?.1;
-    Ok(reply.is_ok() && parse_stat(reply.text) == Some(0))
-}
-
-/// Says whether a refusal may come from capabilities that are out of date, rather than from the credentials.
-fn asks_again(error: &SourceError) -> bool {
-    match error {
-        SourceError::NoMechanism(_) => true,
-        SourceError::Refused { code, .. } => code.is_none(),
-        _ => false,
-    }
 }

@@ -1,19 +1,296 @@
-//! What a session fetches from: a POP3 maildrop.
+//! What a session fetches from. Today that is a POP3 maildrop.
+//!
+//! # The contract
+//!
+//! - [`Source::open`] is one call: log-in and listing together, because on a server that takes it they share a flight.
+//!   How the server is asked for TLS, its capabilities and the log-in, and what is tried again without, is inside
+//!   (`open`, `login`, `list`), and so is what is remembered of it ([`Server`]: octets to whoever keeps them).
+//! - A message goes by its index in the [`Listing`], never by its message-number.
+//! - [`Source::headers`] shows headers, as many at once as the server takes.
+//! - [`Source::retrieve`] takes an [`Order`]; [`Source::send_ahead`] keeps it under way, [`Source::event`] tells what
+//!   comes: [`Event::Began`], [`Event::Octets`], [`Event::Came`], [`Event::Refused`]. A message has ended when
+//!   [`Source::ended`] says so, and that is only when its end is certain.
+//! - A deletion takes [`Recorded`] and nothing else; `deletions` is the only file that writes DELE.
+//! - [`Source::broke`] says what a session broke at; [`Source::finish`] ends it, and says which deletions are real.
 
+mod blame;
 mod credentials;
 mod deletions;
 mod error;
 mod headers;
+mod list;
 mod login;
+mod open;
 mod server;
+mod window;
 mod wire;
 
-pub use credentials::{Ask, password};
-pub use deletions::Deletions;
+use std::time::Duration;
+
+use crate::message::{Fingerprint, Listing};
+use crate::net::{Connector, Stream};
+use crate::pop3::{Capabilities, Command};
+use crate::state::Recorded;
+
+use deletions::Deletions;
+use error::{About, Doing};
+use headers::Budget;
+use open::Listed;
+use window::Window;
+use wire::Wire;
+
+pub use blame::{Blamed, Broke, End};
+pub use credentials::password;
 pub use error::{
-    About, CHECK, Failed, LOCKED, OPERATOR, RefusedLogIn, SourceError, TOO_OFTEN, class_of_refused_log_in,
+    CHECK, Failed, LOCKED, OPERATOR, RefusedLogIn, SourceError, TOO_OFTEN, class_of_refused_log_in,
 };
-pub use headers::{Budget, ask};
-pub use login::{Listed, Login, Trials};
+pub use login::{Login, Trials};
 pub use server::{Outcome, Server, Trial};
-pub use wire::{Wire, WireError};
+pub use window::{Begin, Event, Last, Order, Refusal, Rest};
+
+/// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
+/// take then: together it ends within a second or two.
+pub const WIND_DOWN: Duration = Duration::from_millis(800);
+
+/// A maildrop that is logged in to and listed.
+pub struct Source {
+    account: String,
+    wire: Wire,
+    capabilities: Capabilities,
+    pipelined: bool,
+    listing: Listing,
+    budget: Budget,
+    window: Window,
+    /// How long a goodbye that nothing depends on may take to be written.
+    goodbye: Duration,
+}
+
+/// What opening a source gives.
+pub struct Opened {
+    pub source: Source,
+    pub listing: Listing,
+    /// The server refused UIDL, so that the messages of the listing have no unique-ids.
+    pub uidl_refused: Option<Failed>,
+}
+
+/// Why a source could not be opened.
+#[derive(Debug)]
+pub struct NotOpened {
+    pub failed: Failed,
+    /// What the server may not have taken: to be left out at the next attempt.
+    pub suspect: Option<Trial>,
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// Every answer was read, and what was shown is delivered.
+    Whole,
+    /// Every answer was read, but something was shown that is not delivered. Where messages vanish once they were shown,
+    /// one that hears no QUIT shows them again.
+    Undelivered,
+    /// It broke: there is no QUIT.
+    Broken,
+}
+
+/// What came of the end of a session; messages by index in the listing.
+#[derive(Debug)]
+pub struct Finished {
+    /// Deletions that are real: UPDATE state was reached.
+    pub deleted: Vec<usize>,
+    /// Deletions that the server refused, each or all of them.
+    pub undeleted: Vec<usize>,
+    pub ended: Result<(), Failed>,
+}
+
+impl Source {
+    /// Logs in and lists.
+    pub async fn open(
+        mut login: Login<'_>,
+        connector: &Connector,
+        stream: Stream,
+    ) -> Result<Opened, NotOpened> {
+        let account = login.account;
+        match login.run(connector, stream).await {
+            Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused }) => {
+                let source = Self {
+                    account: account.name.clone(),
+                    wire,
+                    capabilities,
+                    pipelined,
+                    listing: listing.clone(),
+                    budget: Budget::new(),
+                    window: Window::new(pipelined, Deletions::of(&account.name)),
+                    goodbye: account.timeout.min(WIND_DOWN),
+                };
+                Ok(Opened { source, listing, uidl_refused })
+            }
+            Err(failed) => {
+                let suspect = login.suspect.filter(|_| failed.error.may_be_of_what_was_sent());
+                if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
+                    login.server.learn(trial, Outcome::Breaks);
+                }
+                Err(NotOpened { failed, suspect })
+            }
+        }
+    }
+
+    /// Says whether the server announces that it shows headers.
+    pub fn announces_headers(&self) -> bool {
+        self.capabilities.has("TOP")
+    }
+
+    /// Gives the time that the server wants between two log-ins, if it announces one.
+    pub fn login_delay(&self) -> Option<Duration> {
+        self.capabilities.login_delay()
+    }
+
+    /// Gives what the server may not take of how this session talks to it.
+    pub fn trial(&self) -> Option<Trial> {
+        self.pipelined.then_some(Trial::Pipelining)
+    }
+
+    /// Asks for the headers of messages, as far as the session's budget of questions goes; the first `free` cost none of
+    /// it. `None` for those that the server refuses.
+    pub async fn headers(
+        &mut self,
+        messages: &[usize],
+        free: usize,
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, SourceError> {
+        let Self { wire, listing, budget, pipelined, .. } = self;
+        Ok(headers::ask(wire, listing, messages, free, budget, *pipelined).await?)
+    }
+
+    /// Says whether the budget of questions is spent.
+    pub fn asks_no_more(&self) -> bool {
+        self.budget.is_spent()
+    }
+
+    /// Takes an order, once the one before is done.
+    pub fn retrieve(&mut self, order: Order) {
+        self.window.take_order(order);
+    }
+
+    /// Sends what may go now. `uncommitted`: messages that came and will be deleted, if they are deleted at once.
+    pub fn send_ahead(&mut self, begin: Begin, uncommitted: Option<usize>) -> Result<(), Failed> {
+        self.window.send_ahead(&mut self.wire, &self.listing, begin, uncommitted)
+    }
+
+    /// Says whether every message of the order has come in, but for those at its end.
+    pub fn is_all_in(&self) -> bool {
+        self.window.is_all_in()
+    }
+
+    /// Says whether something is still to be asked for at the order's end.
+    pub fn has_last(&self) -> bool {
+        self.window.has_last()
+    }
+
+    /// Asks for the next thing at the order's end, when everything before is committed; says whether there was any.
+    pub fn send_last(&mut self) -> Result<bool, Failed> {
+        self.window.send_last(&mut self.wire, &self.listing)
+    }
+
+    /// Counts the answers that are still to come.
+    pub fn unanswered(&self) -> usize {
+        self.wire.unanswered()
+    }
+
+    /// Waits for what the server says next. May be dropped while it waits.
+    pub async fn event(&mut self) -> Result<Event<'_>, SourceError> {
+        let event = self.wire.event().await?;
+        self.window.take(event, &self.listing)
+    }
+
+    /// Lets the wait for the next reply begin anew, after one that the server is not to blame for.
+    pub fn has_all_time_again(&mut self) {
+        self.wire.has_all_time_again();
+    }
+
+    /// Has the end of the message that came last proven; without, [`Source::ended`] says nothing of it.
+    pub fn prove_end(&mut self) {
+        self.window.prove_end(&self.wire, &self.listing);
+    }
+
+    /// Gives the message whose end has become certain.
+    pub fn ended(&mut self) -> Option<usize> {
+        self.window.take_ended()
+    }
+
+    /// Asks for a reply where an end is to be proven and none is due; says whether it did.
+    pub fn ask_for_proof(&mut self) -> Result<bool, Failed> {
+        self.window.ask_for_proof(&mut self.wire)
+    }
+
+    /// Deletes a message that is recorded, when the connection is free.
+    pub fn delete(&mut self, proof: Recorded<usize>) {
+        self.window.deletions.wait(proof);
+    }
+
+    /// Says whether the server has accepted a deletion.
+    pub fn any_deleted(&self) -> bool {
+        !self.window.deletions.accepted().is_empty()
+    }
+
+    /// Gives the message that comes in, or is to come next.
+    pub fn expected(&self) -> Option<usize> {
+        self.window.expected()
+    }
+
+    /// Begins nothing more of the order.
+    pub fn wind_down(&mut self) {
+        self.window.wind_down();
+    }
+
+    /// Finds out what the session broke at.
+    pub fn broke(&mut self, error: &SourceError) -> Broke {
+        self.window.broke(error, &self.wire, &self.listing)
+    }
+
+    /// Gives what is left of the order, and forgets it.
+    pub fn rest(&mut self) -> Rest {
+        self.window.take_rest()
+    }
+
+    /// Ends the session. Only `+OK` to QUIT makes deletions real (RFC 1939, 6: UPDATE state), and that is waited for as
+    /// long as `within` says, or the account's time limit; where nothing was deleted no answer is.
+    pub async fn finish(self, parting: Parting, within: Option<Duration>) -> Finished {
+        let Self { account, mut wire, capabilities, window, goodbye, .. } = self;
+        let (accepted, mut undeleted) = window.deletions.into_answers();
+        let may_quit = match parting {
+            Parting::Whole => true,
+            Parting::Undelivered => !capabilities.expires_at_once(),
+            Parting::Broken => false,
+        };
+        if !may_quit || accepted.is_empty() {
+            if may_quit {
+                match wire.send(Command::Quit) {
+                    Ok(()) => wire.hang_up(goodbye).await,
+                    Err(error) => log::debug!("{account}: {error}"),
+                }
+            }
+            return Finished { deleted: Vec::new(), undeleted, ended: Ok(()) };
+        }
+        match update(&mut wire, within).await {
+            Ok(()) => Finished { deleted: accepted, undeleted, ended: Ok(()) },
+            Err(failed) => {
+                if failed.error.is_refusal() {
+                    undeleted.extend(accepted);
+                }
+                Finished { deleted: Vec::new(), undeleted, ended: Err(failed) }
+            }
+        }
+    }
+}
+
+/// Enters UPDATE state.
+async fn update(wire: &mut Wire, within: Option<Duration>) -> Result<(), Failed> {
+    let doing = "delete messages (QUIT)";
+    wire.send(Command::Quit).doing(doing)?;
+    let reply = match within {
+        Some(limit) => wire.reply_within(limit).await,
+        None => wire.reply().await,
+    };
+    let reply = reply.doing(doing)?.1;
+    if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::Other, doing)) }
+}
