@@ -55,7 +55,7 @@
 //! - DELE is written in `source/deletions.rs`, and nowhere else.
 //! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
 //!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
-//! - When a held message is tried again is decided in `session/held.rs`, when a refused log-in is in `session/lockout.rs`,
+//! - When a held message is tried again is decided in `session/waits.rs`, when a refused log-in is in `session/lockout.rs`,
 //!   and when an account is polled in `daemon/schedule/`.
 //! - Signals are received in `daemon/signals.rs`; what is under way looks at `stop` of [`session::Environment`] between
 //!   messages, and `session/transfer.rs` lets what has come become durable.

@@ -66,10 +66,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
     ("delivery/durable.rs", "delivery/moving.rs"),
-    ("session/book.rs", "session/held.rs"),
-    ("session/course.rs", "session/poll.rs"),
-    ("session/plan.rs", "session/held.rs"),
-    ("session/report.rs", "session/told.rs"),
     ("state/file.rs", "state/lease.rs"),
 ];
 

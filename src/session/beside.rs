@@ -7,7 +7,8 @@ use crate::config::Account;
 use crate::state::{Timestamp, Told};
 
 use super::Environment;
-use super::told::{self, Changes, News};
+use super::news::{News, level, news};
+use super::told::Changes;
 
 /// What is done for one account after a poll, and what was told of it before.
 pub struct Beside<'a> {
@@ -32,8 +33,8 @@ impl<'a> Beside<'a> {
 
     /// Tells that something failed, unless that is no news.
     pub fn failed(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
-        let news = self.note(what, Some(what));
-        log::log!(told::level(news), "{}: {words}", self.account.name);
+        let level = level(self.note(what, Some(what)));
+        log::log!(level, "{}: {words}", self.account.name);
     }
 
     /// Tells that it works again, if that is news.
@@ -68,7 +69,7 @@ impl<'a> Beside<'a> {
 
     fn note(&mut self, what: &'static str, kind: Option<&str>) -> News {
         let before = self.before.iter().find(|told| told.what == what);
-        let noted = told::news(before, what, kind, self.now);
+        let noted = news(before, what, kind, self.now);
         if noted.told.as_ref() != before {
             self.changes.push((what, noted.told));
         }

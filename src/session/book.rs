@@ -11,9 +11,9 @@ use crate::state::{
 };
 use crate::text::hex;
 
-use super::held::is_due;
 use super::plan::{self, Due, Plan, Policy};
 use super::trouble::{Aborted, During};
+use super::waits::is_due;
 use super::which::{self, Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
 
 /// How many files in a row, of those that version 0.1.0 gave one name and counted, may be gone.

@@ -10,8 +10,7 @@ use crate::message::{Listing, UniqueId};
 use crate::source::{Broke, Trial};
 use crate::state::Closing;
 
-use super::poll::{End, Poll};
-use super::trouble::Aborted;
+use super::trouble::{Aborted, End};
 use super::{Limits, Report, Task};
 
 /// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
@@ -62,6 +61,16 @@ struct Met {
     fruitful: bool,
     /// Messages and deletions that wait until the deletions of this session are real.
     postponed: usize,
+}
+
+/// A session that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    pub account: &'a Account,
+    pub task: Task,
+    pub logged_in: Instant,
+    /// The process was asked to end.
+    pub is_stopped: bool,
 }
 
 /// What follows a session.
@@ -151,14 +160,14 @@ impl Course {
     }
 
     /// Decides what follows a session that ended so.
-    pub fn end(&mut self, failed: Option<&End>, poll: &Poll<'_>, logged_in: Instant, report: &mut Report) {
+    pub fn end(&mut self, failed: Option<&End>, of: &Session<'_>, report: &mut Report) {
         let first = self.is_first();
         self.sessions += 1;
         self.next = match failed {
             Some(End { suspect: Some(trial), .. }) if !self.left_out.contains(trial) => Next::Attempt,
-            Some(_) | None if *poll.environment.stop.borrow() => Next::End,
-            Some(_) | None => match poll.task {
-                Task::Sync(_) => self.after(first, failed, poll.account, logged_in, report),
+            Some(_) | None if of.is_stopped => Next::End,
+            Some(_) | None => match of.task {
+                Task::Sync(_) => self.after(first, failed, of, report),
                 Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => Next::End,
             },
         };
@@ -172,8 +181,7 @@ impl Course {
         &mut self,
         first: bool,
         failed: Option<&End>,
-        account: &Account,
-        logged_in: Instant,
+        of: &Session<'_>,
         report: &Report,
     ) -> Next {
         let class = failed.map(|end| end.aborted.trouble.class());
@@ -189,8 +197,8 @@ impl Course {
             _ => return Next::End,
         };
         let delay = report.login_delay.map_or(Duration::ZERO, |delay| delay + GRACE);
-        let left = delay.saturating_sub(logged_in.elapsed());
-        if !left.is_zero() && report.login_delay > Some(account.timeout) {
+        let left = delay.saturating_sub(of.logged_in.elapsed());
+        if !left.is_zero() && report.login_delay > Some(of.account.timeout) {
             return Next::Later(delay);
         }
         Next::Session(left.max(wait))

@@ -9,18 +9,14 @@ use crate::message::{Listing, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
+use super::Report;
 use super::fetch::{Failed, Fetched};
 use super::plan::{Plan, Step};
 use super::poll::Poll;
-use super::{Report, plan};
+use super::waits::{seconds, wait};
 
-/// Waits of what the target may take soon: minutes, growing to an hour.
-const LATER: [u64; 5] = [5, 10, 20, 40, 60];
 /// Polls in which the session may break at the same deletion before it waits.
 const RESTARTS: u32 = 4;
-/// Waits of everything else, growing to a day.
-const REFUSED: [u64; 4] = [15, 60, 240, 1440];
-
 impl Poll<'_> {
     /// Finds those among the messages that the target could not take for which its disk has no room.
     pub(super) async fn find_crowded(&self, failed: &mut [Failed], listing: &Listing) {
@@ -142,7 +138,7 @@ impl Poll<'_> {
                 Standing::Suspected => 0,
                 // A server that was restarted a few times has nothing against the message.
                 Standing::Held if tries <= RESTARTS => 0,
-                Standing::Held => plan::seconds(wait(HeldKind::Undeletable, tries - RESTARTS)),
+                Standing::Held => seconds(wait(HeldKind::Undeletable, tries - RESTARTS)),
             }),
             came: None,
         });
@@ -184,73 +180,8 @@ fn held(listing: &Listing, before: Option<&Held>, failed: &Failed, now: Timestam
         tried_at: now,
         next_try: match standing {
             Standing::Suspected => now,
-            Standing::Held => now.saturating_add(plan::seconds(wait(failed.kind, tries))),
+            Standing::Held => now.saturating_add(seconds(wait(failed.kind, tries))),
         },
         came: failed.came.clone().or_else(|| before.and_then(|before| before.came.clone())),
-    }
-}
-
-/// Says how long a message of this kind waits after so many tries.
-pub(super) fn wait(kind: HeldKind, tries: u32) -> Duration {
-    let waits: &[u64] = match kind {
-        HeldKind::Later | HeldKind::NoRoom => &LATER,
-        HeldKind::Refused
-        | HeldKind::Breaks
-        | HeldKind::Short
-        | HeldKind::TooLarge
-        | HeldKind::Undeletable => &REFUSED,
-    };
-    let at = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX).min(waits.len() - 1);
-    Duration::from_secs(waits[at] * 60)
-}
-
-/// Says whether a message is to be tried again. A wait beyond the longest comes from a clock that was wrong.
-pub(super) fn is_due(held: &Held, now: Timestamp) -> bool {
-    let longest = plan::seconds(wait(held.kind, u32::MAX));
-    // The target is looked at by each poll.
-    held.kind == HeldKind::NoRoom || held.next_try <= now || held.next_try > now.saturating_add(longest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINUTE: Timestamp = 60;
-
-    #[test]
-    fn what_the_target_takes_later_waits_for_an_hour_at_most_and_what_it_refuses_for_a_day() {
-        let minutes =
-            |kind| [1, 2, 3, 4, 5, 6, u32::MAX].map(|tries| wait(kind, tries).as_secs() / 60).to_vec();
-        assert_eq!(minutes(HeldKind::Later), [5, 10, 20, 40, 60, 60, 60]);
-        assert_eq!(minutes(HeldKind::Refused), [15, 60, 240, 1440, 1440, 1440, 1440]);
-        assert_eq!(minutes(HeldKind::Breaks), minutes(HeldKind::Refused));
-    }
-
-    #[test]
-    fn a_wait_beyond_the_longest_is_over() {
-        let now = 1_000_000;
-        let held = |kind, next_try| Held {
-            uid: UniqueId::new(&b"a"[..]),
-            ordinal: 0,
-            octets: 1,
-            kind,
-            standing: Standing::Held,
-            reason: String::new(),
-            since: 0,
-            tries: 1,
-            tried_at: 0,
-            next_try,
-            came: None,
-        };
-        for (kind, next_try, due) in [
-            (HeldKind::Later, now, true),
-            (HeldKind::Later, now + 60 * MINUTE, false),
-            (HeldKind::Later, now + 61 * MINUTE, true),
-            (HeldKind::Refused, now + 61 * MINUTE, false),
-            (HeldKind::Refused, now + 1440 * MINUTE, false),
-            (HeldKind::Refused, now + 366 * 1440 * MINUTE, true),
-        ] {
-            assert_eq!(is_due(&held(kind, next_try), now), due, "{kind:?} {next_try}");
-        }
     }
 }

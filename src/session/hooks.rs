@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::beside::Beside;
 use super::summary::messages;
-use super::told::{self, Change, Heard};
+use super::news::{Change, Heard};
+use super::told;
 use super::trouble::{HookError, Verdict};
 use super::{Report, stopped};
 use crate::config::Account;

@@ -16,6 +16,7 @@ mod fetch;
 mod held;
 mod hooks;
 mod lockout;
+mod news;
 mod notice;
 mod plan;
 mod poll;
@@ -28,6 +29,7 @@ mod told;
 mod transfer;
 mod trouble;
 mod turn;
+mod waits;
 mod which;
 
 use std::sync::Arc;
@@ -42,9 +44,9 @@ use crate::state::{StateError, Timestamp};
 use beside::Beside;
 use course::{Course, Next};
 use environment::stopped;
-use poll::{End, Poll};
+use poll::Poll;
 use target::open_target;
-use trouble::{Aborted, During, Trouble, Verdict};
+use trouble::{Aborted, During, End, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;

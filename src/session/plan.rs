@@ -1,13 +1,12 @@
 //! What to do with each message of a sorted listing: a pure function of listing, records and policy.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use crate::config::account::{Account, FirstSync, Keep, Order};
 use crate::message::{Listing, UniqueId};
 use crate::state::{Detail, Entry, Held, Kind, Memory, Timestamp};
 
-use super::held::is_due;
+use super::waits::{is_due, seconds};
 use super::which::{Answers, Nameless, Sorted, Verdict};
 use super::{Deletions, Limits};
 
@@ -292,14 +291,10 @@ fn held_and_gone(listing: &Listing, sorted: &Sorted, memory: &Memory) -> Vec<(Un
     held.iter().filter(is_gone).map(|held| (held.uid.clone(), held.ordinal)).collect()
 }
 
-/// Gives a duration in whole seconds.
-pub fn seconds(time: Duration) -> Timestamp {
-    Timestamp::try_from(time.as_secs()).unwrap_or(Timestamp::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::message::{Fingerprint, ListingBuilder, MessageNumber};

@@ -16,9 +16,9 @@ use crate::state::{
     Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError, Timestamp,
 };
 
-use super::course::Course;
+use super::course::{Course, Session};
 use super::plan::Policy;
-use super::trouble::{Aborted, During, Trouble, Verdict};
+use super::trouble::{Aborted, During, End, Trouble, Verdict};
 use super::{
     Environment, Limits, Progress, Report, Retry, Task, hooks, lockout, told,
 };
@@ -42,14 +42,6 @@ pub struct Poll<'a> {
     pub began: Instant,
     /// Whether there is a state, so that something may be remembered.
     pub has_state: bool,
-}
-
-/// How a poll ended that did not succeed.
-pub struct End {
-    /// Why.
-    pub aborted: Aborted,
-    /// What the server may not have taken: to be left out at the next attempt.
-    pub suspect: Option<Trial>,
 }
 
 impl Poll<'_> {
@@ -93,7 +85,8 @@ impl Poll<'_> {
             self.remember_login(&login, closing.login).await.during("write the state").map_err(End::plain)?;
             return result;
         }
-        course.end(result.as_ref().err(), self, logged_in, report);
+        let (account, task, is_stopped) = (self.account, self.task, *self.environment.stop.borrow());
+        course.end(result.as_ref().err(), &Session { account, task, logged_in, is_stopped }, report);
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();
         }
@@ -278,19 +271,5 @@ impl Poll<'_> {
             listed: report.listed.map(|listed| listed as u64),
             backlog: report.left as u64,
         }
-    }
-}
-
-impl End {
-    fn plain(aborted: Aborted) -> Self {
-        Self { aborted, suspect: None }
-    }
-
-    /// Says whether the server did not do as expected, so that what is known of it may be out of date. Once it has
-    /// listed, what goes wrong is a message's, or the network's.
-    fn is_a_surprise(&self, listed: bool) -> bool {
-        let is_the_servers = matches!(self.aborted.trouble, Trouble::Nameless)
-            || self.aborted.is_of_source(SourceError::is_of_server);
-        self.suspect.is_some() || (is_the_servers && !listed)
     }
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinError;
 use crate::config::Account;
 use crate::failure::{Class, Failure};
 
-use super::told::Heard;
+use super::news::Heard;
 
 /// How a session went.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -12,7 +12,7 @@ use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure};
 use crate::sandbox;
-use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, class_of_refused_log_in};
+use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 
 use super::lockout::{Refusal, speaks_of_a_lock};
@@ -87,6 +87,14 @@ impl From<source::Failed> for Aborted {
     fn from(source::Failed { doing, error }: source::Failed) -> Self {
         Self { doing, trouble: error.into() }
     }
+}
+
+/// How a poll ended that did not succeed.
+pub struct End {
+    /// Why.
+    pub aborted: Aborted,
+    /// What the server may not have taken: to be left out at the next attempt.
+    pub suspect: Option<Trial>,
 }
 
 /// What a poll says of its account.
@@ -267,6 +275,20 @@ impl Aborted {
             said: self.trouble.said(),
             hint: self.trouble.sandboxed().or_else(|| self.trouble.hint(account)),
         }
+    }
+}
+
+impl End {
+    pub fn plain(aborted: Aborted) -> Self {
+        Self { aborted, suspect: None }
+    }
+
+    /// Says whether the server did not do as expected, so that what is known of it may be out of date. Once it has
+    /// listed, what goes wrong is a message's, or the network's.
+    pub fn is_a_surprise(&self, listed: bool) -> bool {
+        let is_the_servers = matches!(self.aborted.trouble, Trouble::Nameless)
+            || self.aborted.is_of_source(SourceError::is_of_server);
+        self.suspect.is_some() || (is_the_servers && !listed)
     }
 }
 
