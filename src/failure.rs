@@ -1,6 +1,9 @@
 //! What a user is told when an account's poll failed: account, host, step, class, the server's words, a hint.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::text::Shown;
 
@@ -100,6 +103,22 @@ impl Class {
             Self::Internal => "internal",
         }
     }
+}
+
+/// Says why this process could not use a path, if it was kept from it; without `error` nothing is known but the path.
+type Explain = fn(path: &Path, error: Option<&io::Error>) -> Option<String>;
+
+static EXPLAIN: OnceLock<Explain> = OnceLock::new();
+
+/// Has failures on paths explained by who keeps this process from files.
+pub(crate) fn set_explanation(explain: Explain) {
+    // There is one, as there is one process.
+    let _ = EXPLAIN.set(explain);
+}
+
+/// Gives a hint for a failed operation on a path, if this process is kept from it.
+pub(crate) fn explained(path: &Path, error: Option<&io::Error>) -> Option<String> {
+    EXPLAIN.get()?(path, error)
 }
 
 /// The end of a poll that did not succeed, in the words a user needs.

@@ -43,6 +43,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::{Config, ConfigError, Confinement};
+use crate::failure;
 
 use confined::Confined;
 pub use needs::{Access, Needs, Purpose};
@@ -116,6 +117,7 @@ pub fn enter(wanted: Confinement, missing: Missing, purpose: &Purpose<'_>) -> Sa
     }
     // Entered twice, the stricter first one stays in force; nobody does.
     let _ = IN_FORCE.set(needs.clone());
+    failure::set_explanation(hint);
     Sandbox { confined_to: Some(needs) }
 }
 
@@ -152,7 +154,7 @@ impl Sandbox {
 
 /// Gives a hint for a failed operation on a path if it was the sandbox that refused it: the user's permissions would
 /// allow it. Without `error` the rules have to tell.
-pub fn hint(path: &Path, error: Option<&io::Error>) -> Option<String> {
+fn hint(path: &Path, error: Option<&io::Error>) -> Option<String> {
     let confined_to = IN_FORCE.get()?;
     let refused = match error {
         // Another cause that the rules cover: the directory was made anew, or its file system mounted again.

@@ -10,8 +10,7 @@ use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
-use crate::failure::{Class, Failure};
-use crate::sandbox;
+use crate::failure::{Class, Failure, explained};
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 
@@ -204,12 +203,12 @@ impl Trouble {
         }
     }
 
-    /// Gives a hint if our own sandbox is why.
-    fn sandboxed(&self) -> Option<String> {
+    /// Gives a hint if this process is kept from a file.
+    fn explained(&self) -> Option<String> {
         match self {
             Self::Target(TargetError::File { path, source, .. })
-            | Self::Credential(CredentialError::File { path, source }) => sandbox::hint(path, Some(source)),
-            Self::Source(error) => error.file().and_then(|(path, source)| sandbox::hint(path, source)),
+            | Self::Credential(CredentialError::File { path, source }) => explained(path, Some(source)),
+            Self::Source(error) => error.file().and_then(|(path, source)| explained(path, source)),
             _ => None,
         }
     }
@@ -273,7 +272,7 @@ impl Aborted {
             class: self.trouble.class(),
             what: self.trouble.to_string(),
             said: self.trouble.said(),
-            hint: self.trouble.sandboxed().or_else(|| self.trouble.hint(account)),
+            hint: self.trouble.explained().or_else(|| self.trouble.hint(account)),
         }
     }
 }
