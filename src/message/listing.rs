@@ -183,7 +183,9 @@ impl Listing {
     /// Gives the indices of messages that share their unique-id with others.
     pub fn shared(&self) -> HashSet<usize> {
         let order: Vec<usize> = self.by_uid().collect();
-        let same = |a: &usize, b: &usize| self.maildrop.uid(&self.maildrop.rows[*a]) == self.maildrop.uid(&self.maildrop.rows[*b]);
+        let same = |a: &usize, b: &usize| {
+            self.maildrop.uid(&self.maildrop.rows[*a]) == self.maildrop.uid(&self.maildrop.rows[*b])
+        };
         order.chunk_by(same).filter(|group| group.len() > 1).flatten().copied().collect()
     }
 

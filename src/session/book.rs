@@ -544,11 +544,7 @@ impl<'a> Book<'a> {
     }
 
     /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
-    fn unless_it_breaks(
-        &mut self,
-        entry: usize,
-        proof: Recorded<usize>,
-    ) -> Option<Recorded<usize>> {
+    fn unless_it_breaks(&mut self, entry: usize, proof: Recorded<usize>) -> Option<Recorded<usize>> {
         let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
         if self.is_put_off(held) {
             return None;
@@ -564,12 +560,7 @@ impl<'a> Book<'a> {
         self.late.take().unwrap_or_default()
     }
 
-    fn prove_whole(
-        &self,
-        index: usize,
-        entry: usize,
-        whole: &Fingerprint,
-    ) -> Option<Recorded<usize>> {
+    fn prove_whole(&self, index: usize, entry: usize, whole: &Fingerprint) -> Option<Recorded<usize>> {
         let (known, detail) = (self.entry(entry), &self.details[&entry]);
         if self.policy.due(&known, detail) != Due::Now {
             return None;

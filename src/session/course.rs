@@ -177,13 +177,7 @@ impl Course {
         }
     }
 
-    fn after(
-        &mut self,
-        first: bool,
-        failed: Option<&End>,
-        of: &Session<'_>,
-        report: &Report,
-    ) -> Next {
+    fn after(&mut self, first: bool, failed: Option<&End>, of: &Session<'_>, report: &Report) -> Next {
         let class = failed.map(|end| end.aborted.trouble.class());
         let wait = match (self.met.broke.is_some(), class) {
             (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,

@@ -155,10 +155,7 @@ impl Fetch<'_, '_> {
         fetched
     }
 
-    async fn fetch(
-        &mut self,
-        results: &mut mpsc::UnboundedReceiver<commit::Result>,
-    ) -> Result<(), Aborted> {
+    async fn fetch(&mut self, results: &mut mpsc::UnboundedReceiver<commit::Result>) -> Result<(), Aborted> {
         loop {
             self.source.send_ahead(self.may_begin(), self.to_be_deleted())?;
             if self.source.is_all_in() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::beside::Beside;
-use super::summary::messages;
 use super::news::{Change, Heard};
+use super::summary::messages;
 use super::told;
 use super::trouble::{HookError, Verdict};
 use super::{Report, stopped};

@@ -7,6 +7,7 @@
 //!
 //! [`Failure`]: crate::failure::Failure
 
+mod attempt;
 mod beside;
 mod book;
 mod commit;
@@ -17,14 +18,17 @@ mod held;
 mod hooks;
 mod lockout;
 mod news;
+mod notes;
 mod notice;
 mod plan;
 mod poll;
 pub mod report;
 mod short;
+mod skip;
 pub mod summary;
 mod target;
 mod task;
+mod tasks;
 mod told;
 mod transfer;
 mod trouble;
@@ -179,7 +183,7 @@ async fn attempts(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Aborted
     let Poll { account, environment, .. } = poll;
     let mut course = Course::new();
     loop {
-        let ended = poll.run(&mut course, report).await;
+        let ended = poll.attempt(&mut course, report).await;
         poll.has_state = true;
         match (course.next, ended) {
             (Next::Attempt, Err(End { suspect: Some(trial), aborted })) => {

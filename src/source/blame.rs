@@ -58,9 +58,7 @@ pub fn blamed(moment: Moment, listing: &Listing) -> Blamed {
     match (moment.incoming.or(moment.doubtful), moment.awaited) {
         // What follows a message and is no reply may be the rest of it. One that came whole is not doubtful.
         (Some(index), _) => Blamed::Message(index),
-        (None, Some(Request::Dele(number))) => {
-            listing.find(number).map_or(Blamed::Nobody, Blamed::Deletion)
-        }
+        (None, Some(Request::Dele(number))) => listing.find(number).map_or(Blamed::Nobody, Blamed::Deletion),
         (None, Some(Request::Retr(_))) => moment.next.map_or(Blamed::Nobody, Blamed::Message),
         (None, _) => Blamed::Nobody,
     }

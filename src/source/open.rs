@@ -176,12 +176,7 @@ impl Login<'_> {
     }
 
     /// Reads the listing.
-    async fn list(
-        &mut self,
-        mut wire: Wire,
-        mechanism: Mechanism,
-        behind: Behind,
-    ) -> Result<Listed, Failed> {
+    async fn list(&mut self, mut wire: Wire, mechanism: Mechanism, behind: Behind) -> Result<Listed, Failed> {
         let trial = Trial::BehindLogIn(mechanism);
         let pipelined = self.pipelines();
         let mut heard = if behind == Behind::Listing {

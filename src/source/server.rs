@@ -130,12 +130,7 @@ impl Trial {
 
 impl Server {
     /// Reads what is remembered, as far as it is of the server that the account names now.
-    pub fn new(
-        remembered: Option<&[u8]>,
-        account: &Account,
-        now: Timestamp,
-        left_out: &[Trial],
-    ) -> Self {
+    pub fn new(remembered: Option<&[u8]>, account: &Account, now: Timestamp, left_out: &[Trial]) -> Self {
         let mut server = Self {
             place: place(account),
             now,
@@ -255,6 +250,11 @@ impl Server {
         let mut all = self.before().clone();
         self.after.iter().flat_map(Capabilities::lines).for_each(|line| all.add(line));
         all
+    }
+
+    /// Gives the time that it wants between two log-ins, if it is known to announce one.
+    pub fn login_delay(&self) -> Option<Duration> {
+        self.capabilities().login_delay()
     }
 
     /// Says what is known of a trial; `None` if it is to be made.

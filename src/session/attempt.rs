@@ -1,0 +1,229 @@
+//! One attempt of a poll: connect, log in and list, do the task, remember.
+
+use std::time::Instant;
+
+use crate::failure::Class;
+use crate::net::Stream;
+use crate::secret::Secret;
+use crate::source::{
+    self, Failed, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, Trial, Trials,
+};
+use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
+
+use super::course::{Course, Session};
+use super::notes::Notes;
+use super::plan::Policy;
+use super::poll::Poll;
+use super::trouble::{Aborted, During, End, Trouble, Verdict};
+use super::{Limits, Report, Retry, Task, hooks, lockout, tasks, told};
+
+/// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
+const REFUSED_UIDL: u32 = 2;
+
+impl Poll<'_> {
+    /// Polls once and writes down how it went.
+    ///
+    /// The recorded unique-ids, which may be many, are loaded while the server lists its own.
+    pub async fn attempt(&self, course: &mut Course, report: &mut Report) -> Result<(), End> {
+        course.begin();
+        let (known, connected) = self.reach(course).await.map_err(End::plain)?;
+        let mut server =
+            Server::new(known.server.learned.as_deref(), self.account, self.now, &course.left_out);
+        report.login_delay = server.login_delay();
+        let closing = &mut Closing { at: self.now, ..Closing::default() };
+        let mut notes = Notes { course, report, closing };
+        let store = &self.environment.store;
+        let (memory, opened) = tokio::join!(
+            store.begin(self.maildrop()),
+            self.log_in(notes.lend(), &mut server, &known, connected)
+        );
+        // That the log-in succeeded is known with the listing at the latest.
+        notes.report.logged_in = Some(self.began.elapsed());
+        let logged_in = Instant::now();
+        let memory = memory.during("read the state").map_err(End::plain)?;
+        let mut result = match opened {
+            Ok(opened) => self.listed(notes.lend(), &mut server, opened, &memory).await,
+            Err(end) => Err(end),
+        };
+        let Notes { course, report, closing } = notes;
+        if let Err(end) = &mut result {
+            course.say_why_it_broke(&mut end.aborted, closing);
+        }
+        if matches!(self.task, Task::DryRun(_) | Task::Check(_)) {
+            let login = closing.login.take();
+            self.remember_login(&known, login).await.during("write the state").map_err(End::plain)?;
+            return result;
+        }
+        let (account, task, is_stopped) = (self.account, self.task, *self.environment.stop.borrow());
+        course.end(result.as_ref().err(), &Session { account, task, logged_in, is_stopped }, report);
+        if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
+            server.ask_again();
+        }
+        let learned = ServerMemory { capabilities: server.told(), learned: Some(server.remembered()) };
+        closing.server = Some(learned).filter(|learned| *learned != known.server);
+        if course.is_over() {
+            self.write_down(result.as_ref().err(), known, report, closing);
+        }
+        let closed = store.close(&memory.key, &memory.entries, std::mem::take(closing)).await;
+        result.and(closed.during("write the state").map_err(End::plain))
+    }
+
+    /// Reads what is known of the maildrop, and connects; side by side where nothing known could forbid it.
+    async fn reach(&self, course: &Course) -> Result<(Maildrop, Result<(Secret, Stream), Aborted>), Aborted> {
+        let known = self.environment.store.maildrop(self.maildrop());
+        if self.has_state {
+            // Whoever is refused is not even called upon again.
+            let known = known.await.during("read the state")?;
+            let connected = self.connect(course, Some(&known)).await;
+            Ok((known, connected))
+        } else {
+            let (known, connected) = tokio::join!(known, self.connect(course, None));
+            Ok((known.during("read the state")?, connected))
+        }
+    }
+
+    /// Writes down how a poll ended.
+    fn write_down(&self, failed: Option<&End>, known: Maildrop, report: &mut Report, closing: &mut Closing) {
+        report.failure = failed.map(|end| end.aborted.failure(self.account));
+        closing.poll = Some(self.poll_result(report));
+        if let Task::Sync(_) = self.task {
+            let before = self.environment.failing.merged(&self.account.name, known.told);
+            let verdict = Verdict::of(failed.map_or(Ok(()), |end| Err(&end.aborted)));
+            let (heard, told) = told::polled(&before, verdict, report, self.now);
+            (report.heard, closing.told) = (Some(heard), told);
+        }
+    }
+
+    /// Gets the password and connects, unless that password must not be tried.
+    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<(Secret, Stream), Aborted> {
+        if let (Task::Sync(_), true) = (self.task, course.is_first()) {
+            hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
+        }
+        let connect = async {
+            let secret = source::password(self.account, self.environment.ask).await;
+            let secret = secret.during("get the password")?;
+            if let Some(memory) = memory {
+                self.may_try(course, &secret, memory).await?;
+            }
+            self.progress.stage("connecting");
+            let stream = self.environment.connector.connect(self.account).await.map_err(Failed::from)?;
+            Ok((secret, stream))
+        };
+        self.unless_stopped("connect", connect).await
+    }
+
+    /// Logs in and lists, and notes a refusal of the credentials.
+    async fn log_in(
+        &self,
+        notes: Notes<'_>,
+        server: &mut Server,
+        known: &Maildrop,
+        connected: Result<(Secret, Stream), Aborted>,
+    ) -> Result<Opened, End> {
+        let (secret, stream) = connected.map_err(End::plain)?;
+        self.may_try(notes.course, &secret, known).await.map_err(End::plain)?;
+        self.progress.stage("logging in");
+        // What is tried is remembered, or it would be tried each time.
+        let trials = match self.task {
+            Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
+            Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
+        };
+        let login = Login::new(self.account, &secret, server, trials);
+        let opened = Source::open(login, &self.environment.connector, stream);
+        let opened = self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(End::plain)?;
+        match opened {
+            Ok(opened) => {
+                notes.closing.login = Some(LogIn::Worked(lockout::worked(self.account, &secret, known)));
+                Ok(opened)
+            }
+            Err(NotOpened { failed, suspect }) => {
+                let aborted = self.judge(notes, failed, &secret, known).await;
+                Err(End { suspect, aborted })
+            }
+        }
+    }
+
+    /// Refuses to try what the server has refused.
+    async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Aborted> {
+        // What has logged in once in this poll is refused because its last session is not over yet.
+        let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
+        let may = lockout::may_try(self.account, secret, memory, self.now, retry).await;
+        may.map_err(Trouble::LockedOut).during("log in")
+    }
+
+    /// Notes a refusal of the log-in, and says what it means.
+    async fn judge(&self, notes: Notes<'_>, failed: Failed, secret: &Secret, known: &Maildrop) -> Aborted {
+        let Failed { doing, error } = failed;
+        let RefusedLogIn { said, class, hint } = match error.refused_log_in() {
+            Ok(refused) => refused,
+            Err(error) => return Failed { doing, error }.into(),
+        };
+        let (refused, refusal) =
+            lockout::refused(self.account, secret, known, self.now, (&said, class)).await;
+        if notes.course.is_first() || refusal.class != Class::InUse {
+            notes.closing.login = Some(LogIn::Refused(refused));
+        }
+        Aborted { doing, trouble: Trouble::LogInRefused { refusal, hint } }
+    }
+
+    /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.
+    async fn remember_login(&self, before: &Maildrop, login: Option<LogIn>) -> Result<(), StateError> {
+        match login {
+            Some(LogIn::Worked(_)) if before.refused.is_none() => Ok(()),
+            Some(outcome) => {
+                let maildrop = self.account.maildrop_id.as_str().into();
+                self.environment.store.logged_in(maildrop, self.now, outcome).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Does the task, and notes what the server turned out to be like.
+    async fn listed(
+        &self,
+        mut notes: Notes<'_>,
+        server: &mut Server,
+        mut opened: Opened,
+        memory: &Memory,
+    ) -> Result<(), End> {
+        let had_unique_ids = memory.entries.has_unique_ids() && memory.naming.holes < REFUSED_UIDL;
+        if let Some(refused) = opened.uidl_refused.take_if(|_| had_unique_ids) {
+            // It had UIDL before, and may have it again; under other names every message must be asked for.
+            let holes = memory.naming.holes + 1;
+            notes.closing.naming = Some(Naming { holes, ..memory.naming.clone() });
+            return Err(End::plain(refused.into()));
+        }
+        // What counts as seen may not be recorded in the end: the next poll is the first one then.
+        let is_first = Policy::new(self.account, Limits::default(), self.now).is_first(memory);
+        notes.closing.listed_at = Some(self.now).filter(|_| !is_first);
+        let report = &mut *notes.report;
+        if report.listed.is_none() {
+            report.listed = Some(opened.listing.len());
+            report.listed_octets = opened.listing.octets();
+        }
+        // Counted anew by each attempt.
+        (report.held, report.left, report.beyond) = (0, 0, 0);
+        report.login_delay = opened.source.login_delay();
+        let trial = opened.source.trial();
+        let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
+        let is_why = ended.is_ok() && !notes.course.broke_without;
+        server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
+        ended.map_err(|aborted| End {
+            suspect: trial.filter(|_| aborted.is_of_source(SourceError::loses_step)),
+            aborted,
+        })
+    }
+
+    fn poll_result(&self, report: &Report) -> PollResult {
+        let failure = report.failure.as_ref();
+        PollResult {
+            account: self.account.name.clone(),
+            host: self.account.server(),
+            failure: failure.map(|failure| (failure.class.name().to_string(), failure.to_string())),
+            messages: report.delivered as u64,
+            octets: report.delivered_octets,
+            listed: report.listed.map(|listed| listed as u64),
+            backlog: report.left as u64,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a session writes down as it goes.
+
+use crate::state::Closing;
+
+use super::Report;
+use super::course::Course;
+
+/// What a session writes down as it goes.
+pub struct Notes<'a> {
+    /// For the sessions that follow in the same poll.
+    pub course: &'a mut Course,
+    /// For whoever asked for the poll.
+    pub report: &'a mut Report,
+    /// For the state.
+    pub closing: &'a mut Closing,
+}
+
+impl Notes<'_> {
+    /// Lends them.
+    pub fn lend(&mut self) -> Notes<'_> {
+        Notes { course: self.course, report: self.report, closing: self.closing }
+    }
+}

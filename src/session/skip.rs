@@ -1,0 +1,83 @@
+//! What a sync leaves: told, noted, or taken as seen.
+
+use crate::config::Account;
+use crate::text::Shown;
+
+use super::notes::Notes;
+use super::plan::{Plan, Step};
+use super::trouble::{Aborted, During};
+use super::turn::Turn;
+
+impl Turn<'_> {
+    /// Tells and notes what is not fetched, and marks what counts as seen.
+    pub(super) async fn tell(&mut self, plan: &Plan) -> Result<(), Aborted> {
+        let name = &self.poll.account.name;
+        let Notes { report, closing, .. } = &mut self.notes;
+        let (mut skip, mut nameless) = (Vec::new(), 0);
+        for (index, step) in &plan.steps {
+            match step {
+                Step::Fetch(_) | Step::Delete(_) | Step::Undated => {}
+                Step::Unasked => report.left += 1,
+                Step::Skip => skip.push(*index),
+                Step::Nameless => nameless += 1,
+                Step::Later => {
+                    report.left += 1;
+                    report.beyond += 1;
+                }
+                Step::Held => report.held += 1,
+                Step::TooLarge => {
+                    report.left += 1;
+                    self.poll.hold_large(*index, &self.book.listing, self.book.memory, closing);
+                }
+                Step::GiveUpDeleting(_) => {
+                    let message = self.book.listing.get(*index);
+                    log::warn!(
+                        "{name}: {}: server keeps this message in spite of three deletions; it stays there, and one \
+                         deletion a day is tried",
+                        Shown(message.uid)
+                    );
+                    closing.undeleted.push(self.book.name_of(*index));
+                }
+            }
+        }
+        if nameless > 0 {
+            // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
+            log::warn!("{name}: {nameless} messages have no unique-id and no header to know them by");
+            report.left += nameless;
+        }
+        self.skip_first(skip).await
+    }
+
+    /// Takes messages as seen that `first_sync` leaves; says so if it is not the first sync after all.
+    async fn skip_first(&mut self, skip: Vec<usize>) -> Result<(), Aborted> {
+        if skip.is_empty() {
+            return Ok(());
+        }
+        let there = if self.book.memory.entries.is_empty() { self.open().await? } else { 0 };
+        let Account { name, first_sync, .. } = self.poll.account;
+        if there > 0 {
+            log::warn!(
+                "{name}: first_sync: {first_sync} leaves {} messages unfetched, as the state file is new; but {there} \
+                 are in the target, so this is not the first poll, and some may never have been delivered: \
+                 `postrider seen list {name}` shows them, `postrider seen forget {name} UID...` has them fetched",
+                skip.len()
+            );
+        }
+        log::info!("{name}: first_sync: {first_sync}: {} messages count as seen", skip.len());
+        self.look_at(&skip).await?;
+        self.book.name_marked(&skip);
+        self.skip(&skip).await
+    }
+
+    /// Records messages as seen without fetching them.
+    pub(super) async fn skip(&mut self, indices: &[usize]) -> Result<(), Aborted> {
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let (store, seen) = (&self.poll.environment.store, self.book.marked(indices));
+        store.record(&self.book.memory.key, self.poll.now, seen).await.during("write the state")?;
+        indices.iter().for_each(|index| self.book.recorded(*index));
+        self.marked += indices.len();
+        Ok(())
+    }
+}

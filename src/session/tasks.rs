@@ -1,0 +1,224 @@
+//! What a session can be asked to do: four tasks over the same stages.
+//!
+//! Of a sync, mail that needs no question comes first; then the questions about mail that may be new, and what they leave
+//! to be fetched; then those about deletions; and at last, at leisure, those about messages that were only marked.
+
+use crate::config::account::FirstSync;
+use crate::message::UniqueId;
+use crate::source::{Blamed, Finished, Opened, Parting, WIND_DOWN};
+use crate::state::Memory;
+use crate::text::Shown;
+
+use super::book::Book;
+use super::fetch::Fetched;
+use super::notes::Notes;
+use super::plan::{self, Plan, Step};
+use super::poll::Poll;
+use super::trouble::{Aborted, During, Trouble};
+use super::turn::{Turn, count};
+use super::{Planned, Task};
+
+/// Carries the task out in a session that is logged in and listed.
+pub async fn carry_out(
+    poll: &Poll<'_>,
+    notes: Notes<'_>,
+    opened: Opened,
+    memory: &Memory,
+) -> Result<(), Aborted> {
+    let turn = Turn::begin(poll, notes, opened, memory).await?;
+    match poll.task {
+        Task::Check(_) => check(turn).await,
+        Task::DryRun(_) => dry_run(turn).await,
+        Task::MarkAll(_) => mark_all(turn).await,
+        Task::Sync(_) => sync(turn).await,
+    }
+}
+
+/// Counts what is new and what is held.
+async fn check(mut turn: Turn<'_>) -> Result<(), Aborted> {
+    let plan = look(&mut turn).await?;
+    turn.notes.report.held = count(&plan, |step| matches!(step, Step::Held));
+    turn.source.finish(Parting::Whole, None).await.ended?;
+    Ok(())
+}
+
+/// Says what a sync would do.
+async fn dry_run(mut turn: Turn<'_>) -> Result<(), Aborted> {
+    let plan = look(&mut turn).await?;
+    let plan = turn.date(plan).await?;
+    turn.notes.report.planned = planned(&plan, &turn.book);
+    turn.source.finish(Parting::Whole, None).await.ended?;
+    Ok(())
+}
+
+/// Takes what is there as seen.
+async fn mark_all(mut turn: Turn<'_>) -> Result<(), Aborted> {
+    let plan = look(&mut turn).await?;
+    let is_unrecorded = |(_, step): &&(usize, Step)| {
+        !matches!(step, Step::Delete(_) | Step::GiveUpDeleting(_) | Step::Nameless)
+    };
+    let all: Vec<usize> = plan.steps.iter().filter(is_unrecorded).map(|(index, _)| *index).collect();
+    turn.look_at(&all).await?;
+    turn.book.name_marked(&all);
+    turn.skip(&all).await?;
+    turn.notes.closing.listed_at = Some(turn.poll.now);
+    turn.source.finish(Parting::Whole, None).await.ended?;
+    Ok(())
+}
+
+/// Fetches, delivers and deletes.
+async fn sync(mut turn: Turn<'_>) -> Result<(), Aborted> {
+    if let Err(aborted) = transfer(&mut turn).await {
+        turn.fetched.in_step = false;
+        turn.fetched.aborted.get_or_insert(aborted);
+    }
+    settle(&mut turn).await?;
+    part(turn).await
+}
+
+/// Finds out which message is which, and what is new.
+async fn look(turn: &mut Turn<'_>) -> Result<Plan, Aborted> {
+    turn.ask().await?;
+    let plan = turn.book.plan();
+    turn.is_told_apart(&plan)?;
+    (turn.notes.report.new, turn.notes.report.new_octets) = (plan.new, plan.new_octets);
+    Ok(plan)
+}
+
+/// Does all that a sync does before QUIT.
+async fn transfer(turn: &mut Turn<'_>) -> Result<(), Aborted> {
+    let is_first = turn.notes.course.is_first();
+    let mut plan = turn.book.plan();
+    turn.notes.closing.released = std::mem::take(&mut plan.released);
+    if !turn.book.sorted.questions.is_empty() {
+        let plain = turn.fetches(&plan);
+        if is_first {
+            (turn.notes.report.new, turn.notes.report.new_octets) = turn.sum(&plain);
+        }
+        if !turn.fetch(plain, Vec::new(), Vec::new()).await? {
+            return Ok(());
+        }
+        turn.ask().await?;
+        plan = turn.book.plan();
+        // Now they have the names that they were held by.
+        turn.notes.closing.released = std::mem::take(&mut plan.released);
+    }
+    plan = turn.date(plan).await?;
+    if is_first {
+        let report = &mut *turn.notes.report;
+        report.new += plan.new;
+        report.new_octets = report.new_octets.saturating_add(plan.new_octets);
+    }
+    turn.is_told_apart(&plan)?;
+    turn.poll.hold_crowded(&mut plan, &turn.book.listing, turn.book.memory).await;
+    turn.tell(&plan).await?;
+    match count(&plan, |step| matches!(step, Step::Undated)) {
+        // What `first_sync` leaves is recorded.
+        0 => turn.notes.closing.listed_at = Some(turn.poll.now),
+        undated => turn.fetched.postponed += undated,
+    }
+    turn.end_cut_off(&plan).await?;
+    let wanted = turn.fetches(&plan);
+    if turn.fetch(wanted, Vec::new(), Vec::new()).await? && turn.delete(&plan).await? {
+        turn.ask_at_leisure().await?;
+    }
+    Ok(())
+}
+
+/// Closes the target, and notes what came of the messages.
+async fn settle(turn: &mut Turn<'_>) -> Result<(), Aborted> {
+    let Turn { poll, notes, book, sink, fetched, .. } = turn;
+    if let Some(sink) = sink {
+        sink.close().await;
+        if let Some(news) = sink.news() {
+            let target = poll.account.deliver.to_string();
+            poll.environment.store.remember(target, news).await.during("write the state")?;
+        }
+    }
+    // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
+    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) {
+        log::warn!(
+            "{}: {} messages were in the target and not in the state file, which is new or older; \
+             they were fetched, compared and not delivered again",
+            poll.account.name,
+            fetched.already_there
+        );
+    }
+    poll.find_crowded(&mut fetched.failed, &book.listing).await;
+    poll.settle(&book.listing, book.memory, fetched, notes.report, notes.closing);
+    notes.report.leaves_held = notes.report.held;
+    // What waits for another session was not tried yet.
+    if fetched.aborted.is_none() && fetched.postponed == 0 {
+        fetched.aborted = all_refused(fetched);
+    }
+    book.close(fetched.aborted.is_none(), notes.closing);
+    Ok(())
+}
+
+/// Ends the session, and notes what became of its deletions.
+async fn part(turn: Turn<'_>) -> Result<(), Aborted> {
+    let Turn { poll, notes: Notes { course, report, closing }, source, book, fetched, marked, .. } = turn;
+    let parting = match (fetched.in_step, fetched.shown_undelivered) {
+        (false, _) => Parting::Broken,
+        (true, true) => Parting::Undelivered,
+        (true, false) => Parting::Whole,
+    };
+    let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
+    let Finished { deleted, undeleted, ended } = source.finish(parting, stopped.then_some(WIND_DOWN)).await;
+    let names = |indices: &[usize]| -> Vec<(UniqueId, u32)> {
+        indices.iter().map(|index| book.name_of(*index)).collect()
+    };
+    closing.undeleted.extend(names(&undeleted));
+    match fetched.broke.as_ref().map(|broke| broke.at) {
+        Some(Blamed::Deletion(index) | Blamed::Had(index)) => {
+            let octets = book.listing.get(index).octets;
+            poll.hold_undeletable(book.name_of(index), octets, book.memory, closing);
+        }
+        Some(Blamed::Message(_) | Blamed::Nobody) | None => {}
+    }
+    closing.deleted = names(&deleted);
+    report.deleted += deleted.len();
+    // What was only compared, and is to be compared again, brings nothing on.
+    let delivered = fetched.delivered + fetched.already_there > 0;
+    let fruitful = delivered || marked > 0 || !deleted.is_empty();
+    course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
+    match fetched.aborted {
+        Some(aborted) => Err(aborted),
+        None => Ok(ended?),
+    }
+}
+
+/// Says so if messages were tried and none was had and delivered.
+fn all_refused(fetched: &Fetched) -> Option<Aborted> {
+    let had = fetched.delivered + fetched.already_there + fetched.known;
+    let last = fetched.failed.last().filter(|_| had == 0)?;
+    let (count, reason) = (fetched.failed.len(), last.reason.clone());
+    Some(Aborted { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
+}
+
+fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {
+    let Book { listing, policy, .. } = book;
+    let step = |(index, step): &(usize, Step)| {
+        let (action, reason) = match step {
+            Step::Fetch(plan::Fetch::New) => ("fetch", "new"),
+            Step::Fetch(plan::Fetch::Retry) => ("fetch", "held, and its wait is over"),
+            Step::Fetch(plan::Fetch::Compared) => ("fetch", "to be compared with the one that was recorded"),
+            Step::Delete(_) => ("delete", "delivered, and keep says so"),
+            Step::GiveUpDeleting(_) => ("leave", "the server keeps it in spite of three deletions"),
+            Step::TooLarge => ("leave", "larger than max_size"),
+            Step::Held => ("hold", "held, and its wait is not over"),
+            Step::Later => ("leave", "beyond the limit on messages"),
+            Step::Skip => match policy.first_sync {
+                FirstSync::Within(_) => ("leave", "older than first_sync fetches"),
+                FirstSync::All | FirstSync::None => ("leave", "first_sync: none"),
+            },
+            Step::Undated => ("leave", "it is not known yet how old it is"),
+            Step::Nameless => ("leave", "nothing tells it from others"),
+            Step::Unasked => ("leave", "it is not known yet which message it is"),
+        };
+        let message = listing.get(*index);
+        let uid = Shown(message.uid).to_string();
+        Planned { uid, octets: message.octets, action, reason: reason.into() }
+    };
+    plan.steps.iter().map(step).collect()
+}
