@@ -4,7 +4,9 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use postrider::testing::line::Protocol;
 use postrider::testing::message::{Fingerprinter, ListingBuilder};
-use postrider::testing::pop3::{Client, Command, LineEnd, MessageNumber, Piece, Unstuffer, parse_size, parse_unique_id};
+use postrider::testing::pop3::{
+    Client, Command, LineEnd, MessageNumber, Piece, Unstuffer, parse_size, parse_unique_id,
+};
 
 fn main() {
     divan::main();

@@ -18,8 +18,8 @@ use postrider::testing::delivery::envelope;
 use postrider::testing::line::{self, AuthLine, Protocol};
 use postrider::testing::message::{Fingerprinter, Header, ListingBuilder, ToLf, Trace, trace};
 use postrider::testing::pop3::{
-    Capabilities, Client, Command, Event, LineEnd, MessageNumber, Piece, Reply, Unstuffer,
-    apop, parse_size, parse_unique_id, unstuff,
+    Capabilities, Client, Command, Event, LineEnd, MessageNumber, Piece, Reply, Unstuffer, apop, parse_size,
+    parse_unique_id, unstuff,
 };
 use postrider::testing::sasl::{Credentials, Exchange, MECHANISMS};
 use postrider::testing::secret::Secret;
