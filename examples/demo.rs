@@ -24,14 +24,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use postrider::testing::config::{Account, Interval, Password, Target, Tls, TlsMode};
-use postrider::testing::delivery::Disk;
-use postrider::testing::net::Connector;
 use postrider::testing::secret::Secret;
-use postrider::testing::session::{
-    self, Ask, Environment, Failing, Limits, Progress, Report, Task, WallClock,
-};
-use postrider::testing::state::Store;
-use tokio::sync::watch;
+use postrider::testing::session::{self, Environment, Limits, Progress, Report, Task};
 
 use maildrop::{Maildrop, Settings};
 
@@ -62,18 +56,7 @@ fn demo() -> Result<(), Box<dyn Error>> {
     println!("target   maildir:{}", maildir.display());
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (_stop, stop) = watch::channel(false);
-    let environment = Environment {
-        store: Store::open(&state),
-        state: state.clone(),
-        connector: Connector::default(),
-        disk: Disk::default(),
-        stop,
-        ask: Ask::Never,
-        notify: None,
-        failing: Failing::default(),
-        clock: WallClock::System,
-    };
+    let environment = Environment::new(state.clone());
     let run = |task| runtime.block_on(session::run(&account, &environment, task, &Told));
 
     println!("\nplan     (what `postrider sync --dry-run` would say)");

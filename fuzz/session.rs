@@ -16,14 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use postrider::testing::config::{Account, Config};
-use postrider::testing::delivery::Disk;
-use postrider::testing::net::Connector;
-use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Task, WallClock};
-use postrider::testing::state::Store;
+use postrider::testing::session::{self, Environment, Limits, Task};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 /// Bits of the first octet.
 const RAW: u8 = 1;
@@ -79,7 +75,6 @@ struct Bench {
     runtime: Runtime,
     scratch: PathBuf,
     environment: Environment,
-    _stop: watch::Sender<bool>,
     sessions: usize,
 }
 
@@ -123,20 +118,9 @@ impl Bench {
         let _ = fs::remove_dir_all(&scratch);
         fs::create_dir_all(&scratch).expect("a scratch directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (stop, stopped) = watch::channel(false);
         let state = scratch.join("state.db");
-        let environment = Environment {
-            store: Store::open(&state),
-            state,
-            connector: Connector::default(),
-            disk: Disk::new(),
-            stop: stopped,
-            ask: Ask::Never,
-            notify: None,
-            failing: Failing::default(),
-            clock: WallClock::System,
-        };
-        Self { runtime, scratch, environment, _stop: stop, sessions: 0 }
+        let environment = Environment::new(state);
+        Self { runtime, scratch, environment, sessions: 0 }
     }
 
     fn run(&mut self, mut server: Server) {

@@ -20,7 +20,7 @@
 //! stands there in one list, which can only shrink.
 //!
 //! ```text
-//! text secret failure logging clock line  - (open to all)
+//! text secret failure logging stop clock line - (open to all)
 //! message                                 -
 //! pop3 smtp sasl                          message
 //! config                                  sasl message
@@ -57,8 +57,8 @@
 //!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
 //! - When a held message is tried again is decided in `session/waits.rs`, when a refused log-in is in `session/lockout.rs`,
 //!   and when an account is polled in `daemon/schedule/`.
-//! - Signals are received in `daemon/signals.rs`; what is under way looks at `stop` of [`session::Environment`] between
-//!   messages, and `session/transfer.rs` lets what has come become durable.
+//! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages, and
+//!   `session/transfer.rs` lets what has come become durable. How long each ending may take stands in `stop.rs`.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
 //! - How to add a key, a target, a mechanism or a command: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
@@ -84,6 +84,7 @@ mod session;
 mod smtp;
 mod source;
 mod state;
+mod stop;
 #[doc(hidden)]
 pub mod testing;
 mod text;

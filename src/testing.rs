@@ -63,9 +63,7 @@ pub mod secret {
 }
 
 pub mod session {
-    pub use crate::session::{
-        Ask, Environment, Failing, Limits, Progress, Report, Retry, Task, WallClock, now, run,
-    };
+    pub use crate::session::{Environment, Limits, Progress, Report, Retry, Task, WallClock, now, run};
 }
 
 pub mod smtp {
@@ -74,4 +72,8 @@ pub mod smtp {
 
 pub mod state {
     pub use crate::state::{Closing, Delivery, Kind, Lease, MaildropKey, Memory, Store};
+}
+
+pub mod stop {
+    pub use crate::stop::channel;
 }

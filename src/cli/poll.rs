@@ -3,25 +3,18 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use super::exit::Exit;
 use super::progress::{self, Bars};
 use crate::config::{Account, Config, Daemon};
 use crate::daemon::signals;
-use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
-use crate::net::Connector;
-use crate::session::{self, Audience, Environment, Failing, Report, Task, WallClock};
-use crate::state::Store;
-
-/// How long the removal of messages that were given up may take at the end, and the end of a command: it has two seconds
-/// after SIGTERM.
-const SETTLING: Duration = Duration::from_millis(2500);
+use crate::session::{self, Audience, Environment, Report, Task};
+use crate::stop::{SETTLING, Stop};
 
 /// Polls accounts of a configuration once, as many at a time as it allows, and tells each failure on standard error as
 /// it happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
@@ -36,18 +29,13 @@ pub async fn accounts(
     if accounts.is_empty() {
         return Vec::new();
     }
-    let disk = Disk::default();
     let environment = Environment {
-        store: Store::open(&config.state),
-        state: config.state.clone(),
-        connector: Connector::default(),
-        disk: disk.clone(),
         stop: stop.clone(),
         ask: progress::ask(),
         notify: config.notify,
-        failing: Failing::default(),
-        clock: WallClock::System,
+        ..Environment::new(config.state.clone())
     };
+    let disk = environment.disk.clone();
     let session = move |account: Arc<Account>| {
         let (environment, bar) = (environment.clone(), bars.of(&account));
         async move { session::run(&account, &environment, task, &*bar).await }
@@ -80,7 +68,7 @@ fn tell_stopped(reports: &[Report]) {
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
     limits: Daemon,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
     session: S,
     mut ended: impl FnMut(&Report),
 ) -> Vec<Report>
@@ -106,7 +94,7 @@ where
             // use. Both are given back when the session ends. Neither is ever closed, so there is always a permit.
             let _here = here.acquire_owned().await;
             let _anywhere = everywhere.acquire_owned().await;
-            if *stop.borrow() {
+            if stop.is_asked() {
                 return Report::not_begun(&account);
             }
             // Boxed: a thousand accounts that wait their turn would otherwise hold the frame of a session each.
@@ -183,8 +171,7 @@ pub(super) mod tests {
                 }
             }
         };
-        let (_stop, stopped) = watch::channel(false);
-        let reports = concurrently(&accounts, limits, stopped, session, |_| ()).await;
+        let reports = concurrently(&accounts, limits, Stop::default(), session, |_| ()).await;
         assert_eq!(reports.len(), 24);
         (most.0.load(Ordering::Relaxed), most.1.load(Ordering::Relaxed))
     }
@@ -204,10 +191,9 @@ pub(super) mod tests {
             assert_ne!(account.name, "two", "a defect");
             fine(&account)
         };
-        let (_stop, stopped) = watch::channel(false);
         let mut heard = Vec::new();
         let ended = |report: &Report| heard.push(report.account.clone());
-        let reports = concurrently(&accounts, limits(64, 1), stopped, session, ended).await;
+        let reports = concurrently(&accounts, limits(64, 1), Stop::default(), session, ended).await;
         let names: Vec<_> = reports.iter().map(|report| report.account.as_str()).collect();
         assert_eq!(names, ["one", "two", "three"], "reports come in the order of the accounts");
         heard.sort();
@@ -223,16 +209,16 @@ pub(super) mod tests {
     #[tokio::test]
     async fn accounts_that_wait_their_turn_are_not_begun_after_a_stop() {
         let accounts = ["one", "two"].map(|name| account(name, "pop.example.org"));
-        let (stop, stopped) = watch::channel(false);
-        let stop = Arc::new(stop);
+        let (stopper, stop) = crate::stop::channel();
+        let stopper = Arc::new(stopper);
         let session = move |account: Arc<Account>| {
-            let stop = stop.clone();
+            let stopper = stopper.clone();
             async move {
-                assert!(!stop.send_replace(true), "a session began after the stop");
+                assert!(!stopper.stop(), "a session began after the stop");
                 fine(&account)
             }
         };
-        let reports = concurrently(&accounts, limits(1, 1), stopped, session, |_| ()).await;
+        let reports = concurrently(&accounts, limits(1, 1), stop, session, |_| ()).await;
         assert!(reports[0].failure.is_none());
         assert_eq!(reports[1].failure.as_ref().unwrap().class, Class::Stopped);
         assert_eq!(Exit::of(&reports), Exit::LATER);

@@ -21,17 +21,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Account, Config, ConfigError};
-use crate::delivery::Disk;
 use crate::failure::Class;
 use crate::logging;
 use crate::net::Connector;
 use crate::session::summary::{self, Took, synced};
-use crate::session::{self, Ask, Audience, Environment, Failing, Limits, Report, Task, WallClock};
-use crate::state::{Lease, StateError, Store};
+use crate::session::{self, Audience, Environment, Limits, Report, Task};
+use crate::state::{Lease, StateError};
+use crate::stop::{CLOSING, SESSIONS, SETTLING, Stop};
 
 use clock::Clock;
 use control::place::Place;
@@ -42,17 +42,6 @@ use systemd::Systemd;
 
 /// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
 const DAEMON: &str = "\0daemon";
-
-/// How long sessions may take to end once the process was asked to. They need a second or two; a disk that hangs needs
-/// for ever, and cutting off what waits for it loses nothing.
-const WIND_DOWN: Duration = Duration::from_secs(6);
-
-/// How long the removal of messages that were given up and the last metrics may take at the end, and the end of a
-/// command, which has two seconds after SIGTERM.
-const SETTLING: Duration = Duration::from_millis(2500);
-
-/// How long closing the state file may take then. Together with the others it is what [`signals::stop`] waits for.
-const CLOSING: Duration = Duration::from_millis(500);
 
 /// How often certificates are read again after a TLS failure: in months they change under a process.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
@@ -88,7 +77,7 @@ pub async fn run(
     };
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
-    let mut stop = signals::stop(0);
+    let stop = signals::stop(0);
     let metrics_file = config.metrics_file.clone();
     let (place, mut asked) = listen(&state);
     let (mut daemon, fresh) = Daemon::new(config, clock.now(), stop.clone());
@@ -111,7 +100,7 @@ pub async fn run(
         // A signal goes first: the end of a session is still there at the next turn.
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.asked() => break,
             request = requests.next() => match request {
                 Request::Wake => {
                     daemon.schedule.wake_all(clock.now());
@@ -171,7 +160,7 @@ struct Daemon {
 
 impl Daemon {
     /// Gives the accounts of which nothing is known, too.
-    fn new(config: Config, now: Duration, stop: watch::Receiver<bool>) -> (Self, HashSet<Arc<str>>) {
+    fn new(config: Config, now: Duration, stop: Stop) -> (Self, HashSet<Arc<str>>) {
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
@@ -183,15 +172,9 @@ impl Daemon {
         let this = Self {
             schedule,
             environment: Environment {
-                store: Store::open(&config.state),
-                state: config.state,
-                connector: Connector::default(),
-                disk: Disk::default(),
                 stop,
-                ask: Ask::Never,
                 notify: Some(config.notify.unwrap_or_default()),
-                failing: Failing::default(),
-                clock: WallClock::System,
+                ..Environment::new(config.state)
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),
@@ -291,7 +274,7 @@ impl Daemon {
                 self.session_ended(clock.now(), joined);
             }
         };
-        if tokio::time::timeout(WIND_DOWN, wind_down).await.is_err() {
+        if tokio::time::timeout(SESSIONS, wind_down).await.is_err() {
             let mut names: Vec<_> = self.running.values().map(|start| start.account.name.as_str()).collect();
             names.sort_unstable();
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));

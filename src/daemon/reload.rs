@@ -58,10 +58,9 @@ impl Daemon {
         if fresh.is_empty() && self.metrics.is_none() {
             return;
         }
-        let mut stop = self.environment.stop.clone();
         let known = tokio::select! {
             known = tokio::time::timeout(RECALLING, self.environment.store.maildrops()) => known,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = self.environment.stop.asked() => return,
         };
         let known = match known {
             Ok(Ok(known)) => known,

@@ -8,34 +8,27 @@ use std::time::Duration;
 
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::failure::Class;
+use crate::stop::{self, LAST_WORDS, PROCESS, Stop};
 
-/// How long a process may take to end once it was asked to. Then it is ended: whoever asked was promised ten seconds.
-const OVERDUE: Duration = Duration::from_secs(9);
-
-/// How long saying so may take; what hangs may be the log.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// Becomes true at the first SIGINT or SIGTERM. The second ends the process at once, which loses nothing either, and
-/// nine seconds do so with this exit status.
+/// Asks to end at the first SIGINT or SIGTERM. The second ends the process at once, which loses nothing either, and
+/// [`PROCESS`] does so with this exit status.
 ///
 /// Both hold whatever the process waits for: they are seen to by a thread of their own, since a system call on a file
 /// system that hangs, or a log that nobody reads, stops all that the program's own thread does.
-pub fn stop(overdue: u8) -> watch::Receiver<bool> {
-    stop_within(OVERDUE, overdue)
+pub fn stop(overdue: u8) -> Stop {
+    stop_within(PROCESS, overdue)
 }
 
-fn stop_within(limit: Duration, overdue: u8) -> watch::Receiver<bool> {
-    let (stop, stopped) = watch::channel(false);
+fn stop_within(limit: Duration, overdue: u8) -> Stop {
+    let (stopper, stop) = stop::channel();
     // Before anything is begun, and without waiting for the thread's first turn.
     let waiting = listen().and_then(|(runtime, [mut int, mut term])| {
         let wait = async move {
             either(&mut int, &mut term).await;
-            // No receiver is left when the last session has ended.
-            let _ = stop.send(true);
+            stopper.stop();
             tokio::select! {
                 () = either(&mut int, &mut term) => process::exit(Class::Stopped.exit_status().into()),
                 () = sleep(limit) => {}
@@ -48,20 +41,19 @@ fn stop_within(limit: Duration, overdue: u8) -> watch::Receiver<bool> {
     });
     if let Err(error) = waiting {
         log::warn!("cannot wait for signals: {error}");
-        return stopped;
+        return stop;
     }
     // Its default would end the process where a write beyond the limit on file sizes can fail (EFBIG), and one message
     // that is larger than that would stop all others. Taking the signal is all; nobody waits for it.
     if let Err(error) = signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32)) {
         log::warn!("cannot take SIGXFSZ: {error}");
     }
-    let mut asked = stopped.clone();
+    let asked = stop.clone();
     tokio::spawn(async move {
-        if asked.wait_for(|stop| *stop).await.is_ok() {
-            log::warn!("stopping; a second signal ends at once");
-        }
+        asked.asked().await;
+        log::warn!("stopping; a second signal ends at once");
     });
-    stopped
+    stop
 }
 
 /// A runtime that may be dropped wherever it is.

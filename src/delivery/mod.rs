@@ -27,8 +27,7 @@ use crate::config::Target;
 use crate::message::{Content, FileId, UniqueId};
 use crate::smtp::Dialect;
 
-use access::GRACE;
-pub use access::{Access, Stop};
+pub use access::Access;
 pub use disk::Disk;
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};

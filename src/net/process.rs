@@ -14,9 +14,8 @@ use tokio::runtime::Handle;
 
 use crate::blocking;
 use crate::config::account::CommandLine;
+use crate::stop::COMMAND;
 
-/// How long a command may take to end after SIGTERM, before SIGKILL.
-pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How long the system may take to start a program.
 const STARTING: Duration = Duration::from_secs(30);
 /// Octets of one line of a command's words that are kept.
@@ -100,7 +99,7 @@ impl Group {
         signal(id, Signal::SIGTERM);
         // The command is not waited for before, so that the group's number cannot be another's when the rest of the
         // group is ended, which may have outlived it.
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(COMMAND).await;
         signal(id, Signal::SIGKILL);
         if let Err(error) = child.wait().await {
             log::debug!("cannot wait for process {id}: {error}");
@@ -115,7 +114,7 @@ impl Drop for Group {
         signal(id, Signal::SIGTERM);
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+                if tokio::time::timeout(COMMAND, child.wait()).await.is_err() {
                     signal(id, Signal::SIGKILL);
                     if let Err(error) = child.wait().await {
                         log::debug!("cannot wait for process {id}: {error}");

@@ -54,7 +54,7 @@ impl Poll<'_> {
             self.remember_login(&known, login).await.during("write the state").map_err(End::plain)?;
             return result;
         }
-        let (account, task, is_stopped) = (self.account, self.task, *self.environment.stop.borrow());
+        let (account, task, is_stopped) = (self.account, self.task, self.environment.stop.is_asked());
         course.end(result.as_ref().err(), &Session { account, task, logged_in, is_stopped }, report);
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::told::{self, Unwritten};
 use crate::clock::WallClock;
@@ -14,6 +14,7 @@ use crate::net::Connector;
 use crate::secret::Ask;
 use crate::state::lease::Lease;
 use crate::state::{Store, Told};
+use crate::stop::Stop;
 
 /// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
 /// configured.
@@ -30,8 +31,8 @@ pub struct Environment {
     pub connector: Connector,
     /// Makes files durable.
     pub disk: Disk,
-    /// True once the process was asked to end: no new message is begun.
-    pub stop: watch::Receiver<bool>,
+    /// Once it was asked, no new message is begun.
+    pub stop: Stop,
     /// Whether a person is there who can be asked for a password.
     pub ask: Ask,
     /// How failures that last are told, if they are.
@@ -43,6 +44,22 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Gives what a process with this state file has: nobody to be asked for a password or to be told of failures, and
+    /// nobody who stops it.
+    pub fn new(state: PathBuf) -> Self {
+        Self {
+            store: Store::open(&state),
+            state,
+            connector: Connector::default(),
+            disk: Disk::default(),
+            stop: Stop::default(),
+            ask: Ask::Never,
+            notify: None,
+            failing: Failing::default(),
+            clock: WallClock::System,
+        }
+    }
+
     /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
     /// other.
     pub(super) fn of(&self, account: &Account) -> Result<Self, TargetError> {
@@ -59,14 +76,6 @@ impl Environment {
             self.store.keep_until_settled(lease.clone());
         }
         self.disk.leave(lease);
-    }
-}
-
-/// Resolves once the process is asked to end.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could ask.
-        std::future::pending::<()>().await;
     }
 }
 

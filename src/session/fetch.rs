@@ -3,20 +3,20 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
 use crate::message::{Fingerprinter, Trace, UniqueId};
-use crate::source::{Begin, Blamed, Broke, End, Event, Refusal, Rest, Source, SourceError, WIND_DOWN};
+use crate::source::{Begin, Blamed, Broke, End, Event, Refusal, Rest, Source, SourceError};
 use crate::state::{Came, Delivery, HeldKind, Kind, Standing};
+use crate::stop::{MESSAGES, Stop};
 use crate::text::Shown;
 
 use super::Progress;
 use super::book::{self, Book, Extent};
 use super::commit::{self, Complete};
 use super::short;
-use super::stopped;
 use super::trouble::{Aborted, During, Trouble};
 
 /// Refusals in a row, by the server or by the target, after which the rest is left for the next poll.
@@ -31,8 +31,7 @@ pub struct Fetch<'a, 'b> {
     pub book: &'a mut Book<'b>,
     /// The maildrop's identity.
     pub maildrop: Arc<str>,
-    /// True once the process was asked to end.
-    pub stop: watch::Receiver<bool>,
+    pub stop: Stop,
     pub progress: &'a dyn Progress,
     /// What is put on top of each message.
     pub trace: Option<Trace>,
@@ -190,9 +189,9 @@ impl Fetch<'_, '_> {
                     None => return Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
                 },
                 // Before what comes in, which on a fast line never ends.
-                () = stopped(&mut self.stop), if !winds_down => {
+                () = self.stop.asked(), if !winds_down => {
                     self.source.wind_down();
-                    self.round.winding_down = Some(Instant::now() + WIND_DOWN);
+                    self.round.winding_down = Some(Instant::now() + MESSAGES);
                     self.round.fetched.aborted = Some(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 // What was handed over has its own time limit.

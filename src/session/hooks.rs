@@ -3,24 +3,21 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::beside::Beside;
 use super::news::{Change, Heard};
 use super::summary::messages;
 use super::told;
 use super::trouble::{HookError, Verdict};
-use super::{Report, stopped};
+use super::Report;
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
 use crate::net::process;
+use crate::stop::{self, Stop};
 use crate::text::Shown;
 
 /// How long a hook may take.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
-/// How long it still may take once the process was asked to end.
-const WIND_DOWN: Duration = Duration::from_secs(2);
 /// Lines of a hook that are told.
 const MOST_LINES: usize = 100;
 
@@ -32,7 +29,7 @@ struct Facts<'a> {
 }
 
 /// Runs the hook before a poll; where it fails, there is none.
-pub(super) async fn before(account: &Account, stop: &watch::Receiver<bool>) -> Result<(), HookError> {
+pub(super) async fn before(account: &Account, stop: &Stop) -> Result<(), HookError> {
     match &account.hooks.before {
         Some(line) => run("before", line, account, Facts::default(), stop).await,
         None => Ok(()),
@@ -59,11 +56,10 @@ pub(super) async fn after(beside: &mut Beside<'_>, verdict: Verdict, report: &Re
     for (hook, line, failure, due) in due {
         let (Some(line), true) = (line, due) else { continue };
         let facts = Facts { delivered: report.delivered, failure };
-        let mut stop = environment.stop.clone();
         let place = tokio::select! {
             biased;
             place = environment.failing.place() => Some(place),
-            () = stopped(&mut stop) => None,
+            () = environment.stop.asked() => None,
         };
         if place.is_none() {
             // All together would be too many, and one after the other too late.
@@ -111,7 +107,7 @@ async fn run(
     line: &CommandLine,
     account: &Account,
     facts: Facts<'_>,
-    stop: &watch::Receiver<bool>,
+    stop: &Stop,
 ) -> Result<(), HookError> {
     let name = line.to_string();
     let mut command = process::command(line);
@@ -131,15 +127,10 @@ async fn run(
         }
         *last = format!(": {line}");
     };
-    let mut asked_to_end = stop.clone();
-    let wound_down = async {
-        stopped(&mut asked_to_end).await;
-        tokio::time::sleep(WIND_DOWN).await;
-    };
     let ended = tokio::select! {
         ended = process::run(command, |output| process::each_line(output, told), told) => ended.map(Some),
         () = tokio::time::sleep(LONGEST) => Ok(None),
-        () = wound_down => Ok(None),
+        () = stop.over(stop::HOOK) => Ok(None),
     };
     let (_, words) = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
     match ended {
@@ -147,7 +138,7 @@ async fn run(
         Ok(Some(status)) => Err(HookError::Failed { hook, command: name, status: status.to_string(), words }),
         // Dropping the future has ended the process group.
         Ok(None) => {
-            let after = if *stop.borrow() { WIND_DOWN } else { LONGEST };
+            let after = if stop.is_asked() { stop::HOOK } else { LONGEST };
             Err(HookError::TimedOut { hook, command: name, after })
         }
         Err(source) => Err(HookError::Start { hook, command: name, source }),

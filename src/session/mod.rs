@@ -47,14 +47,13 @@ use crate::state::{StateError, Timestamp};
 
 use beside::Beside;
 use course::{Course, Next};
-use environment::stopped;
 use poll::Poll;
 use target::open_target;
 use trouble::{Aborted, During, End, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
-pub use environment::{Environment, Failing};
+pub use environment::Environment;
 pub use report::{Planned, Progress, Report};
 pub use task::{Deletions, Limits, Retry, Task};
 pub use told::{Audience, tell};
@@ -159,10 +158,9 @@ async fn session(
     began: Instant,
     report: &mut Report,
 ) -> Result<(), Aborted> {
-    let mut stop = environment.stop.clone();
     let lease = tokio::select! {
         lease = lease(account, &environment, progress) => lease,
-        Ok(_) = stop.wait_for(|stop| *stop) => {
+        () = environment.stop.asked() => {
             return Err(Aborted { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
     };

@@ -9,7 +9,7 @@ use lettre::{Address, Message};
 use super::beside::Beside;
 use super::told::{HELD, POLLS};
 use super::trouble::{Aborted, During};
-use super::{Environment, Report, hooks, open_target, stopped};
+use super::{Environment, Report, hooks, open_target};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
@@ -48,7 +48,7 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
         | Class::Hook
         | Class::Internal => true,
     });
-    let mut stop = beside.environment.stop.clone();
+    let stop = &beside.environment.stop;
     let told = async {
         if let Some(failure) = fails {
             attempt(beside, notify, POLLS, failure).await;
@@ -61,7 +61,7 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
     };
     tokio::select! {
         () = told => {}
-        () = stopped(&mut stop) => {}
+        () = stop.asked() => {}
     }
 }
 

@@ -41,10 +41,9 @@ impl Poll<'_> {
         doing: &str,
         work: impl Future<Output = Result<T, Aborted>>,
     ) -> Result<T, Aborted> {
-        let mut stop = self.environment.stop.clone();
         tokio::select! {
             done = work => done,
-            Ok(_) = stop.wait_for(|stop| *stop) => {
+            () = self.environment.stop.asked() => {
                 Err(Aborted { doing: doing.into(), trouble: Trouble::Stopped })
             }
         }

@@ -26,7 +26,7 @@ pub(super) async fn open_target(account: &Account, environment: &Environment) ->
         connector: environment.connector.clone(),
         secret,
         timeout: account.timeout,
-        stop: environment.stop.clone().into(),
+        stop: environment.stop.clone(),
         clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();

@@ -5,8 +5,9 @@
 
 use crate::config::account::FirstSync;
 use crate::message::UniqueId;
-use crate::source::{Blamed, Finished, Opened, Parting, WIND_DOWN};
+use crate::source::{Blamed, Finished, Opened, Parting};
 use crate::state::Memory;
+use crate::stop::QUIT;
 use crate::text::Shown;
 
 use super::book::Book;
@@ -164,7 +165,7 @@ async fn part(turn: Turn<'_>) -> Result<(), Aborted> {
         (true, false) => Parting::Whole,
     };
     let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
-    let Finished { deleted, undeleted, ended } = source.finish(parting, stopped.then_some(WIND_DOWN)).await;
+    let Finished { deleted, undeleted, ended } = source.finish(parting, stopped.then_some(QUIT)).await;
     let names = |indices: &[usize]| -> Vec<(UniqueId, u32)> {
         indices.iter().map(|index| book.name_of(*index)).collect()
     };

@@ -1,24 +1,19 @@
 //! Fetching and committing, side by side.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::delivery::Sink;
 use crate::message::Trace;
 use crate::source::Source;
+use crate::stop;
 
 use super::book::Book;
 use super::commit::Commit;
 use super::fetch::{Fetch, Fetched, Round};
 use super::poll::Poll;
-use super::stopped;
 use super::trouble::{Aborted, Trouble};
-
-/// How long what has come in may take to be delivered and recorded once the process was asked to end; it has ten
-/// seconds. Whatever ends by itself needs less.
-const WIND_DOWN: Duration = Duration::from_secs(5);
 
 impl Poll<'_> {
     /// Fetches what the source was given while it commits, as two futures of one task.
@@ -57,15 +52,10 @@ impl Poll<'_> {
             found,
         };
         // A disk may hang, and a command may take five minutes.
-        let mut stop = self.environment.stop.clone();
-        let wound_down = async {
-            stopped(&mut stop).await;
-            tokio::time::sleep(WIND_DOWN).await;
-        };
         let commit = async {
             tokio::select! {
                 committed = commit.run(incoming, results) => committed,
-                () = wound_down => {
+                () = self.environment.stop.over(stop::DELIVERY) => {
                     if !sink.recognizes() {
                         log::warn!(
                             "{}: {} did not take what it was given in time; it may have, and may get it again",

@@ -31,6 +31,7 @@ use crate::message::{Fingerprint, Listing};
 use crate::net::{Connector, Stream};
 use crate::pop3::{Capabilities, Command};
 use crate::state::Recorded;
+use crate::stop::QUIT;
 
 use deletions::Deletions;
 use error::{About, Doing};
@@ -47,10 +48,6 @@ pub use error::{
 pub use login::{Login, Trials};
 pub use server::{Outcome, Server, Trial};
 pub use window::{Begin, Event, Last, Order, Refusal, Rest};
-
-/// How long messages that are under way may still come in once the process was asked to end, and how long QUIT may
-/// take then: together it ends within a second or two.
-pub const WIND_DOWN: Duration = Duration::from_millis(800);
 
 /// A maildrop that is logged in to and listed.
 pub struct Source {
@@ -121,7 +118,7 @@ impl Source {
                     listing: listing.clone(),
                     budget: Budget::new(),
                     window: Window::new(pipelined, Deletions::of(&account.name)),
-                    goodbye: account.timeout.min(WIND_DOWN),
+                    goodbye: account.timeout.min(QUIT),
                 };
                 Ok(Opened { source, listing, uidl_refused })
             }

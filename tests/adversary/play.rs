@@ -13,13 +13,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use postrider::testing::config::{Account, Config, FirstSync, Keep as Kept, Target};
-use postrider::testing::delivery::Disk;
-use postrider::testing::net::Connector;
-use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Retry, Task, WallClock};
-use postrider::testing::state::Store;
+use postrider::testing::session::{self, Environment, Limits, Report, Retry, Task, WallClock};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use super::judge::{Finding, Judge, Wrong};
 use super::kills::{self, Killed, Records};
@@ -155,7 +151,6 @@ struct Story<'a> {
 /// What a program has that runs.
 struct Process {
     environment: Environment,
-    _stop: watch::Sender<bool>,
 }
 
 impl Story<'_> {
@@ -377,20 +372,10 @@ impl Story<'_> {
 
 impl Process {
     fn start(folder: &Path, clock: &Arc<AtomicI64>) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let state = folder.join("state.db");
-        let environment = Environment {
-            store: Store::open(&state),
-            state,
-            connector: Connector::default(),
-            disk: Disk::new(),
-            stop: stopped,
-            ask: Ask::Never,
-            notify: None,
-            failing: Failing::default(),
-            clock: WallClock::Set(clock.clone()),
-        };
-        Self { environment, _stop: stop }
+        Self {
+            environment: Environment { clock: WallClock::Set(clock.clone()), ..Environment::new(state) },
+        }
     }
 }
 

@@ -26,11 +26,9 @@ use std::time::Instant;
 
 use postrider::testing::config::{Account, Keep, Password, Target};
 use postrider::testing::delivery::{Limits as DiskLimits, Native};
-use postrider::testing::net::Connector;
 use postrider::testing::sasl::{Auth, Mechanism};
 use postrider::testing::secret::Secret;
-use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
-use postrider::testing::state::Store;
+use postrider::testing::session::{self, Environment, Limits, Report, Task};
 
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
 use crate::support::mails;
@@ -114,17 +112,7 @@ impl Server {
             // Few at a time, so that a record is about the same in every run.
             let limits = DiskLimits { workers: 1, group: 4, octets: 1 << 20 };
             let disk = postrider::testing::delivery::Disk::over(Arc::new(Native), limits);
-            let environment = Environment {
-                store: Store::open(&state),
-                state,
-                connector: Connector::default(),
-                disk: disk.clone(),
-                stop: tokio::sync::watch::channel(false).1,
-                ask: Ask::Never,
-                notify: None,
-                failing: Failing::default(),
-                clock: WallClock::System,
-            };
+            let environment = Environment { disk: disk.clone(), ..Environment::new(state) };
             let report = session::run(&account, &environment, Task::Sync(Limits::default()), &()).await;
             disk.settled().await;
             report

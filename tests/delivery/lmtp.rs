@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::sink::{MAILDROP, deliver};
 use crate::support::mail_server::{MailServer, lmtp};
@@ -15,6 +14,7 @@ use crate::support::scripted::{Script, ScriptedServer};
 use postrider::testing::config::{Config, Target};
 use postrider::testing::delivery::{Access, Disk, Others, Outcome, Sink};
 use postrider::testing::pop3::UniqueId;
+use postrider::testing::stop;
 
 const MESSAGE: &[u8] = b"Return-Path: <alice@example.net>\r\nSubject: x\r\n\r\nEHLO x\r\n";
 const HELLO: &str = "S: 220 test\nC: LHLO *\nS: 250-test\nS: 250 PIPELINING\n";
@@ -146,7 +146,7 @@ async fn a_connection_lost_between_the_replies_says_that_the_message_may_come_ag
 async fn once_the_end_is_asked_for_a_recipient_whose_reply_has_come_still_counts() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = on_port(listener.local_addr().unwrap().port(), "a@x, b@x");
-    let (ask, asked) = watch::channel(false);
+    let (stopper, stop) = stop::channel();
     let server = tokio::spawn(async move {
         let mut stream = BufReader::new(listener.accept().await.unwrap().0);
         stream.write_all(b"220 test\r\n").await.unwrap();
@@ -154,7 +154,7 @@ async fn once_the_end_is_asked_for_a_recipient_whose_reply_has_come_still_counts
         while stream.read_line(&mut line).await.unwrap() > 0 {
             let reply: &[u8] = match line.trim_end() {
                 "." => {
-                    ask.send(true).unwrap();
+                    stopper.stop();
                     b"250 a\r\n"
                 }
                 "DATA" => b"354 go\r\n",
@@ -166,7 +166,7 @@ async fn once_the_end_is_asked_for_a_recipient_whose_reply_has_come_still_counts
             line.clear();
         }
     });
-    let access = Access { timeout: Duration::from_secs(20), stop: asked.into(), ..Access::default() };
+    let access = Access { timeout: Duration::from_secs(20), stop, ..Access::default() };
     let sink = Sink::open(&target, MAILDROP.into(), Disk::new(), access).await.unwrap();
     let outcomes = deliver(&sink, &[("1", MESSAGE), ("2", MESSAGE)]).await.unwrap();
     let [Outcome::Partly { delivered, reason, others: Others::Later }, Outcome::NotTried] = &outcomes[..]

@@ -4,13 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postrider::testing::config::{Account, Config};
-use postrider::testing::delivery::Disk;
-use postrider::testing::net::Connector;
-use postrider::testing::session::{self, Ask, Environment, Failing, Limits, Report, Task, WallClock};
-use postrider::testing::state::Store;
+use postrider::testing::session::{self, Environment, Limits, Report, Task};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 /// One account with a state and a maildir of its own.
 #[derive(Debug)]
@@ -21,8 +17,6 @@ pub struct Poller {
     pub account: Account,
     /// What its sessions share.
     pub environment: Environment,
-    /// Asks its sessions to end.
-    pub stop: watch::Sender<bool>,
 }
 
 impl Poller {
@@ -42,21 +36,10 @@ impl Poller {
         let config =
             Config::from_yaml(&yaml, &directory.path().join("config.yaml")).expect("a configuration");
         let account = config.accounts.into_iter().next().expect("one account");
-        let (stop, stopped) = watch::channel(false);
         let state = directory.path().join("state.db");
-        let environment = Environment {
-            store: Store::open(&state),
-            state,
-            connector: Connector::default(),
-            disk: Disk::new(),
-            stop: stopped,
-            ask: Ask::Never,
-            notify: None,
-            failing: Failing::default(),
-            clock: WallClock::System,
-        };
+        let environment = Environment::new(state);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { directory, runtime, account, environment, stop }
+        Self { directory, runtime, account, environment }
     }
 
     /// Writes a file into its directory.

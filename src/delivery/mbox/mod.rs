@@ -34,8 +34,9 @@ use tokio::time::{Instant, sleep};
 
 use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled, Unspooled};
-use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, file_error, is_no_room, owner};
+use super::{Disk, LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
 use crate::message::{Header, header};
+use crate::stop::Stop;
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};
 
@@ -125,7 +126,7 @@ impl Mbox {
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.0.stop.set() => return Ok(vec![Outcome::NotTried; messages.len()]),
+                () = self.0.stop.asked() => return Ok(vec![Outcome::NotTried; messages.len()]),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -216,7 +217,7 @@ impl Shared {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut gap = gap(files, mbox, before)?;
         for message in messages {
-            if self.stop.is_set() {
+            if self.stop.is_asked() {
                 outcomes.resize(messages.len(), Outcome::NotTried);
                 break;
             }

@@ -34,11 +34,12 @@ use super::disk::Following;
 use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
-use super::{Disk, LARGE, MessageId, Outcome, Stop, TargetError, is_no_room};
+use super::{Disk, LARGE, MessageId, Outcome, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
 use crate::logging;
 use crate::net::process::{self, Group};
+use crate::stop::{self, Stop};
 use crate::text::Shown;
 use facts::Facts;
 use status::Verdict;
@@ -93,7 +94,7 @@ impl Pipe {
         let count = finished.len();
         let mut outcomes = Vec::with_capacity(count);
         for message in finished {
-            if self.0.stop.is_set() {
+            if self.0.stop.is_asked() {
                 outcomes.resize(count, Outcome::NotTried);
                 break;
             }
@@ -240,7 +241,7 @@ impl Shared {
     fn log(&self, output: impl AsyncRead + Unpin + Send + 'static) -> Words {
         let last = Arc::new(Mutex::new(String::new()));
         // Whoever is ended may still say something in its grace; without a listener it would die of that (SIGPIPE).
-        let patience = self.pipe.timeout.saturating_add(process::GRACE + DRAIN);
+        let patience = self.pipe.timeout.saturating_add(stop::COMMAND + DRAIN);
         let (spoken, name) = (last.clone(), self.name());
         let logged = async move {
             let mut lines = 0;

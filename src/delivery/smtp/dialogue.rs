@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::delivery::{GRACE, Stop};
 use crate::net::wire::{Limits, Wire, WireError};
 use crate::net::{NetError, Stream};
 use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions, ProtocolError, Reply, Request};
+use crate::stop::{self, Stop};
 use crate::text::Shown;
 
 /// RFC 5321, 4.5.3.2.5: no part of a message may take longer to be taken.
 pub(super) const PART_LIMIT: Duration = Duration::from_secs(3 * 60);
-
-/// How long the goodbye may take: nothing depends on it.
-pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long a server may take for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,10 +158,7 @@ impl Dialogue {
             patience: *patience,
             sent_at: Instant::now(),
             waited: Duration::ZERO,
-            too_late: Some(Box::pin(async move {
-                stop.set().await;
-                tokio::time::sleep(GRACE).await;
-            })),
+            too_late: Some(Box::pin(async move { stop.over(stop::SERVER).await })),
         };
         if dialogue.wire.unanswered() > 0 {
             let greeting = dialogue.reply(patience.command).await?;
@@ -189,7 +183,7 @@ impl Dialogue {
             return Ok(dialogue);
         }
         if dialogue.send(Command::Quit).is_ok() {
-            dialogue.wire.hang_up(GOODBYE).await;
+            dialogue.wire.hang_up(stop::GOODBYE).await;
         }
         Err(NoDialogue::Refused(hello, reply))
     }

@@ -23,7 +23,8 @@ use crate::config::{MailServer, Recipients};
 use crate::failure::Class;
 use crate::message::Header;
 use crate::smtp::{Command, Dialect, Reply};
-use dialogue::{Broken, GOODBYE};
+use crate::stop::GOODBYE;
+use dialogue::Broken;
 use learned::Learned;
 use transaction::{Ahead, Connection, Done, Letter, Stall, Verdict};
 
@@ -212,12 +213,12 @@ impl Round<'_> {
     async fn deliver(&mut self, letter: &Letter, rest: &[Addressed]) -> Result<Outcome, TargetError> {
         let stop = &self.shared.access.stop;
         loop {
-            if stop.is_set() {
+            if stop.is_asked() {
                 return Ok(Outcome::NotTried);
             }
             let (mut connection, ahead) = tokio::select! {
                 ready = self.ready() => ready?,
-                () = stop.set() => return Ok(Outcome::NotTried),
+                () = stop.asked() => return Ok(Outcome::NotTried),
             };
             if let Some(why) = connection.unfit(letter) {
                 // Its own commands have not gone out: `next` has looked, too. Those of the one after it may have.
@@ -312,7 +313,7 @@ impl Round<'_> {
                 log::debug!("{account}: target: {broken}");
                 return Ok(None);
             }
-            _ if stop.is_set() => return Ok(Some(Outcome::NotTried)),
+            _ if stop.is_asked() => return Ok(Some(Outcome::NotTried)),
             Some(_) | None => {}
         }
         let why = match &broken.said {

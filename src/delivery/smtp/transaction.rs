@@ -456,10 +456,11 @@ mod tests {
     use super::super::dialogue::{Introduction, NoDialogue, Patience};
     use super::*;
     use crate::delivery::spool::{Draft, LineEnds};
-    use crate::delivery::{Disk, MessageId, Stop};
+    use crate::delivery::{Disk, MessageId};
     use crate::message::UniqueId;
     use crate::net::Stream;
     use crate::smtp::{Client, ClientId};
+    use crate::stop::Stop;
 
     async fn letter() -> Letter {
         let id = MessageId { maildrop: "m".into(), uid: UniqueId::new(*b"1"), ordinal: 0 };

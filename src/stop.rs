@@ -1,0 +1,135 @@
+//! The one way in which anything learns that it should end, and the one table of how long each ending may take.
+//!
+//! From the first SIGINT or SIGTERM on ([`crate::daemon::signals`]). What stands in one row runs side by side with the
+//! rows between its beginning and its end:
+//!
+//! | what | begins | may take |
+//! |---|---|---|
+//! | the process | when it is asked to end | [`PROCESS`], and [`LAST_WORDS`] to say what hung; [`PROMISED`] in all |
+//! | a daemon's sessions | when it is asked | [`SESSIONS`] |
+//! | messages on the line | when it is asked | [`MESSAGES`] |
+//! | a mail server that takes a message | when it is asked | [`SERVER`], then [`GOODBYE`] |
+//! | delivery of what came in | when it is asked | [`DELIVERY`] |
+//! | a hook | when it is asked, or the hook begins | [`HOOK`] |
+//! | QUIT | after delivery | [`QUIT`] |
+//! | files being removed, commands being ended | after the sessions | [`SETTLING`]; a command has [`COMMAND`] |
+//! | the state file being closed | after that | [`CLOSING`] |
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// What whoever asks a process to end was promised.
+const PROMISED: Duration = Duration::from_secs(10);
+/// How long a process may take to end. Then it is ended.
+pub const PROCESS: Duration = PROMISED.saturating_sub(Duration::from_secs(1));
+/// How long saying so may take; what hangs may be the log.
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a daemon waits for its sessions. They need a second or two; a disk that hangs needs for ever, and cutting
+/// off what waits for it loses nothing.
+pub const SESSIONS: Duration = Duration::from_secs(6);
+/// How long messages that are on the line may still come in.
+pub const MESSAGES: Duration = Duration::from_millis(800);
+/// How long a message that a mail server is being given may take.
+pub const SERVER: Duration = Duration::from_secs(4);
+/// How long a mail server's goodbye may take, whenever it comes: nothing depends on it.
+pub const GOODBYE: Duration = Duration::from_secs(1);
+/// How long what has come in may take to be delivered and recorded. Whatever ends by itself needs less.
+pub const DELIVERY: Duration = Duration::from_secs(5);
+/// How long the answer to QUIT may take.
+pub const QUIT: Duration = MESSAGES;
+/// How long a hook may take.
+pub const HOOK: Duration = Duration::from_secs(2);
+/// How long a command may take to end after SIGTERM, before SIGKILL.
+pub const COMMAND: Duration = Duration::from_secs(2);
+/// How long the removal of messages that were given up, the last metrics and the end of commands may take.
+pub const SETTLING: Duration = Duration::from_millis(2500);
+/// How long closing the state file may take.
+pub const CLOSING: Duration = Duration::from_millis(500);
+
+/// Tells when the process was asked to end: nothing new is begun from then on. The default is never asked. Cheap to
+/// clone.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Option<watch::Receiver<bool>>);
+
+/// Asks all to end that have the other half.
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Makes both halves.
+pub fn channel() -> (Stopper, Stop) {
+    let (stopper, stop) = watch::channel(false);
+    (Stopper(stopper), Stop(Some(stop)))
+}
+
+impl Stopper {
+    /// Asks; says whether it was asked before.
+    pub fn stop(&self) -> bool {
+        self.0.send_replace(true)
+    }
+}
+
+impl Stop {
+    /// Says whether it was asked.
+    pub fn is_asked(&self) -> bool {
+        self.0.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// Resolves once it was asked. Nothing is lost if it is dropped.
+    pub async fn asked(&self) {
+        if let Some(stop) = &self.0
+            && stop.clone().wait_for(|asked| *asked).await.is_ok()
+        {
+            return;
+        }
+        // Nobody is there who could ask.
+        std::future::pending::<()>().await;
+    }
+
+    /// Resolves so long after it was asked, or after now if that was before.
+    pub async fn over(&self, limit: Duration) {
+        self.asked().await;
+        tokio::time::sleep(limit).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endings_that_follow_each_other_add_up_to_less_than_ten_seconds() {
+        let sums: [(&str, &[Duration], Duration); 6] = [
+            ("delivery, then QUIT, in a daemon's session", &[DELIVERY, QUIT], SESSIONS),
+            ("a mail server, its goodbye and QUIT", &[SERVER, GOODBYE, QUIT], SESSIONS),
+            ("messages on the line, and their delivery", &[MESSAGES], DELIVERY),
+            ("a command that the end of its session ends", &[COMMAND], SETTLING),
+            ("all that a daemon does", &[SESSIONS, SETTLING, CLOSING], PROCESS),
+            ("all that hangs", &[PROCESS, LAST_WORDS], PROMISED),
+        ];
+        for (what, one_after_the_other, limit) in sums {
+            let sum: Duration = one_after_the_other.iter().sum();
+            assert!(sum <= limit, "{what}: {sum:?} of {limit:?}");
+        }
+        assert!(PROCESS + LAST_WORDS < PROMISED && PROMISED == Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_hears_of_it_once_it_was_asked_and_never_without() {
+        let (stopper, stop) = channel();
+        let day = Duration::from_secs(86_400);
+        for never in [&Stop::default(), &stop] {
+            assert!(!never.is_asked());
+            assert!(tokio::time::timeout(day, never.asked()).await.is_err());
+        }
+        assert!(!stopper.stop() && stopper.stop());
+        stop.asked().await;
+        assert!(stop.is_asked());
+        let began = tokio::time::Instant::now();
+        stop.over(HOOK).await;
+        assert_eq!(began.elapsed(), HOOK);
+        let (stopper, stop) = channel();
+        drop(stopper);
+        assert!(tokio::time::timeout(day, stop.asked()).await.is_err(), "nobody is there who could ask");
+    }
+}
