@@ -24,14 +24,14 @@
 //! message                                 -
 //! pop3 smtp sasl                          message
 //! config                                  sasl message
-//! files trust blocking                    -
-//! net                                     config sasl blocking
-//! credential                              config net blocking
-//! state                                   message files trust blocking
-//! delivery                                config message net sasl smtp files trust blocking
-//! source                                  config message net credential sasl pop3 blocking state/proof
-//! session                                 delivery state source credential net config message blocking
-//! sandbox                                 config blocking
+//! disk                                    -
+//! net                                     config sasl disk
+//! credential                              config net disk
+//! state                                   message disk
+//! delivery                                config message net sasl smtp disk
+//! source                                  config message net credential sasl pop3 disk state/proof
+//! session                                 delivery state source credential net config message disk
+//! sandbox                                 config disk
 //! daemon                                  session state config sandbox
 //! cli testing                             all
 //! ```
@@ -63,15 +63,14 @@
 //! - How to add a key, a target, a mechanism or a command: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
 
-mod blocking;
 mod cli;
 mod clock;
 mod config;
 mod credential;
 mod daemon;
 mod delivery;
+mod disk;
 mod failure;
-mod files;
 mod line;
 mod logging;
 mod message;
@@ -88,7 +87,6 @@ mod stop;
 #[doc(hidden)]
 pub mod testing;
 mod text;
-mod trust;
 
 pub use cli::{Arguments, Exit, run};
 pub use logging::start as start_logging;

@@ -15,13 +15,15 @@ pub mod credential {
 }
 
 pub mod delivery {
-    pub use crate::delivery::disk::Limits;
-    pub use crate::delivery::durable::{Directory, FileSystem, Identity, Moved, Native, OpenFile};
-    pub use crate::delivery::{Access, Disk, Draft, Finished, MessageId, Others, Outcome, Sink, TargetError};
+    pub use crate::delivery::{Access, Draft, Finished, MessageId, Others, Outcome, Sink, TargetError};
 
     pub mod envelope {
         pub use crate::delivery::envelope::{recipients, sender};
     }
+}
+
+pub mod disk {
+    pub use crate::disk::{Directory, Disk, FileSystem, Identity, Limits, Moved, Native, OpenFile};
 }
 
 pub mod failure {

@@ -19,22 +19,22 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["message"], &[]),
     (&["pop3", "smtp", "sasl"], &["message"]),
     (&["config"], &["sasl", "message"]),
-    (&["files", "trust", "blocking"], &[]),
-    (&["net"], &["config", "sasl", "blocking"]),
-    (&["credential"], &["config", "net", "blocking"]),
-    (&["state"], &["message", "files", "trust", "blocking"]),
-    (&["delivery"], &["config", "message", "net", "sasl", "smtp", "files", "trust", "blocking"]),
-    (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "blocking", "state/proof"]),
+    (&["disk"], &[]),
+    (&["net"], &["config", "sasl", "disk"]),
+    (&["credential"], &["config", "net", "disk"]),
+    (&["state"], &["message", "disk"]),
+    (&["delivery"], &["config", "message", "net", "sasl", "smtp", "disk"]),
+    (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "disk", "state/proof"]),
     // The connector that source and targets share, hooks' processes and the targets' passwords are why `net` and
     // `credential` are here.
-    (&["session"], &["delivery", "state", "source", "credential", "net", "config", "message", "blocking"]),
-    (&["sandbox"], &["config", "blocking"]),
+    (&["session"], &["delivery", "state", "source", "credential", "net", "config", "message", "disk"]),
+    (&["sandbox"], &["config", "disk"]),
     (&["daemon"], &["session", "state", "config", "sandbox"]),
     (&["cli", "testing"], &["all"]),
 ];
 
 /// The files that may call what makes durable and renames.
-const DURABLE: &[&str] = &["files.rs", "delivery/moving.rs"];
+const DURABLE: &[&str] = &["disk/durable.rs", "disk/moving.rs"];
 
 /// The file that may write DELE, besides the protocol's own words.
 const DELETING: &str = "source/deletions.rs";
@@ -63,7 +63,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/mbox/mod.rs"),
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
-    ("delivery/durable.rs", "delivery/moving.rs"),
+    ("disk/files.rs", "disk/moving.rs"),
     ("state/file.rs", "state/lease.rs"),
 ];
 
@@ -267,6 +267,6 @@ fn the_reader_finds_what_stands_in_the_sources() {
     let reaches = |from: &str, to: &str| {
         imports.iter().any(|import| import.from == Path::new(from) && import.to == Path::new(to))
     };
-    assert!(reaches("source/deletions.rs", "pop3/command.rs") && reaches("delivery/moving.rs", "files.rs"));
+    assert!(reaches("source/deletions.rs", "pop3/command.rs") && reaches("disk/moving.rs", "disk/durable.rs"));
     assert!(house.0.len() > 150 && imports.len() > 500);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use log::LevelFilter;
 
-use crate::blocking;
+use crate::disk::blocking;
 use crate::config::{Config, ConfigError};
 use crate::logging::Format;
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::CredentialError;
-use crate::blocking;
+use crate::disk::blocking;
 
 /// What a file turned out to be.
 enum Opened {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::disk::workers::Silence;
 use crate::failure::Class;
 
 /// The target as a whole failed: no message can be delivered until someone or something mends it.
@@ -57,6 +58,13 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// What kind of trouble it is.
     pub class: Class,
+}
+
+impl From<Silence> for TargetError {
+    fn from(silence: Silence) -> Self {
+        let source = silence.error();
+        Self::File { doing: "use", path: silence.path, source }
+    }
 }
 
 impl TargetError {

@@ -4,31 +4,26 @@
 //! (complete, not yet promised), and then one [`Outcome`].
 
 mod access;
-pub mod disk;
-pub mod durable;
 pub mod envelope;
 mod error;
 pub mod maildir;
 pub mod mbox;
-mod moving;
 mod outcome;
 mod owner;
 mod parts;
 pub mod pipe;
-mod room;
 pub mod smtp;
 mod space;
 pub mod spool;
-mod watched;
 
 use std::sync::Arc;
 
 use crate::config::Target;
+use crate::disk::Disk;
 use crate::message::{Content, FileId, UniqueId};
 use crate::smtp::Dialect;
 
 pub use access::Access;
-pub use disk::Disk;
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{MessageId, Others, Outcome};

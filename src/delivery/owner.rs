@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::unistd::{Uid, geteuid};
 
 use super::TargetError;
-use crate::trust;
+use crate::disk::trust;
 
 /// Refuses a file or directory that belongs to somebody else, if we are root.
 pub(super) fn check(owner: Uid, path: &Path) -> Result<(), TargetError> {

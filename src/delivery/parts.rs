@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::disk::came_to_grief;
-use super::durable::FileSystem;
-use super::room::{Buffer, Waited};
-use super::{Disk, TargetError};
+use super::TargetError;
+use crate::disk::room::{Buffer, Waited};
+use crate::disk::workers::came_to_grief;
+use crate::disk::{Disk, FileSystem};
 
 /// Messages up to this size stay in memory until they are complete; larger ones go to a file in parts of at least this
 /// size while they come.

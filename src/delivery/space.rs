@@ -6,27 +6,26 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::config::Target;
-
-use super::{Disk, durable};
+use crate::disk::{self, Disk};
 
 /// What a message takes beside its octets.
 const MARGIN: u64 = 64 << 10;
 
 /// Says whether there is room for a message of so many octets where this target, or its spool, writes it. Where that
 /// cannot be seen there may be, and whoever delivers meets what is wrong.
-pub async fn has_room(target: &Target, disk: &Disk, octets: u64) -> bool {
+pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
     let mut directories = match target {
         Target::Maildir(path) => vec![path.join("tmp")],
         Target::Mbox(path) => path.parent().map(Path::to_owned).into_iter().collect(),
         Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) => Vec::new(),
     };
     if !matches!(target, Target::Maildir(_)) {
-        directories.push(durable::spool_directory());
+        directories.push(disk::spool_directory());
     }
     let octets = octets.saturating_add(MARGIN);
     let Some(about) = directories.first().cloned() else { return true };
     let looked =
-        disk.run(&about, move |_| directories.iter().all(|directory| may_hold(directory, octets))).await;
+        workers.run(&about, move |_| directories.iter().all(|directory| may_hold(directory, octets))).await;
     looked.unwrap_or(true)
 }
 

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::durable::{FileSystem, OpenFile};
 use super::parts::{Destination, Ending, Parts, SPILL};
-use super::room::Buffer;
-use super::{Disk, MessageId, TargetError};
+use super::{MessageId, TargetError};
+use crate::disk::room::Buffer;
+use crate::disk::{Disk, FileSystem, OpenFile, spool_directory};
 use crate::message::UniqueId;
 use crate::message::{ToCrlf, ToLf};
 
@@ -159,7 +159,7 @@ impl Finished {
         let content = match self.content {
             Place::Memory(buffer) => Content::Memory(Octets(buffer)),
             Place::File(ending) => {
-                Content::File(ending.ended(&self.disk, super::durable::spool_directory, lost).await?)
+                Content::File(ending.ended(&self.disk, spool_directory, lost).await?)
             }
         };
         let Self { id, reached, header, octets, .. } = self;
@@ -285,7 +285,7 @@ impl Destination for Spool {
         let file = match file {
             Some(file) => file,
             None => {
-                let directory = super::durable::spool_directory();
+                let directory = spool_directory();
                 let created = files.create_unnamed(&directory);
                 created.map_err(|source| failed("create a file in", directory, source))?
             }
@@ -303,7 +303,7 @@ impl Destination for Spool {
     }
 
     fn place(&self) -> PathBuf {
-        super::durable::spool_directory()
+        spool_directory()
     }
 
     fn lost(&self, why: io::Error) -> Unspooled {
@@ -331,7 +331,7 @@ fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender
 fn lost(source: io::Error) -> Unspooled {
     Unspooled::Disk(TargetError::File {
         doing: "spool into",
-        path: super::durable::spool_directory(),
+        path: spool_directory(),
         source,
     })
 }
@@ -435,8 +435,8 @@ mod tests {
 
     #[tokio::test]
     async fn many_large_messages_leave_memory_when_there_is_no_room() {
-        let limits = super::super::disk::Limits { workers: 1, group: 1, octets: 100_000 };
-        let disk = Disk::over(Arc::new(super::super::durable::Native), limits);
+        let limits = crate::disk::Limits { workers: 1, group: 1, octets: 100_000 };
+        let disk = Disk::over(Arc::new(crate::disk::Native), limits);
         let sent = vec![b'x'; 50_000];
         let mut drafts = Vec::new();
         for _ in 0..20 {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 
-use crate::blocking;
+use crate::disk::blocking;
 use crate::config::account::CommandLine;
 use crate::stop::COMMAND;
 

@@ -21,7 +21,7 @@ use super::error::NetError;
 use super::stream::Stream;
 use super::verify::Verifier;
 use super::{Deadline, Endpoint, verify};
-use crate::blocking;
+use crate::disk::blocking;
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
 
 /// Tickets that the library counts, and keeps at most, for one server.

@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::blocking;
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::target::Place;
 use crate::config::{Account, Config, MailServer, Target};
-use crate::delivery::{durable::spool_directory, maildir};
+use crate::delivery::maildir;
+use crate::disk::{blocking, spool_directory};
 use crate::state;
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since

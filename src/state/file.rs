@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::StateError;
 use super::lease::Lease;
 use super::schema::{self, Found};
-use crate::{files, trust};
+use crate::disk::{durable, trust};
 
 /// Pages (4 KiB) in the write-ahead log before they are copied into the file.
 const CHECKPOINT_PAGES: i64 = 1000;
@@ -154,11 +154,11 @@ impl StateFile {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
         // The umask may have taken bits. SQLite gives the files beside it the same mode.
-        files::make_private(&file).map_err(failed)?;
+        durable::make_private(&file).map_err(failed)?;
         file.write_all(&image).map_err(failed)?;
-        files::sync(&file).map_err(failed)?;
+        durable::sync(&file).map_err(failed)?;
         match fs::rename(&new, path) {
-            // A server's file system that lost its first answer (`delivery::moving`): the new name is gone, since it is
+            // A server's file system that lost its first answer (`disk::moving`): the new name is gone, since it is
             // the file's own now.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
             renamed => renamed.map_err(failed)?,
@@ -442,7 +442,7 @@ pub(super) fn names_are_durable(path: &Path) -> Result<(), StateError> {
     unsynced().extend(others);
     let mut outcome = Ok(());
     for (directory, above) in above {
-        let synced = files::sync_directory(above);
+        let synced = durable::sync_directory(above);
         let failed = |error: io::Error| StateError::Directory { path: directory, why: error.to_string() };
         outcome = outcome.and(synced.map_err(failed));
     }
@@ -460,7 +460,7 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
 }
 
 fn sync_directory_of(path: &Path) -> io::Result<()> {
-    files::sync_directory(File::open(above(path))?)
+    durable::sync_directory(File::open(above(path))?)
 }
 
 fn above(path: &Path) -> &Path {
@@ -473,7 +473,7 @@ fn make_private(path: &Path, found: &Metadata) {
         return;
     }
     for file in [path, &beside(path, "-wal"), &beside(path, "-shm")] {
-        match files::make_private_at(file) {
+        match durable::make_private_at(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 log::warn!("cannot take from others the right to read {}: {error}", file.display());
             }

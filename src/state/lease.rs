@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::{StateError, file};
-use crate::{blocking, files, trust};
+use crate::disk::{blocking, durable, trust};
 
 /// Pauses between two tries grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -151,7 +151,7 @@ fn open(path: &Path) -> io::Result<File> {
     let found = file.metadata()?;
     trust::check_owner(nix::unistd::Uid::from_raw(found.uid()), path)?;
     if found.mode() & 0o777 != 0o600 && file::is_ours(&found) {
-        files::make_private(&file)?;
+        durable::make_private(&file)?;
     }
     Ok(file)
 }

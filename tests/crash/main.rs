@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postrider::testing::config::{Account, Keep, Password, Target};
-use postrider::testing::delivery::{Limits as DiskLimits, Native};
+use postrider::testing::disk::{Limits as DiskLimits, Native};
 use postrider::testing::sasl::{Auth, Mechanism};
 use postrider::testing::secret::Secret;
 use postrider::testing::session::{self, Environment, Limits, Report, Task};
@@ -111,7 +111,7 @@ impl Server {
             let state = root.join("state/state.db");
             // Few at a time, so that a record is about the same in every run.
             let limits = DiskLimits { workers: 1, group: 4, octets: 1 << 20 };
-            let disk = postrider::testing::delivery::Disk::over(Arc::new(Native), limits);
+            let disk = postrider::testing::disk::Disk::over(Arc::new(Native), limits);
             let environment = Environment { disk: disk.clone(), ..Environment::new(state) };
             let report = session::run(&account, &environment, Task::Sync(Limits::default()), &()).await;
             disk.settled().await;

@@ -12,7 +12,8 @@ use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::poller::Poller;
 use crate::support::scripted::{Script, ScriptedServer};
 use postrider::testing::config::{Config, Target};
-use postrider::testing::delivery::{Access, Disk, Others, Outcome, Sink};
+use postrider::testing::delivery::{Access, Others, Outcome, Sink};
+use postrider::testing::disk::Disk;
 use postrider::testing::pop3::UniqueId;
 use postrider::testing::stop;
 

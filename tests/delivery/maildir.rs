@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::sink::recorder::{Operation, Recorder};
 use crate::sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
 use postrider::testing::config::Target;
-use postrider::testing::delivery::{Access, Disk, Limits, Outcome, Sink};
+use postrider::testing::delivery::{Access, Outcome, Sink};
+use postrider::testing::disk::{Disk, Limits};
 
 #[tokio::test]
 async fn a_maildir_is_private_and_its_names_tell_size_and_order() {

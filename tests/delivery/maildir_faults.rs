@@ -7,7 +7,8 @@ use crate::sink::recorder::{Fault, Lasts, Operation, Recorder};
 use crate::sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
 use crate::support::mounted::Mounted;
 use nix::errno::Errno;
-use postrider::testing::delivery::{Disk, Limits, Outcome, TargetError};
+use postrider::testing::delivery::{Outcome, TargetError};
+use postrider::testing::disk::{Disk, Limits};
 
 /// What the maildir holds when a session with a fault begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use crate::sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
 use crate::support::mounted::Mounted;
 use nix::errno::Errno;
 use postrider::testing::config::Target;
-use postrider::testing::delivery::{Access, Disk, Limits, Outcome, Sink};
+use postrider::testing::delivery::{Access, Outcome, Sink};
+use postrider::testing::disk::{Disk, Limits};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nFrom here\r\n";
 

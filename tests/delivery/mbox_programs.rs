@@ -15,7 +15,8 @@ use crate::support::postrider::Home;
 use crate::support::process::{mail_owner, program, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
-use postrider::testing::delivery::{Disk, Outcome};
+use postrider::testing::delivery::Outcome;
+use postrider::testing::disk::Disk;
 
 /// Messages that a reader could take for something else.
 const MESSAGES: [(&str, &[u8]); 5] = [

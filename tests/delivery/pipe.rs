@@ -11,8 +11,9 @@ use crate::sink::{deliver, open, scratch};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, User, geteuid};
-use postrider::testing::config::{CommandLine, Config, Pipe, Target};
-use postrider::testing::delivery::{Disk, Limits, Outcome, TargetError};
+use postrider::testing::config::{CommandLine, Config, Target, target};
+use postrider::testing::delivery::{Outcome, TargetError};
+use postrider::testing::disk::{Disk, Limits};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nHello\r\n";
 

@@ -16,7 +16,8 @@ use crate::sink::{
 use crate::support::mail_server::MailServer;
 use nix::errno::Errno;
 use postrider::testing::config::{CommandLine, Pipe, Place, Recipients, Sender, Target};
-use postrider::testing::delivery::{Disk, Limits, Native, Outcome};
+use postrider::testing::delivery::Outcome;
+use postrider::testing::disk::{Disk, Limits, Native};
 
 /// A target that the contract holds for: one line in [`KINDS`].
 struct Kind {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postrider::testing::config::Target;
-use postrider::testing::delivery::{Access, Disk, Draft, MessageId, Outcome, Sink, TargetError};
+use postrider::testing::delivery::{Access, Draft, MessageId, Outcome, Sink, TargetError};
+use postrider::testing::disk::Disk;
 use postrider::testing::pop3::UniqueId;
 
 pub const MAILDROP: &str = "alice@pop.example.org";

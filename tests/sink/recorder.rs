@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::errno::Errno;
-use postrider::testing::delivery::{Directory, FileSystem, Identity, Moved, Native, OpenFile};
+use postrider::testing::disk::{Directory, FileSystem, Identity, Moved, Native, OpenFile};
 
 /// One operation, with the paths it was about.
 #[derive(Debug, Clone, PartialEq, Eq)]

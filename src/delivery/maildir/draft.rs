@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::name::{self, MayBe, Named};
 use super::tmp::{Content, Stored, TmpFile, Unstored};
 use super::{Shared, file_error};
-use crate::delivery::durable::FileSystem;
 use crate::delivery::parts::{Destination, Ending, Parts};
-use crate::delivery::room::Buffer;
 use crate::delivery::{MessageId, TargetError};
+use crate::disk::FileSystem;
+use crate::disk::room::Buffer;
 use crate::message::{self, FileId, ToLf};
 
 /// See [`crate::delivery::Draft`]. A small message is written in one visit of a worker when it is complete.

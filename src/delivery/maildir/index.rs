@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 
 use super::name::{self, Namer};
-use crate::delivery::durable::{Directory, FileSystem};
+use crate::disk::{Directory, FileSystem};
 use crate::message::{FileDigest as Digest, FileId};
 
 /// Files of one maildrop by digest: about 85 octets each.

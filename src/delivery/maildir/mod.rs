@@ -36,9 +36,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-use super::durable::{FileSystem, Moved, Native};
-use super::{Disk, MessageId, Outcome, TargetError, file_error, is_no_room};
+use super::{MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
+use crate::disk::{Disk, FileSystem, Moved, Native};
 use crate::message::FileId;
 use index::{Index, Place};
 use name::{MayBe, Named, Namer};

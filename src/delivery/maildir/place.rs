@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use crate::delivery::TargetError;
-use crate::delivery::durable::{Directory, FileSystem};
 use crate::delivery::error::file_error;
 use crate::delivery::owner;
+use crate::disk::{Directory, FileSystem};
 
 /// The three directories of a maildir, open for as long as it is delivered to.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Directories {
 impl Directories {
     /// Opens a maildir, creating what is missing, directories above it included, all 0700.
     ///
-    /// The path may lead through symbolic links, and be one (root goes its own only, [`crate::trust`]); `tmp`, `new` and `cur` may not: whoever can make a link
+    /// The path may lead through symbolic links, and be one (root goes its own only, [`crate::disk::trust`]); `tmp`, `new` and `cur` may not: whoever can make a link
     /// there could let a root-run delivery write elsewhere (as in CVE-2004-0881).
     pub(super) fn open(files: &dyn FileSystem, path: &Path) -> Result<Self, TargetError> {
         let root = match files.open_directory(path) {

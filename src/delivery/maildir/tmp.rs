@@ -8,8 +8,8 @@ use nix::errno::Errno;
 
 use super::name::{Named, Namer};
 use super::{Shared, file_error};
-use crate::delivery::durable::{FileSystem, Moved, OpenFile};
 use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
+use crate::disk::{FileSystem, Moved, OpenFile};
 use crate::message::{self, Fingerprinter, trace};
 
 /// A message that is where it should be before its batch is committed.

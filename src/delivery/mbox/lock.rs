@@ -20,8 +20,8 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpid};
 
 use crate::delivery::TargetError;
-use crate::delivery::durable::{Directory, FileSystem, Identity, OpenFile};
 use crate::delivery::error::file_error;
+use crate::disk::{Directory, FileSystem, Identity, OpenFile};
 use crate::text::Shown;
 
 /// How long a lock of nobody known may stay unchanged: what Dovecot waits for (`mbox_dotlock_change_timeout`).

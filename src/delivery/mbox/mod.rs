@@ -32,9 +32,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
-use super::durable::{Directory, FileSystem, Identity, OpenFile, spool_directory};
 use super::spool::{self, LineEnds, Spooled, Unspooled};
-use super::{Disk, LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
+use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
+use crate::disk::{Directory, Disk, FileSystem, Identity, OpenFile, spool_directory};
 use crate::message::{Header, header};
 use crate::stop::Stop;
 use lock::{DotLock, Tried};

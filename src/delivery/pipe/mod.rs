@@ -30,13 +30,13 @@ use tokio::io::AsyncRead;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use super::disk::Following;
-use super::durable::{FileSystem, spool_directory};
 use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
-use super::{Disk, LARGE, MessageId, Outcome, TargetError, is_no_room};
+use super::{LARGE, MessageId, Outcome, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
+use crate::disk::workers::Following;
+use crate::disk::{Disk, FileSystem, spool_directory};
 use crate::logging;
 use crate::net::process::{self, Group};
 use crate::stop::{self, Stop};

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool::Unspooled;
-use super::{Access, Disk, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
+use super::{Access, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::target::Place;
 use crate::config::{MailServer, Recipients};
+use crate::disk::Disk;
 use crate::failure::Class;
 use crate::message::Header;
 use crate::smtp::{Command, Dialect, Reply};

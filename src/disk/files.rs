@@ -24,8 +24,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
 
-use super::moving;
-use crate::{blocking, files, trust};
+use super::{blocking, durable, moving, trust};
 
 pub use super::moving::Moved;
 
@@ -218,7 +217,7 @@ impl FileSystem for Native {
             Err(Errno::EISDIR | Errno::ENOENT | Errno::EPERM | Errno::EMLINK | Errno::EXDEV) => {
                 create_and_write(self, within, name, content)
             }
-            Err(errno) if files::is_unknown(errno) => create_and_write(self, within, name, content),
+            Err(errno) if durable::is_unknown(errno) => create_and_write(self, within, name, content),
             created => Ok(created?),
         }
     }
@@ -295,11 +294,11 @@ impl FileSystem for Native {
     }
 
     fn sync_file(&self, file: &OpenFile) -> io::Result<()> {
-        files::sync(&file.file)
+        durable::sync(&file.file)
     }
 
     fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
-        files::sync_directory(&directory.fd)
+        durable::sync_directory(&directory.fd)
     }
 
     fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved> {

@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 
 /// The bound on the octets of messages that are in memory, over all accounts of a process.
 #[derive(Debug, Default)]
-pub(super) struct AllRoom {
+pub(crate) struct AllRoom {
     limit: usize,
     /// Octets in all [`Buffer`]s.
-    pub(super) held: AtomicUsize,
+    pub(crate) held: AtomicUsize,
     /// Those of them that a worker will free without anyone's help.
     leaving: AtomicUsize,
     freed: Notify,
@@ -19,8 +19,8 @@ pub(super) struct AllRoom {
 
 /// What a session takes of it.
 #[derive(Debug)]
-pub(super) struct Room {
-    pub(super) all: Arc<AllRoom>,
+pub(crate) struct Room {
+    pub(crate) all: Arc<AllRoom>,
     mine: Mutex<Mine>,
 }
 
@@ -34,7 +34,7 @@ struct Mine {
 
 /// Why [`Room::wait`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     /// There is room.
     Room,
     /// There is none, and waiting would not make any: everything is held by drafts, this one among them.
@@ -42,23 +42,23 @@ pub(super) enum Waited {
 }
 
 impl Room {
-    pub(super) fn new(all: &Arc<AllRoom>) -> Self {
+    pub(crate) fn new(all: &Arc<AllRoom>) -> Self {
         Self { all: all.clone(), mine: Mutex::default() }
     }
 
     /// Says whether the bound is passed.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.all.held.load(SeqCst) > self.all.limit
     }
 
     /// Says whether a draft that holds so many octets should [`Room::wait`]: there is no room, and either it will come
     /// or the draft itself can make some.
-    pub(super) fn makes_wait(&self, held: usize) -> bool {
+    pub(crate) fn makes_wait(&self, held: usize) -> bool {
         self.is_full() && (held > 0 || self.all.leaving.load(SeqCst) > 0)
     }
 
     /// Waits until there is room, as long as workers are about to free some. One that hangs is given up in time.
-    pub(super) async fn wait(&self) -> Waited {
+    pub(crate) async fn wait(&self) -> Waited {
         loop {
             let freed = self.all.freed.notified();
             tokio::pin!(freed);
@@ -89,7 +89,7 @@ impl Room {
     }
 
     /// Counts what it has no more: a worker has it that hangs.
-    pub(super) fn forgive(&self) {
+    pub(crate) fn forgive(&self) {
         let mut mine = self.mine();
         if !mem::replace(&mut mine.forgiven, true) {
             self.all.add(-mine.held.cast_signed(), -mine.leaving.cast_signed());
@@ -98,7 +98,7 @@ impl Room {
 }
 
 impl AllRoom {
-    pub(super) fn of(limit: usize) -> Self {
+    pub(crate) fn of(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
 
@@ -114,7 +114,7 @@ impl AllRoom {
 
 /// Octets of a message in memory, counted by their allocation.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     octets: Vec<u8>,
     room: Arc<Room>,
     counted: usize,
@@ -122,16 +122,16 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(room: &Arc<Room>) -> Self {
+    pub(crate) fn new(room: &Arc<Room>) -> Self {
         Self { octets: Vec::new(), room: room.clone(), counted: 0, leaving: false }
     }
 
-    pub(super) fn octets(&self) -> &[u8] {
+    pub(crate) fn octets(&self) -> &[u8] {
         &self.octets
     }
 
     /// Lets `fill` append octets.
-    pub(super) fn fill(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn fill(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         fill(&mut self.octets);
         let capacity = self.octets.capacity();
         if capacity != self.counted {
@@ -141,14 +141,14 @@ impl Buffer {
     }
 
     /// Says that a worker has it, or is about to: it will be dropped or cleared without anyone's help.
-    pub(super) fn leaving(mut self) -> Self {
+    pub(crate) fn leaving(mut self) -> Self {
         self.leaving = true;
         self.room.count(0, self.counted.cast_signed());
         self
     }
 
     /// Takes it back, empty, for more.
-    pub(super) fn cleared(mut self) -> Self {
+    pub(crate) fn cleared(mut self) -> Self {
         self.octets.clear();
         if mem::take(&mut self.leaving) {
             self.room.count(0, -self.counted.cast_signed());

@@ -30,8 +30,8 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::durable::Directory;
-use crate::files::is_unknown;
+use super::durable::is_unknown;
+use super::files::Directory;
 
 /// How a file got its new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,7 @@ fn rename_exclusive(_: &Directory, _: &OsStr, _: &Directory, _: &OsStr) -> nix::
 
 #[cfg(test)]
 mod tests {
-    use super::super::durable::{FileSystem, Native};
+    use super::super::files::{FileSystem, Native};
     use super::*;
     use std::fs;
     use std::path::Path;

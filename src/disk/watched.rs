@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nix::unistd::Uid;
 
-use super::durable::{Directory, FileSystem, Identity, Moved, OpenFile};
+use super::files::{Directory, FileSystem, Identity, Moved, OpenFile};
 
 /// A file system whose answers are counted, whatever they are.
 #[derive(Debug)]

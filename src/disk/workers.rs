@@ -41,8 +41,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 
-use super::TargetError;
-use super::durable::{FileSystem, Native};
+use super::blocking;
+use super::files::{FileSystem, Native};
 use super::room::{AllRoom, Room};
 use super::watched::Watched;
 
@@ -89,8 +89,8 @@ struct Part {
 
 /// Since when the file system does not answer, and what it was asked about.
 #[derive(Debug, Clone)]
-struct Silence {
-    path: PathBuf,
+pub struct Silence {
+    pub(crate) path: PathBuf,
     since: Instant,
 }
 
@@ -125,7 +125,7 @@ const OWN_WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The second half of a store: waits for what the first half started.
-pub(super) type Wait = Box<dyn FnOnce(&dyn FileSystem) + Send>;
+pub(crate) type Wait = Box<dyn FnOnce(&dyn FileSystem) + Send>;
 
 /// A piece of blocking work. What it returns is called once the first halves of the whole group are done.
 type Work = Box<dyn FnOnce(&dyn FileSystem) -> Option<Wait> + Send>;
@@ -158,14 +158,13 @@ impl Disk {
     /// # Errors
     ///
     /// An earlier session's work still waits for an answer.
-    pub fn of_session(&self, maildrop: &str, patience: Duration) -> Result<Self, TargetError> {
+    pub fn of_session(&self, maildrop: &str, patience: Duration) -> Result<Self, Silence> {
         let mut parts = lock(&self.shared.parts);
         if let Some(earlier) = parts.get(maildrop).and_then(Weak::upgrade)
             && let Some(silence) = lock(&earlier.silence).clone()
             && earlier.under_way.count.load(SeqCst) > 0
         {
-            let error = silence.error();
-            return Err(TargetError::File { doing: "use", path: silence.path, source: error });
+            return Err(silence);
         }
         parts.retain(|_, part| part.strong_count() > 0);
         let part = Arc::new(Part::new(&self.shared.room, patience, false));
@@ -203,12 +202,12 @@ impl Disk {
     }
 
     /// Queues the storing of a message, in two halves.
-    pub(super) fn store(&self, work: impl FnOnce(&dyn FileSystem) -> Option<Wait> + Send + 'static) {
+    pub(crate) fn store(&self, work: impl FnOnce(&dyn FileSystem) -> Option<Wait> + Send + 'static) {
         self.queue(Lane::Stores, Box::new(work));
     }
 
     /// Queues other work.
-    pub(super) fn queue_work(&self, work: impl FnOnce(&dyn FileSystem) + Send + 'static) {
+    pub(crate) fn queue_work(&self, work: impl FnOnce(&dyn FileSystem) + Send + 'static) {
         self.queue(
             Lane::Others,
             Box::new(move |files| {
@@ -223,7 +222,7 @@ impl Disk {
     /// # Errors
     ///
     /// The worker came to grief, or the file system does not answer.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         about: &Path,
         work: impl FnOnce(&dyn FileSystem) -> T + Send + 'static,
@@ -244,7 +243,7 @@ impl Disk {
     /// # Errors
     ///
     /// As [`Disk::run`].
-    pub(super) async fn answer<T>(
+    pub(crate) async fn answer<T>(
         &self,
         about: impl FnOnce() -> PathBuf,
         coming: &mut oneshot::Receiver<T>,
@@ -271,13 +270,13 @@ impl Disk {
     }
 
     /// Lets [`Disk::settled`] wait for a task that is going to queue more work.
-    pub(super) fn following(&self) -> Following {
+    pub(crate) fn following(&self) -> Following {
         self.begin();
         Following(self.clone())
     }
 
     /// The bound on octets in memory.
-    pub(super) fn room(&self) -> &Arc<Room> {
+    pub(crate) fn room(&self) -> &Arc<Room> {
         &self.part.room
     }
 
@@ -355,18 +354,18 @@ impl Part {
 }
 
 impl Silence {
-    fn error(&self) -> io::Error {
-        crate::blocking::silence(self.since.elapsed())
+    pub(crate) fn error(&self) -> io::Error {
+        blocking::silence(self.since.elapsed())
     }
 }
 
 /// See [`Disk::following`].
 #[derive(Debug)]
-pub(super) struct Following(Disk);
+pub(crate) struct Following(Disk);
 
 impl Following {
     /// Lets it wait for one more.
-    pub(super) fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         self.0.following()
     }
 }
@@ -444,7 +443,7 @@ impl fmt::Debug for Queue {
 }
 
 /// Makes the error of a worker that panicked.
-pub(super) fn came_to_grief() -> io::Error {
+pub(crate) fn came_to_grief() -> io::Error {
     io::Error::other("the worker ended before its work was done")
 }
 

@@ -1,0 +1,21 @@
+//! What touches files: the one place that makes them durable and gives them names, and the workers that wait for disks.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `durable` | fsync of files and directories, and what differs from file system to file system |
+//! | `files`, `moving` | open directories and the files in them; a name given without replacing another |
+//! | `trust` | whose a path is, which root asks before it goes there |
+//! | `workers`, `room` | the threads that do all this for deliveries, and the bound on the octets that wait for them |
+//! | `blocking` | single calls that may never come back, each with a deadline |
+
+pub(crate) mod blocking;
+pub(crate) mod durable;
+pub(crate) mod files;
+mod moving;
+pub(crate) mod room;
+pub(crate) mod trust;
+mod watched;
+pub(crate) mod workers;
+
+pub use files::{Directory, FileSystem, Identity, Moved, Native, OpenFile, spool_directory};
+pub use workers::{Disk, Limits};
