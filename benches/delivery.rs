@@ -11,7 +11,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use postrider::testing::config::Target;
 use postrider::testing::delivery::{Access, Finished, MessageId, Outcome, Sink};
-use postrider::testing::disk::{Disk, Limits, Native};
+use postrider::testing::disk::{Disk, Limits};
 use postrider::testing::message::ToLf;
 use postrider::testing::pop3::UniqueId;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ fn durable_4_kib(bencher: Bencher<'_, '_>, workers: usize) {
         .counter(ItemsCount::new(MESSAGES))
         .with_inputs(|| tempfile::tempdir_in(&base).expect("a directory"))
         .bench_values(|dir| {
-            let disk = Disk::over(Arc::new(Native), Limits { workers, ..Limits::default() });
+            let disk = Disk::within(Limits { workers, ..Limits::default() });
             runtime.block_on(deliver(dir.path().join("Mail"), disk));
             dir
         });

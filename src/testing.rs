@@ -23,7 +23,7 @@ pub mod delivery {
 }
 
 pub mod disk {
-    pub use crate::disk::{Directory, Disk, FileSystem, Identity, Limits, Moved, Native, OpenFile};
+    pub use crate::disk::{Disk, Limits};
 }
 
 pub mod failure {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::TargetError;
 use crate::disk::room::{Buffer, Waited};
 use crate::disk::workers::came_to_grief;
-use crate::disk::{Disk, FileSystem};
+use crate::disk::Disk;
 
 /// Messages up to this size stay in memory until they are complete; larger ones go to a file in parts of at least this
 /// size while they come.
@@ -28,7 +28,7 @@ pub(super) trait Destination: Clone + Send + 'static {
     type Error: std::fmt::Debug + Send + 'static;
 
     /// Appends a part to a message's file, making the file for the first one; gives the buffer back, emptied.
-    fn append(&self, files: &dyn FileSystem, file: Option<Self::File>, part: Buffer) -> Appended<Self>;
+    fn append(&self, file: Option<Self::File>, part: Buffer) -> Appended<Self>;
 
     /// Says whether an error ends the session; else what still comes of the message is thrown away.
     fn ends_session(error: &Self::Error) -> Option<&TargetError>;
@@ -178,9 +178,9 @@ impl<D: Destination> Parts<D> {
         let part = std::mem::replace(&mut self.buffer, next).leaving();
         let destination = self.destination.clone();
         let (done, coming) = oneshot::channel();
-        self.disk.queue_work(move |files| {
+        self.disk.queue_work(move || {
             // If nobody listens, the draft was abandoned, and its file goes with it.
-            drop(done.send(destination.append(files, file, part)));
+            drop(done.send(destination.append(file, part)));
         });
         self.spill = Spill::Away(coming);
     }

@@ -25,7 +25,7 @@ pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
     let octets = octets.saturating_add(MARGIN);
     let Some(about) = directories.first().cloned() else { return true };
     let looked =
-        workers.run(&about, move |_| directories.iter().all(|directory| may_hold(directory, octets))).await;
+        workers.run(&about, move || directories.iter().all(|directory| may_hold(directory, octets))).await;
     looked.unwrap_or(true)
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::parts::{Destination, Ending, Parts, SPILL};
 use super::{MessageId, TargetError};
 use crate::disk::room::Buffer;
-use crate::disk::{Disk, FileSystem, OpenFile, spool_directory};
+use crate::disk::{Disk, OpenFile, spool_directory};
 use crate::message::UniqueId;
 use crate::message::{ToCrlf, ToLf};
 
@@ -270,12 +270,7 @@ impl Destination for Spool {
     type File = OpenFile;
     type Error = Unspooled;
 
-    fn append(
-        &self,
-        files: &dyn FileSystem,
-        file: Option<OpenFile>,
-        part: Buffer,
-    ) -> Result<(OpenFile, Buffer), Unspooled> {
+    fn append(&self, file: Option<OpenFile>, part: Buffer) -> Result<(OpenFile, Buffer), Unspooled> {
         let is_large = file.is_some() || part.octets().len() >= SPILL;
         let failed = |doing, path, source| {
             let is_crowded = is_large && super::is_no_room(&source);
@@ -286,11 +281,11 @@ impl Destination for Spool {
             Some(file) => file,
             None => {
                 let directory = spool_directory();
-                let created = files.create_unnamed(&directory);
+                let created = OpenFile::unnamed(&directory);
                 created.map_err(|source| failed("create a file in", directory, source))?
             }
         };
-        let appended = files.append(&file, part.octets());
+        let appended = file.append(part.octets());
         appended.map_err(|source| failed("spool into", file.path.clone(), source))?;
         Ok((file, part.cleared()))
     }
@@ -314,8 +309,8 @@ impl Destination for Spool {
 /// Appends the rest of a message to its file, and goes back to its beginning.
 fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender<Result<File, Unspooled>>) {
     let disk = spool.0.clone();
-    disk.queue_work(move |files| {
-        let ended = spool.append(files, file, rest).and_then(|(file, _)| {
+    disk.queue_work(move || {
+        let ended = spool.append(file, rest).and_then(|(file, _)| {
             let path = file.path.clone();
             let mut file = file.into_file();
             match file.rewind() {
@@ -436,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn many_large_messages_leave_memory_when_there_is_no_room() {
         let limits = crate::disk::Limits { workers: 1, group: 1, octets: 100_000 };
-        let disk = Disk::over(Arc::new(crate::disk::Native), limits);
+        let disk = Disk::within(limits);
         let sent = vec![b'x'; 50_000];
         let mut drafts = Vec::new();
         for _ in 0..20 {

@@ -1,14 +1,12 @@
-//! The one place of the program that makes files durable and gives them names.
-//!
-//! [`FileSystem`] is every operation that delivery does, one method each, so that tests can put another in its
-//! place: record the operations in order, let the k-th fail, replay what a power cut may leave of them. [`Native`]
-//! is the real one. All of its methods block; they are called by the workers of a [`super::Disk`] only.
+//! Open directories, and the files in them.
 //!
 //! Files are named relative to open directories: whoever swaps a directory of the path for a symbolic link in the
 //! middle of a delivery does not send the mail elsewhere.
+//!
+//! All of this blocks, and is done by the workers of a [`super::Disk`]. It fails with the system's error and nothing
+//! around it; the caller knows what it was about.
 
 use std::ffi::{CStr, OsStr};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -24,58 +22,243 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Uid, UnlinkatFlags, faccessat, linkat, unlinkat};
 
-use super::{blocking, durable, moving, trust};
-
-pub use super::moving::Moved;
+use super::answers::answered;
+use super::moving::{self, Moved};
+use super::{blocking, durable, trust};
 
 /// How long a look for the directory of spools may take.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// An open directory.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     /// The path that it was opened by, for messages.
-    pub path: PathBuf,
-    pub(super) fd: OwnedFd,
-    pub(super) moving: moving::Known,
-}
-
-impl Directory {
-    fn new(path: PathBuf, fd: OwnedFd) -> Self {
-        Self { path, fd, moving: moving::Known::default() }
-    }
+    pub(crate) path: PathBuf,
+    fd: OwnedFd,
+    moving: moving::Known,
 }
 
 /// An open file.
 #[derive(Debug)]
-pub struct OpenFile {
+pub(crate) struct OpenFile {
     /// The path of its name when it was opened, for messages.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     file: File,
 }
 
 /// Which file it is, whatever its name, and when it was changed last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The file system's number.
-    pub device: u64,
-    /// The file's number in it.
-    pub inode: u64,
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
     /// When its content was changed.
-    pub modified: SystemTime,
+    pub(crate) modified: SystemTime,
 }
 
 impl Identity {
     /// Says whether both are one file, changed or not.
-    pub fn is_file(&self, other: &Self) -> bool {
+    pub(crate) fn is_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
+impl Directory {
+    /// Opens a directory, following symbolic links; root follows its own only.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path.to_owned(), answered(trust::open_directory(path))?))
+    }
+
+    fn new(path: PathBuf, fd: OwnedFd) -> Self {
+        Self { path, fd, moving: moving::Known::default() }
+    }
+
+    /// Opens a directory within this one; a symbolic link there is not followed (`ENOTDIR`).
+    pub(crate) fn open_subdirectory(&self, name: &OsStr) -> io::Result<Self> {
+        let fd = answered(openat(&self.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()))?;
+        Ok(Self::new(self.path.join(name), fd))
+    }
+
+    /// Opens the directory that really holds this one, whatever links led to it.
+    pub(crate) fn open_parent(&self) -> io::Result<Self> {
+        let fd = answered(openat(&self.fd, "..", DIRECTORY, Mode::empty()))?;
+        Ok(Self::new(self.path.join(".."), fd))
+    }
+
+    /// Makes a directory, 0700.
+    pub(crate) fn make_directory(&self, name: &OsStr) -> io::Result<()> {
+        Ok(answered(mkdirat(&self.fd, name, Mode::S_IRWXU))?)
+    }
+
+    /// Says whether names can be made and removed here (`EACCES`, `EROFS`).
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
+        let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
+        Ok(answered(faccessat(&self.fd, ".", wanted, AtFlags::AT_EACCESS))?)
+    }
+
+    /// Gives the user that it belongs to.
+    pub(crate) fn owner(&self) -> io::Result<Uid> {
+        Ok(Uid::from_raw(answered(fstat(&self.fd))?.st_uid))
+    }
+
+    /// Calls `each` with every name but `.` and `..`.
+    pub(crate) fn names(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        // Opened again, since the position of reading belongs to the open directory, which tasks share.
+        let mut dir = answered(Dir::openat(&self.fd, ".", DIRECTORY, Mode::empty()))?;
+        for entry in dir.iter() {
+            let entry = answered(entry)?;
+            let name = CStr::to_bytes(entry.file_name());
+            if name != b"." && name != b".." {
+                each(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a new file, 0600, for writing and reading; never opens an existing one (`EEXIST`).
+    pub(crate) fn create(&self, name: &OsStr) -> io::Result<OpenFile> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = answered(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))?;
+        Ok(OpenFile { path: self.path.join(name), file: File::from(fd) })
+    }
+
+    /// Makes a new file as [`Directory::create`] does, with this content. Where the file system can do that, it has the
+    /// content from the moment on at which it has the name.
+    pub(crate) fn create_with(&self, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
+        match answered(create_complete(self, name, content)) {
+            // No file without a name on this file system (NFS, many in user space), none that gets one by a link, or
+            // no /proc to give it one by.
+            Err(Errno::EISDIR | Errno::ENOENT | Errno::EPERM | Errno::EMLINK | Errno::EXDEV) => {
+                self.create_and_write(name, content)
+            }
+            Err(errno) if durable::is_unknown(errno) => self.create_and_write(name, content),
+            created => Ok(created?),
+        }
+    }
+
+    fn create_and_write(&self, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
+        let file = self.create(name)?;
+        file.append(content).inspect_err(|_| {
+            // Told as not made, so it must not stay.
+            let _ = self.remove(name);
+        })?;
+        Ok(file)
+    }
+
+    /// Opens an existing regular file for reading; links are not followed, and FIFOs not waited for.
+    pub(crate) fn open_existing(&self, name: &OsStr) -> io::Result<OpenFile> {
+        self.open_file(name, OFlag::O_RDONLY)
+    }
+
+    /// Opens an existing regular file for reading and for writing at its end; links are not followed, and FIFOs not
+    /// waited for.
+    pub(crate) fn open_to_append(&self, name: &OsStr) -> io::Result<OpenFile> {
+        self.open_file(name, OFlag::O_RDWR | OFlag::O_APPEND)
+    }
+
+    fn open_file(&self, name: &OsStr, access: OFlag) -> io::Result<OpenFile> {
+        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(answered(openat(&self.fd, name, flags, Mode::empty()))?);
+        if !file.metadata()?.is_file() {
+            return Err(Errno::ELOOP.into());
+        }
+        Ok(OpenFile { path: self.path.join(name), file })
+    }
+
+    /// Says which file has this name, and since when it is unchanged; a symbolic link is not followed.
+    pub(crate) fn identify(&self, name: &OsStr) -> io::Result<Identity> {
+        let status = answered(fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW))?;
+        let modified = after_epoch(status.st_mtime, status.st_mtime_nsec);
+        Ok(Identity { device: status.st_dev, inode: status.st_ino, modified })
+    }
+
+    /// Waits until its names are on the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        answered(durable::sync_directory(&self.fd))
+    }
+
+    /// Gives a file another name in another directory of the same file system; never replaces one (`EEXIST`).
+    pub(crate) fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> io::Result<Moved> {
+        let step = moving::Step { from: &self.fd, name, to: &to.fd, new_name };
+        answered(to.moving.rename(&step))
+    }
+
+    /// Removes a file's name.
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(answered(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir))?)
+    }
+}
+
 impl OpenFile {
+    /// Makes a file without a name in this directory, for writing and reading; it vanishes with its last descriptor.
+    pub(crate) fn unnamed(within: &Path) -> io::Result<Self> {
+        Ok(Self { path: within.to_owned(), file: answered(tempfile::tempfile_in(within))? })
+    }
+
     /// Gives the file itself, to be read or handed to another process.
-    pub fn into_file(self) -> File {
+    pub(crate) fn into_file(self) -> File {
         self.file
+    }
+
+    /// Gives the user that it belongs to.
+    pub(crate) fn owner(&self) -> io::Result<Uid> {
+        Ok(Uid::from_raw(answered(self.file.metadata())?.uid()))
+    }
+
+    /// Takes the lock on the whole file, which excludes other processes and other openings of it, unless another has it;
+    /// says whether it was taken. It goes when the file is closed.
+    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+        match answered(lock_exclusive(&self.file)) {
+            // POSIX allows either.
+            Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
+            locked => Ok(locked.map(|()| true)?),
+        }
+    }
+
+    /// Says which file it is, and since when it is unchanged.
+    pub(crate) fn identify(&self) -> io::Result<Identity> {
+        let metadata = answered(self.file.metadata())?;
+        let modified = after_epoch(metadata.mtime(), metadata.mtime_nsec());
+        Ok(Identity { device: metadata.dev(), inode: metadata.ino(), modified })
+    }
+
+    /// Appends octets to a file that was created or opened for it.
+    pub(crate) fn append(&self, octets: &[u8]) -> io::Result<()> {
+        answered((&self.file).write_all(octets))
+    }
+
+    /// Reads at an offset; fewer octets than asked for only at the end.
+    pub(crate) fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < octets.len() {
+            match answered(self.file.read_at(&mut octets[filled..], offset + filled as u64)) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Gives its size in octets.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        Ok(answered(self.file.metadata())?.len())
+    }
+
+    /// Cuts it to a size that it had before.
+    pub(crate) fn truncate(&self, size: u64) -> io::Result<()> {
+        answered(self.file.set_len(size))
+    }
+
+    /// Starts to write a range back to the disk, without waiting for it; only a matter of speed.
+    pub(crate) fn start_writeback(&self, range: Range<u64>) {
+        start_writeback(&self.file, range);
+        answered(());
+    }
+
+    /// Waits until its octets and size are on the disk; see [`durable::sync`].
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        answered(durable::sync(&self.file))
     }
 }
 
@@ -93,235 +276,6 @@ pub fn spool_directory() -> PathBuf {
         }
     };
     CHOICE.get_or_init(choose).clone()
-}
-
-/// Every operation on files and directories that delivery does.
-///
-/// Methods fail with the system's error and nothing around it; the caller knows what it was about.
-pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Opens a directory, following symbolic links; root follows its own only.
-    fn open_directory(&self, path: &Path) -> io::Result<Directory>;
-    /// Opens a directory within another; a symbolic link there is not followed (`ENOTDIR`).
-    fn open_subdirectory(&self, within: &Directory, name: &OsStr) -> io::Result<Directory>;
-    /// Opens the directory that really holds this one, whatever links led to it.
-    fn open_parent(&self, of: &Directory) -> io::Result<Directory>;
-    /// Makes a directory, 0700.
-    fn make_directory(&self, within: &Directory, name: &OsStr) -> io::Result<()>;
-    /// Says whether names can be made and removed in a directory (`EACCES`, `EROFS`).
-    fn check_writable(&self, directory: &Directory) -> io::Result<()>;
-    /// Gives the user that a directory belongs to.
-    fn owner(&self, directory: &Directory) -> io::Result<Uid> {
-        Ok(Uid::from_raw(fstat(&directory.fd)?.st_uid))
-    }
-    /// Gives the user that an open file belongs to.
-    fn owner_of_file(&self, file: &OpenFile) -> io::Result<Uid> {
-        Ok(Uid::from_raw(file.file.metadata()?.uid()))
-    }
-    /// Calls `each` with every name in a directory but `.` and `..`.
-    fn names(&self, directory: &Directory, each: &mut dyn FnMut(&[u8])) -> io::Result<()>;
-    /// Makes a new file, 0600, for writing and reading; never opens an existing one (`EEXIST`).
-    fn create(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
-    /// Makes a new file as [`FileSystem::create`] does, with this content. Where the file system can do that, it has the
-    /// content from the moment on at which it has the name.
-    fn create_with(&self, within: &Directory, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
-        create_and_write(self, within, name, content)
-    }
-    /// Makes a file without a name in this directory, for writing and reading; it vanishes with its last descriptor.
-    fn create_unnamed(&self, within: &Path) -> io::Result<OpenFile> {
-        Ok(OpenFile { path: within.to_owned(), file: tempfile::tempfile_in(within)? })
-    }
-    /// Opens an existing regular file for reading; links are not followed, and FIFOs not waited for.
-    fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
-    /// Opens an existing regular file for reading and for writing at its end; links are not followed, and FIFOs not
-    /// waited for.
-    fn open_to_append(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile>;
-    /// Takes the lock on a whole file, which excludes other processes and other openings of it, unless another has it;
-    /// says whether it was taken. It goes when the file is closed.
-    fn try_lock(&self, file: &OpenFile) -> io::Result<bool>;
-    /// Says which file has this name, and since when it is unchanged; a symbolic link is not followed.
-    fn identify(&self, within: &Directory, name: &OsStr) -> io::Result<Identity>;
-    /// Says the same of an open file.
-    fn identify_open(&self, file: &OpenFile) -> io::Result<Identity>;
-    /// Appends octets to a file that was created or opened for it.
-    fn append(&self, file: &OpenFile, octets: &[u8]) -> io::Result<()>;
-    /// Reads at an offset; fewer octets than asked for only at the end.
-    fn read_at(&self, file: &OpenFile, octets: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Gives a file's size in octets.
-    fn size(&self, file: &OpenFile) -> io::Result<u64>;
-    /// Cuts a file to a size that it had before.
-    fn truncate(&self, file: &OpenFile, size: u64) -> io::Result<()>;
-    /// Starts to write a range of a file back to the disk, without waiting for it; only a matter of speed.
-    fn start_writeback(&self, file: &OpenFile, range: Range<u64>);
-    /// Waits until a file's octets and size are on the disk. Never to be repeated after an error: the kernel has
-    /// told it once and may have dropped the octets, so a second call would succeed and mean nothing.
-    fn sync_file(&self, file: &OpenFile) -> io::Result<()>;
-    /// Waits until a directory's names are on the disk.
-    fn sync_directory(&self, directory: &Directory) -> io::Result<()>;
-    /// Gives a file another name in another directory of the same file system; never replaces one (`EEXIST`).
-    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved>;
-    /// Removes a file's name.
-    fn remove(&self, within: &Directory, name: &OsStr) -> io::Result<()>;
-}
-
-/// The system's own files.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Native;
-
-impl FileSystem for Native {
-    fn open_directory(&self, path: &Path) -> io::Result<Directory> {
-        Ok(Directory::new(path.to_owned(), trust::open_directory(path)?))
-    }
-
-    fn open_subdirectory(&self, within: &Directory, name: &OsStr) -> io::Result<Directory> {
-        let fd = openat(&within.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())?;
-        Ok(Directory::new(within.path.join(name), fd))
-    }
-
-    fn open_parent(&self, of: &Directory) -> io::Result<Directory> {
-        let fd = openat(&of.fd, "..", DIRECTORY, Mode::empty())?;
-        Ok(Directory::new(of.path.join(".."), fd))
-    }
-
-    fn make_directory(&self, within: &Directory, name: &OsStr) -> io::Result<()> {
-        Ok(mkdirat(&within.fd, name, Mode::S_IRWXU)?)
-    }
-
-    fn check_writable(&self, directory: &Directory) -> io::Result<()> {
-        let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
-        Ok(faccessat(&directory.fd, ".", wanted, AtFlags::AT_EACCESS)?)
-    }
-
-    fn names(&self, directory: &Directory, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        // Opened again, since the position of reading belongs to the open directory, which tasks share.
-        let mut dir = Dir::openat(&directory.fd, ".", DIRECTORY, Mode::empty())?;
-        for entry in dir.iter() {
-            let entry = entry?;
-            let name = CStr::to_bytes(entry.file_name());
-            if name != b"." && name != b".." {
-                each(name);
-            }
-        }
-        Ok(())
-    }
-
-    fn create(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&within.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        Ok(OpenFile { path: within.path.join(name), file: File::from(fd) })
-    }
-
-    fn create_with(&self, within: &Directory, name: &OsStr, content: &[u8]) -> io::Result<OpenFile> {
-        match create_complete(within, name, content) {
-            // No file without a name on this file system (NFS, many in user space), none that gets one by a link, or
-            // no /proc to give it one by.
-            Err(Errno::EISDIR | Errno::ENOENT | Errno::EPERM | Errno::EMLINK | Errno::EXDEV) => {
-                create_and_write(self, within, name, content)
-            }
-            Err(errno) if durable::is_unknown(errno) => create_and_write(self, within, name, content),
-            created => Ok(created?),
-        }
-    }
-
-    fn open_existing(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&within.fd, name, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(Errno::ELOOP.into());
-        }
-        Ok(OpenFile { path: within.path.join(name), file })
-    }
-
-    fn open_to_append(&self, within: &Directory, name: &OsStr) -> io::Result<OpenFile> {
-        let flags =
-            OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&within.fd, name, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(Errno::ELOOP.into());
-        }
-        Ok(OpenFile { path: within.path.join(name), file })
-    }
-
-    fn try_lock(&self, file: &OpenFile) -> io::Result<bool> {
-        match lock_exclusive(&file.file) {
-            // POSIX allows either.
-            Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
-            locked => Ok(locked.map(|()| true)?),
-        }
-    }
-
-    fn identify(&self, within: &Directory, name: &OsStr) -> io::Result<Identity> {
-        let status = fstatat(&within.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        Ok(Identity {
-            device: status.st_dev,
-            inode: status.st_ino,
-            modified: after_epoch(status.st_mtime, status.st_mtime_nsec),
-        })
-    }
-
-    fn identify_open(&self, file: &OpenFile) -> io::Result<Identity> {
-        let metadata = file.file.metadata()?;
-        let modified = after_epoch(metadata.mtime(), metadata.mtime_nsec());
-        Ok(Identity { device: metadata.dev(), inode: metadata.ino(), modified })
-    }
-
-    fn append(&self, file: &OpenFile, octets: &[u8]) -> io::Result<()> {
-        (&file.file).write_all(octets)
-    }
-
-    fn read_at(&self, file: &OpenFile, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < octets.len() {
-            match file.file.read_at(&mut octets[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
-
-    fn size(&self, file: &OpenFile) -> io::Result<u64> {
-        Ok(file.file.metadata()?.len())
-    }
-
-    fn truncate(&self, file: &OpenFile, size: u64) -> io::Result<()> {
-        file.file.set_len(size)
-    }
-
-    fn start_writeback(&self, file: &OpenFile, range: Range<u64>) {
-        start_writeback(&file.file, range);
-    }
-
-    fn sync_file(&self, file: &OpenFile) -> io::Result<()> {
-        durable::sync(&file.file)
-    }
-
-    fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
-        durable::sync_directory(&directory.fd)
-    }
-
-    fn rename(&self, from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved> {
-        moving::rename(from, name, to, new_name)
-    }
-
-    fn remove(&self, within: &Directory, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&within.fd, name, UnlinkatFlags::NoRemoveDir)?)
-    }
-}
-
-fn create_and_write<F: FileSystem + ?Sized>(
-    files: &F,
-    within: &Directory,
-    name: &OsStr,
-    content: &[u8],
-) -> io::Result<OpenFile> {
-    let file = files.create(within, name)?;
-    files.append(&file, content).inspect_err(|_| {
-        // Told as not made, so it must not stay.
-        let _ = files.remove(within, name);
-    })?;
-    Ok(file)
 }
 
 /// Makes a file that gets its name when it has its content.
@@ -403,7 +357,7 @@ mod tests {
 
     fn directory() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
-        let open = Native.open_directory(dir.path()).unwrap();
+        let open = Directory::open(dir.path()).unwrap();
         (dir, open)
     }
 
@@ -411,11 +365,11 @@ mod tests {
     fn a_rename_never_replaces_a_file() {
         let (path, dir) = directory();
         std::fs::write(path.path().join("old"), "old").unwrap();
-        Native.append(&Native.create(&dir, OsStr::new("new")).unwrap(), b"new").unwrap();
-        let refused = Native.rename(&dir, OsStr::new("new"), &dir, OsStr::new("old")).unwrap_err();
+        dir.create(OsStr::new("new")).unwrap().append(b"new").unwrap();
+        let refused = dir.rename(OsStr::new("new"), &dir, OsStr::new("old")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(path.path().join("old")).unwrap(), b"old");
-        Native.rename(&dir, OsStr::new("new"), &dir, OsStr::new("other")).unwrap();
+        dir.rename(OsStr::new("new"), &dir, OsStr::new("other")).unwrap();
         assert_eq!(std::fs::read(path.path().join("other")).unwrap(), b"new");
         assert!(!path.path().join("new").exists());
     }
@@ -428,11 +382,11 @@ mod tests {
         std::os::unix::fs::symlink("real", path.path().join("link")).unwrap();
         std::os::unix::fs::symlink("file", path.path().join("file link")).unwrap();
         std::os::unix::fs::symlink("missing", path.path().join("dangling")).unwrap();
-        assert!(Native.open_subdirectory(&dir, OsStr::new("real")).is_ok());
-        assert!(Native.open_subdirectory(&dir, OsStr::new("link")).is_err());
-        assert!(Native.open_existing(&dir, OsStr::new("file")).is_ok());
-        assert!(Native.open_existing(&dir, OsStr::new("file link")).is_err());
-        assert!(Native.create(&dir, OsStr::new("dangling")).is_err());
+        assert!(dir.open_subdirectory(OsStr::new("real")).is_ok());
+        assert!(dir.open_subdirectory(OsStr::new("link")).is_err());
+        assert!(dir.open_existing(OsStr::new("file")).is_ok());
+        assert!(dir.open_existing(OsStr::new("file link")).is_err());
+        assert!(dir.create(OsStr::new("dangling")).is_err());
         assert!(!path.path().join("missing").exists());
     }
 
@@ -440,7 +394,7 @@ mod tests {
     fn a_fifo_is_not_waited_for() {
         let (path, dir) = directory();
         nix::unistd::mkfifo(&path.path().join("fifo"), Mode::S_IRWXU).unwrap();
-        assert!(Native.open_existing(&dir, OsStr::new("fifo")).is_err());
+        assert!(dir.open_existing(OsStr::new("fifo")).is_err());
     }
 
     #[test]
@@ -449,7 +403,7 @@ mod tests {
         std::fs::write(path.path().join(OsStr::from_bytes(b"\xff1")), "").unwrap();
         for _ in 0..2 {
             let mut names = Vec::new();
-            Native.names(&dir, &mut |name| names.push(name.to_vec())).unwrap();
+            dir.names(|name| names.push(name.to_vec())).unwrap();
             assert_eq!(names, [b"\xff1".to_vec()]);
         }
     }

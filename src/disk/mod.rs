@@ -6,16 +6,18 @@
 //! | `files`, `moving` | open directories and the files in them; a name given without replacing another |
 //! | `trust` | whose a path is, which root asks before it goes there |
 //! | `workers`, `room` | the threads that do all this for deliveries, and the bound on the octets that wait for them |
+//! | `answers` | what file systems have answered: slow is not dead |
 //! | `blocking` | single calls that may never come back, each with a deadline |
 
+mod answers;
 pub(crate) mod blocking;
 pub(crate) mod durable;
 pub(crate) mod files;
 mod moving;
 pub(crate) mod room;
 pub(crate) mod trust;
-mod watched;
 pub(crate) mod workers;
 
-pub use files::{Directory, FileSystem, Identity, Moved, Native, OpenFile, spool_directory};
+pub(crate) use files::{Directory, Identity, OpenFile, spool_directory};
+pub(crate) use moving::Moved;
 pub use workers::{Disk, Limits};

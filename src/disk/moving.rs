@@ -23,6 +23,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use nix::errno::Errno;
@@ -31,11 +32,10 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::durable::is_unknown;
-use super::files::Directory;
 
 /// How a file got its new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub(crate) enum Moved {
     /// Both names changed as one.
     AtOnce,
     /// A power cut may bring back the old name, or what was beside it, until its directory was synced as well.
@@ -55,6 +55,20 @@ enum Way {
 pub(super) struct Known(AtomicU8);
 
 impl Known {
+    /// Takes a step in the directory that this is known of.
+    pub(super) fn rename(&self, step: &Step<'_>) -> io::Result<Moved> {
+        let mut way = self.get();
+        loop {
+            match way.take(step) {
+                Ok(()) => {
+                    self.set(way);
+                    return Ok(if way == Way::AtOnce { Moved::AtOnce } else { Moved::InSteps });
+                }
+                Err(errno) => way = way.after(errno).ok_or(errno)?,
+            }
+        }
+    }
+
     fn get(&self) -> Way {
         match self.0.load(Relaxed) {
             0 => Way::AtOnce,
@@ -94,26 +108,13 @@ impl Way {
     }
 }
 
-/// Gives a file another name in another directory of the same file system; never replaces one (`EEXIST`).
-pub(super) fn rename(from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> io::Result<Moved> {
-    let step = Step { from, name, to, new_name };
-    let mut way = to.moving.get();
-    loop {
-        match way.take(&step) {
-            Ok(()) => {
-                to.moving.set(way);
-                return Ok(if way == Way::AtOnce { Moved::AtOnce } else { Moved::InSteps });
-            }
-            Err(errno) => way = way.after(errno).ok_or(errno)?,
-        }
-    }
-}
-
-struct Step<'a> {
-    from: &'a Directory,
-    name: &'a OsStr,
-    to: &'a Directory,
-    new_name: &'a OsStr,
+/// A file that gets another name in another directory of the same file system; none is replaced (`EEXIST`).
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) from: &'a OwnedFd,
+    pub(super) name: &'a OsStr,
+    pub(super) to: &'a OwnedFd,
+    pub(super) new_name: &'a OsStr,
 }
 
 impl Step<'_> {
@@ -125,7 +126,7 @@ impl Step<'_> {
     }
 
     fn by_link(&self) -> nix::Result<()> {
-        match linkat(&self.from.fd, self.name, &self.to.fd, self.new_name, AtFlags::empty()) {
+        match linkat(self.from, self.name, self.to, self.new_name, AtFlags::empty()) {
             Err(Errno::EEXIST) if self.was_linked() => {}
             Err(Errno::ENOENT) if self.was_renamed() => {}
             linked => linked?,
@@ -137,10 +138,10 @@ impl Step<'_> {
         let mut claim = OsString::from(self.new_name);
         claim.push(".claim");
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        drop(openat(&self.from.fd, claim.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        drop(openat(self.from, claim.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         let renamed = match status(self.to, self.new_name) {
             Ok(_) => Err(Errno::EEXIST),
-            Err(Errno::ENOENT) => match renameat(&self.from.fd, self.name, &self.to.fd, self.new_name) {
+            Err(Errno::ENOENT) => match renameat(self.from, self.name, self.to, self.new_name) {
                 Err(Errno::ENOENT) if self.was_renamed() => Ok(()),
                 renamed => renamed,
             },
@@ -183,66 +184,79 @@ impl Step<'_> {
     }
 }
 
-fn status(within: &Directory, name: &OsStr) -> nix::Result<FileStat> {
-    fstatat(&within.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+fn status(within: &OwnedFd, name: &OsStr) -> nix::Result<FileStat> {
+    fstatat(within, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-fn remove(within: &Directory, name: &OsStr) -> nix::Result<()> {
-    unlinkat(&within.fd, name, UnlinkatFlags::NoRemoveDir)
+fn remove(within: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+    unlinkat(within, name, UnlinkatFlags::NoRemoveDir)
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn rename_exclusive(from: &Directory, name: &OsStr, to: &Directory, new_name: &OsStr) -> nix::Result<()> {
+fn rename_exclusive(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &OsStr) -> nix::Result<()> {
     let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
-    nix::fcntl::renameat2(&from.fd, name, &to.fd, new_name, flags)
+    nix::fcntl::renameat2(from, name, to, new_name, flags)
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn rename_exclusive(_: &Directory, _: &OsStr, _: &Directory, _: &OsStr) -> nix::Result<()> {
+fn rename_exclusive(_: &OwnedFd, _: &OsStr, _: &OwnedFd, _: &OsStr) -> nix::Result<()> {
     Err(Errno::ENOSYS)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::files::{FileSystem, Native};
     use super::*;
     use std::fs;
     use std::path::Path;
 
-    fn directories(path: &Path) -> [Directory; 2] {
-        ["tmp", "new"].map(|name| {
-            fs::create_dir(path.join(name)).unwrap();
-            Native.open_directory(&path.join(name)).unwrap()
-        })
+    /// Moves between two directories, and what is known of the second.
+    struct Moves {
+        tmp: OwnedFd,
+        new: OwnedFd,
+        known: Known,
+    }
+
+    impl Moves {
+        fn between(path: &Path, way: Way) -> Self {
+            let [tmp, new] = ["tmp", "new"].map(|name| {
+                fs::create_dir(path.join(name)).unwrap();
+                fs::File::open(path.join(name)).unwrap().into()
+            });
+            let known = Known::default();
+            known.set(way);
+            Self { tmp, new, known }
+        }
+
+        fn rename(&self, name: &str, new_name: &str) -> io::Result<Moved> {
+            let (name, new_name) = (OsStr::new(name), OsStr::new(new_name));
+            self.known.rename(&Step { from: &self.tmp, name, to: &self.new, new_name })
+        }
     }
 
     #[test]
     fn no_way_of_renaming_replaces_a_file_or_leaves_anything() {
         for way in [Way::AtOnce, Way::Link, Way::Claim] {
             let path = tempfile::tempdir().unwrap();
-            let [tmp, new] = directories(path.path());
-            new.moving.set(way);
+            let moves = Moves::between(path.path(), way);
             fs::write(path.path().join("new/old"), "old").unwrap();
             fs::write(path.path().join("tmp/a"), "new").unwrap();
-            let name = OsStr::new;
-            let refused = rename(&tmp, name("a"), &new, name("old")).unwrap_err();
+            let refused = moves.rename("a", "old").unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{way:?}");
             assert_eq!(fs::read(path.path().join("new/old")).unwrap(), b"old", "{way:?}");
-            rename(&tmp, name("a"), &new, name("b")).unwrap();
+            moves.rename("a", "b").unwrap();
             assert_eq!(fs::read(path.path().join("new/b")).unwrap(), b"new", "{way:?}");
             assert_eq!(fs::read_dir(path.path().join("tmp")).unwrap().count(), 0, "{way:?}");
-            assert_eq!(new.moving.get(), way);
+            assert_eq!(moves.known.get(), way);
         }
     }
 
     #[test]
     fn a_name_that_another_claims_is_not_taken() {
         let path = tempfile::tempdir().unwrap();
-        let [tmp, new] = directories(path.path());
-        new.moving.set(Way::Claim);
+        let moves = Moves::between(path.path(), Way::Claim);
         fs::write(path.path().join("tmp/a"), "a").unwrap();
         fs::write(path.path().join("tmp/b.claim"), "").unwrap();
-        let refused = rename(&tmp, OsStr::new("a"), &new, OsStr::new("b")).unwrap_err();
+        let refused = moves.rename("a", "b").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert!(path.path().join("tmp/a").exists() && path.path().join("tmp/b.claim").exists());
     }
@@ -251,13 +265,12 @@ mod tests {
     fn a_rename_or_link_that_was_done_although_its_answer_says_otherwise_is_done() {
         for way in [Way::AtOnce, Way::Link, Way::Claim] {
             let path = tempfile::tempdir().unwrap();
-            let [tmp, new] = directories(path.path());
-            new.moving.set(way);
+            let moves = Moves::between(path.path(), way);
             // As after a rename, or a link, whose first answer was lost.
             fs::write(path.path().join("new/gone"), "x").unwrap();
             fs::write(path.path().join("tmp/linked"), "x").unwrap();
             fs::hard_link(path.path().join("tmp/linked"), path.path().join("new/linked")).unwrap();
-            let done = |name: &str| rename(&tmp, OsStr::new(name), &new, OsStr::new(name));
+            let done = |name: &str| moves.rename(name, name);
             let missing = done("missing").unwrap_err();
             assert_eq!(missing.kind(), io::ErrorKind::NotFound, "{way:?}");
             match way {

@@ -41,10 +41,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 
+use super::answers::Counting;
 use super::blocking;
-use super::files::{FileSystem, Native};
 use super::room::{AllRoom, Room};
-use super::watched::Watched;
 
 /// Access to the file system for all deliveries of a process, with a bounded number of workers and a bound on the
 /// octets that wait for them. Cheap to clone.
@@ -56,7 +55,6 @@ pub struct Disk {
 
 #[derive(Debug)]
 struct Shared {
-    files: Arc<dyn FileSystem>,
     limits: Limits,
     /// Workers of all parts, by lane.
     workers: [AtomicUsize; 2],
@@ -80,7 +78,7 @@ struct Part {
     /// How long the file system may answer nothing.
     patience: Duration,
     /// Answers of the file system so far.
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
     silence: Mutex<Option<Silence>>,
     /// What is dropped when all work has ended.
     kept: Mutex<Vec<Box<dyn Any + Send>>>,
@@ -125,10 +123,10 @@ const OWN_WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The second half of a store: waits for what the first half started.
-pub(crate) type Wait = Box<dyn FnOnce(&dyn FileSystem) + Send>;
+pub(crate) type Wait = Box<dyn FnOnce() + Send>;
 
 /// A piece of blocking work. What it returns is called once the first halves of the whole group are done.
-type Work = Box<dyn FnOnce(&dyn FileSystem) -> Option<Wait> + Send>;
+type Work = Box<dyn FnOnce() -> Option<Wait> + Send>;
 
 #[derive(Default)]
 struct Queue {
@@ -137,18 +135,18 @@ struct Queue {
 }
 
 impl Disk {
-    /// Uses the system's own files.
+    /// Begins with the usual limits.
     pub fn new() -> Self {
-        Self::over(Arc::new(Native), Limits::default())
+        Self::within(Limits::default())
     }
 
-    /// Uses another file system, or other limits.
-    pub fn over(files: Arc<dyn FileSystem>, limits: Limits) -> Self {
+    /// Begins with other limits.
+    pub fn within(limits: Limits) -> Self {
         let limits = Limits { workers: limits.workers.max(1), group: limits.group.max(1), ..limits };
         let room = Arc::new(AllRoom::of(limits.octets));
         let part = Arc::new(Part::new(&room, PATIENCE, true));
         let (workers, under_way, parts) = Default::default();
-        let shared = Arc::new(Shared { files, limits, workers, under_way, room, parts });
+        let shared = Arc::new(Shared { limits, workers, under_way, room, parts });
         Self { shared, part }
     }
 
@@ -202,16 +200,16 @@ impl Disk {
     }
 
     /// Queues the storing of a message, in two halves.
-    pub(crate) fn store(&self, work: impl FnOnce(&dyn FileSystem) -> Option<Wait> + Send + 'static) {
+    pub(crate) fn store(&self, work: impl FnOnce() -> Option<Wait> + Send + 'static) {
         self.queue(Lane::Stores, Box::new(work));
     }
 
     /// Queues other work.
-    pub(crate) fn queue_work(&self, work: impl FnOnce(&dyn FileSystem) + Send + 'static) {
+    pub(crate) fn queue_work(&self, work: impl FnOnce() + Send + 'static) {
         self.queue(
             Lane::Others,
-            Box::new(move |files| {
-                work(files);
+            Box::new(move || {
+                work();
                 None
             }),
         );
@@ -225,15 +223,15 @@ impl Disk {
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         about: &Path,
-        work: impl FnOnce(&dyn FileSystem) -> T + Send + 'static,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         if let Some(silence) = &*lock(&self.part.silence) {
             return Err(silence.error());
         }
         let (done, mut result) = oneshot::channel();
-        self.queue_work(move |files| {
+        self.queue_work(move || {
             // Nobody waits any more: fine.
-            let _ = done.send(work(files));
+            let _ = done.send(work());
         });
         self.answer(|| about.to_owned(), &mut result).await
     }
@@ -392,7 +390,7 @@ struct Worker {
 impl Worker {
     fn work(mut self) {
         let Disk { shared, part } = self.disk.clone();
-        let files = Watched { files: &*shared.files, answers: &part.answers };
+        let _counting = Counting::into(&part.answers);
         let most = match self.lane {
             Lane::Stores => shared.limits.group,
             Lane::Others => 1,
@@ -408,9 +406,9 @@ impl Worker {
                 }
                 queue.waiting.drain(..count).collect()
             };
-            let waits: Vec<Wait> = group.into_iter().filter_map(|work| work(&files)).collect();
+            let waits: Vec<Wait> = group.into_iter().filter_map(|work| work()).collect();
             for wait in waits {
-                wait(&files);
+                wait();
             }
         }
     }
@@ -459,7 +457,7 @@ mod tests {
     use std::sync::mpsc;
 
     fn disk(workers: usize, group: usize, octets: usize) -> Disk {
-        Disk::over(Arc::new(Native), Limits { workers, group, octets })
+        Disk::within(Limits { workers, group, octets })
     }
 
     fn buffer(disk: &Disk, octets: usize) -> Buffer {
@@ -474,16 +472,16 @@ mod tests {
         let (said, heard) = mpsc::channel();
         // Holds the only worker until all four are queued.
         let (go, wait) = mpsc::channel::<()>();
-        disk.store(move |_| {
+        disk.store(move || {
             wait.recv().unwrap();
             None
         });
         // The first group may be the blocking one alone, or with the first of these: so an odd one out leads.
         for at in 0..5 {
             let said = said.clone();
-            disk.store(move |_| {
+            disk.store(move || {
                 said.send((1, at)).unwrap();
-                Some(Box::new(move |_: &dyn FileSystem| said.send((2, at)).unwrap()))
+                Some(Box::new(move || said.send((2, at)).unwrap()))
             });
         }
         go.send(()).unwrap();
@@ -497,17 +495,17 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_panics_takes_no_others_down() {
         let disk = disk(1, 1, 0);
-        disk.queue_work(|_| panic!("on purpose"));
-        assert_eq!(disk.run(Path::new("x"), |_| 1).await.ok(), Some(1));
-        assert_eq!(disk.run(Path::new("x"), |_| -> u8 { panic!("on purpose") }).await.ok(), None);
-        assert_eq!(disk.run(Path::new("x"), |_| 2).await.ok(), Some(2));
+        disk.queue_work(|| panic!("on purpose"));
+        assert_eq!(disk.run(Path::new("x"), || 1).await.ok(), Some(1));
+        assert_eq!(disk.run(Path::new("x"), || -> u8 { panic!("on purpose") }).await.ok(), None);
+        assert_eq!(disk.run(Path::new("x"), || 2).await.ok(), Some(2));
         disk.settled().await;
     }
 
     #[test]
     fn work_queued_outside_a_runtime_is_done_at_once() {
         let (said, heard) = mpsc::channel();
-        disk(1, 1, 0).queue_work(move |_| said.send(()).unwrap());
+        disk(1, 1, 0).queue_work(move || said.send(()).unwrap());
         assert!(heard.try_recv().is_ok());
     }
 
@@ -536,7 +534,7 @@ mod tests {
     /// Work that hangs until the sender is dropped.
     fn hang(disk: &Disk) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel();
-        disk.queue_work(move |_| assert!(released.recv().is_err()));
+        disk.queue_work(move || assert!(released.recv().is_err()));
         release
     }
 
@@ -545,7 +543,7 @@ mod tests {
         let disk = disk(1, 1, 0).of_session("a", Duration::from_secs(7)).unwrap();
         let release = hang(&disk);
         // Time does not pass by itself while a thread works.
-        let run = disk.run(Path::new("/mnt/mail"), |_| ());
+        let run = disk.run(Path::new("/mnt/mail"), || ());
         tokio::pin!(run);
         assert!(tokio::time::timeout(Duration::ZERO, &mut run).await.is_err());
         tokio::time::advance(Duration::from_secs(8)).await;
@@ -553,7 +551,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "the file system has not answered for 7s");
         // Nothing else of the session waits again.
-        assert!(disk.run(Path::new("/mnt/mail/new"), |_| ()).await.is_err());
+        assert!(disk.run(Path::new("/mnt/mail/new"), || ()).await.is_err());
         drop(release);
         disk.settled().await;
     }
@@ -564,7 +562,7 @@ mod tests {
         let session = |name: &str| disk.of_session(name, Duration::from_secs(60)).unwrap();
         let hanging: Vec<_> = ["a", "b"].map(session).into_iter().collect();
         let releases: Vec<_> = hanging.iter().flat_map(|part| [hang(part), hang(part), hang(part)]).collect();
-        assert_eq!(session("c").run(Path::new("x"), |_| 1).await.unwrap(), 1);
+        assert_eq!(session("c").run(Path::new("x"), || 1).await.unwrap(), 1);
         drop(releases);
         disk.settled().await;
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::system::{Entry, Node, Nodes, Op, Place, ROOT, identity_of};
+use super::system::{self, Entry, Node, Nodes, Op, Place, ROOT};
 
 /// The files of a disk, by their paths; directories have no octets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +54,12 @@ impl Disk {
                 Some(octets) => fs::write(path, octets.as_slice()).unwrap(),
             }
         }
+    }
+
+    /// Takes away a directory and all that is in it.
+    pub fn without(mut self, directory: &str) -> Self {
+        self.0.retain(|path, _| !path.starts_with(directory));
+        self
     }
 
     /// Gives the files in a directory with their names.
@@ -169,29 +175,22 @@ impl Model {
             directories: BTreeSet::from([ROOT]),
             renames: Vec::new(),
         };
-        let mut nodes = HashMap::new();
-        nodes.insert(identity_of(&fs::metadata(root).unwrap()), (ROOT, PathBuf::new()));
-        model.scan_into(root, Path::new(""), ROOT, &mut nodes);
-        (model, nodes)
-    }
-
-    fn scan_into(&mut self, root: &Path, below: &Path, directory: Node, nodes: &mut Nodes) {
-        for entry in fs::read_dir(root.join(below)).unwrap() {
-            let entry = entry.unwrap();
-            let path = below.join(entry.file_name());
-            let node = Node(u32::try_from(nodes.len()).unwrap());
-            let found = entry.metadata().unwrap();
-            nodes.insert(identity_of(&found), (node, path.clone()));
-            let history = History { base: 0, led_to: vec![Some(node)] };
-            self.names.insert(Place { directory, name: entry.file_name() }, history);
-            if found.is_dir() {
-                self.directories.insert(node);
-                self.scan_into(root, &path, node, nodes);
+        let nodes = system::nodes(root);
+        let by_path: HashMap<&Path, Node> =
+            nodes.values().map(|(node, path)| (path.as_path(), *node)).collect();
+        for (path, &node) in &by_path {
+            if let (Some(above), Some(name)) = (path.parent(), path.file_name()) {
+                let place = Place { directory: by_path[above], name: name.to_owned() };
+                model.names.insert(place, History { base: 0, led_to: vec![Some(node)] });
+            }
+            if root.join(path).is_dir() {
+                model.directories.insert(node);
             } else {
-                let durable = Arc::new(fs::read(entry.path()).unwrap());
-                self.files.insert(node, Content { durable, pending: Vec::new() });
+                let durable = Arc::new(fs::read(root.join(path)).unwrap());
+                model.files.insert(node, Content { durable, pending: Vec::new() });
             }
         }
+        (model, nodes)
     }
 
     /// Lets an operation happen.
@@ -205,7 +204,9 @@ impl Model {
             return;
         }
         match &entry.op {
-            Op::Open { .. } => {}
+            Op::Open { .. } | Op::Read { .. } | Op::Lock { .. } => {}
+            Op::Unnamed { node, .. } => drop(self.files.insert(*node, Content::default())),
+            Op::Name { node, to } => drop(self.lead(to, Some(*node))),
             Op::Create { at, node } => {
                 self.files.insert(*node, Content::default());
                 self.lead(at, Some(*node));

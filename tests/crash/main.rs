@@ -21,11 +21,10 @@ mod system;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use postrider::testing::config::{Account, Keep, Password, Target};
-use postrider::testing::disk::{Limits as DiskLimits, Native};
+use postrider::testing::disk::Limits as DiskLimits;
 use postrider::testing::sasl::{Auth, Mechanism};
 use postrider::testing::secret::Secret;
 use postrider::testing::session::{self, Environment, Limits, Report, Task};
@@ -33,7 +32,7 @@ use postrider::testing::session::{self, Environment, Limits, Report, Task};
 use crate::support::maildrop::{Event, Maildrop, Protection, Settings, What};
 use crate::support::mails;
 use disk::{Disk, Model};
-use system::{Entry, Fault, Lacks, Watch};
+use system::{Entry, Fault, Lacks, Wanted, Watch};
 
 /// A message: its unique-id and its octets on the server.
 pub type Mail = (String, Vec<u8>);
@@ -111,7 +110,7 @@ impl Server {
             let state = root.join("state/state.db");
             // Few at a time, so that a record is about the same in every run.
             let limits = DiskLimits { workers: 1, group: 4, octets: 1 << 20 };
-            let disk = postrider::testing::disk::Disk::over(Arc::new(Native), limits);
+            let disk = postrider::testing::disk::Disk::within(limits);
             let environment = Environment { disk: disk.clone(), ..Environment::new(state) };
             let report = session::run(&account, &environment, Task::Sync(Limits::default()), &()).await;
             disk.settled().await;
@@ -175,7 +174,7 @@ impl Recording {
         // The server may still be at the end of a session that lost its client.
         let earlier = server.maildrop.events().iter().map(|event| event.session).max();
         let (model, nodes) = Model::scan(root.path());
-        let watch = Watch::begin(nodes, fault, lacks);
+        let watch = Watch::begin(nodes, Wanted { fault, lacks, ..Wanted::default() });
         let report = server.poll(root.path());
         let entries = watch.end();
         let after = Disk::read(root.path());

@@ -3,20 +3,21 @@
 //!
 //! The functions below have the names of the C library's, so that everything that is linked into the test program
 //! calls them: the standard library, `nix`, SQLite. One record therefore holds the operations of target, state file,
-//! log and locks in one order, and nothing that the program does to its files goes past it; [`super::Recording`] makes
-//! sure of that by comparing what the record says with what is on the disk. Only what lies below the directory that is
-//! watched is recorded, and files are known by their inodes, so the tests beside are not disturbed.
+//! log and locks in one order, and nothing that the program does to its files goes past it; the recordings of whole polls
+//! make sure of that by comparing what the record says with what is on the disk. Only what lies below the directory that
+//! is watched is recorded, and files are known by their inodes, so the tests beside are not disturbed.
 
 // The only way to stand between a program and the system without leaving the process.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -78,6 +79,24 @@ pub enum Op {
     Remove {
         at: Place,
     },
+    /// A file without a name was made.
+    Unnamed {
+        within: Node,
+        node: Node,
+    },
+    /// It got one.
+    Name {
+        node: Node,
+        to: Place,
+    },
+    /// See [`Wanted::all`].
+    Read {
+        node: Node,
+    },
+    /// See [`Wanted::all`].
+    Lock {
+        node: Node,
+    },
 }
 
 /// An operation, when it was over, and how it failed.
@@ -131,11 +150,16 @@ impl Fault {
                 | Op::MakeDirectory { .. }
                 | Op::Write { .. }
                 | Op::Resize { .. }
-                | Op::Sync { .. } => false,
+                | Op::Sync { .. }
+                | Op::Unnamed { .. }
+                | Op::Name { .. }
+                | Op::Read { .. }
+                | Op::Lock { .. } => false,
             },
             (Errno::EIO, _) => true,
-            (_, Op::Open { writes: false, .. }) => false,
-            (Errno::EROFS, _) => true,
+            (_, Op::Open { writes: false, .. } | Op::Read { .. } | Op::Lock { .. }) => false,
+            (Errno::EFBIG, op) => matches!(op, Op::Write { .. } | Op::Resize { .. }),
+            (Errno::EROFS | Errno::EACCES, _) => true,
             // No space, no quota.
             (_, Op::Open { .. } | Op::Remove { .. }) => false,
             (_, _) => true,
@@ -143,20 +167,61 @@ impl Fault {
     }
 }
 
+/// What a test wants besides a record.
+#[derive(Default)]
+pub struct Wanted {
+    pub fault: Option<Fault>,
+    pub lacks: Lacks,
+    /// What changes nothing is recorded, too, and may fail: reads at a place, and locks. SQLite does many of both.
+    pub all: bool,
+    /// Hears of each operation before it is done, and where it is; what this does to files itself is not recorded.
+    pub before: Option<Listener>,
+}
+
+pub type Listener = Arc<dyn Fn(&Op, &Path) + Send + Sync>;
+
 /// A directory that is being watched, one at a time in a process.
 pub struct Watch {
     _only: MutexGuard<'static, ()>,
 }
 
 impl Watch {
+    /// Begins to write down all that happens below a directory.
+    pub fn of(root: &Path) -> Self {
+        Self::begin(nodes(root), Wanted { all: true, ..Wanted::default() })
+    }
+
+    /// Does the same, on a disk that fails.
+    pub fn failing(root: &Path, fault: Fault) -> Self {
+        Self::begin(nodes(root), Wanted { all: true, fault: Some(fault), ..Wanted::default() })
+    }
+
+    /// Does the same, and tells of each operation before it is done.
+    pub fn telling(root: &Path, before: impl Fn(&Op, &Path) + Send + Sync + 'static) -> Self {
+        let before: Option<Listener> = Some(Arc::new(before));
+        Self::begin(nodes(root), Wanted { all: true, before, ..Wanted::default() })
+    }
+
     /// Begins to write down what happens below a directory. `nodes` are those that are there.
-    pub fn begin(nodes: Nodes, fault: Option<Fault>, lacks: Lacks) -> Self {
+    pub fn begin(nodes: Nodes, wanted: Wanted) -> Self {
         static ONLY: Mutex<()> = Mutex::new(());
         let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let next = nodes.values().map(|(Node(number), _)| number + 1).max().unwrap_or(0);
-        *lock() = Some(Watching { nodes, next, log: Vec::new(), count: 0, fault, lacks });
+        *lock() = Some(Watching { nodes, next, log: Vec::new(), count: 0, wanted });
         ACTIVE.store(true, SeqCst);
         Self { _only: only }
+    }
+
+    /// Looks at what has happened so far.
+    pub fn look<T>(&self, look: impl FnOnce(&[Entry]) -> T) -> T {
+        look(&lock().as_ref().expect("it was begun").log)
+    }
+
+    /// Holds up every other thread that does something to a file, until it is dropped.
+    pub fn hold_up(&self) -> HeldUp {
+        let held_up = HeldUp(lock());
+        ASIDE.set(true);
+        held_up
     }
 
     /// Ends it, and gives what happened.
@@ -167,6 +232,15 @@ impl Watch {
     }
 }
 
+/// See [`Watch::hold_up`].
+pub struct HeldUp(#[expect(dead_code, reason = "it is only held")] MutexGuard<'static, Option<Watching>>);
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        ASIDE.set(false);
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         ACTIVE.store(false, SeqCst);
@@ -174,21 +248,42 @@ impl Drop for Watch {
     }
 }
 
+/// Gives what is below a directory, by number, itself as [`ROOT`], each directory before what it holds.
+pub fn nodes(root: &Path) -> Nodes {
+    fn add(nodes: &mut Nodes, root: &Path, below: PathBuf) {
+        let found = std::fs::symlink_metadata(root.join(&below)).unwrap();
+        let node = Node(u32::try_from(nodes.len()).unwrap());
+        nodes.insert(identity_of(&found), (node, below.clone()));
+        if found.is_dir() {
+            for entry in std::fs::read_dir(root.join(&below)).unwrap() {
+                add(nodes, root, below.join(entry.unwrap().file_name()));
+            }
+        }
+    }
+    let mut nodes = Nodes::new();
+    add(&mut nodes, root, PathBuf::new());
+    nodes
+}
+
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 static WATCHING: Mutex<Option<Watching>> = Mutex::new(None);
+
+thread_local! {
+    /// What this thread does now is no operation: it tells a [`Listener`], or holds up the others.
+    static ASIDE: Cell<bool> = const { Cell::new(false) };
+}
 
 fn lock() -> MutexGuard<'static, Option<Watching>> {
     WATCHING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Watching {
+pub struct Watching {
     nodes: Nodes,
     next: u32,
     log: Vec<Entry>,
     /// Operations so far, failed ones included.
     count: usize,
-    fault: Option<Fault>,
-    lacks: Lacks,
+    wanted: Wanted,
 }
 
 impl Watching {
@@ -221,7 +316,11 @@ impl Watching {
 
     /// Learns of what was just made.
     fn made(&mut self, directory: c_int, name: &CStr, path: &Path) {
-        if let Some(identity) = identity(directory, name, libc::AT_SYMLINK_NOFOLLOW) {
+        self.learn(identity(directory, name, libc::AT_SYMLINK_NOFOLLOW), path);
+    }
+
+    fn learn(&mut self, identity: Option<(u64, u64)>, path: &Path) {
+        if let Some(identity) = identity {
             self.nodes.insert(identity, (Node(self.next), path.to_owned()));
             self.next += 1;
         }
@@ -231,9 +330,9 @@ impl Watching {
     fn fails(&mut self, op: &Op) -> Option<Fault> {
         let count = self.count;
         self.count += 1;
-        let fault = self.fault.filter(|fault| count >= fault.at && fault.suits(op))?;
+        let fault = self.wanted.fault.filter(|fault| count >= fault.at && fault.suits(op))?;
         match fault.lasts {
-            Lasts::Once | Lasts::LostReply => self.fault = None,
+            Lasts::Once | Lasts::LostReply => self.wanted.fault = None,
             Lasts::ForGood => {}
         }
         Some(fault)
@@ -266,11 +365,19 @@ fn perform(
     native: impl Fn() -> c_long,
     after: impl FnOnce(&mut Watching, &Path, c_long),
 ) -> c_long {
-    if !ACTIVE.load(SeqCst) {
+    if !ACTIVE.load(SeqCst) || ASIDE.get() {
         return native();
     }
     let mut guard = lock();
     let described = guard.as_ref().and_then(describe);
+    let before = guard.as_ref().and_then(|watching| watching.wanted.before.clone());
+    if let (Some(before), Some((op, path))) = (before, &described) {
+        drop(guard);
+        ASIDE.set(true);
+        before(op, path);
+        ASIDE.set(false);
+        guard = lock();
+    }
     let (Some(watching), Some((op, path))) = (guard.as_mut(), described) else {
         drop(guard);
         return native();
@@ -303,7 +410,7 @@ fn perform(
 
 /// Says whether the disk that is watched lacks something; the tests beside have whole ones.
 fn is_lacking(any: &[Lacks]) -> bool {
-    ACTIVE.load(SeqCst) && lock().as_ref().is_some_and(|watching| any.contains(&watching.lacks))
+    ACTIVE.load(SeqCst) && lock().as_ref().is_some_and(|watching| any.contains(&watching.wanted.lacks))
 }
 
 fn nothing(_: &mut Watching) {}
@@ -315,6 +422,16 @@ unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mod
     let name = unsafe { CStr::from_ptr(path) };
     // SAFETY: the same arguments.
     let native = || unsafe { libc::syscall(libc::SYS_openat, directory, path, flags, c_uint::from(mode)) };
+    if flags & libc::O_TMPFILE == libc::O_TMPFILE {
+        let describe = |watching: &Watching| {
+            let (within, path) = watching.nodes.get(&identity(directory, name, 0)?).cloned()?;
+            Some((Op::Unnamed { within, node: watching.new_node() }, path))
+        };
+        let after = |watching: &mut Watching, path: &Path, fd| {
+            watching.learn(identity(fd as c_int, c"", libc::AT_EMPTY_PATH), path);
+        };
+        return perform(describe, nothing, native, after) as c_int;
+    }
     let creates = flags & libc::O_CREAT != 0
         && ACTIVE.load(SeqCst)
         && identity(directory, name, libc::AT_SYMLINK_NOFOLLOW).is_none();
@@ -394,6 +511,15 @@ unsafe fn one(
     perform(describe, nothing, native, |watching, path, _| after(watching, name, path)) as c_int
 }
 
+/// What changes nothing.
+fn harmless(fd: c_int, make: impl Fn(Node) -> Op, native: impl Fn() -> c_long) -> c_long {
+    let describe = |watching: &Watching| {
+        let (node, path) = watching.node(fd).filter(|_| watching.wanted.all)?;
+        Some((make(node), path))
+    };
+    perform(describe, nothing, native, nothing_after)
+}
+
 fn on_node(fd: c_int, make: impl Fn(Node) -> Op, native: impl Fn() -> c_long) -> c_int {
     let describe = |watching: &Watching| watching.node(fd).map(|(node, path)| (make(node), path));
     perform(describe, nothing, native, nothing_after) as c_int
@@ -440,6 +566,32 @@ mod interposed {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn pwrite64(fd: c_int, octets: *const c_void, count: size_t, at: off_t) -> ssize_t {
         unsafe { pwrite(fd, octets, count, at) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn pread(fd: c_int, octets: *mut c_void, count: size_t, at: off_t) -> ssize_t {
+        let native = || unsafe { libc::syscall(libc::SYS_pread64, fd, octets, count, at) };
+        harmless(fd, |node| Op::Read { node }, native) as ssize_t
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn pread64(fd: c_int, octets: *mut c_void, count: size_t, at: off_t) -> ssize_t {
+        unsafe { pread(fd, octets, count, at) }
+    }
+
+    // As open: what the argument is depends on the command, and it is passed like any other.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+        let native = || unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) };
+        match command {
+            libc::F_OFD_SETLK => harmless(fd, |node| Op::Lock { node }, native) as c_int,
+            _ => native() as c_int,
+        }
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+        unsafe { fcntl(fd, command, argument) }
     }
 
     #[unsafe(no_mangle)]
@@ -511,6 +663,16 @@ mod interposed {
         if is_lacking(&[Lacks::Links]) {
             Errno::EPERM.set();
             return -1;
+        }
+        if flags & libc::AT_SYMLINK_FOLLOW != 0 {
+            // By a link of /proc: to a file that has no name.
+            let [unnamed, name] = [from, to].map(|path| unsafe { CStr::from_ptr(path) });
+            let describe = |watching: &Watching| {
+                let (node, _) = watching.nodes.get(&identity(from_fd, unnamed, 0)?).cloned()?;
+                let (to, path) = watching.place(to_fd, name)?;
+                Some((Op::Name { node, to }, path))
+            };
+            return perform(describe, nothing, native, nothing_after) as c_int;
         }
         unsafe { two([from_fd, to_fd], [from, to], |from, to| Op::Link { from, to }, native) }
     }

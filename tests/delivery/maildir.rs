@@ -3,13 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::sink::recorder::{Operation, Recorder};
 use crate::sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
+use crate::system::{Op, Watch};
 use postrider::testing::config::Target;
 use postrider::testing::delivery::{Access, Outcome, Sink};
-use postrider::testing::disk::{Disk, Limits};
+use postrider::testing::disk::Disk;
 
 #[tokio::test]
 async fn a_maildir_is_private_and_its_names_tell_size_and_order() {
@@ -60,16 +59,16 @@ async fn what_is_in_a_maildir_already_is_not_delivered_again_wherever_a_reader_p
         assert_tmp_is_empty(dir.path());
     }
     // The session that delivered it may have been killed before it made anything durable.
-    let recorder = Arc::new(Recorder::new(None));
-    let sink = open(&maildir(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
+    let watch = Watch::of(dir.path());
+    let sink = open(&maildir(dir.path()), &Disk::new()).await.unwrap();
     sink.recover().await.unwrap();
     deliver(&sink, &[("new", b"1\n")]).await.unwrap();
     let (path, _) = maildir_files(dir.path()).into_iter().find(|(_, found)| found == b"1\n").unwrap();
-    let record = recorder.record();
-    assert!(record.contains(&(Operation::SyncFile(path), Ok(()))));
-    let directories =
-        ["Mail/new", "Mail/cur"].map(|place| (Operation::SyncDirectory(dir.path().join(place)), Ok(())));
-    assert_eq!(record[record.len() - 2..], directories);
+    let mut synced = watch.end();
+    synced.retain(|entry| matches!(entry.op, Op::Sync { .. }) && entry.error.is_none());
+    assert!(synced.iter().any(|entry| dir.path().join(&entry.path) == path));
+    let last: Vec<_> = synced[synced.len() - 2..].iter().map(|entry| entry.path.to_str().unwrap()).collect();
+    assert_eq!(last, ["Mail/new", "Mail/cur"]);
 }
 
 #[tokio::test]
@@ -169,10 +168,9 @@ async fn a_link_to_a_maildir_is_a_maildir() {
 async fn opening_an_existing_maildir_makes_nothing_new() {
     let dir = scratch();
     open(&maildir(dir.path()), &Disk::new()).await.unwrap();
-    let recorder = Arc::new(Recorder::new(None));
-    open(&maildir(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
-    let changes = |operation: &Operation| {
-        matches!(operation, Operation::MakeDirectory(_) | Operation::Create(_) | Operation::Remove(_))
-    };
-    assert!(!recorder.record().iter().any(|(operation, _)| changes(operation)));
+    let watch = Watch::of(dir.path());
+    open(&maildir(dir.path()), &Disk::new()).await.unwrap();
+    let changes = |op: &Op| matches!(op, Op::MakeDirectory { .. } | Op::Create { .. } | Op::Remove { .. });
+    let entries = watch.end();
+    assert!(!entries.is_empty() && !entries.iter().any(|entry| changes(&entry.op)));
 }

@@ -1,5 +1,6 @@
 //! The targets: maildir, mbox, commands, SMTP and LMTP.
 
+mod alone;
 mod catch_all;
 mod lmtp;
 mod maildir;
@@ -15,3 +16,6 @@ mod smtp;
 mod smtp_habits;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "this program uses a part of it")]
+#[path = "../crash/system.rs"]
+mod system;

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
-use crate::sink::recorder::{Fault, Lasts, Operation, Recorder};
 use crate::sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
 use crate::support::mounted::Mounted;
+use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
 use postrider::testing::config::Target;
 use postrider::testing::delivery::{Access, Outcome, Sink};
@@ -20,8 +20,8 @@ const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nF
 #[tokio::test]
 async fn a_new_mbox_is_for_its_owner_only_and_is_made_durable_with_its_name() {
     let dir = scratch();
-    let recorder = Arc::new(Recorder::new(None));
-    let sink = open(&mbox(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
+    let watch = Watch::of(dir.path());
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     assert!(!dir.path().join("mbox").exists(), "made before there is a message");
     assert_eq!(deliver(&sink, &[("1", HELLO)]).await.unwrap(), [Outcome::Delivered]);
     let text = fs::read_to_string(dir.path().join("mbox")).unwrap();
@@ -34,37 +34,33 @@ async fn a_new_mbox_is_for_its_owner_only_and_is_made_durable_with_its_name() {
     assert_eq!(fs::metadata(dir.path().join("mbox")).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_unlocked(dir.path());
 
-    let place = |wanted: fn(&Operation) -> bool| {
-        let record = recorder.record();
-        let place = record.iter().rposition(|(operation, result)| wanted(operation) && result.is_ok());
-        place.expect("the operation was done")
+    let entries = watch.end();
+    let place = |path: &str, wanted: fn(&Op) -> bool| {
+        let is_meant = |entry: &Entry| entry.path == Path::new(path) && entry.error.is_none() && wanted(&entry.op);
+        entries.iter().rposition(is_meant).expect("the operation was done")
     };
-    let appended =
-        place(|operation| matches!(operation, Operation::Append(path, _) if path.ends_with("mbox")));
-    let synced = place(|operation| matches!(operation, Operation::SyncFile(path) if path.ends_with("mbox")));
-    let named = place(|operation| matches!(operation, Operation::SyncDirectory(_)));
-    let released =
-        place(|operation| matches!(operation, Operation::Remove(path) if path.ends_with("mbox.lock")));
+    let appended = place("mbox", |op| matches!(op, Op::Write { .. }));
+    let synced = place("mbox", |op| matches!(op, Op::Sync { .. }));
+    let named = place("", |op| matches!(op, Op::Sync { .. }));
+    let released = place("mbox.lock", |op| matches!(op, Op::Remove { .. }));
     assert!(appended < synced && synced < named && named < released);
 }
 
 #[tokio::test]
 async fn a_batch_costs_one_pair_of_locks_and_one_fsync() {
     let dir = scratch();
-    let recorder = Arc::new(Recorder::new(None));
-    let sink = open(&mbox(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
+    let watch = Watch::of(dir.path());
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     let uids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     let batch: Vec<(&str, &[u8])> = uids.iter().map(|uid| (uid.as_str(), HELLO)).collect();
     assert_eq!(deliver(&sink, &batch).await.unwrap(), vec![Outcome::Delivered; 50]);
-    let count = |wanted: fn(&Operation) -> bool| {
-        recorder.record().iter().filter(|(operation, _)| wanted(operation)).count()
+    let entries = watch.end();
+    let count = |path: &str, wanted: fn(&Op) -> bool| {
+        entries.iter().filter(|entry| entry.path == Path::new(path) && wanted(&entry.op)).count()
     };
-    assert_eq!(count(|operation| matches!(operation, Operation::TryLock(_))), 1);
-    assert_eq!(
-        count(|operation| matches!(operation, Operation::Create(path) if path.ends_with("mbox.lock"))),
-        1
-    );
-    assert_eq!(count(|operation| matches!(operation, Operation::SyncFile(_))), 1);
+    assert_eq!(count("mbox", |op| matches!(op, Op::Lock { .. })), 1);
+    assert_eq!(count("mbox.lock", |op| matches!(op, Op::Create { .. } | Op::Name { .. })), 1);
+    assert_eq!(count("mbox", |op| matches!(op, Op::Sync { .. })), 1);
     assert_eq!(mbox_file(dir.path()).len(), 50);
 }
 
@@ -194,19 +190,20 @@ async fn a_lock_is_taken_over_only_if_its_holder_is_dead_or_nothing_changed_for_
 async fn a_stale_lock_that_another_takes_over_at_the_same_moment_is_not_taken_from_him() {
     let dir = scratch();
     let path = dir.path().to_owned();
-    let seen = std::sync::atomic::AtomicUsize::new(0);
-    // Between the first look at the lock and the second, another program removes it and makes its own.
-    let recorder = Recorder::telling(move |operation| {
-        let looks = matches!(operation, Operation::Identify(of) if of.ends_with("mbox.lock"));
-        if looks && seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
-            fs::remove_file(path.join("mbox.lock")).unwrap();
-            fs::write(path.join("mbox.lock"), "theirs").unwrap();
-        }
-    });
-    let sink = open(&mbox(dir.path()), &Disk::over(Arc::new(recorder), Limits::default())).await.unwrap();
+    let once = Once::new();
     fs::write(dir.path().join("mbox"), "").unwrap();
     lock_file(dir.path(), "0", 1000);
     age_file(&dir.path().join("mbox"), 1000);
+    // Between the first look at the lock and the second, another program removes it and makes its own.
+    let _watch = Watch::telling(dir.path(), move |op, at| {
+        if matches!(op, Op::Open { .. }) && at == Path::new("mbox.lock") {
+            once.call_once(|| {
+                fs::remove_file(path.join("mbox.lock")).unwrap();
+                fs::write(path.join("mbox.lock"), "theirs").unwrap();
+            });
+        }
+    });
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     let commit = deliver(&sink, &[("1", HELLO)]);
     assert!(tokio::time::timeout(Duration::from_millis(300), commit).await.is_err(), "it was delivered");
     assert_eq!(fs::read_to_string(dir.path().join("mbox.lock")).unwrap(), "theirs");
@@ -218,13 +215,13 @@ async fn what_another_made_of_our_lock_is_not_removed() {
     let dir = scratch();
     let path = dir.path().to_owned();
     // We slept for so long that another program took our lock for stale.
-    let recorder = Recorder::telling(move |operation| {
-        if matches!(operation, Operation::SyncFile(_)) {
+    let _watch = Watch::telling(dir.path(), move |op, at| {
+        if matches!(op, Op::Sync { .. }) && at == Path::new("mbox") {
             fs::remove_file(path.join("mbox.lock")).unwrap();
             fs::write(path.join("mbox.lock"), "theirs").unwrap();
         }
     });
-    let sink = open(&mbox(dir.path()), &Disk::over(Arc::new(recorder), Limits::default())).await.unwrap();
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     deliver(&sink, &[("1", HELLO)]).await.unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("mbox.lock")).unwrap(), "theirs");
 }
@@ -261,9 +258,8 @@ async fn while_we_append_no_other_program_gets_a_lock() {
     let path = dir.path().join("mbox");
     let (said, heard) = std::sync::mpsc::channel();
     let at = path.clone();
-    let recorder = Recorder::telling(move |operation| {
-        let appends = matches!(operation, Operation::Append(to, _) if to.ends_with("mbox"));
-        if appends || matches!(operation, Operation::SyncFile(_)) {
+    let _watch = Watch::telling(dir.path(), move |op, on| {
+        if matches!(op, Op::Write { .. } | Op::Sync { .. }) && on == Path::new("mbox") {
             let dot_lock = Command::new("lockfile").args(["-r", "0"]).arg(at.with_extension("lock")).output();
             said.send((
                 Fcntl::can_lock(&at),
@@ -272,8 +268,7 @@ async fn while_we_append_no_other_program_gets_a_lock() {
             .unwrap();
         }
     });
-    let sink =
-        open(&Target::Mbox(path.clone()), &Disk::over(Arc::new(recorder), Limits::default())).await.unwrap();
+    let sink = open(&Target::Mbox(path.clone()), &Disk::new()).await.unwrap();
     deliver(&sink, &[("1", HELLO)]).await.unwrap();
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), [(false, false); 2]);
     assert!(Fcntl::can_lock(&path), "still locked");
@@ -285,16 +280,16 @@ async fn a_file_that_is_replaced_while_it_is_being_locked_is_not_appended_to() {
     let dir = scratch();
     let path = dir.path().join("mbox");
     fs::write(&path, "").unwrap();
-    let (at, once) = (path.clone(), std::sync::Once::new());
-    let recorder = Recorder::telling(move |operation| {
-        if matches!(operation, Operation::TryLock(_)) {
+    let (at, once) = (path.clone(), Once::new());
+    let _watch = Watch::telling(dir.path(), move |op, _| {
+        if matches!(op, Op::Lock { .. }) {
             once.call_once(|| {
                 fs::rename(&at, at.with_extension("old")).unwrap();
                 fs::write(&at, "").unwrap();
             });
         }
     });
-    let sink = open(&mbox(dir.path()), &Disk::over(Arc::new(recorder), Limits::default())).await.unwrap();
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     assert_eq!(deliver(&sink, &[("1", HELLO)]).await.unwrap(), [Outcome::Delivered]);
     assert_eq!(fs::read(path.with_extension("old")).unwrap(), b"");
     assert_eq!(mbox_file(dir.path()).len(), 1);
@@ -307,32 +302,33 @@ async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
     let batch: [(&str, &[u8]); 3] = [("1", HELLO), ("2", &large), ("3", HELLO)];
     let operations = {
         let dir = scratch();
-        let recorder = Arc::new(Recorder::new(None));
-        let disk = Disk::over(recorder.clone(), Limits { workers: 1, ..Limits::default() });
+        let watch = Watch::of(dir.path());
+        let disk = Disk::within(Limits { workers: 1, ..Limits::default() });
         let sink = open(&mbox(dir.path()), &disk).await.unwrap();
         deliver(&sink, &[("0", HELLO)]).await.unwrap();
         deliver(&sink, &batch).await.unwrap();
         disk.settled().await;
-        recorder.record().len()
+        watch.end().len()
     };
     let (mut failed, mut put_off) = (0, 0);
     for errno in [Errno::EIO, Errno::ENOSPC] {
         for at in 0..operations {
             let dir = scratch();
             let fault = Fault { at, errno, lasts: Lasts::Once };
-            let recorder = Arc::new(Recorder::new(Some(fault)));
-            let disk = Disk::over(recorder.clone(), Limits { workers: 1, ..Limits::default() });
+            let watch = Watch::failing(dir.path(), fault);
+            let disk = Disk::within(Limits { workers: 1, ..Limits::default() });
             let Ok(sink) = open(&mbox(dir.path()), &disk).await else { continue };
             let file = || fs::read(dir.path().join("mbox")).unwrap_or_default();
+            let failed_at = || watch.look(|entries| entries.iter().find(|entry| entry.error == Some(errno)).cloned());
             if deliver(&sink, &[("0", HELLO)]).await.is_err() {
-                assert_eq!(file(), b"", "after {:?}", recorder.record()[at]);
+                assert_eq!(file(), b"", "after {:?}", failed_at());
                 continue;
             }
             let before = file();
             let outcomes = deliver(&sink, &batch).await;
             disk.settled().await;
             // How many operations there are depends on how parts of the large message fall together.
-            let Some((operation, _)) = recorder.record().get(at).cloned() else { continue };
+            let Some(Entry { op: operation, .. }) = failed_at() else { continue };
             match outcomes {
                 Ok(outcomes) => {
                     let delivered = outcomes.iter().filter(|outcome| **outcome == Outcome::Delivered).count();
@@ -345,11 +341,7 @@ async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
                     assert!(file() == before, "{errno} in {operation:?}: {error}");
                 }
             }
-            let of_release = matches!(
-                &operation,
-                Operation::Remove(_) | Operation::Identify(_) | Operation::IdentifyOpen(_)
-            );
-            if !of_release {
+            if !matches!(operation, Op::Remove { .. }) {
                 assert_unlocked(dir.path());
             }
         }
@@ -361,23 +353,20 @@ async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
 async fn a_failed_fsync_is_not_repeated() {
     let dir = scratch();
     fs::write(dir.path().join("mbox"), "").unwrap();
-    let syncs = |recorder: &Recorder| {
-        let record = recorder.record();
-        record.iter().filter(|(operation, _)| matches!(operation, Operation::SyncFile(_))).count()
-    };
+    let syncs = |entry: &Entry| matches!(entry.op, Op::Sync { .. }) && entry.path == Path::new("mbox");
     let at = {
-        let recorder = Arc::new(Recorder::new(None));
-        let sink = open(&mbox(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
+        let watch = Watch::of(dir.path());
+        let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
         deliver(&sink, &[("0", HELLO)]).await.unwrap();
-        let record = recorder.record();
-        record.iter().position(|(operation, _)| matches!(operation, Operation::SyncFile(_))).unwrap()
+        watch.end().iter().position(syncs).unwrap()
     };
     fs::write(dir.path().join("mbox"), "").unwrap();
-    let recorder = Arc::new(Recorder::new(Some(Fault { at, errno: Errno::EIO, lasts: Lasts::Once })));
-    let sink = open(&mbox(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
+    let watch = Watch::failing(dir.path(), Fault { at, errno: Errno::EIO, lasts: Lasts::Once });
+    let sink = open(&mbox(dir.path()), &Disk::new()).await.unwrap();
     let error = deliver(&sink, &[("1", HELLO)]).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot make durable"), "{error}");
-    assert_eq!((syncs(&recorder), fs::read(dir.path().join("mbox")).unwrap()), (1, Vec::new()));
+    let count = watch.end().into_iter().filter(syncs).count();
+    assert_eq!((count, fs::read(dir.path().join("mbox")).unwrap()), (1, Vec::new()));
 }
 
 #[tokio::test]

@@ -3,17 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sink::recorder::{Fault, Lasts, Recorder};
+use crate::alone::alone;
 use crate::sink::{deliver, open, scratch};
+use crate::system::{Fault, Lasts, Watch};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, User, geteuid};
-use postrider::testing::config::{CommandLine, Config, Target, target};
+use postrider::testing::config::{CommandLine, Config, Pipe, Target};
 use postrider::testing::delivery::{Outcome, TargetError};
-use postrider::testing::disk::{Disk, Limits};
+use postrider::testing::disk::Disk;
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nHello\r\n";
 
@@ -306,15 +306,14 @@ async fn messages_before_the_one_that_failed_the_target_are_told_as_delivered() 
 
 #[tokio::test]
 async fn a_message_that_cannot_be_spooled_starts_no_command() {
+    let Some(spool) = alone("pipe::a_message_that_cannot_be_spooled_starts_no_command") else { return };
     let dir = scratch();
     let target = script(dir.path(), "touch ${0%/*}/started");
     let large = [HELLO, &b"More of it, and more\r\n".repeat(10_000)].concat();
     for (at, errno) in [(0, Errno::EIO), (1, Errno::EIO), (0, Errno::ENOSPC), (1, Errno::ENOSPC)] {
-        let disk = || {
-            let fault = Fault { at, errno, lasts: Lasts::Once };
-            Disk::over(Arc::new(Recorder::new(Some(fault))), Limits::default())
-        };
-        let sink = open(&target, &disk()).await.unwrap();
+        let fault = Fault { at, errno, lasts: Lasts::Once };
+        let watch = Watch::failing(&spool, fault);
+        let sink = open(&target, &Disk::new()).await.unwrap();
         match (errno, deliver(&sink, &[("1", &large)]).await) {
             (Errno::EIO, Err(error)) => assert!(error.to_string().contains("os error 5"), "{error}"),
             (_, Ok(outcomes)) => {
@@ -327,7 +326,9 @@ async fn a_message_that_cannot_be_spooled_starts_no_command() {
         assert_eq!(deliver(&sink, &[("1", &large)]).await.unwrap(), [Outcome::Delivered]);
         fs::remove_file(dir.path().join("started")).unwrap();
         // What fits into memory needs no disk.
-        let sink = open(&target, &disk()).await.unwrap();
+        drop(watch);
+        let _watch = Watch::failing(&spool, fault);
+        let sink = open(&target, &Disk::new()).await.unwrap();
         assert_eq!(deliver(&sink, &[("1", HELLO)]).await.unwrap(), [Outcome::Delivered]);
         fs::remove_file(dir.path().join("started")).unwrap();
     }

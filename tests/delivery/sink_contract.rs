@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::sink::recorder::{Fault, Lasts, Operation, Recorder};
+use crate::alone::alone;
 use crate::sink::{
     assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, names,
     open, scratch,
 };
 use crate::support::mail_server::MailServer;
+use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
 use postrider::testing::config::{CommandLine, Pipe, Place, Recipients, Sender, Target};
 use postrider::testing::delivery::Outcome;
-use postrider::testing::disk::{Disk, Limits, Native};
+use postrider::testing::disk::{Disk, Limits};
 
 /// A target that the contract holds for: one line in [`KINDS`].
 struct Kind {
@@ -213,22 +214,26 @@ async fn a_message_that_is_dropped_before_its_commit_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_finished_message_that_is_dropped_while_its_last_part_is_written_leaves_no_trace() {
+    let test =
+        "sink_contract::a_finished_message_that_is_dropped_while_its_last_part_is_written_leaves_no_trace";
+    let Some(root) = alone(test) else { return };
     for kind in KINDS {
-        let dir = scratch();
-        let recorder = Arc::new(Recorder::new(None));
-        let disk = Disk::over(recorder.clone(), Limits::default());
-        let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
+        let dir = tempfile::tempdir_in(&root).unwrap();
+        let target = (kind.target)(dir.path());
+        let watch = Watch::of(&root);
+        let disk = Disk::new();
+        let sink = open(&target, &disk).await.unwrap();
         for round in 0..200 {
             let mut draft = sink.draft(id(&round.to_string()));
-            let before = {
-                let held_up = recorder.record();
+            let before = watch.look(<[Entry]>::len);
+            {
+                let _held_up = watch.hold_up();
                 draft.write(&[b'x'; 70_000]);
                 drop(draft.finish());
-                held_up.len()
-            };
+            }
             // Ends at whatever moment after the part is written; nothing of this task runs until then.
-            let written = |(operation, _): &(Operation, _)| matches!(operation, Operation::Append(..));
-            while !recorder.record()[before..].iter().any(written) {
+            let written = |entry: &Entry| matches!(entry.op, Op::Write { .. });
+            while !watch.look(|entries| entries[before..].iter().any(written)) {
                 std::thread::yield_now();
             }
             (0..round % 20).for_each(|_| std::thread::yield_now());
@@ -241,30 +246,36 @@ async fn a_finished_message_that_is_dropped_while_its_last_part_is_written_leave
 
 #[tokio::test]
 async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
+    let Some(root) =
+        alone("sink_contract::a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped")
+    else {
+        return;
+    };
     for kind in KINDS {
-        let dir = scratch();
-        // As many operations as opening does; then the file is made, and the first part cannot be written.
-        let recorder = Arc::new(Recorder::new(None));
-        open(&(kind.target)(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
-        open(&(kind.target)(dir.path()), &Disk::over(recorder.clone(), Limits::default())).await.unwrap();
-        let opening = {
-            let record = recorder.record();
-            let opens = |(operation, _): &(Operation, _)| matches!(operation, Operation::OpenDirectory(_));
-            // A command is not looked at before there is a message.
-            record.iter().rposition(opens).map_or(0, |first| record.len() - first)
+        let dir = tempfile::tempdir_in(&root).unwrap();
+        let target = (kind.target)(dir.path());
+        open(&target, &Disk::new()).await.unwrap();
+        let part_written = async || {
+            let disk = Disk::new();
+            let sink = open(&target, &disk).await.unwrap();
+            let mut draft = sink.draft(id("1"));
+            draft.write(&[b'x'; 70_000]);
+            disk.settled().await;
+            (sink, disk, draft)
         };
-        let at = opening + 1;
-        let fault = Fault { at, errno: Errno::EIO, lasts: Lasts::Once };
-        let recorder = Arc::new(Recorder::new(Some(fault)));
-        let disk = Disk::over(recorder.clone(), Limits::default());
-        let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
-        let mut draft = sink.draft(id("1"));
-        draft.write(&[b'x'; 70_000]);
-        disk.settled().await;
-        let failed = |(operation, result): &(Operation, _)| {
-            matches!(operation, Operation::Append(..)) && *result == Err(Errno::EIO)
+        let writes = |entry: &Entry| matches!(entry.op, Op::Write { .. });
+        let at = {
+            let watch = Watch::of(&root);
+            let (_sink, disk, draft) = part_written().await;
+            let at = watch.look(|entries| entries.iter().position(writes));
+            drop(draft);
+            disk.settled().await;
+            at.expect("the part was written")
         };
-        assert!(recorder.record().iter().any(failed));
+        let watch = Watch::failing(&root, Fault { at, errno: Errno::EIO, lasts: Lasts::Once });
+        let (sink, _disk, mut draft) = part_written().await;
+        let fails = |entry: &Entry| writes(entry) && entry.error == Some(Errno::EIO);
+        assert!(watch.look(|entries| entries.iter().any(fails)));
         for _ in 0..2 {
             draft.write(b"more");
             assert!(draft.is_full(), "the caller would go on receiving for nothing");
@@ -281,15 +292,15 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
 async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
     for kind in KINDS {
         let dir = scratch();
-        let recorder = Arc::new(Recorder::new(None));
-        let disk = Disk::over(recorder.clone(), Limits { workers: 1, group: 1, octets: 100_000 });
-        let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
+        let target = (kind.target)(dir.path());
+        let watch = Watch::of(dir.path());
+        let disk = Disk::within(Limits { workers: 1, group: 1, octets: 100_000 });
+        let sink = open(&target, &disk).await.unwrap();
         let (_, sent, expected) = messages().pop().unwrap();
         let mut draft = sink.draft(id("1"));
         let mut broken_off = 0;
         for slice in sent.chunks(16_384) {
-            // Whoever holds the record holds up the workers.
-            let mut held_up = Some(recorder.record());
+            let mut held_up = Some(watch.hold_up());
             draft.write(slice);
             while draft.is_full() {
                 match pin!(draft.flush()).poll(&mut Context::from_waker(Waker::noop())) {
@@ -308,7 +319,7 @@ async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
         let mut draft = sink.draft(id("2"));
         draft.write(b"2");
         {
-            let _held_up = recorder.record();
+            let _held_up = watch.hold_up();
             let finished = vec![draft.finish()];
             assert!(pin!(sink.commit(finished)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
@@ -328,7 +339,7 @@ async fn many_large_messages_at_once_get_by_with_little_memory() {
     for kind in KINDS {
         let dir = scratch();
         let limits = Limits { workers: 2, group: 4, octets: 50_000 };
-        let disk = Disk::over(Arc::new(Native), limits);
+        let disk = Disk::within(limits);
         let sink = open(&(kind.target)(dir.path()), &disk).await.unwrap();
         let tasks: Vec<_> = (0..40u8)
             .map(|number| {

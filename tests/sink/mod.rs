@@ -3,8 +3,6 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
-pub mod recorder;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -11,7 +11,6 @@ use super::tmp::{Content, Stored, TmpFile, Unstored};
 use super::{Shared, file_error};
 use crate::delivery::parts::{Destination, Ending, Parts};
 use crate::delivery::{MessageId, TargetError};
-use crate::disk::FileSystem;
 use crate::disk::room::Buffer;
 use crate::message::{self, FileId, ToLf};
 
@@ -82,13 +81,8 @@ impl Destination for Tmp {
     type File = TmpFile;
     type Error = Unstored;
 
-    fn append(
-        &self,
-        files: &dyn FileSystem,
-        file: Option<TmpFile>,
-        part: Buffer,
-    ) -> Result<(TmpFile, Buffer), Unstored> {
-        append(&self.shared, files, self.message, file, part)
+    fn append(&self, file: Option<TmpFile>, part: Buffer) -> Result<(TmpFile, Buffer), Unstored> {
+        append(&self.shared, self.message, file, part)
     }
 
     fn ends_session(error: &Unstored) -> Option<&TargetError> {
@@ -115,8 +109,8 @@ fn store(
     done: oneshot::Sender<Result<Stored, Unstored>>,
 ) {
     let disk = shared.disk.clone();
-    disk.store(move |files| {
-        match shared.is_there(files, &message, Content::Octets(whole.octets())) {
+    disk.store(move || {
+        match shared.is_there(&message, Content::Octets(whole.octets())) {
             Ok(false) => {}
             Ok(true) => {
                 drop(done.send(Ok(Stored::There)));
@@ -127,13 +121,11 @@ fn store(
                 return None;
             }
         }
-        match append(&shared, files, message, None, whole) {
+        match append(&shared, message, None, whole) {
             Ok((mut file, whole)) => {
                 drop(whole);
-                file.start_writeback(files);
-                Some(Box::new(move |files: &dyn FileSystem| {
-                    drop(done.send(file.sync(files).map(Stored::New)))
-                }))
+                file.start_writeback();
+                Some(Box::new(move || drop(done.send(file.sync().map(Stored::New)))))
             }
             Err(error) => {
                 drop(done.send(Err(error)));
@@ -152,25 +144,23 @@ fn end(
     done: oneshot::Sender<Result<Stored, Unstored>>,
 ) {
     file.identify(message);
-    shared.disk.store(move |files| {
+    shared.disk.store(move || {
         let mut file = file;
-        let appended = file.append(files, rest.octets());
+        let appended = file.append(rest.octets());
         drop(rest);
-        let there = appended.and_then(|()| file.is_there(files).map_err(Unstored::Target));
+        let there = appended.and_then(|()| file.is_there().map_err(Unstored::Target));
         match there {
             Ok(false) => {
-                file.start_writeback(files);
-                Some(Box::new(move |files: &dyn FileSystem| {
-                    drop(done.send(file.sync(files).map(Stored::New)))
-                }))
+                file.start_writeback();
+                Some(Box::new(move || drop(done.send(file.sync().map(Stored::New)))))
             }
             Ok(true) => {
-                file.discard(files);
+                file.discard();
                 drop(done.send(Ok(Stored::There)));
                 None
             }
             Err(error) => {
-                file.discard(files);
+                file.discard();
                 drop(done.send(Err(error)));
                 None
             }
@@ -181,19 +171,18 @@ fn end(
 /// Appends a part to a message's file, making the file for the first one.
 fn append(
     shared: &Arc<Shared>,
-    files: &dyn FileSystem,
     message: Named,
     file: Option<TmpFile>,
     part: Buffer,
 ) -> Result<(TmpFile, Buffer), Unstored> {
     let mut file = match file {
         Some(file) => file,
-        None => TmpFile::create(shared, files, message)?,
+        None => TmpFile::create(shared, message)?,
     };
-    match file.append(files, part.octets()) {
+    match file.append(part.octets()) {
         Ok(()) => Ok((file, part.cleared())),
         Err(error) => {
-            file.discard(files);
+            file.discard();
             Err(error)
         }
     }

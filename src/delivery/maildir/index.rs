@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 
 use super::name::{self, Namer};
-use crate::disk::{Directory, FileSystem};
+use crate::disk::Directory;
 use crate::message::{FileDigest as Digest, FileId};
 
 /// Files of one maildrop by digest: about 85 octets each.
@@ -35,16 +35,13 @@ impl Index {
     /// Reads both directories: `new` first, as messages move from there to `cur`; one that moves meanwhile is seen
     /// in one of them at least.
     pub(super) fn read(
-        files: &dyn FileSystem,
         namer: &Namer,
         new: &Directory,
         cur: &Directory,
     ) -> Result<Self, (Place, io::Error)> {
         let mut index = Self::default();
         for (place, directory) in [(Place::New, new), (Place::Cur, cur)] {
-            files
-                .names(directory, &mut |name| index.add(namer, place, name))
-                .map_err(|error| (place, error))?;
+            directory.names(|name| index.add(namer, place, name)).map_err(|error| (place, error))?;
         }
         index.complete();
         Ok(index)

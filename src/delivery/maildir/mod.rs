@@ -38,7 +38,7 @@ use nix::errno::Errno;
 
 use super::{MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
-use crate::disk::{Disk, FileSystem, Moved, Native};
+use crate::disk::{Disk, Moved};
 use crate::message::FileId;
 use index::{Index, Place};
 use name::{MayBe, Named, Namer};
@@ -49,7 +49,7 @@ pub use draft::{Draft, Finished};
 
 /// Makes a maildir as opening it for a delivery would, on this thread.
 pub(crate) fn create(path: &Path) -> Result<(), TargetError> {
-    Directories::open(&Native, path).map(drop)
+    Directories::open(path).map(drop)
 }
 
 /// One maildrop's deliveries into one maildir. Cheap to clone.
@@ -74,7 +74,7 @@ impl Maildir {
         clock: WallClock,
     ) -> Result<Self, TargetError> {
         let owned = path.to_owned();
-        let opened = disk.run(path, move |files| Directories::open(files, &owned)).await;
+        let opened = disk.run(path, move || Directories::open(&owned)).await;
         let directories = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
         let host = nix::unistd::gethostname().unwrap_or_default();
         let namer = Namer::new(&maildrop, &host).with(clock);
@@ -86,7 +86,7 @@ impl Maildir {
     pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
         let shared = self.0.clone();
         let new = &self.0.directories.new.path;
-        let recovered = self.0.disk.run(new, move |files| shared.recover(files)).await;
+        let recovered = self.0.disk.run(new, move || shared.recover()).await;
         recovered.unwrap_or_else(|error| Err(file_error("list", new, error)))?;
         Ok(self.0.index().files())
     }
@@ -123,16 +123,16 @@ impl Maildir {
         let shared = self.0.clone();
         let new = &self.0.directories.new.path;
         let published =
-            self.0.disk.run(new, move |files| shared.publish_or_discard(files, stored, failed)).await;
+            self.0.disk.run(new, move || shared.publish_or_discard(stored, failed)).await;
         published.unwrap_or_else(|error| Err(file_error("deliver into", new, error)))
     }
 }
 
 impl Shared {
-    fn recover(&self, files: &dyn FileSystem) -> Result<(), TargetError> {
+    fn recover(&self) -> Result<(), TargetError> {
         let tmp = &self.directories.tmp;
         let mut leftovers = Vec::new();
-        let listed = files.names(tmp, &mut |name| {
+        let listed = tmp.names(|name| {
             if self.namer.parse(name).is_some() {
                 leftovers.push(name.to_vec());
             }
@@ -142,7 +142,7 @@ impl Shared {
         for name in leftovers {
             use std::os::unix::ffi::OsStrExt;
             let name = OsStr::from_bytes(&name);
-            match files.remove(tmp, name) {
+            match tmp.remove(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(file_error("remove", &tmp.path.join(name), error));
                 }
@@ -151,14 +151,14 @@ impl Shared {
         }
         if any {
             // Else the next crash could bring them back, after a session that ends well and is not recovered from.
-            files.sync_directory(tmp).map_err(|source| file_error("make durable", &tmp.path, source))?;
+            tmp.sync().map_err(|source| file_error("make durable", &tmp.path, source))?;
         }
-        self.read_index(files)
+        self.read_index()
     }
 
-    fn read_index(&self, files: &dyn FileSystem) -> Result<(), TargetError> {
+    fn read_index(&self) -> Result<(), TargetError> {
         let Directories { new, cur, .. } = &self.directories;
-        let index = Index::read(files, &self.namer, new, cur).map_err(|(place, source)| match place {
+        let index = Index::read(&self.namer, new, cur).map_err(|(place, source)| match place {
             Place::New => file_error("list", &new.path, source),
             Place::Cur => file_error("list", &cur.path, source),
         })?;
@@ -174,7 +174,6 @@ impl Shared {
     /// that delivered it may have been killed at any point.
     fn is_there(
         &self,
-        files: &dyn FileSystem,
         message: &Named,
         content: Content<'_>,
     ) -> Result<bool, TargetError> {
@@ -197,7 +196,7 @@ impl Shared {
                     Place::Cur => &self.directories.cur,
                 };
                 let path = || directory.path.join(&name);
-                let existing = match files.open_existing(directory, &name) {
+                let existing = match directory.open_existing(&name) {
                     Ok(existing) => existing,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         moved = true;
@@ -208,9 +207,9 @@ impl Shared {
                     Err(error) => return Err(file_error("open", &path(), error)),
                 };
                 let same =
-                    content.is_in(files, &existing).map_err(|error| file_error("read", &path(), error))?;
+                    content.is_in(&existing).map_err(|error| file_error("read", &path(), error))?;
                 if same {
-                    files.sync_file(&existing).map_err(|error| file_error("make durable", &path(), error))?;
+                    existing.sync().map_err(|error| file_error("make durable", &path(), error))?;
                     return Ok(true);
                 }
             }
@@ -219,7 +218,7 @@ impl Shared {
             }
             // Another worker may have read it again meanwhile.
             if Arc::ptr_eq(&index, &self.index()) {
-                self.read_index(files)?;
+                self.read_index()?;
             }
         }
         Ok(false)
@@ -227,16 +226,15 @@ impl Shared {
 
     fn publish_or_discard(
         &self,
-        files: &dyn FileSystem,
         mut stored: Vec<Stored>,
         failed: Option<TargetError>,
     ) -> Result<Vec<Outcome>, TargetError> {
-        match failed.map_or_else(|| self.publish(files, &mut stored), Err) {
+        match failed.map_or_else(|| self.publish(&mut stored), Err) {
             Ok(()) => Ok(stored.into_iter().map(Stored::into_outcome).collect()),
             Err(error) => {
                 for message in stored {
                     if let Stored::New(file) = message {
-                        file.discard(files);
+                        file.discard();
                     }
                 }
                 Err(error)
@@ -245,13 +243,13 @@ impl Shared {
     }
 
     /// Gives durable files their names, and makes the names durable.
-    fn publish(&self, files: &dyn FileSystem, stored: &mut [Stored]) -> Result<(), TargetError> {
+    fn publish(&self, stored: &mut [Stored]) -> Result<(), TargetError> {
         let Directories { tmp, new, cur } = &self.directories;
         let (mut any_new, mut any_there, mut in_steps) = (false, false, false);
         for message in stored {
             match message {
                 Stored::New(file) => {
-                    in_steps |= file.publish(files)? == Moved::InSteps;
+                    in_steps |= file.publish()? == Moved::InSteps;
                     any_new = true;
                 }
                 Stored::There => any_there = true,
@@ -261,14 +259,14 @@ impl Shared {
         if any_there || in_steps {
             // Second copies, or second names, were removed from there. Once the message is recorded, nobody would look
             // for them.
-            files.sync_directory(tmp).map_err(|source| file_error("make durable", &tmp.path, source))?;
+            tmp.sync().map_err(|source| file_error("make durable", &tmp.path, source))?;
         }
         if any_new || any_there {
-            files.sync_directory(new).map_err(|source| file_error("make durable", &new.path, source))?;
+            new.sync().map_err(|source| file_error("make durable", &new.path, source))?;
         }
         if any_there {
             // It may lie in either, and readers move it.
-            files.sync_directory(cur).map_err(|source| file_error("make durable", &cur.path, source))?;
+            cur.sync().map_err(|source| file_error("make durable", &cur.path, source))?;
         }
         Ok(())
     }

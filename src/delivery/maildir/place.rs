@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::delivery::TargetError;
 use crate::delivery::error::file_error;
 use crate::delivery::owner;
-use crate::disk::{Directory, FileSystem};
+use crate::disk::Directory;
 
 /// The three directories of a maildir, open for as long as it is delivered to.
 #[derive(Debug)]
@@ -22,27 +22,27 @@ impl Directories {
     ///
     /// The path may lead through symbolic links, and be one (root goes its own only, [`crate::disk::trust`]); `tmp`, `new` and `cur` may not: whoever can make a link
     /// there could let a root-run delivery write elsewhere (as in CVE-2004-0881).
-    pub(super) fn open(files: &dyn FileSystem, path: &Path) -> Result<Self, TargetError> {
-        let root = match files.open_directory(path) {
+    pub(super) fn open(path: &Path) -> Result<Self, TargetError> {
+        let root = match Directory::open(path) {
             Ok(root) => {
                 // An earlier run may have been killed between making it and making it durable.
-                sync_parent(files, &root)?;
-                check_owner(files, &root)?;
+                sync_parent(&root)?;
+                check_owner(&root)?;
                 root
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
             Err(error) => return Err(not_opened(path, error)),
         };
-        let tmp = subdirectory(files, &root, "tmp")?;
-        let new = subdirectory(files, &root, "new")?;
-        let cur = subdirectory(files, &root, "cur")?;
+        let tmp = subdirectory(&root, "tmp")?;
+        let new = subdirectory(&root, "new")?;
+        let cur = subdirectory(&root, "cur")?;
         for directory in [&tmp, &new, &cur] {
-            check_owner(files, directory)?;
+            check_owner(directory)?;
         }
         // Also if all three were there, for the same reason; a directory that is clean costs nothing.
-        sync(files, &root)?;
+        sync(&root)?;
         for directory in [&tmp, &new] {
-            let writable = files.check_writable(directory);
+            let writable = directory.check_writable();
             writable.map_err(|source| file_error("write into", &directory.path, source))?;
         }
         Ok(Self { tmp, new, cur })
@@ -51,7 +51,7 @@ impl Directories {
 
 /// Makes a directory and those above it, each durable before anything is made in it. So only the last one that exists
 /// can be not yet durable after a crash, and its parent is made durable too before it is built upon.
-fn make(files: &dyn FileSystem, path: &Path) -> Result<Directory, TargetError> {
+fn make(path: &Path) -> Result<Directory, TargetError> {
     let Some(name) = path.file_name() else {
         return Err(file_error("create", path, io::ErrorKind::NotFound.into()));
     };
@@ -59,26 +59,26 @@ fn make(files: &dyn FileSystem, path: &Path) -> Result<Directory, TargetError> {
         Some(above) if !above.as_os_str().is_empty() => above,
         Some(_) | None => Path::new("."),
     };
-    let parent = match files.open_directory(above) {
+    let parent = match Directory::open(above) {
         Ok(parent) => {
-            sync_parent(files, &parent)?;
+            sync_parent(&parent)?;
             parent
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(files, above)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(above)?,
         Err(error) => return Err(not_opened(above, error)),
     };
-    check_owner(files, &parent)?;
-    make_in(files, &parent, name)?;
-    sync(files, &parent)?;
-    files.open_directory(path).map_err(|error| not_opened(path, error))
+    check_owner(&parent)?;
+    make_in(&parent, name)?;
+    sync(&parent)?;
+    Directory::open(path).map_err(|error| not_opened(path, error))
 }
 
-fn subdirectory(files: &dyn FileSystem, root: &Directory, name: &str) -> Result<Directory, TargetError> {
+fn subdirectory(root: &Directory, name: &str) -> Result<Directory, TargetError> {
     let name = OsStr::new(name);
-    let opened = match files.open_subdirectory(root, name) {
+    let opened = match root.open_subdirectory(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_in(files, root, name)?;
-            files.open_subdirectory(root, name)
+            make_in(root, name)?;
+            root.open_subdirectory(name)
         }
         opened => opened,
     };
@@ -92,27 +92,27 @@ fn subdirectory(files: &dyn FileSystem, root: &Directory, name: &str) -> Result<
     })
 }
 
-fn check_owner(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
-    let owner = files.owner(directory).map_err(|source| file_error("look at", &directory.path, source))?;
+fn check_owner(directory: &Directory) -> Result<(), TargetError> {
+    let owner = directory.owner().map_err(|source| file_error("look at", &directory.path, source))?;
     owner::check(owner, &directory.path)
 }
 
-fn make_in(files: &dyn FileSystem, within: &Directory, name: &OsStr) -> Result<(), TargetError> {
-    match files.make_directory(within, name) {
+fn make_in(within: &Directory, name: &OsStr) -> Result<(), TargetError> {
+    match within.make_directory(name) {
         // Another account made it just now.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(|source| file_error("create", &within.path.join(name), source)),
     }
 }
 
-fn sync(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
-    files.sync_directory(directory).map_err(|source| file_error("make durable", &directory.path, source))
+fn sync(directory: &Directory) -> Result<(), TargetError> {
+    directory.sync().map_err(|source| file_error("make durable", &directory.path, source))
 }
 
 /// Makes the name of a directory that exists durable.
-fn sync_parent(files: &dyn FileSystem, directory: &Directory) -> Result<(), TargetError> {
-    match files.open_parent(directory) {
-        Ok(parent) => sync(files, &parent),
+fn sync_parent(directory: &Directory) -> Result<(), TargetError> {
+    match directory.open_parent() {
+        Ok(parent) => sync(&parent),
         // One that may be passed through but not read (0711) was not made by us.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(file_error("open", &directory.path.join(".."), error)),

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::name::{Named, Namer};
 use super::{Shared, file_error};
 use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
-use crate::disk::{FileSystem, Moved, OpenFile};
+use crate::disk::{Moved, OpenFile};
 use crate::message::{self, Fingerprinter, trace};
 
 /// A message that is where it should be before its batch is committed.
@@ -96,14 +96,10 @@ impl Unstored {
 
 impl TmpFile {
     /// Makes an empty one.
-    pub(super) fn create(
-        shared: &Arc<Shared>,
-        files: &dyn FileSystem,
-        message: Named,
-    ) -> Result<Self, Unstored> {
+    pub(super) fn create(shared: &Arc<Shared>, message: Named) -> Result<Self, Unstored> {
         let tmp = &shared.directories.tmp;
         let mut message = message;
-        let created = unique(&shared.namer, &mut message, "", |name| files.create(tmp, name));
+        let created = unique(&shared.namer, &mut message, "", |name| tmp.create(name));
         let (name, file) = created
             .map_err(|(name, error)| Unstored::Target(file_error("create", &tmp.path.join(name), error)))?;
         let shared = shared.clone();
@@ -116,52 +112,51 @@ impl TmpFile {
     }
 
     /// Appends octets, and starts the writeback of what has gathered.
-    pub(super) fn append(&mut self, files: &dyn FileSystem, octets: &[u8]) -> Result<(), Unstored> {
+    pub(super) fn append(&mut self, octets: &[u8]) -> Result<(), Unstored> {
         let file = self.open();
         let size = self.size + octets.len() as u64;
-        files
-            .append(file, octets)
+        file.append(octets)
             .map_err(|error| Unstored::new("write into", &self.shared, file, size, error))?;
         self.size = size;
         if self.size - self.started >= WRITEBACK_STEP {
-            self.start_writeback(files);
+            self.start_writeback();
         }
         Ok(())
     }
 
     /// Starts the writeback of all octets that it was not started for.
-    pub(super) fn start_writeback(&mut self, files: &dyn FileSystem) {
+    pub(super) fn start_writeback(&mut self) {
         let range = self.started..self.size;
-        files.start_writeback(self.open(), range);
+        self.open().start_writeback(range);
         self.started = self.size;
     }
 
     /// Says whether its octets lie in the maildir already.
-    pub(super) fn is_there(&self, files: &dyn FileSystem) -> Result<bool, TargetError> {
-        self.shared.is_there(files, &self.message, Content::File(self.open(), self.size))
+    pub(super) fn is_there(&self) -> Result<bool, TargetError> {
+        self.shared.is_there(&self.message, Content::File(self.open(), self.size))
     }
 
     /// Makes it durable, and closes it.
-    pub(super) fn sync(mut self, files: &dyn FileSystem) -> Result<Self, Unstored> {
-        match files.sync_file(self.open()) {
+    pub(super) fn sync(mut self) -> Result<Self, Unstored> {
+        match self.open().sync() {
             Ok(()) => {
                 self.file = None;
                 Ok(self)
             }
             Err(error) => {
                 let error = Unstored::new("make durable", &self.shared, self.open(), self.size, error);
-                self.discard(files);
+                self.discard();
                 Err(error)
             }
         }
     }
 
     /// Gives it its name in `new`. It is visible then, and its name not yet durable.
-    pub(super) fn publish(&mut self, files: &dyn FileSystem) -> Result<Moved, TargetError> {
+    pub(super) fn publish(&mut self) -> Result<Moved, TargetError> {
         let Self { shared, message, name, size, .. } = self;
         let super::Directories { tmp, new, .. } = &shared.directories;
         let published = unique(&shared.namer, message, &format!(",S={size}"), |new_name| {
-            files.rename(tmp, name, new, new_name)
+            tmp.rename(name, new, new_name)
         });
         let (published, moved) =
             published.map_err(|(name, error)| file_error("deliver", &new.path.join(name), error))?;
@@ -171,11 +166,11 @@ impl TmpFile {
 
     /// Removes it, wherever it is. What cannot be removed from `tmp` is left to the next recovery: there is no more
     /// that could be done, and what made it necessary is told already.
-    pub(super) fn discard(mut self, files: &dyn FileSystem) {
+    pub(super) fn discard(mut self) {
         let directories = &self.shared.directories;
         let _ = match std::mem::replace(&mut self.state, State::Removed) {
-            State::InTmp => files.remove(&directories.tmp, &self.name),
-            State::InNew(name) => files.remove(&directories.new, &name),
+            State::InTmp => directories.tmp.remove(&self.name),
+            State::InNew(name) => directories.new.remove(&name),
             State::Removed => Ok(()),
         };
     }
@@ -191,9 +186,9 @@ impl Drop for TmpFile {
     fn drop(&mut self) {
         if let State::InTmp = self.state {
             let (shared, name) = (self.shared.clone(), std::mem::take(&mut self.name));
-            self.shared.disk.queue_work(move |files| {
+            self.shared.disk.queue_work(move || {
                 // As in discard.
-                let _ = files.remove(&shared.directories.tmp, &name);
+                let _ = shared.directories.tmp.remove(&name);
             });
         }
     }
@@ -202,18 +197,18 @@ impl Drop for TmpFile {
 impl Content<'_> {
     /// Says whether a file has just these octets, but for a `Received` line of ours on top of either, which tells when
     /// a message came, and for the fields that servers write.
-    pub(super) fn is_in(self, files: &dyn FileSystem, existing: &OpenFile) -> io::Result<bool> {
-        let existing = Content::File(existing, files.size(existing)?);
-        Ok(self.digest(files)? == existing.digest(files)?)
+    pub(super) fn is_in(self, existing: &OpenFile) -> io::Result<bool> {
+        let existing = Content::File(existing, existing.size()?);
+        Ok(self.digest()? == existing.digest()?)
     }
 
-    fn digest(self, files: &dyn FileSystem) -> io::Result<message::Content> {
+    fn digest(self) -> io::Result<message::Content> {
         let mut room = vec![0; COMPARED];
-        let mut offset = self.trace(files, &mut room)?;
+        let mut offset = self.trace(&mut room)?;
         let mut fingerprinter = Fingerprinter::new();
         while offset < self.size() {
             let count = COMPARED.min(usize::try_from(self.size() - offset).unwrap_or(COMPARED));
-            let octets = self.read(files, &mut room[..count], offset)?;
+            let octets = self.read(&mut room[..count], offset)?;
             if octets.is_empty() {
                 break;
             }
@@ -231,13 +226,13 @@ impl Content<'_> {
     }
 
     /// Gives the octets of our `Received` line.
-    fn trace(self, files: &dyn FileSystem, room: &mut [u8]) -> io::Result<u64> {
+    fn trace(self, room: &mut [u8]) -> io::Result<u64> {
         let most = room.len().min(trace::LONGEST).min(usize::try_from(self.size()).unwrap_or(usize::MAX));
-        Ok(trace::length(self.read(files, &mut room[..most], 0)?) as u64)
+        Ok(trace::length(self.read(&mut room[..most], 0)?) as u64)
     }
 
     /// Gives as many octets as there is room for, fewer at the end of the file.
-    fn read<'r>(self, files: &dyn FileSystem, room: &'r mut [u8], offset: u64) -> io::Result<&'r [u8]>
+    fn read<'r>(self, room: &'r mut [u8], offset: u64) -> io::Result<&'r [u8]>
     where
         Self: 'r,
     {
@@ -247,7 +242,7 @@ impl Content<'_> {
                 Ok(&octets[start..start + room.len()])
             }
             Self::File(file, _) => {
-                let count = files.read_at(file, room, offset)?;
+                let count = file.read_at(room, offset)?;
                 Ok(&room[..count])
             }
         }

@@ -21,7 +21,7 @@ use nix::unistd::{Pid, getpid};
 
 use crate::delivery::TargetError;
 use crate::delivery::error::file_error;
-use crate::disk::{Directory, FileSystem, Identity, OpenFile};
+use crate::disk::{Directory, Identity, OpenFile};
 use crate::text::Shown;
 
 /// How long a lock of nobody known may stay unchanged: what Dovecot waits for (`mbox_dotlock_change_timeout`).
@@ -35,7 +35,6 @@ const LOOKED_AT: usize = 256;
 /// The lock, held; dropped = released.
 #[derive(Debug)]
 pub(super) struct DotLock<'a> {
-    files: &'a dyn FileSystem,
     directory: &'a Directory,
     name: OsString,
     /// Open, so that no other file can be taken for it.
@@ -54,34 +53,33 @@ pub(super) enum Tried<'a> {
 impl<'a> DotLock<'a> {
     /// Takes the lock on `mbox`, the open file `name`, whose kernel lock must be held, unless somebody else has it.
     pub(super) fn try_take(
-        files: &'a dyn FileSystem,
         directory: &'a Directory,
         name: &OsStr,
         mbox: &OpenFile,
     ) -> Result<Tried<'a>, TargetError> {
         let mut name = name.to_owned();
         name.push(".lock");
-        if let Some(lock) = Self::create(files, directory, &name)? {
+        if let Some(lock) = Self::create(directory, &name)? {
             return Ok(Tried::Taken(lock));
         }
         let error = |doing, error| file_error(doing, &directory.path.join(&name), error);
-        let found = match files.identify(directory, &name) {
+        let found = match directory.identify(&name) {
             Ok(found) => found,
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(Tried::Held(someone())),
             Err(other) => return Err(error("look at", other)),
         };
-        let holder = Holder::of(files, directory, &name);
-        let unchanged = match files.identify_open(mbox) {
+        let holder = Holder::of(directory, &name);
+        let unchanged = match mbox.identify() {
             Ok(mbox) => is_old(&found) && is_old(&mbox),
             Err(other) => return Err(file_error("look at", &mbox.path, other)),
         };
         if !holder.is_gone(unchanged) {
             return Ok(Tried::Held(holder.to_string()));
         }
-        match files.identify(directory, &name) {
+        match directory.identify(&name) {
             Ok(again) if again == found => {
                 log::warn!("{}: removing the stale lock of {holder}", directory.path.join(&name).display());
-                match files.remove(directory, &name) {
+                match directory.remove(&name) {
                     Err(other) if other.kind() != io::ErrorKind::NotFound => {
                         return Err(error("remove", other));
                     }
@@ -91,7 +89,7 @@ impl<'a> DotLock<'a> {
             // Somebody else was faster.
             Ok(_) | Err(_) => return Ok(Tried::Held(someone())),
         }
-        Ok(match Self::create(files, directory, &name)? {
+        Ok(match Self::create(directory, &name)? {
             Some(lock) => Tried::Taken(lock),
             None => Tried::Held(someone()),
         })
@@ -99,15 +97,14 @@ impl<'a> DotLock<'a> {
 
     /// Makes the file; nothing if there is one.
     fn create(
-        files: &'a dyn FileSystem,
         directory: &'a Directory,
         name: &OsStr,
     ) -> Result<Option<Self>, TargetError> {
         // A process that is killed between making it and writing into it would leave a lock that names nobody, and
         // that all wait for until it is old.
         let words = format!("{}:{}", getpid(), host());
-        match files.create_with(directory, name, words.as_bytes()) {
-            Ok(file) => Ok(Some(Self { files, directory, name: name.to_owned(), file })),
+        match directory.create_with(name, words.as_bytes()) {
+            Ok(file) => Ok(Some(Self { directory, name: name.to_owned(), file })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(error) => Err(file_error("create", &directory.path.join(name), error)),
         }
@@ -116,9 +113,9 @@ impl<'a> DotLock<'a> {
 
 impl Drop for DotLock<'_> {
     fn drop(&mut self) {
-        let found = self.files.identify(self.directory, &self.name);
-        let removed = match (found, self.files.identify_open(&self.file)) {
-            (Ok(found), Ok(ours)) if found.is_file(&ours) => self.files.remove(self.directory, &self.name),
+        let found = self.directory.identify(&self.name);
+        let removed = match (found, self.file.identify()) {
+            (Ok(found), Ok(ours)) if found.is_file(&ours) => self.directory.remove(&self.name),
             // Somebody took it for stale, so the one that is there, if any, is not ours to remove.
             (Ok(_), Ok(_)) => Ok(()),
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -147,9 +144,9 @@ enum Holder {
 }
 
 impl Holder {
-    fn of(files: &dyn FileSystem, directory: &Directory, name: &OsStr) -> Self {
+    fn of(directory: &Directory, name: &OsStr) -> Self {
         let mut words = [0; LOOKED_AT];
-        let read = files.open_existing(directory, name).and_then(|file| files.read_at(&file, &mut words, 0));
+        let read = directory.open_existing(name).and_then(|file| file.read_at(&mut words, 0));
         Self::named_by(&words[..read.unwrap_or(0)])
     }
 

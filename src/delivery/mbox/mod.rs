@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use super::spool::{self, LineEnds, Spooled, Unspooled};
 use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
-use crate::disk::{Directory, Disk, FileSystem, Identity, OpenFile, spool_directory};
+use crate::disk::{Directory, Disk, Identity, OpenFile, spool_directory};
 use crate::message::{Header, header};
 use crate::stop::Stop;
 use lock::{DotLock, Tried};
@@ -75,7 +75,7 @@ impl Mbox {
     /// Opens the mbox's directory, which must be there, and looks at the file if it is there.
     pub(super) async fn open(path: &Path, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
         let owned = path.to_owned();
-        let opened = disk.run(path, move |files| open(files, &owned)).await;
+        let opened = disk.run(path, move || open(&owned)).await;
         let (directory, name) = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
         Ok(Self(Arc::new(Shared { disk, stop, directory, name, durable: Mutex::default() })))
     }
@@ -111,7 +111,7 @@ impl Mbox {
         let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
             let (shared, path) = (self.0.clone(), self.0.path());
-            let attempt = self.0.disk.run(&path, move |files| shared.attempt(files, messages)).await;
+            let attempt = self.0.disk.run(&path, move || shared.attempt(messages)).await;
             match attempt.unwrap_or_else(|error| Err(file_error("append to", &path, error)))? {
                 Attempt::Done(outcomes) => return Ok(outcomes),
                 Attempt::Busy(holder, back) if begun.elapsed() >= PATIENCE => {
@@ -139,27 +139,27 @@ impl Shared {
     }
 
     /// Appends if both locks can be had at once.
-    fn attempt(&self, files: &dyn FileSystem, messages: Vec<Spooled>) -> Result<Attempt, TargetError> {
-        let Some(mbox) = self.open_or_create(files)? else {
+    fn attempt(&self, messages: Vec<Spooled>) -> Result<Attempt, TargetError> {
+        let Some(mbox) = self.open_or_create()? else {
             return Ok(Attempt::Busy("another program".into(), messages));
         };
         // It may be another file than the one that was there at first.
-        check_owner(files, &mbox)?;
-        let locked = files.try_lock(&mbox).map_err(|error| file_error("lock", &mbox.path, error))?;
+        check_owner(&mbox)?;
+        let locked = mbox.try_lock().map_err(|error| file_error("lock", &mbox.path, error))?;
         if !locked {
             return Ok(Attempt::Busy("another program".into(), messages));
         }
-        let held = match DotLock::try_take(files, &self.directory, &self.name, &mbox)? {
+        let held = match DotLock::try_take(&self.directory, &self.name, &mbox)? {
             Tried::Taken(held) => held,
             Tried::Held(holder) => {
                 let holder = format!("{holder} ({}.lock)", self.path().display());
                 return Ok(Attempt::Busy(holder, messages));
             }
         };
-        let ours = files.identify_open(&mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
-        let outcomes = match files.identify(&self.directory, &self.name) {
+        let ours = mbox.identify().map_err(|error| file_error("look at", &mbox.path, error))?;
+        let outcomes = match self.directory.identify(&self.name) {
             Ok(named) if named.is_file(&ours) => {
-                self.append(files, &mbox, ours, &messages).map(Attempt::Done)
+                self.append(&mbox, ours, &messages).map(Attempt::Done)
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(file_error("look at", &mbox.path, error))
@@ -174,62 +174,60 @@ impl Shared {
     }
 
     /// Opens the file; nothing if it is made and removed by others while we try.
-    fn open_or_create(&self, files: &dyn FileSystem) -> Result<Option<OpenFile>, TargetError> {
-        if let Some(mbox) = open_existing(files, &self.directory, &self.name)? {
+    fn open_or_create(&self) -> Result<Option<OpenFile>, TargetError> {
+        if let Some(mbox) = open_existing(&self.directory, &self.name)? {
             return Ok(Some(mbox));
         }
-        match files.create(&self.directory, &self.name) {
+        match self.directory.create(&self.name) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(file_error("create", &self.path(), error));
             }
             Ok(_) | Err(_) => {}
         }
-        open_existing(files, &self.directory, &self.name)
+        open_existing(&self.directory, &self.name)
     }
 
     /// Appends a batch and makes it durable; both locks are held.
     fn append(
         &self,
-        files: &dyn FileSystem,
         mbox: &OpenFile,
         identity: Identity,
         messages: &[Spooled],
     ) -> Result<Vec<Outcome>, TargetError> {
-        let before = check_content(files, mbox)?;
-        let delivered = self.append_all(files, mbox, before, messages).and_then(|outcomes| {
-            files.sync_file(mbox).map_err(|error| file_error("make durable", &mbox.path, error))?;
-            self.make_name_durable(files, identity)?;
+        let before = check_content(mbox)?;
+        let delivered = self.append_all(mbox, before, messages).and_then(|outcomes| {
+            mbox.sync().map_err(|error| file_error("make durable", &mbox.path, error))?;
+            self.make_name_durable(identity)?;
             Ok(outcomes)
         });
         if delivered.is_err() {
-            cut(files, mbox, before);
+            cut(mbox, before);
         }
         delivered
     }
 
     fn append_all(
         &self,
-        files: &dyn FileSystem,
         mbox: &OpenFile,
         before: u64,
         messages: &[Spooled],
     ) -> Result<Vec<Outcome>, TargetError> {
         let mut outcomes = Vec::with_capacity(messages.len());
-        let mut gap = gap(files, mbox, before)?;
+        let mut gap = gap(mbox, before)?;
         for message in messages {
             if self.stop.is_asked() {
                 outcomes.resize(messages.len(), Outcome::NotTried);
                 break;
             }
-            let start = files.size(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
-            outcomes.push(match write(files, mbox, gap, message) {
+            let start = mbox.size().map_err(|error| file_error("look at", &mbox.path, error))?;
+            outcomes.push(match write(mbox, gap, message) {
                 Ok(()) => {
                     gap = b"";
                     Outcome::Delivered
                 }
                 Err(TargetError::File { source, .. }) if message.octets > LARGE && is_no_room(&source) => {
-                    cut(files, mbox, start);
-                    let cut = files.size(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+                    cut(mbox, start);
+                    let cut = mbox.size().map_err(|error| file_error("look at", &mbox.path, error))?;
                     if cut != start {
                         return Err(file_error("append to", &mbox.path, source));
                     }
@@ -242,11 +240,11 @@ impl Shared {
     }
 
     /// An earlier run may have been killed between making the file and making its name durable.
-    fn make_name_durable(&self, files: &dyn FileSystem, identity: Identity) -> Result<(), TargetError> {
+    fn make_name_durable(&self, identity: Identity) -> Result<(), TargetError> {
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if durable.is_none_or(|known| !known.is_file(&identity)) {
-            files
-                .sync_directory(&self.directory)
+            self.directory
+                .sync()
                 .map_err(|error| file_error("make durable", &self.directory.path, error))?;
             *durable = Some(identity);
         }
@@ -254,7 +252,7 @@ impl Shared {
     }
 }
 
-fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), TargetError> {
+fn open(path: &Path) -> Result<(Directory, OsString), TargetError> {
     let unfit = |path: &Path, what: &str| TargetError::Unfit { path: path.to_owned(), what: what.to_owned() };
     let Some(name) = path.file_name() else {
         return Err(unfit(path, "is a directory; an mbox is a file: write the path of one"));
@@ -263,14 +261,14 @@ fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), Ta
         Some(above) if !above.as_os_str().is_empty() => above,
         Some(_) | None => Path::new("."),
     };
-    let directory = files.open_directory(above).map_err(|error| match error.kind() {
+    let directory = Directory::open(above).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => unfit(above, "there is no such directory; create it for the mbox"),
         io::ErrorKind::NotADirectory => unfit(above, "is not a directory"),
         _ => file_error("open", above, error),
     })?;
-    let owns = files.owner(&directory).map_err(|error| file_error("look at", above, error))?;
+    let owns = directory.owner().map_err(|error| file_error("look at", above, error))?;
     owner::check(owns, above)?;
-    match files.check_writable(&directory) {
+    match directory.check_writable() {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied) => {
             return Err(unfit(
                 above,
@@ -280,21 +278,20 @@ fn open(files: &dyn FileSystem, path: &Path) -> Result<(Directory, OsString), Ta
         }
         writable => writable.map_err(|source| file_error("write into", above, source))?,
     }
-    if let Some(mbox) = open_existing(files, &directory, name)? {
-        check_owner(files, &mbox)?;
-        check_content(files, &mbox)?;
+    if let Some(mbox) = open_existing(&directory, name)? {
+        check_owner(&mbox)?;
+        check_content(&mbox)?;
     }
     Ok((directory, name.to_owned()))
 }
 
 /// Opens the file if there is one, and refuses what is no regular file.
 fn open_existing(
-    files: &dyn FileSystem,
     directory: &Directory,
     name: &OsStr,
 ) -> Result<Option<OpenFile>, TargetError> {
     let path = directory.path.join(name);
-    match files.open_to_append(directory, name) {
+    match directory.open_to_append(name) {
         Ok(mbox) => Ok(Some(mbox)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // ENXIO: a socket, or a FIFO; EISDIR says itself what it is.
@@ -310,17 +307,17 @@ fn open_existing(
     }
 }
 
-fn check_owner(files: &dyn FileSystem, mbox: &OpenFile) -> Result<(), TargetError> {
-    let owner = files.owner_of_file(mbox).map_err(|error| file_error("look at", &mbox.path, error))?;
+fn check_owner(mbox: &OpenFile) -> Result<(), TargetError> {
+    let owner = mbox.owner().map_err(|error| file_error("look at", &mbox.path, error))?;
     owner::check(owner, &mbox.path)
 }
 
 /// Gives the size of the file, and refuses one that is no mbox: there is nothing to repair what would come of it.
-fn check_content(files: &dyn FileSystem, mbox: &OpenFile) -> Result<u64, TargetError> {
+fn check_content(mbox: &OpenFile) -> Result<u64, TargetError> {
     let read = |error| file_error("read", &mbox.path, error);
-    let size = files.size(mbox).map_err(read)?;
+    let size = mbox.size().map_err(read)?;
     let mut beginning = [0; FROM.len()];
-    let count = files.read_at(mbox, &mut beginning, 0).map_err(read)?;
+    let count = mbox.read_at(&mut beginning, 0).map_err(read)?;
     if size == 0 || beginning[..count] == *FROM {
         return Ok(size);
     }
@@ -331,10 +328,10 @@ fn check_content(files: &dyn FileSystem, mbox: &OpenFile) -> Result<u64, TargetE
 }
 
 /// Gives what is missing between the end of the file and the next message.
-fn gap(files: &dyn FileSystem, mbox: &OpenFile, size: u64) -> Result<&'static [u8], TargetError> {
+fn gap(mbox: &OpenFile, size: u64) -> Result<&'static [u8], TargetError> {
     let mut end = [0; 2];
-    let count = files
-        .read_at(mbox, &mut end, size.saturating_sub(2))
+    let count = mbox
+        .read_at(&mut end, size.saturating_sub(2))
         .map_err(|error| file_error("read", &mbox.path, error))?;
     Ok(match &end[..count] {
         [] | [b'\n', b'\n'] => b"",
@@ -344,10 +341,10 @@ fn gap(files: &dyn FileSystem, mbox: &OpenFile, size: u64) -> Result<&'static [u
 }
 
 /// Writes one message; a small one at once.
-fn write(files: &dyn FileSystem, mbox: &OpenFile, gap: &[u8], message: &Spooled) -> Result<(), TargetError> {
+fn write(mbox: &OpenFile, gap: &[u8], message: &Spooled) -> Result<(), TargetError> {
     let unreadable = |error| file_error("read", &spool_directory(), error);
     let append = |octets: &[u8]| {
-        files.append(mbox, octets).map_err(|error| file_error("append to", &mbox.path, error))
+        mbox.append(octets).map_err(|error| file_error("append to", &mbox.path, error))
     };
     let mut content = message.content.reader().map_err(unreadable)?;
     let mut out = gap.to_vec();
@@ -373,8 +370,8 @@ fn write(files: &dyn FileSystem, mbox: &OpenFile, gap: &[u8], message: &Spooled)
 
 /// Cuts off what was appended. If even that fails, what is there stays until the user looks at it; why it had to be
 /// cut off is told besides.
-fn cut(files: &dyn FileSystem, mbox: &OpenFile, size: u64) {
-    if let Err(error) = files.truncate(mbox, size) {
+fn cut(mbox: &OpenFile, size: u64) {
+    if let Err(error) = mbox.truncate(size) {
         log::error!("cannot cut {} back to {size} octets: {error}", mbox.path.display());
     }
 }

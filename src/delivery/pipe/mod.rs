@@ -36,7 +36,7 @@ use super::{LARGE, MessageId, Outcome, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
 use crate::disk::workers::Following;
-use crate::disk::{Disk, FileSystem, spool_directory};
+use crate::disk::{Disk, OpenFile, spool_directory};
 use crate::logging;
 use crate::net::process::{self, Group};
 use crate::stop::{self, Stop};
@@ -76,7 +76,7 @@ impl Pipe {
             Some(name) => {
                 let (pipe, name) = (pipe.clone(), name.clone());
                 let about = Path::new(&name).to_owned();
-                let found = disk.run(&about, move |_| user(&pipe, &name)).await;
+                let found = disk.run(&about, move || user(&pipe, &name)).await;
                 found.map_err(|error| unknown(&about, error))??
             }
             None => None,
@@ -185,7 +185,7 @@ impl Shared {
             (Content::File(file), None, None) => return Ok(file),
             (Content::File(file), None, Some(owner)) => {
                 let spool = spool_directory();
-                let given = self.disk.run(&spool, move |_| {
+                let given = self.disk.run(&spool, move || {
                     give(&file, owner);
                     file
                 });
@@ -199,8 +199,8 @@ impl Shared {
             return Ok(file);
         }
         let spool = spool_directory();
-        let copied = self.disk.run(&spool, move |files| {
-            let file = copy(files, first, content)?;
+        let copied = self.disk.run(&spool, move || {
+            let file = copy(first, content)?;
             if let Some(owner) = owner {
                 give(&file, owner);
             }
@@ -359,14 +359,14 @@ fn in_memory(_: &[u8], _: &[u8]) -> Option<File> {
 }
 
 /// Makes a file of a first line and a message.
-fn copy(files: &dyn FileSystem, first: Vec<u8>, content: Content) -> io::Result<File> {
-    let unnamed = files.create_unnamed(&spool_directory())?;
+fn copy(first: Vec<u8>, content: Content) -> io::Result<File> {
+    let unnamed = OpenFile::unnamed(&spool_directory())?;
     let mut part = first;
     let mut reader = content.reader()?;
     loop {
         // In one piece if it is in memory.
         let count = reader.by_ref().take(PART).read_to_end(&mut part)?;
-        files.append(&unnamed, &part)?;
+        unnamed.append(&part)?;
         part.clear();
         if count == 0 {
             break;
