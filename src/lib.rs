@@ -32,7 +32,7 @@
 //! source                                  config message net credential sasl pop3 disk state/proof
 //! session                                 delivery state source credential net config message disk
 //! sandbox                                 config disk
-//! daemon                                  session state config sandbox
+//! daemon                                  session state config sandbox disk
 //! cli testing                             all
 //! ```
 //!

@@ -29,12 +29,12 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     // `credential` are here.
     (&["session"], &["delivery", "state", "source", "credential", "net", "config", "message", "disk"]),
     (&["sandbox"], &["config", "disk"]),
-    (&["daemon"], &["session", "state", "config", "sandbox"]),
+    (&["daemon"], &["session", "state", "config", "sandbox", "disk"]),
     (&["cli", "testing"], &["all"]),
 ];
 
 /// The files that may call what makes durable and renames.
-const DURABLE: &[&str] = &["disk/durable.rs", "disk/moving.rs"];
+const DURABLE: &[&str] = &["disk/durable.rs", "disk/files.rs", "disk/moving.rs"];
 
 /// The file that may write DELE, besides the protocol's own words.
 const DELETING: &str = "source/deletions.rs";
@@ -47,10 +47,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("sandbox", "delivery"),
     ("daemon", "net"),
     ("daemon", "pop3"),
-    // calls
-    ("state/file.rs", "rename"),
-    ("daemon/control/place.rs", "rename"),
-    ("daemon/metrics.rs", "persist"),
     // circles
     ("cli/mod.rs", "cli/completions.rs"),
     ("config/recipients.rs", "config/show.rs"),
@@ -63,7 +59,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/mbox/mod.rs"),
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
-    ("disk/files.rs", "disk/moving.rs"),
     ("state/file.rs", "state/lease.rs"),
 ];
 
@@ -220,6 +215,8 @@ fn what_makes_durable_or_renames_in_another_file_is_found() {
         ("use std::fs;\nfn f() { fs::rename(a, b) }", "rename"),
         ("\nuse std::fs::{self, rename};", "rename"),
         ("fn f() {\n temporary.persist(to) }", "persist"),
+        ("\nuse nix::unistd::linkat;", "linkat"),
+        ("use std::fs;\nfn f() { fs::hard_link(a, b) }", "hard_link"),
     ] {
         assert_eq!(found(text), [format!("src/a.rs:2: a.rs may not call {call}")], "{text}");
     }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::disk::durable;
 use crate::session::Report;
 use crate::state::Timestamp;
 
@@ -205,21 +206,7 @@ impl Metrics {
 impl Page {
     /// Replaces the file, readable by all: it has no secrets, and who collects it is another user.
     fn write(&self) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-
-        let directory = match self.path.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() => directory,
-            Some(_) | None => Path::new("."),
-        };
-        let mut file = tempfile::Builder::new()
-            .prefix(".postrider-metrics")
-            .permissions(std::fs::Permissions::from_mode(0o644))
-            .tempfile_in(directory)?;
-        file.write_all(self.text.as_bytes())?;
-        // A service's umask keeps it from its collector, who is another user.
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.persist(&self.path)?;
-        Ok(())
+        durable::publish(&self.path, ".postrider-metrics", self.text.as_bytes())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all that keep files need of the system, done alike by all.
 
-use std::fs::{File, Permissions};
-use std::io;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -35,6 +35,39 @@ pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
         },
         synced => Ok(synced?),
     }
+}
+
+/// Waits until the names in the directory of a file are on the disk.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    sync_directory(File::open(above(path))?)
+}
+
+/// Gives a file another name, in the place of what has it. A power cut may undo that before the directory is synced.
+pub(crate) fn replace(path: &Path, by: &Path) -> io::Result<()> {
+    match fs::rename(by, path) {
+        // A server's file system that lost its first answer (see `moving`): the old name is gone, since the file has the
+        // other one now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => Ok(()),
+        renamed => renamed,
+    }
+}
+
+/// Puts a file that all may read in the place of what has its name, so that nobody reads half of it; it is made under a
+/// name that begins with `prefix`. A power cut may undo that.
+pub(crate) fn publish(path: &Path, prefix: &str, octets: &[u8]) -> io::Result<()> {
+    let readable = || Permissions::from_mode(0o644);
+    let mut file =
+        tempfile::Builder::new().prefix(prefix).permissions(readable()).tempfile_in(above(path))?;
+    file.write_all(octets)?;
+    // The umask keeps it from others, who are meant to read it.
+    file.as_file().set_permissions(readable())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Gives the directory that a path is in.
+pub(crate) fn above(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Takes from others what they may do with a file of ours (0600). On a file system without permissions (FAT, many in

@@ -18,6 +18,7 @@ pub(crate) mod room;
 pub(crate) mod trust;
 pub(crate) mod workers;
 
+pub(crate) use durable::above;
 pub(crate) use files::{Directory, Identity, OpenFile, spool_directory};
 pub(crate) use moving::Moved;
 pub use workers::{Disk, Limits};

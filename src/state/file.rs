@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use super::StateError;
 use super::lease::Lease;
 use super::schema::{self, Found};
-use crate::disk::{durable, trust};
+use crate::disk::{above, durable, trust};
 
 /// Pages (4 KiB) in the write-ahead log before they are copied into the file.
 const CHECKPOINT_PAGES: i64 = 1000;
@@ -157,13 +157,8 @@ impl StateFile {
         durable::make_private(&file).map_err(failed)?;
         file.write_all(&image).map_err(failed)?;
         durable::sync(&file).map_err(failed)?;
-        match fs::rename(&new, path) {
-            // A server's file system that lost its first answer (`disk::moving`): the new name is gone, since it is
-            // the file's own now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
-            renamed => renamed.map_err(failed)?,
-        }
-        sync_directory_of(path).map_err(failed)?;
+        durable::replace(path, &new).map_err(failed)?;
+        durable::sync_directory_of(path).map_err(failed)?;
         Ok(Written::Now)
     }
 
@@ -389,8 +384,7 @@ pub(super) fn check(path: &Path) -> Result<(), StateError> {
 /// Follows symbolic links, so that two names of one state file have one lock file.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     let resolved = fs::canonicalize(path).ok().or_else(|| {
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        Some(fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()?.join(path.file_name()?))
+        Some(fs::canonicalize(above(path)).ok()?.join(path.file_name()?))
     });
     resolved.unwrap_or_else(|| path.to_owned())
 }
@@ -459,14 +453,6 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
     found.uid() == geteuid().as_raw()
 }
 
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    durable::sync_directory(File::open(above(path))?)
-}
-
-fn above(path: &Path) -> &Path {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Takes from others what they may do with a file of ours: it holds host names and what the server said.
 fn make_private(path: &Path, found: &Metadata) {
     if found.mode() & 0o077 == 0 || !is_ours(found) {
@@ -491,9 +477,7 @@ fn opening(error: rusqlite::Error, path: &Path, limits: Limits) -> StateError {
     }
     use nix::unistd::{AccessFlags, access};
     let needs = AccessFlags::R_OK | AccessFlags::W_OK;
-    let directory =
-        path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for (what, flags) in [(path, needs), (directory, needs | AccessFlags::X_OK)] {
+    for (what, flags) in [(path, needs), (above(path), needs | AccessFlags::X_OK)] {
         if let Err(errno) = access(what, flags) {
             let why = if what == path {
                 io::Error::from(errno).to_string()

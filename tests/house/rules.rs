@@ -127,13 +127,15 @@ fn imports(of: &Crate, rule: &Rule<'_>) -> Vec<Broken> {
 
 /// Calls that make durable, and renames; a method of that name may be our own, a function of another crate is not.
 fn durable<'a>(tokens: &'a [(Token, usize)], outside: &'a [Written]) -> Vec<(usize, &'a str)> {
-    const CALLS: [&str; 8] = [
+    const CALLS: [&str; 10] = [
         "fsync",
         "fdatasync",
         "sync_all",
         "sync_data",
         "renameat",
         "renameat2",
+        "linkat",
+        "hard_link",
         "persist",
         "persist_noclobber",
     ];

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
+use crate::disk::{above, durable};
 use crate::state;
+use crate::text::hex;
 
 /// Why there is no control socket. The daemon works without one.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +53,7 @@ pub fn by_state(state: &Path) -> PathBuf {
 
 /// Gives the directory in which the socket of a daemon lies that uses a state file.
 pub fn directory(state: &Path) -> PathBuf {
-    let beside = || by_state(state).parent().map(Path::to_owned);
-    runtime_directory().or_else(beside).unwrap_or_default()
+    runtime_directory().unwrap_or_else(|| above(&by_state(state)).to_owned())
 }
 
 impl Place {
@@ -60,15 +61,11 @@ impl Place {
     /// one that was killed.
     pub fn open(state: &Path) -> Result<(Self, UnixListener), PlaceError> {
         let link = by_state(state);
-        let beside = link.parent().filter(|directory| !directory.as_os_str().is_empty());
         let socket = match runtime_directory() {
             Some(directory) => directory.join(name_of(&link)),
             None => link.clone(),
         };
-        let directory = match (socket == link, socket.parent()) {
-            (false, Some(directory)) => directory,
-            (true, _) | (_, None) => beside.unwrap_or(Path::new(".")),
-        };
+        let directory = above(&socket);
         make(directory)?;
         check(directory)?;
         let listener = listen(directory, &socket)?;
@@ -78,7 +75,7 @@ impl Place {
             // One that a daemon left that was killed in this moment.
             let _ = fs::remove_file(&new);
             symlink(&socket, &new).map_err(at(&new))?;
-            fs::rename(&new, &link).map_err(at(&link))?;
+            durable::replace(&link, &new).map_err(at(&link))?;
             this.made.push(link);
         }
         Ok((this, listener))
@@ -105,9 +102,7 @@ fn runtime_directory() -> Option<PathBuf> {
 /// Makes a short name of a state file's path: paths of sockets have about a hundred octets, no more.
 fn name_of(link: &Path) -> String {
     let digest = Sha256::digest(link.as_os_str().as_encoded_bytes());
-    let mut name = "control-".to_owned();
-    digest.iter().take(6).for_each(|octet| name.push_str(&format!("{octet:02x}")));
-    name
+    format!("control-{}", hex(&digest[..6]))
 }
 
 /// Makes a directory that is missing, but not those above it: a session's directory is made by the system or not at all.
@@ -140,7 +135,7 @@ fn listen(directory: &Path, socket: &Path) -> Result<UnixListener, PlaceError> {
     let new = hidden.path().join("s");
     let listener = UnixListener::bind(&new).map_err(at(&new))?;
     fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(at(&new))?;
-    fs::rename(&new, socket).map_err(at(socket))?;
+    durable::replace(socket, &new).map_err(at(socket))?;
     Ok(listener)
 }
 

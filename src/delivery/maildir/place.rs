@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::delivery::TargetError;
 use crate::delivery::error::file_error;
 use crate::delivery::owner;
-use crate::disk::Directory;
+use crate::disk::{Directory, above};
 
 /// The three directories of a maildir, open for as long as it is delivered to.
 #[derive(Debug)]
@@ -55,10 +55,7 @@ fn make(path: &Path) -> Result<Directory, TargetError> {
     let Some(name) = path.file_name() else {
         return Err(file_error("create", path, io::ErrorKind::NotFound.into()));
     };
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        Some(_) | None => Path::new("."),
-    };
+    let above = above(path);
     let parent = match Directory::open(above) {
         Ok(parent) => {
             sync_parent(&parent)?;

@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use super::spool::{self, LineEnds, Spooled, Unspooled};
 use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
-use crate::disk::{Directory, Disk, Identity, OpenFile, spool_directory};
+use crate::disk::{Directory, Disk, Identity, OpenFile, above, spool_directory};
 use crate::message::{Header, header};
 use crate::stop::Stop;
 use lock::{DotLock, Tried};
@@ -257,10 +257,7 @@ fn open(path: &Path) -> Result<(Directory, OsString), TargetError> {
     let Some(name) = path.file_name() else {
         return Err(unfit(path, "is a directory; an mbox is a file: write the path of one"));
     };
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        Some(_) | None => Path::new("."),
-    };
+    let above = above(path);
     let directory = Directory::open(above).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => unfit(above, "there is no such directory; create it for the mbox"),
         io::ErrorKind::NotADirectory => unfit(above, "is not a directory"),
