@@ -59,7 +59,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delivery/mod.rs", "delivery/mbox/mod.rs"),
     ("delivery/mod.rs", "delivery/pipe/mod.rs"),
     ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
-    ("state/file.rs", "state/lease.rs"),
 ];
 
 fn house() -> Crate {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::{StateError, file};
+use super::path::is_ours;
+use super::{StateError, path};
 use crate::disk::{blocking, durable, trust};
 
 /// Pauses between two tries grow from the first to the second.
@@ -42,16 +43,16 @@ impl Lease {
     /// that hangs holds up this future alone.
     pub async fn take(state: &Path, maildrop: &str, patience: Duration) -> Result<Option<Self>, StateError> {
         let mut tries = Tries::new(state, octet_of(maildrop), patience);
-        let path = file::beside(state, ".lock");
+        let lock = path::beside(state, ".lock");
         loop {
-            let tried = blocking::ask(&path, patience.max(SHORTEST), move || {
+            let tried = blocking::ask(&lock, patience.max(SHORTEST), move || {
                 let outcome = tries.next();
                 (tries, outcome)
             });
             let outcome;
             (tries, outcome) = tried.await.map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => StateError::Silent { path: path.clone(), waited: patience },
-                _ => StateError::Lock { path: path.clone(), why: error.to_string() },
+                io::ErrorKind::TimedOut => StateError::Silent { path: lock.clone(), waited: patience },
+                _ => StateError::Lock { path: lock.clone(), why: error.to_string() },
             })?;
             match outcome? {
                 Try::Taken(lease) => return Ok(Some(lease)),
@@ -120,9 +121,9 @@ impl Tries {
     }
 
     fn open(&self) -> Result<(PathBuf, File), StateError> {
-        file::check(&self.state)?;
-        let state = file::resolve(&self.state);
-        file::make_directory_of(&state)?;
+        path::check(&self.state)?;
+        let state = path::resolve(&self.state);
+        path::make_directory_of(&state)?;
         let path = kernel::lock_file(&state, self.octet);
         let lock = open(&path).map_err(|error| cannot(&path, &error))?;
         Ok((path, lock))
@@ -150,7 +151,7 @@ fn open(path: &Path) -> io::Result<File> {
     // The umask may have taken bits, and a mode given once may be wider; neither keeps us from locking.
     let found = file.metadata()?;
     trust::check_owner(nix::unistd::Uid::from_raw(found.uid()), path)?;
-    if found.mode() & 0o777 != 0o600 && file::is_ours(&found) {
+    if found.mode() & 0o777 != 0o600 && is_ours(&found) {
         durable::make_private(&file)?;
     }
     Ok(file)
@@ -180,7 +181,7 @@ mod kernel {
     use nix::libc;
 
     pub(super) fn lock_file(state: &Path, _octet: u64) -> PathBuf {
-        super::file::beside(state, ".lock")
+        super::path::beside(state, ".lock")
     }
 
     pub(super) fn try_lock(file: &File, octet: u64) -> io::Result<bool> {
@@ -207,7 +208,7 @@ mod whole_files {
     use std::path::{Path, PathBuf};
 
     pub(super) fn lock_file(state: &Path, octet: u64) -> PathBuf {
-        super::file::beside(state, &format!(".lock.{octet:016x}"))
+        super::path::beside(state, &format!(".lock.{octet:016x}"))
     }
 
     pub(super) fn try_lock(file: &File, _octet: u64) -> io::Result<bool> {
@@ -345,7 +346,7 @@ mod tests {
         let (state, other) = (directory.path().join("state.db"), directory.path().join("other"));
         std::fs::write(&other, "").unwrap();
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).unwrap();
-        std::os::unix::fs::symlink(&other, file::beside(&state, ".lock")).unwrap();
+        std::os::unix::fs::symlink(&other, path::beside(&state, ".lock")).unwrap();
         let told = Lease::take(&state, "a@h", NOW).await.unwrap_err().to_string();
         assert!(told.contains("state.db.lock: it is a symbolic link"), "{told}");
         assert_eq!(std::fs::metadata(&other).unwrap().mode() & 0o777, 0o644);
@@ -355,7 +356,7 @@ mod tests {
     async fn a_lock_file_that_cannot_be_opened_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state.db");
-        std::fs::create_dir(file::beside(&state, ".lock")).unwrap();
+        std::fs::create_dir(path::beside(&state, ".lock")).unwrap();
         let error = Lease::take(&state, "a@h", NOW).await.unwrap_err();
         assert!(matches!(error, StateError::Lock { .. }));
         assert!(error.to_string().starts_with("cannot lock "), "{error}");

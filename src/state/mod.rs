@@ -9,6 +9,7 @@
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
 //! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`] | why the state cannot be used, and what to do about it |
+//! | `path` | where the file lies, and directories that are made for it |
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
 //! | `reading`, `writing` | the statements |
@@ -34,6 +35,7 @@ mod keeper;
 pub mod lease;
 mod maildrop;
 pub mod memory;
+mod path;
 mod proof;
 mod reading;
 mod schema;
@@ -46,7 +48,7 @@ mod tests;
 pub use crate::clock::Timestamp;
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
-pub(crate) use file::make_directory_of;
+pub(crate) use path::make_directory_of;
 pub use held::{Came, Held, HeldKind, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
@@ -60,5 +62,5 @@ pub use store::Store;
 
 /// Names a file beside the state file, wherever symbolic links to that lead.
 pub fn beside(state: &std::path::Path, suffix: &str) -> std::path::PathBuf {
-    file::beside(&file::resolve(state), suffix)
+    path::beside(&path::resolve(state), suffix)
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::*;
-use crate::state::file::{Limits, beside};
+use crate::state::file::Limits;
+use crate::state::path::beside;
 
 /// Counts the commits that lie in the write-ahead log: frames that say how large the database is then.
 fn commits_in_log(path: &Path) -> usize {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::*;
-use crate::state::file::{Limits, beside};
+use crate::state::file::Limits;
+use crate::state::path::beside;
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_what_was_recorded_before_stays() {

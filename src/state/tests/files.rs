@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
-use crate::state::file::beside;
+use crate::state::path::beside;
 
 #[tokio::test]
 async fn the_files_are_private_whatever_the_umask() {
