@@ -12,7 +12,7 @@
 //! | `path` | where the file lies, and directories that are made for it |
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
-//! | `reading`, `writing` | the statements |
+//! | `reading`; `writing`, `recording`, `closing` | the statements |
 //!
 //! A session goes `begin`, (recover the target), `publishing`, `record` ..., `close`, under a [`lease::Lease`]. What
 //! `record` has answered is on the disk. What a session leaves that was cut off at any point:
@@ -27,6 +27,7 @@
 //! A lost state file is the first row of this table: no row for the maildrop reads as `fresh` and `unclosed`, and no
 //! session changes that but one that recovered, published and closed.
 
+mod closing;
 pub mod entries;
 pub mod error;
 mod file;
@@ -38,6 +39,7 @@ pub mod memory;
 mod path;
 mod proof;
 mod reading;
+mod recording;
 mod schema;
 pub mod store;
 mod writing;

@@ -1,0 +1,292 @@
+//! What a session leaves when it ends, written by one request.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, Result, params};
+
+use super::entries::Packed;
+use super::recording::{hold, record, to_blob, to_column};
+use super::{Change, Closing, LogIn, RecordedFile, Timestamp, Told};
+
+const DAY: Timestamp = 24 * 60 * 60;
+
+/// A unique-id is forgotten this long after the last listing that showed it ...
+const FORGET_VANISHED: Timestamp = 90 * DAY;
+/// ... and this long after a deletion that reached UPDATE state; also the least time from the first listing without it,
+/// so that one short listing after a long pause does not forget it.
+const FORGET_DELETED: Timestamp = 30 * DAY;
+
+/// Forgets what is long gone of maildrop ?1: not listed since ?2, or since ?3 if it was deleted by then. The comparison
+/// that both have in common lets SQLite use the index of those that have vanished, which are few.
+const FORGET: &str = "DELETE FROM seen WHERE maildrop = ?1 AND last_listed <= ?3
+    AND ((last_listed <= ?2 AND missed_at <= ?3) OR deleted_at <= ?3)";
+
+pub(super) fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+    if closing.listed_at.is_some() {
+        listing(connection, id, entries, closing)?;
+    }
+    supersede(connection, id, entries, &closing.superseded)?;
+    change(connection, id, entries, &closing.changes)?;
+    deletions(connection, id, closing)?;
+    record(connection, id, closing.at, &closing.pending)?;
+    hold(connection, id, &closing.held)?;
+    if closing.listed_at.is_some() {
+        gone(connection, id, closing)?;
+    }
+    server(connection, id, closing)?;
+    tell(connection, id, &closing.told)?;
+    poll(connection, id, session, closing)
+}
+
+/// Writes what was learned of recorded messages; what is known of content and identity replaces the old header.
+fn change(connection: &Connection, id: i64, entries: &Packed, changes: &[Change]) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE seen SET uid = ?4, ordinal = ?5, octets = ?6, delivered_at = ?7, identity = ?8, second = ?9,
+             content = ?10, header = ?11, sent = ?12, listed = ?13, fields = ?14, file = ?15, place = ?16,
+             due_since = ?17, tried_at = ?18,
+             deleting = CASE WHEN ?19 THEN 0 ELSE deleting END,
+             delete_tries = CASE WHEN ?19 THEN 0 ELSE delete_tries END,
+             deleted_at = CASE WHEN ?19 THEN NULL ELSE deleted_at END
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for Change { index, uid, ordinal, octets, delivered_at, detail, stays } in changes {
+        let (old_uid, old_ordinal) = entries.name(*index);
+        let [first, second] = &detail.identities;
+        update.execute(params![
+            id,
+            old_uid,
+            old_ordinal,
+            uid.as_bytes(),
+            ordinal,
+            to_column(*octets),
+            delivered_at,
+            first.as_ref().map(to_blob),
+            second.as_ref().map(to_blob),
+            detail.content.map(|content| content.0),
+            detail.header,
+            to_column(detail.sent),
+            to_column(detail.listed),
+            to_column(detail.fields),
+            match detail.file {
+                RecordedFile::ByName => None,
+                RecordedFile::File(file) => Some(file.to_octets().to_vec()),
+                RecordedFile::Elsewhere => Some(Vec::new()),
+            },
+            detail.place,
+            detail.due_since,
+            detail.tried_at,
+            stays,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Releases held messages that a complete listing does not show. Who has a message is remembered until it is long gone:
+/// the next listing may show it again.
+fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    let mut select = connection
+        .prepare_cached("SELECT uid, ordinal FROM held WHERE maildrop = ?1 AND missed_at IS NOT NULL")?;
+    let missed: Vec<(Vec<u8>, u32)> =
+        select.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let still: HashSet<(&[u8], u32)> =
+        closing.released.iter().map(|(uid, ordinal)| (uid.as_bytes(), *ordinal)).collect();
+    let mut returned = connection.prepare_cached(
+        "UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for (uid, ordinal) in missed.iter().filter(|(uid, ordinal)| !still.contains(&(uid, *ordinal))) {
+        returned.execute(params![id, uid, ordinal])?;
+    }
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3
+             AND (recipients IS NULL OR missed_at <= ?4)",
+    )?;
+    let mut miss = connection.prepare_cached(
+        "UPDATE held SET missed_at = ?4
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND missed_at IS NULL",
+    )?;
+    for (uid, ordinal) in &closing.released {
+        delete.execute(params![id, uid.as_bytes(), ordinal, closing.at - FORGET_VANISHED])?;
+        miss.execute(params![id, uid.as_bytes(), ordinal, closing.listed_at])?;
+    }
+    Ok(())
+}
+
+/// Notes which recorded messages a complete listing shows and forgets those that are long gone.
+fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+    let mut returned = connection.prepare_cached(
+        "UPDATE seen SET last_listed = NULL, missed_at = NULL, delete_tries = 0
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for &index in &closing.returned {
+        let (uid, ordinal) = entries.name(index);
+        returned.execute(params![id, uid, ordinal])?;
+    }
+    // Before the newly vanished are marked: what this listing is the first not to show is never forgotten by it. And
+    // never without a listing: that a server cannot be reached says nothing of its messages.
+    if !closing.open {
+        connection.prepare_cached(FORGET)?.execute(params![
+            id,
+            closing.at - FORGET_VANISHED,
+            closing.at - FORGET_DELETED
+        ])?;
+    }
+    // The last listing that showed a message is the maildrop's last one, or, if its session did not come to its end,
+    // the one in which the message was recorded.
+    let before: Option<Timestamp> = connection
+        .prepare_cached("SELECT listed_at FROM maildrop WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    let mut vanished = connection.prepare_cached(
+        "UPDATE seen SET last_listed = CASE WHEN first_seen > ?4 THEN first_seen ELSE ?4 END, missed_at = ?5
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND last_listed IS NULL",
+    )?;
+    for &index in &closing.vanished {
+        let (uid, ordinal) = entries.name(index);
+        vanished.execute(params![id, uid, ordinal, before.unwrap_or(Timestamp::MIN), closing.listed_at])?;
+    }
+    Ok(())
+}
+
+fn supersede(connection: &Connection, id: i64, entries: &Packed, superseded: &[usize]) -> Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    for &index in superseded {
+        let (uid, ordinal) = entries.name(index);
+        delete.execute(params![id, uid, ordinal])?;
+    }
+    Ok(())
+}
+
+fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    // What was refused, and what came back again and again, is where it was.
+    let mut tried = connection.prepare_cached(
+        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4, tried_at = ?5,
+             place = CASE WHEN ?4 IS NULL OR delete_tries >= 3 THEN place END
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    for (uid, ordinal) in &closing.deleted {
+        tried.execute(params![id, uid.as_bytes(), ordinal, closing.at, closing.at])?;
+    }
+    for (uid, ordinal) in &closing.undeleted {
+        tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>, closing.at])?;
+    }
+    Ok(())
+}
+
+fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+    if let Some(server) = &closing.server {
+        connection
+            .prepare_cached("UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1")?
+            .execute(params![id, server.capabilities, server.learned])?;
+    }
+    match &closing.login {
+        Some(outcome) => login(connection, id, closing.at, outcome),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn login(connection: &Connection, id: i64, at: Timestamp, outcome: &LogIn) -> Result<()> {
+    match outcome {
+        LogIn::Worked(worked) => connection
+            .prepare_cached(
+                "UPDATE maildrop SET login_ok_at = ?2, login_mark = ?3, refused_at = NULL, refused_count = NULL,
+                     refused_credentials = NULL, refused_said = NULL, refused_class = NULL WHERE id = ?1",
+            )?
+            .execute(params![id, at, worked.mark])?,
+        LogIn::Refused(refused) => connection
+            .prepare_cached(
+                "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4,
+                     refused_said = ?5, refused_class = ?6 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                refused.at,
+                refused.count,
+                refused.credentials,
+                refused.said,
+                refused.class
+            ])?,
+    };
+    Ok(())
+}
+
+/// Notes the poll for `status`, and that the session is closed if it was this one that published: one that could not
+/// log in leaves the mark of one that was killed, since nothing has been recovered yet.
+fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE maildrop SET
+                 publisher = CASE WHEN publisher = ?2 THEN 0 ELSE publisher END,
+                 listed_at = coalesce(?3, listed_at), renames = coalesce(?4, renames),
+                 holes = coalesce(?5, holes), sample = coalesce(?6, sample)
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            session,
+            closing.listed_at,
+            closing.naming.as_ref().map(|naming| naming.renames),
+            closing.naming.as_ref().map(|naming| naming.holes),
+            closing.naming.as_ref().map(|naming| &naming.sample[..]),
+        ])?;
+    let Some(poll) = &closing.poll else { return Ok(()) };
+    let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
+    connection
+        .prepare_cached(
+            "UPDATE maildrop SET
+                 poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
+                 poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
+                 -- One to come is of a clock that was wrong.
+                 last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE min(last_success, ?2) END,
+                 -- Whoever stopped it did not fail.
+                 failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            closing.at,
+            poll.account,
+            poll.host,
+            class,
+            failure,
+            to_column(poll.messages),
+            to_column(poll.octets),
+            poll.listed.map(to_column),
+            to_column(poll.backlog),
+        ])?;
+    Ok(())
+}
+
+pub(super) fn tell(connection: &Connection, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO told (maildrop, what, since, times, lasts, kinds, noticed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (maildrop, what) DO UPDATE SET
+             since = excluded.since, times = excluded.times, lasts = excluded.lasts, kinds = excluded.kinds,
+             noticed_at = excluded.noticed_at",
+    )?;
+    let mut delete = connection.prepare_cached("DELETE FROM told WHERE maildrop = ?1 AND what = ?2")?;
+    for (what, told) in told {
+        let Some(told) = told else {
+            delete.execute(params![id, what])?;
+            continue;
+        };
+        let kinds: String = told.kinds.iter().map(|(kind, at)| format!("{at} {kind}\n")).collect();
+        upsert.execute(params![id, what, told.since, told.times, told.lasts, kinds, told.noticed_at])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::schema;
+
+    #[test]
+    fn forgetting_does_not_look_at_messages_that_are_still_listed() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let plan: String = connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {FORGET}"), [1, 2, 3], |row| row.get("detail"))
+            .unwrap();
+        assert!(plan.contains("USING INDEX seen_vanished (maildrop=? AND last_listed<?)"), "{plan}");
+    }
+}

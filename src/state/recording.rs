@@ -1,0 +1,160 @@
+//! What is written of messages: delivered ones, held ones, files that belong to them or to none.
+
+use rusqlite::{Connection, Result, params};
+
+use crate::message::{FileId, Identity, UniqueId};
+
+use super::reading::CERTAIN;
+use super::{Delivery, Held, Reached, Standing, Timestamp, Unclaimed};
+
+pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Delivery]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, kind,
+             identity, second, content, sent, listed, fields, file, place, deleting)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = excluded.octets, delivered_at = excluded.delivered_at, kind = excluded.kind,
+             identity = excluded.identity, second = excluded.second, content = excluded.content,
+             sent = excluded.sent, listed = excluded.listed, fields = excluded.fields,
+             file = excluded.file, place = excluded.place, deleting = excluded.deleting, header = NULL,
+             last_listed = NULL, missed_at = NULL, delete_tries = 0, deleted_at = NULL, tried_at = NULL,
+             due_since = NULL",
+    )?;
+    let mut files = Vec::new();
+    for delivery in deliveries {
+        let fingerprint = delivery.fingerprint.as_ref();
+        files.extend(delivery.file);
+        upsert.execute(params![
+            id,
+            delivery.uid.as_bytes(),
+            delivery.ordinal,
+            to_column(delivery.octets),
+            at,
+            delivery.delivered_at,
+            delivery.kind.to_number(),
+            fingerprint.map(|known| to_blob(&known.identity)),
+            delivery.second.as_ref().map(to_blob),
+            fingerprint.map(|known| &known.content.0[..]),
+            to_column(fingerprint.map_or(0, |known| known.octets)),
+            to_column(delivery.octets),
+            to_column(fingerprint.map_or(0, |known| known.fields)),
+            delivery.file.map_or(Vec::new(), |file| file.to_octets().to_vec()),
+            delivery.place,
+            delivery.deleting,
+        ])?;
+    }
+    claim(connection, id, &files)?;
+    let holds = connection.prepare_cached("SELECT 1 FROM held WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
+    if holds {
+        release(connection, id, deliveries.iter().map(|delivery| (&delivery.uid, delivery.ordinal)))?;
+    }
+    Ok(())
+}
+
+/// Notes that files belong to no record.
+pub(super) fn unclaimed(connection: &Connection, id: i64, files: &[Unclaimed]) -> Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO unclaimed (maildrop, file) VALUES (?1, ?2)")?;
+    files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]).map(drop))
+}
+
+/// Notes that files belong to records now.
+fn claim(connection: &Connection, id: i64, files: &[FileId]) -> Result<()> {
+    let Some(newest) = files.iter().map(|file| file.time).max() else { return Ok(()) };
+    connection
+        .prepare_cached("UPDATE maildrop SET newest_file = max(newest_file, ?2) WHERE id = ?1")?
+        .execute(params![id, to_column(newest)])?;
+    let any =
+        connection.prepare_cached("SELECT 1 FROM unclaimed WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
+    if !any {
+        return Ok(());
+    }
+    let mut delete = connection.prepare_cached("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2")?;
+    for file in files {
+        delete.execute(params![id, file.to_octets()])?;
+        delete.execute(params![id, &file.digest[..]])?;
+    }
+    Ok(())
+}
+
+fn release<'a>(
+    connection: &Connection,
+    id: i64,
+    names: impl Iterator<Item = (&'a UniqueId, u32)>,
+) -> Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    for (uid, ordinal) in names {
+        delete.execute(params![id, uid.as_bytes(), ordinal])?;
+    }
+    Ok(())
+}
+
+pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
+    // Another size is another message, which nobody has. What is known of the size stays known.
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, kind, suspected,
+             tried_at, came, came_times, came_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             recipients = CASE WHEN octets IN (0, excluded.octets) OR excluded.octets = 0 THEN recipients END,
+             reason = excluded.reason, since = excluded.since,
+             tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL,
+             kind = excluded.kind, suspected = excluded.suspected, tried_at = excluded.tried_at,
+             came = excluded.came, came_times = excluded.came_times, came_since = excluded.came_since",
+    )?;
+    for held in held {
+        let came = held.came.as_ref();
+        upsert.execute(params![
+            id,
+            held.uid.as_bytes(),
+            held.ordinal,
+            to_column(held.octets),
+            held.reason,
+            held.since,
+            held.tries,
+            held.next_try,
+            held.kind.name(),
+            held.standing == Standing::Suspected,
+            held.tried_at,
+            came.map(|came| &came.digest[..]),
+            came.map(|came| came.times),
+            came.map(|came| came.since),
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7, ?8)
+         ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
+             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             recipients = excluded.recipients, content = excluded.content, missed_at = NULL",
+    )?;
+    for message in messages {
+        upsert.execute(params![
+            id,
+            message.uid.as_bytes(),
+            message.ordinal,
+            to_column(message.octets),
+            message.reason,
+            at,
+            message.recipients.join("\n"),
+            message.content.map(|content| content.0),
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn to_blob(identity: &Identity) -> Vec<u8> {
+    let letter = if identity.is_certain() { CERTAIN } else { b'W' };
+    [&[letter], &identity.digest[..]].concat()
+}
+
+/// A server may claim any number of octets; SQLite's integers are signed, so the upper half is stored as negative.
+pub(super) fn to_column(octets: u64) -> i64 {
+    octets.cast_signed()
+}
