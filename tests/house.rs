@@ -53,12 +53,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("config/url.rs", "config/deliver.rs"),
     ("config/values.rs", "config/rows.rs"),
     ("config/values.rs", "config/show.rs"),
-    ("delivery/maildir/mod.rs", "delivery/maildir/draft.rs"),
-    ("delivery/maildir/mod.rs", "delivery/maildir/tmp.rs"),
-    ("delivery/mod.rs", "delivery/maildir/draft.rs"),
-    ("delivery/mod.rs", "delivery/mbox/mod.rs"),
-    ("delivery/mod.rs", "delivery/pipe/mod.rs"),
-    ("delivery/smtp/mod.rs", "delivery/smtp/connect.rs"),
 ];
 
 fn house() -> Crate {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::content::Content;
 use super::name::{self, MayBe, Named};
-use super::tmp::{Content, Stored, TmpFile, Unstored};
-use super::{Shared, file_error};
+use super::opened::Opened;
+use super::tmp::{Stored, TmpFile, Unstored};
 use crate::delivery::parts::{Destination, Ending, Parts};
-use crate::delivery::{MessageId, TargetError};
+use crate::delivery::{MessageId, TargetError, file_error};
 use crate::disk::room::Buffer;
 use crate::message::{self, FileId, ToLf};
 
@@ -29,51 +30,51 @@ pub struct Finished(Ending<Stored, Unstored>);
 /// A message of a maildir, in `tmp`.
 #[derive(Debug, Clone)]
 struct Tmp {
-    shared: Arc<Shared>,
+    opened: Arc<Opened>,
     message: Named,
 }
 
 impl Draft {
-    pub(super) fn new(shared: Arc<Shared>, id: MessageId, message: Named) -> Self {
-        let disk = shared.disk.clone();
-        Self { id, to_lf: ToLf::default(), parts: Parts::new(&disk, Tmp { shared, message }) }
+    pub(super) fn new(opened: Arc<Opened>, id: MessageId, message: Named) -> Self {
+        let disk = opened.disk.clone();
+        Self { id, to_lf: ToLf::default(), parts: Parts::new(&disk, Tmp { opened, message }) }
     }
 
-    pub(in crate::delivery) fn write(&mut self, octets: &[u8]) {
+    pub(crate) fn write(&mut self, octets: &[u8]) {
         self.parts.fill(|held| self.to_lf.convert(octets, held));
     }
 
-    pub(in crate::delivery) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.parts.is_full()
     }
 
-    pub(in crate::delivery) async fn flush(&mut self) -> Result<(), TargetError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), TargetError> {
         self.parts.flush().await
     }
 
-    pub(in crate::delivery) fn identify(&mut self, content: &message::Content, unclaimed: Option<FileId>) {
+    pub(crate) fn identify(&mut self, content: &message::Content, unclaimed: Option<FileId>) {
         let message = &mut self.parts.destination.message;
         message.digest = name::digest_of(&self.id, content);
         message.may_be = unclaimed.map_or(MayBe::None, MayBe::File);
     }
 
-    pub(in crate::delivery) fn file(&self) -> FileId {
+    pub(crate) fn file(&self) -> FileId {
         self.parts.destination.message.file()
     }
 
-    pub(in crate::delivery) fn finish(mut self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         self.parts.fill(|held| self.to_lf.finish(held));
-        Finished(self.parts.finish(|Tmp { shared, message }, file, rest, done| match file {
-            None => store(shared, message, rest, done),
-            Some(file) => end(&shared, file, message, rest, done),
+        Finished(self.parts.finish(|Tmp { opened, message }, file, rest, done| match file {
+            None => store(opened, message, rest, done),
+            Some(file) => end(&opened, file, message, rest, done),
         }))
     }
 }
 
 impl Finished {
-    pub(super) async fn stored(self, shared: &Shared) -> Result<Stored, Unstored> {
-        let lost = |error| Unstored::Target(lost_part(shared, error));
-        self.0.ended(&shared.disk, || shared.directories.tmp.path.clone(), lost).await
+    pub(super) async fn stored(self, opened: &Opened) -> Result<Stored, Unstored> {
+        let lost = |error| Unstored::Target(lost_part(opened, error));
+        self.0.ended(&opened.disk, || opened.directories.tmp.path.clone(), lost).await
     }
 }
 
@@ -82,7 +83,7 @@ impl Destination for Tmp {
     type Error = Unstored;
 
     fn append(&self, file: Option<TmpFile>, part: Buffer) -> Result<(TmpFile, Buffer), Unstored> {
-        append(&self.shared, self.message, file, part)
+        append(&self.opened, self.message, file, part)
     }
 
     fn ends_session(error: &Unstored) -> Option<&TargetError> {
@@ -93,24 +94,24 @@ impl Destination for Tmp {
     }
 
     fn place(&self) -> PathBuf {
-        self.shared.directories.tmp.path.clone()
+        self.opened.directories.tmp.path.clone()
     }
 
     fn lost(&self, why: io::Error) -> Unstored {
-        Unstored::Target(lost_part(&self.shared, why))
+        Unstored::Target(lost_part(&self.opened, why))
     }
 }
 
 /// Stores a message that is in memory whole.
 fn store(
-    shared: Arc<Shared>,
+    opened: Arc<Opened>,
     message: Named,
     whole: Buffer,
     done: oneshot::Sender<Result<Stored, Unstored>>,
 ) {
-    let disk = shared.disk.clone();
+    let disk = opened.disk.clone();
     disk.store(move || {
-        match shared.is_there(&message, Content::Octets(whole.octets())) {
+        match opened.is_there(&message, Content::Octets(whole.octets())) {
             Ok(false) => {}
             Ok(true) => {
                 drop(done.send(Ok(Stored::There)));
@@ -121,7 +122,7 @@ fn store(
                 return None;
             }
         }
-        match append(&shared, message, None, whole) {
+        match append(&opened, message, None, whole) {
             Ok((mut file, whole)) => {
                 drop(whole);
                 file.start_writeback();
@@ -137,14 +138,14 @@ fn store(
 
 /// Stores the rest of a message that has a file.
 fn end(
-    shared: &Arc<Shared>,
+    opened: &Arc<Opened>,
     mut file: TmpFile,
     message: Named,
     rest: Buffer,
     done: oneshot::Sender<Result<Stored, Unstored>>,
 ) {
     file.identify(message);
-    shared.disk.store(move || {
+    opened.disk.store(move || {
         let mut file = file;
         let appended = file.append(rest.octets());
         drop(rest);
@@ -170,14 +171,14 @@ fn end(
 
 /// Appends a part to a message's file, making the file for the first one.
 fn append(
-    shared: &Arc<Shared>,
+    opened: &Arc<Opened>,
     message: Named,
     file: Option<TmpFile>,
     part: Buffer,
 ) -> Result<(TmpFile, Buffer), Unstored> {
     let mut file = match file {
         Some(file) => file,
-        None => TmpFile::create(shared, message)?,
+        None => TmpFile::create(opened, message)?,
     };
     match file.append(part.octets()) {
         Ok(()) => Ok((file, part.cleared())),
@@ -188,6 +189,6 @@ fn append(
     }
 }
 
-fn lost_part(shared: &Shared, why: io::Error) -> TargetError {
-    file_error("write into", &shared.directories.tmp.path, why)
+fn lost_part(opened: &Opened, why: io::Error) -> TargetError {
+    file_error("write into", &opened.directories.tmp.path, why)
 }

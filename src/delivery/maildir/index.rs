@@ -21,12 +21,12 @@ struct Entry {
     digest: Digest,
     /// Where its ends begin.
     at: u32,
-    place: Place,
+    within: Subdirectory,
 }
 
 /// The directory in which a delivered message lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Subdirectory {
     New,
     Cur,
 }
@@ -38,10 +38,10 @@ impl Index {
         namer: &Namer,
         new: &Directory,
         cur: &Directory,
-    ) -> Result<Self, (Place, io::Error)> {
+    ) -> Result<Self, (Subdirectory, io::Error)> {
         let mut index = Self::default();
-        for (place, directory) in [(Place::New, new), (Place::Cur, cur)] {
-            directory.names(|name| index.add(namer, place, name)).map_err(|error| (place, error))?;
+        for (within, directory) in [(Subdirectory::New, new), (Subdirectory::Cur, cur)] {
+            directory.names(|name| index.add(namer, within, name)).map_err(|error| (within, error))?;
         }
         index.complete();
         Ok(index)
@@ -53,7 +53,7 @@ impl Index {
         namer: &'a Namer,
         digest: &Digest,
         time: Option<u64>,
-    ) -> impl Iterator<Item = (Place, OsString)> + use<'a> {
+    ) -> impl Iterator<Item = (Subdirectory, OsString)> + use<'a> {
         let first = self.entries.partition_point(|entry| entry.digest < *digest);
         let found = self.entries[first..].partition_point(|entry| entry.digest == *digest);
         self.entries[first..first + found].iter().filter_map(move |entry| {
@@ -61,7 +61,7 @@ impl Index {
             let (head, tail) = (usize::from(ends[0]), usize::from(ends[1]));
             let (head, tail) = (&ends[2..2 + head], &ends[2 + head..2 + head + tail]);
             let is_meant = time.is_none() || name::time(head) == time;
-            is_meant.then(|| (entry.place, namer.join(&entry.digest, head, tail)))
+            is_meant.then(|| (entry.within, namer.join(&entry.digest, head, tail)))
         })
     }
 
@@ -86,12 +86,12 @@ impl Index {
         self.ends.shrink_to_fit();
     }
 
-    fn add(&mut self, namer: &Namer, place: Place, name: &[u8]) {
+    fn add(&mut self, namer: &Namer, within: Subdirectory, name: &[u8]) {
         let Some((digest, head, tail)) = namer.parse(name) else { return };
         // File names have 255 octets at most, so all three fit up to 4 GiB of names.
         let lengths = (u32::try_from(self.ends.len()), u8::try_from(head.len()), u8::try_from(tail.len()));
         let (Ok(at), Ok(heads), Ok(tails)) = lengths else { return };
-        self.entries.push(Entry { digest, at, place });
+        self.entries.push(Entry { digest, at, within });
         self.ends.extend([heads, tails]);
         self.ends.extend_from_slice(head);
         self.ends.extend_from_slice(tail);
@@ -109,17 +109,17 @@ mod tests {
     fn every_file_of_a_digest_is_found_under_its_name() {
         let namer = Namer::new("a", OsStr::new("host"));
         let mut index = Index::default();
-        let names: Vec<(Place, String)> = (0..100u8)
+        let names: Vec<(Subdirectory, String)> = (0..100u8)
             .flat_map(|n| {
                 let name =
                     namer.name(&Named { digest: [n % 50; 16], time: namer.time(), may_be: MayBe::None });
-                [(Place::New, name.clone() + ",S=1"), (Place::Cur, name + ",S=1:2,S")]
+                [(Subdirectory::New, name.clone() + ",S=1"), (Subdirectory::Cur, name + ",S=1:2,S")]
             })
             .collect();
-        for (place, name) in &names {
-            index.add(&namer, *place, name.as_bytes());
+        for (within, name) in &names {
+            index.add(&namer, *within, name.as_bytes());
         }
-        index.add(&namer, Place::New, b"1795404334.M857660P24084Q1.host");
+        index.add(&namer, Subdirectory::New, b"1795404334.M857660P24084Q1.host");
         index.complete();
         for n in 0..50 {
             let mut found: Vec<_> = index.find(&namer, &[n; 16], None).collect();
@@ -127,7 +127,7 @@ mod tests {
             let mut expected: Vec<_> = names
                 .iter()
                 .filter(|(_, name)| name.contains(&digits))
-                .map(|(place, name)| (*place, OsString::from(name)))
+                .map(|(within, name)| (*within, OsString::from(name)))
                 .collect();
             found.sort();
             expected.sort();
@@ -148,7 +148,7 @@ mod tests {
                 b"1732345678.M123456R",
                 b".mail.department.example.org,S=4321:2,RS",
             );
-            index.add(&namer, Place::Cur, name.as_bytes());
+            index.add(&namer, Subdirectory::Cur, name.as_bytes());
         }
         index.complete();
         let octets = index.entries.capacity() * size_of::<Entry>() + index.ends.capacity();

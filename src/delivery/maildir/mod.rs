@@ -23,27 +23,25 @@
 //! file), it is refused; and no space or no quota for a large one, it is put off, or it would keep away for ever those
 //! that fit. A name that exists already is no error: the message gets another.
 
+mod content;
 mod draft;
 mod index;
 mod name;
+mod opened;
 mod place;
 mod tmp;
 
-use std::ffi::OsStr;
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use nix::errno::Errno;
+use std::sync::Arc;
 
 use super::{MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Moved};
 use crate::message::FileId;
-use index::{Index, Place};
 use name::{MayBe, Named, Namer};
+use opened::Opened;
 use place::Directories;
-use tmp::{Content, Stored, Unstored};
+use tmp::{Stored, Unstored};
 
 pub use draft::{Draft, Finished};
 
@@ -54,16 +52,7 @@ pub(crate) fn create(path: &Path) -> Result<(), TargetError> {
 
 /// One maildrop's deliveries into one maildir. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Maildir(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    disk: Disk,
-    namer: Namer,
-    directories: Directories,
-    /// What lay there when [`super::Sink::recover`] looked, or later; empty without it.
-    index: Mutex<Arc<Index>>,
-}
+pub struct Maildir(Arc<Opened>);
 
 impl Maildir {
     /// Opens a maildir; a missing one is created, 0700, with the directories above it.
@@ -78,17 +67,17 @@ impl Maildir {
         let directories = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
         let host = nix::unistd::gethostname().unwrap_or_default();
         let namer = Namer::new(&maildrop, &host).with(clock);
-        Ok(Self(Arc::new(Shared { disk, namer, directories, index: Mutex::default() })))
+        Ok(Self(Arc::new(Opened::new(disk, namer, directories))))
     }
 
     /// Indexes what this maildrop delivered, and removes what it left in `tmp`. No other session of the maildrop may
     /// be under way.
     pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
-        let shared = self.0.clone();
+        let opened = self.0.clone();
         let new = &self.0.directories.new.path;
-        let recovered = self.0.disk.run(new, move || shared.recover()).await;
+        let recovered = self.0.disk.run(new, move || opened.recover()).await;
         recovered.unwrap_or_else(|error| Err(file_error("list", new, error)))?;
-        Ok(self.0.index().files())
+        Ok(self.0.files())
     }
 
     pub(super) fn draft(&self, message: MessageId) -> Draft {
@@ -120,157 +109,57 @@ impl Maildir {
         if stored.is_empty() && failed.is_none() {
             return Ok(Vec::new());
         }
-        let shared = self.0.clone();
+        let opened = self.0.clone();
         let new = &self.0.directories.new.path;
-        let published =
-            self.0.disk.run(new, move || shared.publish_or_discard(stored, failed)).await;
+        let publish = move || publish_or_discard(&opened.directories, stored, failed);
+        let published = self.0.disk.run(new, publish).await;
         published.unwrap_or_else(|error| Err(file_error("deliver into", new, error)))
     }
 }
 
-impl Shared {
-    fn recover(&self) -> Result<(), TargetError> {
-        let tmp = &self.directories.tmp;
-        let mut leftovers = Vec::new();
-        let listed = tmp.names(|name| {
-            if self.namer.parse(name).is_some() {
-                leftovers.push(name.to_vec());
-            }
-        });
-        listed.map_err(|source| file_error("list", &tmp.path, source))?;
-        let any = !leftovers.is_empty();
-        for name in leftovers {
-            use std::os::unix::ffi::OsStrExt;
-            let name = OsStr::from_bytes(&name);
-            match tmp.remove(name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(file_error("remove", &tmp.path.join(name), error));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        if any {
-            // Else the next crash could bring them back, after a session that ends well and is not recovered from.
-            tmp.sync().map_err(|source| file_error("make durable", &tmp.path, source))?;
-        }
-        self.read_index()
-    }
-
-    fn read_index(&self) -> Result<(), TargetError> {
-        let Directories { new, cur, .. } = &self.directories;
-        let index = Index::read(&self.namer, new, cur).map_err(|(place, source)| match place {
-            Place::New => file_error("list", &new.path, source),
-            Place::Cur => file_error("list", &cur.path, source),
-        })?;
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
-        Ok(())
-    }
-
-    fn index(&self) -> Arc<Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Says whether the identical message lies in the maildir already, and makes its file durable if so: the session
-    /// that delivered it may have been killed at any point.
-    fn is_there(
-        &self,
-        message: &Named,
-        content: Content<'_>,
-    ) -> Result<bool, TargetError> {
-        let (digest, time) = match &message.may_be {
-            MayBe::None => return Ok(false),
-            MayBe::Any => (&message.digest, None),
-            MayBe::File(file) => (&file.digest, Some(file.time)),
-        };
-        // A reader may move files while we look, so what is not found is looked up again. It may do so again and
-        // again; then the message is delivered beside: rather twice than never.
-        for _ in 0..LOOKS {
-            let index = self.index();
-            if !index.has(digest) {
-                return Ok(false);
-            }
-            let mut moved = false;
-            for (place, name) in index.find(&self.namer, digest, time) {
-                let directory = match place {
-                    Place::New => &self.directories.new,
-                    Place::Cur => &self.directories.cur,
-                };
-                let path = || directory.path.join(&name);
-                let existing = match directory.open_existing(&name) {
-                    Ok(existing) => existing,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        moved = true;
-                        continue;
-                    }
-                    // Not a regular file: not a message of ours.
-                    Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => continue,
-                    Err(error) => return Err(file_error("open", &path(), error)),
-                };
-                let same =
-                    content.is_in(&existing).map_err(|error| file_error("read", &path(), error))?;
-                if same {
-                    existing.sync().map_err(|error| file_error("make durable", &path(), error))?;
-                    return Ok(true);
+fn publish_or_discard(
+    directories: &Directories,
+    mut stored: Vec<Stored>,
+    failed: Option<TargetError>,
+) -> Result<Vec<Outcome>, TargetError> {
+    match failed.map_or_else(|| publish(directories, &mut stored), Err) {
+        Ok(()) => Ok(stored.into_iter().map(Stored::into_outcome).collect()),
+        Err(error) => {
+            for message in stored {
+                if let Stored::New(file) = message {
+                    file.discard();
                 }
             }
-            if !moved {
-                return Ok(false);
-            }
-            // Another worker may have read it again meanwhile.
-            if Arc::ptr_eq(&index, &self.index()) {
-                self.read_index()?;
-            }
+            Err(error)
         }
-        Ok(false)
-    }
-
-    fn publish_or_discard(
-        &self,
-        mut stored: Vec<Stored>,
-        failed: Option<TargetError>,
-    ) -> Result<Vec<Outcome>, TargetError> {
-        match failed.map_or_else(|| self.publish(&mut stored), Err) {
-            Ok(()) => Ok(stored.into_iter().map(Stored::into_outcome).collect()),
-            Err(error) => {
-                for message in stored {
-                    if let Stored::New(file) = message {
-                        file.discard();
-                    }
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives durable files their names, and makes the names durable.
-    fn publish(&self, stored: &mut [Stored]) -> Result<(), TargetError> {
-        let Directories { tmp, new, cur } = &self.directories;
-        let (mut any_new, mut any_there, mut in_steps) = (false, false, false);
-        for message in stored {
-            match message {
-                Stored::New(file) => {
-                    in_steps |= file.publish()? == Moved::InSteps;
-                    any_new = true;
-                }
-                Stored::There => any_there = true,
-                Stored::Refused(_) | Stored::Later(_) => {}
-            }
-        }
-        if any_there || in_steps {
-            // Second copies, or second names, were removed from there. Once the message is recorded, nobody would look
-            // for them.
-            tmp.sync().map_err(|source| file_error("make durable", &tmp.path, source))?;
-        }
-        if any_new || any_there {
-            new.sync().map_err(|source| file_error("make durable", &new.path, source))?;
-        }
-        if any_there {
-            // It may lie in either, and readers move it.
-            cur.sync().map_err(|source| file_error("make durable", &cur.path, source))?;
-        }
-        Ok(())
     }
 }
 
-/// How often a moving message is looked for.
-const LOOKS: usize = 3;
+/// Gives durable files their names, and makes the names durable.
+fn publish(directories: &Directories, stored: &mut [Stored]) -> Result<(), TargetError> {
+    let Directories { tmp, new, cur } = directories;
+    let (mut any_new, mut any_there, mut in_steps) = (false, false, false);
+    for message in stored {
+        match message {
+            Stored::New(file) => {
+                in_steps |= file.publish()? == Moved::InSteps;
+                any_new = true;
+            }
+            Stored::There => any_there = true,
+            Stored::Refused(_) | Stored::Later(_) => {}
+        }
+    }
+    if any_there || in_steps {
+        // Second copies, or second names, were removed from there. Once the message is recorded, nobody would look
+        // for them.
+        tmp.sync().map_err(|source| file_error("make durable", &tmp.path, source))?;
+    }
+    if any_new || any_there {
+        new.sync().map_err(|source| file_error("make durable", &new.path, source))?;
+    }
+    if any_there {
+        // It may lie in either, and readers move it.
+        cur.sync().map_err(|source| file_error("make durable", &cur.path, source))?;
+    }
+    Ok(())
+}

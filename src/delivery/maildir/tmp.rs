@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::content::Content;
 use super::name::{Named, Namer};
-use super::{Shared, file_error};
-use crate::delivery::{LARGE, Outcome, TargetError, is_no_room};
+use super::opened::Opened;
+use super::place::Directories;
+use crate::delivery::{LARGE, Outcome, TargetError, file_error, is_no_room};
 use crate::disk::{Moved, OpenFile};
-use crate::message::{self, Fingerprinter, trace};
 
 /// A message that is where it should be before its batch is committed.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) enum Unstored {
 /// A file in `tmp`; it is removed in the background when it is dropped before it was published.
 #[derive(Debug)]
 pub(super) struct TmpFile {
-    shared: Arc<Shared>,
+    opened: Arc<Opened>,
     message: Named,
     name: OsString,
     /// Open until it is durable: another opening would not be told of errors in writing it back.
@@ -55,13 +56,6 @@ enum State {
     InTmp,
     InNew(OsString),
     Removed,
-}
-
-/// A message's octets, to be compared with a file.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Content<'a> {
-    Octets(&'a [u8]),
-    File(&'a OpenFile, u64),
 }
 
 /// A large message is written back while it is received, in steps of this many octets, so that its fsync is short and
@@ -82,8 +76,8 @@ impl Stored {
 impl Unstored {
     /// Says whom an error in storing a message of so many octets (so far) concerns. The reason names the directory, so
     /// that it is the same whenever it happens again.
-    fn new(doing: &'static str, shared: &Shared, file: &OpenFile, size: u64, error: io::Error) -> Self {
-        let reason = |error| file_error(doing, &shared.directories.tmp.path, error).to_string();
+    fn new(doing: &'static str, opened: &Opened, file: &OpenFile, size: u64, error: io::Error) -> Self {
+        let reason = |error| file_error(doing, &opened.directories.tmp.path, error).to_string();
         if error.raw_os_error() == Some(Errno::EFBIG as i32) {
             Self::Refused(reason(error))
         } else if is_no_room(&error) && size > LARGE {
@@ -96,14 +90,14 @@ impl Unstored {
 
 impl TmpFile {
     /// Makes an empty one.
-    pub(super) fn create(shared: &Arc<Shared>, message: Named) -> Result<Self, Unstored> {
-        let tmp = &shared.directories.tmp;
+    pub(super) fn create(opened: &Arc<Opened>, message: Named) -> Result<Self, Unstored> {
+        let tmp = &opened.directories.tmp;
         let mut message = message;
-        let created = unique(&shared.namer, &mut message, "", |name| tmp.create(name));
+        let created = unique(&opened.namer, &mut message, "", |name| tmp.create(name));
         let (name, file) = created
             .map_err(|(name, error)| Unstored::Target(file_error("create", &tmp.path.join(name), error)))?;
-        let shared = shared.clone();
-        Ok(Self { shared, message, name, file: Some(file), size: 0, started: 0, state: State::InTmp })
+        let opened = opened.clone();
+        Ok(Self { opened, message, name, file: Some(file), size: 0, started: 0, state: State::InTmp })
     }
 
     /// Says which message it turned out to be; in `tmp`, it keeps the name that it has.
@@ -116,7 +110,7 @@ impl TmpFile {
         let file = self.open();
         let size = self.size + octets.len() as u64;
         file.append(octets)
-            .map_err(|error| Unstored::new("write into", &self.shared, file, size, error))?;
+            .map_err(|error| Unstored::new("write into", &self.opened, file, size, error))?;
         self.size = size;
         if self.size - self.started >= WRITEBACK_STEP {
             self.start_writeback();
@@ -133,7 +127,7 @@ impl TmpFile {
 
     /// Says whether its octets lie in the maildir already.
     pub(super) fn is_there(&self) -> Result<bool, TargetError> {
-        self.shared.is_there(&self.message, Content::File(self.open(), self.size))
+        self.opened.is_there(&self.message, Content::File(self.open(), self.size))
     }
 
     /// Makes it durable, and closes it.
@@ -144,7 +138,7 @@ impl TmpFile {
                 Ok(self)
             }
             Err(error) => {
-                let error = Unstored::new("make durable", &self.shared, self.open(), self.size, error);
+                let error = Unstored::new("make durable", &self.opened, self.open(), self.size, error);
                 self.discard();
                 Err(error)
             }
@@ -153,9 +147,9 @@ impl TmpFile {
 
     /// Gives it its name in `new`. It is visible then, and its name not yet durable.
     pub(super) fn publish(&mut self) -> Result<Moved, TargetError> {
-        let Self { shared, message, name, size, .. } = self;
-        let super::Directories { tmp, new, .. } = &shared.directories;
-        let published = unique(&shared.namer, message, &format!(",S={size}"), |new_name| {
+        let Self { opened, message, name, size, .. } = self;
+        let Directories { tmp, new, .. } = &opened.directories;
+        let published = unique(&opened.namer, message, &format!(",S={size}"), |new_name| {
             tmp.rename(name, new, new_name)
         });
         let (published, moved) =
@@ -167,7 +161,7 @@ impl TmpFile {
     /// Removes it, wherever it is. What cannot be removed from `tmp` is left to the next recovery: there is no more
     /// that could be done, and what made it necessary is told already.
     pub(super) fn discard(mut self) {
-        let directories = &self.shared.directories;
+        let directories = &self.opened.directories;
         let _ = match std::mem::replace(&mut self.state, State::Removed) {
             State::InTmp => directories.tmp.remove(&self.name),
             State::InNew(name) => directories.new.remove(&name),
@@ -185,72 +179,14 @@ impl TmpFile {
 impl Drop for TmpFile {
     fn drop(&mut self) {
         if let State::InTmp = self.state {
-            let (shared, name) = (self.shared.clone(), std::mem::take(&mut self.name));
-            self.shared.disk.queue_work(move || {
+            let (opened, name) = (self.opened.clone(), std::mem::take(&mut self.name));
+            self.opened.disk.queue_work(move || {
                 // As in discard.
-                let _ = shared.directories.tmp.remove(&name);
+                let _ = opened.directories.tmp.remove(&name);
             });
         }
     }
 }
-
-impl Content<'_> {
-    /// Says whether a file has just these octets, but for a `Received` line of ours on top of either, which tells when
-    /// a message came, and for the fields that servers write.
-    pub(super) fn is_in(self, existing: &OpenFile) -> io::Result<bool> {
-        let existing = Content::File(existing, existing.size()?);
-        Ok(self.digest()? == existing.digest()?)
-    }
-
-    fn digest(self) -> io::Result<message::Content> {
-        let mut room = vec![0; COMPARED];
-        let mut offset = self.trace(&mut room)?;
-        let mut fingerprinter = Fingerprinter::new();
-        while offset < self.size() {
-            let count = COMPARED.min(usize::try_from(self.size() - offset).unwrap_or(COMPARED));
-            let octets = self.read(&mut room[..count], offset)?;
-            if octets.is_empty() {
-                break;
-            }
-            fingerprinter.write(octets);
-            offset += octets.len() as u64;
-        }
-        Ok(fingerprinter.finish().content)
-    }
-
-    fn size(self) -> u64 {
-        match self {
-            Self::Octets(octets) => octets.len() as u64,
-            Self::File(_, size) => size,
-        }
-    }
-
-    /// Gives the octets of our `Received` line.
-    fn trace(self, room: &mut [u8]) -> io::Result<u64> {
-        let most = room.len().min(trace::LONGEST).min(usize::try_from(self.size()).unwrap_or(usize::MAX));
-        Ok(trace::length(self.read(&mut room[..most], 0)?) as u64)
-    }
-
-    /// Gives as many octets as there is room for, fewer at the end of the file.
-    fn read<'r>(self, room: &'r mut [u8], offset: u64) -> io::Result<&'r [u8]>
-    where
-        Self: 'r,
-    {
-        match self {
-            Self::Octets(octets) => {
-                let start = usize::try_from(offset).expect("less than the slice's length");
-                Ok(&octets[start..start + room.len()])
-            }
-            Self::File(file, _) => {
-                let count = file.read_at(room, offset)?;
-                Ok(&room[..count])
-            }
-        }
-    }
-}
-
-/// Octets that are compared at once.
-const COMPARED: usize = 16 << 10;
 
 /// Gives a message the first name that does not exist yet. Only another program can have made one that does, and each
 /// has a later time than the one before; that they do not end is a defect of the file system.

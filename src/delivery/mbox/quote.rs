@@ -16,7 +16,7 @@ const LONGEST_PATH: usize = 254;
 /// UTC.
 ///
 /// A sender that is missing, empty, or could be mistaken for something else in this line is `MAILER-DAEMON`.
-pub(in crate::delivery) fn from_line(sender: Option<&[u8]>, now: jiff::Timestamp) -> Vec<u8> {
+pub(crate) fn from_line(sender: Option<&[u8]>, now: jiff::Timestamp) -> Vec<u8> {
     let mut line = FROM.to_vec();
     line.extend_from_slice(sender.filter(|sender| is_sound(sender)).unwrap_or(b"MAILER-DAEMON"));
     line.extend_from_slice(now.strftime(" %a %b %e %H:%M:%S %Y\n").to_string().as_bytes());

@@ -174,7 +174,7 @@ impl Connecting<'_> {
     }
 
     fn broken(&self, broken: Broken) -> TargetError {
-        super::broken(&self.server.place, broken)
+        broken.at(&self.server.place)
     }
 
     fn sasl(&self, error: &sasl::SaslError) -> TargetError {

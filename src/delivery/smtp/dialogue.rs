@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::target::Place;
+use crate::delivery::{ServerError, TargetError};
+use crate::failure::Class;
 use crate::net::wire::{Limits, Wire, WireError};
 use crate::net::{NetError, Stream};
 use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions, ProtocolError, Reply, Request};
@@ -107,6 +110,13 @@ impl std::fmt::Debug for Dialogue {
 impl Broken {
     pub(super) fn new(what: String) -> Self {
         Self { how: How::Otherwise, what, said: None }
+    }
+
+    /// Tells that it broke at this server.
+    pub(super) fn at(self, place: &Place) -> TargetError {
+        let Self { what, said, .. } = self;
+        let (place, said) = (place.to_string(), said.map(String::into_bytes));
+        TargetError::Server(Box::new(ServerError { place, what, said, hint: None, class: Class::Target }))
     }
 
     /// Says what it means after the end of a message went out.

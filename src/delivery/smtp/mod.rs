@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool::Unspooled;
 use super::{Access, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
-use crate::config::target::Place;
 use crate::config::{MailServer, Recipients};
 use crate::disk::Disk;
 use crate::failure::Class;
@@ -347,7 +346,7 @@ impl Round<'_> {
         if self.shared.breaks.fetch_add(1, Relaxed) + 1 < MOST_BREAKS {
             return Ok(());
         }
-        Err(self::broken(&self.shared.server.place, broken))
+        Err(broken.at(&self.shared.server.place))
     }
 
     /// Gives a connection on which the server waits for a message, and whether that has been announced.
@@ -396,13 +395,6 @@ fn outcome(letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
         (Some(why), _) => Outcome::Later(why),
         (None, Some(why)) => Outcome::Refused(why),
     }
-}
-
-fn broken(place: &Place, broken: Broken) -> TargetError {
-    let Broken { what, said, .. } = broken;
-    let said = said.map(String::into_bytes);
-    let place = place.to_string();
-    TargetError::Server(Box::new(ServerError { place, what, said, hint: None, class: Class::Target }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
