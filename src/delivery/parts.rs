@@ -71,9 +71,10 @@ enum Spill<D: Destination> {
 
 /// What becomes of a message that was received whole, while a worker is at it.
 #[derive(Debug)]
-pub(super) enum Ending<T, E> {
-    Coming(oneshot::Receiver<Result<T, E>>),
-    Failed(E),
+pub(super) struct Ending<D: Destination, T> {
+    disk: Disk,
+    destination: D,
+    coming: Result<oneshot::Receiver<Result<T, D::Error>>, D::Error>,
 }
 
 impl<D: Destination> Parts<D> {
@@ -138,10 +139,11 @@ impl<D: Destination> Parts<D> {
     pub(super) fn finish<T: Send + 'static>(
         self,
         end: impl FnOnce(D, Option<D::File>, Buffer, oneshot::Sender<Result<T, D::Error>>) + Send + 'static,
-    ) -> Ending<T, D::Error> {
+    ) -> Ending<D, T> {
         let Self { disk, destination, buffer, spill, .. } = self;
         let buffer = buffer.leaving();
         let (done, coming) = oneshot::channel();
+        let mut ending = Ending { disk: disk.clone(), destination: destination.clone(), coming: Ok(coming) };
         match spill {
             Spill::None => end(destination, None, buffer, done),
             Spill::Here(file) => end(destination, Some(file), buffer, done),
@@ -159,9 +161,9 @@ impl<D: Destination> Parts<D> {
                     }));
                 }
             }
-            Spill::Failed(error) => return Ending::Failed(error),
+            Spill::Failed(error) => ending.coming = Err(error),
         }
-        Ending::Coming(coming)
+        ending
     }
 
     /// Hands the buffer to a worker, to be appended to the file; nothing if one is at it.
@@ -221,19 +223,11 @@ impl<D: Destination> Parts<D> {
     }
 }
 
-impl<T, E> Ending<T, E> {
-    /// Waits for the worker; `lost` is what is said if it came to grief or does not come back, and `place` where it is.
-    pub(super) async fn ended(
-        self,
-        disk: &Disk,
-        place: impl FnOnce() -> PathBuf,
-        lost: impl FnOnce(io::Error) -> E,
-    ) -> Result<T, E> {
-        match self {
-            Self::Coming(mut coming) => {
-                disk.answer(place, &mut coming).await.unwrap_or_else(|why| Err(lost(why)))
-            }
-            Self::Failed(error) => Err(error),
-        }
+impl<D: Destination, T> Ending<D, T> {
+    /// Waits for the worker.
+    pub(super) async fn ended(self) -> Result<T, D::Error> {
+        let Self { disk, destination, coming } = self;
+        let answer = disk.answer(|| destination.place(), &mut coming?).await;
+        answer.unwrap_or_else(|why| Err(destination.lost(why)))
     }
 }

@@ -48,12 +48,11 @@ struct Spool(Disk);
 /// A message that came in whole; what does not fit into memory may still be on its way to the file.
 #[derive(Debug)]
 pub struct Finished {
-    disk: Disk,
     id: MessageId,
     reached: Vec<String>,
     header: HeaderSection,
     octets: u64,
-    content: Place,
+    content: Whereabouts,
 }
 
 /// A message that lies in the spool.
@@ -136,12 +135,11 @@ impl Draft {
     pub(super) fn finish(mut self) -> Finished {
         self.append(Conversion::finish);
         let Self { id, reached, header, octets, parts, .. } = self;
-        let disk = parts.destination.0.clone();
         let content = match parts.in_memory() {
-            Ok(buffer) => Place::Memory(buffer),
-            Err(parts) => Place::File(parts.finish(end)),
+            Ok(buffer) => Whereabouts::Memory(buffer),
+            Err(parts) => Whereabouts::File(parts.finish(end)),
         };
-        Finished { disk, id, reached, header, octets, content }
+        Finished { id, reached, header, octets, content }
     }
 
     fn append(&mut self, convert: impl FnOnce(&mut Conversion, &mut Vec<u8>)) {
@@ -157,10 +155,8 @@ impl Finished {
     /// The spool's file could not be written.
     pub async fn spooled(self) -> Result<Spooled, Unspooled> {
         let content = match self.content {
-            Place::Memory(buffer) => Content::Memory(Octets(buffer)),
-            Place::File(ending) => {
-                Content::File(ending.ended(&self.disk, spool_directory, lost).await?)
-            }
+            Whereabouts::Memory(buffer) => Content::Memory(Octets(buffer)),
+            Whereabouts::File(ending) => Content::File(ending.ended().await?),
         };
         let Self { id, reached, header, octets, .. } = self;
         Ok(Spooled { id, reached, header: header.octets, is_header_cut: header.is_cut, octets, content })
@@ -193,9 +189,9 @@ impl AsRef<[u8]> for Octets {
 
 /// Where a finished message is.
 #[derive(Debug)]
-enum Place {
+enum Whereabouts {
     Memory(Buffer),
-    File(Ending<File, Unspooled>),
+    File(Ending<Spool, File>),
 }
 
 #[derive(Debug)]
@@ -301,8 +297,8 @@ impl Destination for Spool {
         spool_directory()
     }
 
-    fn lost(&self, why: io::Error) -> Unspooled {
-        lost(why)
+    fn lost(&self, source: io::Error) -> Unspooled {
+        Unspooled::Disk(TargetError::File { doing: "spool into", path: spool_directory(), source })
     }
 }
 
@@ -320,15 +316,6 @@ fn end(spool: Spool, file: Option<OpenFile>, rest: Buffer, done: oneshot::Sender
         });
         drop(done.send(ended));
     });
-}
-
-/// What is said when a worker came to grief, or does not come back.
-fn lost(source: io::Error) -> Unspooled {
-    Unspooled::Disk(TargetError::File {
-        doing: "spool into",
-        path: spool_directory(),
-        source,
-    })
 }
 
 #[cfg(test)]

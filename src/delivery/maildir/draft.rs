@@ -25,7 +25,7 @@ pub struct Draft {
 
 /// See [`crate::delivery::Finished`].
 #[derive(Debug)]
-pub struct Finished(Ending<Stored, Unstored>);
+pub struct Finished(Ending<Tmp, Stored>);
 
 /// A message of a maildir, in `tmp`.
 #[derive(Debug, Clone)]
@@ -72,9 +72,8 @@ impl Draft {
 }
 
 impl Finished {
-    pub(super) async fn stored(self, opened: &Opened) -> Result<Stored, Unstored> {
-        let lost = |error| Unstored::Target(lost_part(opened, error));
-        self.0.ended(&opened.disk, || opened.directories.tmp.path.clone(), lost).await
+    pub(super) async fn stored(self) -> Result<Stored, Unstored> {
+        self.0.ended().await
     }
 }
 
@@ -98,7 +97,7 @@ impl Destination for Tmp {
     }
 
     fn lost(&self, why: io::Error) -> Unstored {
-        Unstored::Target(lost_part(&self.opened, why))
+        Unstored::Target(file_error("write into", &self.opened.directories.tmp.path, why))
     }
 }
 
@@ -187,8 +186,4 @@ fn append(
             Err(error)
         }
     }
-}
-
-fn lost_part(opened: &Opened, why: io::Error) -> TargetError {
-    file_error("write into", &opened.directories.tmp.path, why)
 }

@@ -88,7 +88,7 @@ impl Maildir {
     pub(super) async fn commit(&self, finished: Vec<Finished>) -> Result<Vec<Outcome>, TargetError> {
         let mut results = Vec::with_capacity(finished.len());
         for message in finished {
-            results.push(message.stored(&self.0).await);
+            results.push(message.stored().await);
         }
         // A small message that found no room while a large one was taking all there was does not mean a full disk.
         let crowded = results.iter().any(|result| matches!(result, Err(Unstored::Later(_))));
