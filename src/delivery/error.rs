@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::disk::workers::Silence;
+use crate::disk::part::Silence;
 use crate::failure::Class;
 
 /// The target as a whole failed: no message can be delivered until someone or something mends it.

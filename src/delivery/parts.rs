@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::TargetError;
 use crate::disk::room::{Buffer, Waited};
-use crate::disk::workers::came_to_grief;
+use crate::disk::part::panicked;
 use crate::disk::Disk;
 
 /// Messages up to this size stay in memory until they are complete; larger ones go to a file in parts of at least this
@@ -36,7 +36,7 @@ pub(super) trait Destination: Clone + Send + 'static {
     /// Where the file is.
     fn place(&self) -> PathBuf;
 
-    /// What is said when a worker came to grief, or does not come back.
+    /// What is said when a worker panicked, or does not come back.
     fn lost(&self, why: io::Error) -> Self::Error;
 }
 
@@ -128,10 +128,10 @@ impl<D: Destination> Parts<D> {
     }
 
     /// Gives a message back that is in memory whole.
-    pub(super) fn in_memory(self) -> Result<Buffer, Self> {
+    pub(super) fn in_memory(self) -> Result<Buffer, Box<Self>> {
         match self.spill {
             Spill::None => Ok(self.buffer),
-            Spill::Here(_) | Spill::Away(_) | Spill::Failed(_) => Err(self),
+            Spill::Here(_) | Spill::Away(_) | Spill::Failed(_) => Err(Box::new(self)),
         }
     }
 
@@ -155,7 +155,7 @@ impl<D: Destination> Parts<D> {
                         match part.await {
                             Ok(Ok((file, _))) => end(destination, Some(file), buffer, done),
                             Ok(Err(error)) => drop(done.send(Err(error))),
-                            Err(_) => drop(done.send(Err(destination.lost(came_to_grief())))),
+                            Err(_) => drop(done.send(Err(destination.lost(panicked())))),
                         }
                         drop(following);
                     }));
@@ -194,7 +194,7 @@ impl<D: Destination> Parts<D> {
                 Ok(back) => self.take_back(back),
                 Err(oneshot::error::TryRecvError::Empty) => {}
                 Err(oneshot::error::TryRecvError::Closed) => {
-                    self.take_back(Err(self.destination.lost(came_to_grief())));
+                    self.take_back(Err(self.destination.lost(panicked())));
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! | `durable` | fsync of files and directories, and what differs from file system to file system |
 //! | `files`, `moving` | open directories and the files in them; a name given without replacing another |
 //! | `trust` | whose a path is, which root asks before it goes there |
-//! | `workers`, `room` | the threads that do all this for deliveries, and the bound on the octets that wait for them |
+//! | `workers`, `part`, `room` | the threads that do all this for deliveries, a session's share, and the bound on the octets that wait |
 //! | `answers` | what file systems have answered: slow is not dead |
 //! | `blocking` | single calls that may never come back, each with a deadline |
 
@@ -14,6 +14,7 @@ pub(crate) mod blocking;
 pub(crate) mod durable;
 pub(crate) mod files;
 mod moving;
+pub(crate) mod part;
 pub(crate) mod room;
 pub(crate) mod trust;
 pub(crate) mod workers;

@@ -1,48 +1,24 @@
-//! Workers that make files durable, and the bound on the octets that wait for them.
+//! Workers that make files durable.
 //!
 //! The async threads never wait for a disk: work is queued, and workers on tokio's blocking threads take it. A worker
 //! takes a group of small messages at once, writes all of them and starts their writeback, and only then waits for
-//! each. 10,000 messages of 4 KiB, fsync of each file, one fsync of `new` a batch, on a journalled ext4 on a loop
-//! device, two cores, compilers and tests beside; messages/s, median (lowest..highest); each column is one interleaved
-//! set, with the load during it, and only figures of one column can be compared:
-//!
-//! | workers x group | load 3 to 17, 7 runs | load 6 to 26, 9 runs | load 10 to 28, 7 runs |
-//! |---|---|---|---|
-//! | 16 x 1 (each by itself) | 4,500 (2,150..6,858) | | 2,135 (1,917..9,461) |
-//! | 32 x 1 | 6,331 (2,978..7,141) | | 3,714 (3,048..9,460) |
-//! | 8 x 16 | 6,973 (4,854..7,931) | | 3,210 (2,438..11,275) |
-//! | 16 x 8 | | 4,463 (3,484..6,359) | 3,706 (2,462..11,619) |
-//! | 16 x 16 | 8,390 (3,067..10,564) | 4,930 (3,696..8,348) | 4,984 (3,967..12,467) |
-//! | 32 x 4 | 7,309 (5,118..8,382) | 5,476 (4,240..6,938) | 5,698 (4,492..8,699) |
-//! | 32 x 8 | 8,916 (6,502..10,077) | 6,867 (5,302..8,248) | 5,818 (4,863..7,909) |
-//! | 64 x 4 | | | 6,272 (5,259..8,556) |
-//!
-//! So 32 x 8: the best median or within the noise of it in each, with 10 to 11 MiB for the whole process. It takes as
-//! much CPU time as 32 x 1 (1.16 and 1.20 s in the first column). The busier the disk, the more the number of workers
-//! matters; presumably since each fsync flushes the disk's cache and the kernel joins flushes that wait together (not
-//! traced). One syncfs for a group of 64, by a single thread without the rest of this program, did 12,124/s where
-//! 8 x 16 did 10,994/s: not much faster on a disk where nobody else writes, and it waits for everything that others
-//! wrote, which is unbounded on a busy one.
-
+//! each. How many workers and how large a group was measured: `benches/delivery.rs` says how.
 //!
 //! Each session has a part of it ([`Disk::of_session`]): its own queues, so that one whose file system hangs holds up
 //! no other, and its own deadline. All parts share the number of workers, but each may always have a few.
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
-use std::{fmt, mem};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::answers::Counting;
-use super::blocking;
+use super::part::{Lane, Part, Queue, Silence, UnderWay, Wait, Work, lock};
 use super::room::{AllRoom, Room};
 
 /// Access to the file system for all deliveries of a process, with a bounded number of workers and a bound on the
@@ -51,6 +27,8 @@ use super::room::{AllRoom, Room};
 pub struct Disk {
     shared: Arc<Shared>,
     part: Arc<Part>,
+    /// Whether [`Disk::settled`] waits for all parts.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -62,41 +40,6 @@ struct Shared {
     room: Arc<AllRoom>,
     /// Parts that a session has, or that still work for one that is over; by maildrop.
     parts: Mutex<HashMap<Arc<str>, Weak<Part>>>,
-}
-
-/// What one session has of it.
-#[derive(Debug)]
-struct Part {
-    /// Messages to be stored, by groups.
-    stores: Mutex<Queue>,
-    /// Everything else. Its own workers, so that the next part of a large message does not wait in the queue behind
-    /// a thousand small ones.
-    others: Mutex<Queue>,
-    under_way: UnderWay,
-    /// Whether [`Disk::settled`] waits for all parts.
-    is_whole: bool,
-    /// How long the file system may answer nothing.
-    patience: Duration,
-    /// Answers of the file system so far.
-    answers: Arc<AtomicU64>,
-    silence: Mutex<Option<Silence>>,
-    /// What is dropped when all work has ended.
-    kept: Mutex<Vec<Box<dyn Any + Send>>>,
-    room: Arc<Room>,
-}
-
-/// Since when the file system does not answer, and what it was asked about.
-#[derive(Debug, Clone)]
-pub struct Silence {
-    pub(crate) path: PathBuf,
-    since: Instant,
-}
-
-/// Workers, and tasks that will queue more work when some is done.
-#[derive(Debug, Default)]
-struct UnderWay {
-    count: AtomicUsize,
-    idle: Notify,
 }
 
 /// How much goes on at once.
@@ -122,18 +65,6 @@ const OWN_WORKERS: usize = 2;
 /// How long a file system may answer nothing to whoever has no session.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The second half of a store: waits for what the first half started.
-pub(crate) type Wait = Box<dyn FnOnce() + Send>;
-
-/// A piece of blocking work. What it returns is called once the first halves of the whole group are done.
-type Work = Box<dyn FnOnce() -> Option<Wait> + Send>;
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Work>,
-    workers: usize,
-}
-
 impl Disk {
     /// Begins with the usual limits.
     pub fn new() -> Self {
@@ -144,10 +75,10 @@ impl Disk {
     pub fn within(limits: Limits) -> Self {
         let limits = Limits { workers: limits.workers.max(1), group: limits.group.max(1), ..limits };
         let room = Arc::new(AllRoom::of(limits.octets));
-        let part = Arc::new(Part::new(&room, PATIENCE, true));
+        let part = Arc::new(Part::new(&room, PATIENCE));
         let (workers, under_way, parts) = Default::default();
         let shared = Arc::new(Shared { limits, workers, under_way, room, parts });
-        Self { shared, part }
+        Self { shared, part, is_whole: true }
     }
 
     /// Gives a session with a maildrop its part: whatever it waits for, the file system may answer nothing for
@@ -159,21 +90,21 @@ impl Disk {
     pub fn of_session(&self, maildrop: &str, patience: Duration) -> Result<Self, Silence> {
         let mut parts = lock(&self.shared.parts);
         if let Some(earlier) = parts.get(maildrop).and_then(Weak::upgrade)
-            && let Some(silence) = lock(&earlier.silence).clone()
-            && earlier.under_way.count.load(SeqCst) > 0
+            && let Some(silence) = earlier.silence()
+            && earlier.under_way.is_any()
         {
             return Err(silence);
         }
         parts.retain(|_, part| part.strong_count() > 0);
-        let part = Arc::new(Part::new(&self.shared.room, patience, false));
+        let part = Arc::new(Part::new(&self.shared.room, patience));
         parts.insert(maildrop.into(), Arc::downgrade(&part));
-        Ok(Self { shared: self.shared.clone(), part })
+        Ok(Self { shared: self.shared.clone(), part, is_whole: false })
     }
 
     /// Waits until nothing is queued or under way: abandoned messages are removed, too. To be awaited before the
     /// runtime ends. A session's part waits for itself alone.
     pub async fn settled(&self) {
-        let under_way = if self.part.is_whole { &self.shared.under_way } else { &self.part.under_way };
+        let under_way = if self.is_whole { &self.shared.under_way } else { &self.part.under_way };
         loop {
             let idle = under_way.idle.notified();
             tokio::pin!(idle);
@@ -181,7 +112,7 @@ impl Disk {
             idle.as_mut().enable();
             self.staff(Lane::Stores);
             self.staff(Lane::Others);
-            if under_way.count.load(SeqCst) == 0 {
+            if !under_way.is_any() {
                 return;
             }
             idle.await;
@@ -191,12 +122,7 @@ impl Disk {
     /// Ends a session's use of its part. What it has the right to by `lease` is kept until all its work has ended, which
     /// may be long after.
     pub fn leave(self, lease: impl Send + 'static) {
-        let mut kept = lock(&self.part.kept);
-        if self.part.under_way.count.load(SeqCst) > 0 {
-            kept.push(Box::new(lease));
-            // Others need not wait for the octets that hang.
-            self.part.room.forgive();
-        }
+        self.part.keep(lease);
     }
 
     /// Queues the storing of a message, in two halves.
@@ -219,13 +145,13 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// The worker came to grief, or the file system does not answer.
+    /// The worker panicked, or the file system does not answer.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         about: &Path,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        if let Some(silence) = &*lock(&self.part.silence) {
+        if let Some(silence) = self.part.silence() {
             return Err(silence.error());
         }
         let (done, mut result) = oneshot::channel();
@@ -246,25 +172,7 @@ impl Disk {
         about: impl FnOnce() -> PathBuf,
         coming: &mut oneshot::Receiver<T>,
     ) -> io::Result<T> {
-        let answers = || self.part.answers.load(SeqCst);
-        loop {
-            let before = answers();
-            let silence = lock(&self.part.silence).clone();
-            if let Some(silence) = silence {
-                // It was waited for long enough.
-                return coming.try_recv().map_err(|error| match error {
-                    TryRecvError::Empty => silence.error(),
-                    TryRecvError::Closed => came_to_grief(),
-                });
-            }
-            match tokio::time::timeout(self.part.patience, &mut *coming).await {
-                Ok(Ok(sent)) => return Ok(sent),
-                Ok(Err(_)) => return Err(came_to_grief()),
-                // Slow is not dead.
-                Err(_) if answers() != before => {}
-                Err(_) => return Err(self.give_up(about())),
-            }
-        }
+        self.part.answer(about, coming).await
     }
 
     /// Lets [`Disk::settled`] wait for a task that is going to queue more work.
@@ -278,22 +186,15 @@ impl Disk {
         &self.part.room
     }
 
-    /// Notes that the file system does not answer.
-    fn give_up(&self, path: PathBuf) -> io::Error {
-        self.part.room.forgive();
-        let since = Instant::now().checked_sub(self.part.patience).unwrap_or_else(Instant::now);
-        lock(&self.part.silence).get_or_insert(Silence { path, since }).error()
-    }
-
     fn queue(&self, lane: Lane, work: Work) {
-        lock(self.part.lane(lane)).waiting.push_back(work);
+        self.part.queue(lane).waiting.push_back(work);
         self.staff(lane);
     }
 
     /// Starts a worker if there is work for one more.
     fn staff(&self, lane: Lane) {
         {
-            let mut queue = lock(self.part.lane(lane));
+            let mut queue = self.part.queue(lane);
             let most = self.shared.limits.workers;
             if queue.waiting.is_empty() || queue.workers >= most {
                 return;
@@ -315,45 +216,19 @@ impl Disk {
     }
 
     fn begin(&self) {
-        self.shared.under_way.count.fetch_add(1, SeqCst);
-        self.part.under_way.count.fetch_add(1, SeqCst);
+        self.shared.under_way.begin();
+        self.part.under_way.begin();
     }
 
     fn end(&self) {
-        if self.part.under_way.count.fetch_sub(1, SeqCst) == 1 {
-            let kept = mem::take(&mut *lock(&self.part.kept));
-            drop(kept);
-        }
-        self.shared.under_way.count.fetch_sub(1, SeqCst);
-        self.part.under_way.idle.notify_waiters();
-        self.shared.under_way.idle.notify_waiters();
+        self.part.end();
+        self.shared.under_way.end();
     }
 }
 
 impl Default for Disk {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Part {
-    fn new(room: &Arc<AllRoom>, patience: Duration, is_whole: bool) -> Self {
-        let (stores, others, under_way, answers, silence, kept) = Default::default();
-        let room = Arc::new(Room::new(room));
-        Self { stores, others, under_way, is_whole, patience, answers, silence, kept, room }
-    }
-
-    fn lane(&self, lane: Lane) -> &Mutex<Queue> {
-        match lane {
-            Lane::Stores => &self.stores,
-            Lane::Others => &self.others,
-        }
-    }
-}
-
-impl Silence {
-    pub(crate) fn error(&self) -> io::Error {
-        blocking::silence(self.since.elapsed())
     }
 }
 
@@ -374,12 +249,6 @@ impl Drop for Following {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Lane {
-    Stores,
-    Others,
-}
-
 /// Takes work until there is none; counted from before its thread starts.
 struct Worker {
     disk: Disk,
@@ -389,7 +258,7 @@ struct Worker {
 
 impl Worker {
     fn work(mut self) {
-        let Disk { shared, part } = self.disk.clone();
+        let Disk { shared, part, .. } = self.disk.clone();
         let _counting = Counting::into(&part.answers);
         let most = match self.lane {
             Lane::Stores => shared.limits.group,
@@ -397,7 +266,7 @@ impl Worker {
         };
         loop {
             let group: Vec<Work> = {
-                let mut queue = lock(part.lane(self.lane));
+                let mut queue = part.queue(self.lane);
                 let count = most.min(queue.waiting.len());
                 if count == 0 {
                     // Under the lock in which the queue was seen empty, or work queued just now would lie there.
@@ -425,29 +294,13 @@ impl Drop for Worker {
         if self.counted {
             // It panicked, or the runtime ended before it could begin.
             let disk = self.disk.clone();
-            self.leave(&mut lock(disk.part.lane(self.lane)));
+            self.leave(&mut disk.part.queue(self.lane));
             if std::thread::panicking() {
                 disk.staff(self.lane);
             }
         }
         self.disk.end();
     }
-}
-
-impl fmt::Debug for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("waiting", &self.waiting.len()).field("workers", &self.workers).finish()
-    }
-}
-
-/// Makes the error of a worker that panicked.
-pub(crate) fn came_to_grief() -> io::Error {
-    io::Error::other("the worker ended before its work was done")
-}
-
-/// A worker that panicked left what it had locked as it was: it is whole.
-fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
-    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -574,7 +427,7 @@ mod tests {
         let (lease, kept) = (Arc::new(()), || disk.of_session("a", patience).is_err());
         let part = disk.of_session("a", patience).unwrap();
         let release = hang(&part);
-        part.give_up("/mnt/mail".into());
+        part.part.give_up("/mnt/mail".into());
         part.clone().leave(lease.clone());
         assert_eq!(Arc::strong_count(&lease), 2);
         assert!(kept());
