@@ -5,7 +5,8 @@
 //! | `durable` | fsync of files and directories, and what differs from file system to file system |
 //! | `files`, `moving` | open directories and the files in them; a name given without replacing another |
 //! | `trust` | whose a path is, which root asks before it goes there |
-//! | `workers`, `part`, `room` | the threads that do all this for deliveries, a session's share, and the bound on the octets that wait |
+//! | `workers`, `part` | the threads that do all this for deliveries, and what a session has of them |
+//! | `room` | the bound on the octets that wait for them |
 //! | `answers` | what file systems have answered: slow is not dead |
 //! | `blocking` | single calls that may never come back, each with a deadline |
 

@@ -11,13 +11,14 @@ mod body;
 mod connect;
 mod dialogue;
 mod learned;
+mod letter;
 mod transaction;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool::Unspooled;
-use super::{Access, MessageId, Others, Outcome, ServerError, TargetError, envelope, spool};
+use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::{MailServer, Recipients};
 use crate::disk::Disk;
 use crate::failure::Class;
@@ -26,7 +27,8 @@ use crate::smtp::{Command, Dialect, Reply};
 use crate::stop::GOODBYE;
 use dialogue::Broken;
 use learned::Learned;
-use transaction::{Ahead, Connection, Done, Letter, Stall, Verdict};
+use letter::{Ahead, Done, Letter, Stall, Verdict};
+use transaction::Connection;
 
 /// Messages in a row of which a server takes no recipient now, before that is its own trouble: a map that cannot be
 /// read, a backend that is away.
@@ -264,7 +266,7 @@ impl Round<'_> {
             && connection.takes_from_others().await
         {
             self.connection = Some(connection);
-            return Ok(Some(outcome(letter, done.verdicts)));
+            return Ok(Some(letter.outcome(done.verdicts)));
         }
         if retries || connection.closing {
             leave(connection).await;
@@ -272,7 +274,7 @@ impl Round<'_> {
             (self.connection, self.ahead) = (Some(connection), done.ahead);
         }
         match stalled {
-            Stalled::Not => Ok(Some(outcome(letter, done.verdicts))),
+            Stalled::Not => Ok(Some(letter.outcome(done.verdicts))),
             // Some servers take so many messages a connection, and then only say this.
             Stalled::Server(reply) if retries => {
                 log::debug!("{}: target: {reply}; making another connection", self.shared.access.account);
@@ -373,28 +375,6 @@ async fn leave(mut connection: Connection) {
     }
     let quit = connection.dialogue.command(Command::Quit, GOODBYE);
     let _ = tokio::time::timeout(GOODBYE, quit).await;
-}
-
-/// Puts together what became of a message for all its recipients.
-fn outcome(letter: &Letter, verdicts: Vec<Verdict>) -> Outcome {
-    let mut delivered = letter.message.reached.clone();
-    let mut later = None;
-    let mut refused = None;
-    for (to, verdict) in letter.to.iter().zip(verdicts) {
-        match verdict {
-            Verdict::Delivered => delivered.push(to.clone()),
-            Verdict::Later(why) => drop(later.get_or_insert(why)),
-            Verdict::Refused(why) => drop(refused.get_or_insert(why)),
-        }
-    }
-    let gained = delivered.len() > letter.message.reached.len();
-    match (later, refused) {
-        (None, None) => Outcome::Delivered,
-        (Some(reason), _) if gained => Outcome::Partly { delivered, reason, others: Others::Later },
-        (None, Some(reason)) if gained => Outcome::Partly { delivered, reason, others: Others::Refused },
-        (Some(why), _) => Outcome::Later(why),
-        (None, Some(why)) => Outcome::Refused(why),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,49 +11,8 @@ use tokio::time::Instant;
 use super::body;
 use super::dialogue::{Broken, Dialogue, How};
 use super::learned::{Learned, Sent};
-use crate::delivery::spool::{Content, Spooled};
+use super::letter::{Ahead, Answered, Done, Letter, Stall, Verdict, replace_delivered};
 use crate::smtp::{Command, Dialect, Limit, MailBodyParameter, MailParameter, Reply};
-
-/// A message and its envelope.
-#[derive(Debug)]
-pub(super) struct Letter {
-    /// The reverse-path, without angle brackets.
-    pub(super) from: String,
-    /// The forward-paths, at least one.
-    pub(super) to: Vec<String>,
-    pub(super) message: Spooled,
-}
-
-/// What became of a message for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The server has it.
-    Delivered,
-    /// 4yz.
-    Later(String),
-    /// 5yz.
-    Refused(String),
-}
-
-/// What a transaction leaves behind.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// One for each recipient, in order.
-    pub(super) verdicts: Vec<Verdict>,
-    /// Whether the commands of the next message have gone out.
-    pub(super) ahead: Ahead,
-    /// That the server took nothing, if that may be its own trouble and not the message's.
-    pub(super) stall: Option<Stall>,
-}
-
-/// The server could not take a message now, and may be no better with the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stall {
-    /// 4yz to MAIL: no messages at all now (Postfix's rate limits, OpenSMTPD's hundred messages a connection).
-    Mail(Reply),
-    /// 4yz to RCPT, and no recipient was taken.
-    Recipients(Reply),
-}
 
 /// A connection that takes messages.
 #[derive(Debug)]
@@ -178,7 +137,7 @@ impl Connection {
         }
         // A server without it gets the octets as they are all the same: none is known that would change them, and
         // nothing else may.
-        if extensions.eight_bit_mime && may_be_eight_bit(&letter.message.content) {
+        if extensions.eight_bit_mime && letter.may_be_eight_bit() {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         if extensions.smtp_utf8 && letter.to.iter().chain([&letter.from]).any(|address| !address.is_ascii()) {
@@ -406,27 +365,6 @@ impl Connection {
     }
 }
 
-/// Whether the commands of a message have left with the end of the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
-    Sent,
-    NotSent,
-}
-
-/// What the server said to MAIL, RCPT and DATA.
-#[derive(Default)]
-struct Answered {
-    /// Of the sender and the recipients; `Delivered`: nothing against it so far.
-    verdicts: Vec<Verdict>,
-    /// The reply to DATA, if it was sent and is worth looking at.
-    data: Option<Reply>,
-    stall: Option<Stall>,
-}
-
-fn replace_delivered(verdicts: &mut [Verdict], by: &Verdict) {
-    verdicts.iter_mut().filter(|verdict| **verdict == Verdict::Delivered).for_each(|each| *each = by.clone());
-}
-
 /// Tells a reply from the server's goodbye (RFC 5321, 3.8), after which no other comes.
 fn staying(reply: Reply) -> Result<Reply, Broken> {
     if reply.is_closing() {
@@ -438,14 +376,6 @@ fn staying(reply: Reply) -> Result<Reply, Broken> {
 
 fn out_of_step(reply: &Reply, to: &str, expected: &str) -> Broken {
     Broken::new(format!("server sent {reply} to {to}, where {expected} was expected"))
-}
-
-/// Says whether there may be an octet above 127; a large message is not read for that.
-fn may_be_eight_bit(content: &Content) -> bool {
-    match content {
-        Content::Memory(octets) => !octets.as_ref().is_ascii(),
-        Content::File(_) => true,
-    }
 }
 
 #[cfg(test)]
