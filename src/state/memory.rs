@@ -20,14 +20,11 @@ pub struct MaildropKey {
 pub struct Memory {
     /// The maildrop's key in the store.
     pub key: MaildropKey,
-    /// No session has completed a listing of this maildrop or recorded anything of it: this is the first sync (or the
-    /// state file was lost).
-    pub fresh: bool,
     /// There is a row for the maildrop: some session got as far as to publish something or to close.
     pub known: bool,
     /// The target may hold messages that are not recorded, so it must be recovered before anything is published: no
     /// session of this maildrop has published and closed, or the last one that published did not close (it was
-    /// killed, or the power was cut). True whenever `fresh` is.
+    /// killed, or the power was cut). True whenever no listing was completed and nothing is recorded.
     pub unclosed: bool,
     /// The last session that published did not close: it was killed, or the power was cut.
     pub cut_off: bool,

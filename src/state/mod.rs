@@ -24,7 +24,7 @@
 //! | after `close` of a session that published | closed | trusts the unique-ids |
 //! | after `close` of a session that did not (no log-in, nothing new) | what it said before, so `unclosed` if it was new or had been cut off | recovers the target, once there is something to publish |
 //!
-//! A lost state file is the first row of this table: no row for the maildrop reads as `fresh` and `unclosed`, and no
+//! A lost state file is the first row of this table: no row for the maildrop reads as `unclosed`, and no
 //! session changes that but one that recovered, published and closed.
 
 mod closing;

@@ -23,7 +23,6 @@ pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory
     let maildrop = key.identity.clone();
     let mut memory = Memory {
         key,
-        fresh: true,
         known: false,
         unclosed: true,
         cut_off: false,
@@ -51,8 +50,7 @@ pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory
     (memory.held, memory.reached) = held(connection, id, "")?;
     memory.reached.sort_by_key(|reached| reached.content);
     // A row without a listing and without a message is what a first session leaves that did not get to the listing.
-    memory.fresh = memory.listed_at.is_none() && memory.entries.is_empty();
-    memory.unclosed |= memory.fresh;
+    memory.unclosed |= memory.listed_at.is_none() && memory.entries.is_empty();
     Ok(memory)
 }
 

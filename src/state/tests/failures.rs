@@ -191,7 +191,7 @@ async fn an_error_that_the_user_has_repaired_is_not_told_again() {
     let store = Store::open(&path);
     assert!(matches!(store.begin(ALICE.into()).await.unwrap_err(), StateError::Foreign { .. }));
     fs::remove_dir(&path).unwrap();
-    assert!(begin(&store).await.fresh);
+    assert!(is_fresh(&begin(&store).await));
 }
 
 #[test]

@@ -64,7 +64,7 @@ async fn leftovers_of_a_creation_that_was_killed_are_no_obstacle() {
     let (_directory, path) = directory();
     fs::write(beside(&path, ".new"), b"half").unwrap();
     fs::write(&path, b"").unwrap();
-    assert!(begin(&Store::open(&path)).await.fresh);
+    assert!(is_fresh(&begin(&Store::open(&path)).await));
     assert!(!beside(&path, ".new").exists());
 }
 
@@ -123,7 +123,7 @@ async fn a_reader_of_a_missing_file_finds_nothing_and_creates_nothing() {
         let store = Store::open_read_only(path);
         assert_eq!(store.status().await.unwrap(), []);
         assert_eq!(store.seen(ALICE.into()).await.unwrap(), []);
-        assert!(begin(&store).await.fresh);
+        assert!(is_fresh(&begin(&store).await));
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -41,6 +41,11 @@ async fn begin(store: &Store) -> Memory {
     store.begin(ALICE.into()).await.unwrap()
 }
 
+/// No session has completed a listing or recorded anything.
+fn is_fresh(memory: &Memory) -> bool {
+    memory.listed_at.is_none() && memory.entries.is_empty()
+}
+
 async fn record(store: &Store, key: &MaildropKey, at: Timestamp, names: &[&str]) {
     let deliveries = names.iter().map(|name| (delivery(name, 0), ())).collect();
     store.record(key, at, deliveries).await.unwrap();

@@ -52,7 +52,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     let expected = Maildrop { identity: ALICE.into(), server, refused: Some(refused), ..Maildrop::default() };
     assert_eq!(maildrop, expected);
     let memory = begin(&store).await;
-    assert!(!memory.fresh && !memory.unclosed);
+    assert!(!is_fresh(&memory) && !memory.unclosed);
     assert_eq!(memory.listed_at, Some(1001));
     assert_eq!(memory.held, [held]);
     assert_eq!(memory.entries.len(), 2);
@@ -77,15 +77,15 @@ async fn a_maildrop_is_closed_only_by_a_session_that_published() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let first = begin(&store).await;
-    assert!(first.fresh && first.unclosed);
+    assert!(is_fresh(&first) && first.unclosed);
     // It could not log in.
     store.close(&first.key, &first.entries, Closing { at: 1, ..Closing::default() }).await.unwrap();
     let second = begin(&store).await;
-    assert!(second.fresh && second.unclosed, "nothing was recovered yet");
+    assert!(is_fresh(&second) && second.unclosed, "nothing was recovered yet");
     // It listed an empty maildrop.
     store.close(&second.key, &second.entries, listed(2)).await.unwrap();
     let third = begin(&store).await;
-    assert!(!third.fresh && third.unclosed, "what comes now is new, and the target was never asked");
+    assert!(!is_fresh(&third) && third.unclosed, "what comes now is new, and the target was never asked");
     store.publishing(&third.key, Vec::new()).await.unwrap();
     // Killed here. The next one cannot log in, the one after it recovers.
     let fourth = begin(&store).await;
