@@ -20,7 +20,7 @@
 //! stands there in one list, which can only shrink.
 //!
 //! ```text
-//! text secret failure logging stop clock line - (open to all)
+//! text secret failure logging stop clock lock line - (open to all)
 //! message                                 -
 //! pop3 smtp sasl                          message
 //! config                                  sasl message
@@ -72,6 +72,7 @@ mod delivery;
 mod disk;
 mod failure;
 mod line;
+mod lock;
 mod logging;
 mod message;
 mod net;

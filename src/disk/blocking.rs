@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Paths that have not answered in time, and since when they were asked.
 static SILENT: Mutex<Option<HashMap<PathBuf, Instant>>> = Mutex::new(None);
@@ -23,7 +25,7 @@ pub(crate) async fn ask<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let since = silent().as_ref().and_then(|silent| silent.get(about).copied());
+    let since = lock(&SILENT).as_ref().and_then(|silent| silent.get(about).copied());
     if let Some(since) = since {
         return Err(silence(since.elapsed()));
     }
@@ -33,11 +35,11 @@ pub(crate) async fn ask<T: Send + 'static>(
         Ok(done) => done.map_err(io::Error::other),
         Err(_) => {
             let path = about.to_owned();
-            silent().get_or_insert_default().insert(path.clone(), began);
+            lock(&SILENT).get_or_insert_default().insert(path.clone(), began);
             drop(tokio::spawn(async move {
                 // Whatever it found, nobody waits for it any more.
                 let _ = working.await;
-                if let Some(silent) = &mut *silent() {
+                if let Some(silent) = &mut *lock(&SILENT) {
                     silent.remove(&path);
                 }
             }));
@@ -169,11 +171,6 @@ pub(crate) fn silence(lasted: Duration) -> io::Error {
     };
     let what = format!("the file system has not answered for {}", humantime::format_duration(lasted));
     io::Error::new(io::ErrorKind::TimedOut, what)
-}
-
-/// Nothing that holds it can panic half-way.
-fn silent() -> MutexGuard<'static, Option<HashMap<PathBuf, Instant>>> {
-    SILENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem};
 
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::blocking;
 use super::room::{AllRoom, Room};
+use crate::lock::lock;
 
 /// The second half of a store: waits for what the first half started.
 pub(crate) type Wait = Box<dyn FnOnce() + Send>;
@@ -167,9 +168,4 @@ impl fmt::Debug for Queue {
 /// Makes the error of a worker that panicked.
 pub(crate) fn panicked() -> io::Error {
     io::Error::other("the worker ended before its work was done")
-}
-
-/// A worker that panicked left what it had locked as it was: it is whole.
-pub(super) fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
-    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,11 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// The bound on the octets of messages that are in memory, over all accounts of a process.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ impl Room {
             let freed = self.all.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if !self.is_full() || self.mine().forgiven {
+            if !self.is_full() || lock(&self.mine).forgiven {
                 return Waited::Room;
             }
             if self.all.leaving.load(SeqCst) == 0 {
@@ -73,14 +75,9 @@ impl Room {
         }
     }
 
-    fn mine(&self) -> MutexGuard<'_, Mine> {
-        // Nothing that holds it can panic half-way.
-        self.mine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts octets more or less, held and of these leaving.
     fn count(&self, held: isize, leaving: isize) {
-        let mut mine = self.mine();
+        let mut mine = lock(&self.mine);
         mine.held = mine.held.wrapping_add_signed(held);
         mine.leaving = mine.leaving.wrapping_add_signed(leaving);
         if !mine.forgiven {
@@ -90,7 +87,7 @@ impl Room {
 
     /// Counts what it has no more: a worker has it that hangs.
     pub(crate) fn forgive(&self) {
-        let mut mine = self.mine();
+        let mut mine = lock(&self.mine);
         if !mem::replace(&mut mine.forgiven, true) {
             self.all.add(-mine.held.cast_signed(), -mine.leaving.cast_signed());
         }

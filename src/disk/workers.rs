@@ -18,8 +18,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::answers::Counting;
-use super::part::{Lane, Part, Queue, Silence, UnderWay, Wait, Work, lock};
+use super::part::{Lane, Part, Queue, Silence, UnderWay, Wait, Work};
 use super::room::{AllRoom, Room};
+use crate::lock::lock;
 
 /// Access to the file system for all deliveries of a process, with a bounded number of workers and a bound on the
 /// octets that wait for them. Cheap to clone.

@@ -5,12 +5,13 @@ use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use nix::unistd::geteuid;
 
 use super::StateError;
 use crate::disk::{above, durable, trust};
+use crate::lock::lock;
 
 /// Refuses what is others', if we are root.
 pub(super) fn check(path: &Path) -> Result<(), StateError> {
@@ -48,7 +49,7 @@ pub(crate) fn make_directory_of(path: &Path) -> Result<(), StateError> {
     let failed =
         |error: io::Error| StateError::Directory { path: directory.to_owned(), why: error.to_string() };
     // Whoever sees the directory finds it in the list.
-    let mut unsynced = unsynced();
+    let mut unsynced = lock(&UNSYNCED);
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {
             let above = File::open(above(directory)).map_err(failed)?;
@@ -63,14 +64,14 @@ pub(crate) fn make_directory_of(path: &Path) -> Result<(), StateError> {
 /// Waits until the directories that this process made for a state are on the disk. What failed is not tried again: it
 /// would succeed and mean nothing.
 pub(super) fn names_are_durable(path: &Path) -> Result<(), StateError> {
-    if unsynced().is_empty() {
+    if lock(&UNSYNCED).is_empty() {
         return Ok(());
     }
     let path = resolve(path);
     let is_above =
         |made: &(PathBuf, File)| fs::canonicalize(&made.0).is_ok_and(|made| path.starts_with(made));
-    let (above, others) = std::mem::take(&mut *unsynced()).into_iter().partition::<Vec<_>, _>(is_above);
-    unsynced().extend(others);
+    let (above, others) = std::mem::take(&mut *lock(&UNSYNCED)).into_iter().partition::<Vec<_>, _>(is_above);
+    lock(&UNSYNCED).extend(others);
     let mut outcome = Ok(());
     for (directory, above) in above {
         let synced = durable::sync_directory(above);
@@ -78,11 +79,6 @@ pub(super) fn names_are_durable(path: &Path) -> Result<(), StateError> {
         outcome = outcome.and(synced.map_err(failed));
     }
     outcome
-}
-
-/// Nothing that holds it can panic half-way.
-fn unsynced() -> MutexGuard<'static, Vec<(PathBuf, File)>> {
-    UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says whether a file belongs to the user that runs this.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 
@@ -13,6 +13,7 @@ use super::name::{MayBe, Named, Namer};
 use super::place::Directories;
 use crate::delivery::{TargetError, file_error};
 use crate::disk::Disk;
+use crate::lock::lock;
 use crate::message::FileId;
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Opened {
             Subdirectory::New => file_error("list", &new.path, source),
             Subdirectory::Cur => file_error("list", &cur.path, source),
         })?;
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        *lock(&self.index) = Arc::new(index);
         Ok(())
     }
 
@@ -71,7 +72,7 @@ impl Opened {
     }
 
     fn index(&self) -> Arc<Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.index).clone()
     }
 
     /// Says whether the identical message lies in the maildir already, and makes its file durable if so: the session

@@ -26,7 +26,7 @@ mod quote;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep};
 use super::spool::{self, LineEnds, Spooled, Unspooled};
 use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
 use crate::disk::{Directory, Disk, Identity, OpenFile, above, spool_directory};
+use crate::lock::lock;
 use crate::message::{Header, header};
 use crate::stop::Stop;
 use lock::{DotLock, Tried};
@@ -241,7 +242,7 @@ impl Shared {
 
     /// An earlier run may have been killed between making the file and making its name durable.
     fn make_name_durable(&self, identity: Identity) -> Result<(), TargetError> {
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut durable = lock(&self.durable);
         if durable.is_none_or(|known| !known.is_file(&identity)) {
             self.directory
                 .sync()

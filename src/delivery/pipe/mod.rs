@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -37,6 +37,7 @@ use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
 use crate::disk::workers::Following;
 use crate::disk::{Disk, OpenFile, spool_directory};
+use crate::lock::lock;
 use crate::logging;
 use crate::net::process::{self, Group};
 use crate::stop::{self, Stop};
@@ -254,7 +255,7 @@ impl Shared {
                     _ => {}
                 }
                 if !line.trim().is_empty() {
-                    *spoken.lock().unwrap_or_else(PoisonError::into_inner) = line;
+                    *lock(&spoken) = line;
                 }
             });
             // Too late to tell anyone.
@@ -394,7 +395,7 @@ async fn last(words: [Option<Words>; 2]) -> String {
     for mut words in words.into_iter().flatten() {
         // If it is not at its end by then, it goes on by itself.
         let _ = tokio::time::timeout_at(until, &mut words.logged).await;
-        let line = words.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = lock(&words.last).clone();
         if !line.is_empty() {
             last = format!(": {line}");
         }

@@ -6,12 +6,13 @@
 //! commands by how long it takes where nothing is sent ahead. What it lost is not sent so for a day, then two, up to a
 //! month: it may have been mended, or it was the network.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::clock::is_left_alone;
+use crate::lock::lock;
 
 /// How commands are sent ahead of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +81,13 @@ impl Learned {
 
     /// Gives what is to be kept, if that is news.
     pub(super) fn news(&self) -> Option<Vec<u8>> {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         std::mem::take(&mut state.changed).then(|| state.known.to_octets())
     }
 
     /// Forgets everything if the server offers other extensions than before: it may be another, or a newer one.
     pub(super) fn meet(&self, keywords: &[String]) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         let extensions = digest(keywords.join(" ").as_bytes());
         if state.known.extensions != extensions {
             state.known = Known { extensions, ..Known::default() };
@@ -96,7 +97,7 @@ impl Learned {
 
     /// Says whether commands may be sent so, to a server that announces PIPELINING.
     pub(super) fn may(&self, sent: Sent) -> bool {
-        let state = self.state();
+        let state = lock(&self.0);
         let may = |sent| {
             !matches!(state.found(sent), Shown::Loses(_))
                 && state.suspected.is_none_or(|(suspected, _)| suspected != sent)
@@ -107,7 +108,7 @@ impl Learned {
     /// Gives how long an answer to commands that are sent so is waited for, while the server has not shown that it takes
     /// them.
     pub(super) fn limit(&self, sent: Sent, round_trip: Duration) -> Option<Duration> {
-        let state = self.state();
+        let state = lock(&self.0);
         let least = match sent {
             // A recipient may take a while to be looked up.
             Sent::Together => Duration::from_secs(5),
@@ -119,12 +120,12 @@ impl Learned {
 
     /// Notes that commands which were sent so were all answered.
     pub(super) fn takes(&self, sent: Sent) {
-        self.state().show(sent, Shown::Takes);
+        lock(&self.0).show(sent, Shown::Takes);
     }
 
     /// Notes that commands which were sent so were not answered within this time; says whether it is worth trying without.
     pub(super) fn suspect(&self, sent: Sent, waited: Duration) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         if state.suspected.is_some() {
             return false;
         }
@@ -137,7 +138,7 @@ impl Learned {
 
     /// Notes how long the slowest answer took where nothing was sent as suspected.
     pub(super) fn careful(&self, slowest: Duration) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         let Some((sent, waited)) = state.suspected.filter(|_| !state.slow) else { return };
         if slowest * 2 < waited {
             state.suspected = None;
@@ -157,7 +158,7 @@ impl Learned {
     /// Notes that the server took nothing when it was offered a message from this sender; says whether that is so for the
     /// second time.
     pub(super) fn refused_all_at(&self, sender: &str) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         let sender = Some(digest(sender.as_bytes()));
         let again = state.known.sender == sender;
         state.changed |= !again;
@@ -167,16 +168,11 @@ impl Learned {
 
     /// Notes that a message from this sender was taken.
     pub(super) fn took_from(&self, sender: &str) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         if state.known.sender.is_some() && state.known.sender == Some(digest(sender.as_bytes())) {
             state.known.sender = None;
             state.changed = true;
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while it was locked leaves every field whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,13 +15,14 @@ mod letter;
 mod transaction;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::spool::Unspooled;
 use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::{MailServer, Recipients};
 use crate::disk::Disk;
 use crate::failure::Class;
+use crate::lock::lock;
 use crate::message::Header;
 use crate::smtp::{Command, Dialect, Reply};
 use crate::stop::GOODBYE;
@@ -375,9 +376,4 @@ async fn leave(mut connection: Connection) {
     }
     let quit = connection.dialogue.command(Command::Quit, GOODBYE);
     let _ = tokio::time::timeout(GOODBYE, quit).await;
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while it was locked leaves what it guards whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
