@@ -257,6 +257,8 @@ fn the_reader_finds_what_stands_in_the_sources() {
     let reaches = |from: &str, to: &str| {
         imports.iter().any(|import| import.from == Path::new(from) && import.to == Path::new(to))
     };
-    assert!(reaches("source/deletions.rs", "pop3/command.rs") && reaches("disk/moving.rs", "disk/durable.rs"));
+    assert!(
+        reaches("source/deletions.rs", "pop3/command.rs") && reaches("disk/moving.rs", "disk/durable.rs")
+    );
     assert!(house.0.len() > 150 && imports.len() > 500);
 }

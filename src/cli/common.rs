@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use log::LevelFilter;
 
-use crate::disk::blocking;
 use crate::config::{Config, ConfigError};
+use crate::disk::blocking;
 use crate::logging::Format;
 
 /// Options of every command.

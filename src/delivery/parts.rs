@@ -7,9 +7,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::TargetError;
-use crate::disk::room::{Buffer, Waited};
-use crate::disk::part::panicked;
 use crate::disk::Disk;
+use crate::disk::part::panicked;
+use crate::disk::room::{Buffer, Waited};
 
 /// Messages up to this size stay in memory until they are complete; larger ones go to a file in parts of at least this
 /// size while they come.

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 
-use crate::disk::blocking;
 use crate::config::account::CommandLine;
+use crate::disk::blocking;
 use crate::stop::COMMAND;
 
 /// How long the system may take to start a program.

@@ -21,8 +21,8 @@ use super::error::NetError;
 use super::stream::Stream;
 use super::verify::Verifier;
 use super::{Deadline, Endpoint, verify};
-use crate::disk::blocking;
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
+use crate::disk::blocking;
 
 /// Tickets that the library counts, and keeps at most, for one server.
 const TICKETS: usize = 8;

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Report;
 use super::beside::Beside;
 use super::news::{Change, Heard};
 use super::summary::messages;
 use super::told;
 use super::trouble::{HookError, Verdict};
-use super::Report;
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};

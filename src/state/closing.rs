@@ -21,7 +21,13 @@ const FORGET_DELETED: Timestamp = 30 * DAY;
 const FORGET: &str = "DELETE FROM seen WHERE maildrop = ?1 AND last_listed <= ?3
     AND ((last_listed <= ?2 AND missed_at <= ?3) OR deleted_at <= ?3)";
 
-pub(super) fn close(connection: &Connection, id: i64, session: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+pub(super) fn close(
+    connection: &Connection,
+    id: i64,
+    session: i64,
+    entries: &Packed,
+    closing: &Closing,
+) -> Result<()> {
     if closing.listed_at.is_some() {
         listing(connection, id, entries, closing)?;
     }

@@ -50,7 +50,6 @@ mod tests;
 pub use crate::clock::Timestamp;
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
-pub(crate) use path::make_directory_of;
 pub use held::{Came, Held, HeldKind, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
@@ -59,6 +58,7 @@ pub use maildrop::{
 pub use memory::{
     Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFile, Seen, Unclaimed, prove,
 };
+pub(crate) use path::make_directory_of;
 pub use proof::Recorded;
 pub use store::Store;
 

@@ -21,9 +21,9 @@ pub(super) fn check(path: &Path) -> Result<(), StateError> {
 
 /// Follows symbolic links, so that two names of one state file have one lock file.
 pub(super) fn resolve(path: &Path) -> PathBuf {
-    let resolved = fs::canonicalize(path).ok().or_else(|| {
-        Some(fs::canonicalize(above(path)).ok()?.join(path.file_name()?))
-    });
+    let resolved = fs::canonicalize(path)
+        .ok()
+        .or_else(|| Some(fs::canonicalize(above(path)).ok()?.join(path.file_name()?)));
     resolved.unwrap_or_else(|| path.to_owned())
 }
 

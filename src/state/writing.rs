@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Result, params};
 
+use crate::message::FileId;
 use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
-use crate::message::FileId;
 
-use super::entries::Packed;
 use super::closing::{close, login, tell};
+use super::entries::Packed;
 use super::reading::find;
 use super::recording::{reached, record, unclaimed};
 use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed};

@@ -373,9 +373,7 @@ impl Story<'_> {
 impl Process {
     fn start(folder: &Path, clock: &Arc<AtomicI64>) -> Self {
         let state = folder.join("state.db");
-        Self {
-            environment: Environment { clock: WallClock::Set(clock.clone()), ..Environment::new(state) },
-        }
+        Self { environment: Environment { clock: WallClock::Set(clock.clone()), ..Environment::new(state) } }
     }
 }
 

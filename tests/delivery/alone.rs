@@ -14,7 +14,10 @@ pub fn alone(test: &str) -> Option<PathBuf> {
     }
     let directory = scratch();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(DIRECTORY, directory.path()).env("TMPDIR", directory.path());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .env("TMPDIR", directory.path());
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{output:?}");

@@ -36,7 +36,8 @@ async fn a_new_mbox_is_for_its_owner_only_and_is_made_durable_with_its_name() {
 
     let entries = watch.end();
     let place = |path: &str, wanted: fn(&Op) -> bool| {
-        let is_meant = |entry: &Entry| entry.path == Path::new(path) && entry.error.is_none() && wanted(&entry.op);
+        let is_meant =
+            |entry: &Entry| entry.path == Path::new(path) && entry.error.is_none() && wanted(&entry.op);
         entries.iter().rposition(is_meant).expect("the operation was done")
     };
     let appended = place("mbox", |op| matches!(op, Op::Write { .. }));
@@ -319,7 +320,8 @@ async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
             let disk = Disk::within(Limits { workers: 1, ..Limits::default() });
             let Ok(sink) = open(&mbox(dir.path()), &disk).await else { continue };
             let file = || fs::read(dir.path().join("mbox")).unwrap_or_default();
-            let failed_at = || watch.look(|entries| entries.iter().find(|entry| entry.error == Some(errno)).cloned());
+            let failed_at =
+                || watch.look(|entries| entries.iter().find(|entry| entry.error == Some(errno)).cloned());
             if deliver(&sink, &[("0", HELLO)]).await.is_err() {
                 assert_eq!(file(), b"", "after {:?}", failed_at());
                 continue;

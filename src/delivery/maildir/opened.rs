@@ -77,11 +77,7 @@ impl Opened {
 
     /// Says whether the identical message lies in the maildir already, and makes its file durable if so: the session
     /// that delivered it may have been killed at any point.
-    pub(super) fn is_there(
-        &self,
-        message: &Named,
-        content: Content<'_>,
-    ) -> Result<bool, TargetError> {
+    pub(super) fn is_there(&self, message: &Named, content: Content<'_>) -> Result<bool, TargetError> {
         let (digest, time) = match &message.may_be {
             MayBe::None => return Ok(false),
             MayBe::Any => (&message.digest, None),
@@ -111,8 +107,7 @@ impl Opened {
                     Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => continue,
                     Err(error) => return Err(file_error("open", &path(), error)),
                 };
-                let same =
-                    content.is_in(&existing).map_err(|error| file_error("read", &path(), error))?;
+                let same = content.is_in(&existing).map_err(|error| file_error("read", &path(), error))?;
                 if same {
                     existing.sync().map_err(|error| file_error("make durable", &path(), error))?;
                     return Ok(true);

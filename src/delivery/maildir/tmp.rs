@@ -109,8 +109,7 @@ impl TmpFile {
     pub(super) fn append(&mut self, octets: &[u8]) -> Result<(), Unstored> {
         let file = self.open();
         let size = self.size + octets.len() as u64;
-        file.append(octets)
-            .map_err(|error| Unstored::new("write into", &self.opened, file, size, error))?;
+        file.append(octets).map_err(|error| Unstored::new("write into", &self.opened, file, size, error))?;
         self.size = size;
         if self.size - self.started >= WRITEBACK_STEP {
             self.start_writeback();
@@ -149,9 +148,8 @@ impl TmpFile {
     pub(super) fn publish(&mut self) -> Result<Moved, TargetError> {
         let Self { opened, message, name, size, .. } = self;
         let Directories { tmp, new, .. } = &opened.directories;
-        let published = unique(&opened.namer, message, &format!(",S={size}"), |new_name| {
-            tmp.rename(name, new, new_name)
-        });
+        let published =
+            unique(&opened.namer, message, &format!(",S={size}"), |new_name| tmp.rename(name, new, new_name));
         let (published, moved) =
             published.map_err(|(name, error)| file_error("deliver", &new.path.join(name), error))?;
         self.state = State::InNew(published);

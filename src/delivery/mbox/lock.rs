@@ -96,10 +96,7 @@ impl<'a> DotLock<'a> {
     }
 
     /// Makes the file; nothing if there is one.
-    fn create(
-        directory: &'a Directory,
-        name: &OsStr,
-    ) -> Result<Option<Self>, TargetError> {
+    fn create(directory: &'a Directory, name: &OsStr) -> Result<Option<Self>, TargetError> {
         // A process that is killed between making it and writing into it would leave a lock that names nobody, and
         // that all wait for until it is old.
         let words = format!("{}:{}", getpid(), host());

@@ -159,9 +159,7 @@ impl Shared {
         };
         let ours = mbox.identify().map_err(|error| file_error("look at", &mbox.path, error))?;
         let outcomes = match self.directory.identify(&self.name) {
-            Ok(named) if named.is_file(&ours) => {
-                self.append(&mbox, ours, &messages).map(Attempt::Done)
-            }
+            Ok(named) if named.is_file(&ours) => self.append(&mbox, ours, &messages).map(Attempt::Done),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(file_error("look at", &mbox.path, error))
             }
@@ -244,9 +242,7 @@ impl Shared {
     fn make_name_durable(&self, identity: Identity) -> Result<(), TargetError> {
         let mut durable = lock(&self.durable);
         if durable.is_none_or(|known| !known.is_file(&identity)) {
-            self.directory
-                .sync()
-                .map_err(|error| file_error("make durable", &self.directory.path, error))?;
+            self.directory.sync().map_err(|error| file_error("make durable", &self.directory.path, error))?;
             *durable = Some(identity);
         }
         Ok(())
@@ -284,10 +280,7 @@ fn open(path: &Path) -> Result<(Directory, OsString), TargetError> {
 }
 
 /// Opens the file if there is one, and refuses what is no regular file.
-fn open_existing(
-    directory: &Directory,
-    name: &OsStr,
-) -> Result<Option<OpenFile>, TargetError> {
+fn open_existing(directory: &Directory, name: &OsStr) -> Result<Option<OpenFile>, TargetError> {
     let path = directory.path.join(name);
     match directory.open_to_append(name) {
         Ok(mbox) => Ok(Some(mbox)),
@@ -341,9 +334,8 @@ fn gap(mbox: &OpenFile, size: u64) -> Result<&'static [u8], TargetError> {
 /// Writes one message; a small one at once.
 fn write(mbox: &OpenFile, gap: &[u8], message: &Spooled) -> Result<(), TargetError> {
     let unreadable = |error| file_error("read", &spool_directory(), error);
-    let append = |octets: &[u8]| {
-        mbox.append(octets).map_err(|error| file_error("append to", &mbox.path, error))
-    };
+    let append =
+        |octets: &[u8]| mbox.append(octets).map_err(|error| file_error("append to", &mbox.path, error));
     let mut content = message.content.reader().map_err(unreadable)?;
     let mut out = gap.to_vec();
     let path = Header::new(&message.header).fields("Return-Path").next();

@@ -385,8 +385,8 @@ mod tests {
 
     use super::super::dialogue::{Introduction, NoDialogue, Patience};
     use super::*;
-    use crate::delivery::spool::{Draft, LineEnds};
     use crate::delivery::MessageId;
+    use crate::delivery::spool::{Draft, LineEnds};
     use crate::disk::Disk;
     use crate::message::UniqueId;
     use crate::net::Stream;
