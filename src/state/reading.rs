@@ -252,7 +252,7 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
     // The order of the primary key: SQLite sorts nothing, and `push` finds a damaged table by it.
     let mut select = connection.prepare_cached(
         "SELECT uid, ordinal, octets, delivered_at, last_listed, delete_tries, deleted_at, deleting, kind, place,
-             identity IS NULL AND second IS NULL AND header IS NULL
+             coalesce(identity, second, header) IS NULL
          FROM seen WHERE maildrop = ?1 ORDER BY uid, ordinal",
     )?;
     let mut rows = select.query([id])?;
