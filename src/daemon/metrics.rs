@@ -92,7 +92,6 @@ impl Metrics {
         }
     }
 
-    /// Gives the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -210,7 +209,6 @@ impl Page {
     }
 }
 
-/// Escapes a label's value.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -12,7 +12,6 @@ use crate::stop::Stop;
 pub struct Access {
     /// The account's name, for the log.
     pub account: String,
-    /// Makes the connections.
     pub connector: Connector,
     /// The password of the target's user, if it has one.
     pub secret: Option<Secret>,

@@ -16,15 +16,12 @@ pub enum TargetError {
     File {
         /// A verb: `create`, `make durable`.
         doing: &'static str,
-        /// What it was about.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
     /// The target is something that mail must not be written into.
     #[error("{}: {what}", .path.display())]
     Unfit {
-        /// The configured path.
         path: PathBuf,
         /// Why not, and what to do.
         what: String,
@@ -32,9 +29,7 @@ pub enum TargetError {
     /// A command cannot be run, or not as the user that it should be run as.
     #[error("cannot run {command}: {what}")]
     Command {
-        /// The program.
         command: String,
-        /// Why not.
         what: String,
         /// What to do, if that is known.
         hint: Option<String>,
@@ -50,7 +45,6 @@ pub enum TargetError {
 pub struct ServerError {
     /// `localhost:25`, `/run/dovecot/lmtp`.
     pub place: String,
-    /// What happened.
     pub what: String,
     /// The server's own words, if it said any.
     pub said: Option<Vec<u8>>,

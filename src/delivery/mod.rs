@@ -34,31 +34,23 @@ pub use space::has_room;
 /// Cheap to clone; drafts and commits may go on at the same time.
 #[derive(Debug, Clone)]
 pub enum Sink {
-    /// See [`maildir`].
     Maildir(maildir::Maildir),
-    /// See [`mbox`].
     Mbox(mbox::Mbox),
-    /// See [`pipe`].
     Pipe(pipe::Pipe),
-    /// See [`smtp`].
     Server(smtp::Server),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
 #[derive(Debug)]
 pub enum Draft {
-    /// See [`maildir`].
     Maildir(maildir::Draft),
-    /// See [`spool`].
     Spool(spool::Draft),
 }
 
 /// A message that was received whole.
 #[derive(Debug)]
 pub enum Finished {
-    /// See [`maildir`].
     Maildir(maildir::Finished),
-    /// See [`spool`].
     Spool(spool::Finished),
 }
 
@@ -105,7 +97,6 @@ impl Sink {
         }
     }
 
-    /// Begins a message.
     pub fn draft(&self, message: MessageId) -> Draft {
         match self {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),

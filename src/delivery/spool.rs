@@ -58,7 +58,6 @@ pub struct Finished {
 /// A message that lies in the spool.
 #[derive(Debug)]
 pub struct Spooled {
-    /// Which message it is.
     pub id: MessageId,
     /// Recipients who have it from an earlier session.
     pub reached: Vec<String>,
@@ -67,7 +66,6 @@ pub struct Spooled {
     pub header: Vec<u8>,
     /// The header section is longer: fields that are not in [`Self::header`] follow.
     pub is_header_cut: bool,
-    /// Octets of the content.
     pub octets: u64,
     /// The message, with the line ends that were asked for.
     pub content: Content,
@@ -85,7 +83,6 @@ pub enum Unspooled {
 /// The octets of a message.
 #[derive(Debug)]
 pub enum Content {
-    /// In memory.
     Memory(Octets),
     /// In a file without a name, which is read from its start.
     File(File),
@@ -96,7 +93,6 @@ pub enum Content {
 pub struct Octets(Buffer);
 
 impl Draft {
-    /// Begins a message.
     pub fn new(disk: &Disk, id: MessageId, line_ends: LineEnds) -> Self {
         Self {
             id,

@@ -29,7 +29,6 @@ use super::{blocking, durable, trust};
 /// How long a look for the directory of spools may take.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// An open directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// The path that it was opened by, for messages.
@@ -38,7 +37,6 @@ pub(crate) struct Directory {
     moving: moving::Known,
 }
 
-/// An open file.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     /// The path of its name when it was opened, for messages.
@@ -182,7 +180,6 @@ impl Directory {
         answered(to.moving.rename(&step))
     }
 
-    /// Removes a file's name.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(answered(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir))?)
     }
@@ -296,7 +293,6 @@ fn create_complete(_: &Directory, _: &OsStr, _: &[u8]) -> nix::Result<OpenFile> 
     Err(Errno::EOPNOTSUPP)
 }
 
-/// How directories are opened.
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 #[cfg(target_os = "linux")]

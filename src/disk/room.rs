@@ -37,7 +37,6 @@ struct Mine {
 /// Why [`Room::wait`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// There is room.
     Room,
     /// There is none, and waiting would not make any: everything is held by drafts, this one among them.
     InVain,

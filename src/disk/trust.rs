@@ -102,7 +102,6 @@ pub(crate) fn check_owner(owner: Uid, path: &Path) -> Result<(), Distrusted> {
     })
 }
 
-/// Names a user.
 pub(crate) fn name_of(user: Uid) -> String {
     User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name)
 }

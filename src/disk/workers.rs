@@ -131,7 +131,6 @@ impl Disk {
         self.queue(Lane::Stores, Box::new(work));
     }
 
-    /// Queues other work.
     pub(crate) fn queue_work(&self, work: impl FnOnce() + Send + 'static) {
         self.queue(
             Lane::Others,

@@ -24,7 +24,6 @@ pub struct Entries {
 /// How a record came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// The message was delivered.
     #[default]
     Delivered,
     /// It was only marked as seen, and is never deleted.
@@ -61,7 +60,6 @@ impl Kind {
     }
 }
 
-/// One recorded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Where it stands in [`Entries`]; dense from 0.
@@ -99,7 +97,6 @@ impl Entry {
 }
 
 impl Entries {
-    /// Counts the recorded messages.
     pub fn len(&self) -> usize {
         self.packed.len()
     }

@@ -12,55 +12,42 @@ pub enum StateError {
     /// The directory of the state file is missing and cannot be made.
     #[error("cannot create the directory {path}: {why}")]
     Directory {
-        /// The directory.
         path: PathBuf,
-        /// The system's words.
         why: String,
     },
     /// The file cannot be opened or created: permissions, a read-only file system, a directory in its place.
     #[error("cannot open the state file {path}: {why}")]
     Unreachable {
-        /// The state file.
         path: PathBuf,
-        /// The system's words.
         why: String,
     },
     /// The file can be read, but not written.
     #[error("cannot write the state file {path}: {why}")]
     Unwritable {
-        /// The state file.
         path: PathBuf,
-        /// The system's words.
         why: String,
     },
     /// No room is left; what was to be recorded is not.
     #[error("cannot write the state file {path}: the disk is full")]
     Full {
-        /// The state file.
         path: PathBuf,
     },
     /// The file is something else.
     #[error("{path} is not a state file: {what}")]
     Foreign {
-        /// The file.
         path: PathBuf,
-        /// What it is instead.
         what: String,
     },
     /// The file is a state file with impossible content.
     #[error("the state file {path} is damaged: {what}")]
     Corrupt {
-        /// The state file.
         path: PathBuf,
-        /// What is impossible.
         what: String,
     },
     /// A newer version wrote the file.
     #[error("the state file {path} was written by a newer version (schema {found}; this one knows {known})")]
     Newer {
-        /// The state file.
         path: PathBuf,
-        /// The file's schema version.
         found: i64,
         /// The newest schema version that this program knows.
         known: i64,
@@ -68,9 +55,7 @@ pub enum StateError {
     /// An older version wrote the file, which is open for reading only and so cannot be migrated.
     #[error("the state file {path} was written by an older version (schema {found}; this one reads {known})")]
     Older {
-        /// The state file.
         path: PathBuf,
-        /// The file's schema version.
         found: i64,
         /// The schema version that this program reads.
         known: i64,
@@ -81,9 +66,7 @@ pub enum StateError {
         humantime::format_duration(*waited)
     )]
     Locked {
-        /// The state file.
         path: PathBuf,
-        /// How long.
         waited: Duration,
     },
     /// The file system does not answer; whatever was asked may still be done.
@@ -91,16 +74,13 @@ pub enum StateError {
         "the file system of the state file {path} has not answered for {}", humantime::format_duration(*waited)
     )]
     Silent {
-        /// The state file.
         path: PathBuf,
-        /// How long.
         waited: Duration,
     },
     /// The disk failed. The store takes nothing more until it has opened it again: after a failed fsync the system
     /// forgets what it could not write, and a second fsync would succeed without it.
     #[error("cannot read or write the state file {path}: {why}")]
     Io {
-        /// The state file.
         path: PathBuf,
         /// What was attempted and how it failed.
         why: String,
@@ -108,37 +88,29 @@ pub enum StateError {
     /// The file was removed, or another put in its place, while it was open.
     #[error("the state file {path} was removed or replaced while it was in use")]
     Replaced {
-        /// The state file.
         path: PathBuf,
     },
     /// Something was to be written to a store that is open for reading only.
     #[error("cannot write the state file {path}: it was opened for reading only")]
     ReadOnly {
-        /// The state file.
         path: PathBuf,
     },
     /// The lock file beside the state file cannot be used.
     #[error("cannot lock {path}: {why}")]
     Lock {
-        /// The lock file.
         path: PathBuf,
-        /// The system's words.
         why: String,
     },
     /// The store's thread did not start, or has met a defect.
     #[error("cannot use the state file {path}: {why}")]
     Thread {
-        /// The state file.
         path: PathBuf,
-        /// What happened.
         why: String,
     },
     /// SQLite refused a statement for a reason that has no case of its own.
     #[error("cannot use the state file {path}: {what}")]
     Statement {
-        /// The state file.
         path: PathBuf,
-        /// SQLite's words.
         what: String,
     },
 }

@@ -25,7 +25,6 @@ pub struct Reached {
 /// A message that could not be fetched, or that the target does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The server's unique-id.
     pub uid: UniqueId,
     /// Which of those that share the unique-id.
     pub ordinal: u32,
@@ -73,7 +72,6 @@ pub enum HeldKind {
 pub enum Standing {
     /// It has failed once, and it may have been the server.
     Suspected,
-    /// It is held.
     Held,
 }
 

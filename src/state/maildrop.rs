@@ -7,7 +7,6 @@ use super::{Held, Timestamp};
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Maildrop {
-    /// Its identity.
     pub identity: String,
     /// What its server was found to be like.
     pub server: ServerMemory,
@@ -30,13 +29,10 @@ pub struct Maildrop {
 /// What became of a log-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogIn {
-    /// It succeeded.
     Worked(LogInWorked),
-    /// The server refused it.
     Refused(LogInRefused),
 }
 
-/// A log-in that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogInWorked {
     /// A salt, and one octet of a digest of configuration and secret: most others have another one.
@@ -57,7 +53,6 @@ pub struct ServerMemory {
 pub struct LogInRefused {
     /// When it was refused last.
     pub at: Timestamp,
-    /// Refusals in a row.
     pub count: u32,
     /// A salted, slow digest of configuration and secret; another one means that they changed.
     pub credentials: Vec<u8>,
@@ -72,7 +67,6 @@ pub struct LogInRefused {
 pub struct Told {
     /// What: polls, held messages, a hook.
     pub what: String,
-    /// Since when.
     pub since: Timestamp,
     /// How often it was met.
     pub times: u32,
@@ -87,15 +81,12 @@ pub struct Told {
 /// The last poll of an account, as `status` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollResult {
-    /// The account's name.
     pub account: String,
     /// Host and port.
     pub host: String,
     /// `None`: it succeeded. Else class name and text of the failure.
     pub failure: Option<(String, String)>,
-    /// Messages delivered.
     pub messages: u64,
-    /// Octets delivered.
     pub octets: u64,
     /// Messages in the maildrop at the listing.
     pub listed: Option<u64>,
@@ -106,9 +97,7 @@ pub struct PollResult {
 /// One maildrop, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Its row.
     pub maildrop: Maildrop,
-    /// Recorded unique-ids.
     pub seen: u64,
     /// Held messages that the last listing showed.
     pub held: Vec<Held>,
@@ -117,7 +106,6 @@ pub struct Status {
 /// One recorded unique-id, as `seen list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenLine {
-    /// The server's unique-id.
     pub uid: UniqueId,
     /// Which of those that share the unique-id.
     pub ordinal: u32,

@@ -34,7 +34,6 @@ pub struct Memory {
     pub newest_file: u64,
     /// How the server named its messages lately.
     pub naming: Naming,
-    /// Recorded messages.
     pub entries: Entries,
     /// Messages that could not be fetched or delivered; also those gone from the listing that some of their recipients
     /// have.
@@ -208,7 +207,6 @@ impl Delivery {
 pub struct Detail {
     /// What RETR showed, and what TOP shows if that is something else.
     pub identities: [Option<Identity>; 2],
-    /// What it consists of.
     pub content: Option<Content>,
     /// SHA-256 of the whole header: what version 0.1.0 recorded in the place of identity and content.
     pub header: Option<[u8; 32]>,
@@ -234,7 +232,6 @@ pub enum RecordedFile {
     /// As version 0.1.0 named it: by unique-id and ordinal.
     #[default]
     ByName,
-    /// This one.
     File(FileId),
     /// None: another target.
     Elsewhere,
@@ -243,14 +240,12 @@ pub enum RecordedFile {
 /// A file of ours in a maildir that no record claims: a message that is there, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unclaimed {
-    /// This one.
     File(FileId),
     /// Any with this digest in its name: the file of a record that version 0.1.0 made and the user has forgotten.
     Digest(FileDigest),
 }
 
 impl Unclaimed {
-    /// Gives it as octets.
     pub(super) fn to_octets(self) -> Vec<u8> {
         match self {
             Self::File(file) => file.to_octets().to_vec(),

@@ -262,9 +262,7 @@ pub(super) enum Found {
     Current,
     /// Ours and older; a database without a table counts as version 0.
     Older(i64),
-    /// Ours and newer.
     Newer(i64),
-    /// Another program's.
     Foreign,
 }
 

@@ -221,7 +221,6 @@ impl Store {
         self.write(Write::Hasten { maildrop, names, at }).await
     }
 
-    /// Lists recorded unique-ids.
     pub async fn seen(&self, maildrop: Arc<str>) -> Result<Vec<SeenLine>, StateError> {
         self.read(move |connection| reading::seen(connection, &maildrop)).await
     }

@@ -62,7 +62,6 @@ impl Client {
         }
     }
 
-    /// Asks how it stands.
     pub async fn status(&mut self) -> Result<Live, ClientError> {
         self.send(&Request::Status).await?;
         match self.reply().await? {

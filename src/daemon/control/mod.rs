@@ -19,29 +19,24 @@ const LONGEST_REQUEST: u64 = 256 << 10;
 pub enum Request {
     /// Poll now; without names all accounts that have an interval. Answered by [`Reply::Woken`].
     Wake {
-        /// Names of accounts.
         accounts: Vec<String>,
     },
     /// Say how it stands. Answered by [`Reply::Status`].
     Status,
 }
 
-/// What a daemon answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
     /// So many accounts are polled as soon as their servers and the limits allow.
     Woken {
-        /// How many.
         accounts: usize,
         /// Names that the daemon does not know.
         unknown: Vec<String>,
     },
-    /// How it stands.
     Status(Live),
     /// The request cannot be understood.
     Error {
-        /// Why.
         what: String,
     },
 }
@@ -49,7 +44,6 @@ pub enum Reply {
 /// How a running daemon stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
-    /// Its process.
     pub pid: u32,
     /// Its accounts, by name.
     pub accounts: Vec<LiveAccount>,
@@ -58,9 +52,7 @@ pub struct Live {
 /// How an account of a running daemon stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveAccount {
-    /// Its name.
     pub account: String,
-    /// What it is doing.
     pub doing: Doing,
     /// Failed polls in a row that made the wait longer.
     pub failures: u32,
@@ -70,7 +62,6 @@ pub struct LiveAccount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Doing {
-    /// It is being polled.
     Polling,
     /// Its time has come, and it waits for a free session.
     Due,

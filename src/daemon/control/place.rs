@@ -24,17 +24,13 @@ pub enum PlaceError {
     /// Whoever else can write there could put another socket in its place.
     #[error("{path} is not ours alone: {why}")]
     NotOurs {
-        /// The directory.
         path: PathBuf,
-        /// What it is instead.
         why: &'static str,
     },
     /// The directory, the socket or the link cannot be made.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
         path: PathBuf,
-        /// The system's words.
         source: io::Error,
     },
 }

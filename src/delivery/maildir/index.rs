@@ -65,7 +65,6 @@ impl Index {
         })
     }
 
-    /// Lists the files.
     pub(super) fn files(&self) -> Vec<FileId> {
         let of = |entry: &Entry| {
             let head = &self.ends[entry.at as usize + 2..][..usize::from(self.ends[entry.at as usize])];

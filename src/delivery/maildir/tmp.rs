@@ -33,7 +33,6 @@ pub(super) enum Unstored {
     Refused(String),
     /// It is large, and there is no room for it; there may be for others.
     Later(String),
-    /// The target failed.
     Target(TargetError),
 }
 
@@ -89,7 +88,6 @@ impl Unstored {
 }
 
 impl TmpFile {
-    /// Makes an empty one.
     pub(super) fn create(opened: &Arc<Opened>, message: Named) -> Result<Self, Unstored> {
         let tmp = &opened.directories.tmp;
         let mut message = message;

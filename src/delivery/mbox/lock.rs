@@ -44,7 +44,6 @@ pub(super) struct DotLock<'a> {
 /// What came of trying.
 #[derive(Debug)]
 pub(super) enum Tried<'a> {
-    /// It is held.
     Taken(DotLock<'a>),
     /// Somebody else has it; who, for the user.
     Held(String),

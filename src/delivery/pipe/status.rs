@@ -8,7 +8,6 @@ use nix::sys::signal::Signal;
 /// What a command's end means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It has the message.
     Delivered,
     /// It may take the message later; what happened.
     Later(String),

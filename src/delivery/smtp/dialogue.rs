@@ -51,12 +51,10 @@ pub(super) struct Broken {
     pub(super) said: Option<String>,
 }
 
-/// How a dialogue broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     /// The server said or took nothing for as long as is allowed.
     Silence,
-    /// The connection ended.
     Ended,
     /// By what the server said, or for a reason of our own.
     Otherwise,
@@ -234,7 +232,6 @@ impl Dialogue {
         self.waited
     }
 
-    /// Begins another message.
     pub(super) fn begin(&mut self) {
         self.wire.protocol_mut().begin();
     }
@@ -286,7 +283,6 @@ impl Dialogue {
         self.wire.into_stream().map_err(|error| Broken::of(error, to))
     }
 
-    /// Gives the connection.
     pub(super) fn stream(&self) -> &Stream {
         self.wire.stream()
     }

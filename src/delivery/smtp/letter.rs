@@ -17,7 +17,6 @@ pub(super) struct Letter {
 /// What became of a message for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The server has it.
     Delivered,
     /// 4yz.
     Later(String),

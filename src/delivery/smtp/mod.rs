@@ -149,7 +149,6 @@ impl Server {
         Ok(outcomes)
     }
 
-    /// Says goodbye.
     pub(super) async fn close(&self) {
         let idle = lock(&self.0.idle).take();
         if let Some(connection) = idle {
@@ -193,7 +192,6 @@ impl Shared {
 enum Stalled {
     /// It took the message, or what it said is the message's trouble.
     Not,
-    /// The server's.
     Server(Reply),
 }
 
