@@ -15,7 +15,7 @@ pub struct Daemon {}
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
         let config = common.load()?;
-        let socket = Some(control::place::directory(&config.state));
+        let socket = Some(control::socket_path::directory(&config.state));
         let purpose = Purpose { socket, ..Purpose::of(&config) };
         let sandbox = sandbox::enter(config.sandbox, Missing::Made, &purpose);
         let reload = || {

@@ -34,7 +34,7 @@ use crate::state::{Lease, StateError};
 use crate::stop::{CLOSING, SESSIONS, SETTLING, Stop};
 
 use clock::Clock;
-use control::place::Place;
+use control::socket_path::SocketPath;
 use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
@@ -130,8 +130,8 @@ async fn written(metrics: &mut Option<Metrics>) {
 }
 
 /// Opens the control socket; without one the daemon has signals.
-fn listen(state: &Path) -> (Option<Place>, control::server::Requests) {
-    let opened = Place::open(state).map_err(|error| error.to_string()).and_then(|(place, listener)| {
+fn listen(state: &Path) -> (Option<SocketPath>, control::server::Requests) {
+    let opened = SocketPath::open(state).map_err(|error| error.to_string()).and_then(|(place, listener)| {
         let requests = control::server::Requests::serve(listener).map_err(|error| error.to_string())?;
         Ok((Some(place), requests))
     });
@@ -266,7 +266,7 @@ impl Daemon {
     }
 
     /// Lets the sessions end, which were asked to.
-    async fn end(mut self, clock: &Clock, place: Option<Place>) {
+    async fn end(mut self, clock: &Clock, place: Option<SocketPath>) {
         self.systemd.stopping();
         let removed = tokio::task::spawn_blocking(move || drop(place));
         let wind_down = async {

@@ -11,39 +11,22 @@ use rusqlite::{ErrorCode, ffi};
 pub enum StateError {
     /// The directory of the state file is missing and cannot be made.
     #[error("cannot create the directory {path}: {why}")]
-    Directory {
-        path: PathBuf,
-        why: String,
-    },
+    Directory { path: PathBuf, why: String },
     /// The file cannot be opened or created: permissions, a read-only file system, a directory in its place.
     #[error("cannot open the state file {path}: {why}")]
-    Unreachable {
-        path: PathBuf,
-        why: String,
-    },
+    Unreachable { path: PathBuf, why: String },
     /// The file can be read, but not written.
     #[error("cannot write the state file {path}: {why}")]
-    Unwritable {
-        path: PathBuf,
-        why: String,
-    },
+    Unwritable { path: PathBuf, why: String },
     /// No room is left; what was to be recorded is not.
     #[error("cannot write the state file {path}: the disk is full")]
-    Full {
-        path: PathBuf,
-    },
+    Full { path: PathBuf },
     /// The file is something else.
     #[error("{path} is not a state file: {what}")]
-    Foreign {
-        path: PathBuf,
-        what: String,
-    },
+    Foreign { path: PathBuf, what: String },
     /// The file is a state file with impossible content.
     #[error("the state file {path} is damaged: {what}")]
-    Corrupt {
-        path: PathBuf,
-        what: String,
-    },
+    Corrupt { path: PathBuf, what: String },
     /// A newer version wrote the file.
     #[error("the state file {path} was written by a newer version (schema {found}; this one knows {known})")]
     Newer {
@@ -65,18 +48,12 @@ pub enum StateError {
         "gave up after {} waiting for another process to finish writing the state file {path}",
         humantime::format_duration(*waited)
     )]
-    Locked {
-        path: PathBuf,
-        waited: Duration,
-    },
+    Locked { path: PathBuf, waited: Duration },
     /// The file system does not answer; whatever was asked may still be done.
     #[error(
         "the file system of the state file {path} has not answered for {}", humantime::format_duration(*waited)
     )]
-    Silent {
-        path: PathBuf,
-        waited: Duration,
-    },
+    Silent { path: PathBuf, waited: Duration },
     /// The disk failed. The store takes nothing more until it has opened it again: after a failed fsync the system
     /// forgets what it could not write, and a second fsync would succeed without it.
     #[error("cannot read or write the state file {path}: {why}")]
@@ -87,32 +64,19 @@ pub enum StateError {
     },
     /// The file was removed, or another put in its place, while it was open.
     #[error("the state file {path} was removed or replaced while it was in use")]
-    Replaced {
-        path: PathBuf,
-    },
+    Replaced { path: PathBuf },
     /// Something was to be written to a store that is open for reading only.
     #[error("cannot write the state file {path}: it was opened for reading only")]
-    ReadOnly {
-        path: PathBuf,
-    },
+    ReadOnly { path: PathBuf },
     /// The lock file beside the state file cannot be used.
     #[error("cannot lock {path}: {why}")]
-    Lock {
-        path: PathBuf,
-        why: String,
-    },
+    Lock { path: PathBuf, why: String },
     /// The store's thread did not start, or has met a defect.
     #[error("cannot use the state file {path}: {why}")]
-    Thread {
-        path: PathBuf,
-        why: String,
-    },
+    Thread { path: PathBuf, why: String },
     /// SQLite refused a statement for a reason that has no case of its own.
     #[error("cannot use the state file {path}: {what}")]
-    Statement {
-        path: PathBuf,
-        what: String,
-    },
+    Statement { path: PathBuf, what: String },
 }
 
 impl StateError {

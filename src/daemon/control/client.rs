@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Live, Reply, Request, line, place};
+use super::{Live, Reply, Request, line, socket_path};
 
 /// How long a daemon that lives may take for a reply: its loop waits for nothing itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub enum ClientError {
 impl Client {
     /// Connects to the daemon that uses this state file; `None` if none runs.
     pub async fn connect(state: &Path) -> Result<Option<Self>, ClientError> {
-        match timeout(PATIENCE, UnixStream::connect(place::by_state(state))).await {
+        match timeout(PATIENCE, UnixStream::connect(socket_path::by_state(state))).await {
             Ok(Ok(stream)) => Ok(Some(Self { stream: BufReader::new(stream) })),
             // Nobody listens on a socket that a killed daemon left.
             Ok(Err(error))

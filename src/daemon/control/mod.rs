@@ -1,12 +1,12 @@
 //! The control socket: what a running daemon can be asked, and by whom.
 //!
 //! A client writes requests, one JSON object a line ([`Request`]), and reads a reply to each ([`Reply`]). The socket is
-//! its owner's alone ([`place`]), and whoever connects is still not trusted to send sense, to send anything, or to read
-//! ([`server`]).
+//! its owner's alone ([`socket_path`]), and whoever connects is still not trusted to send sense, to send anything, or to
+//! read ([`server`]).
 
 pub mod client;
-pub mod place;
 pub mod server;
+pub mod socket_path;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,7 @@ const LONGEST_REQUEST: u64 = 256 << 10;
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// Poll now; without names all accounts that have an interval. Answered by [`Reply::Woken`].
-    Wake {
-        accounts: Vec<String>,
-    },
+    Wake { accounts: Vec<String> },
     /// Say how it stands. Answered by [`Reply::Status`].
     Status,
 }

@@ -20,24 +20,18 @@ use crate::text::hex;
 
 /// Why there is no control socket. The daemon works without one.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum SocketError {
     /// Whoever else can write there could put another socket in its place.
     #[error("{path} is not ours alone: {why}")]
-    NotOurs {
-        path: PathBuf,
-        why: &'static str,
-    },
+    NotOurs { path: PathBuf, why: &'static str },
     /// The directory, the socket or the link cannot be made.
     #[error("{path}: {source}")]
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// A control socket that is being listened on; dropping it removes it.
 #[derive(Debug)]
-pub struct Place {
+pub struct SocketPath {
     /// The socket, and the link to it if it lies elsewhere.
     made: Vec<PathBuf>,
 }
@@ -52,10 +46,10 @@ pub fn directory(state: &Path) -> PathBuf {
     runtime_directory().unwrap_or_else(|| above(&by_state(state)).to_owned())
 }
 
-impl Place {
+impl SocketPath {
     /// Makes the socket. The caller is the only daemon with this state file, so that what lies in its place was left by
     /// one that was killed.
-    pub fn open(state: &Path) -> Result<(Self, UnixListener), PlaceError> {
+    pub fn open(state: &Path) -> Result<(Self, UnixListener), SocketError> {
         let link = by_state(state);
         let socket = match runtime_directory() {
             Some(directory) => directory.join(name_of(&link)),
@@ -78,7 +72,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPath {
     fn drop(&mut self) {
         for path in self.made.drain(..) {
             // What is left finds nobody who listens, and the next daemon takes it over.
@@ -102,7 +96,7 @@ fn name_of(link: &Path) -> String {
 }
 
 /// Makes a directory that is missing, but not those above it: a session's directory is made by the system or not at all.
-fn make(directory: &Path) -> Result<(), PlaceError> {
+fn make(directory: &Path) -> Result<(), SocketError> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -110,7 +104,7 @@ fn make(directory: &Path) -> Result<(), PlaceError> {
     }
 }
 
-fn check(directory: &Path) -> Result<(), PlaceError> {
+fn check(directory: &Path) -> Result<(), SocketError> {
     let found = fs::metadata(directory).map_err(at(directory))?;
     let why = if !found.is_dir() {
         "it is not a directory"
@@ -121,11 +115,11 @@ fn check(directory: &Path) -> Result<(), PlaceError> {
     } else {
         return Ok(());
     };
-    Err(PlaceError::NotOurs { path: directory.to_owned(), why })
+    Err(SocketError::NotOurs { path: directory.to_owned(), why })
 }
 
 /// Makes the socket where nobody else can reach it, and puts it into its place when only its owner may use it.
-fn listen(directory: &Path, socket: &Path) -> Result<UnixListener, PlaceError> {
+fn listen(directory: &Path, socket: &Path) -> Result<UnixListener, SocketError> {
     let hidden =
         tempfile::Builder::new().prefix(".c").rand_bytes(4).tempdir_in(directory).map_err(at(directory))?;
     let new = hidden.path().join("s");
@@ -135,9 +129,9 @@ fn listen(directory: &Path, socket: &Path) -> Result<UnixListener, PlaceError> {
     Ok(listener)
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SocketError {
     let path = path.to_owned();
-    move |source| PlaceError::Io { path, source }
+    move |source| SocketError::Io { path, source }
 }
 
 #[cfg(test)]
