@@ -48,6 +48,12 @@ pub(crate) async fn ask<T: Send + 'static>(
     }
 }
 
+/// Does work that takes the processor a while beside the thread that serves all accounts. A panic in it goes on here.
+pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
 /// Does blocking work on files, on a thread that is gone when it has answered; the caller waits, for `patience` at most.
 /// Where nothing is mounted that may hang, it does it itself.
 ///

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::disk::blocking;
 use crate::line::{self, AuthLine};
 use crate::sasl::{Exchange, SaslError};
 
@@ -97,11 +98,11 @@ async fn respond(
     challenge: &[u8],
 ) -> (Exchange, Result<Zeroizing<Vec<u8>>, SaslError>) {
     let challenge = line::challenge(challenge);
-    let responded = tokio::task::spawn_blocking(move || {
+    blocking::compute(move || {
         let response = exchange.respond(&challenge);
         (exchange, response)
-    });
-    responded.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    })
+    .await
 }
 
 /// Says whether an AUTH command with this initial response fits a line.

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::Account;
+use crate::disk::blocking;
 use crate::failure::Class;
 use crate::secret::Secret;
 use crate::state::{LogInRefused, LogInWorked, Maildrop, Timestamp};
@@ -164,13 +165,12 @@ fn parts(account: &Account, secret: &Secret) -> zeroize::Zeroizing<Vec<u8>> {
 /// Digests what decides over a log-in, behind its salt. Runs beside the async threads.
 async fn digest(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
     let what = parts(account, secret);
-    tokio::task::spawn_blocking(move || {
+    blocking::compute(move || {
         let mut digest = [0; 32];
         pbkdf2_hmac::<Sha256>(&what, &salt, ROUNDS, &mut digest);
         [salt.as_slice(), &digest].concat()
     })
     .await
-    .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// Gives one octet of a digest, behind its salt: enough to notice that credentials have changed, at no cost for the

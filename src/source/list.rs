@@ -1,5 +1,6 @@
 //! The answers to UIDL and LIST.
 
+use crate::disk::blocking;
 use crate::message::{Listing, ListingBuilder};
 use crate::pop3::{Command, Event, Reply, Request, Status, parse_size, parse_stat, parse_unique_id};
 
@@ -40,8 +41,7 @@ pub async fn built(builder: ListingBuilder) -> Listing {
     if builder.len() <= MANY {
         return builder.build();
     }
-    let built = tokio::task::spawn_blocking(move || builder.build()).await;
-    built.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    blocking::compute(move || builder.build()).await
 }
 
 /// Sends these commands and reads what UIDL and LIST are answered, those that are under way included.
