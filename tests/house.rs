@@ -48,11 +48,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("daemon", "net"),
     ("daemon", "pop3"),
     // circles
-    ("cli/mod.rs", "cli/completions.rs"),
-    ("config/recipients.rs", "config/show.rs"),
-    ("config/url.rs", "config/deliver.rs"),
-    ("config/values.rs", "config/rows.rs"),
-    ("config/values.rs", "config/show.rs"),
 ];
 
 fn house() -> Crate {

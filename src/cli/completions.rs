@@ -1,11 +1,11 @@
 //! `postrider completions`: what a shell needs to complete the command line.
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::Shell as Generator;
 
+use super::error::CliError;
 use super::exit::Exit;
 use super::stdout::Results;
-use super::{Arguments, CliError};
 
 /// What each script runs for the names of the accounts; without a configuration there are none.
 const NAMES: &str = "postrider config accounts 2>/dev/null";
@@ -26,20 +26,20 @@ enum Shell {
 }
 
 impl Completions {
-    pub fn run(&self, results: &mut Results) -> Result<Exit, CliError> {
-        results.write(self.shell.script().as_bytes());
+    /// Completes what this command line has.
+    pub fn run(&self, program: clap::Command, results: &mut Results) -> Result<Exit, CliError> {
+        results.write(self.shell.script(program).as_bytes());
         Ok(Exit::SUCCESS)
     }
 }
 
 impl Shell {
-    fn script(self) -> String {
-        let mut arguments = Arguments::command();
-        let takers = takers(&arguments);
+    fn script(self, mut program: clap::Command) -> String {
+        let takers = takers(&program);
         let mut generated = |generator: Generator| {
             // By way of memory: the generator panics where it cannot write.
             let mut script = Vec::new();
-            clap_complete::generate(generator, &mut arguments, "postrider", &mut script);
+            clap_complete::generate(generator, &mut program, "postrider", &mut script);
             String::from_utf8_lossy(&script).into_owned()
         };
         match self {
@@ -129,7 +129,10 @@ fn fish(generated: &str, takers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Arguments;
 
     #[test]
     fn each_command_that_takes_accounts_is_known() {
@@ -143,12 +146,16 @@ mod tests {
     #[test]
     fn every_script_asks_for_the_names() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let script = shell.script();
+            let script = shell.script(Arguments::command());
             assert!(script.contains("config accounts 2>/dev/null"), "{shell:?}");
         }
-        let zsh = Shell::Zsh.script();
+        let zsh = Shell::Zsh.script(Arguments::command());
         assert!(!zsh.contains("account -- An account of the configuration:_default"), "{zsh}");
         assert!(zsh.contains(":_postrider_accounts'") && zsh.contains("\n_postrider_accounts() {"), "{zsh}");
-        assert!(Shell::Bash.script().contains("complete -F _postrider_with_accounts -o nosort"));
+        assert!(
+            Shell::Bash
+                .script(Arguments::command())
+                .contains("complete -F _postrider_with_accounts -o nosort")
+        );
     }
 }

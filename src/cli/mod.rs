@@ -20,7 +20,7 @@ mod stdout;
 mod sync;
 mod wake;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::logging::Format;
@@ -93,7 +93,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Seen(seen) => seen.run(&common, &mut results).await,
         Command::Held(held) => held.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
-        Command::Completions(completions) => completions.run(&mut results),
+        Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
     };
     let written = results.end().map_err(CliError::Output);
     match outcome.and_then(|exit| written.map(|()| exit)) {
@@ -109,7 +109,6 @@ pub async fn run(arguments: Arguments) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

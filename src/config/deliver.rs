@@ -8,7 +8,7 @@ use super::places::Places;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
 use super::target::{MailServer, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
-use super::url::{UrlError, decode, host_and_port};
+use super::url_parts::{UrlError, decode, host_and_port};
 use super::values::PATH;
 
 /// The kinds of targets.

@@ -2,12 +2,12 @@
 
 use super::account::{Account, Hooks, Order, Pipelining, Tls, TlsMode};
 use super::deliver::TARGET;
-use super::rows::{Form, Key, choice, inline, key, mapping, within};
+use super::rows::{Form, Key, inline, key, mapping, within};
 use super::server::{Given, conflicts, with_tls};
 use super::tree::{Complaint, Entry, Position};
 use super::values::{
     ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
-    PASSWORD, PORT, POSITIVE, SIZE, USER,
+    PASSWORD, PORT, POSITIVE, SIZE, USER, choice,
 };
 use crate::sasl::Auth;
 

@@ -22,8 +22,10 @@ mod top;
 mod tree;
 pub(crate) mod units;
 mod url;
+mod url_parts;
 mod values;
 mod warnings;
+mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +36,7 @@ pub(crate) use load::default_state;
 pub(crate) use show::reference;
 pub use show::show;
 pub use target::{MailServer, Recipients, Target};
-pub use url::UrlError;
+pub use url_parts::UrlError;
 pub(crate) use warnings::warnings;
 
 /// A whole configuration, checked.

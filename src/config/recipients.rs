@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 
 use super::places::Places;
 use super::rows::{Form, Key, inline, key, mapping, within};
-use super::show::{list, text};
 use super::target::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 use super::tree::{Complaint, Content, Node};
 use super::values::name_of;
+use super::yaml::{list, text};
 
 /// The keys of `to` where a header tells the recipients.
 pub(super) const CATCH_ALL: &[Key<CatchAll>] = &[

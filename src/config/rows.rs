@@ -51,17 +51,7 @@ macro_rules! variant {
     };
 }
 
-/// Makes the form of a value that is one of some words: a list of pairs of word and value.
-macro_rules! choice {
-    ($choices:expr) => {
-        Form {
-            read: |node, _| super::values::choice(node, &$choices),
-            show: |value| super::values::name_of(&$choices, value).to_owned(),
-        }
-    };
-}
-
-pub(super) use {choice, key, variant};
+pub(super) use {key, variant};
 
 /// Reads the key of one entry.
 ///

@@ -11,7 +11,7 @@ macro_rules! with_tls {
         use $crate::config::{rows, values};
         &[
             $($before,)*
-            rows::key!("tls", tls.mode, rows::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
+            rows::key!("tls", tls.mode, values::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
             rows::key!("tls_ca", tls.ca, values::PATH, "A file of certificates that are trusted instead of the system's."),
             rows::key!("tls_pin", tls.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks."),
             Key {
@@ -37,7 +37,7 @@ macro_rules! with_tls {
                 name: "tls_min",
                 about: "The lowest version of TLS that is accepted: 1.2 or 1.3.",
                 read: |entry, places, into| {
-                    into.tls.min = (rows::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
+                    into.tls.min = (values::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
                     Ok(())
                 },
                 show: |from| match from.tls.mode {

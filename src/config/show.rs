@@ -6,6 +6,7 @@ use super::recipients::CATCH_ALL;
 use super::rows::{Key, block};
 use super::top::{LIMITS, NOTIFY, TOP};
 use super::values::SOURCES;
+use super::yaml::text;
 use super::{Config, deliver, pipe};
 
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
@@ -46,39 +47,4 @@ pub fn reference() -> Vec<(String, &'static str)> {
 fn below<T>(path: &str, keys: &[Key<T>]) -> Vec<(String, &'static str)> {
     let known = keys.iter().filter(|key| !key.about.is_empty());
     known.map(|key| (format!("{path}{}", key.name), key.about)).collect()
-}
-
-pub(super) fn list(items: impl IntoIterator<Item = String>) -> String {
-    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
-}
-
-/// Writes a text so that YAML reads the same text: as it is if nothing in it can mean anything else, else in quotes.
-pub(super) fn text(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"/._-@+".contains(&octet))
-        && !matches!(
-            text.to_ascii_lowercase().as_str(),
-            "null" | "true" | "false" | "yes" | "no" | "on" | "off"
-        );
-    if plain {
-        return text.to_owned();
-    }
-    // Characters that end a line, that YAML does not allow, or that a terminal would obey need escapes.
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-    };
-    if !text.contains(odd) {
-        return format!("'{}'", text.replace('\'', "''"));
-    }
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if odd(c) => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -1,7 +1,7 @@
 //! The keys at the top of the file, and of what stands beside the accounts: one row each.
 
-use super::rows::{Form, Key, block, choice, inline, key, mapping};
-use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, count};
+use super::rows::{Form, Key, block, inline, key, mapping};
+use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, choice, count};
 use super::{Config, Confinement, Daemon, Notify};
 
 const CONFINEMENTS: [(&str, Confinement); 2] = [("auto", Confinement::Auto), ("off", Confinement::Off)];

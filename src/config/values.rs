@@ -8,10 +8,10 @@ use super::account::{CommandLine, FirstSync, Interval, Keep, Password, TlsMode, 
 use super::command_line::{masked, masked_word};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
-use super::show::{list, text};
 use super::suggest::nearest;
 use super::tree::{Complaint, Content, Node};
 use super::units::{self, show_duration, show_size};
+use super::yaml::{list, text};
 use crate::sasl::{Auth, MECHANISMS, Mechanism};
 use crate::secret::Secret;
 
@@ -107,13 +107,25 @@ const LATER_MECHANISMS: [&str; 2] = ["oauthbearer", "xoauth2"];
 /// Said of everything that the manual does not know yet.
 pub(super) const NOT_YET: &str = "not yet supported";
 
+/// Makes the form of a value that is one of some words: a list of pairs of word and value.
+macro_rules! choice {
+    ($choices:expr) => {
+        Form {
+            read: |node, _| super::values::chosen(node, &$choices),
+            show: |value| super::values::name_of(&$choices, value).to_owned(),
+        }
+    };
+}
+
+pub(super) use choice;
+
 /// Gives the name of a value that a list of choices has.
 pub(super) fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
     choices.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name)
 }
 
 /// Reads one of some words.
-pub(super) fn choice<T: Copy>(node: &Node<'_>, choices: &[(&str, T)]) -> Result<T, Complaint> {
+pub(super) fn chosen<T: Copy>(node: &Node<'_>, choices: &[(&str, T)]) -> Result<T, Complaint> {
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     let text = node.text(&one_of(&names))?;
     match choices.iter().find(|(name, _)| *name == text) {

@@ -1,0 +1,119 @@
+//! What accounts and targets on the command line are made of, and what can be wrong with them.
+
+use percent_encoding::percent_decode_str;
+
+use super::values::{NOT_YET, one_of};
+use crate::sasl::{MECHANISMS, Mechanism};
+
+/// Why a URL and a target are no account. Display quotes nothing of the URL, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Another scheme or none.
+    #[error("cannot read the URL: must begin with pops:// (TLS at once) or pop:// (STLS)")]
+    Scheme,
+    /// `user:password@host`.
+    #[error(
+        "cannot read the URL: no password may stand in it, since other users see command lines and shells keep them; \
+         leave it out and it is asked for, or use --password-command (a `:` that belongs to the user is written %3A)"
+    )]
+    Password,
+    /// Nothing before the `@`, or no `@`.
+    #[error("cannot read the URL: names no user, as in pops://alice@pop.example.org")]
+    NoUser,
+    /// `%` without two hexadecimal digits, or octets that are no UTF-8, or control characters.
+    #[error("cannot read the URL: it must be text, with % followed by two hexadecimal digits")]
+    Encoding,
+    /// A parameter other than AUTH, or two.
+    #[error("cannot read the URL: nothing but one ;AUTH=MECHANISM may follow the user")]
+    Parameter,
+    /// A mechanism that is not known.
+    #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, {}", one_of(&mechanisms()))]
+    Mechanism,
+    /// A mechanism or a target of the manual that is not built.
+    #[error("cannot use {what}: {NOT_YET}")]
+    NotYet {
+        /// Its name.
+        what: &'static str,
+    },
+    /// No host, or not one.
+    #[error("cannot read the URL: the host {0}")]
+    Host(&'static str),
+    /// Not a port.
+    #[error("cannot read the URL: the port must be a number from 1 to 65535")]
+    Port,
+    /// Something behind the host.
+    #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
+    Path,
+    /// `--deliver` is not understood.
+    #[error(
+        "cannot deliver there: --deliver must be maildir:PATH, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, \
+         smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS or lmtp://HOST?to=ADDRESS"
+    )]
+    Target,
+    /// What stands behind `--deliver smtp:` is not what the configuration could say.
+    #[error("cannot deliver there: {0}")]
+    TargetKey(String),
+    /// Something else behind the `?`.
+    #[error("cannot deliver there: what stands behind the ? must be KEY=VALUE, joined by &")]
+    TargetQuery,
+    /// A log-in, whose password would stand on the command line.
+    #[error("cannot deliver there: a server that wants a log-in needs a configuration file")]
+    TargetLogin,
+    /// `--deliver maildir:` with a path that is none.
+    #[error("cannot deliver there: the path {0}")]
+    TargetPath(&'static str),
+    /// A relative path, and no working directory.
+    #[error("cannot deliver there: cannot tell the working directory; write the path in full")]
+    WorkingDirectory,
+    /// `--deliver pipe:` with a command that cannot be one.
+    #[error("cannot deliver there: the command {0}")]
+    TargetCommand(String),
+    /// An empty `--password-command`.
+    #[error("cannot run the password command: it is empty")]
+    Command,
+    /// In the clear, and no mechanism named.
+    #[error(
+        "cannot log in: without TLS no password is sent unless the URL names a mechanism, as in \
+         pop://alice;AUTH=SCRAM-SHA-256@pop.example.org, or ;AUTH=+USER to send the password in the clear"
+    )]
+    Clear,
+}
+
+/// Splits `host`, `host:port`, `[address]` and `[address]:port`.
+pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some(_) | None => (server, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(UrlError::Host("must be in brackets if it is an IPv6 address"));
+    }
+    let Some(port) = port else { return Ok((host, None)) };
+    // `parse` alone would take a sign.
+    let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok((host, Some(port))),
+        Ok(_) | Err(_) => Err(UrlError::Port),
+    }
+}
+
+/// Turns `%41` into `A`; nothing if that is not possible.
+pub(super) fn decode(text: &str) -> Option<String> {
+    let is_whole = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let is_sound = text.split('%').skip(1).all(is_whole);
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    is_sound.then(|| decoded.into_owned())
+}
+
+/// Names a mechanism in a URL: by its SASL name, and with `+` what is not SASL (RFC 2384, 3); `+USER` is ours.
+pub(super) fn in_url(mechanism: Mechanism) -> &'static str {
+    match mechanism.sasl_name() {
+        Some(name) => name,
+        None if mechanism == Mechanism::UserPass => "+USER",
+        None => "+APOP",
+    }
+}
+
+fn mechanisms() -> Vec<&'static str> {
+    MECHANISMS.iter().map(|row| in_url(row.mechanism)).collect()
+}
