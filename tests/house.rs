@@ -45,8 +45,6 @@ const NOT_YET: &[(&str, &str)] = &[
     // rooms
     ("sandbox", "state"),
     ("sandbox", "delivery"),
-    ("daemon", "net"),
-    ("daemon", "pop3"),
     // circles
 ];
 

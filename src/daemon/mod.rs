@@ -27,7 +27,6 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::config::{Account, Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
-use crate::net::Connector;
 use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Audience, Environment, Limits, Report, Task};
 use crate::state::{Lease, StateError};
@@ -240,7 +239,7 @@ impl Daemon {
         }
         let is_of_tls = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Tls);
         if is_of_tls && now.saturating_sub(self.certificates_read) >= CERTIFICATES {
-            self.environment.connector = Connector::default();
+            self.environment.read_certificates();
             self.certificates_read = now;
         }
     }

@@ -10,8 +10,6 @@ use super::{Daemon, shared};
 use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
-use crate::net::Connector;
-use crate::pop3::Capabilities;
 use crate::session;
 use crate::session::summary::{self, Took};
 use crate::state::{Maildrop, Timestamp};
@@ -40,7 +38,7 @@ impl Daemon {
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {
         let now = clock.now();
-        self.environment.connector = Connector::default();
+        self.environment.read_certificates();
         self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;
         let accounts = shared(config.accounts);
@@ -101,12 +99,11 @@ fn past(known: &Maildrop, server: &str, now: Timestamp) -> Option<Past> {
     let (at, poll) = known.last.as_ref().filter(|(_, poll)| poll.host.eq_ignore_ascii_case(server))?;
     // A poll to come was noted by a clock that was wrong: nothing is waited for.
     let ago = u64::try_from(now.saturating_sub(*at)).unwrap_or(u64::MAX);
-    let capabilities = known.server.capabilities.as_deref().map(Capabilities::from_octets);
     Some(Past {
         ago: Duration::from_secs(ago),
         class: poll.failure.as_ref().and_then(|(class, _)| Class::named(class)),
         failures: known.failures,
-        login_delay: capabilities.and_then(|capabilities| capabilities.login_delay()),
+        login_delay: session::login_delay(known),
     })
 }
 

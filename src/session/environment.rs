@@ -61,6 +61,11 @@ impl Environment {
         }
     }
 
+    /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
+    pub fn read_certificates(&mut self) {
+        self.connector = Connector::default();
+    }
+
     /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
     /// other.
     pub(super) fn of(&self, account: &Account) -> Result<Self, TargetError> {

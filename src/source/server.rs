@@ -173,6 +173,11 @@ impl Server {
         self.before.as_ref().or(self.after.as_ref()).map(|_| self.capabilities().to_octets())
     }
 
+    /// Finds the LOGIN-DELAY (RFC 2449, 6.5) in what [`Server::told`] gave.
+    pub fn announced_delay(told: &[u8]) -> Option<Duration> {
+        Capabilities::from_octets(told).login_delay()
+    }
+
     /// Takes one line of what [`Server::remembered`] gave; what it does not understand is not known.
     fn read(&mut self, line: &[u8]) {
         let (word, rest) = match line.iter().position(|octet| *octet == b' ') {
