@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::exit::Exit;
-use super::{CliError, Common};
+use super::{CliError, Common, confine};
 use crate::daemon;
 use crate::daemon::control;
-use crate::sandbox::{self, Missing, Purpose};
+use crate::sandbox::{self, Purpose};
 
 /// Arguments of `daemon`: none beside those of every command.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ impl Daemon {
         let config = common.load()?;
         let socket = Some(control::socket_path::directory(&config.state));
         let purpose = Purpose { socket, ..Purpose::of(&config) };
-        let sandbox = sandbox::enter(config.sandbox, Missing::Made, &purpose);
+        let sandbox = sandbox::enter(config.sandbox, confine::MADE, &purpose);
         let reload = || {
             let config = common.load().map_err(|error| sandbox.explain(error))?;
             sandbox.admit(&config)?;

@@ -5,6 +5,7 @@ mod check;
 mod common;
 mod completions;
 mod config;
+mod confine;
 mod daemon;
 mod error;
 pub mod exit;

@@ -10,7 +10,7 @@ use super::accounts::{self, address_hint, chosen};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
-use super::{CliError, Common, poll, report};
+use super::{CliError, Common, confine, poll, report};
 use crate::config::account::TlsMode;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::sandbox::{self, Missing, Purpose};
@@ -112,7 +112,7 @@ impl Sync {
             socket: None,
         };
         // Before anything that might start a thread.
-        let missing = if self.dry_run { Missing::Left } else { Missing::Made };
+        let missing = if self.dry_run { Missing::Left } else { confine::MADE };
         sandbox::enter(config.sandbox, missing, &purpose);
         let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
         Ok(poll::accounts(&accounts, &config, self.task(), bars, ended).await)

@@ -59,17 +59,18 @@ pub struct Sandbox {
 }
 
 /// What becomes of directories that a poll would make and that are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// They are made before the process confines itself, so that they need nothing above them.
-    Made,
+#[derive(Clone, Copy)]
+pub enum Missing<'m> {
+    /// This makes them before the process confines itself, so that they need nothing above them: only what exists can
+    /// be given to a process that confines itself.
+    Made(&'m dyn Fn(&Purpose<'_>)),
     /// They are left to the poll, which may write where they are missing.
     Left,
 }
 
 /// Confines this thread, and all that it starts from now on, to what its purpose needs; says on the log how far that
 /// went.
-pub fn enter(wanted: Confinement, missing: Missing, purpose: &Purpose<'_>) -> Sandbox {
+pub fn enter(wanted: Confinement, missing: Missing<'_>, purpose: &Purpose<'_>) -> Sandbox {
     let unconfined = Sandbox { confined_to: None };
     match wanted {
         Confinement::Off => {
@@ -95,8 +96,8 @@ pub fn enter(wanted: Confinement, missing: Missing, purpose: &Purpose<'_>) -> Sa
         return unconfined;
     }
     match missing {
-        Missing::Made => {
-            purpose.make_missing();
+        Missing::Made(make) => {
+            make(purpose);
             needs = Needs::of(purpose);
         }
         Missing::Left => {}

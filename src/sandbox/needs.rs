@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::target::Place;
 use crate::config::{Account, Config, MailServer, Target};
-use crate::delivery::maildir;
 use crate::disk::{blocking, spool_directory};
-use crate::state;
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since
 /// their files are replaced (resolv.conf at every new network), and which of them the C library's name service reads
@@ -130,33 +128,6 @@ impl<'a> Purpose<'a> {
             }
         }
         blocking::first_silent(paths, PATIENCE)
-    }
-
-    /// Makes the directories that would be made later, where they are missing, those of the state, of the socket, and
-    /// maildirs: only what exists can be given to a process that confines itself. What cannot be made is told by who
-    /// needs it.
-    pub(super) fn make_missing(&self) {
-        if let Err(error) = state::make_directory_of(self.state) {
-            log::debug!("sandbox: {error}");
-        }
-        if let Some(directory) = &self.socket {
-            // It is there, or cannot be made.
-            let _ = DirBuilder::new().mode(0o700).create(directory);
-        }
-        for account in &self.accounts {
-            match &account.deliver {
-                Target::Maildir(path) if !path.exists() => {
-                    if let Err(error) = maildir::create(path) {
-                        log::debug!("sandbox: {error}");
-                    }
-                }
-                Target::Maildir(_)
-                | Target::Mbox(_)
-                | Target::Pipe(_)
-                | Target::Smtp(_)
-                | Target::Lmtp(_) => {}
-            }
-        }
     }
 }
 
