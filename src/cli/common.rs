@@ -1,6 +1,6 @@
 //! Options of every command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -57,10 +57,18 @@ impl Common {
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
         let named = self.config.clone();
         let file = named.clone().unwrap_or_else(|| "the usual place".into());
-        let load = move || Config::load(&named.map_or_else(Config::find, Ok)?);
-        blocking::wait(PATIENCE, load).unwrap_or_else(|source| Err(ConfigError::Unreadable { file, source }))
+        read(&file, move || Config::load(&named.map_or_else(Config::find, Ok)?))?
     }
 }
 
-/// How long the configuration may take to be read.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Reads the configuration file on a file system that may not answer.
+pub(super) fn read<T: Send + 'static>(
+    file: &Path,
+    reading: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+    blocking::wait(PATIENCE, reading).map_err(unreadable)
+}
+
+/// How long the configuration may take to be read, and the files that it names to be looked at.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);

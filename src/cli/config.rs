@@ -1,11 +1,16 @@
 //! `postrider config`: validates or shows the configuration.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
 use clap::Subcommand;
 
 use super::exit::Exit;
 use super::stdout::Results;
-use super::{CliError, Common};
-use crate::config::{self, Config};
+use super::{CliError, Common, common};
+use crate::config::{self, Config, Mistake, Warnings};
+use crate::disk::blocking;
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -27,7 +32,7 @@ pub enum ConfigCommand {
 impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
-            Self::Check => check(&common.load()?, common, results),
+            Self::Check => check(&common.load()?, common, results)?,
             Self::Show => results.write(config::show(&common.load()?).as_bytes()),
             Self::Accounts => {
                 common.load()?.accounts.iter().for_each(|account| results.line(&account.name));
@@ -42,9 +47,23 @@ impl ConfigCommand {
     }
 }
 
-fn check(config: &Config, common: &Common, results: &mut Results) {
-    let Some(file) = &config.file else { return };
-    for config::Mistake { line, column, path, what } in config::warnings(file) {
+fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), CliError> {
+    let Some(file) = &config.file else { return Ok(()) };
+    let again = file.clone();
+    let Warnings { mut told, files } = common::read(file, move || config::warnings(&again))?;
+    // Asked before, since whoever looks at one that does not answer hangs.
+    let paths = files.iter().map(|(path, _)| path.clone()).collect();
+    if let Some(silent) = blocking::first_silent(paths, common::PATIENCE)
+        && let Some((_, Mistake { line, column, path, .. })) = files.iter().find(|(path, _)| *path == silent)
+    {
+        let at = format!("{}:{line}:{column}: {path}", file.display());
+        return Err(CliError::Silent { at, file: silent, source: blocking::silence(common::PATIENCE) });
+    }
+    // What may not be looked at may be there.
+    let is_missing = |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    told.extend(files.into_iter().filter(|(path, _)| is_missing(path)).map(|(_, missing)| missing));
+    told.sort_by_key(|warning| (warning.line, warning.column));
+    for Mistake { line, column, path, what } in told {
         log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
     }
     if !common.quiet {
@@ -54,4 +73,5 @@ fn check(config: &Config, common: &Common, results: &mut Results) {
         };
         results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
     }
+    Ok(())
 }

@@ -18,6 +18,8 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error("{at}: {}: {source}", .file.display())]
+    Silent { at: String, file: PathBuf, source: io::Error },
     #[error("{0}")]
     Usage(String),
     #[error("no account {name:?} in {file}{}", Nearest(.nearest.as_deref()))]
@@ -59,6 +61,7 @@ impl CliError {
             | Self::NotHeld(_) => Exit::USAGE,
             Self::Poll(failure) => Exit::of_class(failure.class),
             Self::State(_)
+            | Self::Silent { .. }
             | Self::Daemon(_)
             | Self::NoDaemon(_)
             | Self::NotScheduled(_)
@@ -85,6 +88,7 @@ impl CliError {
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
+            | Self::Silent { .. }
             | Self::Usage(_)
             | Self::UnknownUid(_)
             | Self::NotHeld(_)

@@ -14,7 +14,7 @@ use super::stdout::Results;
 use super::{CliError, Common};
 use crate::config::account::Interval;
 use crate::config::units;
-use crate::config::{Account, Config, default_state};
+use crate::config::{Account, ConfigError, default_state};
 use crate::daemon::control::Doing;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::failure::Class;
@@ -38,11 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Status {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (accounts, state) = match (&common.config, Config::find()) {
+        let (accounts, state) = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
-            (None, Err(_)) => (Vec::new(), default_state()?),
-            (Some(_), _) | (None, Ok(_)) => {
-                let config = common.load()?;
+            Err(ConfigError::NotFound { .. }) => (Vec::new(), default_state()?),
+            config => {
+                let config = config?;
                 (config.accounts, config.state)
             }
         };

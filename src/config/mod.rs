@@ -37,7 +37,7 @@ pub(crate) use show::reference;
 pub use show::show;
 pub use target::{MailServer, Recipients, Target};
 pub use url_parts::UrlError;
-pub(crate) use warnings::warnings;
+pub(crate) use warnings::{Warnings, warnings};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

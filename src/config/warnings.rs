@@ -1,8 +1,7 @@
 //! What a configuration says that may be right, and probably is not: for `config check`.
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -16,30 +15,39 @@ const FILES: [&str; 6] = ["tls_ca", "tls_client_cert", "tls_client_key", "file",
 /// Keys whose value may well have ` #` in it.
 const TEXTS: [&str; 2] = ["password", "user"];
 
+/// What is probably not meant.
+#[derive(Debug, Default)]
+pub struct Warnings {
+    /// In the order of the file.
+    pub told: Vec<Mistake>,
+    /// Files that must be there, and what is wrong with each if it is not. Whoever looks may have to wait for ever.
+    pub files: Vec<(PathBuf, Mistake)>,
+}
+
 /// Finds what is probably not meant in a configuration that is sound otherwise; nothing if it cannot be read.
-pub fn warnings(path: &Path) -> Vec<Mistake> {
-    let Ok(octets) = fs::read(path).map(Zeroizing::new) else { return Vec::new() };
-    let Ok(text) = str::from_utf8(&octets) else { return Vec::new() };
+pub fn warnings(path: &Path) -> Warnings {
+    let Ok(octets) = fs::read(path).map(Zeroizing::new) else { return Warnings::default() };
+    let Ok(text) = str::from_utf8(&octets) else { return Warnings::default() };
     of_text(text, &Places::of_process())
 }
 
-fn of_text(text: &str, places: &Places) -> Vec<Mistake> {
-    let Ok(Some(root)) = tree::parse(text) else { return Vec::new() };
-    let mut found = Found { lines: text.lines().collect(), places, warnings: Vec::new() };
+fn of_text(text: &str, places: &Places) -> Warnings {
+    let Ok(Some(root)) = tree::parse(text) else { return Warnings::default() };
+    let mut found = Found { lines: text.lines().collect(), places, warnings: Warnings::default() };
     found.below("", &root);
     let entry = |key| entries(&root).iter().find(|entry| entry.key == key);
     let defaults = entry("defaults").map(|entry| &entry.value);
     for account in entry("accounts").map_or(&[][..], |accounts| entries(&accounts.value)) {
         found.port(&format!("accounts.{}", account.key), &account.value, defaults);
     }
-    found.warnings.sort_by_key(|warning| (warning.line, warning.column));
+    found.warnings.told.sort_by_key(|warning| (warning.line, warning.column));
     found.warnings
 }
 
 struct Found<'t> {
     lines: Vec<&'t str>,
     places: &'t Places,
-    warnings: Vec<Mistake>,
+    warnings: Warnings,
 }
 
 impl Found<'_> {
@@ -69,10 +77,8 @@ impl Found<'_> {
             return;
         }
         let Ok(Ok(file)) = value.text("a path").map(|text| self.places.expand(text)) else { return };
-        // What may not be looked at may be there.
-        if fs::metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            self.warn(value.at, path, format!("{} is not there", file.display()));
-        }
+        let missing = mistake(value.at, path, format!("{} is not there", file.display()));
+        self.warnings.files.push((file, missing));
     }
 
     /// Says whether a comment follows a text without quotes on its line.
@@ -107,8 +113,12 @@ impl Found<'_> {
     }
 
     fn warn(&mut self, at: Position, path: &str, what: String) {
-        self.warnings.push(Mistake { line: at.line, column: at.column, path: path.to_owned(), what });
+        self.warnings.told.push(mistake(at, path, what));
     }
+}
+
+fn mistake(at: Position, path: &str, what: String) -> Mistake {
+    Mistake { line: at.line, column: at.column, path: path.to_owned(), what }
 }
 
 fn entries<'n, 't>(node: &'n Node<'t>) -> &'n [Entry<'t>] {
@@ -122,9 +132,12 @@ fn entries<'n, 't>(node: &'n Node<'t>) -> &'n [Entry<'t>] {
 mod tests {
     use super::*;
 
+    fn shown(warning: &Mistake) -> String {
+        format!("{}: {}: {}", warning.line, warning.path, warning.what)
+    }
+
     fn told(text: &str) -> Vec<String> {
-        let all = of_text(text, &Places::default());
-        all.iter().map(|warning| format!("{}: {}: {}", warning.line, warning.path, warning.what)).collect()
+        of_text(text, &Places::default()).told.iter().map(shown).collect()
     }
 
     #[test]
@@ -137,10 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_there_are_told_wherever_they_are_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let there = directory.path().join("there");
-        fs::write(&there, "").unwrap();
+    fn files_that_must_be_there_are_found_wherever_they_are_named() {
         for (yaml, path) in [
             ("tls_ca: FILE", "tls_ca"),
             ("tls_client_cert: FILE", "tls_client_cert"),
@@ -149,10 +159,11 @@ mod tests {
             ("password: { netrc: FILE }", "password.netrc"),
             ("deliver: { lmtp: { socket: FILE } }", "deliver.lmtp.socket"),
         ] {
-            let text = format!("accounts:\n  a:\n    {yaml}\n");
-            let missing = text.replace("FILE", "/nowhere/x");
-            assert_eq!(told(&missing), [format!("3: accounts.a.{path}: /nowhere/x is not there")]);
-            assert_eq!(told(&text.replace("FILE", there.to_str().unwrap())), [""; 0]);
+            let text = format!("accounts:\n  a:\n    {}\n", yaml.replace("FILE", "/nowhere/x"));
+            let Warnings { told, files } = of_text(&text, &Places::default());
+            let [(file, missing)] = files.as_slice() else { panic!("{yaml}: {files:?}") };
+            assert_eq!((told.len(), file.to_str()), (0, Some("/nowhere/x")), "{yaml}");
+            assert_eq!(shown(missing), format!("3: accounts.a.{path}: /nowhere/x is not there"));
         }
     }
 

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use postrider::testing::config::{
-    CommandLine, Config, Daemon, FirstSync, Interval, Keep, Order, Password, Pipelining, Target, TlsMode,
-    TlsVersion, show,
+    Account, CommandLine, Config, Daemon, FirstSync, Interval, Keep, Order, Password, Pipelining, Target,
+    TlsMode, TlsVersion, show,
 };
 use postrider::testing::sasl::{Auth, Mechanism};
 use postrider::testing::secret::Secret;
 use proptest::prelude::*;
 
+use crate::support::mounted::{Image, Mounted};
 use crate::support::postrider::Home;
 
 const FILE: &str = "FILE";
@@ -26,7 +28,7 @@ fn with(keys: &str) -> String {
     format!("accounts:\n  home:\n    host: h\n    user: u\n    deliver: {{maildir: /m}}\n    {keys}\n")
 }
 
-fn account(keys: &str) -> postrider::testing::config::Account {
+fn account(keys: &str) -> Account {
     read(&with(keys)).unwrap().accounts.remove(0)
 }
 
@@ -796,6 +798,28 @@ fn config_check_warns_with_file_and_line_and_succeeds() {
         assert!(told.is_some_and(|told| told.contains(words)), "{line}: {}", ended.stderr);
     }
     assert!(ended.stdout.contains("1 account, no mistakes"), "{}", ended.stdout);
+}
+
+#[test]
+fn config_check_waits_for_no_file_whose_file_system_does_not_answer() {
+    let home = Home::new();
+    let Some(disk) = Mounted::image(home.path("disk"), Image::ExFat, 4 << 10) else { return };
+    home.configure(
+        "accounts:\n  a:\n    host: h\n    user: u\n    password: x\n    tls_ca: ~/disk/ca.pem\n    deliver: { maildir: /m }\n",
+    );
+    let process = disk.process();
+    kill(process, Signal::SIGSTOP).unwrap();
+    let ended = home.run(&["config", "check"]);
+    kill(process, Signal::SIGCONT).unwrap();
+    assert_eq!((ended.status, &*ended.stdout), (Some(75), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("config.yaml:6:13: accounts.a.tls_ca: "), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("disk/ca.pem: the file system has not answered for 5s"),
+        "{}",
+        ended.stderr
+    );
+    let ended = home.must(&["config", "check"], 0);
+    assert!(ended.stderr.contains("disk/ca.pem is not there"), "{}", ended.stderr);
 }
 
 #[test]
