@@ -1,5 +1,7 @@
 //! `postrider completions`: what a shell needs to complete the command line.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use clap_complete::Shell as Generator;
 
@@ -35,7 +37,7 @@ impl Completions {
 
 impl Shell {
     fn script(self, mut program: clap::Command) -> String {
-        let takers = takers(&program);
+        let (takers, valued) = (takers(&program), valued(&program));
         let mut generated = |generator: Generator| {
             // By way of memory: the generator panics where it cannot write.
             let mut script = Vec::new();
@@ -43,7 +45,7 @@ impl Shell {
             String::from_utf8_lossy(&script).into_owned()
         };
         match self {
-            Self::Bash => bash(&generated(Generator::Bash), &takers),
+            Self::Bash => bash(&generated(Generator::Bash), &takers, &valued),
             Self::Zsh => zsh(&generated(Generator::Zsh)),
             Self::Fish => fish(&generated(Generator::Fish), &takers),
         }
@@ -63,8 +65,16 @@ fn takers(command: &clap::Command) -> Vec<String> {
     found
 }
 
+/// Finds the options that take a value, of all commands.
+fn valued(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter(|argument| argument.get_action().takes_values());
+    let own = own.filter_map(|argument| Some(format!("--{}", argument.get_long()?)));
+    own.chain(command.get_subcommands().flat_map(valued)).collect()
+}
+
 /// The generated function knows no values of positional arguments, so another one is wrapped around it.
-fn bash(generated: &str, takers: &[String]) -> String {
+fn bash(generated: &str, takers: &[String], valued: &BTreeSet<String>) -> String {
+    let valued = Vec::from_iter(valued.iter().map(String::as_str)).join(" | ");
     let patterns: Vec<_> = takers.iter().map(|words| format!("\" {words} \"*")).collect();
     let function = format!(
         r#"_postrider_with_accounts() {{
@@ -74,22 +84,22 @@ fn bash(generated: &str, takers: &[String]) -> String {
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case $previous in
             --config) config=(--config "$word") ;;
-            --log-format) ;;
+            {valued}) ;;
             *) [[ $word == -* ]] || words+="$word " ;;
         esac
         previous=$word
     done
     case $previous in
-        --config | --log-format | --limit | --max-age | --deliver | --tls | --password-command) return ;;
+        {valued}) return ;;
     esac
     case $words in
-        {}) COMPREPLY+=($(compgen -W "$({})" -- "$cur")) ;;
+        {takers}) COMPREPLY+=($(compgen -W "$({names})" -- "$cur")) ;;
     esac
 }}
 
 "#,
-        patterns.join(" | "),
-        NAMES.replacen("postrider", "postrider \"${config[@]}\"", 1),
+        takers = patterns.join(" | "),
+        names = NAMES.replacen("postrider", "postrider \"${config[@]}\"", 1),
     );
     let wrapped = generated.replace("complete -F _postrider ", "complete -F _postrider_with_accounts ");
     match wrapped.rfind("if [[ \"${BASH_VERSINFO") {
@@ -152,10 +162,9 @@ mod tests {
         let zsh = Shell::Zsh.script(Arguments::command());
         assert!(!zsh.contains("account -- An account of the configuration:_default"), "{zsh}");
         assert!(zsh.contains(":_postrider_accounts'") && zsh.contains("\n_postrider_accounts() {"), "{zsh}");
+        let bash = Shell::Bash.script(Arguments::command());
         assert!(
-            Shell::Bash
-                .script(Arguments::command())
-                .contains("complete -F _postrider_with_accounts -o nosort")
+            bash.contains(" | --limit | ") && bash.contains("complete -F _postrider_with_accounts -o nosort")
         );
     }
 }

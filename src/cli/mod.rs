@@ -136,6 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn every_option_and_command_is_in_the_manual() {
+        fn look(command: &clap::Command, page: &str, seen: &mut usize) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let there = page.contains(&format!("Fl -{option}")) || page.contains(&format!(", -{option}"));
+                assert!(there, "--{option} of {}", command.get_name());
+                *seen += 1;
+            }
+            for sub in command.get_subcommands() {
+                let name = sub.get_name();
+                assert!(
+                    page.contains(&format!("Cm {name}")) || page.contains(&format!(" {name} ")),
+                    "{name}"
+                );
+                let below = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(below.contains("Exit status:"), "{name}: {below}");
+                look(sub, page, seen);
+            }
+        }
+        let mut seen = 0;
+        look(&Arguments::command(), include_str!("../../man/postrider.1"), &mut seen);
+        assert!(seen > 15, "only {seen} options");
+    }
+
+    #[test]
     fn options_of_every_command_may_stand_before_and_after_it() {
         for line in [["postrider", "-vv", "check"], ["postrider", "check", "-vv"]] {
             let arguments = Arguments::try_parse_from(line).unwrap();
