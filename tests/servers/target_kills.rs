@@ -13,7 +13,7 @@ use crate::support::mounted::Mounted;
 use crate::support::poller::Poller;
 use crate::support::postrider::{Home, LIMIT, assert_same};
 use crate::support::process::{Running, program, wait_until};
-use crate::support::severing::{Severing, Side};
+use crate::support::relay::{Relay, Side};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postrider::testing::config::{Config, Target};
@@ -124,9 +124,12 @@ fn cut_after(side: Side, octets: Option<u64>, deliver: impl Fn(u16) -> String) -
     const MESSAGES: usize = 3;
     let (maildrop, server) = (maildrop(), MailServer::start(EXTENSIONS));
     (0..MESSAGES).for_each(|number| maildrop.put(&number.to_string(), message(number)));
-    let severing = Severing::start(server.port(), side, octets);
+    let relay = Relay::start(server.port());
+    if let Some(octets) = octets {
+        relay.cut_after(side, octets);
+    }
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-    poller.account.deliver = target(&deliver(severing.port()));
+    poller.account.deliver = target(&deliver(relay.port()));
     let first = poller.poll();
     let after_one = server.arrived().len();
     assert!(first.delivered <= after_one, "{octets:?} of {side:?}: counted, and not there: {first:?}");
@@ -143,7 +146,7 @@ fn cut_after(side: Side, octets: Option<u64>, deliver: impl Fn(u16) -> String) -
         assert!((1..=2).contains(&count), "{octets:?} of {side:?}: {count} times {number}");
     }
     assert!(arrived.len() <= MESSAGES + 1, "{octets:?} of {side:?}: {} arrived", arrived.len());
-    severing.passed()
+    relay.passed(side)
 }
 
 fn cut_after_every_octet(deliver: impl Fn(u16) -> String) {

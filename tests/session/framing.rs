@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::support::maildrop::{Fault, Maildrop, Protection, Settings, What};
 use crate::support::poller::Poller;
 use crate::support::postrider::assert_same;
+use crate::support::relay::{Relay, Side};
 use crate::support::scripted::{Script, ScriptedServer};
-use crate::support::severing::{Severing, Side};
 
 const PLAIN: &str = "tls: none\nauth: [user-pass]\nkeep: none\ntimeout: 5s";
 
@@ -42,7 +42,10 @@ impl Session {
         for (uid, octets) in mails() {
             server.put(&uid, octets);
         }
-        let relay = Severing::start(server.port(), side, after);
+        let relay = Relay::start(server.port());
+        if let Some(octets) = after {
+            relay.cut_after(side, octets);
+        }
         poller.account.port = relay.port();
         let report = poller.poll();
         if after.is_none() {
@@ -57,7 +60,7 @@ impl Session {
             assert!(copies <= 1, "{uid} is there {copies} times");
             assert!(left.contains(&uid) || copies == 1, "{uid} is deleted and not delivered");
         }
-        let passed = relay.passed();
+        let passed = relay.passed(side);
         let sent = |uid: &str| server.count(|what| *what == What::Sent(uid.into()));
         let asked: Vec<_> = mails().iter().map(|(uid, _)| sent(uid)).collect();
         let recorded: Vec<_> = poller.seen();

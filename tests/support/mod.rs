@@ -10,8 +10,7 @@
 //!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim; [`chrooted_mta`]:
 //!   OpenSMTPD, Courier's esmtpd, sendmail.
 //! - [`chroot`], [`mbox_file`]: what some of them stand in and on.
-//! - [`relay`]: stands between a client and a server, and stops passing octets on at a chosen one.
-//! - [`severing`]: stands there too, and cuts the connection after a chosen octet of either side.
+//! - [`relay`]: stands between a client and a server, and stops passing octets on, or cuts the connection, at a chosen one.
 //! - [`mounted`]: a small disk that can be filled up.
 //! - [`poller`]: sessions inside the test's own process.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
@@ -45,7 +44,6 @@ pub mod reader;
 pub mod real_server;
 pub mod relay;
 pub mod scripted;
-pub mod severing;
 pub mod solid_pop3d;
 pub mod transcript;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! Stands between a client and a server, passes octets on, and stops at a chosen one: the middle of a session, exactly.
+//! Stands between a client and a server, passes octets on, and at a chosen one stops, or cuts the connection: the middle
+//! of a session, exactly.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,6 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use super::wire::PATIENCE;
+
+/// Whose octets count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
 
 /// A running relay; it ends, with its connections, when this is dropped.
 #[derive(Debug)]
@@ -23,11 +31,26 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    hold_after: Option<u64>,
-    passed: u64,
+    limit: Option<Limit>,
+    /// Octets over all connections, by side.
+    passed: [u64; 2],
     holding: bool,
     over: bool,
     sockets: Vec<TcpStream>,
+}
+
+/// Where to stop, counted over all connections.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    side: Side,
+    at: u64,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Hold,
+    Cut,
 }
 
 impl Relay {
@@ -51,11 +74,9 @@ impl Relay {
                         let _ = socket.set_nodelay(true);
                         shared.lock().sockets.extend(socket.try_clone());
                     }
-                    thread::spawn({
-                        let shared = Arc::clone(&shared);
-                        move || pass(server, to_client, |octets| shared.let_through(octets))
-                    });
-                    thread::spawn(move || pass(client, to_server, |octets| octets));
+                    let (up, down) = (Arc::clone(&shared), Arc::clone(&shared));
+                    thread::spawn(move || down.pass(Side::Server, server, to_client));
+                    thread::spawn(move || up.pass(Side::Client, client, to_server));
                 }
             }
         });
@@ -67,10 +88,25 @@ impl Relay {
         self.address.port()
     }
 
-    /// Passes on so many octets more from the server, over all connections, and then none until [`Relay::open`].
+    /// Passes on so many octets more from the server and then none until [`Relay::open`].
     pub fn hold_after(&self, octets: u64) {
+        self.limit(Side::Server, octets, Then::Hold);
+    }
+
+    /// Passes on so many octets more of a side, and then ends both directions of the connection. Those that follow pass.
+    pub fn cut_after(&self, side: Side, octets: u64) {
+        self.limit(side, octets, Then::Cut);
+    }
+
+    fn limit(&self, side: Side, octets: u64, then: Then) {
         let mut state = self.shared.lock();
-        (state.hold_after, state.passed, state.holding) = (Some(octets), 0, false);
+        let at = state.passed[side as usize] + octets;
+        (state.limit, state.holding) = (Some(Limit { side, at, then }), false);
+    }
+
+    /// Counts the octets of a side that have passed.
+    pub fn passed(&self, side: Side) -> u64 {
+        self.shared.lock().passed[side as usize]
     }
 
     /// Says whether octets are held back.
@@ -83,13 +119,13 @@ impl Relay {
         let state = self.shared.lock();
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| !state.holding);
         let (state, wait) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-        assert!(!wait.timed_out(), "the server sent only {} octets", state.passed);
+        assert!(!wait.timed_out(), "{:?} octets passed", state.passed);
     }
 
     /// Passes everything on again.
     pub fn open(&self) {
         let mut state = self.shared.lock();
-        (state.hold_after, state.holding) = (None, false);
+        (state.limit, state.holding) = (None, false);
         self.shared.changed.notify_all();
     }
 }
@@ -118,40 +154,46 @@ impl Shared {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits until something of these octets may pass, and gives how many.
-    fn let_through(&self, octets: usize) -> usize {
+    /// Waits until something of these octets may pass; gives how many, and whether the connection ends behind them.
+    fn let_through(&self, side: Side, octets: usize) -> (usize, bool) {
         let mut state = self.lock();
         loop {
-            let room = match state.hold_after {
-                Some(limit) if !state.over => limit.saturating_sub(state.passed).min(octets as u64) as usize,
-                _ => octets,
-            };
-            if room > 0 {
-                state.passed += room as u64;
-                return room;
+            let limit = state.limit.filter(|limit| limit.side == side && !state.over);
+            let left = limit.map_or(u64::MAX, |limit| limit.at.saturating_sub(state.passed[side as usize]));
+            let room = left.min(octets as u64);
+            let cuts = limit.is_some_and(|limit| limit.then == Then::Cut) && room == left;
+            if cuts {
+                state.limit = None;
+            }
+            if cuts || room > 0 {
+                state.passed[side as usize] += room;
+                return (room as usize, cuts);
             }
             state.holding = true;
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
-}
 
-fn pass(mut from: TcpStream, mut to: TcpStream, let_through: impl Fn(usize) -> usize) {
-    let mut octets = [0; 16384];
-    while let Ok(n) = from.read(&mut octets) {
-        let mut passed = 0;
-        while passed < n {
-            let room = let_through(n - passed);
-            if to.write_all(&octets[passed..passed + room]).is_err() {
-                let _ = from.shutdown(Shutdown::Both);
-                return;
+    fn pass(&self, side: Side, mut from: TcpStream, mut to: TcpStream) {
+        let mut octets = [0; 16384];
+        while let Ok(n) = from.read(&mut octets)
+            && n > 0
+        {
+            let mut passed = 0;
+            while passed < n {
+                let (room, cuts) = self.let_through(side, n - passed);
+                let written = to.write_all(&octets[passed..passed + room]);
+                if cuts {
+                    let _ = to.shutdown(Shutdown::Both);
+                }
+                if cuts || written.is_err() {
+                    let _ = from.shutdown(Shutdown::Both);
+                    return;
+                }
+                passed += room;
             }
-            passed += room;
         }
-        if n == 0 {
-            break;
-        }
+        let _ = to.shutdown(Shutdown::Write);
     }
-    let _ = to.shutdown(Shutdown::Write);
 }
