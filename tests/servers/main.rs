@@ -13,4 +13,3 @@ mod smtp_targets;
 #[path = "../support/mod.rs"]
 mod support;
 mod target_kills;
-mod test_servers;

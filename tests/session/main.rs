@@ -19,9 +19,9 @@ mod log_in;
 mod lost_state;
 mod net;
 mod pins;
-mod scripted_server;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tools;
 mod two_at_once;
 mod version_0_1_0;

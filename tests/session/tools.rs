@@ -1,14 +1,15 @@
-//! The scripted server does what its transcripts say, notices what they do not say, and counts right.
+//! What tests are made with helps no program that is wrong: the scripted server notices what its transcript does not
+//! say and counts right, faults happen, and what the honest server was told not to have it has not.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::support::certificate::{Certificate, Validity};
+use crate::support::maildrop::{Fault, Maildrop, Protection, Settings, What};
 use crate::support::reader::Reader;
+use crate::support::relay::Relay;
 use crate::support::scripted::{Script, ScriptedServer};
-use crate::support::transcript::{Step, body};
 
 fn connect(server: &ScriptedServer) -> TcpStream {
     let stream = TcpStream::connect(server.address()).unwrap();
@@ -33,39 +34,14 @@ fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     octets
 }
 
+fn log_in(server: &Maildrop) -> Reader {
+    Reader::tls(server.port(), &server.certificate.authority_pem).log_in("alice", "correct horse")
+}
+
 /// The words with which `finish` fails.
 fn complaint(server: ScriptedServer) -> String {
     let panic = catch_unwind(AssertUnwindSafe(|| server.finish())).expect_err("it kept to the script");
     *panic.downcast::<String>().expect("a panic with words")
-}
-
-#[test]
-fn a_dialogue_that_keeps_to_its_script_passes_and_is_recorded() {
-    let server = ScriptedServer::start([Script::parse(
-        "dialogue",
-        "
-        # the greeting has no text
-        S: +OK
-        C: USER alice
-        S: +OK
-        C: AUTH PLAIN *
-        !capture secret
-        C: *
-        C: \\*
-        !any 2
-        S- bye\\r\\n
-        ",
-    )]);
-    let mut client = connect(&server);
-    client.write_all(b"USER alice\r\nAUTH PLAIN AGFsaWNl\r\nc2VjcmV0\r\nanything\r\n*\r\na\r\nb\n").unwrap();
-    assert_eq!(read_all(&mut client), b"+OK\r\n+OK\r\nbye\r\n");
-    drop(client);
-    let played = server.finish();
-    assert_eq!(played.len(), 1);
-    assert_eq!(played[0].name, "dialogue");
-    assert_eq!(played[0].captured("secret"), b"c2VjcmV0");
-    assert_eq!(played[0].lines.len(), 7);
-    assert_eq!(played[0].lines[6], b"b");
 }
 
 #[test]
@@ -119,18 +95,6 @@ fn a_server_that_is_dropped_without_being_asked_fails_too() {
 }
 
 #[test]
-fn sessions_are_played_one_after_the_other() {
-    let scripts = ["one", "two", "three"].map(|name| Script::new(name).says(format!("+OK {name}")));
-    let mut server = ScriptedServer::start(scripts);
-    for name in ["one", "two"] {
-        assert_eq!(read_all(&mut connect(&server)), format!("+OK {name}\r\n").into_bytes());
-        assert_eq!(server.next().name, name);
-    }
-    assert_eq!(read_all(&mut connect(&server)), b"+OK three\r\n");
-    assert_eq!(server.finish().len(), 1);
-}
-
-#[test]
 fn a_cut_ends_in_order_and_a_reset_does_not() {
     let server = ScriptedServer::start([
         Script::parse("fin", "S: +OK\nC: GO\n!cut"),
@@ -146,26 +110,16 @@ fn a_cut_ends_in_order_and_a_reset_does_not() {
 }
 
 #[test]
-fn a_stalling_server_says_nothing_until_the_client_goes() {
-    let server = ScriptedServer::start([Script::parse("stall", "S: +OK\n!stall")]);
-    let mut client = connect(&server);
-    assert_eq!(read_line(&mut client), "+OK\r\n");
-    client.write_all(b"QUIT\r\nQUIT\r\n").unwrap();
-    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    assert_eq!(client.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    drop(client);
-    server.finish();
-}
-
-#[test]
 fn a_client_that_must_close_is_not_helped() {
-    let server = ScriptedServer::start([Script::parse("close", "S: +OK\n!expect-close")]);
-    let mut client = connect(&server);
-    assert_eq!(read_line(&mut client), "+OK\r\n");
-    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    assert_eq!(client.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    drop(client);
-    server.finish();
+    for end in ["!expect-close", "!stall"] {
+        let server = ScriptedServer::start([Script::parse("close", &format!("S: +OK\n{end}"))]);
+        let mut client = connect(&server);
+        assert_eq!(read_line(&mut client), "+OK\r\n");
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert_eq!(client.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock, "{end}");
+        drop(client);
+        server.finish();
+    }
 }
 
 #[test]
@@ -182,67 +136,10 @@ fn pieces_trickle() {
 }
 
 #[test]
-fn big_things_are_sent_from_small_scripts() {
-    let script = Script::parse(
-        "big",
-        "!body 3M\n!repeat 1000 {} {}\\r\\n\nS: .\n!body 2\n!body 0\n!body 77\n!body 78\n",
-    );
-    let server = ScriptedServer::start([script]);
-    let sent = read_all(&mut connect(&server));
-    server.finish();
-    let text = &sent[..3 << 20];
-    assert_eq!(text, body(3 << 20));
-    assert!(
-        text.split_inclusive(|&octet| octet == b'\n').all(|line| line.len() <= 77 && line.ends_with(b"\r\n"))
-    );
-    let listing = String::from_utf8(sent[3 << 20..sent.len() - 157].to_vec()).unwrap();
-    assert_eq!(listing.lines().count(), 1001);
-    assert_eq!(listing.lines().nth(999), Some("1000 1000"));
-    assert_eq!(&sent[sent.len() - 157..sent.len() - 155], b"\r\n");
-}
-
-#[test]
-fn an_endless_text_ends_with_the_client() {
-    let server = ScriptedServer::start([Script::parse("endless", "S- +OK\\s\n!endless x{}")]);
-    let mut client = connect(&server);
-    let mut octets = vec![0; 1 << 20];
-    client.read_exact(&mut octets).unwrap();
-    assert!(octets.starts_with(b"+OK x1x2x3x4"));
-    drop(client);
-    server.finish();
-}
-
-#[test]
-fn tls_begins_where_the_script_says_so() {
-    let server = ScriptedServer::start([
-        Script::parse("implicit", "!tls\nS: +OK\nC: QUIT\nS: +OK"),
-        Script::parse("stls", "S: +OK\nC: STLS\nS: +OK\n!tls\nC: QUIT\nS: +OK"),
-    ]);
-    let authority = server.certificate.authority_pem.clone();
-    Reader::tls(server.port(), &authority).ok("QUIT");
-    Reader::stls(server.port(), &authority).ok("QUIT");
-    server.finish();
-}
-
-#[test]
 fn octets_in_front_of_the_handshake_fail() {
     let server = ScriptedServer::start([Script::parse("early", "C: STLS\nS: +OK\n!tls")]);
     connect(&server).write_all(b"STLS\r\nCAPA\r\n").unwrap();
     assert!(complaint(server).contains("the client sent \"CAPA\\r\\n\" before the handshake"));
-}
-
-#[test]
-fn a_certificate_that_must_be_refused_is() {
-    for (names, validity) in
-        [(&["localhost"][..], Validity::Expired), (&["pop.example.org"][..], Validity::Current)]
-    {
-        let certificate = Certificate::issue(names, validity);
-        let (authority, tls) = (certificate.authority_pem.clone(), certificate.server());
-        let server = ScriptedServer::start_with([Script::parse("refused", "!tls refused")], certificate, tls);
-        let port = server.port();
-        assert!(catch_unwind(|| drop(Reader::tls(port, &authority))).is_err());
-        server.finish();
-    }
 }
 
 #[test]
@@ -307,14 +204,70 @@ fn the_handshake_counts_as_one_flight_more() {
 }
 
 #[test]
-#[should_panic = "cannot read \"!sulk\""]
-fn an_unknown_directive_is_refused() {
-    Script::parse("bad", "S: +OK\n!sulk");
+fn the_maildrop_keeps_what_was_deleted_without_quit() {
+    let server = Maildrop::start(Settings::default());
+    server.put("a", "x\r\n");
+    let mut reader = log_in(&server);
+    reader.ok("DELE 1");
+    drop(reader);
+    server.wait_for(1, |what| *what == What::Closed);
+    assert_eq!(server.uids(), ["a"]);
 }
 
 #[test]
-fn a_script_is_built_step_by_step_too() {
-    let built =
-        Script::new("s").says("+OK").expects("QUIT").says_octets(*b"x").then(Step::Split(3)).play("!stall");
-    assert_eq!(built, Script::parse("s", "S: +OK\nC: QUIT\nS- x\n!split 3\n!stall"));
+fn the_maildrop_forgets_capabilities_and_commands_when_told() {
+    let mut settings = Settings::default().without("PIPELINING");
+    settings.unknown = vec!["UIDL".into()];
+    let server = Maildrop::start(settings);
+    let mut reader = log_in(&server);
+    assert!(!reader.lines("CAPA").contains(&"PIPELINING".to_string()));
+    assert!(reader.command("UIDL").starts_with("-ERR"));
+    let server = Maildrop::start(Settings { capabilities: None, ..Settings::default() });
+    assert!(log_in(&server).command("CAPA").starts_with("-ERR"));
+}
+
+#[test]
+fn faults_happen_where_they_were_set_and_once() {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    server.put("a", [b"x".repeat(998), b"\r\n".to_vec()].concat());
+    let connect = || Reader::plain(server.port()).log_in("alice", "correct horse");
+    let fails = |reader: &mut Reader, command: &str| {
+        catch_unwind(AssertUnwindSafe(|| reader.octets(command))).is_err()
+    };
+
+    let mut reader = connect();
+    server.set_fault(Fault::CutAfterOctets(500));
+    assert!(fails(&mut reader, "RETR 1"));
+    server.wait_for(1, |what| *what == What::Faulted(Fault::CutAfterOctets(500)));
+    assert_eq!(connect().octets("RETR 1").len(), 1000);
+
+    let mut reader = connect();
+    server.set_fault(Fault::CutInsteadOf(2));
+    reader.ok("DELE 1");
+    assert!(fails(&mut reader, "QUIT"));
+    assert_eq!(server.uids(), ["a"]);
+
+    let mut reader = connect();
+    server.set_fault(Fault::CutUnanswered(2));
+    reader.ok("DELE 1");
+    assert!(fails(&mut reader, "QUIT"));
+    server.wait_for(1, |what| *what == What::Faulted(Fault::CutUnanswered(2)));
+    assert!(server.uids().is_empty());
+}
+
+#[test]
+fn a_relay_passes_so_many_octets_and_no_more_until_it_is_opened() {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    server.put("a", b"0123456789\r\n".repeat(1000));
+    let relay = Relay::start(server.port());
+    let mut reader = Reader::plain(relay.port()).log_in("alice", "correct horse");
+    relay.hold_after(5000);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| reader.octets("RETR 1"));
+        relay.wait_for_hold();
+        server.wait_for(1, |what| matches!(what, What::Sent(_)));
+        assert!(!reading.is_finished());
+        relay.open();
+        assert_eq!(reading.join().unwrap().len(), 12000);
+    });
 }
