@@ -206,6 +206,7 @@ fn killed_at_any_moment(server: &dyn Source, kills: usize) {
             in_flight += usize::from(was_running && half_done);
             life.assert_nothing_lost();
         }
+        assert_eq!(life.home.must(&["sync"], 0).stderr, "", "recovery is no news to a cron job");
         life.assert_complete();
         next = life.next;
     }

@@ -85,11 +85,6 @@ fn odd_messages() -> Vec<Vec<u8>> {
     messages
 }
 
-/// The same without the one that GNU pop3d changes at every session, so that nobody could say what is right.
-fn odd_messages_for_gnu() -> Vec<Vec<u8>> {
-    odd_messages().into_iter().filter(|message| !message.starts_with(b"From ")).collect()
-}
-
 #[test]
 fn every_octet_from_dovecot_arrives_by_implicit_tls_and_by_stls() {
     for format in [Format::Maildir, Format::Mdbox] {
@@ -107,22 +102,6 @@ fn every_octet_from_dovecot_arrives_by_implicit_tls_and_by_stls() {
         }
         assert_eq!(server.left("u1"), expected.len());
     }
-}
-
-#[test]
-fn every_octet_from_gnu_pop3d_arrives_by_implicit_tls_and_by_stls() {
-    let server = GnuPop3d::start();
-    server.put(&odd_messages_for_gnu());
-    let expected = delivered(&server.messages());
-    assert_eq!(expected.len(), odd_messages_for_gnu().len());
-    for (port, tls) in [(server.tls_port, "tls: implicit"), (server.port, "tls: starttls")] {
-        let home = gnu_home(&server, port, tls);
-        home.must(&["sync"], 0);
-        assert_delivered(&home, "Mail", &expected);
-        home.must(&["sync"], 0);
-        assert_delivered(&home, "Mail", &expected);
-    }
-    assert_eq!(server.left(), expected.len());
 }
 
 #[test]
@@ -144,27 +123,6 @@ fn what_arrives_later_is_fetched_and_nothing_else() {
         home.must(&["sync"], 0);
         assert_delivered(home, "Mail", &delivered(&messages));
     }
-}
-
-#[test]
-fn keep_none_empties_the_maildrop_once_everything_is_delivered() {
-    let dovecot = Dovecot::start(Format::Maildir, 1);
-    dovecot.put("u1", &odd_messages());
-    let expected = delivered(&dovecot.messages("u1"));
-    let home = dovecot_home(&dovecot, dovecot.tls_port, "keep: none");
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
-    assert_eq!(dovecot.left("u1"), 0);
-
-    let gnu = GnuPop3d::start();
-    gnu.put(&odd_messages_for_gnu());
-    let expected = delivered(&gnu.messages());
-    let home = gnu_home(&gnu, gnu.tls_port, "keep: none");
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
-    assert_eq!(gnu.left(), 0);
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
 }
 
 #[test]
@@ -280,114 +238,6 @@ fn each_mechanism_logs_in_when_it_is_asked_for() {
 }
 
 #[test]
-fn no_md5_mechanism_is_taken_unasked() {
-    let server = Dovecot::start(Format::Maildir, 1);
-    let home = dovecot_home(&server, server.tls_port, "");
-    home.must(&["sync"], 0);
-    assert!(
-        wait_until(Duration::from_secs(5), || server.log().contains("Login: user=<u1>")),
-        "{}",
-        server.log()
-    );
-    assert_eq!(logins(&server, "CRAM-MD5") + logins(&server, "APOP"), 0, "{}", server.log());
-}
-
-#[test]
-fn no_password_is_sent_without_tls_unless_a_mechanism_is_named() {
-    let server = Dovecot::start(Format::Maildir, 1);
-    server.put("u1", &mails::ordinary(1));
-    let home = dovecot_home(&server, server.port, "tls: none");
-    let ended = home.run(&["sync"]);
-    assert!(matches!(ended.status, Some(77 | 78)), "{:?} {}", ended.status, ended.stderr);
-    assert!(home.files("Mail").is_empty());
-    assert!(!server.log().contains("Login: user"), "{}", server.log());
-}
-
-#[test]
-fn a_kill_at_any_moment_neither_loses_nor_repeats_a_message() {
-    let server = Dovecot::start(Format::Mdbox, 2);
-    let total = mails::ordinary(300);
-    for (user, keep) in [("u1", "forever"), ("u2", "none")] {
-        server.put(user, &total);
-        let expected = delivered(&server.messages(user));
-        // From the greeting to nearly the end: 300 messages are about 500 kB, beside TLS and replies.
-        for octets in [100, 5_000, 30_000, 100_000, 200_000, 350_000, 480_000] {
-            let relay = Relay::start(server.tls_port);
-            let more = format!("keep: {keep}");
-            let home =
-                home(&server.certificate, &[dovecot_account("home", relay.port(), user, "Mail", &more)]);
-            relay.hold_after(octets);
-            let running = home.start(&["sync"]);
-            relay.wait_for_hold();
-            running.signal(Signal::SIGKILL);
-            assert_eq!(running.wait(LIMIT).status, None, "it had not ended by itself");
-            let remaining = server.left(user);
-            relay.open();
-            home.must(&["sync"], 0);
-            assert_delivered(&home, "Mail", &expected);
-            home.must(&["sync"], 0);
-            assert_delivered(&home, "Mail", &expected);
-            if keep == "none" {
-                assert_eq!((remaining, server.left(user)), (total.len(), 0), "after {octets} octets");
-                server.put(user, &total);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_kill_in_full_flow_neither_loses_nor_repeats_a_message() {
-    let server = Dovecot::start(Format::Mdbox, 1);
-    server.put("u1", &mails::ordinary(800));
-    let expected = delivered(&server.messages("u1"));
-    // A kill that waits for nothing falls between the steps of a delivery, again and again: messages are visible that
-    // are not yet recorded.
-    for files in [1, 20, 60, 120, 200, 300, 400] {
-        let home = dovecot_home(&server, server.tls_port, "");
-        let mut running = home.start(&["sync"]);
-        while running.is_running() && home.files("Mail").len() < files {}
-        running.signal(Signal::SIGKILL);
-        assert_eq!(running.wait(LIMIT).status, None, "it had not ended by itself");
-        assert_eq!(home.must(&["sync"], 0).stderr, "", "recovery is no news to a cron job");
-        assert_delivered(&home, "Mail", &expected);
-    }
-}
-
-#[test]
-fn kills_in_a_row_neither_lose_nor_repeat_a_message() {
-    let server = Dovecot::start(Format::Mdbox, 1);
-    server.put("u1", &mails::ordinary(300));
-    let expected = delivered(&server.messages("u1"));
-    let relay = Relay::start(server.tls_port);
-    let home = dovecot_home(&server, relay.port(), "keep: none");
-    for octets in [60_000, 90_000, 120_000] {
-        relay.hold_after(octets);
-        let running = home.start(&["sync"]);
-        // The messages that were recorded are not sent again, so less and less is there to be held.
-        let held = wait_until(Duration::from_secs(60), || relay.is_holding());
-        running.signal(Signal::SIGKILL);
-        running.wait(LIMIT);
-        relay.open();
-        assert!(held, "after {octets} octets");
-    }
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
-    assert_eq!(server.left("u1"), 0);
-}
-
-#[test]
-fn a_lost_state_file_repeats_no_message() {
-    let server = Dovecot::start(Format::Maildir, 1);
-    server.put("u1", &mails::ordinary(50));
-    let expected = delivered(&server.messages("u1"));
-    let home = dovecot_home(&server, server.tls_port, "");
-    home.must(&["sync"], 0);
-    std::fs::remove_dir_all(home.path("state")).expect("the state was there");
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
-}
-
-#[test]
 fn an_interrupt_ends_a_sync_within_two_seconds_and_nothing_is_lost_or_repeated() {
     let server = Dovecot::start(Format::Mdbox, 1);
     server.put("u1", &mails::ordinary(300));
@@ -439,61 +289,6 @@ fn accounts_are_polled_together_and_one_failure_keeps_no_other_from_its_mail() {
 }
 
 #[test]
-fn two_processes_on_one_maildrop_deliver_each_message_once() {
-    let server = Dovecot::start(Format::Mdbox, 1);
-    server.put("u1", &mails::ordinary(300));
-    let expected = delivered(&server.messages("u1"));
-    let home = dovecot_home(&server, server.tls_port, "keep: none");
-    let both = [home.start(&["sync"]), home.start(&["sync"])];
-    for running in both {
-        let ended = running.wait(LIMIT);
-        assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-    }
-    assert_delivered(&home, "Mail", &expected);
-    assert_eq!(server.left("u1"), 0);
-}
-
-#[test]
-fn a_maildrop_that_another_process_polls_is_waited_for_and_then_left_alone() {
-    let server = Dovecot::start(Format::Mdbox, 1);
-    server.put("u1", &mails::ordinary(100));
-    let expected = delivered(&server.messages("u1"));
-    let relay = Relay::start(server.tls_port);
-    let home = dovecot_home(&server, relay.port(), "timeout: 20s");
-    relay.hold_after(50_000);
-    let first = home.start(&["sync"]);
-    relay.wait_for_hold();
-    // The same account, but more impatient: it gives up while the first one still waits for its server.
-    let impatient = dovecot_account("home", relay.port(), "u1", "Mail", "timeout: 1s").yaml();
-    home.configure(&format!("accounts:\n{impatient}"));
-    let second = home.must(&["sync"], 75);
-    assert!(second.stderr.contains("home"), "{}", second.stderr);
-    relay.open();
-    assert_eq!(first.wait(LIMIT).status, Some(0));
-    assert_delivered(&home, "Mail", &expected);
-}
-
-#[test]
-fn a_server_that_crashes_in_the_middle_costs_a_second_try_and_no_message() {
-    let mut server = Dovecot::start(Format::Mdbox, 1);
-    server.put("u1", &mails::ordinary(300));
-    let expected = delivered(&server.messages("u1"));
-    let relay = Relay::start(server.tls_port);
-    let home = dovecot_home(&server, relay.port(), "keep: none");
-    relay.hold_after(200_000);
-    let running = home.start(&["sync"]);
-    relay.wait_for_hold();
-    server.kill();
-    relay.open();
-    let ended = running.wait(LIMIT);
-    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
-    server.restart();
-    home.must(&["sync"], 0);
-    assert_delivered(&home, "Mail", &expected);
-    assert_eq!(server.left("u1"), 0);
-}
-
-#[test]
 fn a_big_message_arrives_whole() {
     let server = Dovecot::start(Format::Maildir, 1);
     let body = crate::support::transcript::body(40 << 20);
@@ -522,30 +317,6 @@ fn a_url_is_enough() {
         assert_eq!(ended.status, Some(0), "{}", ended.stderr);
         assert_delivered(&home, "Mail", &expected);
     }
-}
-
-#[test]
-fn a_pinned_certificate_needs_no_authority_and_a_wrong_pin_is_refused() {
-    let server = Dovecot::start(Format::Maildir, 1);
-    server.put("u1", &mails::ordinary(1));
-    let right = format!("tls_pin: \"{}\"", server.certificate.pin());
-    let wrong = format!("tls_pin: \"{}\"", Certificate::for_loopback().pin());
-    let stranger = Certificate::for_loopback();
-    let pinned = |pin: &str| home(&stranger, &[dovecot_account("home", server.tls_port, "u1", "Mail", pin)]);
-    pinned(&right).must(&["sync"], 0);
-    for untrusted in [&*wrong, ""] {
-        let home = pinned(untrusted);
-        let ended = home.must(&["sync"], 75);
-        // Colons and case do not matter.
-        let told = ended.stderr.replace(':', "").to_lowercase();
-        assert!(
-            told.contains(&server.certificate.pin()["sha256:".len()..]),
-            "no fingerprint: {}",
-            ended.stderr
-        );
-        assert!(home.files("Mail").is_empty());
-    }
-    assert_eq!(server.log().matches("Login: user").count(), 1, "{}", server.log());
 }
 
 /// Counts the log-ins by this mechanism in the server's log.

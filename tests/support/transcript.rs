@@ -130,11 +130,6 @@ impl Script {
         self.then(Step::Say([line.as_ref(), b"\r\n"].concat()))
     }
 
-    /// Says these octets and nothing else.
-    pub fn says_octets(self, octets: impl Into<Vec<u8>>) -> Self {
-        self.then(Step::Say(octets.into()))
-    }
-
     /// Expects exactly this line.
     pub fn expects(self, line: impl Into<Vec<u8>>) -> Self {
         self.then(Step::Expect(Pattern::Exactly(line.into())))
