@@ -10,7 +10,6 @@ pub type Timestamp = i64;
 /// Tells the time of day.
 #[derive(Debug, Clone, Default)]
 pub enum WallClock {
-    /// The system's.
     #[default]
     System,
     /// The one that somebody sets, in seconds since 1970: months pass in a test without waiting.

@@ -28,7 +28,6 @@ pub enum Class {
     Permanent,
     /// The delivery target failed as a whole (disk full, not writable).
     Target,
-    /// The state file failed.
     State,
     /// A hook of the user's that the poll depends on failed, or what the password comes from gave no answer in time.
     Hook,
@@ -61,7 +60,6 @@ impl Class {
         }
     }
 
-    /// All of them.
     pub const ALL: [Self; 14] = [
         Self::Network,
         Self::Tls,

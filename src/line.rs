@@ -152,7 +152,6 @@ impl Output {
 pub enum AuthLine<'a> {
     /// Begins an exchange, with the initial response if there is one to be sent along.
     Begin(&'static str, Option<&'a [u8]>),
-    /// Answers a challenge.
     Response(&'a [u8]),
     /// Gives the exchange up.
     Cancel,

@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the octets over.
     pub fn new(octets: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(octets.into()))
     }

@@ -35,7 +35,6 @@ pub fn retry(names: &[String], force: bool) -> Retry {
     if force || names_on_a_terminal { Retry::Now } else { Retry::InTime }
 }
 
-/// Finds one account.
 pub fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Account, CliError> {
     config.accounts.iter().find(|account| account.name == name).ok_or_else(|| CliError::UnknownAccount {
         name: name.into(),

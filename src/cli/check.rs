@@ -10,7 +10,6 @@ use super::{CliError, Common, poll, report};
 use crate::config::Config;
 use crate::session::{Report, Task};
 
-/// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Accounts of the configuration [default: all that are enabled]

@@ -10,7 +10,6 @@ use crate::config::{Config, ConfigError};
 use crate::disk::blocking;
 use crate::logging::Format;
 
-/// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(super) struct Common {

@@ -12,7 +12,6 @@ use super::stdout::Results;
 /// What each script runs for the names of the accounts; without a configuration there are none.
 const NAMES: &str = "postrider config accounts 2>/dev/null";
 
-/// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
     /// The shell

@@ -38,7 +38,6 @@ impl Exit {
         Self(class.exit_status())
     }
 
-    /// Gives the number.
     pub fn number(self) -> u8 {
         self.0
     }

@@ -33,7 +33,6 @@ pub enum Held {
     Discard(Discard),
 }
 
-/// Arguments of `held list`.
 #[derive(Debug, Args)]
 pub struct List {
     /// An account of the configuration
@@ -43,7 +42,6 @@ pub struct List {
     json: bool,
 }
 
-/// Arguments of `held retry`.
 #[derive(Debug, Args)]
 pub struct Retry {
     /// An account of the configuration
@@ -53,7 +51,6 @@ pub struct Retry {
     uids: Vec<OsString>,
 }
 
-/// Arguments of `held discard`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true))]
 pub struct Discard {

@@ -71,7 +71,6 @@ impl Bars {
         }))
     }
 
-    /// Shows none.
     pub fn none() -> Self {
         Self(None)
     }

@@ -42,14 +42,12 @@ pub enum Seen {
     Forget(Forget),
 }
 
-/// Arguments of `seen list`.
 #[derive(Debug, Args)]
 pub struct List {
     /// An account of the configuration
     account: String,
 }
 
-/// Arguments of `seen mark`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true))]
 pub struct Mark {
@@ -63,7 +61,6 @@ pub struct Mark {
     uids: Vec<OsString>,
 }
 
-/// Arguments of `seen forget`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true))]
 pub struct Forget {

@@ -22,7 +22,6 @@ use crate::state::{self, Held, Maildrop, PollResult, Store, Timestamp};
 use crate::text::Shown;
 use crate::{logging, session};
 
-/// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct Status {
     /// Print one object a maildrop

@@ -31,7 +31,6 @@ impl<W: Write> Results<W> {
         Self { out: BufWriter::new(out), error: None }
     }
 
-    /// Writes a line.
     pub fn line(&mut self, line: impl Display) {
         if self.error.is_none() {
             self.error = writeln!(self.out, "{line}").err();

@@ -16,7 +16,6 @@ use crate::config::{Account, Config, ConfigError, default_state};
 use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Deletions, Limits, Report, Task};
 
-/// Arguments of `sync`.
 #[derive(Debug, Args)]
 #[command(override_usage = "postrider sync [OPTIONS] [ACCOUNT]...\n       \
                             postrider sync [OPTIONS] URL --deliver TARGET [--tls MODE] [--password-command COMMAND]")]

@@ -10,7 +10,6 @@ use super::stdout::Results;
 use super::{CliError, Common};
 use crate::daemon::control::client::Client;
 
-/// Arguments of `wake`.
 #[derive(Debug, Args)]
 pub struct Wake {
     /// Accounts of the configuration [default: all that have an interval]

@@ -20,7 +20,6 @@ pub struct Account {
     pub name: String,
     /// Host name or address literal (IPv6 without brackets); for `connect` only a name to verify and to show.
     pub host: String,
-    /// TCP port.
     pub port: u16,
     /// The mailbox name, as it goes onto the wire.
     pub user: String,
@@ -52,11 +51,9 @@ pub struct Account {
     pub max_messages: Option<usize>,
     /// Whether commands are sent before earlier ones are answered.
     pub pipelining: Pipelining,
-    /// Where messages go.
     pub deliver: Target,
     /// Whether a `Received` line is put on top of each message.
     pub received: bool,
-    /// Commands around a poll.
     pub hooks: Hooks,
     /// Whether `sync` without names and the daemon poll it.
     pub enabled: bool,
@@ -67,7 +64,6 @@ pub struct Account {
 pub struct Hooks {
     /// Before each; where it fails, there is no poll.
     pub before: Option<CommandLine>,
-    /// After each.
     pub after: Option<CommandLine>,
     /// After one that delivered something.
     pub on_new: Option<CommandLine>,
@@ -80,7 +76,6 @@ pub struct Hooks {
 /// How often a daemon polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
-    /// This often.
     Every(Duration),
     /// Only when asked.
     Manual,
@@ -89,7 +84,6 @@ pub enum Interval {
 /// When messages are deleted from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Never.
     Forever,
     /// Once delivered and recorded.
     None,
@@ -100,7 +94,6 @@ pub enum Keep {
 /// What the first poll ever of a maildrop fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstSync {
-    /// Everything.
     All,
     /// Nothing: what is there counts as seen.
     None,
@@ -123,7 +116,6 @@ impl fmt::Display for FirstSync {
 pub enum Order {
     /// As the server numbers them.
     Oldest,
-    /// The other way round.
     Newest,
 }
 
@@ -132,9 +124,7 @@ pub enum Order {
 pub enum Pipelining {
     /// If the server announces it and did not break under it.
     Auto,
-    /// Always.
     On,
-    /// Never.
     Off,
 }
 

@@ -10,7 +10,6 @@ const MASK: &str = "[secret]";
 /// Names of options that are given secrets.
 const SECRETS: [&str; 5] = ["pass", "secret", "token", "key", "auth"];
 
-/// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandLine {
     /// Passed to `sh -c`.

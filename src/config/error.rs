@@ -24,24 +24,13 @@ pub enum ConfigError {
         /// The places, in order.
         tried: Vec<PathBuf>,
     },
-    /// The operating system refuses.
     #[error("{}: cannot read the configuration: {source}", .file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
+    Unreadable { file: PathBuf, source: io::Error },
     /// A directory, a device, a pipe.
     #[error("{}: cannot read the configuration: not a regular file", .file.display())]
-    NotAFile {
-        /// The path.
-        file: PathBuf,
-    },
-    /// Larger than any configuration.
+    NotAFile { file: PathBuf },
     #[error("{}: cannot read the configuration: larger than {most} octets", .file.display())]
     TooLarge {
-        /// The file.
         file: PathBuf,
         /// Octets that are read at most.
         most: usize,
@@ -49,7 +38,6 @@ pub enum ConfigError {
     /// Read again by a process whose sandbox was made for another configuration.
     #[error("{}: not taken over: {what}; the process confined itself at its start and cannot widen that: restart it", .file.display())]
     Uncovered {
-        /// The file.
         file: PathBuf,
         /// What is new in it.
         what: String,
@@ -57,7 +45,6 @@ pub enum ConfigError {
     /// Octets that are no text.
     #[error("{}:{line}:{column}: not UTF-8 text from here on", .file.display())]
     NotUtf8 {
-        /// The file.
         file: PathBuf,
         /// Line, from 1.
         line: usize,
@@ -69,29 +56,16 @@ pub enum ConfigError {
         "{0}: holds a password and is readable by others (mode {mode:04o}): chmod 600 {0}",
         .file.display()
     )]
-    Exposed {
-        /// The file.
-        file: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { file: PathBuf, mode: u32 },
     /// Somebody else may change it.
     #[error(
         "{0}: others may write it (mode {mode:04o}), and have commands run by what they write: chmod go-w {0}",
         .file.display()
     )]
-    Writable {
-        /// The file.
-        file: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Writable { file: PathBuf, mode: u32 },
     /// Somebody else may put another one in its place.
     #[error("{}: everybody may replace it, since its directory is everybody's to write: chmod o-w on that", .file.display())]
-    Replaceable {
-        /// The file.
-        file: PathBuf,
-    },
+    Replaceable { file: PathBuf },
     /// No `state:`, and no directory for it.
     #[error(
         "cannot tell where to keep state: there is no home directory; set $HOME, or `state` in the configuration"
@@ -105,7 +79,6 @@ pub enum ConfigError {
 /// Mistakes of one file, in the order of the file; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes {
-    /// The file.
     pub file: PathBuf,
     /// The first of them.
     pub told: Vec<Mistake>,
@@ -113,7 +86,6 @@ pub struct Mistakes {
     pub more: usize,
 }
 
-/// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Line of the key or value, from 1.

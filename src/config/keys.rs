@@ -50,7 +50,6 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
     ]
 );
 
-/// The keys of `hooks`.
 pub(super) const HOOKS: &[Key<Hooks>] = &[
     key!("before", before, COMMAND, "Before each poll; where it fails, there is none."),
     key!("after", after, COMMAND, "After each poll."),

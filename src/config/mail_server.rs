@@ -13,7 +13,6 @@ use super::target::{Login, MailServer, Place, Recipients, Sender};
 use super::tree::{Complaint, Entry, Node};
 use super::values::{ADDRESS, HOST, PASSWORD, PATH, PORT, POSITIVE, USER};
 
-/// The keys of `smtp`.
 pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
     [
         key!("host", host, HOST, "The server's name or address; localhost."),
@@ -29,7 +28,6 @@ pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
     ]
 );
 
-/// The keys of `lmtp`.
 pub(super) const LMTP_KEYS: &[Key<Written>] = with_tls!(
     [
         key!("socket", socket, PATH, "The Unix socket on which it listens; or `host`."),

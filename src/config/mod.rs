@@ -46,7 +46,6 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Accounts in the order of the file.
     pub accounts: Vec<Account>,
-    /// The state file.
     pub state: PathBuf,
     /// Limits that hold for all accounts together.
     pub daemon: Daemon,
@@ -81,14 +80,12 @@ pub enum Confinement {
     /// Where the system can, and no command is configured.
     #[default]
     Auto,
-    /// Never.
     Off,
 }
 
 /// Limits that hold for all accounts together; `sync` obeys them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Daemon {
-    /// Sessions open at once.
     pub max_sessions: usize,
     /// Sessions open at once with one host.
     pub max_sessions_per_host: usize,

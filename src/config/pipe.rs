@@ -9,7 +9,6 @@ use super::target::{Fact, Pipe};
 use super::tree::{Complaint, Content, Node};
 use super::values::{self, BOOLEAN, LOCAL_USER, POSITIVE};
 
-/// The keys of `pipe`.
 pub(super) const KEYS: &[Key<Pipe>] = &[
     key!("command", command, COMMAND, "What is run for each message; required."),
     key!("timeout", timeout, POSITIVE, "How long it may take for one message."),

@@ -48,13 +48,10 @@ pub struct Pipe {
 pub enum Fact {
     /// The envelope sender as the header tells it; empty if there is none.
     From,
-    /// The recipient.
     To,
     /// The account's name.
     Account,
-    /// The account's user.
     User,
-    /// The unique-id.
     Uid,
     /// Octets of the message.
     Size,
@@ -83,34 +80,28 @@ impl Fact {
 /// A server that takes messages, and the envelopes that it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailServer {
-    /// Where it listens.
     pub place: Place,
     /// The longest wait for a connect and for each answer; `None` leaves the connect to the account's and the answers to
     /// what RFC 5321, 4.5.3.2 has.
     pub timeout: Option<Duration>,
     /// Who logs in there, if anyone.
     pub login: Option<Login>,
-    /// To whom messages go.
     pub to: Recipients,
-    /// From whom they come.
     pub from: Sender,
 }
 
 /// Where a mail server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// On a TCP port.
     Tcp {
         /// Host name or address literal (IPv6 without brackets).
         host: String,
-        /// TCP port.
         port: u16,
         /// Local address to connect from.
         bind: Option<IpAddr>,
         /// How the connection is protected.
         tls: Tls,
     },
-    /// On a Unix socket.
     Socket(PathBuf),
 }
 
@@ -123,7 +114,6 @@ pub struct Login {
     pub password: Password,
 }
 
-/// To whom messages go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipients {
     /// To these addresses, at least one, each of them an [`is_address`].
@@ -163,7 +153,6 @@ pub enum Occurrence {
 /// What is done with a message for an unknown address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unknown {
-    /// It is held.
     Hold,
     /// It goes to this address.
     Address(String),

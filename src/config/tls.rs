@@ -5,7 +5,6 @@ use std::path::PathBuf;
 /// How the connection is protected (RFC 8314; RFC 2595, 4 for STLS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// When the handshake happens.
     pub mode: TlsMode,
     /// PEM file of certificates trusted instead of the system's.
     pub ca: Option<PathBuf>,
@@ -26,11 +25,9 @@ pub enum TlsMode {
     Implicit,
     /// After the STLS command; never without.
     StartTls,
-    /// Never.
     None,
 }
 
-/// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -44,7 +41,6 @@ pub enum TlsVersion {
 pub struct ClientCertificate {
     /// Certificate chain, leaf first.
     pub chain: PathBuf,
-    /// Private key.
     pub key: PathBuf,
 }
 

@@ -27,7 +27,6 @@ pub(super) const LIMITS: &[Key<Daemon>] = &[
     key!("startup_spread", startup_spread, DURATION, "Time over which a daemon's first polls are spread."),
 ];
 
-/// The keys of `notify`.
 pub(super) const NOTIFY: &[Key<Notify>] = &[
     key!("after", after, FAILURES, "After so many failed polls in a row."),
     key!("remind", remind, POSITIVE, "And again when it has lasted so much longer."),

@@ -39,7 +39,6 @@ pub(super) struct Node<'t> {
     pub(super) content: Content<'t>,
 }
 
-/// What a value is.
 pub(super) enum Content<'t> {
     /// Without quotes.
     Plain(Cow<'t, str>),
@@ -100,7 +99,6 @@ impl<'t> Node<'t> {
         matches!(&self.content, Content::Plain(text) if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// Complains about this value.
     pub(super) fn wrong(&self, what: impl Into<String>) -> Complaint {
         Complaint::new(self.at, what)
     }

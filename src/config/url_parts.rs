@@ -31,20 +31,15 @@ pub enum UrlError {
     Mechanism,
     /// A mechanism or a target of the manual that is not built.
     #[error("cannot use {what}: {NOT_YET}")]
-    NotYet {
-        /// Its name.
-        what: &'static str,
-    },
+    NotYet { what: &'static str },
     /// No host, or not one.
     #[error("cannot read the URL: the host {0}")]
     Host(&'static str),
-    /// Not a port.
     #[error("cannot read the URL: the port must be a number from 1 to 65535")]
     Port,
     /// Something behind the host.
     #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
     Path,
-    /// `--deliver` is not understood.
     #[error(
         "cannot deliver there: --deliver must be maildir:PATH, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, \
          smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS or lmtp://HOST?to=ADDRESS"

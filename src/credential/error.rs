@@ -14,23 +14,14 @@ pub enum CredentialError {
     Missing,
     /// The command cannot be started.
     #[error("cannot start the password command {command}: {source}")]
-    Start {
-        /// The command's name.
-        command: String,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The command failed.
+    Start { command: String, source: io::Error },
     #[error("the password command {command} failed ({status}){}{}", if .words.is_empty() { "" } else { ": " }, .words)]
     Failed {
-        /// The command's name.
         command: String,
-        /// How it ended.
         status: String,
         /// The first line of its standard error, made safe to show.
         words: String,
     },
-    /// It took too long.
     #[error("gave up after {after:?} waiting for {what}")]
     TimedOut {
         /// `the password command pass`, `/run/secrets/mail`.
@@ -40,44 +31,21 @@ pub enum CredentialError {
     },
     /// A file cannot be read.
     #[error("cannot read the password from {}: {source}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
     /// The environment variable is not set.
     #[error("cannot get the password: the environment variable {name} is not set")]
-    NotSet {
-        /// The variable.
-        name: String,
-    },
-    /// systemd gave no credentials.
+    NotSet { name: String },
     #[error("cannot get the credential {name}: $CREDENTIALS_DIRECTORY is not set")]
-    NoCredentials {
-        /// The credential's name.
-        name: String,
-    },
+    NoCredentials { name: String },
     /// The credential's name is no file name.
     #[error("cannot get the credential {}: a credential's name has no / in it", Shown(.name.as_bytes()))]
-    CredentialName {
-        /// The credential's name.
-        name: String,
-    },
+    CredentialName { name: String },
     /// The netrc file has no password for this host and user.
     #[error("cannot find a password of {user} for {host} in {}", .path.display())]
-    NoEntry {
-        /// The netrc file.
-        path: PathBuf,
-        /// The host looked for.
-        host: String,
-        /// The user looked for.
-        user: String,
-    },
+    NoEntry { path: PathBuf, host: String, user: String },
     /// The netrc file is not in its format.
     #[error("cannot read {}: line {line}: {what}", .path.display())]
     Netrc {
-        /// The netrc file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -105,7 +73,6 @@ pub enum CredentialError {
     /// There is no terminal to ask on.
     #[error("cannot ask for the password: there is no terminal ({0})")]
     NoTerminal(io::Error),
-    /// Nobody answered.
     #[error("no password was typed")]
     NotTyped,
 }

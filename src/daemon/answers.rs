@@ -8,7 +8,6 @@ use super::control::{Doing, Live, LiveAccount};
 use super::schedule::Standing;
 
 impl Daemon {
-    /// Answers a client.
     pub(super) fn answer(&mut self, now: Duration, asked: Asked) {
         // A client that is gone needs no answer.
         match asked {

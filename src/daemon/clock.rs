@@ -19,7 +19,6 @@ const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
 impl Clock {
-    /// Starts the clock.
     pub fn new() -> io::Result<Self> {
         clock_gettime(CLOCK)?;
         Ok(Self {

@@ -17,7 +17,6 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Gives it as octets.
     pub fn to_octets(self) -> [u8; 24] {
         let mut octets = [0; 24];
         octets[..16].copy_from_slice(&self.digest);

@@ -29,7 +29,6 @@ const LARGEST_HEADER: usize = 256 << 10;
 pub struct Identity {
     /// Begins a SHA-256.
     pub digest: [u8; 16],
-    /// How much it proves.
     pub certainty: Certainty,
 }
 
@@ -50,7 +49,6 @@ pub struct Content(pub [u8; 32]);
 /// What a message that came whole, or its header alone, is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// What its header tells.
     pub identity: Identity,
     /// What it consists of; of a header alone it means nothing.
     pub content: Content,
@@ -85,12 +83,10 @@ struct Read {
 }
 
 impl Fingerprinter {
-    /// Begins a message.
     pub fn new() -> Self {
         Self { header: Vec::new(), read: None, content: Sha256::new(), octets: 0 }
     }
 
-    /// Takes the next octets.
     pub fn write(&mut self, octets: &[u8]) {
         self.octets += octets.len() as u64;
         if self.read.is_some() {

@@ -26,7 +26,6 @@ impl UniqueId {
         Self(octets.into())
     }
 
-    /// Gives the octets.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -8,7 +8,6 @@ use crate::sasl::{Exchange, SaslError};
 
 /// A protocol in which an exchange is carried: POP3 (RFC 5034), SMTP and LMTP (RFC 4954).
 pub trait Carrier {
-    /// Why a log-in fails.
     type Error;
 
     /// Octets of a command line, CRLF included, beyond which an initial response is not sent along.

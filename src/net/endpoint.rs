@@ -16,7 +16,6 @@ pub struct Endpoint<'a> {
     pub account: &'a str,
     /// Host name or address literal (IPv6 without brackets).
     pub host: &'a str,
-    /// TCP port.
     pub port: u16,
     /// How the connection is protected.
     pub tls: &'a Tls,

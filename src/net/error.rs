@@ -19,22 +19,13 @@ use crate::text::Shown;
 pub enum NetError {
     /// The name does not exist, or has no address.
     #[error("cannot find an address of {host}: there is no such name")]
-    UnknownHost {
-        /// The name.
-        host: String,
-    },
+    UnknownHost { host: String },
     /// The resolver failed, so that nobody knows whether the name exists.
     #[error("cannot look up {host}: {reason}")]
-    Resolver {
-        /// The name.
-        host: String,
-        /// The resolver's reason.
-        reason: String,
-    },
+    Resolver { host: String, reason: String },
     /// The resolver did not answer in time.
     #[error("gave up after {after:?} waiting for the address of {host}")]
     ResolverTimedOut {
-        /// The name.
         host: String,
         /// How long it was waited for.
         after: Duration,
@@ -42,7 +33,6 @@ pub enum NetError {
     /// The host has no address, or none of the family of `bind`.
     #[error("cannot find an address of {host}{}", .bind.map(|b| format!(" that can be reached from {b}")).unwrap_or_default())]
     NoSuchFamily {
-        /// The host.
         host: String,
         /// The configured source address.
         bind: Option<IpAddr>,
@@ -52,7 +42,6 @@ pub enum NetError {
     Bind {
         /// `IPv4` or `IPv6`.
         family: &'static str,
-        /// The system's reason.
         source: io::Error,
     },
     /// Nobody listens on the port.
@@ -60,7 +49,6 @@ pub enum NetError {
     Refused {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
-        /// The port.
         port: u16,
     },
     /// There is no way to the host.
@@ -68,7 +56,6 @@ pub enum NetError {
     Unreachable {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
-        /// The system's reason.
         source: io::Error,
     },
     /// The connection could not be made for another reason.
@@ -76,7 +63,6 @@ pub enum NetError {
     NoConnection {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
-        /// The system's reason.
         source: io::Error,
     },
     /// No address answered in time.
@@ -89,12 +75,7 @@ pub enum NetError {
     },
     /// The `connect` command cannot be started.
     #[error("cannot start the connect command {command}: {source}")]
-    Command {
-        /// The command's name.
-        command: String,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Command { command: String, source: io::Error },
     /// The `connect` command ended, before the server had said anything or while it was written to.
     #[error("the connect command ended{}", after_colon(.words))]
     CommandEnded {
@@ -103,10 +84,7 @@ pub enum NetError {
     },
     /// The name cannot be in a certificate.
     #[error("cannot verify a server by the name {}", Shown(.name.as_bytes()))]
-    ServerName {
-        /// The name.
-        name: String,
-    },
+    ServerName { name: String },
     /// The server's certificate was not accepted.
     #[error("{0}")]
     Certificate(Box<BadCertificate>),
@@ -152,16 +130,11 @@ pub enum NetError {
         /// In the words of the TLS library.
         what: String,
     },
-    /// The connection broke.
     #[error("connection lost: {}", loss(.source))]
-    Lost {
-        /// The system's reason.
-        source: io::Error,
-    },
+    Lost { source: io::Error },
     /// The file in `tls_ca` is unusable.
     #[error("cannot use the tls_ca file {}: {what}", .path.display())]
     CaFile {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
@@ -169,7 +142,6 @@ pub enum NetError {
     /// A file in `tls_client_cert` or `tls_client_key` is unusable.
     #[error("cannot use the client certificate file {}: {what}", .path.display())]
     ClientCertificate {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
@@ -191,7 +163,6 @@ pub enum NetError {
     AlreadyProtected,
 }
 
-/// What was being done.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     LookUp,

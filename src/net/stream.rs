@@ -17,7 +17,6 @@ use super::tcp::Tcp;
 /// Octets of a handshake that are kept, to show what a server sent that does not speak TLS.
 const FIRST_OCTETS: usize = 96;
 
-/// What carries a connection.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug {}
 
 impl Io for Tcp {}

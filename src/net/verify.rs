@@ -53,7 +53,6 @@ pub enum CertificateFault {
         /// The server sent no certificate beside it.
         alone: bool,
     },
-    /// Its time is over.
     Expired {
         /// The last second it was valid, since 1970-01-01 UTC.
         not_after: u64,

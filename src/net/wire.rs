@@ -94,7 +94,6 @@ pub enum WireError<E> {
         /// What was being waited for.
         waiting: String,
     },
-    /// The connection broke.
     #[error("{source} ({waiting})")]
     Lost {
         /// What was being waited for.
@@ -267,7 +266,6 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         if self.start < self.end { Err(WireError::Injected) } else { Ok(self.stream) }
     }
 
-    /// Gives the protocol's state.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
@@ -277,7 +275,6 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         &mut self.protocol
     }
 
-    /// Gives the connection.
     pub fn stream(&self) -> &S {
         &self.stream
     }
@@ -301,7 +298,6 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         self.protocol.waiting()
     }
 
-    /// Complains of silence.
     pub fn silence(&self) -> WireError<P::Error> {
         WireError::Silence { waiting: self.waiting(), after: self.clock.limits.saying }
     }

@@ -58,9 +58,7 @@ pub enum Access {
 /// What a process is for.
 #[derive(Debug, Clone)]
 pub struct Purpose<'a> {
-    /// Accounts that are polled.
     pub accounts: Vec<&'a Account>,
-    /// The state file.
     pub state: &'a Path,
     /// The configuration file, if it may be read again.
     pub file: Option<&'a Path>,

@@ -5,9 +5,7 @@ use crate::secret::Secret;
 /// Who logs in, and over what.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
-    /// The mailbox name.
     pub user: &'a str,
-    /// The password.
     pub secret: &'a Secret,
     /// The server's name, for mechanisms that send it (RFC 7628).
     pub host: &'a str,

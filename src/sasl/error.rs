@@ -15,7 +15,6 @@ pub enum SaslError {
     Unsendable {
         /// `user name` or `password`.
         what: &'static str,
-        /// The octet.
         with: &'static str,
     },
     /// The channel has no binding value.

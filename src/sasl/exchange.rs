@@ -49,7 +49,6 @@ impl Exchange {
         Ok(Self { mechanism, state })
     }
 
-    /// Gives the mechanism.
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism
     }

@@ -55,7 +55,6 @@ pub enum Auth {
 /// What a mechanism is like, for those who choose, configure and explain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The mechanism.
     pub mechanism: Mechanism,
     /// What the server, and without TLS whoever listens, learns from one log-in.
     pub exposes: Exposes,
@@ -74,7 +73,6 @@ pub enum Exposes {
     SlowDigest,
     /// An MD5 digest at which a password can be guessed fast.
     FastDigest,
-    /// The password.
     Password,
 }
 

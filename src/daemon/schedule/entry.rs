@@ -20,7 +20,6 @@ pub struct Entry {
     pub host: Arc<str>,
     /// Host and port.
     pub server: Arc<str>,
-    /// Where it is.
     pub place: Place,
     /// In a row.
     pub failures: u32,
@@ -56,7 +55,6 @@ pub struct Running {
     pub account: Arc<Account>,
     /// Where it has a place; `None` once it has given it back.
     pub host: Option<Arc<str>>,
-    /// When it began.
     pub began: Duration,
 }
 

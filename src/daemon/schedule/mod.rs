@@ -64,7 +64,6 @@ pub struct Turn {
 /// A session to begin.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// Whose.
     pub account: Arc<Account>,
     /// Messages that it may fetch, so that others get their turn; `None`: as many as there are.
     pub messages: Option<usize>,
@@ -77,7 +76,6 @@ pub enum Ended {
     Complete,
     /// The messages that it might fetch were fetched, and there are more.
     Unfinished,
-    /// It failed.
     Failed(Class),
 }
 
@@ -101,7 +99,6 @@ pub enum Standing {
     Waiting(Duration),
     /// It waits for a free session.
     Due,
-    /// It is being polled.
     Polling,
 }
 
@@ -375,7 +372,6 @@ impl Schedule {
         names.len()
     }
 
-    /// Counts the accounts.
     pub fn accounts(&self) -> usize {
         self.entries.len()
     }

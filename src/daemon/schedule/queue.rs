@@ -47,7 +47,6 @@ impl Queue {
         ticket
     }
 
-    /// Takes an account out.
     pub fn remove(&mut self, host: &Arc<str>, ticket: Ticket) {
         if let Some(waiting) = self.hosts.get_mut(host) {
             waiting.waiting.remove(&ticket);
@@ -65,7 +64,6 @@ impl Queue {
         account
     }
 
-    /// Gives a place back.
     pub fn release(&mut self, host: &Arc<str>) {
         if let Some(place) = self.hosts.get_mut(host) {
             place.running = place.running.saturating_sub(1);
