@@ -42,7 +42,6 @@ pub enum ConfigError {
         /// What is new in it.
         what: String,
     },
-    /// Octets that are no text.
     #[error("{}:{line}:{column}: not UTF-8 text from here on", .file.display())]
     NotUtf8 {
         file: PathBuf,
@@ -51,19 +50,16 @@ pub enum ConfigError {
         /// Column in characters, from 1.
         column: usize,
     },
-    /// A literal secret in a file that others can read.
     #[error(
         "{0}: holds a password and is readable by others (mode {mode:04o}): chmod 600 {0}",
         .file.display()
     )]
     Exposed { file: PathBuf, mode: u32 },
-    /// Somebody else may change it.
     #[error(
         "{0}: others may write it (mode {mode:04o}), and have commands run by what they write: chmod go-w {0}",
         .file.display()
     )]
     Writable { file: PathBuf, mode: u32 },
-    /// Somebody else may put another one in its place.
     #[error("{}: everybody may replace it, since its directory is everybody's to write: chmod o-w on that", .file.display())]
     Replaceable { file: PathBuf },
     /// No `state:`, and no directory for it.
@@ -71,7 +67,6 @@ pub enum ConfigError {
         "cannot tell where to keep state: there is no home directory; set $HOME, or `state` in the configuration"
     )]
     NoHome,
-    /// The file says something wrong.
     #[error("{0}")]
     Wrong(Mistakes),
 }

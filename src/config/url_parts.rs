@@ -26,13 +26,11 @@ pub enum UrlError {
     /// A parameter other than AUTH, or two.
     #[error("cannot read the URL: nothing but one ;AUTH=MECHANISM may follow the user")]
     Parameter,
-    /// A mechanism that is not known.
     #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, {}", one_of(&mechanisms()))]
     Mechanism,
     /// A mechanism or a target of the manual that is not built.
     #[error("cannot use {what}: {NOT_YET}")]
     NotYet { what: &'static str },
-    /// No host, or not one.
     #[error("cannot read the URL: the host {0}")]
     Host(&'static str),
     #[error("cannot read the URL: the port must be a number from 1 to 65535")]
@@ -57,7 +55,6 @@ pub enum UrlError {
     /// `--deliver maildir:` with a path that is none.
     #[error("cannot deliver there: the path {0}")]
     TargetPath(&'static str),
-    /// A relative path, and no working directory.
     #[error("cannot deliver there: cannot tell the working directory; write the path in full")]
     WorkingDirectory,
     /// `--deliver pipe:` with a command that cannot be one.

@@ -9,10 +9,8 @@ use crate::text::Shown;
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// None is configured, and nobody is there to be asked.
     #[error("no password is configured, and there is no terminal to ask for it")]
     Missing,
-    /// The command cannot be started.
     #[error("cannot start the password command {command}: {source}")]
     Start { command: String, source: io::Error },
     #[error("the password command {command} failed ({status}){}{}", if .words.is_empty() { "" } else { ": " }, .words)]
@@ -29,21 +27,16 @@ pub enum CredentialError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// A file cannot be read.
     #[error("cannot read the password from {}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
-    /// The environment variable is not set.
     #[error("cannot get the password: the environment variable {name} is not set")]
     NotSet { name: String },
     #[error("cannot get the credential {name}: $CREDENTIALS_DIRECTORY is not set")]
     NoCredentials { name: String },
-    /// The credential's name is no file name.
     #[error("cannot get the credential {}: a credential's name has no / in it", Shown(.name.as_bytes()))]
     CredentialName { name: String },
-    /// The netrc file has no password for this host and user.
     #[error("cannot find a password of {user} for {host} in {}", .path.display())]
     NoEntry { path: PathBuf, host: String, user: String },
-    /// The netrc file is not in its format.
     #[error("cannot read {}: line {line}: {what}", .path.display())]
     Netrc {
         path: PathBuf,
@@ -52,25 +45,21 @@ pub enum CredentialError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// There is nothing in it.
     #[error("there is no password in {what}")]
     Empty {
         /// Where it was looked for.
         what: String,
     },
-    /// There is more in it than a password.
     #[error("there is more than one line in {what}")]
     SeveralLines {
         /// Where it was looked for.
         what: String,
     },
-    /// There is far more in it than a password.
     #[error("there are more than {LONGEST} octets in {what}")]
     TooLong {
         /// Where it was looked for.
         what: String,
     },
-    /// There is no terminal to ask on.
     #[error("cannot ask for the password: there is no terminal ({0})")]
     NoTerminal(io::Error),
     #[error("no password was typed")]

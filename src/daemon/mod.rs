@@ -51,13 +51,11 @@ pub enum DaemonError {
     /// No signals, so nobody could stop it in good order.
     #[error("cannot take signals: {0}")]
     Signals(#[source] io::Error),
-    /// No clock or no timer.
     #[error("cannot set a timer: {0}")]
     Timer(#[source] io::Error),
     /// Two would poll each account twice as often, and a client would find one of them.
     #[error("another daemon runs with the state file {}", .0.display())]
     Running(PathBuf),
-    /// The state file's directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
 }

@@ -17,55 +17,47 @@ use crate::text::Shown;
 /// The text does not name host and port of the account: [`crate::failure::Failure`] does.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// The name does not exist, or has no address.
     #[error("cannot find an address of {host}: there is no such name")]
     UnknownHost { host: String },
     /// The resolver failed, so that nobody knows whether the name exists.
     #[error("cannot look up {host}: {reason}")]
     Resolver { host: String, reason: String },
-    /// The resolver did not answer in time.
     #[error("gave up after {after:?} waiting for the address of {host}")]
     ResolverTimedOut {
         host: String,
         /// How long it was waited for.
         after: Duration,
     },
-    /// The host has no address, or none of the family of `bind`.
     #[error("cannot find an address of {host}{}", .bind.map(|b| format!(" that can be reached from {b}")).unwrap_or_default())]
     NoSuchFamily {
         host: String,
         /// The configured source address.
         bind: Option<IpAddr>,
     },
-    /// The configured source address cannot be used.
     #[error("cannot use the source address for {family}: {source}")]
     Bind {
         /// `IPv4` or `IPv6`.
         family: &'static str,
         source: io::Error,
     },
-    /// Nobody listens on the port.
     #[error("connection refused by {}", list(.addresses))]
     Refused {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
         port: u16,
     },
-    /// There is no way to the host.
     #[error("cannot reach {}: {source}", list(.addresses))]
     Unreachable {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
         source: io::Error,
     },
-    /// The connection could not be made for another reason.
     #[error("cannot connect to {}: {source}", list(.addresses))]
     NoConnection {
         /// The addresses that were tried.
         addresses: Vec<IpAddr>,
         source: io::Error,
     },
-    /// No address answered in time.
     #[error("gave up after {after:?} waiting for {} to accept the connection", list(.addresses))]
     ConnectTimedOut {
         /// The addresses that were tried.
@@ -73,7 +65,6 @@ pub enum NetError {
         /// How long they were waited for.
         after: Duration,
     },
-    /// The `connect` command cannot be started.
     #[error("cannot start the connect command {command}: {source}")]
     Command { command: String, source: io::Error },
     /// The `connect` command ended, before the server had said anything or while it was written to.
@@ -82,13 +73,10 @@ pub enum NetError {
         /// The last line of its standard error.
         words: String,
     },
-    /// The name cannot be in a certificate.
     #[error("cannot verify a server by the name {}", Shown(.name.as_bytes()))]
     ServerName { name: String },
-    /// The server's certificate was not accepted.
     #[error("{0}")]
     Certificate(Box<BadCertificate>),
-    /// The server does not speak TLS here.
     #[error("server sent \"{}\" where the TLS handshake was expected", Shown(first_line(.sent)))]
     NotTls {
         /// The first octets that it sent.
@@ -96,13 +84,11 @@ pub enum NetError {
         /// When the handshake was to happen.
         mode: TlsMode,
     },
-    /// The connection was closed in the middle of the handshake.
     #[error("server closed the connection during the TLS handshake")]
     ClosedInHandshake {
         /// When the handshake was to happen.
         mode: TlsMode,
     },
-    /// The handshake did not end in time.
     #[error("gave up after {after:?} waiting for the TLS handshake")]
     HandshakeTimedOut {
         /// How long it was waited for.
@@ -110,7 +96,6 @@ pub enum NetError {
         /// When the handshake was to happen.
         mode: TlsMode,
     },
-    /// The server speaks only versions of TLS that are not accepted.
     #[error("server offers no version of TLS that is accepted here ({what})")]
     OldTls {
         /// How it said so.
@@ -124,7 +109,6 @@ pub enum NetError {
         /// Whether the alert is about the client's certificate.
         client_certificate: ClientCertificateAlert,
     },
-    /// TLS failed in another way.
     #[error("cannot speak TLS with the server: {what}")]
     Protocol {
         /// In the words of the TLS library.
@@ -132,33 +116,28 @@ pub enum NetError {
     },
     #[error("connection lost: {}", loss(.source))]
     Lost { source: io::Error },
-    /// The file in `tls_ca` is unusable.
     #[error("cannot use the tls_ca file {}: {what}", .path.display())]
     CaFile {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
     },
-    /// A file in `tls_client_cert` or `tls_client_key` is unusable.
     #[error("cannot use the client certificate file {}: {what}", .path.display())]
     ClientCertificate {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
     },
-    /// The system trusts no certificates.
     #[error("cannot verify any server: the system has no trusted certificates ({why})")]
     NoRoots {
         /// Why none were found.
         why: String,
     },
-    /// The TLS library refuses its settings.
     #[error("cannot set up TLS: {what}")]
     Configuration {
         /// In the words of the TLS library.
         what: String,
     },
-    /// TLS was asked for on a connection that has it.
     #[error("cannot start TLS: the connection is protected already")]
     AlreadyProtected,
 }

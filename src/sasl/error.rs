@@ -10,23 +10,18 @@ pub enum SaslError {
     /// USER/PASS and APOP are no SASL mechanisms.
     #[error("{} is no SASL mechanism", .0.shown())]
     NotSasl(Mechanism),
-    /// User name or password hold an octet that the mechanism cannot carry.
     #[error("cannot send a {what} with {with} in it")]
     Unsendable {
         /// `user name` or `password`.
         what: &'static str,
         with: &'static str,
     },
-    /// The channel has no binding value.
     #[error("cannot use SCRAM-SHA-256-PLUS: only TLS 1.3 connections can be bound to")]
     NoExporter,
-    /// The system gave no random octets.
     #[error("cannot get random octets: {0}")]
     Random(getrandom::Error),
-    /// The password cannot be made a key.
     #[error("cannot use the password as a key")]
     Key,
-    /// The mechanism was over.
     #[error("server sent one challenge more than {} has", .0.shown())]
     OneChallengeTooMany(Mechanism),
     /// SCRAM's grammar (RFC 5802, 7) was broken.
