@@ -27,7 +27,7 @@ fn stuffed(line: usize) -> Vec<u8> {
 }
 
 #[divan::bench(args = [76, 998, 65_536])]
-fn unstuff(bencher: Bencher, line: usize) {
+fn unstuff(bencher: Bencher<'_, '_>, line: usize) {
     let body = stuffed(line);
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let mut unstuffer = Unstuffer::new(LineEnd::Crlf);
@@ -44,7 +44,7 @@ fn unstuff(bencher: Bencher, line: usize) {
 }
 
 #[divan::bench]
-fn retr_through_the_client(bencher: Bencher) {
+fn retr_through_the_client(bencher: Bencher<'_, '_>) {
     let body = stuffed(76);
     let input = [&b"+OK\r\n+OK\r\n"[..], &body].concat();
     bencher.counter(BytesCount::new(input.len())).bench(|| {
@@ -60,7 +60,7 @@ fn retr_through_the_client(bencher: Bencher) {
 }
 
 #[divan::bench(args = [10_000, 100_000])]
-fn uidl_and_list_lines(bencher: Bencher, messages: usize) {
+fn uidl_and_list_lines(bencher: Bencher<'_, '_>, messages: usize) {
     let uidl: Vec<String> = (1..=messages).map(|i| format!("{i} {i:08x}65d0c3f1")).collect();
     let list: Vec<String> = (1..=messages).map(|i| format!("{i} {}", 1000 + i)).collect();
     bencher.counter(ItemsCount::new(messages)).bench(|| {
@@ -72,7 +72,7 @@ fn uidl_and_list_lines(bencher: Bencher, messages: usize) {
 }
 
 #[divan::bench]
-fn fingerprint(bencher: Bencher) {
+fn fingerprint(bencher: Bencher<'_, '_>) {
     let message =
         [b"Header-Name: of about forty octets, value\r\n".repeat(20), b"\r\nbody\r\n".repeat(500)].concat();
     bencher.counter(ItemsCount::new(1usize)).bench(|| {

@@ -70,7 +70,7 @@ fn listing(count: usize, order: impl Fn(usize) -> usize) -> Vec<String> {
     (0..count).map(|n| uid(order(n))).collect()
 }
 
-fn look_up(bencher: Bencher, count: usize, lines: &[String]) {
+fn look_up(bencher: Bencher<'_, '_>, count: usize, lines: &[String]) {
     let memory = RUNTIME.block_on(begin(&LARGE.1, count));
     assert_eq!(memory.entries.len(), count);
     bencher.counter(ItemsCount::new(lines.len())).bench_local(|| {
@@ -79,23 +79,23 @@ fn look_up(bencher: Bencher, count: usize, lines: &[String]) {
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn look_up_sorted_listing(bencher: Bencher, count: usize) {
+fn look_up_sorted_listing(bencher: Bencher<'_, '_>, count: usize) {
     look_up(bencher, count, &listing(count, |n| n));
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn look_up_shuffled_listing(bencher: Bencher, count: usize) {
+fn look_up_shuffled_listing(bencher: Bencher<'_, '_>, count: usize) {
     // A prime that divides neither count visits each once, far apart.
     look_up(bencher, count, &listing(count, |n| n * 611_953 % count));
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn look_up_listing_of_strangers(bencher: Bencher, count: usize) {
+fn look_up_listing_of_strangers(bencher: Bencher<'_, '_>, count: usize) {
     look_up(bencher, count, &listing(count, |n| n + count));
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn load(bencher: Bencher, count: usize) {
+fn load(bencher: Bencher<'_, '_>, count: usize) {
     let store = &LARGE.1;
     bencher
         .counter(ItemsCount::new(count))
@@ -104,7 +104,7 @@ fn load(bencher: Bencher, count: usize) {
 
 /// From no file to a first answer.
 #[divan::bench(sample_count = 100)]
-fn create(bencher: Bencher) {
+fn create(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(directory).bench_local_values(|(directory, path)| {
         let store = Store::open(&path);
         RUNTIME.block_on(begin(&store, 0));
@@ -114,7 +114,7 @@ fn create(bencher: Bencher) {
 
 /// From a file to a first answer.
 #[divan::bench(sample_count = 100)]
-fn open(bencher: Bencher) {
+fn open(bencher: Bencher<'_, '_>) {
     let (_directory, path) = directory();
     drop(RUNTIME.block_on(begin(&Store::open(&path), 0)));
     bencher.bench_local(|| {
@@ -126,7 +126,7 @@ fn open(bencher: Bencher) {
 
 /// A run of its own that finds nothing: open, begin, close, end.
 #[divan::bench(sample_count = 100)]
-fn idle_run(bencher: Bencher) {
+fn idle_run(bencher: Bencher<'_, '_>) {
     let (_directory, path) = directory();
     let mut closing = Closing::default();
     bencher.bench_local(|| {
@@ -164,14 +164,14 @@ impl Small {
 
 /// Durable commits of so many messages each, one after the other.
 #[divan::bench(args = [1, 64, 1000], sample_count = 200)]
-fn record(bencher: Bencher, batch: usize) {
+fn record(bencher: Bencher<'_, '_>, batch: usize) {
     let small = Small::new();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| RUNTIME.block_on(small.record(batch)));
 }
 
 /// As many callers at once, each with one message: they share commits.
 #[divan::bench(args = [64], sample_count = 200)]
-fn record_by_callers_at_once(bencher: Bencher, callers: usize) {
+fn record_by_callers_at_once(bencher: Bencher<'_, '_>, callers: usize) {
     let small = std::sync::Arc::new(Small::new());
     bencher.counter(ItemsCount::new(callers)).bench_local(|| {
         RUNTIME.block_on(async {

@@ -6,15 +6,15 @@
 //! ```
 
 #[path = "../tests/support/certificate.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what tests use besides")]
 mod certificate;
 #[path = "../tests/support/maildrop.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what tests use besides")]
 mod maildrop;
 #[path = "demo/mails.rs"]
 mod mails;
 #[path = "../tests/support/wire.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what tests use besides")]
 mod wire;
 
 use std::error::Error;

@@ -84,7 +84,7 @@ impl Whole<'_> {
         match entry("accounts") {
             Some(entry) => config.accounts = self.accounts(entry, &defaults),
             None => {
-                self.wrong("", Complaint::new(root.at, "`accounts` is missing: there is nothing to poll"))
+                self.wrong("", Complaint::new(root.at, "`accounts` is missing: there is nothing to poll"));
             }
         }
     }

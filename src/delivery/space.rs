@@ -31,8 +31,7 @@ pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
 
 fn may_hold(directory: &PathBuf, octets: u64) -> bool {
     let free = nix::sys::statvfs::statvfs(directory).map(|disk| {
-        // The sizes of these depend on the system.
-        #[allow(clippy::unnecessary_cast)]
+        #[allow(clippy::unnecessary_cast, reason = "the sizes of these depend on the system")]
         let (blocks, size) = (disk.blocks_available() as u64, disk.fragment_size() as u64);
         blocks.saturating_mul(size)
     });

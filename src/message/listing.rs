@@ -117,7 +117,7 @@ impl ListingBuilder {
             match rows.get_mut(at) {
                 Some(row) if row.number == number => row.octets = octets,
                 _ => {
-                    unnamed.push(Row { number, uid_start: 0, uid_len: 0, is_hole: true, ordinal: 0, octets })
+                    unnamed.push(Row { number, uid_start: 0, uid_len: 0, is_hole: true, ordinal: 0, octets });
                 }
             }
         }

@@ -72,7 +72,7 @@ impl Command<'_> {
             }
             Self::Auth(line) => line.encode(out),
             Self::Capa | Self::Stls | Self::Utf8 | Self::Stat | Self::List | Self::Uidl => {
-                put(self.to_string().as_bytes())
+                put(self.to_string().as_bytes());
             }
             Self::Retr(_) | Self::Top(..) | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => {
                 put(self.to_string().as_bytes());

@@ -170,7 +170,7 @@ impl Commit<'_> {
                 Outcome::Later(_) => put_off.push(done.index),
                 Outcome::NotTried => {}
                 Outcome::Delivered | Outcome::AlreadyThere | Outcome::Refused(_) | Outcome::Partly { .. } => {
-                    put_off.clear()
+                    put_off.clear();
                 }
             }
             let (already_there, declined) = match outcome {

@@ -96,7 +96,7 @@ pub fn tell(report: &Report, audience: Audience) {
                 );
             }
             News::Over(Lasted { time, .. }) => {
-                log::warn!("no message is held any more, after {}", Time(time))
+                log::warn!("no message is held any more, after {}", Time(time));
             }
             // Each that came to be held was told.
             News::Reminder(_) | News::Trouble | News::None => {}

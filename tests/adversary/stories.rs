@@ -12,7 +12,7 @@ const WEAK: super::scenario::Event = Arrive(Weak, 0, Sound);
 #[track_caller]
 fn delivers(delivered: usize, scenario: Scenario) {
     plays(scenario, |played| {
-        assert_eq!(played.delivered, delivered, "messages delivered\n{}", played.words())
+        assert_eq!(played.delivered, delivered, "messages delivered\n{}", played.words());
     });
 }
 

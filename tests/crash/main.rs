@@ -3,8 +3,7 @@
 //! [`system`] writes the operations down as they happen (and lets them fail), [`disk`] says what a power cut after any
 //! of them may leave, and this runs polls on such disks.
 
-// Each test program uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of what is shared")]
 #![cfg(target_os = "linux")]
 
 #[path = "../account/mod.rs"]

@@ -7,8 +7,12 @@
 //! make sure of that by comparing what the record says with what is on the disk. Only what lies below the directory that
 //! is watched is recorded, and files are known by their inodes, so the tests beside are not disturbed.
 
-// The only way to stand between a program and the system without leaving the process.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc,
+    reason = "only so can it stand between a program and the system; each function passes on what the program gave"
+)]
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -526,7 +530,6 @@ fn on_node(fd: c_int, make: impl Fn(Node) -> Op, native: impl Fn() -> c_long) ->
 }
 
 /// The C library's functions, with its contracts.
-#[allow(clippy::missing_safety_doc)]
 mod interposed {
     use super::*;
 

@@ -39,7 +39,7 @@ impl Account<'_> {
 }
 
 /// A home with these accounts, all of which trust the certificate's authority.
-fn home(certificate: &Certificate, accounts: &[Account]) -> Home {
+fn home(certificate: &Certificate, accounts: &[Account<'_>]) -> Home {
     let home = Home::new();
     home.write("ca.pem", &certificate.authority_pem);
     let accounts: String = accounts.iter().map(Account::yaml).collect();
@@ -267,7 +267,7 @@ fn accounts_are_polled_together_and_one_failure_keeps_no_other_from_its_mail() {
     for (number, user) in users.iter().enumerate() {
         dovecot.put(user, &mails::ordinary(10 + number));
     }
-    let mut accounts: Vec<Account> =
+    let mut accounts: Vec<Account<'_>> =
         users.iter().map(|user| dovecot_account(user, dovecot.tls_port, user, user, "")).collect();
     accounts[3].password = "wrong";
     accounts[5].maildir = "shared";

@@ -26,7 +26,7 @@ fn honest(settings: Settings, keys: &str) -> (Maildrop, Home) {
 
 fn fill(server: &Maildrop, messages: usize) {
     (0..messages).for_each(|n| {
-        server.put(&format!("uid-{n}"), format!("Message-ID: <{n}@a>\r\nDate: b\r\n\r\nbody\r\n"))
+        server.put(&format!("uid-{n}"), format!("Message-ID: <{n}@a>\r\nDate: b\r\n\r\nbody\r\n"));
     });
 }
 

@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
                 return Ok(Next::Tls);
             }
             (_, false) if settings.tls == Protection::Stls && !self.protected => {
-                self.reply("-ERR say STLS first")
+                self.reply("-ERR say STLS first");
             }
             ("USER", false) => {
                 self.user = Some(argument.to_string());

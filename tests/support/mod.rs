@@ -16,8 +16,7 @@
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
 
-// Each test program compiles all of this and uses its part.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program compiles all of this and uses its part")]
 
 pub mod certificate;
 pub mod chroot;

@@ -1,7 +1,6 @@
 //! A small file system of its own, to be filled up or made read-only.
 
-// Some test programs take this file alone, and not all of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "some test programs take this file alone, and not all of it")]
 
 use std::fs::{self, File};
 use std::io::Write;
