@@ -39,67 +39,81 @@ pub enum Class {
     Internal,
 }
 
+/// How a failure bears on the next poll of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backoff {
+    /// It does not.
+    No,
+    /// Each failure in a row doubles the wait.
+    Doubling,
+    /// As long as it gets: nothing changes until a person acts.
+    Longest,
+}
+
+/// Whether a failure that lasts is told by a message of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notice {
+    Own,
+    /// Nothing is wrong, nothing would be remembered of it, or messages that are held tell it.
+    None,
+}
+
+/// What follows from each class, in their order: its name for machines (JSON results, the state file, hooks), the exit
+/// status of a one-shot run that met it (sysexits.h: 75 `EX_TEMPFAIL`, 77 `EX_NOPERM`), when to poll again, the notice.
+const CLASSES: [(Class, &str, u8, Backoff, Notice); 14] = [
+    (Class::Network, "network", 75, Backoff::Doubling, Notice::Own),
+    (Class::Tls, "tls", 75, Backoff::Doubling, Notice::Own),
+    (Class::Protocol, "protocol", 75, Backoff::Doubling, Notice::Own),
+    (Class::Refused, "refused", 75, Backoff::Doubling, Notice::Own),
+    (Class::InUse, "in-use", 75, Backoff::Doubling, Notice::Own),
+    (Class::LoginDelay, "login-delay", 75, Backoff::Doubling, Notice::Own),
+    // A refused password is not sent again before its time; the session sees to that. Coming back sooner is what notices
+    // a password that was changed.
+    (Class::Credentials, "credentials", 77, Backoff::Doubling, Notice::Own),
+    // RFC 3206, 4: [SYS/PERM] is not resolved by trying again.
+    (Class::Permanent, "permanent", 75, Backoff::Longest, Notice::Own),
+    // The target may have room for a notice, or be back.
+    (Class::Target, "target", 75, Backoff::Doubling, Notice::Own),
+    (Class::State, "state", 75, Backoff::Doubling, Notice::None),
+    (Class::Hook, "hook", 75, Backoff::Doubling, Notice::Own),
+    // A message that is held has a growing wait of its own, and the others came through.
+    (Class::Message, "message", 75, Backoff::No, Notice::None),
+    // Whoever stops the process has no next poll.
+    (Class::Stopped, "stopped", 75, Backoff::No, Notice::None),
+    (Class::Internal, "internal", 75, Backoff::Doubling, Notice::Own),
+];
+
+// Each class has the row of its number; the last class is named here.
+const _: () = {
+    assert!(CLASSES.len() == Class::Internal as usize + 1);
+    let mut row = 0;
+    while row < CLASSES.len() {
+        assert!(CLASSES[row].0 as usize == row);
+        row += 1;
+    }
+};
+
 impl Class {
-    /// Gives the exit status of a one-shot run that met this class (sysexits.h: 75 `EX_TEMPFAIL`, 77 `EX_NOPERM`).
     pub fn exit_status(self) -> u8 {
-        match self {
-            Self::Credentials => 77,
-            Self::Network
-            | Self::Tls
-            | Self::Protocol
-            | Self::Refused
-            | Self::InUse
-            | Self::LoginDelay
-            | Self::Permanent
-            | Self::Target
-            | Self::State
-            | Self::Hook
-            | Self::Message
-            | Self::Stopped
-            | Self::Internal => 75,
-        }
+        CLASSES[self as usize].2
     }
 
-    pub const ALL: [Self; 14] = [
-        Self::Network,
-        Self::Tls,
-        Self::Protocol,
-        Self::Refused,
-        Self::InUse,
-        Self::LoginDelay,
-        Self::Credentials,
-        Self::Permanent,
-        Self::Target,
-        Self::State,
-        Self::Hook,
-        Self::Message,
-        Self::Stopped,
-        Self::Internal,
-    ];
+    pub fn backoff(self) -> Backoff {
+        CLASSES[self as usize].3
+    }
+
+    /// Says whether it is told by a notice of its own if it lasts.
+    pub fn has_a_notice(self) -> bool {
+        CLASSES[self as usize].4 == Notice::Own
+    }
 
     /// Finds the class of this name; a newer version may have written one that is not known here.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
+        CLASSES.iter().find(|(_, known, ..)| *known == name).map(|(class, ..)| *class)
     }
 
-    /// Names the class for machines: JSON results, the state file, hooks.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Network => "network",
-            Self::Tls => "tls",
-            Self::Protocol => "protocol",
-            Self::Refused => "refused",
-            Self::InUse => "in-use",
-            Self::LoginDelay => "login-delay",
-            Self::Credentials => "credentials",
-            Self::Permanent => "permanent",
-            Self::Target => "target",
-            Self::State => "state",
-            Self::Hook => "hook",
-            Self::Message => "message",
-            Self::Stopped => "stopped",
-            Self::Internal => "internal",
-        }
+        CLASSES[self as usize].1
     }
 }
 

@@ -30,24 +30,7 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
     if !notify.deliver {
         return;
     }
-    let fails = report.failure.as_ref().filter(|failure| match failure.class {
-        // Nothing is wrong, or nothing would be remembered of the message.
-        Class::Stopped | Class::State => false,
-        // It is told as messages that are held are.
-        Class::Message => false,
-        Class::Network
-        | Class::Tls
-        | Class::Protocol
-        | Class::Refused
-        | Class::InUse
-        | Class::LoginDelay
-        | Class::Credentials
-        | Class::Permanent
-        // It may have room for a notice, or be back.
-        | Class::Target
-        | Class::Hook
-        | Class::Internal => true,
-    });
+    let fails = report.failure.as_ref().filter(|failure| failure.class.has_a_notice());
     let stop = &beside.environment.stop;
     let told = async {
         if let Some(failure) = fails {

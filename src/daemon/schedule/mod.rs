@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Account, Daemon};
-use crate::failure::Class;
+use crate::failure::{Backoff, Class};
 
 use entry::{Entry, GRACE, Place, Running, interval, is_same_maildrop};
 use queue::Queue;
-use wait::{Backoff, Dice, LONGEST};
+use wait::{Dice, LONGEST};
 
 /// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
 /// little beside fetching them.
@@ -200,7 +200,7 @@ impl Schedule {
     pub fn recall(&mut self, now: Duration, name: &str, past: Past) -> Option<Duration> {
         let (name, entry) = self.entries.get_key_value(name)?;
         let (name, server) = (name.clone(), entry.server.clone());
-        let backoff = past.class.map_or(Backoff::No, Backoff::of);
+        let backoff = past.class.map_or(Backoff::No, Class::backoff);
         let every = interval(&entry.account);
         let mut wait = match (backoff, every) {
             (Backoff::No, _) | (_, None) => Duration::ZERO,
@@ -301,7 +301,7 @@ impl Schedule {
         let every = interval(&entry.account);
         let backoff = match ended {
             Ended::Complete | Ended::Unfinished => Backoff::No,
-            Ended::Failed(class) => Backoff::of(class),
+            Ended::Failed(class) => class.backoff(),
         };
         entry.failures = if backoff == Backoff::No { 0 } else { entry.failures.saturating_add(1) };
         if let (Ended::Failed(Class::LoginDelay), None) = (ended, log_in.delay) {

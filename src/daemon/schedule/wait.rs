@@ -2,47 +2,12 @@
 
 use std::time::Duration;
 
-use crate::failure::Class;
+use crate::failure::Backoff;
 
 /// The longest backoff.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How a failure bears on the next poll.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backoff {
-    /// It does not.
-    No,
-    /// Each failure in a row doubles the wait.
-    Doubling,
-    /// As long as it gets: nothing changes until a person acts.
-    Longest,
-}
-
 impl Backoff {
-    /// Decides by the class of the failure.
-    pub fn of(class: Class) -> Self {
-        match class {
-            // A message that is held has a growing wait of its own, and the others came through. Whoever stops the
-            // process has no next poll.
-            Class::Message | Class::Stopped => Self::No,
-            // RFC 3206, 4: [SYS/PERM] is not resolved by trying again.
-            Class::Permanent => Self::Longest,
-            // A refused password is not sent again before its time; the session sees to that. Coming back sooner is
-            // what notices a password that was changed.
-            Class::Credentials
-            | Class::Network
-            | Class::Tls
-            | Class::Protocol
-            | Class::Refused
-            | Class::InUse
-            | Class::LoginDelay
-            | Class::Target
-            | Class::Hook
-            | Class::State
-            | Class::Internal => Self::Doubling,
-        }
-    }
-
     /// Gives the wait after so many failures in a row (from 1) of an account with this interval: never shorter than
     /// the interval, and no longer than [`LONGEST`] unless that is.
     pub fn wait(self, interval: Duration, failures: u32) -> Duration {
@@ -97,6 +62,7 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Class;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -109,8 +75,8 @@ mod tests {
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
         assert_eq!(Backoff::Doubling.wait(24 * LONGEST, 3), 24 * LONGEST);
         assert_eq!(Backoff::Doubling.wait(MINUTE, u32::MAX), LONGEST);
-        assert_eq!(Backoff::of(Class::Permanent).wait(MINUTE, 1), LONGEST);
-        assert_eq!(Backoff::of(Class::Message).wait(MINUTE, 9), MINUTE);
+        assert_eq!(Class::Permanent.backoff().wait(MINUTE, 1), LONGEST);
+        assert_eq!(Class::Message.backoff().wait(MINUTE, 9), MINUTE);
     }
 
     #[test]
