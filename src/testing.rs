@@ -43,7 +43,8 @@ pub mod message {
 }
 
 pub mod net {
-    pub use crate::net::{CertificateFault, Connector, NetError, Stream, looks_like_tls, pin};
+    pub use crate::config::account::pin;
+    pub use crate::net::{CertificateFault, Connector, NetError, Stream, looks_like_tls};
 }
 
 pub mod pop3 {

@@ -11,7 +11,7 @@ use crate::sasl::Auth;
 
 pub use super::command_line::CommandLine;
 pub use super::password::Password;
-pub use super::tls::{ClientCertificate, Tls, TlsMode, TlsVersion};
+pub use super::tls::{ClientCertificate, Tls, TlsMode, TlsVersion, pin};
 
 /// How an account's maildrop is polled and where its messages go.
 #[derive(Debug, Clone, PartialEq, Eq)]

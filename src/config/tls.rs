@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::text::hex;
+
 /// How the connection is protected (RFC 8314; RFC 2595, 4 for STLS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -59,4 +61,9 @@ impl TlsMode {
             Self::StartTls | Self::None => 110,
         }
     }
+}
+
+/// Writes a certificate's SHA-256 digest as `tls_pin` takes it: `sha256:` and lower-case hexadecimal.
+pub fn pin(digest: &[u8; 32]) -> String {
+    format!("sha256:{}", hex(digest))
 }

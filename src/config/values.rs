@@ -9,6 +9,7 @@ use super::command_line::{masked, masked_word};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
 use super::suggest::nearest;
+use super::tls;
 use super::tree::{Complaint, Content, Node};
 use super::units::{self, show_duration, show_size};
 use super::yaml::{list, text};
@@ -65,7 +66,7 @@ pub(super) const MOST_MESSAGES: Form<Option<usize>> = Form {
 /// One fingerprint or a list; none is not written.
 pub(super) const PINS: Form<Vec<[u8; 32]>> = Form {
     read: |node, _| pins(node),
-    show: |pins| if pins.is_empty() { String::new() } else { list(pins.iter().map(show_pin)) },
+    show: |pins| if pins.is_empty() { String::new() } else { list(pins.iter().map(tls::pin)) },
 };
 pub(super) const AUTH: Form<Auth> = Form {
     read: |node, _| auth(node),
@@ -432,11 +433,6 @@ fn credential(node: &Node<'_>) -> Result<String, Complaint> {
         return Err(node.wrong(format!("must be {what}, not a path")));
     }
     Ok(name)
-}
-
-fn show_pin(digest: &[u8; 32]) -> String {
-    let digits: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("sha256:{digits}")
 }
 
 fn none() -> String {

@@ -24,7 +24,7 @@ pub use endpoint::Endpoint;
 pub use error::NetError;
 pub use stream::Stream;
 pub use tls::looks_like_tls;
-pub use verify::{CertificateFault, pin};
+pub use verify::CertificateFault;
 
 use crate::config::account::TlsMode;
 

@@ -19,16 +19,11 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::proof::{self, Handshake, Peculiarity, Signed, Unproved};
+use crate::config::account::pin;
 use crate::text::Shown;
 
 /// Names of a certificate that are shown at most.
 const NAMES_SHOWN: usize = 8;
-
-/// Writes a certificate's SHA-256 digest as `tls_pin` takes it: `sha256:` and lower-case hexadecimal.
-pub fn pin(fingerprint: &[u8; 32]) -> String {
-    let hex: String = fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("sha256:{hex}")
-}
 
 /// A server certificate that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

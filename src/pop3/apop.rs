@@ -3,6 +3,7 @@
 use md5::{Digest, Md5};
 
 use crate::secret::Secret;
+use crate::text::hex;
 
 /// Finds the time stamp in a greeting: the first `<...>` that is a msg-id of RFC 822.
 ///
@@ -24,8 +25,7 @@ pub fn stamp(greeting: &[u8]) -> Option<&[u8]> {
 
 /// Makes APOP's digest argument: 32 lower-case hexadecimal digits.
 pub fn digest(stamp: &[u8], secret: &Secret) -> String {
-    let digest = Md5::new().chain_update(stamp).chain_update(secret.reveal()).finalize();
-    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+    hex(&Md5::new().chain_update(stamp).chain_update(secret.reveal()).finalize())
 }
 
 fn is_msg_id(inner: &[u8]) -> bool {

@@ -5,6 +5,7 @@ use md5::Md5;
 use zeroize::Zeroizing;
 
 use super::{Credentials, SaslError};
+use crate::text::hex;
 
 /// Answers the challenge: user, space, digest in lower-case hexadecimal.
 pub(super) fn response(
@@ -13,12 +14,7 @@ pub(super) fn response(
 ) -> Result<Zeroizing<Vec<u8>>, SaslError> {
     let mac = Hmac::<Md5>::new_from_slice(credentials.secret.reveal()).map_err(|_| SaslError::Key)?;
     let digest = mac.chain_update(challenge).finalize().into_bytes();
-    let mut response = credentials.user.to_owned();
-    response.push(' ');
-    for octet in digest {
-        response.push_str(&format!("{octet:02x}"));
-    }
-    Ok(Zeroizing::new(response.into_bytes()))
+    Ok(Zeroizing::new(format!("{} {}", credentials.user, hex(&digest)).into_bytes()))
 }
 
 #[cfg(test)]
