@@ -144,13 +144,11 @@ pub(crate) fn explained(path: &Path, error: Option<&io::Error>) -> Option<String
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The account's name in the configuration.
     pub account: String,
     /// `host:port`, empty when no server was involved.
     pub host: String,
     /// What was being done, as a verb phrase: `log in as alice (PLAIN)`.
     pub doing: String,
-    /// What kind of trouble it is.
     pub class: Class,
     /// What went wrong: `refused`, `gave up after 60s waiting for the greeting`.
     pub what: String,

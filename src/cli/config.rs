@@ -12,7 +12,6 @@ use super::{CliError, Common, common};
 use crate::config::{self, Config, Mistake, Warnings};
 use crate::disk::blocking;
 
-/// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Reads the configuration and says where it is wrong

@@ -64,7 +64,6 @@ fn tell_stopped(reports: &[Report]) {
     }
 }
 
-/// Runs a session for each account.
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
     limits: Daemon,

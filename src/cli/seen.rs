@@ -251,7 +251,6 @@ pub async fn lease(config: &Config, account: &Account, doing: &str) -> Result<Le
     taken.ok_or_else(|| Box::new(in_use(account, doing)).into())
 }
 
-/// Says that somebody else is polling.
 fn in_use(account: &Account, doing: &str) -> Failure {
     Failure {
         account: account.name.clone(),

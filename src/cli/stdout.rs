@@ -14,7 +14,6 @@ pub struct Results<W: Write = Stdout> {
 }
 
 impl Results {
-    /// Writes to the process's standard output.
     pub fn new() -> Self {
         Self::on(io::stdout())
     }
@@ -37,7 +36,6 @@ impl<W: Write> Results<W> {
         }
     }
 
-    /// Writes octets as they are.
     pub fn write(&mut self, octets: &[u8]) {
         if self.error.is_none() {
             self.error = self.out.write_all(octets).err();

@@ -25,9 +25,7 @@ pub struct Account {
     pub user: String,
     /// The identity under which unique-ids are recorded; `user@host` unless configured.
     pub maildrop_id: String,
-    /// How the connection is protected.
     pub tls: Tls,
-    /// Mechanisms that may be used.
     pub auth: Auth,
     /// Where the password comes from; `None` asks on the terminal.
     pub password: Option<Password>,
@@ -37,19 +35,14 @@ pub struct Account {
     pub connect: Option<CommandLine>,
     /// The longest wait for one connect, or for the server to say or take anything.
     pub timeout: Duration,
-    /// How often a daemon polls.
     pub interval: Interval,
-    /// When messages are deleted from the server.
     pub keep: Keep,
-    /// What the first poll ever of a maildrop fetches.
     pub first_sync: FirstSync,
-    /// Which messages are fetched first.
     pub order: Order,
     /// Octets above which a message stays on the server.
     pub max_size: Option<u64>,
     /// Messages fetched in one session at most.
     pub max_messages: Option<usize>,
-    /// Whether commands are sent before earlier ones are answered.
     pub pipelining: Pipelining,
     pub deliver: Target,
     /// Whether a `Received` line is put on top of each message.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::text::Shown;
 
-/// What stands in place of a secret.
 const MASK: &str = "[secret]";
 
 /// Names of options that are given secrets.

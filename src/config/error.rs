@@ -30,18 +30,10 @@ pub enum ConfigError {
     #[error("{}: cannot read the configuration: not a regular file", .file.display())]
     NotAFile { file: PathBuf },
     #[error("{}: cannot read the configuration: larger than {most} octets", .file.display())]
-    TooLarge {
-        file: PathBuf,
-        /// Octets that are read at most.
-        most: usize,
-    },
+    TooLarge { file: PathBuf, most: usize },
     /// Read again by a process whose sandbox was made for another configuration.
     #[error("{}: not taken over: {what}; the process confined itself at its start and cannot widen that: restart it", .file.display())]
-    Uncovered {
-        file: PathBuf,
-        /// What is new in it.
-        what: String,
-    },
+    Uncovered { file: PathBuf, what: String },
     #[error("{}:{line}:{column}: not UTF-8 text from here on", .file.display())]
     NotUtf8 {
         file: PathBuf,
@@ -77,7 +69,6 @@ pub struct Mistakes {
     pub file: PathBuf,
     /// The first of them.
     pub told: Vec<Mistake>,
-    /// How many more there are.
     pub more: usize,
 }
 

@@ -54,7 +54,6 @@ pub(super) fn read(text: &str, file: &Path, places: &Places) -> Result<Read, Con
     Ok(Read { config, secrets })
 }
 
-/// Reads the file and gathers its mistakes.
 struct Whole<'r> {
     places: &'r Places,
     found: &'r mut Found,

@@ -47,7 +47,6 @@ pub struct Config {
     /// Accounts in the order of the file.
     pub accounts: Vec<Account>,
     pub state: PathBuf,
-    /// Limits that hold for all accounts together.
     pub daemon: Daemon,
     /// How failures that last are told, if the file says so.
     pub notify: Option<Notify>,
@@ -87,7 +86,6 @@ pub enum Confinement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Daemon {
     pub max_sessions: usize,
-    /// Sessions open at once with one host.
     pub max_sessions_per_host: usize,
     /// Time over which a daemon's first polls are spread.
     pub startup_spread: Duration,

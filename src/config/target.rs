@@ -84,7 +84,6 @@ pub struct MailServer {
     /// The longest wait for a connect and for each answer; `None` leaves the connect to the account's and the answers to
     /// what RFC 5321, 4.5.3.2 has.
     pub timeout: Option<Duration>,
-    /// Who logs in there, if anyone.
     pub login: Option<Login>,
     pub to: Recipients,
     pub from: Sender,
@@ -99,7 +98,6 @@ pub enum Place {
         port: u16,
         /// Local address to connect from.
         bind: Option<IpAddr>,
-        /// How the connection is protected.
         tls: Tls,
     },
     Socket(PathBuf),
@@ -110,7 +108,6 @@ pub enum Place {
 pub struct Login {
     /// The user name, as it goes onto the wire.
     pub user: String,
-    /// Where the password comes from.
     pub password: Password,
 }
 
@@ -127,7 +124,6 @@ pub enum Recipients {
 pub struct CatchAll {
     /// The name of the trusted header field: `X-Original-To`.
     pub header: String,
-    /// Which of several such fields counts.
     pub occurrence: Occurrence,
     /// What the provider puts in front of the local part.
     pub strip_prefix: Option<String>,

@@ -116,7 +116,6 @@ fn mechanism(parameter: &str) -> Result<Auth, UrlError> {
     Ok(Auth::List(vec![mechanism.ok_or(UrlError::Mechanism)?]))
 }
 
-/// Writes the URL in its canonical spelling.
 fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) -> String {
     let user = utf8_percent_encode(user, USER);
     let auth = match auth {

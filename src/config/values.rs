@@ -378,7 +378,6 @@ fn password(node: &Node<'_>, places: &Places) -> Result<Password, Complaint> {
     }
 }
 
-/// Reads every item of a list.
 fn each<'n, 't, T>(
     items: &'n [Node<'t>],
     read: impl Fn(&'n Node<'t>) -> Result<T, Complaint>,
@@ -418,7 +417,6 @@ fn pin(node: &Node<'_>) -> Result<[u8; 32], Complaint> {
     Ok(pin)
 }
 
-/// Reads the name of an environment variable.
 fn variable(node: &Node<'_>) -> Result<String, Complaint> {
     let what = "the name of an environment variable";
     let name = line(node, what)?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::text::Shown;
 
-/// Why there is no password.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     #[error("no password is configured, and there is no terminal to ask for it")]
@@ -24,7 +23,6 @@ pub enum CredentialError {
     TimedOut {
         /// `the password command pass`, `/run/secrets/mail`.
         what: String,
-        /// How long it was waited for.
         after: Duration,
     },
     #[error("cannot read the password from {}: {source}", .path.display())]
@@ -42,24 +40,14 @@ pub enum CredentialError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
         what: &'static str,
     },
     #[error("there is no password in {what}")]
-    Empty {
-        /// Where it was looked for.
-        what: String,
-    },
+    Empty { what: String },
     #[error("there is more than one line in {what}")]
-    SeveralLines {
-        /// Where it was looked for.
-        what: String,
-    },
+    SeveralLines { what: String },
     #[error("there are more than {LONGEST} octets in {what}")]
-    TooLong {
-        /// Where it was looked for.
-        what: String,
-    },
+    TooLong { what: String },
     #[error("cannot ask for the password: there is no terminal ({0})")]
     NoTerminal(io::Error),
     #[error("no password was typed")]

@@ -64,7 +64,6 @@ impl Systemd {
         }
     }
 
-    /// The daemon is about to end.
     pub fn stopping(&self) {
         self.tell("STOPPING=1");
     }

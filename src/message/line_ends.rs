@@ -50,7 +50,6 @@ impl ToLf {
 /// a line and those that do not, a message could be made to look like two.
 #[derive(Debug, Clone, Default)]
 pub struct ToCrlf {
-    /// The last octet was a CR.
     after_cr: bool,
 }
 

@@ -15,7 +15,6 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses that are tried at most; a name with more is no mail server.
 const MOST_ADDRESSES: usize = 32;
 
-/// Connects to the host and port.
 pub(super) async fn tcp(to: &Endpoint<'_>, deadline: &Deadline) -> Result<TcpStream, NetError> {
     let host = to.host;
     let late = || NetError::ResolverTimedOut { host: host.to_owned(), after: deadline.patience };

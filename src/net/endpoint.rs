@@ -17,7 +17,6 @@ pub struct Endpoint<'a> {
     /// Host name or address literal (IPv6 without brackets).
     pub host: &'a str,
     pub port: u16,
-    /// How the connection is protected.
     pub tls: &'a Tls,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,

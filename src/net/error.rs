@@ -23,11 +23,7 @@ pub enum NetError {
     #[error("cannot look up {host}: {reason}")]
     Resolver { host: String, reason: String },
     #[error("gave up after {after:?} waiting for the address of {host}")]
-    ResolverTimedOut {
-        host: String,
-        /// How long it was waited for.
-        after: Duration,
-    },
+    ResolverTimedOut { host: String, after: Duration },
     #[error("cannot find an address of {host}{}", .bind.map(|b| format!(" that can be reached from {b}")).unwrap_or_default())]
     NoSuchFamily {
         host: String,
@@ -41,30 +37,13 @@ pub enum NetError {
         source: io::Error,
     },
     #[error("connection refused by {}", list(.addresses))]
-    Refused {
-        /// The addresses that were tried.
-        addresses: Vec<IpAddr>,
-        port: u16,
-    },
+    Refused { addresses: Vec<IpAddr>, port: u16 },
     #[error("cannot reach {}: {source}", list(.addresses))]
-    Unreachable {
-        /// The addresses that were tried.
-        addresses: Vec<IpAddr>,
-        source: io::Error,
-    },
+    Unreachable { addresses: Vec<IpAddr>, source: io::Error },
     #[error("cannot connect to {}: {source}", list(.addresses))]
-    NoConnection {
-        /// The addresses that were tried.
-        addresses: Vec<IpAddr>,
-        source: io::Error,
-    },
+    NoConnection { addresses: Vec<IpAddr>, source: io::Error },
     #[error("gave up after {after:?} waiting for {} to accept the connection", list(.addresses))]
-    ConnectTimedOut {
-        /// The addresses that were tried.
-        addresses: Vec<IpAddr>,
-        /// How long they were waited for.
-        after: Duration,
-    },
+    ConnectTimedOut { addresses: Vec<IpAddr>, after: Duration },
     #[error("cannot start the connect command {command}: {source}")]
     Command { command: String, source: io::Error },
     /// The `connect` command ended, before the server had said anything or while it was written to.
@@ -81,21 +60,12 @@ pub enum NetError {
     NotTls {
         /// The first octets that it sent.
         sent: Vec<u8>,
-        /// When the handshake was to happen.
         mode: TlsMode,
     },
     #[error("server closed the connection during the TLS handshake")]
-    ClosedInHandshake {
-        /// When the handshake was to happen.
-        mode: TlsMode,
-    },
+    ClosedInHandshake { mode: TlsMode },
     #[error("gave up after {after:?} waiting for the TLS handshake")]
-    HandshakeTimedOut {
-        /// How long it was waited for.
-        after: Duration,
-        /// When the handshake was to happen.
-        mode: TlsMode,
-    },
+    HandshakeTimedOut { after: Duration, mode: TlsMode },
     #[error("server offers no version of TLS that is accepted here ({what})")]
     OldTls {
         /// How it said so.
@@ -110,34 +80,20 @@ pub enum NetError {
         client_certificate: ClientCertificateAlert,
     },
     #[error("cannot speak TLS with the server: {what}")]
-    Protocol {
-        /// In the words of the TLS library.
-        what: String,
-    },
+    Protocol { what: String },
     #[error("connection lost: {}", loss(.source))]
     Lost { source: io::Error },
     #[error("cannot use the tls_ca file {}: {what}", .path.display())]
-    CaFile {
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
+    CaFile { path: PathBuf, what: String },
     #[error("cannot use the client certificate file {}: {what}", .path.display())]
-    ClientCertificate {
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
+    ClientCertificate { path: PathBuf, what: String },
     #[error("cannot verify any server: the system has no trusted certificates ({why})")]
     NoRoots {
         /// Why none were found.
         why: String,
     },
     #[error("cannot set up TLS: {what}")]
-    Configuration {
-        /// In the words of the TLS library.
-        what: String,
-    },
+    Configuration { what: String },
     #[error("cannot start TLS: the connection is protected already")]
     AlreadyProtected,
 }
@@ -246,7 +202,6 @@ impl NetError {
         }
     }
 
-    /// Gives what kind of trouble it is.
     pub fn class(&self) -> Class {
         match (self, self.step()) {
             (Self::AlreadyProtected, _) => Class::Internal,

@@ -41,7 +41,6 @@ pub(super) struct Configurations {
     system_roots: OnceCell<Arc<RootCertStore>>,
 }
 
-/// What a configuration is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Settings {
     ca: Option<PathBuf>,
@@ -188,7 +187,6 @@ fn server_name(to: &Endpoint<'_>) -> Result<ServerName<'static>, NetError> {
     ServerName::try_from(name.to_owned()).map_err(|_| NetError::ServerName { name: name.to_owned() })
 }
 
-/// What the system's trusted certificates are called.
 const SYSTEM_ROOTS: &str = "the system's trusted certificates";
 
 /// Reads and parses on a thread that may block.

@@ -25,10 +25,8 @@ use crate::text::Shown;
 /// Names of a certificate that are shown at most.
 const NAMES_SHOWN: usize = 8;
 
-/// A server certificate that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCertificate {
-    /// What is wrong with it.
     pub fault: CertificateFault,
     /// SHA-256 of the certificate (DER), for `tls_pin`.
     pub fingerprint: [u8; 32],
@@ -57,9 +55,7 @@ pub enum CertificateFault {
         /// The first second it is valid, since 1970-01-01 UTC.
         not_before: u64,
     },
-    /// It is for other names.
     WrongName {
-        /// The name that was wanted.
         expected: String,
         /// The names it is for, made safe to show.
         names: Vec<String>,

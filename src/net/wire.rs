@@ -75,7 +75,6 @@ pub enum WireError<E> {
     /// Nothing came, or was taken, for as long as is allowed.
     #[error("gave up after {} {waiting}", humantime::format_duration(*.after))]
     Silence {
-        /// What was being waited for.
         waiting: String,
         /// For how long.
         after: Duration,
@@ -83,20 +82,14 @@ pub enum WireError<E> {
     /// Octets came, but too slowly to end.
     #[error("gave up after {} {waiting}: the reply trickles in too slowly", humantime::format_duration(*.after))]
     Trickle {
-        /// What was being waited for.
         waiting: String,
         /// For how long.
         after: Duration,
     },
-    /// The server ended the connection.
     #[error("server closed the connection ({waiting})")]
-    Closed {
-        /// What was being waited for.
-        waiting: String,
-    },
+    Closed { waiting: String },
     #[error("{source} ({waiting})")]
     Lost {
-        /// What was being waited for.
         waiting: String,
         /// What became of it; a refusal of the client's certificate comes this way too.
         source: NetError,

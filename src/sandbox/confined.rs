@@ -1,6 +1,5 @@
 //! What came of confining.
 
-/// What came of confining a process.
 pub(super) enum Confined {
     Wholly,
     /// To the needs, as far as an older kernel can: the word says how far.

@@ -182,7 +182,6 @@ fn is_permitted(path: &Path) -> bool {
     above.is_some_and(|above| access(above, AccessFlags::W_OK | AccessFlags::X_OK).is_ok())
 }
 
-/// Counts the threads of this process.
 fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }

@@ -55,7 +55,6 @@ pub enum Access {
     Write,
 }
 
-/// What a process is for.
 #[derive(Debug, Clone)]
 pub struct Purpose<'a> {
     pub accounts: Vec<&'a Account>,
@@ -82,7 +81,6 @@ pub struct Needs {
 /// How long the paths of a configuration may take to answer at the start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Gives the files of a connection.
 fn files(tls: &Tls, password: Option<&Password>) -> Vec<PathBuf> {
     let client = tls.client.iter().flat_map(|client| [&client.chain, &client.key]);
     let password = match password {
@@ -180,7 +178,6 @@ impl Needs {
         needs
     }
 
-    /// Names the first command that is run.
     pub(super) fn first_command(&self) -> Option<&str> {
         self.commands.first().map(String::as_str)
     }

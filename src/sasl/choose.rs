@@ -12,7 +12,6 @@ pub struct Offered<'a> {
     pub user: bool,
     /// The greeting has a time stamp for APOP.
     pub apop_stamp: bool,
-    /// How the connection is protected.
     pub tls: Protection,
     /// A TLS client certificate is configured.
     pub client_certificate: bool,

@@ -4,7 +4,6 @@ use super::Mechanism;
 use crate::failure::Class;
 use crate::text::Shown;
 
-/// Why an exchange cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SaslError {
     /// USER/PASS and APOP are no SASL mechanisms.
@@ -42,7 +41,6 @@ pub enum SaslError {
 }
 
 impl SaslError {
-    /// Gives what kind of trouble it is.
     pub fn class(&self) -> Class {
         match self {
             Self::Unsendable { .. } => Class::Credentials,

@@ -151,7 +151,6 @@ pub const MECHANISMS: &[Row] = &[
 ];
 
 impl Mechanism {
-    /// Gives the name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::External => "external",

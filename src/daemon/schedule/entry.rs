@@ -11,7 +11,6 @@ use super::queue::Ticket;
 /// Added to a server's LOGIN-DELAY, which it may count in whole seconds.
 pub const GRACE: Duration = Duration::from_secs(1);
 
-/// An account of the schedule.
 #[derive(Debug)]
 pub struct Entry {
     /// As it is configured now.

@@ -52,7 +52,6 @@ pub struct Schedule {
     promised: Option<Duration>,
 }
 
-/// What is to be done now.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// Sessions to begin; each is to be followed by [`Schedule::ended`].
@@ -90,14 +89,11 @@ pub struct LogIn {
     pub refused_for: Option<Duration>,
 }
 
-/// What an account is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It is polled when it is asked for.
     Resting,
-    /// It is polled at this time.
     Waiting(Duration),
-    /// It waits for a free session.
     Due,
     Polling,
 }
@@ -107,7 +103,6 @@ pub enum Standing {
 pub struct Past {
     /// How long ago its last poll began.
     pub ago: Duration,
-    /// How that failed, if it did.
     pub class: Option<Class>,
     /// Failures in a row.
     pub failures: u32,
