@@ -1,11 +1,13 @@
-//! A maildrop in mbox form, as a local delivery and a local reader treat it.
+//! A maildrop in mbox form, as a local delivery and a local reader treat it, and what small servers over one have in
+//! common: inetd starts a process for each connection, and there is no TLS.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 
-use super::chroot::MAIL;
+use super::chroot::{Inetd, MAIL, Root, libraries};
+use super::real_server::{CRYPTED, RealServer, USER, Way};
 
 const FROM: &[u8] = b"From test@example.org Mon Jan  1 00:00:00 2024\n";
 
@@ -74,4 +76,73 @@ fn entry(message: &[u8]) -> Vec<u8> {
     }
     entry.push(b'\n');
     entry
+}
+
+/// A server over an mbox; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Parts {
+    inetd: Inetd,
+    maildrop: MboxFile,
+    /// Goes last.
+    pub root: Root,
+}
+
+impl Parts {
+    /// Starts a program, which runs as these users and asks PAM by this name, once `configure` has written its files.
+    pub fn start(program: &'static str, users: &[&str], pam: &str, configure: impl FnOnce(&Root)) -> Self {
+        let root = Root::new(&[program, &format!("{}/security/pam_unix.so", libraries())]);
+        root.users(USER, CRYPTED, users);
+        let rules = "auth required pam_unix.so\naccount required pam_unix.so\n";
+        root.write(&format!("etc/pam.d/{pam}"), rules, 0o644, 0);
+        root.folder("var/mail", 0o1777, 0);
+        configure(&root);
+        let maildrop = MboxFile::at(root.at("var/mail").join(USER));
+        let inetd = Inetd::start(root.at("var/log"), root.inetd_command(program));
+        Self { inetd, maildrop, root }
+    }
+}
+
+pub trait OverMbox {
+    const MECHANISMS: &'static [&'static str];
+    fn run() -> Self;
+    fn parts(&self) -> &Parts;
+}
+
+impl<S: OverMbox> RealServer for S {
+    fn start() -> Self {
+        Self::run()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        vec![(self.parts().inetd.port, "none")]
+    }
+
+    fn mechanisms(&self) -> &'static [&'static str] {
+        Self::MECHANISMS
+    }
+
+    fn authority(&self) -> &str {
+        ""
+    }
+
+    fn put(&self, messages: &[Vec<u8>]) {
+        self.parts().maildrop.append(messages);
+    }
+
+    fn left(&self) -> usize {
+        self.parts().maildrop.count()
+    }
+
+    fn replace(&mut self, messages: &[Vec<u8>]) {
+        self.parts().maildrop.empty();
+        self.put(messages);
+    }
+
+    fn rebuild(&mut self) {
+        self.parts().maildrop.mark_read();
+    }
+
+    fn crash(&mut self) {
+        self.parts().inetd.kill_sessions();
+    }
 }

@@ -5,65 +5,20 @@
 //! - No CAPA, no TLS, no AUTH, no APOP; a refusal is `-ERR` and no word more.
 //! - It writes the mbox anew at QUIT if something was deleted; mail that came meanwhile stays.
 
-use super::chroot::{Inetd, Root, libraries};
-use super::mbox_file::MboxFile;
-use super::real_server::{CRYPTED, RealServer, USER, Way};
+use super::mbox_file::{OverMbox, Parts};
 
-const PROGRAM: &str = "/usr/sbin/popa3d";
-
-/// A running popa3d; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Popa3d {
-    inetd: Inetd,
-    maildrop: MboxFile,
-    /// Goes last.
-    _root: Root,
-}
+pub struct Popa3d(Parts);
 
-impl RealServer for Popa3d {
-    fn start() -> Self {
-        let security = libraries() + "/security";
-        let root = Root::new(&[PROGRAM, &format!("{security}/pam_unix.so")]);
-        root.users(USER, CRYPTED, &["popa3d"]);
-        root.write("etc/pam.d/popa3d", "auth required pam_unix.so\naccount required pam_unix.so\n", 0o644, 0);
-        root.folder("var/lib/popa3d", 0o755, 0);
-        root.folder("var/mail", 0o1777, 0);
-        let maildrop = MboxFile::at(root.at("var/mail").join(USER));
-        let command = root.inetd_command(PROGRAM);
-        let inetd = Inetd::start(root.at("var/log"), command);
-        Self { inetd, maildrop, _root: root }
+impl OverMbox for Popa3d {
+    const MECHANISMS: &'static [&'static str] = &["user-pass"];
+
+    fn run() -> Self {
+        let configure = |root: &super::chroot::Root| root.folder("var/lib/popa3d", 0o755, 0);
+        Self(Parts::start("/usr/sbin/popa3d", &["popa3d"], "popa3d", configure))
     }
 
-    fn ways(&self) -> Vec<Way> {
-        vec![(self.inetd.port, "none")]
-    }
-
-    fn mechanisms(&self) -> &'static [&'static str] {
-        &["user-pass"]
-    }
-
-    fn authority(&self) -> &str {
-        ""
-    }
-
-    fn put(&self, messages: &[Vec<u8>]) {
-        self.maildrop.append(messages);
-    }
-
-    fn left(&self) -> usize {
-        self.maildrop.count()
-    }
-
-    fn replace(&mut self, messages: &[Vec<u8>]) {
-        self.maildrop.empty();
-        self.put(messages);
-    }
-
-    fn rebuild(&mut self) {
-        self.maildrop.mark_read();
-    }
-
-    fn crash(&mut self) {
-        self.inetd.kill_sessions();
+    fn parts(&self) -> &Parts {
+        &self.0
     }
 }

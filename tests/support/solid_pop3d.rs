@@ -9,83 +9,42 @@
 
 use std::fs;
 
-use super::chroot::{Inetd, MAIL, Root, libraries};
-use super::mbox_file::MboxFile;
-use super::real_server::{CRYPTED, PASSWORD, RealServer, USER, Way};
+use super::chroot::MAIL;
+use super::mbox_file::{OverMbox, Parts};
+use super::real_server::{PASSWORD, USER};
 
-const PROGRAM: &str = "/usr/sbin/solid-pop3d";
-
-/// A running solid-pop3d; it ends when this is dropped.
 #[derive(Debug)]
-pub struct SolidPop3d {
-    inetd: Inetd,
-    maildrop: MboxFile,
-    root: Root,
-}
+pub struct SolidPop3d(Parts);
 
 impl SolidPop3d {
     /// Locks the maildrop as a local delivery does, until [`SolidPop3d::unlock`].
     pub fn lock(&self) {
         // The process that is named runs as long as this test.
-        self.root.write(&format!("var/mail/{USER}.lock"), format!("{}\n", std::process::id()), 0o644, MAIL);
+        let lock = format!("var/mail/{USER}.lock");
+        self.0.root.write(&lock, format!("{}\n", std::process::id()), 0o644, MAIL);
     }
 
     /// Takes the lock away.
     pub fn unlock(&self) {
-        fs::remove_file(self.root.at(&format!("var/mail/{USER}.lock"))).expect("the lock");
+        fs::remove_file(self.0.root.at(&format!("var/mail/{USER}.lock"))).expect("the lock");
     }
 }
 
-impl RealServer for SolidPop3d {
-    fn start() -> Self {
-        let security = libraries() + "/security";
-        let root = Root::new(&[PROGRAM, &format!("{security}/pam_unix.so")]);
-        root.users(USER, CRYPTED, &["solid-pop3d", "spop3d"]);
-        let pam = "auth required pam_unix.so\naccount required pam_unix.so\n";
-        root.write("etc/pam.d/solid-pop3d", pam, 0o644, 0);
-        let configuration =
-            "<Global>\nMailDropName \"/var/mail/%s\"\nMailDropType mailbox\nLogStatistics no\n</Global>\n";
-        root.write("etc/spop3d.conf", configuration, 0o644, 0);
-        root.folder("var/lib/solid-pop3d/bulletins", 0o755, 0);
-        root.folder("var/mail", 0o1777, 0);
-        // As pop_auth writes it.
-        let secret: String = PASSWORD.bytes().map(|octet| format!("{:02x}", !octet)).collect();
-        root.write(&format!("home/{USER}/.spop3d"), format!("APOPSecret {secret} \n"), 0o600, MAIL);
-        let maildrop = MboxFile::at(root.at("var/mail").join(USER));
-        let inetd = Inetd::start(root.at("var/log"), root.inetd_command(PROGRAM));
-        Self { inetd, maildrop, root }
+impl OverMbox for SolidPop3d {
+    const MECHANISMS: &'static [&'static str] = &["user-pass", "apop"];
+
+    fn run() -> Self {
+        Self(Parts::start("/usr/sbin/solid-pop3d", &["solid-pop3d", "spop3d"], "solid-pop3d", |root| {
+            let configuration = "<Global>\nMailDropName \"/var/mail/%s\"\nMailDropType mailbox\nLogStatistics no\n</Global>\n";
+            root.write("etc/spop3d.conf", configuration, 0o644, 0);
+            root.folder("var/lib/solid-pop3d/bulletins", 0o755, 0);
+            // As pop_auth writes it.
+            let secret: String = PASSWORD.bytes().map(|octet| format!("{:02x}", !octet)).collect();
+            root.write(&format!("home/{USER}/.spop3d"), format!("APOPSecret {secret} \n"), 0o600, MAIL);
+        }))
     }
 
-    fn ways(&self) -> Vec<Way> {
-        vec![(self.inetd.port, "none")]
-    }
-
-    fn mechanisms(&self) -> &'static [&'static str] {
-        &["user-pass", "apop"]
-    }
-
-    fn authority(&self) -> &str {
-        ""
-    }
-
-    fn put(&self, messages: &[Vec<u8>]) {
-        self.maildrop.append(messages);
-    }
-
-    fn left(&self) -> usize {
-        self.maildrop.count()
-    }
-
-    fn replace(&mut self, messages: &[Vec<u8>]) {
-        self.maildrop.empty();
-        self.put(messages);
-    }
-
-    fn rebuild(&mut self) {
-        self.maildrop.mark_read();
-    }
-
-    fn crash(&mut self) {
-        self.inetd.kill_sessions();
+    fn parts(&self) -> &Parts {
+        &self.0
     }
 }
