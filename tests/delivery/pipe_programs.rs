@@ -29,18 +29,10 @@ fn home(server: &Maildrop, pipe: &str) -> Home {
     home
 }
 
-fn server(messages: &[&str]) -> Maildrop {
-    let server = Maildrop::start(Settings::default());
-    for (number, message) in messages.iter().enumerate() {
-        server.put(&format!("uid{number}"), message.replace('\n', "\r\n"));
-    }
-    server
-}
-
 #[test]
 fn procmail_delivers_and_what_it_puts_off_stays() {
     program("procmail").expect("procmail (Debian: procmail)");
-    let server = server(&[MESSAGE]);
+    let server = Maildrop::holding(&[MESSAGE]);
     let home = home(&server, "[procmail, -m, '~/rc']");
     home.write(
         "rc",
@@ -92,7 +84,7 @@ fn a_command_can_open_its_standard_input_again_whoever_runs_it_and_however_large
 #[test]
 fn maildrop_delivers_and_what_it_refuses_is_held() {
     program("maildrop").expect("maildrop (Debian: maildrop)");
-    let server = server(&[MESSAGE, "Subject: unwanted\n\nno\n"]);
+    let server = Maildrop::holding(&[MESSAGE, "Subject: unwanted\n\nno\n"]);
     let home = home(&server, "[maildrop, '~/filter']");
     for folder in ["Mail", "Mail/tmp", "Mail/new", "Mail/cur"] {
         fs::create_dir(home.path(folder)).unwrap();
@@ -116,7 +108,7 @@ fn maildrop_delivers_and_what_it_refuses_is_held() {
 fn dovecot_lda_delivers_as_its_user() {
     let lda = Path::new("/usr/lib/dovecot/dovecot-lda");
     assert!(lda.exists(), "dovecot-lda (Debian: dovecot-core)");
-    let server = server(&[MESSAGE, "Subject: second\n\nbody\n"]);
+    let server = Maildrop::holding(&[MESSAGE, "Subject: second\n\nbody\n"]);
     let owner = mail_owner();
     let user = if getuid().is_root() { format!(", user: {}", owner.name) } else { String::new() };
     let home = home(
@@ -165,7 +157,7 @@ fn a_user_that_only_root_could_become_is_refused_with_what_to_do() {
         eprintln!("not tested: it takes root to be someone who is not root");
         return;
     }
-    let server = server(&[MESSAGE]);
+    let server = Maildrop::holding(&[MESSAGE]);
     let home = home(&server, "{ command: 'cat > /dev/null', user: root }");
     let mail = mail_owner();
     // The program, too, must be where that user finds it.
@@ -198,7 +190,7 @@ fn a_user_that_only_root_could_become_is_refused_with_what_to_do() {
 #[test]
 fn a_command_that_writes_without_end_is_neither_held_up_nor_kept_in_memory() {
     for text in ["yes 'a line' | head -c 30000000 >&2", "head -c 30000000 /dev/zero", "cat /dev/null"] {
-        let server = server(&[MESSAGE]);
+        let server = Maildrop::holding(&[MESSAGE]);
         let home = home(&server, "[sh, '~/script']");
         home.write("script", &format!("{text}; cat > ${{0%/*}}/message; echo end >&2"));
         let (ended, peak) = home.start(&["-v", "sync"]).wait_and_weigh(LIMIT);
@@ -212,7 +204,7 @@ fn a_command_that_writes_without_end_is_neither_held_up_nor_kept_in_memory() {
 
 #[test]
 fn a_command_that_cannot_be_run_fails_the_account_and_holds_no_message() {
-    let server = server(&[MESSAGE, MESSAGE]);
+    let server = Maildrop::holding(&[MESSAGE, MESSAGE]);
     let home = home(&server, "[no-such-mda-anywhere]");
     let ended = home.must(&["sync"], 75);
     assert!(ended.stderr.contains("cannot run no-such-mda-anywhere: No such file"), "{}", ended.stderr);
@@ -224,7 +216,7 @@ fn a_command_that_cannot_be_run_fails_the_account_and_holds_no_message() {
 
 #[test]
 fn the_limit_on_open_files_is_raised_as_far_as_is_allowed() {
-    let server = server(&[MESSAGE]);
+    let server = Maildrop::holding(&[MESSAGE]);
     let home = home(&server, "'ulimit -Sn > ~/limit'");
     let mut command = Command::new("sh");
     let configured = home.command(&["sync"]);
@@ -244,21 +236,26 @@ fn handed_over(home: &Home) -> HashMap<String, usize> {
     counts
 }
 
-#[test]
-fn a_kill_between_hand_over_and_record_repeats_three_messages_at_most_and_loses_none() {
-    let server = server(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n", "Subject: 3\n\n"]);
-    let home = home(&server, "[sh, '~/script']");
+/// A run that hands messages over and cannot record any, until the connection is dropped.
+fn unrecorded(server: &Maildrop, arguments: &[&str]) -> (Home, Running, rusqlite::Connection) {
+    let home = home(server, "[sh, '~/script']");
     home.write(
         "script",
         "cd ${0%/*}; touch started; while [ ! -e go ]; do sleep 0.02; done; echo $POSTRIDER_UID >> log",
     );
-    let running = home.start(&["sync"]);
+    let running = home.start(arguments);
     assert!(wait_until(Duration::from_secs(30), || home.path("started").exists()));
-    // Nothing can be recorded from here on.
     let database = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();
     database.busy_timeout(Duration::from_secs(30)).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     home.write("go", "");
+    (home, running, database)
+}
+
+#[test]
+fn a_kill_between_hand_over_and_record_repeats_three_messages_at_most_and_loses_none() {
+    let server = Maildrop::holding(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n", "Subject: 3\n\n"]);
+    let (home, running, database) = unrecorded(&server, &["sync"]);
     // While the first is being recorded, two more are handed over; the fourth has to wait.
     assert!(wait_until(Duration::from_secs(30), || handed_over(&home).len() == 3));
     assert!(!wait_until(Duration::from_millis(500), || handed_over(&home).len() > 3));
@@ -276,18 +273,8 @@ fn a_kill_between_hand_over_and_record_repeats_three_messages_at_most_and_loses_
 
 #[test]
 fn what_could_not_be_recorded_for_a_while_is_recorded_in_the_end_and_not_handed_over_again() {
-    let server = server(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n", "Subject: 3\n\n"]);
-    let home = home(&server, "[sh, '~/script']");
-    home.write(
-        "script",
-        "cd ${0%/*}; touch started; while [ ! -e go ]; do sleep 0.02; done; echo $POSTRIDER_UID >> log",
-    );
-    let running = home.start(&["-v", "sync"]);
-    assert!(wait_until(Duration::from_secs(30), || home.path("started").exists()));
-    let database = rusqlite::Connection::open(home.path("state/postrider/state.db")).unwrap();
-    database.busy_timeout(Duration::from_secs(30)).unwrap();
-    database.execute_batch("BEGIN IMMEDIATE").unwrap();
-    home.write("go", "");
+    let server = Maildrop::holding(&["Subject: 0\n\n", "Subject: 1\n\n", "Subject: 2\n\n", "Subject: 3\n\n"]);
+    let (home, running, database) = unrecorded(&server, &["-v", "sync"]);
     // Longer than it waits for a lock, and not twice as long.
     std::thread::sleep(Duration::from_secs(13));
     drop(database);
@@ -302,7 +289,7 @@ fn what_could_not_be_recorded_for_a_while_is_recorded_in_the_end_and_not_handed_
 
 #[test]
 fn a_command_that_does_not_end_when_it_is_asked_to_is_gone_when_the_program_is() {
-    let server = server(&[MESSAGE]);
+    let server = Maildrop::holding(&[MESSAGE]);
     let home = home(&server, "[sh, '~/script']");
     home.write(
         "script",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::dovecot::{Dovecot, Format};
-use crate::support::maildrop::{Maildrop, Settings};
+use crate::support::maildrop::Maildrop;
 use crate::support::mta::{DOMAIN, Mta};
 use crate::support::postrider::{Home, assert_same};
 use crate::support::process::{Server, free_port, mail_owner, program};
@@ -109,14 +109,6 @@ fn recipes() -> Vec<Recipe> {
     recipes
 }
 
-fn server(messages: &[&str]) -> Maildrop {
-    let server = Maildrop::start(Settings::default());
-    for (number, message) in messages.iter().enumerate() {
-        server.put(&format!("uid{number}"), message.replace('\n', "\r\n"));
-    }
-    server
-}
-
 /// The messages in a maildir, without the lines that were put on top of them.
 fn messages(maildir: &Path) -> Vec<Vec<u8>> {
     let folders = ["new", "cur"].map(|folder| fs::read_dir(maildir.join(folder)));
@@ -148,7 +140,7 @@ fn assert_filed(maildir: &Path, expected: &[&str]) {
 /// Fetches a list's message and another, which must come to lie where the recipe files them.
 #[track_caller]
 fn files_the_list(recipe: &Recipe, home: &Home, maildir: &Path, log: impl Fn() -> String) {
-    let server = server(&[LISTED, PERSONAL]);
+    let server = Maildrop::holding(&[LISTED, PERSONAL]);
     recipe.configure(home, &server);
     let ended = home.run(&["-v", "sync"]);
     assert_eq!(ended.status, Some(0), "{}\n{}", ended.stderr, log());
@@ -200,7 +192,7 @@ fn dovecot_takes_what_comes_over_tcp_as_into_a_container() {
             recipe.block("conf", "dovecot")
         ),
     );
-    let server = server(&[LISTED, PERSONAL]);
+    let server = Maildrop::holding(&[LISTED, PERSONAL]);
     let recipe = recipe.with("alice@example.org", "u1@example.org");
     let home = Home::new();
     recipe.configure(&home, &server);
@@ -260,7 +252,7 @@ fn dovecot_lda_answers_no_sender_when_the_mailbox_is_full() {
                  plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_rule = *:messages=1\n  quota_grace = 0\n}\n";
     let (recipe, maildir) =
         dovecot_lda(&home, &format!("{quota}sendmail_path = /usr/bin/touch {}\n", bounced.display()));
-    let server = server(&[PERSONAL, PERSONAL]);
+    let server = Maildrop::holding(&[PERSONAL, PERSONAL]);
     recipe.configure(&home, &server);
     let ended = home.must(&["-v", "sync"], 75);
     assert!(ended.stderr.contains("dovecot-lda exited with 77 (EX_NOPERM)"), "{}", ended.stderr);
@@ -312,7 +304,7 @@ fn what_rspamd_takes_for_spam_is_filed_apart_and_without_rspamd_nothing_is_deliv
     let text = &recipe.blocks.iter().find(|block| block.text.starts_with("#!")).unwrap().text;
     home.write("deliver-through-rspamd", text);
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-    let server = server(&[PERSONAL]);
+    let server = Maildrop::holding(&[PERSONAL]);
     recipe.configure(&home, &server);
     let ended = home.must(&["-v", "sync"], 75);
     assert!(ended.stderr.contains("exited with 75"), "{}", ended.stderr);
@@ -364,7 +356,7 @@ fn rspamd(home: &Home, port: u16) -> Server {
 
 /// Delivers to the mail server's usual port, where all is refused that comes from here, and to the recipe's.
 fn passes_where_strangers_do_not(mta: &Mta, recipe: &Recipe, port: u16, refusal: &str) {
-    let server = server(&[LISTED, PERSONAL]);
+    let server = Maildrop::holding(&[LISTED, PERSONAL]);
     let strange = Home::new();
     recipe.configure(&strange, &server);
     let config = strange.path("config/postrider/config.yaml");

@@ -234,6 +234,15 @@ impl Maildrop {
         Self { address, certificate, shared, acceptor: Some(acceptor) }
     }
 
+    /// Starts one that holds these texts, under `uid0` and so on.
+    pub fn holding(messages: &[&str]) -> Self {
+        let this = Self::start(Settings::default());
+        for (number, message) in messages.iter().enumerate() {
+            this.put(&format!("uid{number}"), message.replace('\n', "\r\n"));
+        }
+        this
+    }
+
     /// Gives the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
