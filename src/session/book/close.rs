@@ -1,0 +1,190 @@
+//! What is written down at the end of a session.
+
+use std::collections::HashSet;
+
+use crate::config::account::Keep;
+use crate::message::UniqueId;
+use crate::state::{Change, Closing, Delivery, Detail, Kind};
+
+use super::super::plan::Due;
+use super::super::which::{Group, Nameless, Verdict};
+use super::names::made_name;
+use super::Book;
+
+impl Book<'_> {
+    /// Keeps in mind that a record is to be written.
+    pub(super) fn change(&mut self, index: usize, entry: usize) {
+        let (uid, ordinal, known) = self.memory.entries.get(entry);
+        let group = self.sorted.group_of(index);
+        let shown = self.listing.shown(index);
+        let (uid, ordinal) = match group {
+            Some(Group::All | Group::Unnamed) if self.memory.entries.is_made(entry) => {
+                (UniqueId::new(uid), ordinal)
+            }
+            Some(Group::All | Group::Unnamed) => match self.changes.get(&entry) {
+                Some(change) => (change.uid.clone(), change.ordinal),
+                None => self.free(made_name(self.policy.now, index)),
+            },
+            Some(Group::Shared(_)) | None if uid == shown.uid => (UniqueId::new(uid), ordinal),
+            Some(Group::Shared(_)) | None => match self.changes.get(&entry) {
+                Some(change) => (change.uid.clone(), change.ordinal),
+                None => self.free(UniqueId::new(shown.uid)),
+            },
+        };
+        let octets = self.listing.shown(index).octets;
+        let octets = if octets == 0 { known.octets } else { octets };
+        let mut detail = self.details.get(&entry).cloned().unwrap_or_default();
+        detail.place = self.places.get(&index).copied();
+        let delivered_at = match self.policy.due(&known, &detail) {
+            Due::Reset => Some(self.policy.now),
+            Due::No | Due::Noted | Due::Now | Due::GivenUp => known.delivered_at,
+        };
+        if self.policy.due(&known, &detail) == Due::Noted {
+            detail.due_since = Some(self.policy.now);
+        }
+        let stays = known.was_deleted() && self.policy.keep == Keep::Forever;
+        self.changes
+            .insert(entry, Change { index: entry, uid, ordinal, octets, delivered_at, detail, stays });
+    }
+
+    /// Writes down what was learned. `complete`: nothing that was begun was broken off.
+    pub fn close(&mut self, complete: bool, closing: &mut Closing) {
+        for (index, entry) in self.known().collect::<Vec<_>>() {
+            self.note(index, entry);
+        }
+        let pending: Vec<usize> = (0..self.listing.len()).filter(|index| self.is_pending(*index)).collect();
+        for index in pending {
+            match self.record_of(index) {
+                Some(entry) => self.note(index, entry),
+                None => {
+                    let message = self.listing.get(index);
+                    let new = Delivery::new(
+                        UniqueId::new(message.uid),
+                        message.ordinal,
+                        message.octets,
+                        Kind::Pending,
+                    );
+                    let second = self.answers.header(index).map(|header| header.identity);
+                    let place = self.places.get(&index).copied();
+                    closing.pending.push(Delivery { second, place, ..new });
+                }
+            }
+        }
+        self.unplace();
+        closing.superseded = std::mem::take(&mut self.superseded);
+        closing.superseded.iter().for_each(|entry| drop(self.changes.remove(entry)));
+        if complete {
+            closing.vanished = self.sorted.vanished(&self.memory.entries);
+            let unseen = || (0..self.listing.len()).filter(|index| self.is_unseen(*index));
+            let sizes = unseen().map(|index| self.listing.shown(index).octets).collect();
+            let placed: Vec<usize> =
+                unseen().filter(|index| self.sorted.group_of(*index).is_some()).collect();
+            let superseded = &closing.superseded;
+            let is_gone =
+                |entry: &usize| !self.may_be_listed(*entry, &placed, &sizes) && !superseded.contains(entry);
+            closing.vanished.retain(is_gone);
+        }
+        closing.returned = self.sorted.returned(&self.memory.entries);
+        closing.open = !complete || !self.sorted.is_complete();
+        closing.naming = Some(self.sorted.naming.clone());
+        closing.changes = std::mem::take(&mut self.changes).into_values().collect();
+        self.renamed = closing
+            .changes
+            .iter()
+            .map(|change| (change.index, (change.uid.clone(), change.ordinal)))
+            .collect();
+    }
+
+    /// Says whether a message that may be any was not looked at.
+    fn is_unseen(&self, index: usize) -> bool {
+        matches!(self.sorted.verdicts[index], Verdict::New { .. } | Verdict::Done)
+            && !self.whole.contains(&index)
+    }
+
+    /// Says whether all that is known of the header of a message may be that of a recorded one.
+    fn may_have_header_of(&self, index: usize, entry: usize) -> bool {
+        let seen = self.record_of(index).and_then(|seen| self.details.get(&seen));
+        let seen = seen.into_iter().flat_map(|seen| seen.identities).flatten();
+        let shown = self.answers.header(index).map(|header| header.identity);
+        let mut identities = seen.chain(shown).peekable();
+        match self.details.get(&entry) {
+            Some(known) if !known.is_weak() && identities.peek().is_some() => {
+                known.header.is_some()
+                    || identities.any(|identity| known.identities.contains(&Some(identity)))
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, one of
+    /// those that go by their place, or one of these sizes.
+    fn may_be_listed(&self, entry: usize, placed: &[usize], sizes: &HashSet<u64>) -> bool {
+        let by_place = || placed.iter().any(|index| self.may_have_header_of(*index, entry));
+        let octets = self.entry(entry).octets;
+        let by_size = || sizes.contains(&0) || sizes.contains(&octets) || octets == 0 && !sizes.is_empty();
+        self.owner(entry).is_some_and(|owner| self.is_unseen(owner)) || by_place() || by_size()
+    }
+
+    /// Takes those out of the order of their groups that are not where they were.
+    fn unplace(&mut self) {
+        let entries = &self.memory.entries;
+        let mut gone: Vec<usize> = Vec::new();
+        for (group, _) in &self.sorted.groups {
+            let pool = match group {
+                Group::Shared(uid) => entries.of(uid),
+                Group::All | Group::Unnamed => 0..entries.len(),
+            };
+            gone.extend(pool.filter(|entry| entries.get(*entry).2.placed && !self.sorted.taken[*entry]));
+        }
+        for entry in gone {
+            let (uid, ordinal, known) = entries.get(entry);
+            let Some(detail) = self.details.get(&entry) else { continue };
+            self.changes.entry(entry).or_insert_with(|| Change {
+                index: entry,
+                uid: UniqueId::new(uid),
+                ordinal,
+                octets: known.octets,
+                delivered_at: known.delivered_at,
+                detail: Detail { place: None, ..detail.clone() },
+                stays: false,
+            });
+        }
+    }
+
+    /// Says whether a message that goes by its place was seen, and not delivered.
+    fn is_pending(&self, index: usize) -> bool {
+        let is_new = match self.sorted.verdicts[index] {
+            Verdict::New { .. } => true,
+            Verdict::Done => true,
+            Verdict::Known(_) | Verdict::Open | Verdict::Unasked | Verdict::Hole => false,
+        };
+        let is_nameless = self.answers.are_none() && self.listing.shown(index).uid.is_empty();
+        let stays = self.around.nameless == Nameless::Stay && is_nameless;
+        is_new && !stays && self.places.contains_key(&index) && !self.recorded.contains_key(&index)
+    }
+
+    /// Notes what has changed of a record, if anything has.
+    fn note(&mut self, index: usize, entry: usize) {
+        // Where it is not loaded, nothing contradicted it.
+        let Some(detail) = self.details.get_mut(&entry) else { return };
+        let known = self.memory.entries.get(entry).2;
+        let shown = self.listing.shown(index).octets;
+        let header = self.answers.header(index).map(|header| header.identity);
+        let mut changed = self.changes.contains_key(&entry);
+        if let (Some(identity), [None, None]) = (header, detail.identities) {
+            detail.identities[1] = Some(identity);
+            changed = true;
+        }
+        changed |= shown != 0 && shown != known.octets;
+        changed |= detail.place != self.places.get(&index).copied();
+        changed |= matches!(self.policy.due(&known, detail), Due::Noted | Due::Reset);
+        let (uid, ..) = self.memory.entries.get(entry);
+        changed |= match self.sorted.group_of(index) {
+            Some(Group::All | Group::Unnamed) => !self.memory.entries.is_made(entry),
+            Some(Group::Shared(_)) | None => uid != self.listing.shown(index).uid,
+        };
+        if changed {
+            self.change(index, entry);
+        }
+    }
+}

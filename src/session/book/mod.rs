@@ -1,0 +1,302 @@
+//! What a session knows of the messages that are listed and recorded, and what it learns of them.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `names` | the names that messages have, or will have, in the state |
+//! | `came` | which message it is that came whole |
+//! | `late` | what broke sessions before, and when it has its turn |
+//! | `files` | the files in the target that no record claims |
+//! | `close` | what is written down at the end |
+
+mod came;
+mod close;
+mod files;
+mod late;
+mod names;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
+use crate::state::{
+    Change, Delivery, Detail, Entry, Kind, Memory, Recorded, Seen, Store, Timestamp, Unclaimed, prove,
+};
+
+use super::plan::{self, Plan, Policy};
+use super::trouble::{Aborted, During};
+use super::which::{self, Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
+
+/// A listing beside what is recorded of its maildrop.
+pub struct Book<'a> {
+    /// What the server lists; messages go by the names that they have in the state.
+    pub listing: Listing,
+    /// What is recorded.
+    pub memory: &'a Memory,
+    /// What may be done.
+    pub policy: Policy,
+    /// What the server answered to TOP.
+    pub answers: Answers,
+    /// What the messages are.
+    pub sorted: Sorted,
+    around: Circumstances,
+    maildrop: &'a str,
+    details: HashMap<usize, Detail>,
+    /// Records of which something was learned, with the name and octets that they have now.
+    changes: HashMap<usize, Change>,
+    /// What RETR has settled, by index in the listing.
+    settled: HashMap<usize, Option<usize>>,
+    /// Messages that came whole.
+    whole: HashSet<usize>,
+    /// Under which names messages were recorded in this session, by index.
+    recorded: HashMap<usize, (UniqueId, u32)>,
+    /// Names that were given in this session, and to which messages.
+    names: HashSet<(UniqueId, u32)>,
+    named: HashSet<usize>,
+    /// The names that records have after the session, where they have others than before.
+    renamed: HashMap<usize, (UniqueId, u32)>,
+    /// Where messages stand in their groups, by index.
+    places: HashMap<usize, u32>,
+    /// Records that are not listed, by what they are known by.
+    by_content: HashMap<Content, Vec<usize>>,
+    by_identity: HashMap<Identity, Vec<usize>>,
+    by_header: HashMap<[u8; 32], Vec<usize>>,
+    unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
+    late: Option<Vec<(Timestamp, Recorded<usize>)>>,
+    /// Records of messages that turned out to be others.
+    superseded: Vec<usize>,
+    /// Files that were found to belong to no record, for the state.
+    pub found: Vec<Unclaimed>,
+}
+
+/// What is known of server and poll when a listing comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// Whether the server has UIDL.
+    pub uidl: Uidl,
+    /// Whether it announces TOP.
+    pub top: Top,
+    /// What becomes of messages that nothing tells apart.
+    pub nameless: Nameless,
+    /// Which session of the poll this is.
+    pub turn: Turn,
+}
+
+/// Whether a server announces TOP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Top {
+    /// In what it answers to CAPA.
+    Announced,
+    /// It does not, or has no CAPA.
+    Unannounced,
+}
+
+pub use came::{Came, Extent};
+
+impl<'a> Book<'a> {
+    /// Begins with a listing.
+    pub fn new(
+        listing: Listing,
+        memory: &'a Memory,
+        policy: Policy,
+        maildrop: &'a str,
+        around: Circumstances,
+    ) -> Self {
+        Self {
+            listing,
+            memory,
+            policy,
+            answers: Answers::default(),
+            sorted: Sorted::default(),
+            around,
+            maildrop,
+            details: HashMap::new(),
+            changes: HashMap::new(),
+            settled: HashMap::new(),
+            whole: HashSet::new(),
+            recorded: HashMap::new(),
+            names: HashSet::new(),
+            named: HashSet::new(),
+            renamed: HashMap::new(),
+            places: HashMap::new(),
+            by_content: HashMap::new(),
+            by_identity: HashMap::new(),
+            by_header: HashMap::new(),
+            unclaimed: HashMap::new(),
+            late: Some(Vec::new()),
+            superseded: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Sorts the listing by what is known so far, and loads what is needed for that.
+    pub async fn sort(&mut self, store: &Store) -> Result<(), Aborted> {
+        loop {
+            let policy = self.policy;
+            let sorted = which::sort(&Evidence {
+                listing: &self.listing,
+                entries: &self.memory.entries,
+                held: &self.memory.held,
+                details: &self.details,
+                answers: &self.answers,
+                naming: &self.memory.naming,
+                uidl: self.around.uidl,
+                nameless: self.around.nameless,
+                turn: self.around.turn,
+                settled: &self.settled,
+                rests: &|entry, detail| policy.rests(&self.entry(entry), detail) || self.rests(entry),
+            });
+            if sorted.wants.is_empty() {
+                self.sorted = sorted;
+                break;
+            }
+            self.load(store, sorted.wants).await?;
+        }
+        // What may be due is known by more than its name.
+        let due = self.known().filter(|(_, entry)| self.policy.may_be_due(&self.entry(*entry)));
+        let due = due.map(|(_, entry)| entry).collect();
+        self.load(store, due).await?;
+        self.place();
+        self.name();
+        Ok(())
+    }
+
+    /// Plans what is to be done with the messages.
+    pub fn plan(&self) -> Plan {
+        let nameless = match self.answers.are_none() {
+            true => self.around.nameless,
+            false => Nameless::Come,
+        };
+        let Self { listing, sorted, memory, details, policy, answers, .. } = self;
+        plan::plan(listing, sorted, memory, details, policy, answers, nameless)
+    }
+
+    async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Aborted> {
+        entries.retain(|entry| !self.details.contains_key(entry));
+        let details = store.details(&self.memory.key, &self.memory.entries, entries.clone()).await;
+        self.details.extend(entries.into_iter().zip(details.during("read the state")?));
+        Ok(())
+    }
+
+    fn entry(&self, entry: usize) -> Entry {
+        self.memory.entries.get(entry).2
+    }
+
+    /// Gives the listed messages that are recorded ones, with their entries.
+    fn known(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.sorted.verdicts.iter().enumerate().filter_map(|(index, verdict)| match verdict {
+            Verdict::Known(entry) => Some((index, *entry)),
+            _ => None,
+        })
+    }
+
+    /// Gives the record of a listed message: the one that it is, or that from when it was first seen.
+    fn record_of(&self, index: usize) -> Option<usize> {
+        match self.sorted.verdicts[index] {
+            Verdict::Known(entry) => Some(entry),
+            Verdict::New { pending } => pending,
+            Verdict::Done | Verdict::Open | Verdict::Unasked | Verdict::Hole => None,
+        }
+    }
+
+    /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed.
+    pub async fn expect(&mut self, store: &Store) -> Result<(), Aborted> {
+        let missing: Vec<usize> =
+            (0..self.memory.entries.len()).filter(|entry| !self.sorted.taken[*entry]).collect();
+        self.load(store, missing.clone()).await?;
+        (self.by_content, self.by_identity, self.by_header) = Default::default();
+        for entry in missing {
+            let detail = &self.details[&entry];
+            if let Some(content) = detail.content {
+                self.by_content.entry(content).or_default().push(entry);
+            }
+            if let Some(header) = detail.header {
+                self.by_header.entry(header).or_default().push(entry);
+            }
+            if matches!(self.entry(entry).kind, Kind::Marked | Kind::Imported) {
+                for identity in detail.identities.iter().flatten() {
+                    self.by_identity.entry(*identity).or_default().push(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether a message goes by its place because it has no unique-id that lasts.
+    fn is_by_place(&self, index: usize) -> bool {
+        matches!(self.sorted.group_of(index), Some(Group::All | Group::Unnamed))
+    }
+
+    /// Notes that a message was fetched, or could not be, so that it is not fetched again in this session.
+    pub fn tried(&mut self, index: usize) {
+        self.settled.entry(index).or_insert(None);
+    }
+
+    /// Notes that a message is recorded.
+    pub fn recorded(&mut self, index: usize) {
+        let message = self.listing.get(index);
+        self.recorded.insert(index, (UniqueId::new(message.uid), message.ordinal));
+    }
+
+    fn owner(&self, entry: usize) -> Option<usize> {
+        self.sorted.owners.get(&entry).copied()
+    }
+
+    /// Proves by what was seen so far that a listed message is a recorded one.
+    pub fn prove(&self, index: usize, entry: usize) -> Option<Recorded<usize>> {
+        let message = self.listing.get(index);
+        let seen = match self.answers.header(index) {
+            Some(header) => Seen::Header { listed: message.octets, header: *header },
+            None => Seen::Listed(message.octets),
+        };
+        prove(&self.entry(entry), &self.details[&entry], &seen, index)
+    }
+
+    /// Says whether a header may prove that a message is a recorded one, and is not known yet.
+    pub fn asks_to_prove(&self, index: usize, entry: usize) -> bool {
+        let may = self.details[&entry].may_be_certain() && !self.answers.are_none();
+        may && self.answers.header(index).is_none()
+    }
+
+    /// Gives those that were only marked, and of which nothing is known but the name.
+    pub fn blank(&self) -> Vec<(usize, usize)> {
+        let is_blank = |(index, entry): &(usize, usize)| {
+            let known = self.entry(*entry);
+            known.blank
+                && matches!(known.kind, Kind::Marked | Kind::Imported)
+                && self.answers.header(*index).is_none()
+        };
+        self.known().filter(is_blank).collect()
+    }
+
+    /// Notes the header of one that was only marked; one that cannot be had is not asked for again.
+    pub async fn know(
+        &mut self,
+        store: &Store,
+        blank: &[(usize, usize)],
+        answers: Vec<(usize, Option<Fingerprint>)>,
+    ) -> Result<(), Aborted> {
+        let entries: HashMap<usize, usize> = blank.iter().copied().collect();
+        self.load(store, answers.iter().filter_map(|(index, _)| entries.get(index).copied()).collect())
+            .await?;
+        for (index, header) in answers {
+            let Some(entry) = entries.get(&index) else { continue };
+            let detail = self.details.entry(*entry).or_default();
+            detail.identities[1] = Some(header.map_or(Identity::NONE, |header| header.identity));
+            self.change(index, *entry);
+        }
+        Ok(())
+    }
+
+    /// Makes the records of messages that are taken as seen.
+    pub fn marked(&self, indices: &[usize]) -> Vec<(Delivery, ())> {
+        let of = |index: &usize| {
+            let message = self.listing.get(*index);
+            let new =
+                Delivery::new(UniqueId::new(message.uid), message.ordinal, message.octets, Kind::Marked);
+            let second = self.answers.header(*index).map(|header| header.identity);
+            (Delivery { second, place: self.places.get(index).copied(), ..new }, ())
+        };
+        indices.iter().map(of).collect()
+    }
+
+}
