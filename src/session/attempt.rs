@@ -12,7 +12,7 @@ use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerM
 
 use super::course::{Course, Session};
 use super::notes::Notes;
-use super::plan::Policy;
+use super::policy::Policy;
 use super::poll::Poll;
 use super::trouble::{Aborted, During, End, Trouble, Verdict};
 use super::{Limits, Report, Retry, Task, hooks, lockout, tasks, told};

@@ -4,11 +4,11 @@ use crate::message::Fingerprint;
 use crate::message::{FileId, UniqueId};
 use crate::state::{Delivery, Detail, Entry, Kind, Recorded, Seen, prove};
 
-use super::super::plan::Due;
+use super::super::policy::Due;
 use super::super::which::{Turn, Verdict};
-use super::names::{header_name, old_name};
-use super::Top;
 use super::Book;
+use super::Top;
+use super::names::{header_name, old_name};
 
 /// How much of a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

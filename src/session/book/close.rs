@@ -6,10 +6,10 @@ use crate::config::account::Keep;
 use crate::message::UniqueId;
 use crate::state::{Change, Closing, Delivery, Detail, Kind};
 
-use super::super::plan::Due;
+use super::super::policy::Due;
 use super::super::which::{Group, Nameless, Verdict};
-use super::names::made_name;
 use super::Book;
+use super::names::made_name;
 
 impl Book<'_> {
     /// Keeps in mind that a record is to be written.

@@ -7,8 +7,8 @@ use crate::message::{FileDigest, FileId, Fingerprint};
 use crate::state::{RecordedFile, Store, Unclaimed};
 
 use super::super::trouble::{Aborted, During};
-use super::names::old_name;
 use super::Book;
+use super::names::old_name;
 
 /// How many files in a row, of those that version 0.1.0 gave one name and counted, may be gone.
 const GAP: u32 = 4;

@@ -6,7 +6,7 @@ use super::super::waits::is_due;
 use super::super::which::{Turn, Verdict};
 use super::Book;
 
-impl <'a> Book<'a> {
+impl<'a> Book<'a> {
     /// Says whether what is held is not tried now: its wait is not over, or it had its turn in this poll.
     fn is_put_off(&self, held: &Held) -> bool {
         let had_its_turn = self.around.turn == Turn::Further && held.tried_at == self.policy.now;
@@ -39,7 +39,11 @@ impl <'a> Book<'a> {
     }
 
     /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
-    pub(super) fn unless_it_breaks(&mut self, entry: usize, proof: Recorded<usize>) -> Option<Recorded<usize>> {
+    pub(super) fn unless_it_breaks(
+        &mut self,
+        entry: usize,
+        proof: Recorded<usize>,
+    ) -> Option<Recorded<usize>> {
         let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
         if self.is_put_off(held) {
             return None;

@@ -21,9 +21,11 @@ use crate::state::{
     Change, Delivery, Detail, Entry, Kind, Memory, Recorded, Seen, Store, Timestamp, Unclaimed, prove,
 };
 
-use super::plan::{self, Plan, Policy};
+use super::plan::{self, Plan};
+use super::policy::Policy;
+use super::sort::sort;
 use super::trouble::{Aborted, During};
-use super::which::{self, Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
+use super::which::{Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
 
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
@@ -132,7 +134,7 @@ impl<'a> Book<'a> {
     pub async fn sort(&mut self, store: &Store) -> Result<(), Aborted> {
         loop {
             let policy = self.policy;
-            let sorted = which::sort(&Evidence {
+            let sorted = sort(&Evidence {
                 listing: &self.listing,
                 entries: &self.memory.entries,
                 held: &self.memory.held,
@@ -298,5 +300,4 @@ impl<'a> Book<'a> {
         };
         indices.iter().map(of).collect()
     }
-
 }

@@ -1,0 +1,498 @@
+//! Sorts a listing: which message is which. Pure.
+
+use std::collections::HashMap;
+
+use crate::message::{Fingerprint, Identity};
+use crate::state::{Detail, Entry, Kind};
+
+use super::naming::{HOLES, RENAMES, is_numbers, naming};
+use super::which::{Answer, Evidence, Group, Nameless, Sorted, Uidl, Verdict};
+
+/// Names that must be new, and recorded messages that must have vanished with the same listing, before headers are asked
+/// for to save downloads.
+const RENUMBERED: usize = 10;
+/// Sorts a listing as far as the answers go. With a listing that contradicts nothing it costs one look-up a message.
+pub fn sort(evidence: &Evidence<'_>) -> Sorted {
+    let mut sorting = Sorting::new(evidence);
+    for (index, settled) in evidence.settled {
+        match settled {
+            Some(entry) => sorting.take(*index, *entry),
+            None => sorting.sorted.verdicts[*index] = Verdict::Done,
+        }
+    }
+    sorting.by_place();
+    sorting.by_uid();
+    // The groups of one unique-id first: the others may have what is left.
+    let mut groups = std::mem::take(&mut sorting.sorted.groups);
+    groups.sort_by_key(|(group, _)| !matches!(group, Group::Shared(_)));
+    for (group, members) in &groups {
+        sorting.group(group, members);
+    }
+    sorting.sorted.groups = groups;
+    sorting.fresh();
+    sorting.finish()
+}
+
+struct Sorting<'a> {
+    of: &'a Evidence<'a>,
+    sorted: Sorted,
+    /// Whether a message of this name is listed, by entry.
+    named: Vec<bool>,
+    grouped: Vec<bool>,
+    fresh: Vec<usize>,
+    standing: Vec<usize>,
+    /// About mail that may be new, and about what was deleted.
+    questions: [Vec<usize>; 2],
+}
+
+/// By what a header is looked up.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Identity(Identity),
+    Header([u8; 32]),
+}
+
+impl<'a> Sorting<'a> {
+    fn new(of: &'a Evidence<'a>) -> Self {
+        let (messages, entries) = (of.listing.len(), of.entries.len());
+        let sorted = Sorted {
+            verdicts: vec![Verdict::Open; messages],
+            taken: vec![false; entries],
+            naming: naming(of),
+            ..Sorted::default()
+        };
+        Self {
+            of,
+            sorted,
+            named: vec![false; entries],
+            grouped: vec![false; messages],
+            fresh: Vec::new(),
+            standing: Vec::new(),
+            questions: Default::default(),
+        }
+    }
+
+    fn finish(self) -> Sorted {
+        let mut sorted = self.sorted;
+        let [first, last] = self.questions;
+        sorted.standing = self.standing.len();
+        sorted.questions = [self.standing, first, last].concat();
+        sorted.wants.sort_unstable();
+        sorted.wants.dedup();
+        for (group, (_, members)) in sorted.groups.iter().enumerate() {
+            sorted.group_of.extend(members.iter().map(|index| (*index, group)));
+        }
+        sorted
+    }
+
+    fn entry(&self, index: usize) -> Entry {
+        self.of.entries.get(index).2
+    }
+
+    /// Gives what an entry is known by; notes that it is wanted if it is not there.
+    fn detail(&mut self, index: usize) -> Option<&'a Detail> {
+        let detail = self.of.details.get(&index);
+        if detail.is_none() {
+            self.sorted.wants.push(index);
+        }
+        detail
+    }
+
+    fn all_details(&mut self, of: &[usize]) -> bool {
+        of.iter().filter(|entry| self.detail(**entry).is_none()).count() == 0
+    }
+
+    fn octets(&self, index: usize) -> u64 {
+        self.of.listing.shown(index).octets
+    }
+
+    /// Says that a listed message is a recorded one.
+    fn take(&mut self, index: usize, entry: usize) {
+        self.sorted.taken[entry] = true;
+        self.sorted.verdicts[index] = match self.entry(entry).kind {
+            Kind::Pending => Verdict::New { pending: Some(entry) },
+            Kind::Delivered | Kind::Marked | Kind::Discarded | Kind::Imported => Verdict::Known(entry),
+        };
+    }
+
+    fn is_settled(&self, index: usize) -> bool {
+        self.of.settled.contains_key(&index)
+    }
+
+    fn is_new(&mut self, index: usize) {
+        self.sorted.verdicts[index] = Verdict::New { pending: None };
+    }
+
+    /// Says whether a size by the listing contradicts nothing; `None` if that is not known yet.
+    fn fits(&mut self, entry: usize, octets: u64) -> Option<bool> {
+        let known = self.entry(entry);
+        if known.octets == octets || known.octets == 0 || octets == 0 {
+            return Some(true);
+        }
+        self.detail(entry).map(|detail| detail.has_size(octets))
+    }
+
+    /// Says the same where the header tells what servers have written into the message.
+    fn fits_header(&mut self, entry: usize, index: usize, header: &Fingerprint) -> bool {
+        let octets = self.octets(index);
+        let less = octets.saturating_sub(header.fields);
+        self.fits(entry, octets) == Some(true)
+            || self.of.details.get(&entry).is_some_and(|detail| detail.is_verified(less))
+    }
+
+    /// Finds the messages that go by their place.
+    fn by_place(&mut self) {
+        let listing = self.of.listing;
+        let shared = listing.shared();
+        let all =
+            self.of.uidl != Uidl::Answered || is_numbers(listing) || self.sorted.naming.renames >= RENAMES;
+        let mut groups: HashMap<Group, Vec<usize>> = HashMap::new();
+        for index in 0..listing.len() {
+            let message = listing.shown(index);
+            let group = if all {
+                Group::All
+            } else if message.is_hole && self.sorted.naming.holes < HOLES {
+                self.sorted.verdicts[index] = Verdict::Hole;
+                self.grouped[index] = true;
+                continue;
+            } else if message.uid.is_empty() {
+                Group::Unnamed
+            } else if shared.contains(&index) {
+                Group::Shared(message.uid.to_vec())
+            } else {
+                continue;
+            };
+            self.grouped[index] = true;
+            groups.entry(group).or_default().push(index);
+        }
+        self.sorted.groups = groups.into_iter().collect();
+        self.sorted.groups.sort();
+    }
+
+    /// Looks up those that go by their unique-ids.
+    fn by_uid(&mut self) {
+        let listing = self.of.listing;
+        for index in listing.by_uid() {
+            if self.grouped[index] {
+                continue;
+            }
+            let uid = listing.shown(index).uid;
+            let records = self.of.entries.of(uid);
+            if records.clone().any(|entry| self.entry(entry).placed) {
+                // Others had it, too, when its place was all that told it from them.
+                self.sorted.groups.push((Group::Shared(uid.to_vec()), vec![index]));
+                continue;
+            }
+            records.clone().for_each(|entry| self.named[entry] = true);
+            if !self.is_settled(index) {
+                if records.is_empty() { self.fresh.push(index) } else { self.one(index, records.collect()) }
+            }
+        }
+    }
+
+    /// Sorts a message whose unique-id is recorded.
+    fn one(&mut self, index: usize, mut records: Vec<usize>) {
+        records.retain(|entry| !self.sorted.taken[*entry]);
+        // What is there for all we know comes before what should be gone, the latest first.
+        records.sort_by_key(|entry| {
+            let known = self.entry(*entry);
+            (known.is_missed(), known.was_deleted(), std::cmp::Reverse(*entry))
+        });
+        let Some(&first) = records.first() else { return self.is_new(index) };
+        let known = self.entry(first);
+        let Some(fits) = self.fits(first, self.octets(index)) else { return };
+        if fits && !known.is_missed() {
+            if !known.was_deleted() {
+                return self.take(index, first);
+            }
+            let Some(detail) = self.detail(first) else { return };
+            if (self.of.rests)(first, detail) {
+                return self.take(index, first);
+            }
+        }
+        if !self.all_details(&records) {
+            return;
+        }
+        let may_settle = records.iter().any(|entry| {
+            let known = self.entry(*entry).kind != Kind::Delivered;
+            known || self.of.details[entry].may_be_certain()
+        });
+        match self.of.answers.of(index) {
+            Answer::Header(header) => {
+                for entry in &records {
+                    if self.is_same(index, *entry, header, Named::ByUid) == Some(true) {
+                        return self.take(index, *entry);
+                    }
+                }
+                self.is_new(index);
+            }
+            Answer::Never => self.is_new(index),
+            // Its content must tell anyway.
+            Answer::Open | Answer::Unasked if !may_settle => self.is_new(index),
+            Answer::Open => self.questions[usize::from(known.was_deleted())].push(index),
+            Answer::Unasked => self.sorted.verdicts[index] = Verdict::Unasked,
+        }
+        for entry in records {
+            self.sorted.owners.insert(entry, index);
+        }
+    }
+
+    /// Says whether a header settles that a message is a recorded one.
+    fn is_same(&mut self, index: usize, entry: usize, header: &Fingerprint, named: Named) -> Option<bool> {
+        let (known, octets) = (self.entry(entry), self.octets(index));
+        let fits = self.fits(entry, octets)?;
+        let detail = self.detail(entry)?;
+        let is_blank = detail.identities == [None, None] && detail.header.is_none();
+        Some(match known.kind {
+            Kind::Discarded => fits,
+            // Nothing is known of it that could contradict.
+            Kind::Marked | Kind::Imported if is_blank => fits || named == Named::ByUid && !known.is_missed(),
+            Kind::Pending if is_blank => fits && named == Named::ByPlace,
+            _ if !detail.has_header_of(header) => false,
+            Kind::Pending => true,
+            // It is never deleted, so a weak identity will do where nothing else speaks against it.
+            Kind::Marked if fits && !known.is_missed() && named == Named::ByUid => true,
+            Kind::Delivered | Kind::Marked | Kind::Imported => {
+                let fits = fits || self.fits_header(entry, index, header);
+                let is_certain = header.identity.is_certain() && !detail.is_weak();
+                is_certain && (fits || !known.was_deleted() && !known.is_missed())
+            }
+        })
+    }
+
+    /// Sorts messages that go by their place.
+    fn group(&mut self, group: &Group, members: &[usize]) {
+        let members: Vec<usize> = members.iter().copied().filter(|index| !self.is_settled(*index)).collect();
+        let pool: Vec<usize> = match group {
+            Group::Shared(uid) => self.of.entries.of(uid).collect(),
+            Group::All | Group::Unnamed => (0..self.of.entries.len()).collect(),
+        };
+        let may_be = |entry: &usize| !self.sorted.taken[*entry] && !self.named[*entry];
+        let pool: Vec<usize> = pool.into_iter().filter(may_be).collect();
+        let mut order: Vec<usize> = pool.iter().copied().filter(|entry| self.entry(*entry).placed).collect();
+        if !self.all_details(&order) {
+            return;
+        }
+        order.sort_by_key(|entry| self.of.details[entry].place);
+        let is_there = |entry: &Entry| {
+            !entry.placed && !entry.was_deleted() && !entry.is_missed() && entry.kind != Kind::Pending
+        };
+        let any_other = pool.iter().any(|entry| is_there(&self.entry(*entry)));
+        match self.are_in_order(&members, &order) {
+            Some(true) => {
+                for (index, entry) in members.iter().zip(&order) {
+                    self.take(*index, *entry);
+                }
+                let rest = &members[order.len()..];
+                if any_other {
+                    let pool: Vec<usize> =
+                        pool.into_iter().filter(|entry| !self.sorted.taken[*entry]).collect();
+                    self.ask_all(rest, &pool, &[]);
+                } else {
+                    rest.iter().for_each(|index| self.is_new(*index));
+                }
+            }
+            Some(false) => self.ask_all(&members, &pool, &order),
+            None => {}
+        }
+    }
+
+    /// Says whether the messages of a group stand where they stood: the sizes are the same, and the last known one is
+    /// the one that was there. `None`: that is still a question.
+    fn are_in_order(&mut self, members: &[usize], order: &[usize]) -> Option<bool> {
+        let is_nameless = |index: &usize| self.of.listing.shown(*index).uid.is_empty();
+        let probed = self.of.nameless == Nameless::Stay
+            && order.is_empty()
+            && members.first().is_some_and(is_nameless);
+        let last = if probed { members.first() } else { members.get(order.len().wrapping_sub(1)) };
+        if members.len() < order.len() {
+            return Some(false);
+        }
+        for (index, entry) in members.iter().zip(order) {
+            if !self.fits(*entry, self.octets(*index))? {
+                return Some(false);
+            }
+        }
+        let Some(&last) = last else { return Some(true) };
+        match self.of.answers.of(last) {
+            Answer::Header(header) => Some(order.last().is_none_or(|entry| {
+                let detail = &self.of.details[entry];
+                detail.has_header_of(header) || detail.identities == [None, None] && detail.header.is_none()
+            })),
+            // Nothing but sizes and places tells them apart.
+            Answer::Never => Some(true),
+            Answer::Open => {
+                self.standing.push(last);
+                None
+            }
+            Answer::Unasked => {
+                members.iter().for_each(|index| self.sorted.verdicts[*index] = Verdict::Unasked);
+                None
+            }
+        }
+    }
+
+    /// Sorts messages by their headers; `order` is how they stood before.
+    fn ask_all(&mut self, members: &[usize], pool: &[usize], order: &[usize]) {
+        if !self.all_details(pool) {
+            return;
+        }
+        if self.of.answers.are_none() {
+            return self.by_size(members, order);
+        }
+        let open: Vec<usize> = members
+            .iter()
+            .copied()
+            .filter(|index| matches!(self.of.answers.of(*index), Answer::Open))
+            .collect();
+        if !open.is_empty() {
+            self.questions[0].extend(open);
+            return;
+        }
+        for (index, entry) in members.iter().zip(order) {
+            if let Answer::Header(header) = self.of.answers.of(*index) {
+                let same = self.of.details[entry].has_header_of(header) && !self.entry(*entry).was_deleted();
+                if same && self.fits_header(*entry, *index, header) {
+                    self.take(*index, *entry);
+                }
+            }
+        }
+        // What was delivered before what was only seen.
+        let mut first = pool.to_vec();
+        first.sort_by_key(|entry| self.entry(*entry).kind == Kind::Pending);
+        let known = by_header(&first, self.of.details);
+        for must_fit in [true, false] {
+            for index in members {
+                self.match_header(*index, &known, must_fit);
+            }
+        }
+        let blank: Vec<usize> = pool
+            .iter()
+            .copied()
+            .filter(|entry| {
+                let detail = &self.of.details[entry];
+                detail.identities == [None, None] && detail.header.is_none()
+            })
+            .collect();
+        for index in members {
+            match (self.sorted.verdicts[*index], self.of.answers.of(*index)) {
+                (Verdict::Open, Answer::Unasked) => self.sorted.verdicts[*index] = Verdict::Unasked,
+                (Verdict::Open, answer) => {
+                    let is_free = |entry: &&usize| !self.sorted.taken[**entry];
+                    let free: Vec<usize> = blank.iter().filter(is_free).copied().collect();
+                    let same = match answer {
+                        Answer::Header(header) => free
+                            .into_iter()
+                            .find(|entry| self.is_same(*index, *entry, header, Named::ByPlace) == Some(true)),
+                        Answer::Never | Answer::Open | Answer::Unasked => None,
+                    };
+                    match same {
+                        Some(entry) => self.take(*index, entry),
+                        None => self.is_new(*index),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds the record of a message by its header.
+    fn match_header(&mut self, index: usize, known: &HashMap<Key, Vec<usize>>, must_fit: bool) {
+        if self.sorted.verdicts[index] != Verdict::Open {
+            return;
+        }
+        let Answer::Header(header) = self.of.answers.of(index) else { return };
+        for key in keys(header) {
+            for entry in known.get(&key).into_iter().flatten() {
+                if self.sorted.taken[*entry]
+                    || must_fit && !self.fits_header(*entry, index, header)
+                    || self.is_same(index, *entry, header, Named::ByPlace) != Some(true)
+                {
+                    continue;
+                }
+                return self.take(index, *entry);
+            }
+        }
+    }
+
+    /// Without TOP: what was never fetched can only be told by place and size, the others by their content.
+    fn by_size(&mut self, members: &[usize], order: &[usize]) {
+        for (index, entry) in members.iter().zip(order) {
+            let was_fetched = match self.entry(*entry).kind {
+                Kind::Pending | Kind::Marked | Kind::Imported | Kind::Discarded => false,
+                Kind::Delivered => true,
+            };
+            if !was_fetched && self.fits(*entry, self.octets(*index)) == Some(true) {
+                self.take(*index, *entry);
+            }
+        }
+        for index in members {
+            if self.sorted.verdicts[*index] == Verdict::Open {
+                self.is_new(*index);
+            }
+        }
+    }
+
+    /// Sorts messages whose unique-ids are not recorded. Where many are new while many have vanished, their headers
+    /// save the downloads.
+    fn fresh(&mut self) {
+        let fresh = std::mem::take(&mut self.fresh);
+        let is_missing = |entry: &usize| {
+            let known = self.entry(*entry);
+            !self.sorted.taken[*entry]
+                && !self.sorted.owners.contains_key(entry)
+                && !known.is_missed()
+                && !known.was_deleted()
+        };
+        let missing: Vec<usize> = match fresh.len() >= RENUMBERED {
+            true => (0..self.of.entries.len()).filter(is_missing).collect(),
+            false => Vec::new(),
+        };
+        if missing.len() < RENUMBERED || self.of.answers.are_none() {
+            fresh.iter().for_each(|index| self.is_new(*index));
+            return;
+        }
+        if !self.all_details(&missing) {
+            return;
+        }
+        let known = by_header(&missing, self.of.details);
+        for index in fresh {
+            match self.of.answers.of(index) {
+                Answer::Header(header) => {
+                    if header.identity.is_certain() {
+                        self.match_header(index, &known, true);
+                    }
+                    if self.sorted.verdicts[index] == Verdict::Open {
+                        self.is_new(index);
+                    }
+                }
+                Answer::Never => self.is_new(index),
+                Answer::Open => self.questions[0].push(index),
+                Answer::Unasked => self.sorted.verdicts[index] = Verdict::Unasked,
+            }
+        }
+    }
+}
+
+/// By what a message was found that may be a recorded one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    ByUid,
+    ByPlace,
+}
+
+fn by_header(entries: &[usize], details: &HashMap<usize, Detail>) -> HashMap<Key, Vec<usize>> {
+    let mut known: HashMap<Key, Vec<usize>> = HashMap::new();
+    for entry in entries {
+        let detail = &details[entry];
+        let identities = detail.identities.iter().flatten().map(|identity| Key::Identity(*identity));
+        for key in identities.chain(detail.header.map(Key::Header)) {
+            known.entry(key).or_default().push(*entry);
+        }
+    }
+    known
+}
+
+fn keys(header: &Fingerprint) -> [Key; 3] {
+    [Key::Identity(header.identity), Key::Header(header.header[0]), Key::Header(header.header[1])]
+}
