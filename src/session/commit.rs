@@ -165,7 +165,7 @@ impl Commit<'_> {
                 return Ok(committed);
             }
         };
-        for ((mut delivery, unclaimed, done), outcome) in rest.into_iter().zip(outcomes) {
+        for ((delivery, unclaimed, done), outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Later(_) => put_off.push(done.index),
                 Outcome::NotTried => {}
@@ -173,58 +173,69 @@ impl Commit<'_> {
                     put_off.clear();
                 }
             }
-            let (already_there, declined) = match outcome {
-                Outcome::Delivered => (false, None),
-                Outcome::AlreadyThere => {
-                    delivery.file = unclaimed.or(delivery.file);
-                    (true, None)
-                }
-                Outcome::Later(reason) => (false, Some((HeldKind::Later, reason))),
-                Outcome::Refused(reason) => (false, Some((HeldKind::Refused, reason))),
-                Outcome::Partly { delivered, reason, others } => {
-                    committed.reached.push(Reached {
-                        uid: delivery.uid.clone(),
-                        ordinal: delivery.ordinal,
-                        octets: delivery.octets,
-                        content: delivery.fingerprint.map(|whole| whole.content),
-                        recipients: delivered,
-                        reason: reason.clone(),
-                    });
-                    let kind = match others {
-                        Others::Later => HeldKind::Later,
-                        Others::Refused => HeldKind::Refused,
-                    };
-                    (false, Some((kind, reason)))
-                }
-                Outcome::NotTried => {
-                    committed.ended = Some(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped });
-                    continue;
-                }
-            };
-            let what = match &declined {
-                Some((_, reason)) => reason.as_str(),
-                None if already_there => "already there",
-                None => "delivered",
-            };
-            // What is declined is told again, louder, if that is news.
-            log::info!(
-                "{}: {}: {} octets: {}: {what}",
-                self.account,
-                Shown(delivery.uid.as_bytes()),
-                done.octets,
-                self.target
-            );
-            match declined {
-                Some((kind, reason)) => {
-                    committed.declined.push(Declined { index: done.index, kind, reason });
-                }
-                None => committed.deliveries.push((delivery, Done { already_there, ..done })),
-            }
+            self.sort(&mut committed, (delivery, unclaimed, done), outcome);
         }
         if let Some(error) = self.sink.failure() {
             self.end(&mut committed, error, put_off);
         }
         Ok(committed)
+    }
+
+    /// Notes what became of one message, in the log too.
+    fn sort(
+        &self,
+        committed: &mut Committed,
+        (mut delivery, unclaimed, mut done): (Delivery, Option<FileId>, Done),
+        outcome: Outcome,
+    ) {
+        let declined = match outcome {
+            Outcome::Delivered => None,
+            Outcome::AlreadyThere => {
+                delivery.file = unclaimed.or(delivery.file);
+                done.already_there = true;
+                None
+            }
+            Outcome::Later(reason) => Some((HeldKind::Later, reason)),
+            Outcome::Refused(reason) => Some((HeldKind::Refused, reason)),
+            Outcome::Partly { delivered, reason, others } => {
+                committed.reached.push(Reached {
+                    uid: delivery.uid.clone(),
+                    ordinal: delivery.ordinal,
+                    octets: delivery.octets,
+                    content: delivery.fingerprint.map(|whole| whole.content),
+                    recipients: delivered,
+                    reason: reason.clone(),
+                });
+                let kind = match others {
+                    Others::Later => HeldKind::Later,
+                    Others::Refused => HeldKind::Refused,
+                };
+                Some((kind, reason))
+            }
+            Outcome::NotTried => {
+                committed.ended = Some(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped });
+                return;
+            }
+        };
+        let what = match &declined {
+            Some((_, reason)) => reason.as_str(),
+            None if done.already_there => "already there",
+            None => "delivered",
+        };
+        // What is declined is told again, louder, if that is news.
+        log::info!(
+            "{}: {}: {} octets: {}: {what}",
+            self.account,
+            Shown(delivery.uid.as_bytes()),
+            done.octets,
+            self.target
+        );
+        match declined {
+            Some((kind, reason)) => {
+                committed.declined.push(Declined { index: done.index, kind, reason });
+            }
+            None => committed.deliveries.push((delivery, done)),
+        }
     }
 
     /// Notes that the target failed, and of which messages it turns out not to have been the trouble.

@@ -123,6 +123,13 @@ pub struct Failed {
     pub came: Option<Came>,
 }
 
+/// What is to be done once what may go was sent.
+enum Todo {
+    Send,
+    Wait,
+    Nothing,
+}
+
 /// The message that is coming in.
 struct Incoming {
     draft: Draft,
@@ -156,23 +163,12 @@ impl Fetch<'_, '_> {
 
     async fn fetch(&mut self, results: &mut mpsc::UnboundedReceiver<commit::Result>) -> Result<(), Aborted> {
         loop {
-            self.source.send_ahead(self.may_begin(), self.to_be_deleted())?;
-            if self.source.is_all_in() {
-                let is_done = self.source.unanswered() == 0 && self.round.uncommitted == 0;
-                if is_done && self.source.send_last()? {
-                    continue;
-                }
-                if !self.source.has_last() {
-                    self.complete = None;
-                }
+            match self.send()? {
+                Todo::Send => continue,
+                Todo::Wait => {}
+                Todo::Nothing => return Ok(()),
             }
             let unanswered = self.source.unanswered();
-            if unanswered == 0 && self.round.uncommitted == 0 && self.complete.is_none() {
-                return Ok(());
-            }
-            if self.source.ask_for_proof()? {
-                continue;
-            }
             let winds_down = self.round.winding_down.is_some();
             let deadline = self.round.winding_down.unwrap_or_else(far_away);
             tokio::select! {
@@ -220,6 +216,24 @@ impl Fetch<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Sends what may go now.
+    fn send(&mut self) -> Result<Todo, Aborted> {
+        self.source.send_ahead(self.may_begin(), self.to_be_deleted())?;
+        let is_settled = self.source.unanswered() == 0 && self.round.uncommitted == 0;
+        if self.source.is_all_in() {
+            if is_settled && self.source.send_last()? {
+                return Ok(Todo::Send);
+            }
+            if !self.source.has_last() {
+                self.complete = None;
+            }
+        }
+        if is_settled && self.complete.is_none() {
+            return Ok(Todo::Nothing);
+        }
+        Ok(if self.source.ask_for_proof()? { Todo::Send } else { Todo::Wait })
     }
 
     /// Says what the source may begin.

@@ -242,7 +242,7 @@ impl<'a> Sorting<'a> {
         let (known, octets) = (self.entry(entry), self.octets(index));
         let fits = self.fits(entry, octets)?;
         let detail = self.detail(entry)?;
-        let is_blank = detail.identities == [None, None] && detail.header.is_none();
+        let is_blank = is_blank(detail);
         Some(match known.kind {
             Kind::Discarded => fits,
             // Nothing is known of it that could contradict.
@@ -317,7 +317,7 @@ impl<'a> Sorting<'a> {
         match self.of.answers.of(last) {
             Answer::Header(header) => Some(order.last().is_none_or(|entry| {
                 let detail = &self.of.details[entry];
-                detail.has_header_of(header) || detail.identities == [None, None] && detail.header.is_none()
+                detail.has_header_of(header) || is_blank(detail)
             })),
             // Nothing but sizes and places tells them apart.
             Answer::Never => Some(true),
@@ -366,14 +366,13 @@ impl<'a> Sorting<'a> {
                 self.match_header(*index, &known, must_fit);
             }
         }
-        let blank: Vec<usize> = pool
-            .iter()
-            .copied()
-            .filter(|entry| {
-                let detail = &self.of.details[entry];
-                detail.identities == [None, None] && detail.header.is_none()
-            })
-            .collect();
+        self.match_blank(members, pool);
+    }
+
+    /// Finds those that are left among the records of which nothing is known but the name.
+    fn match_blank(&mut self, members: &[usize], pool: &[usize]) {
+        let is_blank = |entry: &usize| is_blank(&self.of.details[entry]);
+        let blank: Vec<usize> = pool.iter().copied().filter(is_blank).collect();
         for index in members {
             match (self.sorted.verdicts[*index], self.of.answers.of(*index)) {
                 (Verdict::Open, Answer::Unasked) => self.sorted.verdicts[*index] = Verdict::Unasked,
@@ -479,6 +478,11 @@ impl<'a> Sorting<'a> {
 enum Named {
     ByUid,
     ByPlace,
+}
+
+/// Says whether nothing is known of a record that could contradict a header.
+fn is_blank(detail: &Detail) -> bool {
+    detail.identities == [None, None] && detail.header.is_none()
 }
 
 fn by_header(entries: &[usize], details: &HashMap<usize, Detail>) -> HashMap<Key, Vec<usize>> {

@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::stop;
 
 use super::book::Book;
-use super::commit::Commit;
+use super::commit::{self, Commit, Complete};
 use super::fetch::{Fetch, Fetched, Round};
 use super::poll::Poll;
 use super::trouble::{Aborted, Trouble};
@@ -51,27 +51,34 @@ impl Poll<'_> {
             target: self.account.deliver.to_string(),
             found,
         };
-        // A disk may hang, and a command may take five minutes.
-        let commit = async {
-            tokio::select! {
-                committed = commit.run(incoming, results) => committed,
-                () = self.environment.stop.over(stop::DELIVERY) => {
-                    if !sink.recognizes() {
-                        log::warn!(
-                            "{}: {} did not take what it was given in time; it may have, and may get it again",
-                            self.account.name,
-                            self.account.deliver
-                        );
-                    }
-                    Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
-                }
-            }
-        };
-        let (mut fetched, committed) = tokio::join!(fetch, commit);
+        let (mut fetched, committed) = tokio::join!(fetch, self.commit(commit, incoming, results));
         if let Err(aborted) = committed {
             fetched.aborted = Some(aborted);
         }
         fetched
+    }
+
+    /// Commits what comes in, not for ever once the process was asked to end: a disk may hang, and a command may take five
+    /// minutes.
+    async fn commit(
+        &self,
+        commit: Commit<'_>,
+        incoming: mpsc::Receiver<Complete>,
+        results: mpsc::UnboundedSender<commit::Result>,
+    ) -> Result<(), Aborted> {
+        tokio::select! {
+            committed = commit.run(incoming, results) => committed,
+            () = self.environment.stop.over(stop::DELIVERY) => {
+                if !commit.sink.recognizes() {
+                    log::warn!(
+                        "{}: {} did not take what it was given in time; it may have, and may get it again",
+                        self.account.name,
+                        self.account.deliver
+                    );
+                }
+                Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
+            }
+        }
     }
 
     fn trace(&self) -> Trace {
