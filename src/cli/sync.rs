@@ -14,7 +14,7 @@ use super::{CliError, Common, confine, poll, report};
 use crate::config::account::TlsMode;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::sandbox::{self, Missing, Purpose};
-use crate::session::{Deletions, Limits, Report, Task};
+use crate::session::{Limits, MayDelete, Report, Task};
 
 #[derive(Debug, Args)]
 #[command(override_usage = "postrider sync [OPTIONS] [ACCOUNT]...\n       \
@@ -154,7 +154,7 @@ impl Sync {
     fn task(&self) -> Task {
         let limits = Limits {
             limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
-            deletions: if self.keep { Deletions::NotNow } else { Deletions::AsConfigured },
+            deletions: if self.keep { MayDelete::NotNow } else { MayDelete::AsConfigured },
             retry: accounts::retry(&self.accounts, self.force),
         };
         if self.dry_run { Task::DryRun(limits) } else { Task::Sync(limits) }

@@ -60,7 +60,7 @@ pub use crate::secret::Ask;
 pub use environment::Environment;
 pub use known::login_delay;
 pub use report::{Planned, Progress, Report};
-pub use task::{Deletions, Limits, Retry, Task};
+pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, tell};
 
 /// A wait that a person does not wonder about.

@@ -177,7 +177,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::Deletions;
+    use super::super::MayDelete;
     use super::*;
     use crate::config::account::Keep;
     use crate::message::{Fingerprint, ListingBuilder, MessageNumber};
@@ -195,7 +195,7 @@ mod tests {
             order: Order::Oldest,
             max_size: None,
             limit: None,
-            deletions: Deletions::AsConfigured,
+            deletions: MayDelete::AsConfigured,
             now: NOW,
         }
     }
@@ -294,7 +294,7 @@ mod tests {
         let messages = [("marked", 10), ("old", 10)];
         let none = steps(&messages, &known, &keeping(Keep::None)).await;
         assert_eq!(none, ["2 Delete(1)"], "the marked one was never delivered");
-        let not_now = Policy { deletions: Deletions::NotNow, ..keeping(Keep::None) };
+        let not_now = Policy { deletions: MayDelete::NotNow, ..keeping(Keep::None) };
         assert!(steps(&messages, &known, &not_now).await.is_empty());
     }
 

@@ -4,9 +4,9 @@ use crate::config::account::{Account, FirstSync, Keep, Order};
 use crate::state::{Detail, Entry, Kind, Memory, Timestamp};
 
 use super::waits::seconds;
-use super::{Deletions, Limits};
+use super::{Limits, MayDelete};
 
-/// Deletions that the server accepted but did not carry out, or refused, after which one a day is tried.
+/// MayDelete that the server accepted but did not carry out, or refused, after which one a day is tried.
 const DELETE_TRIES: u32 = 3;
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -24,7 +24,7 @@ pub struct Policy {
     /// Messages to fetch at most.
     pub limit: Option<usize>,
     /// Whether this run may delete.
-    pub deletions: Deletions,
+    pub deletions: MayDelete,
     /// The time of the poll.
     pub now: Timestamp,
 }
@@ -40,7 +40,7 @@ pub enum Due {
     Reset,
     /// Now.
     Now,
-    /// Deletions came back three times: told once, and tried once a day.
+    /// MayDelete came back three times: told once, and tried once a day.
     GivenUp,
 }
 
@@ -69,12 +69,12 @@ impl Policy {
 
     /// Says whether a message is deleted as soon as it is delivered.
     pub fn deletes_at_once(&self) -> bool {
-        self.deletions == Deletions::AsConfigured && self.keep == Keep::None
+        self.deletions == MayDelete::AsConfigured && self.keep == Keep::None
     }
 
     /// Says whether a time has come or a day may have to pass first, as far as that can be said without the details.
     pub fn may_be_due(&self, entry: &Entry) -> bool {
-        let deletes = self.deletions == Deletions::AsConfigured && self.keep != Keep::Forever;
+        let deletes = self.deletions == MayDelete::AsConfigured && self.keep != Keep::Forever;
         let came = match self.keep {
             Keep::For(time) => entry
                 .delivered_at

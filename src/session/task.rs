@@ -39,14 +39,14 @@ pub struct Limits {
     /// Fetch at most this many messages.
     pub limit: Option<usize>,
     /// Delete nothing this time.
-    pub deletions: Deletions,
+    pub deletions: MayDelete,
     /// When a refused log-in may be tried again.
     pub retry: Retry,
 }
 
 /// Whether this run may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Deletions {
+pub enum MayDelete {
     /// As the account says.
     #[default]
     AsConfigured,

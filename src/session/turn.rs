@@ -68,7 +68,7 @@ impl Poll<'_> {
     /// the content tells.
     fn nameless(&self) -> Nameless {
         let deletes = match self.task {
-            Task::Sync(limits) | Task::DryRun(limits) => limits.deletions == super::Deletions::AsConfigured,
+            Task::Sync(limits) | Task::DryRun(limits) => limits.deletions == super::MayDelete::AsConfigured,
             Task::Check(_) => true,
             Task::MarkAll(_) => false,
         };

@@ -115,7 +115,7 @@ pub struct Evidence<'a> {
     pub turn: Turn,
     /// What RETR has settled, by index in the listing: which record it is, if any.
     pub settled: &'a HashMap<usize, Option<usize>>,
-    /// Deletions that came back again and again, or broke the session, and are left alone for now, by entry.
+    /// MayDelete that came back again and again, or broke the session, and are left alone for now, by entry.
     pub rests: &'a dyn Fn(usize, &Detail) -> bool,
 }
 

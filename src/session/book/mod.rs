@@ -62,7 +62,7 @@ pub struct Book<'a> {
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
-    /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
+    /// MayDelete at which a session broke before, with when they were tried; `None` once those have their turn.
     late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
