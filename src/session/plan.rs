@@ -12,7 +12,7 @@ use super::which::{Answers, Nameless, Sorted, Verdict};
 
 /// Why a message is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetch {
+pub enum Reason {
     /// It is not recorded.
     New,
     /// It was held and its wait is over, or what held it has changed.
@@ -25,7 +25,7 @@ pub enum Fetch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Download; deliver it if it is none that is recorded.
-    Fetch(Fetch),
+    Fetch(Reason),
     /// Delete it, once it is seen to be the recorded message of this index.
     Delete(usize),
     /// Its deletion was tried often enough for now; it is told once.
@@ -111,9 +111,9 @@ pub fn plan(
                     _ if nameless == Nameless::Stay && listing.shown(index).uid.is_empty() => Step::Nameless,
                     _ if policy.max_size.is_some_and(|limit| message.octets > limit) => Step::TooLarge,
                     Some(held) if !is_due(held, policy.now) => Step::Held,
-                    Some(_) => Step::Fetch(Fetch::Retry),
-                    None if compared.contains(&index) => Step::Fetch(Fetch::Compared),
-                    None => Step::Fetch(Fetch::New),
+                    Some(_) => Step::Fetch(Reason::Retry),
+                    None if compared.contains(&index) => Step::Fetch(Reason::Compared),
+                    None => Step::Fetch(Reason::New),
                 }
             }
         };
@@ -126,8 +126,8 @@ pub fn plan(
     // What failed before comes last, the small ones first: a large one that finds no room takes all there is while it
     // is tried, and should keep nothing away.
     plan.steps.sort_by_key(|(index, step)| match step {
-        Step::Fetch(Fetch::Retry) => (2, listing.get(*index).octets),
-        Step::Fetch(Fetch::Compared) => (1, 0),
+        Step::Fetch(Reason::Retry) => (2, listing.get(*index).octets),
+        Step::Fetch(Reason::Compared) => (1, 0),
         _ => (0, 0),
     });
     limit(&mut plan, listing, memory, policy);
@@ -144,11 +144,11 @@ fn limit(plan: &mut Plan, listing: &Listing, memory: &Memory, policy: &Policy) {
     let mut fetches: Vec<&mut (usize, Step)> =
         plan.steps.iter_mut().filter(|(_, step)| matches!(step, Step::Fetch(_))).collect();
     fetches.sort_by_key(|(index, step)| match step {
-        Step::Fetch(Fetch::Retry) => (true, tried_at(*index)),
+        Step::Fetch(Reason::Retry) => (true, tried_at(*index)),
         _ => (false, None),
     });
     for (_, step) in fetches.into_iter().skip(limit) {
-        *step = if *step == Step::Fetch(Fetch::Retry) { Step::Held } else { Step::Later };
+        *step = if *step == Step::Fetch(Reason::Retry) { Step::Held } else { Step::Later };
     }
 }
 
@@ -462,11 +462,11 @@ mod tests {
         let mut book = known.book(&[("a", 10)], &fortnight).await;
         for (header, step) in [
             (arrived(Some(NOW - 14 * DAY - 1)), Step::Skip),
-            (arrived(Some(NOW - 14 * DAY)), Step::Fetch(Fetch::New)),
-            (arrived(Some(NOW + 14 * DAY)), Step::Fetch(Fetch::New)),
+            (arrived(Some(NOW - 14 * DAY)), Step::Fetch(Reason::New)),
+            (arrived(Some(NOW + 14 * DAY)), Step::Fetch(Reason::New)),
             (arrived(Some(i64::MIN)), Step::Skip),
-            (arrived(None), Step::Fetch(Fetch::New)),
-            (None, Step::Fetch(Fetch::New)),
+            (arrived(None), Step::Fetch(Reason::New)),
+            (None, Step::Fetch(Reason::New)),
         ] {
             book.answers.note(0, header);
             assert_eq!(book.plan().steps, [(0, step)], "{header:?}");

@@ -13,7 +13,7 @@ use crate::text::Shown;
 use super::book::Book;
 use super::fetch::Fetched;
 use super::notes::Notes;
-use super::plan::{self, Plan, Step};
+use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
 use super::trouble::{Aborted, During, Trouble};
 use super::turn::{Turn, count};
@@ -201,9 +201,9 @@ fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {
     let Book { listing, policy, .. } = book;
     let step = |(index, step): &(usize, Step)| {
         let (action, reason) = match step {
-            Step::Fetch(plan::Fetch::New) => ("fetch", "new"),
-            Step::Fetch(plan::Fetch::Retry) => ("fetch", "held, and its wait is over"),
-            Step::Fetch(plan::Fetch::Compared) => ("fetch", "to be compared with the one that was recorded"),
+            Step::Fetch(Reason::New) => ("fetch", "new"),
+            Step::Fetch(Reason::Retry) => ("fetch", "held, and its wait is over"),
+            Step::Fetch(Reason::Compared) => ("fetch", "to be compared with the one that was recorded"),
             Step::Delete(_) => ("delete", "delivered, and keep says so"),
             Step::GiveUpDeleting(_) => ("leave", "the server keeps it in spite of three deletions"),
             Step::TooLarge => ("leave", "larger than max_size"),
