@@ -6,7 +6,7 @@ use crate::failure::Class;
 use crate::net::Stream;
 use crate::secret::Secret;
 use crate::source::{
-    self, Failed, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, Trial, Trials,
+    self, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trial, Trials,
 };
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
 
@@ -14,7 +14,7 @@ use super::course::{Course, Session};
 use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
-use super::trouble::{Aborted, During, End, Trouble, Verdict};
+use super::trouble::{AttemptFailed, During, Failed, Trouble, Verdict};
 use super::{Limits, Report, Retry, Task, hooks, lockout, tasks, told};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
@@ -24,9 +24,9 @@ impl Poll<'_> {
     /// Polls once and writes down how it went.
     ///
     /// The recorded unique-ids, which may be many, are loaded while the server lists its own.
-    pub async fn attempt(&self, course: &mut Course, report: &mut Report) -> Result<(), End> {
+    pub async fn attempt(&self, course: &mut Course, report: &mut Report) -> Result<(), AttemptFailed> {
         course.begin();
-        let (known, connected) = self.reach(course).await.map_err(End::plain)?;
+        let (known, connected) = self.reach(course).await.map_err(AttemptFailed::plain)?;
         let mut server =
             Server::new(known.server.learned.as_deref(), self.account, self.now, &course.left_out);
         report.login_delay = server.login_delay();
@@ -40,7 +40,7 @@ impl Poll<'_> {
         // That the log-in succeeded is known with the listing at the latest.
         notes.report.logged_in = Some(self.began.elapsed());
         let logged_in = Instant::now();
-        let memory = memory.during("read the state").map_err(End::plain)?;
+        let memory = memory.during("read the state").map_err(AttemptFailed::plain)?;
         let mut result = match opened {
             Ok(opened) => self.listed(notes.lend(), &mut server, opened, &memory).await,
             Err(end) => Err(end),
@@ -51,7 +51,10 @@ impl Poll<'_> {
         }
         if matches!(self.task, Task::DryRun(_) | Task::Check(_)) {
             let login = closing.login.take();
-            self.remember_login(&known, login).await.during("write the state").map_err(End::plain)?;
+            self.remember_login(&known, login)
+                .await
+                .during("write the state")
+                .map_err(AttemptFailed::plain)?;
             return result;
         }
         let (account, task, is_stopped) = (self.account, self.task, self.environment.stop.is_asked());
@@ -65,11 +68,11 @@ impl Poll<'_> {
             self.write_down(result.as_ref().err(), known, report, closing);
         }
         let closed = store.close(&memory.key, &memory.entries, std::mem::take(closing)).await;
-        result.and(closed.during("write the state").map_err(End::plain))
+        result.and(closed.during("write the state").map_err(AttemptFailed::plain))
     }
 
     /// Reads what is known of the maildrop, and connects; side by side where nothing known could forbid it.
-    async fn reach(&self, course: &Course) -> Result<(Maildrop, Result<(Secret, Stream), Aborted>), Aborted> {
+    async fn reach(&self, course: &Course) -> Result<(Maildrop, Result<(Secret, Stream), Failed>), Failed> {
         let known = self.environment.store.maildrop(self.maildrop());
         if self.has_state {
             // Whoever is refused is not even called upon again.
@@ -83,7 +86,13 @@ impl Poll<'_> {
     }
 
     /// Writes down how a poll ended.
-    fn write_down(&self, failed: Option<&End>, known: Maildrop, report: &mut Report, closing: &mut Closing) {
+    fn write_down(
+        &self,
+        failed: Option<&AttemptFailed>,
+        known: Maildrop,
+        report: &mut Report,
+        closing: &mut Closing,
+    ) {
         report.failure = failed.map(|end| end.aborted.failure(self.account));
         closing.poll = Some(self.poll_result(report));
         if let Task::Sync(_) = self.task {
@@ -95,7 +104,7 @@ impl Poll<'_> {
     }
 
     /// Gets the password and connects, unless that password must not be tried.
-    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<(Secret, Stream), Aborted> {
+    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<(Secret, Stream), Failed> {
         if let (Task::Sync(_), true) = (self.task, course.is_first()) {
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
@@ -106,7 +115,8 @@ impl Poll<'_> {
                 self.may_try(course, &secret, memory).await?;
             }
             self.progress.stage("connecting");
-            let stream = self.environment.connector.connect(self.account).await.map_err(Failed::from)?;
+            let stream =
+                self.environment.connector.connect(self.account).await.map_err(SourceFailed::from)?;
             Ok((secret, stream))
         };
         self.unless_stopped("connect", connect).await
@@ -118,10 +128,10 @@ impl Poll<'_> {
         notes: Notes<'_>,
         server: &mut Server,
         known: &Maildrop,
-        connected: Result<(Secret, Stream), Aborted>,
-    ) -> Result<Opened, End> {
-        let (secret, stream) = connected.map_err(End::plain)?;
-        self.may_try(notes.course, &secret, known).await.map_err(End::plain)?;
+        connected: Result<(Secret, Stream), Failed>,
+    ) -> Result<Opened, AttemptFailed> {
+        let (secret, stream) = connected.map_err(AttemptFailed::plain)?;
+        self.may_try(notes.course, &secret, known).await.map_err(AttemptFailed::plain)?;
         self.progress.stage("logging in");
         // What is tried is remembered, or it would be tried each time.
         let trials = match self.task {
@@ -130,7 +140,8 @@ impl Poll<'_> {
         };
         let login = Login::new(self.account, &secret, server, trials);
         let opened = Source::open(login, &self.environment.connector, stream);
-        let opened = self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(End::plain)?;
+        let opened =
+            self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(AttemptFailed::plain)?;
         match opened {
             Ok(opened) => {
                 notes.closing.login = Some(LogIn::Worked(lockout::worked(self.account, &secret, known)));
@@ -138,13 +149,13 @@ impl Poll<'_> {
             }
             Err(NotOpened { failed, suspect }) => {
                 let aborted = self.judge(notes, failed, &secret, known).await;
-                Err(End { suspect, aborted })
+                Err(AttemptFailed { suspect, aborted })
             }
         }
     }
 
     /// Refuses to try what the server has refused.
-    async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Aborted> {
+    async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Failed> {
         // What has logged in once in this poll is refused because its last session is not over yet.
         let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
         let may = lockout::may_try(self.account, secret, memory, self.now, retry).await;
@@ -152,18 +163,24 @@ impl Poll<'_> {
     }
 
     /// Notes a refusal of the log-in, and says what it means.
-    async fn judge(&self, notes: Notes<'_>, failed: Failed, secret: &Secret, known: &Maildrop) -> Aborted {
-        let Failed { doing, error } = failed;
+    async fn judge(
+        &self,
+        notes: Notes<'_>,
+        failed: SourceFailed,
+        secret: &Secret,
+        known: &Maildrop,
+    ) -> Failed {
+        let SourceFailed { doing, error } = failed;
         let RefusedLogIn { said, class, hint } = match error.refused_log_in() {
             Ok(refused) => refused,
-            Err(error) => return Failed { doing, error }.into(),
+            Err(error) => return SourceFailed { doing, error }.into(),
         };
         let (refused, refusal) =
             lockout::refused(self.account, secret, known, self.now, (&said, class)).await;
         if notes.course.is_first() || refusal.class != Class::InUse {
             notes.closing.login = Some(LogIn::Refused(refused));
         }
-        Aborted { doing, trouble: Trouble::LogInRefused { refusal, hint } }
+        Failed { doing, trouble: Trouble::LogInRefused { refusal, hint } }
     }
 
     /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.
@@ -185,13 +202,13 @@ impl Poll<'_> {
         server: &mut Server,
         mut opened: Opened,
         memory: &Memory,
-    ) -> Result<(), End> {
+    ) -> Result<(), AttemptFailed> {
         let had_unique_ids = memory.entries.has_unique_ids() && memory.naming.holes < REFUSED_UIDL;
         if let Some(refused) = opened.uidl_refused.take_if(|_| had_unique_ids) {
             // It had UIDL before, and may have it again; under other names every message must be asked for.
             let holes = memory.naming.holes + 1;
             notes.closing.naming = Some(Naming { holes, ..memory.naming.clone() });
-            return Err(End::plain(refused.into()));
+            return Err(AttemptFailed::plain(refused.into()));
         }
         // What counts as seen may not be recorded in the end: the next poll is the first one then.
         let is_first = Policy::new(self.account, Limits::default(), self.now).is_first(memory);
@@ -208,7 +225,7 @@ impl Poll<'_> {
         let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
         let is_why = ended.is_ok() && !notes.course.broke_without;
         server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
-        ended.map_err(|aborted| End {
+        ended.map_err(|aborted| AttemptFailed {
             suspect: trial.filter(|_| aborted.is_of_source(SourceError::loses_step)),
             aborted,
         })

@@ -7,7 +7,7 @@ use crate::message::FileId;
 use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp, Unclaimed};
 use crate::text::Shown;
 
-use super::trouble::{Aborted, During, Trouble};
+use super::trouble::{During, Failed, Trouble};
 
 /// A message that came in whole.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ struct Committed {
     /// Of those that were declined, here or in batches before: it was not their trouble.
     retracted: Vec<usize>,
     /// Why some of it was not tried.
-    ended: Option<Aborted>,
+    ended: Option<Failed>,
 }
 
 impl Commit<'_> {
@@ -95,7 +95,7 @@ impl Commit<'_> {
         &self,
         mut complete: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<Result>,
-    ) -> std::result::Result<(), Aborted> {
+    ) -> std::result::Result<(), Failed> {
         let (committed, mut gathered) = mpsc::unbounded_channel();
         let unrecorded = Semaphore::new(self.sink.most_unrecorded());
         let delivering = async {
@@ -151,7 +151,7 @@ impl Commit<'_> {
         &self,
         batch: Vec<Complete>,
         put_off: &mut Vec<usize>,
-    ) -> std::result::Result<Committed, Aborted> {
+    ) -> std::result::Result<Committed, Failed> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for Complete { index, finished: message, delivery, unclaimed, octets } in batch {
             finished.push(message);
@@ -213,7 +213,7 @@ impl Commit<'_> {
                 Some((kind, reason))
             }
             Outcome::NotTried => {
-                committed.ended = Some(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped });
+                committed.ended = Some(Failed { doing: "deliver".into(), trouble: Trouble::Stopped });
                 return;
             }
         };
@@ -251,7 +251,7 @@ impl Commit<'_> {
         &self,
         batches: &mut Vec<Committed>,
         results: &mpsc::UnboundedSender<Result>,
-    ) -> std::result::Result<(), Aborted> {
+    ) -> std::result::Result<(), Failed> {
         for declined in batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.declined)) {
             // The session is gone if nobody listens; the message is fetched again then.
             let _ = results.send(Result::Declined(declined));

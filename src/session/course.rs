@@ -10,7 +10,7 @@ use crate::message::{Listing, UniqueId};
 use crate::source::{Broke, Trial};
 use crate::state::Closing;
 
-use super::trouble::{Aborted, End};
+use super::trouble::{AttemptFailed, Failed};
 use super::{Limits, Report, Task};
 
 /// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
@@ -46,7 +46,7 @@ pub struct Course {
     /// MayDelete of the sessions before.
     deleted: usize,
     /// Why the last session broke, if it did.
-    pub broke: Option<Aborted>,
+    pub broke: Option<Failed>,
     /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
     careful: HashSet<(UniqueId, u32)>,
     /// What the session that goes on has met so far.
@@ -134,7 +134,7 @@ impl Course {
     }
 
     /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.
-    pub fn say_why_it_broke(&mut self, aborted: &mut Aborted, closing: &Closing) {
+    pub fn say_why_it_broke(&mut self, aborted: &mut Failed, closing: &Closing) {
         let is_away = closing.listed_at.is_none() && aborted.trouble.class() == Class::Network;
         if let Some(broke) = self.broke.take_if(|_| is_away) {
             *aborted = broke;
@@ -160,11 +160,13 @@ impl Course {
     }
 
     /// Decides what follows a session that ended so.
-    pub fn end(&mut self, failed: Option<&End>, of: &Session<'_>, report: &mut Report) {
+    pub fn end(&mut self, failed: Option<&AttemptFailed>, of: &Session<'_>, report: &mut Report) {
         let first = self.is_first();
         self.sessions += 1;
         self.next = match failed {
-            Some(End { suspect: Some(trial), .. }) if !self.left_out.contains(trial) => Next::Attempt,
+            Some(AttemptFailed { suspect: Some(trial), .. }) if !self.left_out.contains(trial) => {
+                Next::Attempt
+            }
             Some(_) | None if of.is_stopped => Next::End,
             Some(_) | None => match of.task {
                 Task::Sync(_) => self.after(first, failed, of, report),
@@ -177,7 +179,13 @@ impl Course {
         }
     }
 
-    fn after(&mut self, first: bool, failed: Option<&End>, of: &Session<'_>, report: &Report) -> Next {
+    fn after(
+        &mut self,
+        first: bool,
+        failed: Option<&AttemptFailed>,
+        of: &Session<'_>,
+        report: &Report,
+    ) -> Next {
         let class = failed.map(|end| end.aborted.trouble.class());
         let wait = match (self.met.broke.is_some(), class) {
             (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,

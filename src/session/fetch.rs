@@ -17,7 +17,7 @@ use super::Progress;
 use super::book::{self, Book, Extent};
 use super::commit::{self, Complete};
 use super::short;
-use super::trouble::{Aborted, During, Trouble};
+use super::trouble::{During, Failed, Trouble};
 
 /// Refusals in a row, by the server or by the target, after which the rest is left for the next poll.
 const REFUSALS: usize = 20;
@@ -55,7 +55,7 @@ pub struct Round {
     /// Messages that the target did not take, since it took one.
     declined_in_a_row: usize,
     /// What the server said of its own state in the place of a message.
-    server_state: Option<Aborted>,
+    server_state: Option<Failed>,
     /// Messages that are delivered as they came, and never deleted.
     kept: HashSet<usize>,
     /// Set once no more is begun: when to leave what is still coming in.
@@ -73,7 +73,7 @@ pub struct Fetched {
     /// Those of them that had been delivered before.
     pub already_there: usize,
     /// Messages that could not be had or delivered.
-    pub failed: Vec<Failed>,
+    pub failed: Vec<Unfetched>,
     /// Messages that came and are ones that were recorded before.
     pub known: usize,
     /// Messages that were to be fetched and were not begun, or not finished.
@@ -86,7 +86,7 @@ pub struct Fetched {
     /// with QUIT.
     pub shown_undelivered: bool,
     /// Why it ended early, if it did.
-    pub aborted: Option<Aborted>,
+    pub aborted: Option<Failed>,
     /// The connection can still be used: every answer was read.
     pub in_step: bool,
 }
@@ -110,7 +110,7 @@ impl Fetched {
 
 /// A message that could not be had or delivered.
 #[derive(Debug)]
-pub struct Failed {
+pub struct Unfetched {
     /// Its index in the listing.
     pub index: usize,
     /// Whose trouble it is.
@@ -140,7 +140,7 @@ impl Fetch<'_, '_> {
     /// Fetches the messages that the source was given, and deletes what the policy says as soon as it is recorded.
     pub async fn run(mut self, mut results: mpsc::UnboundedReceiver<commit::Result>) -> Fetched {
         let ended = self.fetch(&mut results).await;
-        if let Err(Aborted { trouble: Trouble::Source(error), .. }) = &ended
+        if let Err(Failed { trouble: Trouble::Source(error), .. }) = &ended
             && error.is_break()
         {
             self.broke(error).await;
@@ -161,7 +161,7 @@ impl Fetch<'_, '_> {
         fetched
     }
 
-    async fn fetch(&mut self, results: &mut mpsc::UnboundedReceiver<commit::Result>) -> Result<(), Aborted> {
+    async fn fetch(&mut self, results: &mut mpsc::UnboundedReceiver<commit::Result>) -> Result<(), Failed> {
         loop {
             match self.send()? {
                 Todo::Send => continue,
@@ -182,17 +182,17 @@ impl Fetch<'_, '_> {
                         self.complete = None;
                     }
                     // The committing side has failed and will say why.
-                    None => return Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
+                    None => return Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped }),
                 },
                 // Before what comes in, which on a fast line never ends.
                 () = self.stop.asked(), if !winds_down => {
                     self.source.wind_down();
                     self.round.winding_down = Some(Instant::now() + MESSAGES);
-                    self.round.fetched.aborted = Some(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
+                    self.round.fetched.aborted = Some(Failed { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 // What was handed over has its own time limit.
                 () = tokio::time::sleep_until(deadline), if winds_down && unanswered > 0 => {
-                    return Err(Aborted { doing: "fetch".into(), trouble: Trouble::Stopped });
+                    return Err(Failed { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 event = self.source.event(), if unanswered > 0 => {
                     match event {
@@ -219,7 +219,7 @@ impl Fetch<'_, '_> {
     }
 
     /// Sends what may go now.
-    fn send(&mut self) -> Result<Todo, Aborted> {
+    fn send(&mut self) -> Result<Todo, Failed> {
         self.source.send_ahead(self.may_begin(), self.to_be_deleted())?;
         let is_settled = self.source.unanswered() == 0 && self.round.uncommitted == 0;
         if self.source.is_all_in() {
@@ -306,7 +306,7 @@ impl Fetch<'_, '_> {
                 self.round.fetched.shown_undelivered = true;
                 let reason = format!("short: {octets} of {listed} octets");
                 let (kind, standing) = (HeldKind::Short, Standing::Held);
-                self.round.fetched.failed.push(Failed { index, kind, standing, reason, came });
+                self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came });
                 return;
             }
         }
@@ -330,7 +330,7 @@ impl Fetch<'_, '_> {
     }
 
     /// Has the message committed whose end is certain now, if there is one.
-    async fn hand_over_ended(&mut self) -> Result<(), Aborted> {
+    async fn hand_over_ended(&mut self) -> Result<(), Failed> {
         let ended = self.source.ended();
         match self.round.doubtful.take_if(|message| Some(message.index) == ended) {
             Some(message) => self.hand_over(message).await,
@@ -338,13 +338,13 @@ impl Fetch<'_, '_> {
         }
     }
 
-    async fn hand_over(&mut self, message: Complete) -> Result<(), Aborted> {
+    async fn hand_over(&mut self, message: Complete) -> Result<(), Failed> {
         match &self.complete {
             Some(complete) if complete.send(message).await.is_ok() => {
                 self.round.uncommitted += 1;
                 Ok(())
             }
-            Some(_) | None => Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped }),
+            Some(_) | None => Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped }),
         }
     }
 
@@ -378,7 +378,7 @@ impl Fetch<'_, '_> {
                 _ => (Standing::Suspected, "the session broke here"),
             };
             let (kind, reason) = (HeldKind::Breaks, format!("{what}: {error}"));
-            self.round.fetched.failed.push(Failed { index, kind, standing, reason, came: partial });
+            self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came: partial });
         }
         self.round.fetched.broke = Some(broke);
     }
@@ -403,7 +403,7 @@ impl Fetch<'_, '_> {
                 *declined_in_a_row += 1;
                 fetched.shown_undelivered = true;
                 let commit::Declined { index, kind, reason } = declined;
-                fetched.failed.push(Failed { index, kind, standing: Standing::Held, reason, came: None });
+                fetched.failed.push(Unfetched { index, kind, standing: Standing::Held, reason, came: None });
             }
             commit::Result::Retracted(index) => fetched.failed.retain(|failed| failed.index != index),
         }
@@ -430,7 +430,7 @@ impl Fetch<'_, '_> {
             }
             None => {
                 let kind = HeldKind::Refused;
-                self.round.fetched.failed.push(Failed { index, kind, standing, reason, came: None });
+                self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came: None });
             }
         }
     }
@@ -448,7 +448,7 @@ impl Fetch<'_, '_> {
 }
 
 impl Incoming {
-    async fn write(&mut self, octets: &[u8]) -> Result<(), Aborted> {
+    async fn write(&mut self, octets: &[u8]) -> Result<(), Failed> {
         self.fingerprint.write(octets);
         self.draft.write(octets);
         if self.draft.is_full() {

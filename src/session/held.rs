@@ -10,7 +10,7 @@ use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
 use super::Report;
-use super::fetch::{Failed, Fetched};
+use super::fetch::{Fetched, Unfetched};
 use super::plan::{Plan, Step};
 use super::poll::Poll;
 use super::waits::{seconds, wait};
@@ -19,7 +19,7 @@ use super::waits::{seconds, wait};
 const RESTARTS: u32 = 4;
 impl Poll<'_> {
     /// Finds those among the messages that the target could not take for which its disk has no room.
-    pub(super) async fn find_crowded(&self, failed: &mut [Failed], listing: &Listing) {
+    pub(super) async fn find_crowded(&self, failed: &mut [Unfetched], listing: &Listing) {
         for failed in failed.iter_mut().filter(|failed| failed.kind == HeldKind::Later) {
             let octets = listing.get(failed.index).octets;
             if !has_room(&self.account.deliver, &self.environment.disk, octets).await {
@@ -162,7 +162,7 @@ impl Poll<'_> {
 }
 
 /// Makes of what happened to a message, and of what happened to it before, what is remembered.
-fn held(listing: &Listing, before: Option<&Held>, failed: &Failed, now: Timestamp) -> Held {
+fn held(listing: &Listing, before: Option<&Held>, failed: &Unfetched, now: Timestamp) -> Held {
     let message = listing.get(failed.index);
     let before = before.filter(|before| before.kind != HeldKind::TooLarge);
     let again = |before: &Held| before.standing == Standing::Held || before.kind == failed.kind;

@@ -53,7 +53,7 @@ use beside::Beside;
 use course::{Course, Next};
 use poll::Poll;
 use target::open_target;
-use trouble::{Aborted, During, End, Trouble, Verdict};
+use trouble::{AttemptFailed, During, Failed, Trouble, Verdict};
 
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
@@ -101,7 +101,7 @@ pub async fn poll(
         Err(aborted) => Err(aborted),
     };
     let verdict = Verdict::of(ended.as_ref().map(drop));
-    let until = ended.as_ref().err().and_then(Aborted::refused_until);
+    let until = ended.as_ref().err().and_then(Failed::refused_until);
     let now = environment.clock.now();
     report.refused_for =
         until.map(|until| Duration::from_secs(u64::try_from(until.saturating_sub(now)).unwrap_or(0)));
@@ -162,16 +162,16 @@ async fn session(
     progress: &dyn Progress,
     began: Instant,
     report: &mut Report,
-) -> Result<(), Aborted> {
+) -> Result<(), Failed> {
     let lease = tokio::select! {
         lease = lease(account, &environment, progress) => lease,
         () = environment.stop.asked() => {
-            return Err(Aborted { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
+            return Err(Failed { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
     };
     let Some(lease) = lease.during("lock the maildrop")? else {
         let trouble = Trouble::Leased { waited: account.timeout };
-        return Err(Aborted { doing: "lock the maildrop".into(), trouble });
+        return Err(Failed { doing: "lock the maildrop".into(), trouble });
     };
     let now = environment.clock.now();
     let has_state = lease.found_state();
@@ -182,14 +182,14 @@ async fn session(
 }
 
 /// Polls, and again without what the server does not bear, or to go on.
-async fn attempts(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Aborted> {
+async fn attempts(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed> {
     let Poll { account, environment, .. } = poll;
     let mut course = Course::new();
     loop {
         let ended = poll.attempt(&mut course, report).await;
         poll.has_state = true;
         match (course.next, ended) {
-            (Next::Attempt, Err(End { suspect: Some(trial), aborted })) => {
+            (Next::Attempt, Err(AttemptFailed { suspect: Some(trial), aborted })) => {
                 log::info!("{}: {}; trying again {}", account.name, aborted.trouble, trial.left_out());
                 course.left_out.push(trial);
             }

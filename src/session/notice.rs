@@ -8,7 +8,7 @@ use lettre::{Address, Message};
 
 use super::beside::Beside;
 use super::told::{HELD, POLLS};
-use super::trouble::{Aborted, During};
+use super::trouble::{During, Failed};
 use super::{Environment, Report, hooks, open_target};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
@@ -51,10 +51,10 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
 async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, failure: &Failure) {
     match told(beside, notify, what, failure).await {
         // The poll has told that.
-        Err(Aborted { trouble, .. }) if failure.class == Class::Target => {
+        Err(Failed { trouble, .. }) if failure.class == Class::Target => {
             log::debug!("{}: cannot deliver a notice: {trouble}", beside.account.name);
         }
-        Err(Aborted { doing, trouble }) => {
+        Err(Failed { doing, trouble }) => {
             beside.failed(NOTICE, format_args!("cannot deliver a notice: {doing}: {trouble}"));
         }
         Ok(()) => {}
@@ -66,7 +66,7 @@ async fn told(
     notify: &Notify,
     what: &'static str,
     failure: &Failure,
-) -> Result<(), Aborted> {
+) -> Result<(), Failed> {
     let (account, now) = (beside.account, beside.now);
     // A target that does not answer takes no notice either; the session has told it.
     let Ok(environment) = &beside.environment.of(account) else { return Ok(()) };
@@ -101,7 +101,7 @@ async fn deliver(
     environment: &Environment,
     what: &'static str,
     octets: &[u8],
-) -> Result<(), Aborted> {
+) -> Result<(), Failed> {
     let (account, now) = (beside.account, beside.now);
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let sink = open_target(account, environment).await?;

@@ -8,7 +8,7 @@ use crate::delivery::Sink;
 use crate::message::FileId;
 use crate::state::Timestamp;
 
-use super::trouble::{Aborted, During, Trouble};
+use super::trouble::{During, Failed, Trouble};
 use super::{Environment, Progress, Task};
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
@@ -39,18 +39,18 @@ impl Poll<'_> {
     pub async fn unless_stopped<T>(
         &self,
         doing: &str,
-        work: impl Future<Output = Result<T, Aborted>>,
-    ) -> Result<T, Aborted> {
+        work: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         tokio::select! {
             done = work => done,
             () = self.environment.stop.asked() => {
-                Err(Aborted { doing: doing.into(), trouble: Trouble::Stopped })
+                Err(Failed { doing: doing.into(), trouble: Trouble::Stopped })
             }
         }
     }
 
     /// Opens the target and takes stock of it; gives the files of this maildrop that are there.
-    pub async fn sink(&self) -> Result<(Sink, Vec<FileId>), Aborted> {
+    pub async fn sink(&self) -> Result<(Sink, Vec<FileId>), Failed> {
         let open = super::open_target(self.account, self.environment);
         let sink = self.unless_stopped("open the target", open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's

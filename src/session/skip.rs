@@ -5,12 +5,12 @@ use crate::text::Shown;
 
 use super::notes::Notes;
 use super::plan::{Plan, Step};
-use super::trouble::{Aborted, During};
+use super::trouble::{During, Failed};
 use super::turn::Turn;
 
 impl Turn<'_> {
     /// Tells and notes what is not fetched, and marks what counts as seen.
-    pub(super) async fn tell(&mut self, plan: &Plan) -> Result<(), Aborted> {
+    pub(super) async fn tell(&mut self, plan: &Plan) -> Result<(), Failed> {
         let name = &self.poll.account.name;
         let Notes { report, closing, .. } = &mut self.notes;
         let (mut skip, mut nameless) = (Vec::new(), 0);
@@ -49,7 +49,7 @@ impl Turn<'_> {
     }
 
     /// Takes messages as seen that `first_sync` leaves; says so if it is not the first sync after all.
-    async fn skip_first(&mut self, skip: Vec<usize>) -> Result<(), Aborted> {
+    async fn skip_first(&mut self, skip: Vec<usize>) -> Result<(), Failed> {
         if skip.is_empty() {
             return Ok(());
         }
@@ -70,7 +70,7 @@ impl Turn<'_> {
     }
 
     /// Records messages as seen without fetching them.
-    pub(super) async fn skip(&mut self, indices: &[usize]) -> Result<(), Aborted> {
+    pub(super) async fn skip(&mut self, indices: &[usize]) -> Result<(), Failed> {
         if indices.is_empty() {
             return Ok(());
         }

@@ -1,13 +1,13 @@
 //! Opens the target of an account.
 
 use super::Environment;
-use super::trouble::{Aborted, During};
+use super::trouble::{During, Failed};
 use crate::config::Account;
 use crate::credential;
 use crate::delivery::{Access, Sink};
 
 /// Opens the target of an account.
-pub(super) async fn open_target(account: &Account, environment: &Environment) -> Result<Sink, Aborted> {
+pub(super) async fn open_target(account: &Account, environment: &Environment) -> Result<Sink, Failed> {
     let secret = match account.deliver.login() {
         Some((host, login)) => {
             let secret = credential::password(&login.password, host, &login.user, account.timeout).await;

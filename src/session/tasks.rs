@@ -15,7 +15,7 @@ use super::fetch::Fetched;
 use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
-use super::trouble::{Aborted, During, Trouble};
+use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
 use super::{Planned, Task};
 
@@ -25,7 +25,7 @@ pub async fn carry_out(
     notes: Notes<'_>,
     opened: Opened,
     memory: &Memory,
-) -> Result<(), Aborted> {
+) -> Result<(), Failed> {
     let turn = Turn::begin(poll, notes, opened, memory).await?;
     match poll.task {
         Task::Check(_) => check(turn).await,
@@ -36,7 +36,7 @@ pub async fn carry_out(
 }
 
 /// Counts what is new and what is held.
-async fn check(mut turn: Turn<'_>) -> Result<(), Aborted> {
+async fn check(mut turn: Turn<'_>) -> Result<(), Failed> {
     let plan = look(&mut turn).await?;
     turn.notes.report.held = count(&plan, |step| matches!(step, Step::Held));
     turn.source.finish(Parting::Whole, None).await.ended?;
@@ -44,7 +44,7 @@ async fn check(mut turn: Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Says what a sync would do.
-async fn dry_run(mut turn: Turn<'_>) -> Result<(), Aborted> {
+async fn dry_run(mut turn: Turn<'_>) -> Result<(), Failed> {
     let plan = look(&mut turn).await?;
     let plan = turn.date(plan).await?;
     turn.notes.report.planned = planned(&plan, &turn.book);
@@ -53,7 +53,7 @@ async fn dry_run(mut turn: Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Takes what is there as seen.
-async fn mark_all(mut turn: Turn<'_>) -> Result<(), Aborted> {
+async fn mark_all(mut turn: Turn<'_>) -> Result<(), Failed> {
     let plan = look(&mut turn).await?;
     let is_unrecorded = |(_, step): &&(usize, Step)| {
         !matches!(step, Step::Delete(_) | Step::GiveUpDeleting(_) | Step::Nameless)
@@ -68,7 +68,7 @@ async fn mark_all(mut turn: Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Fetches, delivers and deletes.
-async fn sync(mut turn: Turn<'_>) -> Result<(), Aborted> {
+async fn sync(mut turn: Turn<'_>) -> Result<(), Failed> {
     if let Err(aborted) = transfer(&mut turn).await {
         turn.fetched.in_step = false;
         turn.fetched.aborted.get_or_insert(aborted);
@@ -78,7 +78,7 @@ async fn sync(mut turn: Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Finds out which message is which, and what is new.
-async fn look(turn: &mut Turn<'_>) -> Result<Plan, Aborted> {
+async fn look(turn: &mut Turn<'_>) -> Result<Plan, Failed> {
     turn.ask().await?;
     let plan = turn.book.plan();
     turn.is_told_apart(&plan)?;
@@ -87,7 +87,7 @@ async fn look(turn: &mut Turn<'_>) -> Result<Plan, Aborted> {
 }
 
 /// Does all that a sync does before QUIT.
-async fn transfer(turn: &mut Turn<'_>) -> Result<(), Aborted> {
+async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let is_first = turn.notes.course.is_first();
     let mut plan = turn.book.plan();
     turn.notes.closing.released = std::mem::take(&mut plan.released);
@@ -127,7 +127,7 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Closes the target, and notes what came of the messages.
-async fn settle(turn: &mut Turn<'_>) -> Result<(), Aborted> {
+async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let Turn { poll, notes, book, sink, fetched, .. } = turn;
     if let Some(sink) = sink {
         sink.close().await;
@@ -157,14 +157,14 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Ends the session, and notes what became of its deletions.
-async fn part(turn: Turn<'_>) -> Result<(), Aborted> {
+async fn part(turn: Turn<'_>) -> Result<(), Failed> {
     let Turn { poll, notes: Notes { course, report, closing }, source, book, fetched, marked, .. } = turn;
     let parting = match (fetched.in_step, fetched.shown_undelivered) {
         (false, _) => Parting::Broken,
         (true, true) => Parting::Undelivered,
         (true, false) => Parting::Whole,
     };
-    let stopped = matches!(fetched.aborted, Some(Aborted { trouble: Trouble::Stopped, .. }));
+    let stopped = matches!(fetched.aborted, Some(Failed { trouble: Trouble::Stopped, .. }));
     let Finished { deleted, undeleted, ended } = source.finish(parting, stopped.then_some(QUIT)).await;
     let names = |indices: &[usize]| -> Vec<(UniqueId, u32)> {
         indices.iter().map(|index| book.name_of(*index)).collect()
@@ -190,11 +190,11 @@ async fn part(turn: Turn<'_>) -> Result<(), Aborted> {
 }
 
 /// Says so if messages were tried and none was had and delivered.
-fn all_refused(fetched: &Fetched) -> Option<Aborted> {
+fn all_refused(fetched: &Fetched) -> Option<Failed> {
     let had = fetched.delivered + fetched.already_there + fetched.known;
     let last = fetched.failed.last().filter(|_| had == 0)?;
     let (count, reason) = (fetched.failed.len(), last.reason.clone());
-    Some(Aborted { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
+    Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
 }
 
 fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {

@@ -13,7 +13,7 @@ use super::book::Book;
 use super::commit::{self, Commit, Complete};
 use super::fetch::{Fetch, Fetched, Round};
 use super::poll::Poll;
-use super::trouble::{Aborted, Trouble};
+use super::trouble::{Failed, Trouble};
 
 impl Poll<'_> {
     /// Fetches what the source was given while it commits, as two futures of one task.
@@ -65,7 +65,7 @@ impl Poll<'_> {
         commit: Commit<'_>,
         incoming: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<commit::Result>,
-    ) -> Result<(), Aborted> {
+    ) -> Result<(), Failed> {
         tokio::select! {
             committed = commit.run(incoming, results) => committed,
             () = self.environment.stop.over(stop::DELIVERY) => {
@@ -76,7 +76,7 @@ impl Poll<'_> {
                         self.account.deliver
                     );
                 }
-                Err(Aborted { doing: "deliver".into(), trouble: Trouble::Stopped })
+                Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped })
             }
         }
     }

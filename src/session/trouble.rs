@@ -75,23 +75,23 @@ pub enum Trouble {
 
 /// A trouble and what was being done.
 #[derive(Debug)]
-pub struct Aborted {
+pub struct Failed {
     /// A verb phrase.
     pub doing: String,
     /// What happened.
     pub trouble: Trouble,
 }
 
-impl From<source::Failed> for Aborted {
-    fn from(source::Failed { doing, error }: source::Failed) -> Self {
+impl From<source::SourceFailed> for Failed {
+    fn from(source::SourceFailed { doing, error }: source::SourceFailed) -> Self {
         Self { doing, trouble: error.into() }
     }
 }
 
 /// How a poll ended that did not succeed.
-pub struct End {
+pub struct AttemptFailed {
     /// Why.
-    pub aborted: Aborted,
+    pub aborted: Failed,
     /// What the server may not have taken: to be left out at the next attempt.
     pub suspect: Option<Trial>,
 }
@@ -147,23 +147,23 @@ pub enum HookError {
 /// Says what was being done when a result went wrong.
 pub trait During<T> {
     /// `doing` is a verb phrase: `log in as alice (PLAIN)`.
-    fn during(self, doing: impl Into<String>) -> Result<T, Aborted>;
+    fn during(self, doing: impl Into<String>) -> Result<T, Failed>;
 }
 
 impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
-    fn during(self, doing: impl Into<String>) -> Result<T, Aborted> {
-        self.map_err(|error| Aborted { doing: doing.into(), trouble: error.into() })
+    fn during(self, doing: impl Into<String>) -> Result<T, Failed> {
+        self.map_err(|error| Failed { doing: doing.into(), trouble: error.into() })
     }
 }
 
 impl Verdict {
     /// Judges by how a session ended.
-    pub fn of(ended: Result<(), &Aborted>) -> Self {
+    pub fn of(ended: Result<(), &Failed>) -> Self {
         match ended {
             Ok(()) => Self::Works,
             // The lease is tried before anything is written to the state, which does not count these either. A server's
             // [IN-USE] is something else: it may last until a person ends the session that has the maildrop.
-            Err(Aborted { trouble: Trouble::Stopped | Trouble::Leased { .. }, .. }) => Self::Open,
+            Err(Failed { trouble: Trouble::Stopped | Trouble::Leased { .. }, .. }) => Self::Open,
             Err(_) => Self::Fails,
         }
     }
@@ -237,7 +237,7 @@ impl Trouble {
     }
 }
 
-impl Aborted {
+impl Failed {
     /// Says whether something is so of an error of the source.
     pub fn is_of_source(&self, is: impl Fn(&SourceError) -> bool) -> bool {
         matches!(&self.trouble, Trouble::Source(error) if is(error))
@@ -277,8 +277,8 @@ impl Aborted {
     }
 }
 
-impl End {
-    pub fn plain(aborted: Aborted) -> Self {
+impl AttemptFailed {
+    pub fn plain(aborted: Failed) -> Self {
         Self { aborted, suspect: None }
     }
 

@@ -12,7 +12,7 @@ use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::policy::Policy;
 use super::poll::Poll;
-use super::trouble::{Aborted, During, Trouble};
+use super::trouble::{During, Failed, Trouble};
 use super::which::{self, Nameless, Uidl};
 use super::{Limits, Task};
 
@@ -41,7 +41,7 @@ impl<'a> Turn<'a> {
         notes: Notes<'a>,
         opened: Opened,
         memory: &'a Memory,
-    ) -> Result<Self, Aborted> {
+    ) -> Result<Self, Failed> {
         let Opened { source, listing, uidl_refused } = opened;
         let limits = match poll.task {
             Task::Sync(limits) | Task::DryRun(limits) => limits,
@@ -86,7 +86,7 @@ impl Turn<'_> {
     }
 
     /// Asks what is to be asked of the server before it can be said which message is which.
-    pub(super) async fn ask(&mut self) -> Result<(), Aborted> {
+    pub(super) async fn ask(&mut self) -> Result<(), Failed> {
         while !self.book.sorted.questions.is_empty() {
             let (questions, free) = (self.book.sorted.questions.clone(), self.book.sorted.standing);
             if questions.len() > free {
@@ -106,7 +106,7 @@ impl Turn<'_> {
 
     /// Asks how old the messages are where that decides whether they are fetched, the newest first: they are what is
     /// waited for, and those that are fetched are not asked about again.
-    pub(super) async fn date(&mut self, plan: Plan) -> Result<Plan, Aborted> {
+    pub(super) async fn date(&mut self, plan: Plan) -> Result<Plan, Failed> {
         let is_undated = |(_, step): &&(usize, Step)| matches!(step, Step::Undated);
         let mut undated: Vec<usize> = plan.steps.iter().filter(is_undated).map(|(index, _)| *index).collect();
         if undated.is_empty() {
@@ -127,13 +127,13 @@ impl Turn<'_> {
         &mut self,
         questions: &[usize],
         free: usize,
-    ) -> Result<Vec<(usize, Option<Fingerprint>)>, Aborted> {
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, Failed> {
         let asked = self.source.headers(questions, free);
         self.poll.unless_stopped(ASK, async { asked.await.during(ASK) }).await
     }
 
     /// Notes the headers of messages, as [`Turn::header_of`] gets them.
-    pub(super) async fn look_at(&mut self, indices: &[usize]) -> Result<(), Aborted> {
+    pub(super) async fn look_at(&mut self, indices: &[usize]) -> Result<(), Failed> {
         for (index, header) in self.header_of(indices).await? {
             self.book.answers.note(index, header);
         }
@@ -141,7 +141,7 @@ impl Turn<'_> {
     }
 
     /// Asks for the headers of messages that are marked, as far as the budget goes and unless the server has no TOP.
-    async fn header_of(&mut self, indices: &[usize]) -> Result<Vec<(usize, Option<Fingerprint>)>, Aborted> {
+    async fn header_of(&mut self, indices: &[usize]) -> Result<Vec<(usize, Option<Fingerprint>)>, Failed> {
         if indices.is_empty() || self.book.answers.are_none() {
             return Ok(Vec::new());
         }
@@ -151,18 +151,18 @@ impl Turn<'_> {
     }
 
     /// Fails if neither unique-ids nor headers can be had of any message.
-    pub(super) fn is_told_apart(&self, plan: &Plan) -> Result<(), Aborted> {
+    pub(super) fn is_told_apart(&self, plan: &Plan) -> Result<(), Failed> {
         let nameless = count(plan, |step| matches!(step, Step::Nameless));
         let listing = &self.book.listing;
         let any_name = (0..listing.len()).any(|index| !listing.shown(index).is_hole);
         if nameless > 0 && nameless == listing.len() && !any_name {
-            return Err(Aborted { doing: "list the maildrop".into(), trouble: Trouble::Nameless });
+            return Err(Failed { doing: "list the maildrop".into(), trouble: Trouble::Nameless });
         }
         Ok(())
     }
 
     /// Ends what a session has left that was cut off, if nothing is fetched that would.
-    pub(super) async fn end_cut_off(&mut self, plan: &Plan) -> Result<(), Aborted> {
+    pub(super) async fn end_cut_off(&mut self, plan: &Plan) -> Result<(), Failed> {
         let memory = self.book.memory;
         if !memory.known || !memory.unclosed {
             return Ok(());
@@ -184,7 +184,7 @@ impl Turn<'_> {
     }
 
     /// Opens the target, if it is not open, and takes stock of what lies there; says how many messages do.
-    pub(super) async fn open(&mut self) -> Result<usize, Aborted> {
+    pub(super) async fn open(&mut self) -> Result<usize, Failed> {
         if self.sink.is_some() {
             return Ok(0);
         }
@@ -201,7 +201,7 @@ impl Turn<'_> {
         wanted: Vec<usize>,
         old: Vec<Recorded<usize>>,
         last: Vec<Last>,
-    ) -> Result<bool, Aborted> {
+    ) -> Result<bool, Failed> {
         let mut tried = wanted.clone();
         tried.extend(last.iter().filter_map(|last| match last {
             Last::Retrieve(index) => Some(*index),
@@ -233,7 +233,7 @@ impl Turn<'_> {
     }
 
     /// Deletes what earlier sessions delivered, as far as it is seen to be that.
-    pub(super) async fn delete(&mut self, plan: &Plan) -> Result<bool, Aborted> {
+    pub(super) async fn delete(&mut self, plan: &Plan) -> Result<bool, Failed> {
         let due: Vec<(usize, usize)> = plan
             .steps
             .iter()
@@ -283,7 +283,7 @@ impl Turn<'_> {
     }
 
     /// Asks for the identity of what was only marked, so that it is known again under another name.
-    pub(super) async fn ask_at_leisure(&mut self) -> Result<(), Aborted> {
+    pub(super) async fn ask_at_leisure(&mut self) -> Result<(), Failed> {
         let blank = self.book.blank();
         if blank.is_empty() {
             return Ok(());

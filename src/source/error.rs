@@ -56,7 +56,7 @@ pub enum About {
 
 /// What went wrong with a source, and what was being done.
 #[derive(Debug)]
-pub struct Failed {
+pub struct SourceFailed {
     /// A verb phrase: `log in as alice (PLAIN)`.
     pub doing: String,
     pub error: SourceError,
@@ -76,23 +76,23 @@ pub struct RefusedLogIn {
 /// Says what was being done when a result went wrong.
 pub(super) trait Doing<T> {
     /// `doing` is a verb phrase.
-    fn doing(self, doing: &str) -> Result<T, Failed>;
+    fn doing(self, doing: &str) -> Result<T, SourceFailed>;
 }
 
 impl<T, E: Into<SourceError>> Doing<T> for Result<T, E> {
-    fn doing(self, doing: &str) -> Result<T, Failed> {
-        self.map_err(|error| Failed { doing: doing.into(), error: error.into() })
+    fn doing(self, doing: &str) -> Result<T, SourceFailed> {
+        self.map_err(|error| SourceFailed { doing: doing.into(), error: error.into() })
     }
 }
 
 /// A failed connect says itself what was being done.
-impl From<NetError> for Failed {
+impl From<NetError> for SourceFailed {
     fn from(error: NetError) -> Self {
         Self { doing: error.doing(), error: error.into() }
     }
 }
 
-impl Failed {
+impl SourceFailed {
     /// Makes a refusal of a reply.
     pub(super) fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
         Self { doing: doing.into(), error: SourceError::refused(reply, about) }

@@ -12,7 +12,7 @@ use crate::pop3::{Code, Command, ProtocolError, Request, Status, apop};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 
-use super::error::{About, Doing, Failed, SourceError};
+use super::error::{About, Doing, SourceError, SourceFailed};
 use super::server::{Outcome, Server, Trial};
 use super::wire::{Wire, WireError};
 
@@ -76,7 +76,7 @@ impl<'a> Login<'a> {
         wire: &mut Wire,
         stamp: Option<&[u8]>,
         known: bool,
-    ) -> Result<(Mechanism, Behind), Failed> {
+    ) -> Result<(Mechanism, Behind), SourceFailed> {
         let account = self.account;
         let capabilities = self.server.before();
         let facts = wire.stream().tls();
@@ -135,8 +135,8 @@ impl<'a> Login<'a> {
         wire: &mut Wire,
         stamp: Option<&[u8]>,
         known: bool,
-        refusal: Failed,
-    ) -> Result<(Mechanism, Behind), Failed> {
+        refusal: SourceFailed,
+    ) -> Result<(Mechanism, Behind), SourceFailed> {
         self.server.learn(Trial::Binding, Outcome::Breaks);
         while wire.unanswered() > 0 {
             // The refusal counts whatever comes after it.
@@ -146,7 +146,9 @@ impl<'a> Login<'a> {
         }
         match self.authenticate(wire, stamp, known).await {
             Ok(logged_in) => Ok(logged_in),
-            Err(Failed { error: SourceError::Refused { .. } | SourceError::NoMechanism(_), .. }) => {
+            Err(SourceFailed {
+                error: SourceError::Refused { .. } | SourceError::NoMechanism(_), ..
+            }) => {
                 self.server.forget(Trial::Binding);
                 Err(refusal)
             }
@@ -180,7 +182,7 @@ impl<'a> Login<'a> {
 
     /// Says UTF8 where it is announced: without it, Courier puts a report in place of each message whose header has 8-bit
     /// octets (RFC 6856, 2). A refusal means nothing. Says whether the answer is still to come.
-    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, Failed> {
+    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
         if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Outcome::Breaks) {
             return Ok(false);
         }
@@ -245,7 +247,7 @@ impl<'a> Login<'a> {
 }
 
 impl Auth<'_, '_> {
-    async fn user_pass(&mut self) -> Result<(), Failed> {
+    async fn user_pass(&mut self) -> Result<(), SourceFailed> {
         let (account, secret) = (self.login.account, self.login.secret);
         let along = self.login.sends_pass_along();
         let is_trial = self.login.server.found(Trial::BehindUser).is_none();
@@ -266,7 +268,7 @@ impl Auth<'_, '_> {
         self.accepted(None).await
     }
 
-    async fn apop(&mut self, stamp: &[u8]) -> Result<(), Failed> {
+    async fn apop(&mut self, stamp: &[u8]) -> Result<(), SourceFailed> {
         let account = self.login.account;
         let digest = apop::digest(stamp, self.login.secret);
         self.send(Command::Apop(&account.user, &digest))?;
@@ -279,7 +281,7 @@ impl Auth<'_, '_> {
         name: &'static str,
         exporter: Option<[u8; 32]>,
         plus_offered: bool,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SourceFailed> {
         let account = self.login.account;
         let credentials = Credentials {
             user: &account.user,
@@ -292,13 +294,13 @@ impl Auth<'_, '_> {
         auth::authenticate(self, name, exchange).await
     }
 
-    fn send(&mut self, command: Command<'_>) -> Result<(), Failed> {
+    fn send(&mut self, command: Command<'_>) -> Result<(), SourceFailed> {
         self.sent_at = Instant::now();
         self.wire.send(command).doing(&self.doing)
     }
 
     /// Sends what goes along with the last message of the log-in. If that is refused, so is this.
-    fn send_behind(&mut self) -> Result<(), Failed> {
+    fn send_behind(&mut self) -> Result<(), SourceFailed> {
         let commands = match self.behind {
             Behind::Nothing => return Ok(()),
             Behind::Question => [Command::Noop, Command::Capa],
@@ -309,7 +311,7 @@ impl Auth<'_, '_> {
     }
 
     /// Reads past the answer to UTF8, which went along with the first command.
-    async fn hear_utf8(&mut self) -> Result<(), Failed> {
+    async fn hear_utf8(&mut self) -> Result<(), SourceFailed> {
         if std::mem::take(&mut self.utf8_unanswered) {
             let suspect = self.login.suspect.replace(Trial::Pipelining);
             self.wire.reply().await.doing(&self.doing)?;
@@ -318,24 +320,24 @@ impl Auth<'_, '_> {
         Ok(())
     }
 
-    async fn accepted(&mut self, within: Option<Duration>) -> Result<(), Failed> {
+    async fn accepted(&mut self, within: Option<Duration>) -> Result<(), SourceFailed> {
         self.hear_utf8().await?;
         let reply = match within {
             Some(limit) => self.wire.reply_within(limit).await,
             None => self.wire.reply().await,
         };
         let reply = reply.doing(&self.doing)?.1;
-        if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::LogIn, &self.doing)) }
+        if reply.is_ok() { Ok(()) } else { Err(SourceFailed::refused(&reply, About::LogIn, &self.doing)) }
     }
 }
 
 impl Carrier for Auth<'_, '_> {
-    type Error = Failed;
+    type Error = SourceFailed;
 
     /// RFC 2449, 4.
     const LONGEST_LINE: usize = 255;
 
-    async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, Failed> {
+    async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, SourceFailed> {
         self.send(Command::Auth(line))?;
         if left == Left::Nothing && !std::mem::replace(&mut self.is_last, true) {
             self.send_behind()?;
@@ -348,7 +350,7 @@ impl Carrier for Auth<'_, '_> {
             return Err(out_of_step(reply.text)).doing(&self.doing);
         }
         match (reply.status, left) {
-            (Status::Err, _) => Err(Failed::refused(&reply, About::LogIn, &self.doing)),
+            (Status::Err, _) => Err(SourceFailed::refused(&reply, About::LogIn, &self.doing)),
             (Status::Ok, Left::Nothing) => Ok(Answer::Accepted),
             // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
             // what it means.
@@ -356,12 +358,12 @@ impl Carrier for Auth<'_, '_> {
         }
     }
 
-    fn failed(&self, error: SaslError) -> Failed {
-        Failed { doing: self.doing.clone(), error: error.into() }
+    fn failed(&self, error: SaslError) -> SourceFailed {
+        SourceFailed { doing: self.doing.clone(), error: error.into() }
     }
 
-    fn one_too_many(&self) -> Failed {
-        Failed { doing: self.doing.clone(), error: out_of_step(b"+").into() }
+    fn one_too_many(&self) -> SourceFailed {
+        SourceFailed { doing: self.doing.clone(), error: out_of_step(b"+").into() }
     }
 }
 

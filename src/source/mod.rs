@@ -43,7 +43,7 @@ use wire::Wire;
 pub use blame::{Blamed, Broke, End};
 pub use credentials::password;
 pub use error::{
-    CHECK, Failed, LOCKED, OPERATOR, RefusedLogIn, SourceError, TOO_OFTEN, class_of_refused_log_in,
+    CHECK, LOCKED, OPERATOR, RefusedLogIn, SourceError, SourceFailed, TOO_OFTEN, class_of_refused_log_in,
 };
 pub use login::{Login, Trials};
 pub use server::{Outcome, Server, Trial};
@@ -67,13 +67,13 @@ pub struct Opened {
     pub source: Source,
     pub listing: Listing,
     /// The server refused UIDL, so that the messages of the listing have no unique-ids.
-    pub uidl_refused: Option<Failed>,
+    pub uidl_refused: Option<SourceFailed>,
 }
 
 /// Why a source could not be opened.
 #[derive(Debug)]
 pub struct NotOpened {
-    pub failed: Failed,
+    pub failed: SourceFailed,
     /// What the server may not have taken: to be left out at the next attempt.
     pub suspect: Option<Trial>,
 }
@@ -97,7 +97,7 @@ pub struct Finished {
     pub deleted: Vec<usize>,
     /// Deletions that the server refused, each or all of them.
     pub undeleted: Vec<usize>,
-    pub ended: Result<(), Failed>,
+    pub ended: Result<(), SourceFailed>,
 }
 
 impl Source {
@@ -169,7 +169,7 @@ impl Source {
     }
 
     /// Sends what may go now. `uncommitted`: messages that came and will be deleted, if they are deleted at once.
-    pub fn send_ahead(&mut self, begin: Begin, uncommitted: Option<usize>) -> Result<(), Failed> {
+    pub fn send_ahead(&mut self, begin: Begin, uncommitted: Option<usize>) -> Result<(), SourceFailed> {
         self.window.send_ahead(&mut self.wire, &self.listing, begin, uncommitted)
     }
 
@@ -184,7 +184,7 @@ impl Source {
     }
 
     /// Asks for the next thing at the order's end, when everything before is committed; says whether there was any.
-    pub fn send_last(&mut self) -> Result<bool, Failed> {
+    pub fn send_last(&mut self) -> Result<bool, SourceFailed> {
         self.window.send_last(&mut self.wire, &self.listing)
     }
 
@@ -215,7 +215,7 @@ impl Source {
     }
 
     /// Asks for a reply where an end is to be proven and none is due; says whether it did.
-    pub fn ask_for_proof(&mut self) -> Result<bool, Failed> {
+    pub fn ask_for_proof(&mut self) -> Result<bool, SourceFailed> {
         self.window.ask_for_proof(&mut self.wire)
     }
 
@@ -281,7 +281,7 @@ impl Source {
 }
 
 /// Enters UPDATE state.
-async fn update(wire: &mut Wire, within: Option<Duration>) -> Result<(), Failed> {
+async fn update(wire: &mut Wire, within: Option<Duration>) -> Result<(), SourceFailed> {
     let doing = "delete messages (QUIT)";
     wire.send(Command::Quit).doing(doing)?;
     let reply = match within {
@@ -289,5 +289,5 @@ async fn update(wire: &mut Wire, within: Option<Duration>) -> Result<(), Failed>
         None => wire.reply().await,
     };
     let reply = reply.doing(doing)?.1;
-    if reply.is_ok() { Ok(()) } else { Err(Failed::refused(&reply, About::Other, doing)) }
+    if reply.is_ok() { Ok(()) } else { Err(SourceFailed::refused(&reply, About::Other, doing)) }
 }

@@ -8,7 +8,7 @@ use crate::net::{Connector, Stream};
 use crate::pop3::{Capabilities, Client, Command, Event, Reply, Request, Status, apop};
 use crate::sasl::Mechanism;
 
-use super::error::{About, Doing, Failed, SourceError};
+use super::error::{About, Doing, SourceError, SourceFailed};
 use super::list::{Heard, built, is_empty, is_uncoded, read_listing};
 use super::login::{Behind, Login};
 use super::server::{Outcome, Trial};
@@ -22,7 +22,7 @@ pub struct Listed {
     pub pipelined: bool,
     pub listing: Listing,
     /// The server refused UIDL, so that the messages of the listing have no unique-ids.
-    pub uidl_refused: Option<Failed>,
+    pub uidl_refused: Option<SourceFailed>,
 }
 
 /// What is being done while a session that is logged in lists.
@@ -31,12 +31,12 @@ const LISTING: &str = "list the maildrop";
 impl Login<'_> {
     /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
     /// complete one round trip after the greeting.
-    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, Failed> {
+    pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, SourceFailed> {
         let account = self.account;
         let mut wire = Wire::new(stream, Client::new(), account.timeout, &account.name);
         let greeting = wire.reply().await.doing("connect")?.1;
         if !greeting.is_ok() {
-            return Err(Failed::refused(&greeting, About::Other, "connect"));
+            return Err(SourceFailed::refused(&greeting, About::Other, "connect"));
         }
         let stamp = apop::stamp(greeting.text).map(<[u8]>::to_vec);
         if account.tls.mode == TlsMode::StartTls {
@@ -75,12 +75,12 @@ impl Login<'_> {
 
     /// STLS is demanded whatever CAPA says, and nothing the server said before it is believed afterwards
     /// (RFC 2595, 4; a forged "not supported" would otherwise have the password sent in clear).
-    async fn start_tls(&self, mut wire: Wire, connector: &Connector) -> Result<Wire, Failed> {
+    async fn start_tls(&self, mut wire: Wire, connector: &Connector) -> Result<Wire, SourceFailed> {
         let doing = "ask for TLS (STLS)";
         wire.send(Command::Stls).doing(doing)?;
         let reply = wire.reply().await.doing(doing)?.1;
         if !reply.is_ok() {
-            return Err(Failed::refused(&reply, About::Other, doing));
+            return Err(SourceFailed::refused(&reply, About::Other, doing));
         }
         let stream = wire.into_stream().doing(doing)?;
         let stream = connector.start_tls(stream, self.account).await?;
@@ -88,7 +88,7 @@ impl Login<'_> {
     }
 
     /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
-    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, Failed> {
+    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, SourceFailed> {
         if self.server.found(Trial::Capa) == Some(Outcome::Breaks) {
             return Ok(Capabilities::NONE);
         }
@@ -100,7 +100,7 @@ impl Login<'_> {
 
     /// Asks for the capabilities after the log-in, which may be others (RFC 2449, 5), and another server's; not if there
     /// were none before.
-    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), Failed> {
+    async fn ask_after(&mut self, wire: &mut Wire) -> Result<(), SourceFailed> {
         let after = if self.server.before().is_empty() {
             None
         } else {
@@ -114,7 +114,7 @@ impl Login<'_> {
     ///
     /// What is lost costs the time limit of its own, and the session goes on. What was merely late is known by the
     /// status line that then stands where a capability belongs.
-    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), Failed> {
+    async fn hear(&mut self, wire: &mut Wire, mechanism: Mechanism) -> Result<(), SourceFailed> {
         let trial = Trial::BehindLogIn(mechanism);
         self.suspect = Some(trial);
         let limit = self.server.patience().unwrap_or(self.account.timeout);
@@ -176,7 +176,12 @@ impl Login<'_> {
     }
 
     /// Reads the listing.
-    async fn list(&mut self, mut wire: Wire, mechanism: Mechanism, behind: Behind) -> Result<Listed, Failed> {
+    async fn list(
+        &mut self,
+        mut wire: Wire,
+        mechanism: Mechanism,
+        behind: Behind,
+    ) -> Result<Listed, SourceFailed> {
         let trial = Trial::BehindLogIn(mechanism);
         let pipelined = self.pipelines();
         let mut heard = if behind == Behind::Listing {
@@ -262,6 +267,6 @@ fn asks_again(error: &SourceError) -> bool {
     }
 }
 
-fn refusal(said: &[u8], doing: &str) -> Failed {
-    Failed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing)
+fn refusal(said: &[u8], doing: &str) -> SourceFailed {
+    SourceFailed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing)
 }

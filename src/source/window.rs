@@ -9,7 +9,7 @@ use crate::text::Shown;
 
 use super::blame::{self, Blamed, Broke, End, Moment};
 use super::deletions::Deletions;
-use super::error::{About, Doing, Failed, SourceError};
+use super::error::{About, Doing, SourceError, SourceFailed};
 use super::wire::Wire;
 
 /// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
@@ -78,7 +78,7 @@ pub struct Refusal {
     pub index: usize,
     pub reason: String,
     /// It said by its code that the message is not to blame.
-    pub of_server: Option<Failed>,
+    pub of_server: Option<SourceFailed>,
 }
 
 /// What was not begun, or did not come.
@@ -172,7 +172,7 @@ impl Window {
         listing: &Listing,
         begin: Begin,
         uncommitted: Option<usize>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SourceFailed> {
         while begin != Begin::Nothing && self.send_one(wire, listing, begin, uncommitted)? {}
         if begin == Begin::Deletions && self.under_way.is_empty() {
             self.rest.left += self.wanted.len();
@@ -192,7 +192,7 @@ impl Window {
         listing: &Listing,
         begin: Begin,
         uncommitted: Option<usize>,
-    ) -> Result<bool, Failed> {
+    ) -> Result<bool, SourceFailed> {
         let unanswered = wire.unanswered();
         self.alone &= unanswered > 0;
         if unanswered > 0 && (!self.pipelined || self.alone) {
@@ -225,7 +225,7 @@ impl Window {
         Ok(true)
     }
 
-    fn retrieve(&mut self, wire: &mut Wire, listing: &Listing, index: usize) -> Result<(), Failed> {
+    fn retrieve(&mut self, wire: &mut Wire, listing: &Listing, index: usize) -> Result<(), SourceFailed> {
         let message = listing.get(index);
         wire.send(Command::Retr(message.number)).doing("fetch")?;
         self.under_way.push_back(index);
@@ -235,7 +235,7 @@ impl Window {
 
     /// Asks singly for what broke a session before, once everything else is done; what this session has deleted until
     /// then must be real before. Says whether there was anything to ask for.
-    pub fn send_last(&mut self, wire: &mut Wire, listing: &Listing) -> Result<bool, Failed> {
+    pub fn send_last(&mut self, wire: &mut Wire, listing: &Listing) -> Result<bool, SourceFailed> {
         if !self.deletions.accepted().is_empty() {
             self.rest.postponed += std::mem::take(&mut self.last).len();
         }
@@ -356,7 +356,7 @@ impl Window {
 
     /// Asks for a reply where an end is to be proven and none is due: whatever it says, it proves that the server is where
     /// we think it is. Says whether it did.
-    pub fn ask_for_proof(&mut self, wire: &mut Wire) -> Result<bool, Failed> {
+    pub fn ask_for_proof(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
         let asks = self.doubtful.is_some() && wire.unanswered() == 0;
         if asks {
             wire.send(Command::Noop).doing("fetch")?;
@@ -405,7 +405,7 @@ impl Refusal {
         let number = listing.get(index).number;
         let of_server = match SourceError::refused(&reply, About::Other) {
             error @ SourceError::Refused { code: Some(code), .. } if code.is_of_server() => {
-                Some(Failed { doing: format!("fetch message {number}"), error })
+                Some(SourceFailed { doing: format!("fetch message {number}"), error })
             }
             _ => None,
         };

@@ -6,7 +6,7 @@ use crate::message::file::{digest_of_content, digest_of_name};
 use crate::message::{FileDigest, FileId, Fingerprint};
 use crate::state::{RecordedFile, Store, Unclaimed};
 
-use super::super::trouble::{Aborted, During};
+use super::super::trouble::{During, Failed};
 use super::Book;
 use super::names::old_name;
 
@@ -15,7 +15,7 @@ const GAP: u32 = 4;
 
 impl Book<'_> {
     /// Takes stock of the files in the target: which of them no record claims.
-    pub async fn take_stock(&mut self, store: &Store, files: Vec<FileId>) -> Result<(), Aborted> {
+    pub async fn take_stock(&mut self, store: &Store, files: Vec<FileId>) -> Result<(), Failed> {
         let entries = &self.memory.entries;
         let unclosed = self.memory.unclosed;
         let may_claim: Vec<usize> = if unclosed { (0..entries.len()).collect() } else { Vec::new() };

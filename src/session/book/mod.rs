@@ -24,7 +24,7 @@ use crate::state::{
 use super::plan::{self, Plan};
 use super::policy::Policy;
 use super::sort::sort;
-use super::trouble::{Aborted, During};
+use super::trouble::{During, Failed};
 use super::which::{Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
 
 /// A listing beside what is recorded of its maildrop.
@@ -131,7 +131,7 @@ impl<'a> Book<'a> {
     }
 
     /// Sorts the listing by what is known so far, and loads what is needed for that.
-    pub async fn sort(&mut self, store: &Store) -> Result<(), Aborted> {
+    pub async fn sort(&mut self, store: &Store) -> Result<(), Failed> {
         loop {
             let policy = self.policy;
             let sorted = sort(&Evidence {
@@ -172,7 +172,7 @@ impl<'a> Book<'a> {
         plan::plan(listing, sorted, memory, details, policy, answers, nameless)
     }
 
-    async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Aborted> {
+    async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Failed> {
         entries.retain(|entry| !self.details.contains_key(entry));
         let details = store.details(&self.memory.key, &self.memory.entries, entries.clone()).await;
         self.details.extend(entries.into_iter().zip(details.during("read the state")?));
@@ -201,7 +201,7 @@ impl<'a> Book<'a> {
     }
 
     /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed.
-    pub async fn expect(&mut self, store: &Store) -> Result<(), Aborted> {
+    pub async fn expect(&mut self, store: &Store) -> Result<(), Failed> {
         let missing: Vec<usize> =
             (0..self.memory.entries.len()).filter(|entry| !self.sorted.taken[*entry]).collect();
         self.load(store, missing.clone()).await?;
@@ -276,7 +276,7 @@ impl<'a> Book<'a> {
         store: &Store,
         blank: &[(usize, usize)],
         answers: Vec<(usize, Option<Fingerprint>)>,
-    ) -> Result<(), Aborted> {
+    ) -> Result<(), Failed> {
         let entries: HashMap<usize, usize> = blank.iter().copied().collect();
         self.load(store, answers.iter().filter_map(|(index, _)| entries.get(index).copied()).collect())
             .await?;
