@@ -96,7 +96,7 @@ pub async fn poll(
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
     let ended = match environment.of(account).during("use the target") {
-        Ok(own) => session(account, own, task, progress, began, &mut report).await,
+        Ok(own) => under_lease(account, own, task, progress, began, &mut report).await,
         // Work that still waits for an answer has the state's lease, but not the state.
         Err(aborted) => Err(aborted),
     };
@@ -155,7 +155,7 @@ async fn unwritten(account: &Account, environment: &Environment, verdict: Verdic
     }
 }
 
-async fn session(
+async fn under_lease(
     account: &Account,
     environment: Environment,
     task: Task,
@@ -176,13 +176,13 @@ async fn session(
     let now = environment.clock.now();
     let has_state = lease.found_state();
     let poll = Poll { account, environment: &environment, task, progress, now, began, has_state };
-    let ended = attempts(poll, report).await;
+    let ended = retrying(poll, report).await;
     environment.leave(lease);
     ended
 }
 
 /// Polls, and again without what the server does not bear, or to go on.
-async fn attempts(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed> {
+async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed> {
     let Poll { account, environment, .. } = poll;
     let mut course = Course::new();
     loop {
