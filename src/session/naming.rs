@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::message::Listing;
 use crate::state::Naming;
 
-use super::which::{Evidence, Turn, Uidl};
+use super::which::{Evidence, Showing, Uidl};
 
 /// Listings in a row with messages that UIDL leaves out, after which those go by their place.
 pub const HOLES: u32 = 3;
@@ -29,10 +29,10 @@ pub fn is_numbers(listing: &Listing) -> bool {
 pub fn naming(of: &Evidence<'_>) -> Naming {
     let (listing, entries, before) = (of.listing, of.entries, of.naming);
     let any_hole = (0..listing.len()).any(|index| listing.shown(index).is_hole);
-    let holes = match of.turn {
-        Turn::Further => before.holes,
-        Turn::First if any_hole => before.holes.saturating_add(1),
-        Turn::First => 0,
+    let holes = match of.showing {
+        Showing::Again => before.holes,
+        Showing::First if any_hole => before.holes.saturating_add(1),
+        Showing::First => 0,
     };
     if of.uidl != Uidl::Answered || listing.is_empty() || any_hole {
         return Naming { holes, ..before.clone() };

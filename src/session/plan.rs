@@ -182,7 +182,7 @@ mod tests {
     use crate::config::account::Keep;
     use crate::message::{Fingerprint, ListingBuilder, MessageNumber};
     use crate::session::book::{Book, Circumstances, Top};
-    use crate::session::which::{Turn, Uidl};
+    use crate::session::which::{Showing, Uidl};
     use crate::state::{Closing, Delivery, HeldKind, Kind, Standing, Store, Timestamp};
 
     const DAY: Timestamp = 86_400;
@@ -234,7 +234,7 @@ mod tests {
                 uidl: Uidl::Answered,
                 top: Top::Announced,
                 nameless: Nameless::Come,
-                turn: Turn::First,
+                showing: Showing::First,
             };
             let mut book = Book::new(listing(messages), &self.memory, *policy, "m", around);
             book.sort(&self.store).await.unwrap();

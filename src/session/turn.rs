@@ -53,7 +53,7 @@ impl<'a> Turn<'a> {
             uidl: if uidl_refused.is_some() { Uidl::Refused } else { Uidl::Answered },
             top: if source.announces_headers() { Top::Announced } else { Top::Unannounced },
             nameless: poll.nameless(),
-            turn: if notes.course.is_first() { which::Turn::First } else { which::Turn::Further },
+            showing: if notes.course.is_first() { which::Showing::First } else { which::Showing::Again },
         };
         let mut book = Book::new(listing, memory, policy, &poll.account.maildrop_id, around);
         book.sort(&poll.environment.store).await?;

@@ -112,7 +112,7 @@ pub struct Evidence<'a> {
     /// What becomes of messages that neither unique-ids nor headers tell apart: where they stay, one header is asked for.
     pub nameless: Nameless,
     /// Whether this listing counts.
-    pub turn: Turn,
+    pub showing: Showing,
     /// What RETR has settled, by index in the listing: which record it is, if any.
     pub settled: &'a HashMap<usize, Option<usize>>,
     /// MayDelete that came back again and again, or broke the session, and are left alone for now, by entry.
@@ -139,11 +139,11 @@ pub enum Nameless {
 
 /// Which session of a poll a listing is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Showing {
     /// The first.
     First,
     /// A further one: what its listing shows was shown before.
-    Further,
+    Again,
 }
 
 /// Messages that go by their place.

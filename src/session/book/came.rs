@@ -5,7 +5,7 @@ use crate::message::{FileId, UniqueId};
 use crate::state::{Delivery, Detail, Entry, Kind, Recorded, Seen, prove};
 
 use super::super::policy::Due;
-use super::super::which::{Turn, Verdict};
+use super::super::which::{Showing, Verdict};
 use super::Book;
 use super::Top;
 use super::names::{header_name, old_name};
@@ -90,7 +90,7 @@ impl Book<'_> {
     fn may_be_another(&self, index: usize) -> bool {
         let is_told = self.around.top == Top::Announced || self.answers.work();
         let is_nameless = !is_told && self.listing.shown(index).uid.is_empty();
-        self.around.turn == Turn::First && (is_nameless || self.sorted.group_of(index).is_none())
+        self.around.showing == Showing::First && (is_nameless || self.sorted.group_of(index).is_none())
     }
 
     /// Gives a message that is not the recorded one that it was taken for a record and a name of its own.

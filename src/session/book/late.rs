@@ -3,13 +3,13 @@
 use crate::state::{Held, HeldKind, Memory, Recorded, Standing, Timestamp};
 
 use super::super::waits::is_due;
-use super::super::which::{Turn, Verdict};
+use super::super::which::{Showing, Verdict};
 use super::Book;
 
 impl<'a> Book<'a> {
     /// Says whether what is held is not tried now: its wait is not over, or it had its turn in this poll.
     fn is_put_off(&self, held: &Held) -> bool {
-        let had_its_turn = self.around.turn == Turn::Further && held.tried_at == self.policy.now;
+        let had_its_turn = self.around.showing == Showing::Again && held.tried_at == self.policy.now;
         had_its_turn || !is_due(held, self.policy.now)
     }
 

@@ -25,7 +25,7 @@ use super::plan::{self, Plan};
 use super::policy::Policy;
 use super::sort::sort;
 use super::trouble::{During, Failed};
-use super::which::{Answers, Evidence, Group, Nameless, Sorted, Turn, Uidl, Verdict};
+use super::which::{Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Verdict};
 
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
@@ -80,7 +80,7 @@ pub struct Circumstances {
     /// What becomes of messages that nothing tells apart.
     pub nameless: Nameless,
     /// Which session of the poll this is.
-    pub turn: Turn,
+    pub showing: Showing,
 }
 
 /// Whether a server announces TOP.
@@ -143,7 +143,7 @@ impl<'a> Book<'a> {
                 naming: &self.memory.naming,
                 uidl: self.around.uidl,
                 nameless: self.around.nameless,
-                turn: self.around.turn,
+                showing: self.around.showing,
                 settled: &self.settled,
                 rests: &|entry, detail| policy.rests(&self.entry(entry), detail) || self.rests(entry),
             });
