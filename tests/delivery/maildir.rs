@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::sink::{assert_tmp_is_empty, deliver, fill, id, maildir, maildir_files, names, open, scratch};
+#[cfg(target_os = "linux")]
 use crate::system::{Op, Watch};
 use postrider::testing::config::Target;
 use postrider::testing::delivery::{Access, Outcome, Sink};
@@ -33,6 +34,7 @@ async fn a_maildir_is_private_and_its_names_tell_size_and_order() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_is_in_a_maildir_already_is_not_delivered_again_wherever_a_reader_put_it() {
     let large = vec![b'l'; 200_000];
@@ -164,6 +166,7 @@ async fn a_link_to_a_maildir_is_a_maildir() {
     assert_eq!(names(&dir.path().join("real/new")).len(), 1);
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn opening_an_existing_maildir_makes_nothing_new() {
     let dir = scratch();

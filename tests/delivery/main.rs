@@ -1,5 +1,6 @@
 //! The targets: maildir, mbox, commands, SMTP and LMTP.
 
+#[cfg(target_os = "linux")]
 mod alone;
 mod catch_all;
 mod lmtp;
@@ -16,6 +17,7 @@ mod smtp;
 mod smtp_habits;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "this program uses a part of it")]
 #[path = "../crash/system.rs"]
 mod system;

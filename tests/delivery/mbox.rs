@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
 use crate::support::mounted::Mounted;
+#[cfg(target_os = "linux")]
 use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
 use postrider::testing::config::Target;
@@ -17,6 +18,7 @@ use postrider::testing::disk::{Disk, Limits};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nFrom here\r\n";
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_new_mbox_is_for_its_owner_only_and_is_made_durable_with_its_name() {
     let dir = scratch();
@@ -47,6 +49,7 @@ async fn a_new_mbox_is_for_its_owner_only_and_is_made_durable_with_its_name() {
     assert!(appended < synced && synced < named && named < released);
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_batch_costs_one_pair_of_locks_and_one_fsync() {
     let dir = scratch();
@@ -187,6 +190,7 @@ async fn a_lock_is_taken_over_only_if_its_holder_is_dead_or_nothing_changed_for_
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_stale_lock_that_another_takes_over_at_the_same_moment_is_not_taken_from_him() {
     let dir = scratch();
@@ -211,6 +215,7 @@ async fn a_stale_lock_that_another_takes_over_at_the_same_moment_is_not_taken_fr
     assert_eq!(fs::read(dir.path().join("mbox")).unwrap(), b"");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_another_made_of_our_lock_is_not_removed() {
     let dir = scratch();
@@ -253,6 +258,7 @@ async fn a_lock_that_is_released_is_soon_noticed() {
     assert_eq!(outcomes, [Outcome::Delivered]);
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn while_we_append_no_other_program_gets_a_lock() {
     let dir = scratch();
@@ -276,6 +282,7 @@ async fn while_we_append_no_other_program_gets_a_lock() {
     assert_unlocked(dir.path());
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_file_that_is_replaced_while_it_is_being_locked_is_not_appended_to() {
     let dir = scratch();
@@ -297,6 +304,7 @@ async fn a_file_that_is_replaced_while_it_is_being_locked_is_not_appended_to() {
 }
 
 // Paused, since a dot-lock that could not be removed is waited for in vain.
+#[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
 async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
     let large = [b"Subject: large\r\n\r\n", &b"A line of a large message\r\n".repeat(10_000)[..]].concat();
@@ -351,6 +359,7 @@ async fn whatever_operation_fails_the_mbox_is_as_before_or_whole() {
     assert!(failed > 10 && put_off > 0, "{failed} failed, {put_off} put off");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_failed_fsync_is_not_repeated() {
     let dir = scratch();

@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
 use crate::alone::alone;
 use crate::sink::{deliver, open, scratch};
+#[cfg(target_os = "linux")]
 use crate::system::{Fault, Lasts, Watch};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -304,6 +306,7 @@ async fn messages_before_the_one_that_failed_the_target_are_told_as_delivered() 
     assert!(deliver(&sink, &[("3", HELLO)]).await.is_err());
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_message_that_cannot_be_spooled_starts_no_command() {
     let Some(spool) = alone("pipe::a_message_that_cannot_be_spooled_starts_no_command") else { return };

@@ -8,12 +8,14 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
 use crate::alone::alone;
 use crate::sink::{
     assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, names,
     open, scratch,
 };
 use crate::support::mail_server::MailServer;
+#[cfg(target_os = "linux")]
 use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
 use postrider::testing::config::{CommandLine, Pipe, Place, Recipients, Sender, Target};
@@ -212,6 +214,7 @@ async fn a_message_that_is_dropped_before_its_commit_leaves_no_trace() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_finished_message_that_is_dropped_while_its_last_part_is_written_leaves_no_trace() {
     let test =
@@ -244,6 +247,7 @@ async fn a_finished_message_that_is_dropped_while_its_last_part_is_written_leave
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
     let Some(root) =
@@ -288,6 +292,7 @@ async fn a_draft_whose_part_could_not_be_written_says_so_until_it_is_dropped() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
     for kind in KINDS {
