@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Common;
 use super::report::{Octets, messages};
 use crate::config::Account;
+use crate::lock::lock;
 use crate::logging;
 use crate::session::{Ask, Progress};
 
@@ -327,11 +328,6 @@ impl std::fmt::Display for Left {
     }
 }
 
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds it can panic half-way.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use indicatif::TermLike;
@@ -374,7 +370,7 @@ mod tests {
             self.write_str(line)
         }
         fn write_str(&self, text: &str) -> io::Result<()> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+            lock(&self.0).push_str(text);
             Ok(())
         }
         fn clear_line(&self) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::BufReader;
@@ -23,6 +23,7 @@ use super::verify::Verifier;
 use super::{Deadline, Endpoint, verify};
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
 use crate::disk::blocking;
+use crate::lock::lock;
 
 /// Tickets that the library counts, and keeps at most, for one server.
 const TICKETS: usize = 8;
@@ -65,14 +66,14 @@ impl Configurations {
             client: tls.client.as_ref().map(|client| (client.chain.clone(), client.key.clone())),
             min: tls.min,
         };
-        let mut made = Arc::clone(self.made().entry(settings.clone()).or_default());
+        let mut made = Arc::clone(lock(&self.made).entry(settings.clone()).or_default());
         if let Some(earlier) = made.get() {
             let files = settings.files();
             let Some(first) = files.first().cloned() else { return Ok(earlier.configuration.clone()) };
             if on_worker(&first, patience, move || Ok(stamps(&files))).await? == earlier.files {
                 return Ok(earlier.configuration.clone());
             }
-            let mut all = self.made();
+            let mut all = lock(&self.made);
             let current = all.entry(settings.clone()).or_default();
             if Arc::ptr_eq(current, &made) {
                 *current = Arc::default();
@@ -81,11 +82,6 @@ impl Configurations {
         }
         let made = made.get_or_try_init(|| self.make(tls, &settings, patience)).await?;
         Ok(made.configuration.clone())
-    }
-
-    /// A panic while it was locked leaves the map whole.
-    fn made(&self) -> MutexGuard<'_, HashMap<Settings, Arc<OnceCell<Made>>>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, tls: &Tls, settings: &Settings, patience: Duration) -> Result<Made, NetError> {

@@ -3,9 +3,10 @@
 //! One memory, in the state, so that a `sync` from cron tells as little as the daemon.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::failure::Class;
+use crate::lock::lock;
 use crate::logging;
 use crate::state::{Timestamp, Told};
 
@@ -111,7 +112,7 @@ pub struct Unwritten(Mutex<HashMap<String, Vec<Told>>>);
 impl Unwritten {
     /// Gives what is remembered of an account.
     pub fn of(&self, account: &str) -> Vec<Told> {
-        self.lock().get(account).cloned().unwrap_or_default()
+        lock(&self.0).get(account).cloned().unwrap_or_default()
     }
 
     /// Remembers what could not be written.
@@ -119,7 +120,7 @@ impl Unwritten {
         if changes.is_empty() {
             return;
         }
-        let told = &mut *self.lock();
+        let told = &mut *lock(&self.0);
         let told = told.entry(account.to_owned()).or_default();
         told.retain(|told| changes.iter().all(|(what, _)| told.what != *what));
         told.extend(changes.into_iter().filter_map(|(_, told)| told));
@@ -127,12 +128,7 @@ impl Unwritten {
 
     /// Forgets what is written by now.
     pub fn forget(&self, account: &str) {
-        self.lock().remove(account);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Told>>> {
-        // Nothing that holds it can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).remove(account);
     }
 }
 
