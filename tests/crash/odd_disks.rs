@@ -10,7 +10,7 @@ use crate::support::daemon::{Daemon, SOON};
 use crate::support::maildrop::{Maildrop, Settings};
 use crate::support::mounted::{Image, Mounted};
 use crate::support::postrider::{Home, assert_same};
-use crate::support::process::{Running, wait_until};
+use crate::support::process::{Ended, Running, wait_until};
 
 const LINE: &str = "0123456789abcde\r\n";
 
@@ -140,6 +140,19 @@ fn end_waits(state: &Path) {
     }
 }
 
+/// Syncs while a disk does not answer, and gives how that ended.
+fn fails_in_time(home: &Home, disk: &Mounted) -> Ended {
+    let process = disk.process();
+    kill(process, Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let ended = home.run(&["sync"]);
+    let took = began.elapsed();
+    kill(process, Signal::SIGCONT).unwrap();
+    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(40), "{took:?}");
+    ended
+}
+
 #[test]
 fn a_file_system_that_does_not_answer_ends_its_own_session_in_time_and_no_other() {
     let (hanging, other) = (Maildrop::start(Settings::default()), Maildrop::start(Settings::default()));
@@ -157,14 +170,7 @@ fn a_file_system_that_does_not_answer_ends_its_own_session_in_time_and_no_other(
     home.must(&["sync"], 0);
     put(&hanging, &["b"], 3);
     put(&other, &["b"], 3);
-    let process = disk.process();
-    kill(process, Signal::SIGSTOP).unwrap();
-    let began = Instant::now();
-    let ended = home.run(&["sync"]);
-    let took = began.elapsed();
-    kill(process, Signal::SIGCONT).unwrap();
-    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
-    assert!(took < Duration::from_secs(40), "{took:?}");
+    let ended = fails_in_time(&home, &disk);
     let told = "the file system has not answered for 6s";
     assert!(ended.stderr.contains(told) && ended.stderr.contains("disk/Mail"), "{}", ended.stderr);
     assert_same(home.maildir("Mail"), expected(&["a", "b"], 3));
@@ -184,14 +190,7 @@ fn a_state_whose_file_system_does_not_answer_is_told_in_time() {
     put(&server, &["a"], 3);
     home.must(&["sync"], 0);
     put(&server, &["b"], 3);
-    let process = disk.process();
-    kill(process, Signal::SIGSTOP).unwrap();
-    let began = Instant::now();
-    let ended = home.run(&["sync"]);
-    let took = began.elapsed();
-    kill(process, Signal::SIGCONT).unwrap();
-    assert_eq!(ended.status, Some(75), "{}", ended.stderr);
-    assert!(took < Duration::from_secs(40), "{took:?}");
+    let ended = fails_in_time(&home, &disk);
     assert!(ended.stderr.contains("state.db"), "{}", ended.stderr);
     assert!(ended.stderr.contains("has not answered for 2s"), "{}", ended.stderr);
     home.must(&["sync"], 0);

@@ -208,8 +208,7 @@ async fn two_stores_on_one_file_lose_nothing_of_each_other() {
 
 #[tokio::test]
 async fn a_store_is_the_same_by_each_of_its_handles() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let same = store.clone();
     let memory = begin(&store).await;
     record(&same, &memory.key, 1, &["a"]).await;

@@ -236,8 +236,7 @@ async fn a_damaged_file_is_let_be_and_one_put_in_its_place_is_opened_after_a_whi
 
 #[tokio::test]
 async fn a_defect_that_one_request_meets_is_told_and_costs_no_other() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let defect = store.read(|_| -> rusqlite::Result<()> { panic!("a defect") }).await;
     assert!(matches!(defect, Err(StateError::Thread { .. })), "{defect:?}");

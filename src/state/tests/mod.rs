@@ -22,6 +22,12 @@ fn directory() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
+/// Opens a store that has no file yet.
+fn store() -> (TempDir, Store) {
+    let (directory, path) = directory();
+    (directory, Store::open(&path))
+}
+
 fn uid(octets: impl AsRef<[u8]>) -> UniqueId {
     UniqueId::new(octets.as_ref())
 }

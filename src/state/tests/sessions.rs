@@ -74,8 +74,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
 
 #[tokio::test]
 async fn a_maildrop_is_closed_only_by_a_session_that_published() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let first = begin(&store).await;
     assert!(is_fresh(&first) && first.unclosed);
     // It could not log in.
@@ -100,8 +99,7 @@ async fn a_maildrop_is_closed_only_by_a_session_that_published() {
 
 #[tokio::test]
 async fn a_unique_id_is_forgotten_90_days_after_it_was_last_listed() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     record(&store, &memory.key, 0, &["gone", "here"]).await;
     store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
@@ -120,8 +118,7 @@ async fn a_unique_id_is_forgotten_90_days_after_it_was_last_listed() {
 
 #[tokio::test]
 async fn a_unique_id_is_forgotten_30_days_after_a_deletion_that_succeeded_only() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     record(&store, &memory.key, 0, &["deleted", "refused", "zombie"]).await;
     let closing = Closing {
@@ -153,8 +150,7 @@ async fn a_unique_id_is_forgotten_30_days_after_a_deletion_that_succeeded_only()
 
 #[tokio::test]
 async fn one_short_listing_after_a_long_pause_forgets_nothing() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     record(&store, &memory.key, 0, &["a"]).await;
     store.close(&memory.key, &memory.entries, listed(0)).await.unwrap();
@@ -172,8 +168,7 @@ async fn one_short_listing_after_a_long_pause_forgets_nothing() {
 
 #[tokio::test]
 async fn a_message_of_a_session_without_an_end_was_last_listed_when_it_was_recorded() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     session(&store, |_| listed(10)).await;
     let memory = begin(&store).await;
     record(&store, &memory.key, 20, &["a"]).await;
@@ -184,8 +179,7 @@ async fn a_message_of_a_session_without_an_end_was_last_listed_when_it_was_recor
 
 #[tokio::test]
 async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_was() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     record(&store, &memory.key, 1, &["a"]).await;
     let closing = Closing { deleted: vec![(uid("a"), 0)], ..listed(2) };
@@ -211,8 +205,7 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
 
 #[tokio::test]
 async fn unique_ids_of_any_octets_and_ordinals_are_told_apart() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let long = [b'x'; 500];
     let odd: [(&[u8], u32); 7] =
@@ -232,8 +225,7 @@ async fn unique_ids_of_any_octets_and_ordinals_are_told_apart() {
 
 #[tokio::test]
 async fn recording_and_releasing_end_a_hold() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let hold = |name: &str, tries| Held {
         uid: uid(name),
@@ -258,8 +250,7 @@ async fn recording_and_releasing_end_a_hold() {
 
 #[tokio::test]
 async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     assert_eq!(store.forget(ALICE.into(), vec![uid("a")]).await.unwrap(), 0);
     let memory = begin(&store).await;
     let deliveries = vec![(delivery("a", 0), ()), (delivery("a", 1), ()), (delivery("b", 0), ())];
@@ -291,8 +282,7 @@ const CERTAIN: &str = "Message-ID: <1@a>\r\nDate: today\r\n\r\nbody\r\n";
 
 #[tokio::test]
 async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let (whole, other) = (known(CERTAIN), known("Subject: x\r\n\r\n"));
     let file = FileId { digest: [7; 16], time: 1 << 60 };
@@ -338,8 +328,7 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
 
 #[tokio::test]
 async fn a_deletion_takes_a_certain_header_with_a_verified_size_or_the_content() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let weak = "Subject: x\r\n\r\nbody\r\n";
     let deliveries = [("certain", CERTAIN), ("weak", weak)].map(|(name, text)| {
@@ -385,8 +374,7 @@ async fn a_deletion_takes_a_certain_header_with_a_verified_size_or_the_content()
 
 #[tokio::test]
 async fn files_are_unclaimed_until_a_record_claims_them() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let memory = begin(&store).await;
     let [one, two] = [1, 2].map(|time| FileId { digest: [7; 16], time });
     store.publishing(&memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
@@ -399,8 +387,7 @@ async fn files_are_unclaimed_until_a_record_claims_them() {
 
 #[tokio::test]
 async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let good = PollResult {
         account: "home".into(),
         host: "pop.example.org:995".into(),
@@ -430,8 +417,7 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
 
 #[tokio::test]
 async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let told = |what: &str, noticed_at| Told {
         what: what.into(),
         since: -5,
@@ -457,8 +443,7 @@ async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
 
 #[tokio::test]
 async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let ended = |class: Option<&str>| PollResult {
         account: "home".into(),
         host: "pop.example.org:995".into(),
@@ -581,8 +566,7 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
 
 #[tokio::test]
 async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forgotten_after_90_days() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let reached = reached(5);
     let gone = |at| Closing { released: vec![(uid("h"), 0)], ..listed(at) };
     let shown = async || store.status().await.unwrap().remove(0).held.len();
@@ -607,8 +591,7 @@ async fn who_has_a_message_is_known_when_a_later_listing_shows_it_again_and_forg
 
 #[tokio::test]
 async fn recording_forgets_who_has_a_message_that_was_gone() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let reached = reached(5);
     let memory = begin(&store).await;
     store.reached(&memory.key, 0, vec![reached]).await.unwrap();
@@ -620,8 +603,7 @@ async fn recording_forgets_who_has_a_message_that_was_gone() {
 
 #[tokio::test]
 async fn who_has_a_message_is_found_by_its_content_or_by_name_and_size_where_that_is_not_known() {
-    let (_directory, path) = directory();
-    let store = Store::open(&path);
+    let (_directory, store) = store();
     let contents = [Some(9), None, Some(3), Some(6), None];
     let all = contents.iter().enumerate().map(|(n, content)| Reached {
         uid: uid(n.to_string()),
