@@ -149,8 +149,7 @@ mod tests {
         answers: &[Answer],
     ) -> (Result<(), String>, Vec<(String, Left)>) {
         let secret = Secret::new(password);
-        let credentials =
-            Credentials { user: "alice", secret: &secret, host: "h", exporter: None, plus_offered: false };
+        let credentials = Credentials { user: "alice", secret: &secret, exporter: None, plus_offered: false };
         let exchange = Exchange::new(mechanism, &credentials).unwrap();
         let mut carrier = Scripted { answers: answers.to_vec(), said: Vec::new() };
         let outcome = authenticate(&mut carrier, mechanism.sasl_name().unwrap(), exchange).await;

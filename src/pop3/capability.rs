@@ -94,11 +94,6 @@ impl Capabilities {
         let seconds = self.parameters("LOGIN-DELAY")?.next()?;
         std::str::from_utf8(seconds).ok()?.parse().ok().map(Duration::from_secs)
     }
-
-    /// Says that the server marks refusals that are about the credentials (RFC 3206, 6).
-    pub fn auth_resp_code(&self) -> bool {
-        self.has("AUTH-RESP-CODE")
-    }
 }
 
 #[cfg(test)]
@@ -118,7 +113,7 @@ mod tests {
         assert!(c.has("top") && c.has("USER") && c.pipelining() && c.has("UIDL"));
         assert_eq!(c.sasl(), [&b"CRAM-MD5"[..], b"KERBEROS_V4"]);
         assert_eq!(c.login_delay(), Some(Duration::from_secs(900)));
-        assert!(!c.expires_at_once() && !c.auth_resp_code() && !c.has("STLS"));
+        assert!(!c.expires_at_once() && !c.has("STLS"));
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub enum Request {
     Dele(MessageNumber),
     /// NOOP
     Noop,
-    /// RSET
-    Rset,
     /// QUIT
     Quit,
 }
@@ -154,7 +152,7 @@ impl Request {
             Self::Retr(_) | Self::Top(_) => Shape::Body,
             Self::Greeting | Self::Stls | Self::Utf8 => Shape::Line,
             Self::User | Self::Pass | Self::Apop | Self::Auth => Shape::Line,
-            Self::Stat | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => Shape::Line,
+            Self::Stat | Self::Dele(_) | Self::Noop | Self::Quit => Shape::Line,
         }
     }
 
@@ -174,7 +172,6 @@ impl Request {
             Command::Top(number, _) => Self::Top(*number),
             Command::Dele(number) => Self::Dele(*number),
             Command::Noop => Self::Noop,
-            Command::Rset => Self::Rset,
             Command::Quit => Self::Quit,
         }
     }

@@ -38,8 +38,6 @@ pub enum Command<'a> {
     Dele(MessageNumber),
     /// Asks for nothing.
     Noop,
-    /// Takes all deletions back.
-    Rset,
     /// Ends the session.
     Quit,
 }
@@ -74,7 +72,7 @@ impl Command<'_> {
             Self::Capa | Self::Stls | Self::Utf8 | Self::Stat | Self::List | Self::Uidl => {
                 put(self.to_string().as_bytes());
             }
-            Self::Retr(_) | Self::Top(..) | Self::Dele(_) | Self::Noop | Self::Rset | Self::Quit => {
+            Self::Retr(_) | Self::Top(..) | Self::Dele(_) | Self::Noop | Self::Quit => {
                 put(self.to_string().as_bytes());
             }
         }
@@ -100,7 +98,6 @@ impl fmt::Display for Command<'_> {
             Self::Top(number, lines) => write!(f, "TOP {number} {lines}"),
             Self::Dele(number) => write!(f, "DELE {number}"),
             Self::Noop => f.write_str("NOOP"),
-            Self::Rset => f.write_str("RSET"),
             Self::Quit => f.write_str("QUIT"),
         }
     }

@@ -7,8 +7,6 @@ use crate::secret::Secret;
 pub struct Credentials<'a> {
     pub user: &'a str,
     pub secret: &'a Secret,
-    /// The server's name, for mechanisms that send it (RFC 7628).
-    pub host: &'a str,
     /// The TLS channel's exporter value (RFC 9266), if it has one.
     pub exporter: Option<[u8; 32]>,
     /// The server offers SCRAM with channel binding. One without it must then not say that the server cannot.

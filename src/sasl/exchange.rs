@@ -49,10 +49,6 @@ impl Exchange {
         Ok(Self { mechanism, state })
     }
 
-    pub fn mechanism(&self) -> Mechanism {
-        self.mechanism
-    }
-
     /// Gives the initial response, once; `None` where the server speaks first. One of no octets is a response too.
     ///
     /// It goes on the AUTH command's line, or answers the empty challenge that a server sends when none was there.
@@ -72,13 +68,8 @@ impl Exchange {
             State::CramMd5(credentials) => {
                 let (user, secret) =
                     credentials.take().ok_or(SaslError::OneChallengeTooMany(Mechanism::CramMd5))?;
-                let credentials = Credentials {
-                    user: &user,
-                    secret: &secret,
-                    host: "",
-                    exporter: None,
-                    plus_offered: false,
-                };
+                let credentials =
+                    Credentials { user: &user, secret: &secret, exporter: None, plus_offered: false };
                 cram_md5::response(&credentials, challenge)
             }
             State::Scram(scram) => scram.respond(challenge),
@@ -138,7 +129,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn credentials<'a>(user: &'a str, secret: &'a Secret) -> Credentials<'a> {
-        Credentials { user, secret, host: "pop.example.org", exporter: None, plus_offered: false }
+        Credentials { user, secret, exporter: None, plus_offered: false }
     }
 
     fn can_be_sent_to_another_thread<T: Send + 'static>() {}

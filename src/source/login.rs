@@ -283,13 +283,8 @@ impl Auth<'_, '_> {
         plus_offered: bool,
     ) -> Result<(), SourceFailed> {
         let account = self.login.account;
-        let credentials = Credentials {
-            user: &account.user,
-            secret: self.login.secret,
-            host: &account.host,
-            exporter,
-            plus_offered,
-        };
+        let credentials =
+            Credentials { user: &account.user, secret: self.login.secret, exporter, plus_offered };
         let exchange = Exchange::new(self.mechanism, &credentials).doing(&self.doing)?;
         auth::authenticate(self, name, exchange).await
     }

@@ -130,7 +130,7 @@ impl Connecting<'_> {
 
     /// RFC 4954.
     async fn log_in(&self, dialogue: &mut Dialogue, user: &str, secret: &Secret) -> Result<(), TargetError> {
-        let Place::Tcp { host, .. } = &self.server.place else { return Ok(()) };
+        let Place::Tcp { .. } = &self.server.place else { return Ok(()) };
         let names: Vec<String> = dialogue.extensions.auth.clone();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let facts = dialogue.stream().tls();
@@ -157,7 +157,7 @@ impl Connecting<'_> {
         let Some(name) = mechanism.sasl_name() else {
             return Err(self.failed("server offers no SASL mechanism".into(), None));
         };
-        let credentials = Credentials { user, secret, host, exporter, plus_offered: offered.plus_offered() };
+        let credentials = Credentials { user, secret, exporter, plus_offered: offered.plus_offered() };
         let exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
         auth::authenticate(&mut LogIn { connecting: self, dialogue, user, name }, name, exchange).await
     }
