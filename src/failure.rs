@@ -180,6 +180,27 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// What servers say when it is not the credentials: the maildrop is locked, they are busy, or what stands behind them is
+/// away. RFC 1939's own example of a refused PASS is a locked maildrop; nginx says "internal server error".
+const LOCKED: [&[u8]; 10] = [
+    b"lock",
+    b"busy",
+    b"in use",
+    b"another session",
+    b"temporar",
+    b"try again",
+    b"too many",
+    b"unavailable",
+    b"server error",
+    b"could not connect",
+];
+
+/// Says whether these are words of a lock, or of a server that is away.
+pub fn speaks_of_a_lock(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    LOCKED.iter().any(|words| memchr::memmem::find(&said, words).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::config::Account;
 use crate::disk::blocking;
-use crate::failure::Class;
+use crate::failure::{Class, speaks_of_a_lock};
 use crate::secret::Secret;
 use crate::state::{LogInRefused, LogInWorked, Maildrop, Timestamp};
 
@@ -26,21 +26,6 @@ const LATELY: Timestamp = 24 * 60 * 60;
 /// state file to guess a password. The tests guess nothing.
 const ROUNDS: u32 = if cfg!(test) { 1 } else { 50_000 };
 const SALT: usize = 16;
-
-/// What servers say when it is not the credentials: the maildrop is locked, they are busy, or what stands behind them is
-/// away. RFC 1939's own example of a refused PASS is a locked maildrop; nginx says "internal server error".
-const LOCKED: [&[u8]; 10] = [
-    b"lock",
-    b"busy",
-    b"in use",
-    b"another session",
-    b"temporar",
-    b"try again",
-    b"too many",
-    b"unavailable",
-    b"server error",
-    b"could not connect",
-];
 
 /// A log-in that the server refused, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,12 +122,6 @@ fn judged(said: &[u8], class: Class, lately: bool) -> Class {
         _ if lately || speaks_of_a_lock(said) => Class::Refused,
         _ => Class::Credentials,
     }
-}
-
-/// Says whether these are words of a lock, or of a server that is away.
-pub(super) fn speaks_of_a_lock(said: &[u8]) -> bool {
-    let said = said.to_ascii_lowercase();
-    LOCKED.iter().any(|words| memchr::memmem::find(&said, words).is_some())
 }
 
 /// Everything that decides over a log-in.

@@ -10,11 +10,11 @@ use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
-use crate::failure::{Class, Failure, explained};
+use crate::failure::{Class, Failure, explained, speaks_of_a_lock};
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 
-use super::lockout::{Refusal, speaks_of_a_lock};
+use super::lockout::Refusal;
 
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
