@@ -12,6 +12,7 @@ mod outcome;
 mod owner;
 mod parts;
 pub mod pipe;
+mod reading;
 pub mod smtp;
 mod space;
 pub mod spool;
