@@ -15,6 +15,7 @@ use postrider::testing::config::{
     self, Account, CatchAll, Config, Occurrence, Recipients, Sender, Unknown, is_address,
 };
 use postrider::testing::delivery::envelope;
+use postrider::testing::imap;
 use postrider::testing::line::{self, AuthLine, Protocol};
 use postrider::testing::message::{Fingerprinter, Header, ListingBuilder, ToLf, Trace, trace};
 use postrider::testing::pop3::{
@@ -36,6 +37,7 @@ pub const ENTRIES: &[Entry] = &[
     ("body", body),
     ("client", client),
     ("smtp", smtp),
+    ("imap", imap),
     ("header", header),
     ("envelope", envelope),
     ("config", config),
@@ -224,6 +226,39 @@ fn replies(dialect: smtp::Dialect, commands: &[u8], answers: &[u8], step: usize)
     }
     assert_eq!(replies.len() + client.unanswered(), expected);
     replies
+}
+
+/// A session's responses, split anywhere, after some commands.
+fn imap(responses: &[u8]) {
+    assert_eq!(told(responses, responses.len().max(1)), told(responses, 1));
+}
+
+/// What the responses tell, and what is wrong with the first that is none.
+fn told(responses: &[u8], step: usize) -> Vec<String> {
+    let mut client = imap::Client::new();
+    for command in [imap::Command::Capability, imap::Command::Namespace, imap::Command::Noop] {
+        client.send(&command).expect("nothing in it that cannot be sent");
+    }
+    let (mut told, mut streamed) = (Vec::new(), 0);
+    let (mut start, mut end) = (0, 0);
+    loop {
+        match client.incoming(&responses[start..end]) {
+            Ok(Some((consumed, event))) => {
+                assert!(consumed > 0, "an event takes octets");
+                start += consumed;
+                match event {
+                    imap::Event::Octets(octets) => streamed += octets.len(),
+                    event => told.push(format!("{event:?} after {streamed}")),
+                }
+            }
+            Ok(None) if end == responses.len() => return told,
+            Ok(None) => end = (end + step).min(responses.len()),
+            Err(error) => {
+                told.push(error.to_string());
+                return told;
+            }
+        }
+    }
 }
 
 /// A message: what it is known by and its line ends do not depend on how it was cut into pieces.

@@ -22,13 +22,13 @@
 //! ```text
 //! text secret failure logging stop clock lock line - (open to all)
 //! message                                 -
-//! pop3 smtp sasl                          message
+//! pop3 smtp imap sasl                     message
 //! config                                  sasl message
 //! disk                                    -
 //! net                                     config sasl disk
 //! credential                              config net disk
 //! state                                   message disk
-//! delivery                                config message net sasl smtp disk
+//! delivery                                config message net sasl smtp imap disk
 //! source                                  config message net credential sasl pop3 disk state/proof
 //! session                                 delivery state source credential net config message disk
 //! sandbox                                 config disk
@@ -36,7 +36,8 @@
 //! cli testing                             all
 //! ```
 //!
-//! `pop3`, `smtp`, `sasl`, `message` and `config` are pure: no sockets, no clock, no files but the configuration itself.
+//! `pop3`, `smtp`, `imap`, `sasl`, `message` and `config` are pure: no sockets, no clock, no files but the configuration
+//! itself.
 //! `session` is the only room that knows source, targets and store together.
 //!
 //! # What always holds
@@ -71,6 +72,7 @@ mod daemon;
 mod delivery;
 mod disk;
 mod failure;
+mod imap;
 mod line;
 mod lock;
 mod logging;

@@ -30,6 +30,10 @@ pub mod failure {
     pub use crate::failure::Class;
 }
 
+pub mod imap {
+    pub use crate::imap::{Client, Command, Event};
+}
+
 pub mod line {
     pub use crate::line::{AuthLine, Protocol, challenge};
 }

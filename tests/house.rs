@@ -17,13 +17,13 @@ use rules::{Broken, Rule, needless, unexcused};
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["text", "secret", "failure", "logging", "stop", "clock", "lock", "line"], &[]),
     (&["message"], &[]),
-    (&["pop3", "smtp", "sasl"], &["message"]),
+    (&["pop3", "smtp", "imap", "sasl"], &["message"]),
     (&["config"], &["sasl", "message"]),
     (&["disk"], &[]),
     (&["net"], &["config", "sasl", "disk"]),
     (&["credential"], &["config", "net", "disk"]),
     (&["state"], &["message", "disk"]),
-    (&["delivery"], &["config", "message", "net", "sasl", "smtp", "disk"]),
+    (&["delivery"], &["config", "message", "net", "sasl", "smtp", "imap", "disk"]),
     (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "disk", "state/proof"]),
     // The connector that source and targets share, hooks' processes and the targets' passwords are why `net` and
     // `credential` are here.
