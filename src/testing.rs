@@ -6,7 +6,9 @@ pub mod config {
         ClientCertificate, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,
         TlsVersion,
     };
-    pub use crate::config::target::{CatchAll, Occurrence, Pipe, Place, Sender, Unknown, is_address};
+    pub use crate::config::target::{
+        CatchAll, Occurrence, Pipe, Place, Provider, Sender, Unknown, is_address,
+    };
     pub use crate::config::{Account, Config, Daemon, MailServer, Recipients, Target, show};
 }
 

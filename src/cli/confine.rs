@@ -27,7 +27,12 @@ fn make(purpose: &Purpose<'_>) {
                     log::debug!("sandbox: {error}");
                 }
             }
-            Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) => {}
+            Target::Maildir(_)
+            | Target::Mbox(_)
+            | Target::Pipe(_)
+            | Target::Smtp(_)
+            | Target::Lmtp(_)
+            | Target::Imap(_) => {}
         }
     }
 }

@@ -165,7 +165,7 @@ impl Account {
         }
         match &mut self.deliver {
             Target::Pipe(pipe) => (pipe.account, pipe.user) = (self.name.clone(), self.user.clone()),
-            Target::Maildir(_) | Target::Mbox(_) | Target::Smtp(_) | Target::Lmtp(_) => {}
+            Target::Maildir(_) | Target::Mbox(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
 use super::pipe::{self, PIPE};
 use super::places::Places;
@@ -18,6 +19,7 @@ pub(super) const KEYS: &[Key<Target>] = &[
     variant!("pipe", Target::Pipe, PIPE, "A command that takes each message on its standard input."),
     variant!("smtp", Target::Smtp, SMTP, "A server that speaks SMTP."),
     variant!("lmtp", Target::Lmtp, LMTP, "A server that speaks LMTP."),
+    variant!("imap", Target::Imap, IMAP, "A mailbox on a server that speaks IMAP."),
 ];
 
 pub(super) const TARGET: Form<Target> = Form { read: configured, show: |target| inline(KEYS, target) };

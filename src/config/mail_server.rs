@@ -164,7 +164,7 @@ fn show(keys: &[Key<Written>], server: &MailServer) -> String {
 }
 
 /// Says whether what is sent there stays on this machine.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

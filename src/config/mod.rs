@@ -5,6 +5,7 @@ pub(crate) mod command_line;
 mod deliver;
 mod error;
 mod file;
+mod imap;
 mod keys;
 mod load;
 mod mail_server;
@@ -35,7 +36,7 @@ pub use error::{ConfigError, Mistake};
 pub(crate) use load::default_state;
 pub(crate) use show::reference;
 pub use show::show;
-pub use target::{MailServer, Recipients, Target};
+pub use target::{MailServer, Mailbox, Recipients, Target};
 pub use url_parts::UrlError;
 pub(crate) use warnings::{Warnings, warnings};
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::command_line::CommandLine;
 use super::password::Password;
 use super::tls::Tls;
+use crate::sasl::Auth;
 
 /// One delivery target; `delivery::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Target {
     Smtp(Box<MailServer>),
     /// A server that speaks LMTP (RFC 2033).
     Lmtp(Box<MailServer>),
+    /// A mailbox on a server that speaks IMAP (RFC 9051).
+    Imap(Box<Mailbox>),
 }
 
 /// A command that delivers messages, one process each.
@@ -111,6 +114,57 @@ pub struct Login {
     pub password: Password,
 }
 
+/// A mailbox on a server, and how messages get into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// Whose server it is, if that is one of those with keys of their own.
+    pub provider: Option<&'static Provider>,
+    /// Host name or address literal (IPv6 without brackets).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// The longest wait for a connect and for each answer; `None`: the account's.
+    pub timeout: Option<Duration>,
+    /// How to log in.
+    pub auth: Auth,
+    /// Who logs in.
+    pub login: Login,
+    /// The folder, a slash between its parts.
+    pub folder: String,
+    /// Whether a missing folder is made.
+    pub create: bool,
+    /// `\\Seen` and the like.
+    pub flags: Vec<String>,
+    /// What the server is to take for the date of a message (INTERNALDATE).
+    pub date: MessageDate,
+}
+
+/// What stands for the keys of a provider's server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// The server.
+    pub host: &'static str,
+    /// Octets that an account may upload in a day.
+    pub octets_a_day: Option<u64>,
+}
+
+/// What the date of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageDate {
+    /// When it arrived at the maildrop: the topmost `Received`, else `Date`.
+    Received,
+    /// Its `Date` field.
+    Header,
+    /// The time at which it is delivered.
+    Now,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipients {
     /// To these addresses, at least one, each of them an [`is_address`].
@@ -178,16 +232,19 @@ impl Target {
     /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
     pub fn traces(&self) -> bool {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => false,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Imap(_) => false,
             Self::Smtp(_) | Self::Lmtp(_) => true,
         }
     }
 
-    /// Says whether it is a server of which something is remembered from one session to the next.
-    pub fn is_server(&self) -> bool {
+    /// Names what is remembered of it from one session of a maildrop to the next; `None`: nothing is.
+    pub fn memory(&self, maildrop: &str) -> Option<String> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => false,
-            Self::Smtp(_) | Self::Lmtp(_) => true,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
+            // What a server is like is so for all who use it.
+            Self::Smtp(_) | Self::Lmtp(_) => Some(self.to_string()),
+            // What may be there unrecorded is of one maildrop.
+            Self::Imap(_) => Some(format!("{self} {maildrop}")),
         }
     }
 
@@ -199,6 +256,7 @@ impl Target {
                 (Place::Tcp { host, .. }, Some(login)) => Some((host, login)),
                 (Place::Tcp { .. } | Place::Socket(_), _) => None,
             },
+            Self::Imap(mailbox) => Some((&mailbox.host, &mailbox.login)),
         }
     }
 }
@@ -213,16 +271,36 @@ impl fmt::Display for Target {
             Self::Pipe(pipe) => write!(f, "pipe:{}", pipe.command),
             Self::Smtp(server) => write!(f, "smtp:{}", server.place),
             Self::Lmtp(server) => write!(f, "lmtp:{}", server.place),
+            Self::Imap(mailbox) => {
+                let Mailbox { host, port, login, folder, .. } = &**mailbox;
+                write!(f, "imap:{}@{}/{folder}", login.user, HostAndPort(host, *port))
+            }
         }
     }
 }
 
-/// Shows `host:port`, IPv6 addresses in brackets, or the socket's path.
+/// Shows `host:port`, IPv6 addresses in brackets.
+struct HostAndPort<'a>(&'a str, u16);
+
+impl fmt::Display for HostAndPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl Mailbox {
+    /// Shows the server: `imap.example.org:993`.
+    pub fn server(&self) -> String {
+        HostAndPort(&self.host, self.port).to_string()
+    }
+}
+
+/// Shows `host:port`, or the socket's path.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } => HostAndPort(host, *port).fmt(f),
             Self::Socket(path) => write!(f, "{}", path.display()),
         }
     }

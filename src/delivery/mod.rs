@@ -6,6 +6,7 @@
 mod access;
 pub mod envelope;
 mod error;
+pub mod imap;
 pub mod maildir;
 pub mod mbox;
 mod outcome;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use crate::config::Target;
 use crate::disk::Disk;
-use crate::message::{Content, FileId, UniqueId};
+use crate::message::{FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
 pub use access::Access;
@@ -39,6 +40,7 @@ pub enum Sink {
     Mbox(mbox::Mbox),
     Pipe(pipe::Pipe),
     Server(smtp::Server),
+    Imap(imap::Mailbox),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -65,17 +67,21 @@ impl Sink {
         disk: Disk,
         access: Access,
     ) -> Result<Self, TargetError> {
-        let (stop, clock) = (access.stop.clone(), access.clock.clone());
-        let server =
-            async |server, protocol| smtp::Server::open(server, protocol, disk.clone(), access).await;
         Ok(match target {
             Target::Maildir(path) => {
-                Self::Maildir(maildir::Maildir::open(path, maildrop, disk.clone(), clock).await?)
+                Self::Maildir(maildir::Maildir::open(path, maildrop, disk, access.clock).await?)
             }
-            Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk.clone(), stop).await?),
-            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk.clone(), stop).await?),
-            Target::Smtp(target) => Self::Server(server(target, Dialect::Smtp).await?),
-            Target::Lmtp(target) => Self::Server(server(target, Dialect::Lmtp).await?),
+            Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk, access.stop).await?),
+            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk, access.stop).await?),
+            Target::Smtp(server) => {
+                Self::Server(smtp::Server::open(server, Dialect::Smtp, disk, access).await?)
+            }
+            Target::Lmtp(server) => {
+                Self::Server(smtp::Server::open(server, Dialect::Lmtp, disk, access).await?)
+            }
+            Target::Imap(mailbox) => {
+                Self::Imap(imap::Mailbox::open(mailbox, target.to_string(), disk, access).await?)
+            }
         })
     }
 
@@ -85,6 +91,7 @@ impl Sink {
     pub async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
+            Self::Imap(mailbox) => mailbox.recover().await,
             // Nothing in it tells which messages are there; what a server took is the server's.
             Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Ok(Vec::new()),
         }
@@ -93,8 +100,25 @@ impl Sink {
     /// Says whether the target knows a message again that it has, so that none is ever there twice.
     pub fn recognizes(&self) -> bool {
         match self {
-            Self::Maildir(_) => true,
+            Self::Maildir(_) | Self::Imap(_) => true,
             Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+        }
+    }
+
+    /// Names a target that is a mailbox on a server, for as long as its messages keep their UIDs: by this they are known
+    /// (see [`crate::message::file::digest_in_mailbox`]).
+    pub fn mailbox(&self) -> Option<&str> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => None,
+            Self::Imap(mailbox) => Some(mailbox.name()),
+        }
+    }
+
+    /// Notes that all is recorded that was delivered.
+    pub fn settle(&self) {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => {}
+            Self::Imap(mailbox) => mailbox.settle(),
         }
     }
 
@@ -104,6 +128,7 @@ impl Sink {
             Self::Mbox(mbox) => Draft::Spool(mbox.draft(message)),
             Self::Pipe(pipe) => Draft::Spool(pipe.draft(message)),
             Self::Server(server) => Draft::Spool(server.draft(message)),
+            Self::Imap(mailbox) => Draft::Spool(mailbox.draft(message)),
         }
     }
 
@@ -114,6 +139,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
             // One round trip more for so many.
             Self::Server(_) => 32,
+            Self::Imap(_) => 64,
             Self::Pipe(_) => 1,
         }
     }
@@ -123,7 +149,7 @@ impl Sink {
     pub fn most_unrecorded(&self) -> usize {
         match self {
             // One is recorded while the next is delivered.
-            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) => 2,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) | Self::Imap(_) => 2,
             // The command may keep the record from the processor until it ends.
             Self::Pipe(_) => 3,
         }
@@ -134,6 +160,7 @@ impl Sink {
         match self {
             Self::Maildir(_) => 256,
             Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => 32,
+            Self::Imap(_) => 64,
         }
     }
 
@@ -154,6 +181,7 @@ impl Sink {
             Self::Mbox(mbox) => mbox.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Pipe(pipe) => pipe.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Server(server) => server.commit(finished.into_iter().map(spooled).collect()).await,
+            Self::Imap(mailbox) => mailbox.commit(finished.into_iter().map(spooled).collect()).await,
         }
     }
 
@@ -162,6 +190,7 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.failure(),
+            Self::Imap(mailbox) => mailbox.failure(),
         }
     }
 
@@ -171,6 +200,7 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => 0,
             Self::Server(server) => server.retracted(),
+            Self::Imap(mailbox) => mailbox.retracted(),
         }
     }
 
@@ -180,6 +210,7 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.news(),
+            Self::Imap(mailbox) => mailbox.news(),
         }
     }
 
@@ -188,6 +219,7 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => {}
             Self::Server(server) => server.close().await,
+            Self::Imap(mailbox) => mailbox.close().await,
         }
     }
 }
@@ -226,10 +258,10 @@ impl Draft {
 
     /// Says what the message consists of, and which file may be it already: one that no record claims. Without this, any
     /// file may be it that has its unique-id's digest in its name. A message that had no name gets one.
-    pub fn identify(&mut self, uid: &UniqueId, ordinal: u32, content: &Content, unclaimed: Option<FileId>) {
+    pub fn identify(&mut self, uid: &UniqueId, ordinal: u32, whole: &Fingerprint, unclaimed: Option<FileId>) {
         match self {
-            Self::Maildir(draft) => draft.identify(content, unclaimed),
-            Self::Spool(draft) => draft.rename(uid.clone(), ordinal),
+            Self::Maildir(draft) => draft.identify(&whole.content, unclaimed),
+            Self::Spool(draft) => draft.identify(uid.clone(), ordinal, whole, unclaimed),
         }
     }
 

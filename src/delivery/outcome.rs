@@ -24,6 +24,8 @@ pub enum Outcome {
     AlreadyThere,
     /// The target could not take it now; the reason is for the user.
     Later(String),
+    /// It was sent, and the answer never came: it may be there. The reason is for the user.
+    InDoubt(String),
     /// The target does not want it; the reason is for the user.
     Refused(String),
     /// Some recipients have it, and others do not.

@@ -17,7 +17,7 @@ pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
     let mut directories = match target {
         Target::Maildir(path) => vec![path.join("tmp")],
         Target::Mbox(path) => path.parent().map(Path::to_owned).into_iter().collect(),
-        Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) => Vec::new(),
+        Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) => Vec::new(),
     };
     if !matches!(target, Target::Maildir(_)) {
         directories.push(disk::spool_directory());

@@ -15,8 +15,7 @@ use super::parts::{Destination, Ending, Parts, SPILL};
 use super::{MessageId, TargetError};
 use crate::disk::room::Buffer;
 use crate::disk::{Disk, OpenFile, spool_directory};
-use crate::message::UniqueId;
-use crate::message::{ToCrlf, ToLf};
+use crate::message::{FileId, Fingerprint, ToCrlf, ToLf, ToLines, UniqueId};
 
 /// Octets of the header section that are kept for a look at its fields.
 const HEADER: usize = 64 << 10;
@@ -28,6 +27,8 @@ pub enum LineEnds {
     Lf,
     /// As in SMTP: every LF has a CR before it (RFC 5321, 2.3.8), whatever the server sent.
     Crlf,
+    /// As in IMAP: neither CR nor LF stands alone.
+    Lines,
 }
 
 /// A message that comes in; see [`super::Draft`].
@@ -35,10 +36,22 @@ pub enum LineEnds {
 pub struct Draft {
     id: MessageId,
     reached: Vec<String>,
+    known: Known,
     line_ends: Conversion,
     header: HeaderSection,
     octets: u64,
     parts: Parts<Spool>,
+}
+
+/// What is known of a message besides its octets.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By what it is known again, as it came.
+    pub whole: Option<Box<Fingerprint>>,
+    /// What it is in the target, if it is there already.
+    pub unclaimed: Option<FileId>,
+    /// There are NULs among its octets.
+    pub has_nul: bool,
 }
 
 /// A message in the spool.
@@ -50,6 +63,7 @@ struct Spool(Disk);
 pub struct Finished {
     id: MessageId,
     reached: Vec<String>,
+    known: Known,
     header: HeaderSection,
     octets: u64,
     content: Whereabouts,
@@ -61,6 +75,8 @@ pub struct Spooled {
     pub id: MessageId,
     /// Recipients who have it from an earlier session.
     pub reached: Vec<String>,
+    /// What else is known of it.
+    pub known: Known,
     /// The header section as the server sent it, without the empty line that ends it; of its first 64 KiB the fields
     /// that are whole.
     pub header: Vec<u8>,
@@ -97,9 +113,11 @@ impl Draft {
         Self {
             id,
             reached: Vec::new(),
+            known: Known::default(),
             line_ends: match line_ends {
                 LineEnds::Lf => Conversion::Lf(ToLf::default()),
                 LineEnds::Crlf => Conversion::Crlf(ToCrlf::default()),
+                LineEnds::Lines => Conversion::Lines(ToLines::default()),
             },
             header: HeaderSection::default(),
             octets: 0,
@@ -109,6 +127,9 @@ impl Draft {
 
     pub(super) fn write(&mut self, octets: &[u8]) {
         self.header.write(octets);
+        if let Conversion::Lines(_) = self.line_ends {
+            self.known.has_nul |= memchr::memchr(0, octets).is_some();
+        }
         self.append(|line_ends, held| line_ends.convert(octets, held));
     }
 
@@ -120,8 +141,15 @@ impl Draft {
         self.parts.flush().await
     }
 
-    pub(super) fn rename(&mut self, uid: UniqueId, ordinal: u32) {
+    pub(super) fn identify(
+        &mut self,
+        uid: UniqueId,
+        ordinal: u32,
+        whole: &Fingerprint,
+        unclaimed: Option<FileId>,
+    ) {
         (self.id.uid, self.id.ordinal) = (uid, ordinal);
+        (self.known.whole, self.known.unclaimed) = (Some(Box::new(*whole)), unclaimed);
     }
 
     pub(super) fn spare(&mut self, recipients: Vec<String>) {
@@ -130,12 +158,12 @@ impl Draft {
 
     pub(super) fn finish(mut self) -> Finished {
         self.append(Conversion::finish);
-        let Self { id, reached, header, octets, parts, .. } = self;
+        let Self { id, reached, known, header, octets, parts, .. } = self;
         let content = match parts.in_memory() {
             Ok(buffer) => Whereabouts::Memory(buffer),
             Err(parts) => Whereabouts::File(parts.finish(end)),
         };
-        Finished { id, reached, header, octets, content }
+        Finished { id, reached, known, header, octets, content }
     }
 
     fn append(&mut self, convert: impl FnOnce(&mut Conversion, &mut Vec<u8>)) {
@@ -154,8 +182,16 @@ impl Finished {
             Whereabouts::Memory(buffer) => Content::Memory(Octets(buffer)),
             Whereabouts::File(ending) => Content::File(ending.ended().await?),
         };
-        let Self { id, reached, header, octets, .. } = self;
-        Ok(Spooled { id, reached, header: header.octets, is_header_cut: header.is_cut, octets, content })
+        let Self { id, reached, known, header, octets, .. } = self;
+        Ok(Spooled {
+            id,
+            reached,
+            known,
+            header: header.octets,
+            is_header_cut: header.is_cut,
+            octets,
+            content,
+        })
     }
 }
 
@@ -194,6 +230,7 @@ enum Whereabouts {
 enum Conversion {
     Lf(ToLf),
     Crlf(ToCrlf),
+    Lines(ToLines),
 }
 
 impl Conversion {
@@ -201,6 +238,7 @@ impl Conversion {
         match self {
             Self::Lf(to_lf) => to_lf.convert(octets, out),
             Self::Crlf(to_crlf) => to_crlf.convert(octets, out),
+            Self::Lines(to_lines) => to_lines.convert(octets, out),
         }
     }
 
@@ -208,6 +246,7 @@ impl Conversion {
         match self {
             Self::Lf(to_lf) => to_lf.finish(out),
             Self::Crlf(_) => {}
+            Self::Lines(to_lines) => to_lines.finish(out),
         }
     }
 }

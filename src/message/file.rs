@@ -2,17 +2,17 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::Content;
+use super::{Content, Identity};
 
 /// The digest in the name of a file: of maildrop and content, or, as version 0.1.0 had it, of maildrop and unique-id.
 pub type FileDigest = [u8; 16];
 
-/// A file in a maildir: two of one content differ in the time.
+/// A file in a maildir: two of one content differ in the time. A message in a mailbox on a server has one, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
     /// The digest in its name.
     pub digest: FileDigest,
-    /// Microseconds since 1970 in its name.
+    /// Microseconds since 1970 in its name; a message's UID.
     pub time: u64,
 }
 
@@ -40,6 +40,15 @@ pub fn digest_of_content(maildrop: &str, content: &Content) -> FileDigest {
 /// Digests what named a message in version 0.1.0: maildrop, unique-id, and which of those in a listing that shared it.
 pub fn digest_of_name(maildrop: &str, uid: &[u8], ordinal: u32) -> FileDigest {
     digest(&[maildrop.as_bytes(), uid], &ordinal.to_be_bytes())
+}
+
+/// Digests what a message in a mailbox on a server is: whose header a server rewrites, it keeps its identity; what has
+/// none goes by its content. `mailbox` names the mailbox for as long as its messages keep their UIDs.
+pub fn digest_in_mailbox(mailbox: &str, identity: Identity, content: Content) -> FileDigest {
+    match identity.is_certain() {
+        true => digest(&[b"identity", mailbox.as_bytes(), &identity.digest], &[]),
+        false => digest(&[b"octets", mailbox.as_bytes(), &content.0], &[]),
+    }
 }
 
 /// Lengths go before the parts, so that no two give the same octets.

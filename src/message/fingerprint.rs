@@ -7,19 +7,19 @@ use sha2::{Digest as _, Sha256};
 use super::arrival;
 
 /// Fields that servers write into a message, or change in it, after it has come.
-const SERVERS: [&[u8]; 6] = [b"status", b"x-status", b"x-uidl", b"x-keywords", b"content-length", b"lines"];
+const SERVERS: [&str; 6] = ["status", "x-status", "x-uidl", "x-keywords", "content-length", "lines"];
 /// Fields that tell one message from all others: what its sender said, and the way it came.
-const TELLING: [&[u8]; 10] = [
-    b"message-id",
-    b"date",
-    b"from",
-    b"subject",
-    b"received",
-    b"delivered-to",
-    b"x-original-to",
-    b"x-delivered-to",
-    b"envelope-to",
-    b"x-envelope-to",
+pub const TELLING: [&str; 10] = [
+    "message-id",
+    "date",
+    "from",
+    "subject",
+    "received",
+    "delivered-to",
+    "x-original-to",
+    "x-delivered-to",
+    "envelope-to",
+    "x-envelope-to",
 ];
 /// Octets of a header that are looked at. What lies behind them counts as body; no mail has so many.
 const LARGEST_HEADER: usize = 256 << 10;
@@ -270,8 +270,8 @@ impl Field {
         &self.said[self.name + 1..self.said.len() - 1]
     }
 
-    fn is_one_of(&self, names: &[&[u8]]) -> bool {
-        names.contains(&self.name())
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| name.as_bytes() == self.name())
     }
 }
 

@@ -71,6 +71,53 @@ impl ToCrlf {
     }
 }
 
+/// Makes each CR that no LF follows, and each LF that no CR precedes, a CRLF, in slices of any size, and changes nothing
+/// else.
+///
+/// IMAP has lines as RFC 5322 has them (RFC 9051, 4.3.1), and servers refuse any other, or make two lines of one. A CR at
+/// the end of a slice is kept back until the next octet shows what it is; [`ToLines::finish`] gives it up.
+#[derive(Debug, Clone, Default)]
+pub struct ToLines {
+    /// The last slice ended with a CR that is not written yet.
+    cr_kept: bool,
+}
+
+impl ToLines {
+    /// Appends `octets`, converted, to `out`.
+    pub fn convert(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        if octets.is_empty() {
+            return;
+        }
+        out.reserve(octets.len() + 1);
+        let mut rest = octets;
+        if std::mem::take(&mut self.cr_kept) {
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            out.extend_from_slice(b"\r\n");
+        }
+        while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
+            out.extend_from_slice(&rest[..end]);
+            let length = match &rest[end..] {
+                [b'\r'] => {
+                    self.cr_kept = true;
+                    return;
+                }
+                [b'\r', b'\n', ..] => 2,
+                _ => 1,
+            };
+            out.extend_from_slice(b"\r\n");
+            rest = &rest[end + length..];
+        }
+        out.extend_from_slice(rest);
+    }
+
+    /// Ends the message: a last CR was not half a line end after all.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.cr_kept) {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +193,22 @@ mod tests {
             }
             let slices: Vec<&[u8]> = slices.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(converted(&slices), expected);
+        }
+    }
+
+    #[test]
+    fn every_line_end_becomes_crlf_at_every_split() {
+        let text = b"\r\r\n\n\ra\r\nb\n\n\r\rc\r";
+        for first in 0..=text.len() {
+            for second in first..=text.len() {
+                let (mut to_lines, mut out) = (ToLines::default(), Vec::new());
+                for slice in [&text[..first], &text[first..second], &text[second..]] {
+                    to_lines.convert(slice, &mut out);
+                }
+                to_lines.finish(&mut out);
+                let expected = "\r\n\r\n\r\n\r\na\r\nb\r\n\r\n\r\n\r\nc\r\n";
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "{first} {second}");
+            }
         }
     }
 }

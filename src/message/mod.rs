@@ -13,6 +13,6 @@ pub use file::{FileDigest, FileId};
 pub use fingerprint::{Certainty, Content, Fingerprint, Fingerprinter, Identity};
 pub use header::{Header, ReversePath};
 pub use ids::{MessageNumber, UniqueId};
-pub use line_ends::{ToCrlf, ToLf};
+pub use line_ends::{ToCrlf, ToLf, ToLines};
 pub use listing::{Listing, ListingBuilder};
 pub use trace::Trace;

@@ -189,6 +189,34 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         }
     }
 
+    /// Waits for the server's next event, or until all that is queued was written (`None`).
+    pub async fn event_unless_written(&mut self) -> Result<Option<P::Event<&[u8]>>, WireError<P::Error>> {
+        let (base, event) = loop {
+            if let Some((consumed, event)) = self.protocol.incoming(&self.buffer[self.start..self.end])? {
+                let base = self.start;
+                self.start += consumed;
+                break (base, event);
+            }
+            self.make_room();
+            let is_written = std::future::poll_fn(|cx| {
+                let left = self.protocol.outgoing().len();
+                self.poll_write(cx);
+                if self.protocol.outgoing().len() < left {
+                    self.clock.restart();
+                }
+                if self.is_written() {
+                    Poll::Ready(Ok(true))
+                } else {
+                    self.poll_come_in(cx).map_ok(|()| false)
+                }
+            });
+            if is_written.await? {
+                return Ok(None);
+            }
+        };
+        Ok(Some(self.told(base, event)))
+    }
+
     /// Fails if by now the server has said something that nobody asked for, or has ended the connection. Nothing may be
     /// unanswered.
     pub async fn is_quiet(&mut self) -> Result<(), WireError<P::Error>> {

@@ -121,6 +121,9 @@ impl<'a> Purpose<'a> {
                         Place::Socket(socket) => paths.push(socket.clone()),
                     }
                 }
+                Target::Imap(mailbox) => {
+                    paths.extend(files(&mailbox.tls, Some(&mailbox.login.password)));
+                }
             }
         }
         blocking::first_silent(paths, PATIENCE)
@@ -240,6 +243,10 @@ impl Needs {
             Target::Mbox(path) => self.write_beside(path, &format!("the mbox of {name}")),
             Target::Pipe(_) => self.commands.push(format!("`deliver` of {name}")),
             Target::Smtp(server) | Target::Lmtp(server) => self.server(server, name),
+            Target::Imap(mailbox) => {
+                self.tls(&mailbox.tls, name);
+                self.password(&mailbox.login.password, || format!("the password of `deliver` of {name}"));
+            }
         }
     }
 

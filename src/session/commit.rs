@@ -4,7 +4,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
 use crate::message::FileId;
-use crate::state::{Delivery, HeldKind, MaildropKey, Reached, Recorded, Store, Timestamp, Unclaimed};
+use crate::state::{
+    Delivery, HeldKind, MaildropKey, Reached, Recorded, StateError, Store, Timestamp, Unclaimed,
+};
 use crate::text::Shown;
 
 use super::trouble::{During, Failed, Trouble};
@@ -71,6 +73,8 @@ pub struct Commit<'a> {
     pub account: &'a str,
     /// How the target is shown.
     pub target: String,
+    /// By what the target's memory goes in the store, if it has one.
+    pub memory: Option<String>,
     /// Files in the target that belong to no record.
     pub found: Vec<Unclaimed>,
 }
@@ -110,10 +114,10 @@ impl Commit<'_> {
                     break;
                 }
                 if !marked {
-                    self.store
-                        .publishing(&self.maildrop, self.found.clone())
-                        .await
-                        .during("write the state")?;
+                    // Both before the target may have anything that is not recorded.
+                    let publishing = self.store.publishing(&self.maildrop, self.found.clone());
+                    let (remembered, published) = tokio::join!(self.remember(), publishing);
+                    remembered.and(published).during("write the state")?;
                     marked = true;
                 }
                 let batch = self.deliver(batch, &mut put_off).await?;
@@ -147,6 +151,15 @@ impl Commit<'_> {
         recorded.and(delivered)
     }
 
+    /// Keeps what a session after this one must know of a mailbox on a server, if this one does not end.
+    async fn remember(&self) -> std::result::Result<(), StateError> {
+        let Some(name) = self.memory.clone().filter(|_| self.sink.mailbox().is_some()) else { return Ok(()) };
+        match self.sink.news() {
+            Some(news) => self.store.remember(name, news).await,
+            None => Ok(()),
+        }
+    }
+
     async fn deliver(
         &self,
         batch: Vec<Complete>,
@@ -168,7 +181,7 @@ impl Commit<'_> {
         for ((delivery, unclaimed, done), outcome) in rest.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Later(_) => put_off.push(done.index),
-                Outcome::NotTried => {}
+                Outcome::InDoubt(_) | Outcome::NotTried => {}
                 Outcome::Delivered | Outcome::AlreadyThere | Outcome::Refused(_) | Outcome::Partly { .. } => {
                     put_off.clear();
                 }
@@ -195,7 +208,7 @@ impl Commit<'_> {
                 done.already_there = true;
                 None
             }
-            Outcome::Later(reason) => Some((HeldKind::Later, reason)),
+            Outcome::Later(reason) | Outcome::InDoubt(reason) => Some((HeldKind::Later, reason)),
             Outcome::Refused(reason) => Some((HeldKind::Refused, reason)),
             Outcome::Partly { delivered, reason, others } => {
                 committed.reached.push(Reached {

@@ -292,7 +292,7 @@ impl Fetch<'_, '_> {
             book::Came::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
         };
         if let Some(whole) = &delivery.fingerprint {
-            draft.identify(&delivery.uid, delivery.ordinal, &whole.content, unclaimed);
+            draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
         }
         draft.spare(recipients);
         let file = draft.file();

@@ -116,7 +116,12 @@ async fn deliver(
             log::info!("{}: delivered a notice of the failure", account.name);
             beside.worked(NOTICE, format_args!("notices can be delivered again"));
         }
-        Some(Outcome::Later(why) | Outcome::Refused(why) | Outcome::Partly { reason: why, .. }) => {
+        Some(
+            Outcome::Later(why)
+            | Outcome::InDoubt(why)
+            | Outcome::Refused(why)
+            | Outcome::Partly { reason: why, .. },
+        ) => {
             beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
         }
         Some(Outcome::NotTried) | None => {}
@@ -224,7 +229,7 @@ fn catch_all(target: &Target) -> Option<&CatchAll> {
             Recipients::Header(catch_all) => Some(catch_all),
             Recipients::List(_) => None,
         },
-        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => None,
+        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) | Target::Imap(_) => None,
     }
 }
 

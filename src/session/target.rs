@@ -15,10 +15,9 @@ pub(super) async fn open_target(account: &Account, environment: &Environment) ->
         }
         None => None,
     };
-    let remembered = if account.deliver.is_server() {
-        environment.store.target_memory(account.deliver.to_string()).await.during("read the state")?
-    } else {
-        None
+    let remembered = match account.deliver.memory(&account.maildrop_id) {
+        Some(name) => environment.store.target_memory(name).await.during("read the state")?,
+        None => None,
     };
     let access = Access {
         remembered,

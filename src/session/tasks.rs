@@ -4,6 +4,7 @@
 //! to be fetched; then those about deletions; and at last, at leisure, those about messages that were only marked.
 
 use crate::config::account::FirstSync;
+use crate::delivery::Sink;
 use crate::message::UniqueId;
 use crate::source::{Blamed, Finished, Opened, Parting};
 use crate::state::Memory;
@@ -17,7 +18,7 @@ use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
-use super::{Planned, Task};
+use super::{Planned, Report, Task};
 
 /// Carries the task out in a session that is logged in and listed.
 pub async fn carry_out(
@@ -126,18 +127,40 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Keeps what was found in a mailbox on a server and belongs to no record, if messages are left of which it may be one: the
+/// mailbox is not looked at again.
+async fn keep_unclaimed(
+    poll: &Poll<'_>,
+    book: &Book<'_>,
+    fetched: &Fetched,
+    report: &Report,
+) -> Result<(), Failed> {
+    let unclaimed = book.left_unclaimed();
+    let left = fetched.left + fetched.postponed + fetched.failed.len() + report.left + report.held;
+    if left == 0 || unclaimed.is_empty() {
+        return Ok(());
+    }
+    poll.environment.store.publishing(&book.memory.key, unclaimed).await.during("write the state")
+}
+
 /// Closes the target, and notes what came of the messages.
 async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let Turn { poll, notes, book, sink, fetched, .. } = turn;
     if let Some(sink) = sink {
+        if fetched.aborted.is_none() {
+            keep_unclaimed(poll, book, fetched, notes.report).await?;
+            sink.settle();
+        }
         sink.close().await;
-        if let Some(news) = sink.news() {
-            let target = poll.account.deliver.to_string();
-            poll.environment.store.remember(target, news).await.during("write the state")?;
+        let memory = poll.account.deliver.memory(&poll.account.maildrop_id);
+        if let (Some(news), Some(name)) = (sink.news(), memory) {
+            poll.environment.store.remember(name, news).await.during("write the state")?;
         }
     }
-    // After a session that was killed this is as it should be. Else somebody wants to know where the time went.
-    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) {
+    // After a session that was killed, and of a mailbox that others fill too, this is as it should be. Else somebody
+    // wants to know where the time went.
+    let is_mailbox = sink.as_ref().and_then(Sink::mailbox).is_some();
+    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && !is_mailbox {
         log::warn!(
             "{}: {} messages were in the target and not in the state file, which is new or older; \
              they were fetched, compared and not delivered again",

@@ -49,6 +49,7 @@ impl Poll<'_> {
             now: self.now,
             account: &self.account.name,
             target: self.account.deliver.to_string(),
+            memory: self.account.deliver.memory(&self.account.maildrop_id),
             found,
         };
         let (mut fetched, committed) = tokio::join!(fetch, self.commit(commit, incoming, results));

@@ -190,8 +190,14 @@ impl Turn<'_> {
         }
         let (sink, files) = self.poll.sink().await?;
         self.sink = Some(sink);
+        let store = &self.poll.environment.store;
+        if let Some(mailbox) = self.sink.as_ref().and_then(Sink::mailbox).map(str::to_owned) {
+            self.book.take_stock_of(mailbox, store, files).await?;
+            // Whose they are nobody knows.
+            return Ok(0);
+        }
         let there = files.len();
-        self.book.take_stock(&self.poll.environment.store, files).await?;
+        self.book.take_stock(store, files).await?;
         Ok(there)
     }
 

@@ -1,8 +1,9 @@
-//! The targets: maildir, mbox, commands, SMTP and LMTP.
+//! The targets: maildir, mbox, commands, SMTP, LMTP and IMAP.
 
 #[cfg(target_os = "linux")]
 mod alone;
 mod catch_all;
+mod imap;
 mod lmtp;
 mod maildir;
 mod maildir_faults;

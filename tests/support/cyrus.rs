@@ -1,4 +1,4 @@
-//! A private Cyrus 3.6.1 (Debian: cyrus-common, cyrus-pop3d), its passwords in a sasldb of its own.
+//! A private Cyrus 3.6.1 (Debian: cyrus-common, cyrus-pop3d, cyrus-imapd), its passwords in a sasldb of its own.
 //!
 //! What is peculiar about it:
 //! - PIPELINING is announced, and what was sent behind AUTH before its answer is lost (PLAIN), or taken for an answer to
@@ -58,6 +58,7 @@ pub struct Cyrus {
     root: Root,
     port: u16,
     tls_port: u16,
+    imap_port: u16,
     certificate: Certificate,
 }
 
@@ -67,6 +68,16 @@ impl Cyrus {
         // One that was killed leaves it behind.
         let _ = fs::remove_file(root.at("run/cyrus-master.pid"));
         Server::start(&mut command, &root.at("var/log"), &[port, tls_port])
+    }
+
+    /// Gives the port on which it speaks IMAP.
+    pub fn imap_port(&self) -> u16 {
+        self.imap_port
+    }
+
+    /// Gives what is in the mailbox.
+    pub fn messages(&self) -> Vec<(String, Vec<u8>)> {
+        Reader::plain(self.port).log_in(USER, PASSWORD).messages()
     }
 
     /// Gives the path of the socket on which it speaks LMTP.
@@ -108,7 +119,7 @@ impl RealServer for Cyrus {
         let certificate = Certificate::for_loopback();
         let plugin = |name: &str| format!("{}/sasl2/lib{name}.so", libraries());
         let saslpasswd = "/usr/sbin/saslpasswd2";
-        let mut files: Vec<String> = ["master", "pop3d", "lmtpd", "reconstruct", "ctl_cyrusdb"]
+        let mut files: Vec<String> = ["master", "pop3d", "imapd", "lmtpd", "reconstruct", "ctl_cyrusdb"]
             .map(|name| format!("{BIN}/{name}"))
             .into();
         files.extend(PLUGINS.map(plugin));
@@ -126,10 +137,12 @@ impl RealServer for Cyrus {
         feed(&mut command, PASSWORD);
         std::os::unix::fs::chown(root.at("etc/sasldb2"), Some(SERVER), None).expect("its owner");
         for _ in 0..5 {
-            let (port, tls_port) = (free_port(), free_port());
-            root.write("etc/cyrus.conf", services(port, tls_port), 0o644, 0);
+            let (port, tls_port, imap_port) = (free_port(), free_port(), free_port());
+            root.write("etc/cyrus.conf", services(port, tls_port, imap_port), 0o644, 0);
             match Self::run(&root, port, tls_port) {
-                Ok(server) => return Self { server: Some(server), root, port, tls_port, certificate },
+                Ok(server) => {
+                    return Self { server: Some(server), root, port, tls_port, imap_port, certificate };
+                }
                 Err(log) if log.contains("in use") => {}
                 Err(log) => panic!("Cyrus does not start: {log}"),
             }
@@ -228,10 +241,11 @@ fn folders(root: &Root) {
     }
 }
 
-fn services(port: u16, tls_port: u16) -> String {
+fn services(port: u16, tls_port: u16, imap_port: u16) -> String {
     format!(
         "START {{\n recover cmd=\"ctl_cyrusdb -r\"\n}}\nSERVICES {{\n \
          pop3 cmd=\"pop3d\" listen=\"127.0.0.1:{port}\" prefork=0 maxchild=50\n \
+         imap cmd=\"imapd\" listen=\"127.0.0.1:{imap_port}\" prefork=0 maxchild=20\n \
          pop3s cmd=\"pop3d -s\" listen=\"127.0.0.1:{tls_port}\" prefork=0 maxchild=50\n \
          lmtp cmd=\"lmtpd -a\" listen=\"/{SOCKET}/lmtp\" prefork=0 maxchild=20\n}}\n"
     )

@@ -5,6 +5,7 @@
 //! - [`scripted`]: plays a transcript, knows no POP3, counts round trips.
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
 //! - [`mail_server`]: a small honest SMTP and LMTP server in memory; [`odd_mail_server`]: one with peculiarities.
+//! - [`imap_server`]: an IMAP server in memory, with peculiarities.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`], [`courier`], [`cyrus`], [`popa3d`], [`solid_pop3d`]: real POP3 servers, and [`proxies`]
 //!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim; [`chrooted_mta`]:
@@ -27,6 +28,7 @@ pub mod daemon;
 pub mod dialogue;
 pub mod dovecot;
 pub mod gnu_pop3d;
+pub mod imap_server;
 pub mod mail_server;
 pub mod maildrop;
 pub mod mails;

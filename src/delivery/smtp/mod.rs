@@ -293,7 +293,7 @@ impl Round<'_> {
         let Access { stop, account, .. } = &self.shared.access;
         // Whatever this says of the server, the message is to be said to be in doubt.
         if connection.dialogue.may_have_the_message() {
-            let doubtful = Outcome::Later(broken.may_have_arrived());
+            let doubtful = Outcome::InDoubt(broken.may_have_arrived());
             if let Err(error) = self.note_break(broken) {
                 *lock(&self.shared.failure) = Some(error);
             }

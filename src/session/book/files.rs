@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::message::file::{digest_of_content, digest_of_name};
+use crate::message::file::{digest_in_mailbox, digest_of_content, digest_of_name};
 use crate::message::{FileDigest, FileId, Fingerprint};
 use crate::state::{RecordedFile, Store, Unclaimed};
 
@@ -53,6 +53,11 @@ impl Book<'_> {
     pub(super) fn claim(&mut self, index: usize, whole: &Fingerprint) -> Option<FileId> {
         if self.unclaimed.is_empty() {
             return None;
+        }
+        if let Some(mailbox) = &self.mailbox {
+            let messages =
+                self.unclaimed.get_mut(&digest_in_mailbox(mailbox, whole.identity, whole.content))?;
+            return (!messages.is_empty()).then(|| messages.remove(0));
         }
         let shown = self.listing.shown(index);
         let mut digests = vec![

@@ -12,6 +12,7 @@ mod came;
 mod close;
 mod files;
 mod late;
+mod mailbox;
 mod names;
 
 use std::collections::{HashMap, HashSet};
@@ -62,6 +63,8 @@ pub struct Book<'a> {
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// The target, if it is a mailbox on a server.
+    mailbox: Option<String>,
     /// MayDelete at which a session broke before, with when they were tried; `None` once those have their turn.
     late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
@@ -124,6 +127,7 @@ impl<'a> Book<'a> {
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
             unclaimed: HashMap::new(),
+            mailbox: None,
             late: Some(Vec::new()),
             superseded: Vec::new(),
             found: Vec::new(),

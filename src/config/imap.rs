@@ -1,0 +1,227 @@
+//! The target that is a mailbox: `imap`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::account::{Password, Tls, TlsMode};
+use super::mail_server::is_loopback;
+use super::places::Places;
+use super::rows::{Form, Key, inline, key, mapping};
+use super::server::{Given, conflicts, with_tls};
+use super::target::{Login, Mailbox, MessageDate, Provider};
+use super::tree::{Complaint, Content, Entry, Node};
+use super::values::{ADDRESS, AUTH, BOOLEAN, HOST, PASSWORD, PORT, POSITIVE, USER, choice};
+use crate::sasl::{Auth, Mechanism};
+
+/// The keys of `imap`.
+pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
+    [
+        key!(
+            "provider",
+            provider,
+            PROVIDER,
+            "A provider whose server it is: gmail, fastmail, icloud or yahoo."
+        ),
+        key!("host", host, HOST, "The server's name or address."),
+        key!("port", port, PORT, "The TCP port; 993, or 143 without `tls: implicit`."),
+    ],
+    [
+        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
+        key!("auth", auth, AUTH, "Mechanisms that may be used: auto, or a list in order of preference."),
+        key!("user", user, USER, "Who logs in there; required."),
+        key!("password", password, PASSWORD, "The password, or where it comes from; required."),
+        key!("folder", folder, FOLDER, "The folder, with a slash between its parts; INBOX."),
+        key!("create", create, BOOLEAN, "Whether a missing folder is made; true."),
+        key!("flags", flags, FLAGS, "Flags of each message."),
+        key!("date", date, choice!(DATES), "The date of each message: received, header or now."),
+    ]
+);
+
+pub(super) const IMAP: Form<Mailbox> = Form { read: imap, show };
+
+const DATES: [(&str, MessageDate); 3] =
+    [("received", MessageDate::Received), ("header", MessageDate::Header), ("now", MessageDate::Now)];
+
+const PROVIDER: Form<&'static Provider> = Form {
+    read: |node, _| {
+        let names = PROVIDERS.iter().map(|provider| (provider.name, provider)).collect::<Vec<_>>();
+        super::values::chosen(node, &names)
+    },
+    show: |provider| provider.name.to_owned(),
+};
+
+/// Providers with the keys that they stand for. Octets are what an account may upload in a day: more has it suspended.
+const PROVIDERS: &[Provider] = &[
+    Provider { name: "gmail", host: "imap.gmail.com", octets_a_day: Some(400 << 20) },
+    Provider { name: "fastmail", host: "imap.fastmail.com", octets_a_day: None },
+    Provider { name: "icloud", host: "imap.mail.me.com", octets_a_day: None },
+    Provider { name: "yahoo", host: "imap.mail.yahoo.com", octets_a_day: None },
+];
+
+const FOLDER: Form<String> = Form { read: |node, _| folder(node), ..HOST };
+
+const FLAGS: Form<Vec<String>> = Form {
+    read: |node, _| flags(node),
+    show: |flags| {
+        let quoted: Vec<String> = flags.iter().map(|flag| format!("'{flag}'")).collect();
+        if quoted.is_empty() { String::new() } else { format!("[{}]", quoted.join(", ")) }
+    },
+};
+
+/// What stands under `imap`.
+pub(super) struct Written {
+    provider: Option<&'static Provider>,
+    host: Option<String>,
+    port: Option<u16>,
+    tls: Tls,
+    bind: Option<IpAddr>,
+    timeout: Option<Duration>,
+    auth: Auth,
+    user: Option<String>,
+    password: Option<Password>,
+    folder: String,
+    create: bool,
+    flags: Vec<String>,
+    date: MessageDate,
+}
+
+fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
+    let what = "a mapping such as { host: imap.example.org, user: alice, password: { file: ~/imap } }";
+    let nothing = Written {
+        provider: None,
+        host: None,
+        port: None,
+        tls: Tls::bare(TlsMode::Implicit),
+        bind: None,
+        timeout: None,
+        auth: Auth::Auto,
+        user: None,
+        password: None,
+        folder: "INBOX".to_owned(),
+        create: true,
+        flags: Vec::new(),
+        date: MessageDate::Received,
+    };
+    let written = mapping(node, places, what, IMAP_KEYS, nothing)?;
+    written.mailbox(node, node.mapping(what)?)
+}
+
+impl Written {
+    /// Checks what keys mean together, and fills in the defaults.
+    fn mailbox(self, node: &Node<'_>, own: &[Entry<'_>]) -> Result<Mailbox, Complaint> {
+        let given = Given { own, defaults: &[] };
+        let wrong =
+            |entry: &Entry<'_>, what: &str| Complaint::new(entry.at, what).under(&format!(".{}", entry.key));
+        if let Some((entry, what)) = conflicts(given, self.tls.mode).into_iter().next() {
+            return Err(wrong(entry, what));
+        }
+        let Some(host) = self.host.or_else(|| self.provider.map(|provider| provider.host.to_owned())) else {
+            return Err(node.wrong("needs `host` or `provider`"));
+        };
+        let (Some(user), Some(password)) = (self.user, self.password) else {
+            return Err(node.wrong("needs `user` and `password`"));
+        };
+        if let (Auth::List(list), Some((entry, _))) = (&self.auth, given.find("auth"))
+            && list.contains(&Mechanism::Apop)
+        {
+            return Err(wrong(entry, "has apop in it, which is a command of POP3"));
+        }
+        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &self.auth, is_loopback(&host))
+            && let Some((entry, _)) = given.find("password")
+        {
+            let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
+            return Err(wrong(entry, what));
+        }
+        let default_port = match self.tls.mode {
+            TlsMode::Implicit => 993,
+            TlsMode::StartTls | TlsMode::None => 143,
+        };
+        Ok(Mailbox {
+            provider: self.provider,
+            host,
+            port: self.port.unwrap_or(default_port),
+            bind: self.bind,
+            tls: self.tls,
+            timeout: self.timeout,
+            auth: self.auth,
+            login: Login { user, password },
+            folder: self.folder,
+            create: self.create,
+            flags: self.flags,
+            date: self.date,
+        })
+    }
+
+    fn of(mailbox: &Mailbox) -> Self {
+        let Mailbox { provider, host, port, bind, tls, timeout, auth, login, folder, create, flags, date } =
+            mailbox.clone();
+        Self {
+            provider,
+            host: Some(host),
+            port: Some(port),
+            tls,
+            bind,
+            timeout,
+            auth,
+            user: Some(login.user),
+            password: Some(login.password),
+            folder,
+            create,
+            flags,
+            date,
+        }
+    }
+}
+
+fn show(mailbox: &Mailbox) -> String {
+    let written = Written::of(mailbox);
+    // On one line there is room for what is unusual.
+    let is_worth_it = |key: &&Key<Written>| match key.name {
+        "tls_min" => written.tls.min != Tls::bare(written.tls.mode).min,
+        "auth" => written.auth != Auth::Auto,
+        "create" => !written.create,
+        "date" => written.date != MessageDate::Received,
+        _ => true,
+    };
+    inline(IMAP_KEYS.iter().filter(is_worth_it), &written)
+}
+
+fn folder(node: &Node<'_>) -> Result<String, Complaint> {
+    let text = node.text("the name of a folder")?;
+    let is_sound =
+        |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_control() || "*%".contains(c));
+    if text.split('/').all(is_sound) {
+        Ok(text.to_owned())
+    } else {
+        Err(node.wrong("must be the name of a folder such as INBOX or Lists/rust: no *, no %, and a slash only between parts"))
+    }
+}
+
+fn flags(node: &Node<'_>) -> Result<Vec<String>, Complaint> {
+    let Content::List(items) = &node.content else {
+        return Err(node.wrong("must be a list such as ['\\Seen', work]"));
+    };
+    let mut flags = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let text = item.text("a flag")?;
+        if !is_flag(text) {
+            let what = "must be \\Seen, \\Flagged, \\Answered, \\Draft, \\Deleted or a word of letters, digits and $-_.";
+            return Err(item.wrong(what).under(&format!("[{index}]")));
+        }
+        flags.push(text.to_owned());
+    }
+    Ok(flags)
+}
+
+/// RFC 9051, 2.3.2: a system flag, or a keyword, which is an atom.
+fn is_flag(text: &str) -> bool {
+    const SYSTEM: [&str; 5] = ["Seen", "Flagged", "Answered", "Draft", "Deleted"];
+    match text.strip_prefix('\\') {
+        Some(name) => SYSTEM.iter().any(|known| known.eq_ignore_ascii_case(name)),
+        None => {
+            !text.is_empty()
+                && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"$-_.".contains(&octet))
+        }
+    }
+}

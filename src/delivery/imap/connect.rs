@@ -1,0 +1,325 @@
+//! The way to a mailbox: TCP, TLS, log-in, and the folder's name on its server.
+
+use super::dialogue::{Broken, Dialogue, Word};
+use super::judge;
+use crate::config;
+use crate::config::account::TlsMode;
+use crate::delivery::{Access, ServerError, TargetError};
+use crate::failure::{Class, speaks_of_a_lock};
+use crate::imap::{Client, Command, Kind, Mailbox, Status};
+use crate::line::AuthLine;
+use crate::net::auth::{self, Answer, Carrier, Left};
+use crate::net::{Endpoint, NetError, Stream};
+use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
+use crate::secret::Secret;
+use crate::text::Shown;
+
+/// Mechanisms that a log-in without TLS may use; it does not leave the machine.
+const WITHIN_THE_MACHINE: [Mechanism; 5] =
+    [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain, Mechanism::Login, Mechanism::UserPass];
+
+/// Octets of a command line with an initial response, where the server takes one (RFC 9051, 4 has 8,000 for a line).
+const LONGEST_LINE: usize = 8000;
+
+/// A folder as its server knows it.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) mailbox: Mailbox,
+    /// UIDVALIDITY.
+    pub(super) validity: u32,
+    /// UIDNEXT.
+    pub(super) next: u32,
+}
+
+/// One use of a target, to name it in errors.
+#[derive(Clone, Copy)]
+pub(super) struct Connecting<'a> {
+    pub(super) target: &'a config::Mailbox,
+    pub(super) access: &'a Access,
+}
+
+impl Connecting<'_> {
+    /// Connects and logs in.
+    pub(super) async fn connect(self) -> Result<Dialogue, TargetError> {
+        let mut dialogue = self.dialogue().await?;
+        let broken = |broken| self.broken(broken);
+        let greeting = dialogue.greeting().await.map_err(broken)?;
+        if greeting.kind == Kind::Bye {
+            return Err(self.refused("server refused the session", &greeting, Class::Target, None));
+        }
+        if self.target.tls.mode == TlsMode::StartTls {
+            if greeting.kind == Kind::PreAuth {
+                return Err(
+                    self.failed("server logs us in before TLS, which it cannot start then".into(), None)
+                );
+            }
+            dialogue = self.start_tls(dialogue).await?;
+        }
+        if greeting.kind != Kind::PreAuth {
+            dialogue.learn_capabilities().await.map_err(broken)?;
+            if let Some(secret) = &self.access.secret {
+                self.log_in(&mut dialogue, secret).await?;
+            }
+        }
+        dialogue.learn_capabilities().await.map_err(broken)?;
+        if dialogue.capabilities.enables_utf8() {
+            let enabled = dialogue.command(Command::Enable("UTF8=ACCEPT")).await.map_err(broken)?;
+            self.accept("server refused ENABLE UTF8=ACCEPT", enabled)?;
+        }
+        Ok(dialogue)
+    }
+
+    async fn dialogue(self) -> Result<Dialogue, TargetError> {
+        let endpoint = self.endpoint();
+        let stream = self.access.connector.connect(endpoint).await.map_err(|error| self.net(error))?;
+        Ok(self.over(stream, Client::new()))
+    }
+
+    fn endpoint(&self) -> Endpoint<'_> {
+        let config::Mailbox { host, port, tls, bind, timeout, .. } = self.target;
+        let timeout = timeout.unwrap_or(self.access.timeout);
+        Endpoint {
+            account: &self.access.account,
+            host,
+            port: *port,
+            tls,
+            bind: *bind,
+            connect: None,
+            timeout,
+        }
+    }
+
+    fn over(&self, stream: Stream, protocol: Client) -> Dialogue {
+        let timeout = self.target.timeout.unwrap_or(self.access.timeout);
+        Dialogue::new(stream, protocol, &self.access.account, timeout, self.access.stop.clone())
+    }
+
+    /// RFC 9051, 6.2.1: what was said before the handshake, capabilities too, may be anybody's.
+    async fn start_tls(self, mut dialogue: Dialogue) -> Result<Dialogue, TargetError> {
+        let broken = |broken| self.broken(broken);
+        dialogue.learn_capabilities().await.map_err(broken)?;
+        if !dialogue.capabilities.has("STARTTLS") {
+            let hint =
+                "write `tls: implicit` if it has a port for that; without TLS nothing is sent".to_owned();
+            return Err(self.failed("server does not offer STARTTLS".into(), Some(hint)));
+        }
+        let status = dialogue.command(Command::StartTls).await.map_err(broken)?;
+        self.accept("server refused STARTTLS", status)?;
+        let stream = dialogue.into_stream().map_err(broken)?;
+        let stream = self.access.connector.start_tls(stream, self.endpoint()).await;
+        Ok(self.over(stream.map_err(|error| self.net(error))?, Client::after_starttls()))
+    }
+
+    async fn log_in(self, dialogue: &mut Dialogue, secret: &Secret) -> Result<(), TargetError> {
+        let capabilities = dialogue.capabilities.clone();
+        let names = capabilities.mechanisms();
+        let facts = dialogue.stream().tls();
+        let protection = if facts.is_some() { Protection::Protected } else { Protection::Plain };
+        let exporter = facts.and_then(|facts| facts.exporter);
+        let offered = Offered {
+            sasl: &names,
+            user: !capabilities.has("LOGINDISABLED"),
+            apop_stamp: false,
+            tls: protection,
+            client_certificate: self.target.tls.client.is_some(),
+            exporter: exporter.is_some(),
+        };
+        let auth = match (protection, &self.target.auth) {
+            (Protection::Plain, Auth::Auto) => Auth::List(WITHIN_THE_MACHINE.to_vec()),
+            (Protection::Plain | Protection::Protected, auth) => auth.clone(),
+        };
+        let mechanism = sasl::choose(&auth, offered)
+            .map_err(|error| self.failed(error.to_string(), Some(error.hint().to_owned())))?;
+        let user = &self.target.login.user;
+        let Some(name) = mechanism.sasl_name() else {
+            if !user.is_ascii() || !secret.reveal().is_ascii() {
+                let what =
+                    "user or password is not ASCII, which LOGIN cannot send; server offers no AUTHENTICATE";
+                return Err(self.failed(what.into(), None));
+            }
+            let answered = dialogue.command(Command::Login(user, secret)).await;
+            let status = answered.map_err(|broken| self.broken(broken))?;
+            return if status.is_ok() { Ok(()) } else { Err(self.turned_away(&status, "LOGIN")) };
+        };
+        let credentials = Credentials { user, secret, exporter, plus_offered: offered.plus_offered() };
+        let exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
+        if capabilities.has("SASL-IR") {
+            let mut log_in = LogIn::<LONGEST_LINE> { connecting: self, dialogue, name };
+            auth::authenticate(&mut log_in, name, exchange).await
+        } else {
+            let mut log_in = LogIn::<0> { connecting: self, dialogue, name };
+            auth::authenticate(&mut log_in, name, exchange).await
+        }
+    }
+
+    /// Finds the folder, and makes it if it is missing and may be made.
+    pub(super) async fn open(self, dialogue: &mut Dialogue) -> Result<Opened, TargetError> {
+        let mailbox = self.mailbox(dialogue).await?;
+        let broken = |broken| self.broken(broken);
+        let mut status = dialogue.command(Command::Status(&mailbox)).await.map_err(broken)?;
+        if !status.is_ok() {
+            self.create(dialogue, &mailbox, &status).await?;
+            status = dialogue.command(Command::Status(&mailbox)).await.map_err(broken)?;
+        }
+        self.accept(&format!("server does not show the folder {}", self.target.folder), status)?;
+        match (dialogue.told.validity, dialogue.told.next) {
+            (Some(validity), Some(next)) => Ok(Opened { mailbox, validity, next }),
+            _ => Err(self.failed("server tells no UIDVALIDITY or UIDNEXT of the folder".into(), None)),
+        }
+    }
+
+    /// Makes the folder, of which the server has said that it is not there.
+    pub(super) async fn create(
+        self,
+        dialogue: &mut Dialogue,
+        mailbox: &Mailbox,
+        missing: &Status,
+    ) -> Result<(), TargetError> {
+        let folder = &self.target.folder;
+        if judge::is_the_targets(missing.code().as_deref()) || missing.code().as_deref() == Some("NOPERM") {
+            return Err(self.refused(
+                &format!("cannot use the folder {folder}"),
+                missing,
+                Class::Target,
+                None,
+            ));
+        }
+        if !self.target.create {
+            let hint = Some("make it, or write `create: true`".to_owned());
+            return Err(self.refused(&format!("there is no folder {folder}"), missing, Class::Target, hint));
+        }
+        let created =
+            dialogue.command(Command::Create(mailbox)).await.map_err(|broken| self.broken(broken))?;
+        // Another session may have been first.
+        if created.is_ok() || created.code().as_deref() == Some("ALREADYEXISTS") {
+            log::info!("{}: target: made the folder {folder}", self.access.account);
+            return Ok(());
+        }
+        Err(self.refused(
+            &format!("server refused to make the folder {folder}"),
+            &created,
+            Class::Target,
+            None,
+        ))
+    }
+
+    /// Spells the folder's name as the server does: with its separator, in the user's own namespace.
+    async fn mailbox(self, dialogue: &mut Dialogue) -> Result<Mailbox, TargetError> {
+        let folder = &self.target.folder;
+        let charset = dialogue.capabilities.charset();
+        if folder.eq_ignore_ascii_case("INBOX") {
+            return Ok(Mailbox::new(folder, charset));
+        }
+        let broken = |broken| self.broken(broken);
+        let (prefix, separator) = if dialogue.capabilities.has("NAMESPACE") {
+            dialogue.command(Command::Namespace).await.map_err(broken)?;
+            dialogue.told.namespace.take().unwrap_or_default()
+        } else {
+            dialogue.command(Command::Separator).await.map_err(broken)?;
+            (String::new(), dialogue.told.separator)
+        };
+        let name = match separator {
+            Some(separator) => folder.replace('/', &separator.to_string()),
+            None if folder.contains('/') => {
+                return Err(
+                    self.failed(format!("server has no folders within folders, as {folder} is"), None)
+                );
+            }
+            None => folder.clone(),
+        };
+        let name = if name.starts_with(&prefix) { name } else { prefix + &name };
+        Ok(Mailbox::new(&name, charset))
+    }
+
+    pub(super) fn failed(self, what: String, hint: Option<String>) -> TargetError {
+        self.error(what, None, Class::Target, hint)
+    }
+
+    pub(super) fn refused(
+        self,
+        what: &str,
+        status: &Status,
+        class: Class,
+        hint: Option<String>,
+    ) -> TargetError {
+        self.error(what.to_owned(), Some(status.to_string()), class, hint)
+    }
+
+    pub(super) fn broken(self, broken: Broken) -> TargetError {
+        self.error(broken.what, broken.said, Class::Target, None)
+    }
+
+    fn error(self, what: String, said: Option<String>, class: Class, hint: Option<String>) -> TargetError {
+        let (place, said) = (self.target.server(), said.map(String::into_bytes));
+        TargetError::Server(Box::new(ServerError { place, what, said, hint, class }))
+    }
+
+    fn accept(self, what: &str, status: Status) -> Result<(), TargetError> {
+        if status.is_ok() { Ok(()) } else { Err(self.refused(what, &status, Class::Target, None)) }
+    }
+
+    /// Says that the server refused the log-in, and why.
+    fn turned_away(self, status: &Status, name: &str) -> TargetError {
+        let what =
+            format!("server refused the log-in as {} ({name})", Shown(self.target.login.user.as_bytes()));
+        let code = status.code();
+        let passes = judge::is_the_targets(code.as_deref())
+            || code.is_none() && speaks_of_a_lock(status.to_string().as_bytes());
+        if passes {
+            return self.refused(&what, status, Class::Target, None);
+        }
+        let hint = match self.target.provider {
+            Some(provider) => format!(
+                "{} takes an app password here, which is made in the account's security settings; has it been revoked?",
+                provider.name
+            ),
+            None => "check `user` and `password` of the target".to_owned(),
+        };
+        self.refused(&what, status, Class::Credentials, Some(hint))
+    }
+
+    fn sasl(self, error: &SaslError) -> TargetError {
+        self.failed(format!("cannot log in: {error}"), error.hint())
+    }
+
+    fn net(self, error: NetError) -> TargetError {
+        let hint = match &error {
+            // The hint for maildrops names their ports.
+            NetError::NotTls { mode: TlsMode::Implicit, .. } => Some(
+                "this port begins without TLS: write `tls: starttls`, or give the port for TLS".to_owned(),
+            ),
+            other => other.hint(),
+        };
+        self.failed(error.to_string(), hint)
+    }
+}
+
+/// An exchange (RFC 9051, 6.2.2) whose initial response goes along if the line is not longer than this.
+struct LogIn<'a, const LINE: usize> {
+    connecting: Connecting<'a>,
+    dialogue: &'a mut Dialogue,
+    name: &'static str,
+}
+
+impl<const LINE: usize> Carrier for LogIn<'_, LINE> {
+    type Error = TargetError;
+
+    const LONGEST_LINE: usize = LINE;
+
+    async fn say(&mut self, line: AuthLine<'_>, _left: Left) -> Result<Answer, TargetError> {
+        let said = self.dialogue.say(Command::Authenticate(line)).await;
+        match said.map_err(|broken| self.connecting.broken(broken))? {
+            Word::Continue(challenge) => Ok(Answer::Challenge(challenge)),
+            Word::Answer(_, status) if status.is_ok() => Ok(Answer::Accepted),
+            Word::Answer(_, status) => Err(self.connecting.turned_away(&status, self.name)),
+        }
+    }
+
+    fn failed(&self, error: SaslError) -> TargetError {
+        self.connecting.sasl(&error)
+    }
+
+    fn one_too_many(&self) -> TargetError {
+        self.connecting.failed(format!("server asked for more than {} has to say", self.name), None)
+    }
+}

@@ -1,0 +1,515 @@
+//! The target that is a mailbox on a server: IMAP (RFC 9051, RFC 3501).
+//!
+//! One connection serves all messages of a session, and several are under way at once. A message counts as delivered at
+//! the server's OK to its APPEND, and at nothing else. Where that OK is lost the message is in doubt, and before
+//! anything of it is sent again the mailbox is looked at: what lies there from the UID on that was next when the session
+//! began (UIDNEXT, under this UIDVALIDITY; both are recorded durably before the first APPEND) is compared by what
+//! messages are known by. The same is done by the next session after one that was killed or could not ask, and once, for
+//! the whole mailbox, where nothing is remembered of it.
+//!
+//! What the user has moved out of the mailbox in between is not found there, and comes again.
+
+mod connect;
+mod dialogue;
+mod judge;
+mod look;
+mod memory;
+mod upload;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::spool::{self, Spooled, Unspooled};
+use super::{Access, MessageId, Outcome, TargetError};
+use crate::config;
+use crate::config::target::MessageDate;
+use crate::disk::Disk;
+use crate::failure::Class;
+use crate::lock::lock;
+use crate::message::file::digest_in_mailbox;
+use crate::message::{FileDigest, FileId, Header, arrival};
+use connect::{Connecting, Opened};
+use dialogue::{Broken, Dialogue};
+use judge::Blame;
+use look::Blind;
+use memory::Memory;
+use upload::{Letter, Together, Upload, Uploaded};
+
+/// Messages in a row that a server refuses without saying whose trouble it is, before it is its own.
+const MOST_STALLS: usize = 5;
+
+/// Connections that may break one after the other before the server counts as gone.
+const MOST_BREAKS: usize = 3;
+
+/// How often a message may be cut off by the server before others have their turn.
+const MOST_CUTS: usize = 2;
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// One account's way into a mailbox. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Mailbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    target: config::Mailbox,
+    access: Access,
+    disk: Disk,
+    opened: Opened,
+    /// Names the mailbox for as long as its messages keep their UIDs.
+    name: String,
+    /// From where on messages may be there that no record tells of, as earlier sessions left it.
+    doubtful: Option<u32>,
+    memory: Mutex<Memory>,
+    /// What was last kept of it.
+    kept: Mutex<Option<Vec<u8>>>,
+    /// The connection while nobody uses it.
+    idle: Mutex<Option<Dialogue>>,
+    /// Messages that the server took in this session.
+    taken: Mutex<HashMap<FileDigest, usize>>,
+    /// Messages of this session that are in doubt.
+    doubts: AtomicUsize,
+    /// Connections that broke since one served.
+    breaks: AtomicUsize,
+    /// Messages in a row that were put off for a reason that nobody knows.
+    stalls: AtomicUsize,
+    /// Why the last commit ended before its last message.
+    failure: Mutex<Option<TargetError>>,
+}
+
+impl Mailbox {
+    /// Connects to the server and finds the folder, so that nothing is fetched for one that is not there. `shown` is how
+    /// the target is shown.
+    pub(super) async fn open(
+        target: &config::Mailbox,
+        shown: String,
+        disk: Disk,
+        access: Access,
+    ) -> Result<Self, TargetError> {
+        let connecting = Connecting { target, access: &access };
+        let before = access.remembered.as_deref().and_then(Memory::from_octets);
+        let day = access.clock.now().div_euclid(DAY);
+        let octets = before.filter(|before| before.day == day).map_or(0, |before| before.octets);
+        if let Some(most) = target.provider.and_then(|provider| provider.octets_a_day)
+            && octets >= most
+        {
+            return Err(spent(connecting, most));
+        }
+        let mut dialogue = connecting.connect().await?;
+        let opened = connecting.open(&mut dialogue).await?;
+        let doubtful = Memory::doubtful(before, opened.validity);
+        let from = Some(doubtful.unwrap_or(opened.next));
+        let memory = Memory { validity: opened.validity, from, day, octets };
+        Ok(Self(Arc::new(Shared {
+            target: target.clone(),
+            name: format!("{shown};{}", opened.validity),
+            doubtful: doubtful.filter(|from| *from < opened.next),
+            memory: Mutex::new(memory),
+            kept: Mutex::new(access.remembered.clone()),
+            idle: Mutex::new(Some(dialogue)),
+            taken: Mutex::default(),
+            doubts: AtomicUsize::new(0),
+            breaks: AtomicUsize::new(0),
+            stalls: AtomicUsize::new(0),
+            failure: Mutex::new(None),
+            access,
+            disk,
+            opened,
+        })))
+    }
+
+    /// Names the mailbox for as long as its messages keep their UIDs.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
+        spool::Draft::new(&self.0.disk, message, spool::LineEnds::Lines)
+    }
+
+    /// Gives the messages that may be there unrecorded, and others of that time.
+    pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
+        let Some(from) = self.0.doubtful else { return Ok(Vec::new()) };
+        let idle = lock(&self.0.idle).take();
+        let mut dialogue = match idle {
+            Some(dialogue) => dialogue,
+            None => self.0.connecting().connect().await?,
+        };
+        let found = look::look(&mut dialogue, &self.0.opened.mailbox, &self.0.name, from).await;
+        let found = found.map_err(|blind| self.0.blind(blind))?;
+        log::debug!("{}: target: {} messages from UID {from} on", self.0.access.account, found.len());
+        *lock(&self.0.idle) = Some(dialogue);
+        Ok(found)
+    }
+
+    pub(super) fn failure(&self) -> Option<TargetError> {
+        lock(&self.0.failure).take()
+    }
+
+    pub(super) fn retracted(&self) -> usize {
+        let stalls = self.0.stalls.load(Relaxed);
+        if stalls < MOST_STALLS { 0 } else { stalls }
+    }
+
+    pub(super) fn news(&self) -> Option<Vec<u8>> {
+        let now = lock(&self.0.memory).to_octets();
+        let mut kept = lock(&self.0.kept);
+        (kept.as_ref() != Some(&now)).then(|| kept.insert(now).clone())
+    }
+
+    /// Notes that all is recorded that was delivered.
+    pub(super) fn settle(&self) {
+        if self.0.doubts.load(Relaxed) == 0 {
+            lock(&self.0.memory).from = None;
+        }
+    }
+
+    pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
+        let mut batch = Vec::with_capacity(finished.len());
+        for message in finished {
+            batch.push(match message.spooled().await {
+                Ok(message) if message.known.unclaimed.is_some() => {
+                    Message { letter: None, state: State::Decided(Outcome::AlreadyThere) }
+                }
+                Ok(message) => {
+                    Message { letter: Some(self.0.letter(message)), state: State::Waiting { cuts: 0 } }
+                }
+                Err(Unspooled::Later(reason)) => {
+                    Message { letter: None, state: State::Decided(Outcome::Later(reason)) }
+                }
+                Err(Unspooled::Disk(error)) => return Err(error),
+            });
+        }
+        let idle = lock(&self.0.idle).take();
+        let mut round = Round {
+            shared: &self.0,
+            dialogue: idle,
+            batch,
+            together: Together::Several,
+            made: false,
+            spent: false,
+        };
+        if let Err(error) = round.deliver().await {
+            if round.batch.iter().all(|message| matches!(message.state, State::Waiting { .. })) {
+                return Err(error);
+            }
+            // What was delivered before must be recorded.
+            *lock(&self.0.failure) = Some(error);
+        }
+        let Round { dialogue, batch, .. } = round;
+        *lock(&self.0.idle) = dialogue;
+        Ok(batch.into_iter().map(|message| self.0.outcome(message.state)).collect())
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(&self) {
+        let idle = lock(&self.0.idle).take();
+        if let Some(dialogue) = idle {
+            dialogue.leave().await;
+        }
+    }
+}
+
+impl Shared {
+    fn connecting(&self) -> Connecting<'_> {
+        Connecting { target: &self.target, access: &self.access }
+    }
+
+    fn letter(&self, message: Spooled) -> Letter {
+        let whole = message.known.whole.as_ref();
+        let digest = whole.map(|whole| digest_in_mailbox(&self.name, whole.identity, whole.content));
+        let date = match self.target.date {
+            MessageDate::Received => whole.and_then(|whole| whole.arrived),
+            MessageDate::Header => {
+                Header::new(&message.header).fields("Date").next().and_then(|date| arrival::of_date(&date))
+            }
+            MessageDate::Now => None,
+        };
+        Letter { digest, date: date.and_then(date_time), message }
+    }
+
+    fn blind(&self, blind: Blind) -> TargetError {
+        match blind {
+            Blind::Broken(broken) => self.connecting().broken(broken),
+            Blind::Refused(status) => {
+                let what = format!("server does not show what is in the folder {}", self.target.folder);
+                self.connecting().refused(&what, &status, Class::Target, None)
+            }
+        }
+    }
+
+    fn outcome(&self, state: State) -> Outcome {
+        match state {
+            State::Decided(outcome) => outcome,
+            State::Waiting { .. } => Outcome::NotTried,
+            State::Doubtful(reason) => {
+                self.doubts.fetch_add(1, Relaxed);
+                Outcome::InDoubt(reason)
+            }
+        }
+    }
+
+    /// Notes that the server took a message.
+    fn took(&self, letter: &Letter) {
+        if let Some(digest) = letter.digest {
+            *lock(&self.taken).entry(digest).or_default() += 1;
+        }
+        let mut memory = lock(&self.memory);
+        let day = self.access.clock.now().div_euclid(DAY);
+        let octets = if memory.day == day { memory.octets } else { 0 };
+        (memory.day, memory.octets) = (day, octets.saturating_add(letter.message.octets));
+    }
+}
+
+/// A message of a commit, and what has become of it.
+struct Message {
+    letter: Option<Letter>,
+    state: State,
+}
+
+enum State {
+    /// It is to be sent; the server has cut it off so often.
+    Waiting { cuts: usize },
+    /// It was sent, and the answer never came.
+    Doubtful(String),
+    /// All is said.
+    Decided(Outcome),
+}
+
+/// One commit.
+struct Round<'a> {
+    shared: &'a Shared,
+    dialogue: Option<Dialogue>,
+    batch: Vec<Message>,
+    together: Together,
+    /// The folder was made in this commit.
+    made: bool,
+    /// What may be uploaded in a day has been.
+    spent: bool,
+}
+
+impl Round<'_> {
+    /// Goes on until all is said of each message, the process must end, or the target fails. What is still waiting then
+    /// was not sent; what is in doubt stays so.
+    async fn deliver(&mut self) -> Result<(), TargetError> {
+        let stop = self.shared.access.stop.clone();
+        while self.batch.iter().any(|message| !matches!(message.state, State::Decided(_))) {
+            if stop.is_asked() {
+                return Ok(());
+            }
+            let mut dialogue = match self.dialogue.take() {
+                Some(dialogue) => dialogue,
+                None => tokio::select! {
+                    connected = self.shared.connecting().connect() => connected?,
+                    () = stop.asked() => return Ok(()),
+                },
+            };
+            if let Err(broken) = self.resolve(&mut dialogue).await? {
+                self.note_break(broken)?;
+                continue;
+            }
+            let uploaded = self.upload(&mut dialogue).await;
+            let is_whole = uploaded.broken.is_none();
+            self.judge(&mut dialogue, uploaded).await?;
+            if is_whole {
+                self.dialogue = Some(dialogue);
+            }
+            if self.spent {
+                let most = self.shared.target.provider.and_then(|provider| provider.octets_a_day);
+                return Err(spent(self.shared.connecting(), most.unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for what is in doubt: it is there, or is to be sent again.
+    async fn resolve(&mut self, dialogue: &mut Dialogue) -> Result<Result<(), Broken>, TargetError> {
+        let is_doubtful = |message: &Message| matches!(message.state, State::Doubtful(_));
+        if !self.batch.iter().any(is_doubtful) {
+            return Ok(Ok(()));
+        }
+        let Shared { opened, name, .. } = self.shared;
+        let found = match look::look(dialogue, &opened.mailbox, name, opened.next).await {
+            Ok(found) => found,
+            Err(Blind::Broken(broken)) => return Ok(Err(broken)),
+            Err(blind) => return Err(self.shared.blind(blind)),
+        };
+        let mut there: HashMap<FileDigest, usize> = HashMap::new();
+        found.iter().for_each(|message| *there.entry(message.digest).or_default() += 1);
+        for message in self.batch.iter_mut().filter(|message| is_doubtful(message)) {
+            let Some(letter) = &message.letter else { continue };
+            let Some(digest) = letter.digest else {
+                // Nothing is known by which it could be found.
+                if let State::Doubtful(reason) = &message.state {
+                    message.state = State::Decided(Outcome::InDoubt(reason.clone()));
+                }
+                continue;
+            };
+            let taken = lock(&self.shared.taken).get(&digest).copied().unwrap_or(0);
+            message.state = if there.get(&digest).copied().unwrap_or(0) > taken {
+                self.shared.took(letter);
+                State::Decided(Outcome::Delivered)
+            } else {
+                State::Waiting { cuts: 0 }
+            };
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends what is to be sent.
+    async fn upload(&mut self, dialogue: &mut Dialogue) -> Uploaded {
+        let Shared { target, access, opened, .. } = self.shared;
+        let most = target.provider.and_then(|provider| provider.octets_a_day).unwrap_or(u64::MAX);
+        let (limit, binary) = (dialogue.capabilities.append_limit(), dialogue.capabilities.has("BINARY"));
+        let mut octets = lock(&self.shared.memory).octets;
+        let mut sent = Vec::new();
+        for (number, message) in self.batch.iter_mut().enumerate() {
+            let (Some(letter), State::Waiting { .. }) = (&message.letter, &message.state) else { continue };
+            let spooled = &letter.message;
+            if let Some(limit) = limit.filter(|limit| spooled.octets > *limit) {
+                let why = format!("server takes messages of {limit} octets at most (APPENDLIMIT)");
+                message.state = State::Decided(Outcome::Refused(why));
+            } else if spooled.known.has_nul && !binary {
+                let why = "there are NULs in it, which the server does not take (it has no BINARY)";
+                message.state = State::Decided(Outcome::Refused(why.into()));
+            } else if octets.saturating_add(spooled.octets) > most {
+                self.spent = true;
+                break;
+            } else {
+                octets = octets.saturating_add(spooled.octets);
+                sent.push(number);
+            }
+        }
+        if self.spent {
+            // No message is fetched for it again today.
+            lock(&self.shared.memory).octets = most;
+        }
+        let numbered = |number: usize| Some((number, self.batch[number].letter.as_ref()?));
+        let letters: Vec<_> = sent.into_iter().filter_map(numbered).collect();
+        let upload = Upload::new(dialogue, &opened.mailbox, &target.flags, &access.stop);
+        upload.run(&letters, self.together).await
+    }
+
+    /// Takes what came of it.
+    async fn judge(&mut self, dialogue: &mut Dialogue, uploaded: Uploaded) -> Result<(), TargetError> {
+        let Uploaded { mut answers, is_refused_together, broken, doubtful, cut } = uploaded;
+        if is_refused_together {
+            self.together = Together::One;
+        }
+        answers.sort_by_key(|(number, _)| *number);
+        let (mut missing, mut failed, mut unknown) = (None, None, None);
+        for (number, status) in answers {
+            let Some(letter) = &self.batch[number].letter else { continue };
+            let octets = letter.message.octets;
+            if status.is_ok() {
+                self.shared.took(letter);
+                self.shared.breaks.store(0, Relaxed);
+                self.shared.stalls.store(0, Relaxed);
+                self.batch[number].state = State::Decided(Outcome::Delivered);
+                continue;
+            }
+            let blame = judge::blame(&status, octets);
+            if blame != Blame::Unknown {
+                self.shared.stalls.store(0, Relaxed);
+            }
+            let why = format!("server refused the message: {status}");
+            let outcome = match blame {
+                Blame::Message => Outcome::Refused(why),
+                Blame::MessageNow => Outcome::Later(why),
+                Blame::Unknown => {
+                    self.shared.stalls.fetch_add(1, Relaxed);
+                    unknown = Some(status);
+                    Outcome::Later(why)
+                }
+                Blame::Folder if !self.made => {
+                    missing = Some(status);
+                    continue;
+                }
+                Blame::Folder => {
+                    failed = Some((status, Class::Target));
+                    continue;
+                }
+                Blame::Target(class) => {
+                    failed = Some((status, class));
+                    continue;
+                }
+            };
+            self.batch[number].state = State::Decided(outcome);
+        }
+        if self.shared.stalls.load(Relaxed) >= MOST_STALLS {
+            failed = failed.or(unknown.map(|status| (status, Class::Target)));
+        }
+        if let Some(broken) = broken {
+            self.cut_off(&broken, doubtful, cut);
+            self.note_break(broken)?;
+        } else if let Some(status) = missing {
+            self.made = true;
+            self.shared.connecting().create(dialogue, &self.shared.opened.mailbox, &status).await?;
+        }
+        match failed {
+            None => Ok(()),
+            Some((status, class)) => {
+                let hint = (class == Class::Target)
+                    .then(|| "nothing is lost: what is left is fetched at the next poll".to_owned());
+                Err(self.shared.connecting().refused("server takes no messages now", &status, class, hint))
+            }
+        }
+    }
+
+    /// Notes what a connection that broke leaves open.
+    fn cut_off(&mut self, broken: &Broken, doubtful: Vec<usize>, cut: Vec<usize>) {
+        if cut.len() > 1 {
+            self.together = Together::One;
+        }
+        let said = broken.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
+        for number in doubtful {
+            let why = format!("in doubt: {broken}{said}; the message may have arrived, and is looked for");
+            self.batch[number].state = State::Doubtful(why);
+        }
+        // Of several nobody knows which it was.
+        if let [number] = cut[..]
+            && let State::Waiting { cuts } = &mut self.batch[number].state
+        {
+            *cuts += 1;
+            if *cuts >= MOST_CUTS {
+                self.batch[number].state = State::Decided(Outcome::Later(format!("{broken}{said}")));
+            }
+        }
+    }
+
+    /// Counts a connection that broke; the error says that the server counts as gone.
+    fn note_break(&self, broken: Broken) -> Result<(), TargetError> {
+        if self.shared.breaks.fetch_add(1, Relaxed) + 1 < MOST_BREAKS {
+            log::debug!("{}: target: {broken}; making another connection", self.shared.access.account);
+            return Ok(());
+        }
+        Err(self.shared.connecting().broken(broken))
+    }
+}
+
+fn spent(connecting: Connecting<'_>, most: u64) -> TargetError {
+    let what = format!("the {} MiB that may be uploaded there in a day are used up", most >> 20);
+    let hint =
+        "nothing is lost: what is left is fetched tomorrow (UTC); more would have the account suspended";
+    connecting.failed(what, Some(hint.to_owned()))
+}
+
+/// Writes a time, in seconds since 1970, as RFC 9051, 9 (`date-time`) has it.
+fn date_time(seconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0)?;
+    Some(time.strftime("%d-%b-%Y %H:%M:%S +0000").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_imap_has_it() {
+        assert_eq!(date_time(1_764_417_600).as_deref(), Some("29-Nov-2025 12:00:00 +0000"));
+        assert_eq!(date_time(0).as_deref(), Some("01-Jan-1970 00:00:00 +0000"));
+        assert_eq!(date_time(-1), None);
+        assert_eq!(date_time(i64::MAX), None);
+    }
+}

@@ -1,0 +1,377 @@
+//! Delivery into mailboxes by IMAP: what arrives, and what every refusal, cut and doubt comes to.
+
+use std::sync::Arc;
+
+use postrider::testing::config::{Keep, Provider, Target};
+use postrider::testing::failure::Class;
+use postrider::testing::session::WallClock;
+
+use crate::smtp::target;
+use crate::support::imap_server::{Drop, Habits, ImapServer};
+use crate::support::maildrop::{Maildrop, Protection, Settings};
+use crate::support::poller::Poller;
+
+const LITERALS: [&str; 4] = [
+    "IMAP4rev1 LITERAL+ UIDPLUS NAMESPACE",
+    "IMAP4rev1 LITERAL+ MULTIAPPEND",
+    "IMAP4rev1 LITERAL- NAMESPACE",
+    "IMAP4rev1",
+];
+
+/// A maildrop, a server, and the account between them.
+struct Way {
+    maildrop: Maildrop,
+    server: ImapServer,
+    poller: Poller,
+}
+
+impl Way {
+    fn new(habits: Habits) -> Self {
+        Self::with(habits, "", "")
+    }
+
+    fn with(habits: Habits, target_keys: &str, keys: &str) -> Self {
+        let maildrop = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+        let server = ImapServer::start(habits);
+        let keys = format!("tls: none\nauth: [user-pass]\nkeep: none\n{keys}");
+        let mut poller = Poller::new(maildrop.port(), &keys);
+        poller.account.deliver = target(&server.target(target_keys));
+        Self { maildrop, server, poller }
+    }
+
+    fn put(&self, numbers: std::ops::Range<usize>) {
+        numbers.for_each(|number| self.maildrop.put(&number.to_string(), message(number)));
+    }
+
+    /// Lets so much time pass that whatever waits is tried again.
+    fn a_day_passes(&mut self) {
+        let clock = &mut self.poller.environment.clock;
+        *clock = WallClock::Set(Arc::new((clock.now() + 25 * 3600).into()));
+    }
+
+    /// Says that each of these messages is there once, and no other.
+    fn assert_once(&self, numbers: std::ops::Range<usize>, why: &str) {
+        let mut inbox = self.server.inbox();
+        inbox.sort();
+        let mut sent: Vec<_> = numbers.map(message).collect();
+        sent.sort();
+        let text = |messages: &[Vec<u8>]| -> Vec<String> {
+            messages.iter().map(|octets| String::from_utf8_lossy(octets).into_owned()).collect()
+        };
+        assert_eq!(text(&inbox), text(&sent), "{why}");
+    }
+}
+
+fn message(number: usize) -> Vec<u8> {
+    format!(
+        "Received: from a by b; Sat, 29 Nov 2025 12:00:00 +0000\r\nMessage-ID: <{number}@a>\r\nDate: Sat, 29 Nov 2025 11:00:00 \
+         +0000\r\nFrom: alice@example.net\r\nSubject: {number}\r\n\r\nof {number}\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn messages_arrive_as_they_are_with_their_date_over_one_connection() {
+    for capabilities in LITERALS {
+        let mut way = Way::new(Habits { capabilities, ..Habits::default() });
+        way.put(0..40);
+        assert_eq!(way.poller.must().delivered, 40);
+        way.assert_once(0..40, capabilities);
+        assert_eq!(way.server.connections(), 1);
+        assert!(way.maildrop.uids().is_empty());
+        assert_eq!(way.server.folder("INBOX")[0].words, "\"29-Nov-2025 12:00:00 +0000\"");
+        // Nothing is in doubt after a session that ended: nobody looks.
+        way.a_day_passes();
+        way.put(40..41);
+        way.poller.must();
+        assert_eq!(way.server.count("EXAMINE"), 0);
+    }
+}
+
+#[test]
+fn flags_folder_and_date_are_as_configured() {
+    let habits = Habits { namespace: ("INBOX.", '.'), ..Habits::default() };
+    for (date, words) in
+        [("header", "(\\Seen work) \"29-Nov-2025 11:00:00 +0000\""), ("now", "(\\Seen work)")]
+    {
+        let keys = format!(", folder: Lists/Grün & x, flags: ['\\Seen', work], date: {date}");
+        let way = Way::with(habits.clone(), &keys, "");
+        way.put(0..1);
+        way.poller.must();
+        let kept = way.server.folder("INBOX.Lists.Gr&APw-n &- x");
+        assert_eq!(kept.iter().map(|kept| &*kept.words).collect::<Vec<_>>(), [words]);
+    }
+    let missing = Way::with(Habits::default(), ", folder: Lists, create: false", "");
+    missing.put(0..1);
+    let failure = missing.poller.poll().failure.unwrap();
+    assert_eq!(failure.class, Class::Target);
+    assert!(failure.to_string().contains("there is no folder Lists"), "{failure}");
+    assert_eq!(missing.server.count("CREATE"), 0);
+}
+
+#[test]
+fn a_folder_that_is_removed_in_the_middle_is_made_again() {
+    let way = Way::with(Habits::default(), ", folder: Work", "");
+    way.put(0..1);
+    way.poller.must();
+    let first = way.server.folder("Work").len();
+    way.put(1..2);
+    way.server.remove("Work");
+    way.poller.must();
+    assert_eq!((first, way.server.folder("Work").len()), (1, 1));
+}
+
+#[test]
+fn line_ends_are_mended_and_nuls_go_by_literal8_or_are_held() {
+    for (capabilities, arrives) in [("IMAP4rev1 BINARY", true), ("IMAP4rev1 LITERAL+", false)] {
+        let way = Way::new(Habits { capabilities, ..Habits::default() });
+        way.maildrop.put("odd", "Subject: x\r\n\r\na\rb\nc\r\n\r");
+        way.maildrop.put("nul", "Subject: y\r\n\r\na\0b\r\n");
+        let report = way.poller.poll();
+        let mut expected = vec![b"Subject: x\r\n\r\na\r\nb\r\nc\r\n\r\n\r\n".to_vec()];
+        expected.extend(arrives.then(|| b"Subject: y\r\n\r\na\0b\r\n".to_vec()));
+        assert_eq!(way.server.inbox(), expected, "{capabilities}");
+        assert_eq!(report.held, usize::from(!arrives), "{report:?}");
+        assert_eq!(way.server.count("APPEND \"INBOX\" ~{"), usize::from(arrives));
+    }
+}
+
+#[test]
+fn a_dropped_connection_loses_nothing_and_repeats_nothing_wherever_it_is_dropped() {
+    for capabilities in LITERALS {
+        for point in [Drop::BeforeLiteral, Drop::InLiteral, Drop::AfterLiteral, Drop::BeforeOk, Drop::AfterOk]
+        {
+            for number in [1, 3, 6] {
+                let why = format!("{capabilities}: {point:?} of {number}");
+                let way =
+                    Way::new(Habits { capabilities, drops: Some((number, point)), ..Habits::default() });
+                way.put(0..6);
+                let report = way.poller.poll();
+                assert_eq!((report.delivered, report.held), (6, 0), "{why}: {report:?}");
+                way.assert_once(0..6, &why);
+                assert!(way.maildrop.uids().is_empty(), "{why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_in_doubt_when_the_server_is_gone_is_looked_for_by_the_next_session() {
+    for rewrites in [false, true] {
+        for point in [Drop::AfterLiteral, Drop::BeforeOk] {
+            let why = format!("{point:?}, rewrites: {rewrites}");
+            let mut way = Way::new(Habits { rewrites, ..Habits::default() });
+            way.put(0..5);
+            way.server.change(|habits| {
+                habits.drops = Some((3, point));
+                habits.down_after = Some(3);
+            });
+            let failure = way.poller.poll().failure.expect("the server is gone");
+            assert_eq!(failure.class, Class::Target, "{failure}");
+            assert!(failure.to_string().contains(&format!("127.0.0.1:{}", way.server.port())), "{failure}");
+            way.server.change(|habits| habits.down_after = None);
+            way.a_day_passes();
+            way.poller.must();
+            let found = way.server.inbox();
+            assert_eq!(found.len(), 5, "{why}");
+            if !rewrites {
+                way.assert_once(0..5, &why);
+            }
+            assert!(way.maildrop.uids().is_empty(), "{why}");
+        }
+    }
+}
+
+#[test]
+fn two_messages_of_one_message_id_both_arrive() {
+    let way = Way::new(Habits::default());
+    let other = |subject: &str| format!("Message-ID: <1@a>\r\nDate: d\r\nSubject: {subject}\r\n\r\nx\r\n");
+    way.maildrop.put("1", other("one"));
+    way.maildrop.put("2", other("two"));
+    // Even one that is equal octet for octet is another message.
+    way.maildrop.put("3", other("two"));
+    way.poller.must();
+    assert_eq!(way.server.inbox().len(), 3);
+}
+
+#[test]
+fn messages_without_an_identity_are_known_by_their_content() {
+    let way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), ..Habits::default() });
+    (0..3)
+        .for_each(|number| way.maildrop.put(&number.to_string(), format!("Subject: s\r\n\r\n{number}\r\n")));
+    way.poller.must();
+    assert_eq!(way.server.inbox().len(), 3);
+}
+
+#[test]
+fn a_server_that_never_finds_what_it_has_gets_it_again_and_loses_nothing() {
+    let habits = Habits { hides: true, drops: Some((2, Drop::BeforeOk)), ..Habits::default() };
+    let way = Way::new(habits);
+    way.put(0..3);
+    way.poller.must();
+    let mut inbox = way.server.inbox();
+    assert_eq!(inbox.len(), 4);
+    inbox.sort();
+    inbox.dedup();
+    assert_eq!(inbox.len(), 3);
+}
+
+#[test]
+fn after_a_lost_state_the_mailbox_is_read_once_and_nothing_repeats() {
+    let mut way = Way::with(Habits::default(), "", "max_messages: 4");
+    way.poller.account.keep = Keep::Forever;
+    way.put(0..4);
+    way.server.put(&message(9));
+    way.poller.must();
+    way.put(4..8);
+    // Another state: what was there is found, one for one, over two polls.
+    let mut again = Poller::new(way.maildrop.port(), "tls: none\nauth: [user-pass]\nmax_messages: 4");
+    again.account.deliver = way.poller.account.deliver.clone();
+    let report = again.must();
+    assert_eq!((report.delivered, report.already_there), (0, 4), "{report:?}");
+    let report = again.must();
+    assert_eq!((report.delivered, report.already_there), (4, 0), "{report:?}");
+    way.put(10..11);
+    again.must();
+    assert_eq!(way.server.inbox().len(), 10);
+    assert_eq!(way.server.count("EXAMINE"), 2, "each state has looked once");
+    way.server.put(&message(11));
+    way.put(11..12);
+    again.must();
+    assert_eq!(way.server.count("EXAMINE"), 2);
+}
+
+#[test]
+fn a_mailbox_with_another_uidvalidity_is_looked_at_whole_if_anything_was_in_doubt() {
+    let mut way =
+        Way::new(Habits { drops: Some((2, Drop::BeforeOk)), down_after: Some(2), ..Habits::default() });
+    way.put(0..3);
+    way.poller.poll();
+    way.server.change(|habits| {
+        habits.down_after = None;
+        habits.validity = 8;
+    });
+    way.a_day_passes();
+    way.poller.must();
+    way.assert_once(0..3, "another UIDVALIDITY");
+}
+
+#[test]
+fn refusals_are_the_messages_or_the_targets_by_their_codes() {
+    for (answer, class, held, words) in [
+        ("NO [TOOBIG] no", Class::Message, 3, "NO [TOOBIG] no"),
+        ("BAD bare LF", Class::Message, 3, "BAD bare LF"),
+        ("NO [OVERQUOTA] full", Class::Target, 0, "server: NO [OVERQUOTA] full"),
+        ("NO [UNAVAILABLE] later", Class::Target, 0, "server: NO [UNAVAILABLE] later"),
+        ("NO [LIMIT] enough", Class::Target, 0, "server: NO [LIMIT] enough"),
+        ("NO [INUSE] busy", Class::Target, 0, "server: NO [INUSE] busy"),
+        ("NO [SERVERBUG] oops", Class::Target, 0, "server: NO [SERVERBUG] oops"),
+        ("NO [NOPERM] not yours", Class::Credentials, 0, "server: NO [NOPERM] not yours"),
+        ("NO [EXPIRED] app password", Class::Credentials, 0, "server: NO [EXPIRED] app password"),
+    ] {
+        for capabilities in LITERALS {
+            let way = Way::new(Habits { capabilities, append: Some(answer), ..Habits::default() });
+            way.put(0..3);
+            let report = way.poller.poll();
+            let failure = report.failure.as_ref().unwrap_or_else(|| panic!("{answer}: {report:?}"));
+            assert_eq!((failure.class, report.newly_held), (class, held), "{answer}: {report:?}");
+            assert!(failure.to_string().contains(words), "{answer}: {failure}");
+            assert_eq!(way.maildrop.uids().len(), 3);
+        }
+    }
+}
+
+#[test]
+fn one_message_that_is_refused_stops_nobody() {
+    for answer in ["NO [CANNOT] this one", "NO what", "BAD literal"] {
+        let habits = Habits { append_of: Some(("of 1\r\n", answer)), ..Habits::default() };
+        let way = Way::new(habits);
+        way.put(0..4);
+        let report = way.poller.poll();
+        assert_eq!((report.delivered, report.held), (3, 1), "{answer}: {report:?}");
+        assert_eq!(way.maildrop.uids(), ["1"]);
+    }
+}
+
+#[test]
+fn a_server_that_says_no_to_everything_without_a_reason_is_in_trouble_itself() {
+    let way = Way::new(Habits { append: Some("NO [X] computer says no"), ..Habits::default() });
+    way.put(0..30);
+    let report = way.poller.poll();
+    let failure = report.failure.as_ref().unwrap();
+    assert_eq!((failure.class, report.held), (Class::Target, 0), "{failure} {report:?}");
+}
+
+#[test]
+fn messages_that_are_larger_than_the_server_takes_are_not_sent() {
+    let capabilities = "IMAP4rev1 LITERAL+ APPENDLIMIT=300";
+    let way = Way::new(Habits { capabilities, ..Habits::default() });
+    way.put(0..1);
+    way.maildrop.put("large", [message(1), vec![b'x'; 300], b"\r\n".to_vec()].concat());
+    let report = way.poller.poll();
+    assert_eq!((report.delivered, report.held), (1, 1), "{report:?}");
+    assert_eq!(way.server.count("APPEND"), 1);
+}
+
+#[test]
+fn a_log_in_that_is_refused_is_the_targets_credentials_unless_it_speaks_of_a_lock() {
+    for (answer, class) in [
+        ("NO [AUTHENTICATIONFAILED] Invalid credentials", Class::Credentials),
+        ("NO [EXPIRED] password", Class::Credentials),
+        ("NO no", Class::Credentials),
+        ("NO [UNAVAILABLE] try later", Class::Target),
+        ("NO Too many simultaneous connections", Class::Target),
+    ] {
+        let way = Way::new(Habits { log_in: Some(answer), ..Habits::default() });
+        way.put(0..1);
+        let failure = way.poller.poll().failure.unwrap();
+        assert_eq!(failure.class, class, "{failure}");
+        assert!(failure.to_string().contains("server refused the log-in as bob (PLAIN)"), "{failure}");
+        assert_eq!(way.maildrop.uids().len(), 1);
+    }
+    let busy = Way::new(Habits { greeting: Some("* BYE busy"), ..Habits::default() });
+    busy.put(0..1);
+    let failure = busy.poller.poll().failure.unwrap();
+    assert_eq!(failure.class, Class::Target, "{failure}");
+}
+
+#[test]
+fn an_app_password_that_is_revoked_in_the_middle_loses_nothing() {
+    let mut way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), ..Habits::default() });
+    way.put(0..4);
+    // The first connection has logged in when it is refused from then on.
+    way.poller.account.deliver = target(&way.server.target(""));
+    way.server.change(|habits| habits.down_after = Some(2));
+    let failure = way.poller.poll().failure.unwrap();
+    assert_eq!(failure.class, Class::Target, "{failure}");
+    way.server.change(|habits| {
+        habits.down_after = None;
+        habits.log_in = Some("NO [AUTHENTICATIONFAILED] revoked");
+    });
+    way.a_day_passes();
+    assert_eq!(way.poller.poll().failure.unwrap().class, Class::Credentials);
+    way.server.change(|habits| habits.log_in = None);
+    way.a_day_passes();
+    way.poller.must();
+    way.assert_once(0..4, "revoked in the middle");
+}
+
+#[test]
+fn what_a_provider_lets_be_uploaded_in_a_day_is_counted_and_the_rest_waits() {
+    let mut way = Way::new(Habits::default());
+    let Target::Imap(mailbox) = &mut way.poller.account.deliver else { panic!() };
+    static SMALL: Provider = Provider { name: "small", host: "h", octets_a_day: Some(700) };
+    mailbox.provider = Some(&SMALL);
+    way.put(0..9);
+    let length = message(0).len();
+    let a_day = 700 / length;
+    let failure = way.poller.poll().failure.unwrap();
+    assert!(failure.to_string().contains("in a day are used up"), "{failure}");
+    assert_eq!(way.server.inbox().len(), a_day);
+    // Nothing is fetched, nor sent, for it today.
+    assert!(way.poller.poll().failure.is_some());
+    assert_eq!((way.server.inbox().len(), way.server.connections()), (a_day, 1));
+    way.a_day_passes();
+    way.poller.poll();
+    assert_eq!(way.server.inbox().len(), 2 * a_day);
+}

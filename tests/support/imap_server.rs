@@ -1,0 +1,379 @@
+//! An IMAP server in memory, with the peculiarities of real ones, which can be set while it runs.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+/// What is peculiar about it.
+#[derive(Debug, Clone)]
+pub struct Habits {
+    /// What it can do, after the log-in.
+    pub capabilities: &'static str,
+    /// The prefix and the separator of the personal namespace.
+    pub namespace: (&'static str, char),
+    /// Its answer to a log-in, if that is no.
+    pub log_in: Option<&'static str>,
+    /// Its greeting, if that is not the usual one.
+    pub greeting: Option<&'static str>,
+    /// Its answer to each APPEND, and to that of messages with these octets.
+    pub append: Option<&'static str>,
+    pub append_of: Option<(&'static str, &'static str)>,
+    /// The message, counted over all connections from 1, at which it drops the connection, and where.
+    pub drops: Option<(usize, Drop)>,
+    /// It is down once so many messages have come.
+    pub down_after: Option<usize>,
+    /// It folds the fields of the messages that it takes, and puts some of its own on top.
+    pub rewrites: bool,
+    /// It shows no messages.
+    pub hides: bool,
+    /// UIDVALIDITY of its folders.
+    pub validity: u32,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            capabilities: "IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+ UIDPLUS NAMESPACE",
+            namespace: ("", '/'),
+            log_in: None,
+            greeting: None,
+            append: None,
+            append_of: None,
+            drops: None,
+            down_after: None,
+            rewrites: false,
+            hides: false,
+            validity: 7,
+        }
+    }
+}
+
+/// Where a connection is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drop {
+    BeforeLiteral,
+    InLiteral,
+    /// The message came whole and is not kept.
+    AfterLiteral,
+    /// It is kept, and its OK does not go out.
+    BeforeOk,
+    AfterOk,
+}
+
+/// A message in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub uid: u32,
+    pub octets: Vec<u8>,
+    /// What stood between mailbox and literal.
+    pub words: String,
+}
+
+/// A running server; its threads end with their connections, and with the process.
+#[derive(Debug, Clone)]
+pub struct ImapServer {
+    port: u16,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    habits: Habits,
+    folders: BTreeMap<String, Vec<Kept>>,
+    connections: usize,
+    commands: Vec<String>,
+    appends: usize,
+    next: u32,
+}
+
+impl ImapServer {
+    /// Starts on a free loopback port, with an empty INBOX.
+    pub fn start(habits: Habits) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let port = listener.local_addr().expect("its address").port();
+        let folders = BTreeMap::from([("INBOX".to_owned(), Vec::new())]);
+        let shared = Shared { habits, folders, next: 1, ..Shared::default() };
+        let server = Self { port, shared: Arc::new(Mutex::new(shared)) };
+        let serving = server.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.set_nodelay(true);
+                let server = serving.clone();
+                // A client that goes is no error of the server.
+                thread::spawn(move || drop(Session::serve(stream, server)));
+            }
+        });
+        server
+    }
+
+    /// Gives the port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Writes the target: a folder on it, with these further keys.
+    pub fn target(&self, keys: &str) -> String {
+        let port = self.port;
+        format!(
+            "{{ imap: {{ host: 127.0.0.1, port: {port}, tls: none, user: bob, password: secret{keys} }} }}"
+        )
+    }
+
+    /// Changes what is peculiar about it.
+    pub fn change(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut self.lock().habits);
+    }
+
+    /// Gives the messages in a folder; panics if there is no such folder.
+    pub fn folder(&self, name: &str) -> Vec<Kept> {
+        let shared = self.lock();
+        shared
+            .folders
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} among {:?}", shared.folders.keys()))
+            .clone()
+    }
+
+    /// Gives the octets of the messages in INBOX.
+    pub fn inbox(&self) -> Vec<Vec<u8>> {
+        self.folder("INBOX").into_iter().map(|message| message.octets).collect()
+    }
+
+    /// Puts a message into INBOX.
+    pub fn put(&self, octets: &[u8]) {
+        self.lock().keep("INBOX", octets.to_vec(), String::new());
+    }
+
+    /// Removes a folder, or empties INBOX.
+    pub fn remove(&self, name: &str) {
+        let mut shared = self.lock();
+        shared.folders.remove(name);
+        if name == "INBOX" {
+            shared.folders.insert(name.to_owned(), Vec::new());
+        }
+    }
+
+    /// Counts the connections that were made.
+    pub fn connections(&self) -> usize {
+        self.lock().connections
+    }
+
+    /// Counts the commands that begin so.
+    pub fn count(&self, verb: &str) -> usize {
+        self.lock().commands.iter().filter(|command| command.starts_with(verb)).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("nobody panics with it")
+    }
+}
+
+impl Shared {
+    fn keep(&mut self, folder: &str, octets: Vec<u8>, words: String) -> Option<u32> {
+        let uid = self.next;
+        self.folders.get_mut(folder)?.push(Kept { uid, octets, words });
+        self.next += 1;
+        Some(uid)
+    }
+}
+
+struct Session {
+    lines: BufReader<TcpStream>,
+    out: TcpStream,
+    server: ImapServer,
+}
+
+type Served = std::io::Result<()>;
+
+fn dropped() -> std::io::Error {
+    std::io::ErrorKind::ConnectionAborted.into()
+}
+
+impl Session {
+    fn serve(stream: TcpStream, server: ImapServer) -> Served {
+        let (habits, appends) = {
+            let mut shared = server.lock();
+            shared.connections += 1;
+            (shared.habits.clone(), shared.appends)
+        };
+        if habits.down_after.is_some_and(|most| appends >= most) {
+            return Ok(());
+        }
+        let out = stream.try_clone()?;
+        let mut session = Self { lines: BufReader::new(stream), out, server };
+        session.say(habits.greeting.unwrap_or("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hello"))?;
+        while let Some(line) = session.line()? {
+            let Some((tag, command)) = line.split_once(' ') else { return Ok(()) };
+            session.server.lock().commands.push(command.to_owned());
+            let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+            session.obey(tag, verb, rest)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, tag: &str, verb: &str, rest: &str) -> Served {
+        let habits = self.server.lock().habits.clone();
+        match verb {
+            "CAPABILITY" => self.say(&format!("* CAPABILITY {}\r\n{tag} OK", habits.capabilities)),
+            "AUTHENTICATE" | "LOGIN" => {
+                let no = habits.log_in.map(|no| format!("{tag} {no}"));
+                let yes = format!("{tag} OK [CAPABILITY {}] in", habits.capabilities);
+                self.say(&no.unwrap_or(yes))
+            }
+            "NAMESPACE" => {
+                let (prefix, separator) = habits.namespace;
+                self.say(&format!("* NAMESPACE ((\"{prefix}\" \"{separator}\")) NIL NIL\r\n{tag} OK"))
+            }
+            "LIST" => self.say(&format!("* LIST (\\Noselect) \"{}\" \"\"\r\n{tag} OK", habits.namespace.1)),
+            "STATUS" | "EXAMINE" => {
+                let name = quoted(rest);
+                let shared = self.server.lock();
+                let (is_there, next, validity) =
+                    (shared.folders.contains_key(&name), shared.next, habits.validity);
+                drop(shared);
+                if !is_there {
+                    return self.say(&format!("{tag} NO [NONEXISTENT] no such folder"));
+                }
+                let data = format!("* STATUS \"{name}\" (UIDVALIDITY {validity} UIDNEXT {next})\r\n");
+                self.say(&format!("* OK [ALERT] beware\r\n{data}{tag} OK done"))
+            }
+            "CREATE" => {
+                self.server.lock().folders.insert(quoted(rest), Vec::new());
+                self.say(&format!("{tag} OK made"))
+            }
+            "APPEND" => self.append(tag, rest, &habits),
+            "UID" => self.fetch(tag, rest, &habits),
+            "LOGOUT" => {
+                self.say(&format!("* BYE bye\r\n{tag} OK"))?;
+                Err(dropped())
+            }
+            _ => self.say(&format!("{tag} OK")),
+        }
+    }
+
+    /// Takes the messages of one command, all of them or none.
+    fn append(&mut self, tag: &str, rest: &str, habits: &Habits) -> Served {
+        let folder = quoted(rest);
+        let mut words = rest[folder.len() + 2..].to_owned();
+        let (mut taken, mut refused, mut points) = (Vec::new(), None, Vec::new());
+        while !words.is_empty() {
+            let number = {
+                let mut shared = self.server.lock();
+                shared.appends += 1;
+                shared.appends
+            };
+            let point = habits.drops.filter(|(at, _)| *at == number).map(|(_, point)| point);
+            points.extend(point);
+            let open = words.rfind('{').expect("a literal");
+            let digits = words[open + 1..].trim_end_matches('}');
+            let length: usize = digits.trim_end_matches('+').parse().expect("a length");
+            if point == Some(Drop::BeforeLiteral) || habits.down_after.is_some_and(|most| number > most) {
+                return Err(dropped());
+            }
+            if !digits.ends_with('+') {
+                if let Some(no) = habits.append.filter(|answer| answer.starts_with("NO")) {
+                    return self.say(&format!("{tag} {no}"));
+                }
+                self.say("+ go on")?;
+            }
+            let mut octets = vec![0; if point == Some(Drop::InLiteral) { length / 2 } else { length }];
+            self.lines.read_exact(&mut octets)?;
+            if matches!(point, Some(Drop::InLiteral | Drop::AfterLiteral)) {
+                return Err(dropped());
+            }
+            let announced = words[..open].trim_end_matches('~').trim().to_owned();
+            words = self.line()?.ok_or_else(dropped)?;
+            let text = String::from_utf8_lossy(&octets).into_owned();
+            let of = habits.append_of.filter(|(needle, _)| text.contains(needle)).map(|(_, answer)| answer);
+            refused = refused.or(of).or(habits.append);
+            if habits.rewrites {
+                octets = text.replacen(": ", ":\r\n\t ", 20).into_bytes();
+                octets.splice(0..0, *b"X-Added: by the server\r\n");
+            }
+            taken.push((octets, announced));
+        }
+        if let Some(no) = refused {
+            return self.say(&format!("{tag} {no}"));
+        }
+        let mut uid = None;
+        for (octets, announced) in taken {
+            uid = self.server.lock().keep(&folder, octets, announced);
+        }
+        let Some(uid) = uid else { return self.say(&format!("{tag} NO [TRYCREATE] no such folder")) };
+        if points.contains(&Drop::BeforeOk) {
+            return Err(dropped());
+        }
+        self.say(&format!("* {uid} EXISTS\r\n{tag} OK [APPENDUID {} {uid}] done", habits.validity))?;
+        if points.contains(&Drop::AfterOk) { Err(dropped()) } else { Ok(()) }
+    }
+
+    fn fetch(&mut self, tag: &str, rest: &str, habits: &Habits) -> Served {
+        let mut words = rest.split(' ').skip(1);
+        let (first, last) = words.next().and_then(|range| range.split_once(':')).expect("a range");
+        let first: u32 = first.parse().expect("a UID");
+        let inbox = self.server.lock().folders.values().flatten().cloned().collect::<Vec<_>>();
+        let highest = inbox.iter().map(|message| message.uid).max().unwrap_or(0);
+        let last = last.parse().unwrap_or(u32::MAX);
+        for message in inbox {
+            let is_meant =
+                (first..=last).contains(&message.uid) || last == u32::MAX && message.uid == highest;
+            if !is_meant || habits.hides {
+                continue;
+            }
+            let (size, uid) = (message.octets.len(), message.uid);
+            let section =
+                if rest.contains("HEADER.FIELDS") { telling(&message.octets) } else { message.octets };
+            let name = if rest.contains("HEADER.FIELDS") { "HEADER.FIELDS (DATE)" } else { "" };
+            self.out.write_all(
+                format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} BODY[{name}] {{{}}}\r\n", section.len())
+                    .as_bytes(),
+            )?;
+            self.out.write_all(&section)?;
+            self.say(")")?;
+        }
+        self.say(&format!("{tag} OK done"))
+    }
+
+    fn line(&mut self) -> std::io::Result<Option<String>> {
+        let mut line = Vec::new();
+        if self.lines.read_until(b'\n', &mut line)? == 0 || !line.ends_with(b"\r\n") {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8(line).expect("commands are text").trim_end().to_owned()))
+    }
+
+    fn say(&mut self, line: &str) -> Served {
+        self.out.write_all(format!("{line}\r\n").as_bytes())
+    }
+}
+
+impl std::ops::Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.out.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Reads the quoted string with which arguments begin; there is nothing to unquote in the tests.
+fn quoted(rest: &str) -> String {
+    rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).expect("a quoted string").to_owned()
+}
+
+/// Gives the fields that were asked for, as a server does: unchanged and in the order of the message.
+fn telling(octets: &[u8]) -> Vec<u8> {
+    const NAMES: [&str; 5] = ["message-id", "date", "from", "subject", "received"];
+    let text = String::from_utf8_lossy(octets).into_owned();
+    let mut section = String::new();
+    let mut is_meant = false;
+    for line in text.split_inclusive("\r\n").take_while(|line| *line != "\r\n") {
+        if !line.starts_with([' ', '\t']) {
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            is_meant = NAMES.contains(&name.as_str());
+        }
+        if is_meant {
+            section += line;
+        }
+    }
+    (section + "\r\n").into_bytes()
+}
