@@ -43,7 +43,6 @@ enum Position {
 }
 
 impl Unstuffer {
-    /// Begins a body.
     pub fn new(line_end: LineEnd) -> Self {
         Self { line_end, at: Position::LineStart }
     }

@@ -41,7 +41,6 @@ impl Capabilities {
         self.lines.join(&b'\n')
     }
 
-    /// Gives the lines.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().map(|line| &**line)
     }

@@ -14,35 +14,23 @@ use crate::text::Shown;
 pub enum Request {
     /// Nothing: the server speaks first.
     Greeting,
-    /// CAPA
     Capa,
-    /// STLS
     Stls,
-    /// UTF8
     Utf8,
-    /// USER
     User,
-    /// PASS
     Pass,
-    /// APOP
     Apop,
     /// AUTH, or a line within its exchange
     Auth,
-    /// STAT
     Stat,
     /// LIST of the whole maildrop
     List,
     /// UIDL of the whole maildrop
     Uidl,
-    /// RETR
     Retr(MessageNumber),
-    /// TOP
     Top(MessageNumber),
-    /// DELE
     Dele(MessageNumber),
-    /// NOOP
     Noop,
-    /// QUIT
     Quit,
 }
 
@@ -56,7 +44,6 @@ pub enum Event<T> {
     Reply {
         /// What it answers.
         to: Request,
-        /// What it says.
         status: Status,
         /// The rest of the line.
         text: T,
@@ -65,7 +52,6 @@ pub enum Event<T> {
     Line {
         /// What it answers.
         to: Request,
-        /// The line.
         line: T,
     },
     /// Octets of a body (RETR, TOP), unstuffed; never empty.

@@ -16,7 +16,6 @@ pub enum Status {
 /// A status line, without its line end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// What the line says.
     pub status: Status,
     /// What follows the status indicator and one blank.
     pub text: &'a [u8],
@@ -35,7 +34,6 @@ pub enum Code {
     SysPerm,
     /// `[AUTH]`: the credentials are at fault (RFC 3206, 5).
     Auth,
-    /// Any other.
     Other,
 }
 

@@ -12,9 +12,7 @@ use super::told::Changes;
 
 /// What is done for one account after a poll, and what was told of it before.
 pub struct Beside<'a> {
-    /// The account.
     pub account: &'a Account,
-    /// What sessions share.
     pub environment: &'a Environment,
     /// When the poll was over.
     pub now: Timestamp,

@@ -22,7 +22,6 @@ pub struct Complete {
     pub delivery: Delivery,
     /// The file that it is if the target has it already.
     pub unclaimed: Option<FileId>,
-    /// Octets that came in.
     pub octets: u64,
 }
 
@@ -53,7 +52,6 @@ pub struct Declined {
 pub struct Done {
     /// Its place in the listing.
     pub index: usize,
-    /// Octets that came in.
     pub octets: u64,
     /// The identical message had been delivered before.
     pub already_there: bool,
@@ -61,9 +59,7 @@ pub struct Done {
 
 /// Where messages are delivered and recorded.
 pub struct Commit<'a> {
-    /// The target.
     pub sink: &'a Sink,
-    /// The store.
     pub store: &'a Store,
     /// The maildrop in the store.
     pub maildrop: MaildropKey,

@@ -33,7 +33,6 @@ pub struct Course {
     pub left_out: Vec<Trial>,
     /// A session broke all the same, so that what it left out was not why.
     pub broke_without: bool,
-    /// What follows the session.
     pub next: Next,
     /// Sessions that ended.
     sessions: u32,
@@ -73,10 +72,8 @@ pub struct Session<'a> {
     pub is_stopped: bool,
 }
 
-/// What follows a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing.
     End,
     /// The same session, without what the server may not have taken.
     Attempt,
@@ -92,7 +89,6 @@ impl Course {
         self.sessions == 0
     }
 
-    /// Begins a poll.
     pub fn new() -> Self {
         let (careful, met) = (HashSet::new(), Met::default());
         Self {
@@ -112,7 +108,6 @@ impl Course {
         }
     }
 
-    /// Begins a session.
     pub fn begin(&mut self) {
         (self.met, self.next) = (Met::default(), Next::End);
     }

@@ -24,13 +24,10 @@ const AT_ONCE: usize = 64;
 /// What all sessions of a process share.
 #[derive(Debug, Clone)]
 pub struct Environment {
-    /// The state store.
     pub store: Store,
     /// The state file's path; leases lie beside it.
     pub state: PathBuf,
-    /// Makes connections.
     pub connector: Connector,
-    /// Makes files durable.
     pub disk: Disk,
     /// Once it was asked, no new message is begun.
     pub stop: Stop,
@@ -40,7 +37,6 @@ pub struct Environment {
     pub notify: Option<Notify>,
     /// The accounts whose last poll failed.
     pub failing: Failing,
-    /// Tells the time.
     pub clock: WallClock,
 }
 

@@ -29,7 +29,6 @@ pub struct Fetch<'a, 'b> {
     pub sink: Option<&'a Sink>,
     /// What is in the maildrop, and what is known of it.
     pub book: &'a mut Book<'b>,
-    /// The maildrop's identity.
     pub maildrop: Arc<str>,
     pub stop: Stop,
     pub progress: &'a dyn Progress,
@@ -63,7 +62,6 @@ pub struct Round {
     fetched: Fetched,
 }
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct Fetched {
     /// Messages delivered and recorded.
@@ -113,11 +111,9 @@ impl Fetched {
 pub struct Unfetched {
     /// Its index in the listing.
     pub index: usize,
-    /// Whose trouble it is.
     pub kind: HeldKind,
     /// Whether it is held for it at once.
     pub standing: Standing,
-    /// Why.
     pub reason: String,
     /// What came of it, if that was less than was listed.
     pub came: Option<Came>,

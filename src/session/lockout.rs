@@ -30,11 +30,9 @@ const SALT: usize = 16;
 /// A log-in that the server refused, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the server said.
     pub said: Vec<u8>,
     /// What kind of trouble that is.
     pub class: Class,
-    /// When it was.
     pub at: Timestamp,
     /// Until then nobody but a person tries again.
     pub until: Timestamp,

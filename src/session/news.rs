@@ -21,7 +21,6 @@ const RELAPSE: Timestamp = 3600;
 pub struct Noted {
     /// What is to be remembered; `None`: nothing.
     pub told: Option<Told>,
-    /// What became of it.
     pub change: Change,
     /// Whether that is to be told.
     pub news: News,
@@ -31,26 +30,21 @@ pub struct Noted {
 /// bear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Change {
-    /// It is as before.
     #[default]
     None,
-    /// A trouble has begun.
     Began,
-    /// It is over.
     Ended,
 }
 
 /// Whether something is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum News {
-    /// It is as before.
     #[default]
     None,
     /// A trouble began, or became another.
     Trouble,
     /// It has lasted for so long, and this is the reminder.
     Reminder(Lasted),
-    /// It is over.
     Over(Lasted),
 }
 
@@ -139,9 +133,7 @@ impl Told {
 /// What a poll's end means for its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Heard {
-    /// Of its polls.
     pub polls: (Change, News),
-    /// Of its held messages.
     pub held: (Change, News),
 }
 

@@ -11,7 +11,6 @@ pub struct Notes<'a> {
     pub course: &'a mut Course,
     /// For whoever asked for the poll.
     pub report: &'a mut Report,
-    /// For the state.
     pub closing: &'a mut Closing,
 }
 

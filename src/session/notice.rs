@@ -136,7 +136,6 @@ fn is_due(notify: &Notify, after: usize, trouble: &Told, now: Timestamp) -> bool
         && trouble.noticed_at.is_none_or(|noticed| now.abs_diff(noticed) >= remind.unsigned_abs())
 }
 
-/// What a notice says.
 struct Words {
     subject: String,
     body: String,

@@ -55,7 +55,6 @@ pub struct Plan {
     pub released: Vec<(UniqueId, u32)>,
     /// Messages that are not recorded.
     pub new: usize,
-    /// Octets of those.
     pub new_octets: u64,
 }
 

@@ -13,11 +13,9 @@ const DAY: Timestamp = 24 * 60 * 60;
 /// What the account and the user allow.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// When messages are deleted.
     pub keep: Keep,
     /// What the first poll fetches.
     pub first_sync: FirstSync,
-    /// Which messages come first.
     pub order: Order,
     /// Octets above which a message stays.
     pub max_size: Option<u64>,
@@ -38,7 +36,6 @@ pub enum Due {
     Noted,
     /// It was delivered after now: the clock was wrong, then or now. Its time begins now.
     Reset,
-    /// Now.
     Now,
     /// MayDelete came back three times: told once, and tried once a day.
     GivenUp,

@@ -13,24 +13,18 @@ use super::{Environment, Progress, Task};
 
 /// A poll of one account; the lease on its maildrop is held meanwhile.
 pub struct Poll<'a> {
-    /// Whose maildrop.
     pub account: &'a Account,
-    /// What sessions share.
     pub environment: &'a Environment,
-    /// What to do.
     pub task: Task,
-    /// Hears how it goes.
     pub progress: &'a dyn Progress,
     /// The time of the poll.
     pub now: Timestamp,
-    /// When the session began.
     pub began: Instant,
     /// Whether there is a state, so that something may be remembered.
     pub has_state: bool,
 }
 
 impl Poll<'_> {
-    /// Gives the maildrop's identity.
     pub fn maildrop(&self) -> Arc<str> {
         self.account.maildrop_id.as_str().into()
     }

@@ -9,10 +9,8 @@ use crate::failure::{Class, Failure};
 
 use super::news::Heard;
 
-/// How a session went.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// The account's name.
     pub account: String,
     /// `host:port`.
     pub host: String,
@@ -52,7 +50,6 @@ pub struct Report {
     pub refused_for: Option<Duration>,
     /// What a dry run would do. Only the process that makes one tells it.
     pub planned: Vec<Planned>,
-    /// How long it took.
     pub took: Duration,
     /// Why the session ended early, if it did.
     pub failure: Option<Failure>,
@@ -121,11 +118,9 @@ impl Report {
 pub struct Planned {
     /// The unique-id, made safe to show.
     pub uid: String,
-    /// Octets by the listing.
     pub octets: u64,
     /// `fetch`, `delete`, `leave`, `hold`.
     pub action: &'static str,
-    /// Why.
     pub reason: String,
 }
 

@@ -38,7 +38,6 @@ impl Task {
 pub struct Limits {
     /// Fetch at most this many messages.
     pub limit: Option<usize>,
-    /// Delete nothing this time.
     pub deletions: MayDelete,
     /// When a refused log-in may be tried again.
     pub retry: Retry,
@@ -47,9 +46,7 @@ pub struct Limits {
 /// Whether this run may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MayDelete {
-    /// As the account says.
     #[default]
     AsConfigured,
-    /// Not this time.
     NotNow,
 }

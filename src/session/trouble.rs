@@ -19,13 +19,11 @@ use super::lockout::Refusal;
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// The source.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The hook before the poll did not do its work.
     #[error(transparent)]
     Hook(#[from] HookError),
-    /// There is no password.
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// The server refused the log-in.
@@ -49,10 +47,8 @@ pub enum Trouble {
         /// How long was waited for it.
         waited: std::time::Duration,
     },
-    /// The state file.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Neither unique-ids nor headers can be had.
@@ -63,7 +59,6 @@ pub enum Trouble {
     /// None of the messages that were tried could be had and delivered.
     #[error("none of {count} messages could be fetched and delivered; the last: {reason}")]
     AllRefused {
-        /// How many.
         count: usize,
         /// Why the last one was not.
         reason: String,
@@ -78,7 +73,6 @@ pub enum Trouble {
 pub struct Failed {
     /// A verb phrase.
     pub doing: String,
-    /// What happened.
     pub trouble: Trouble,
 }
 
@@ -90,7 +84,6 @@ impl From<source::SourceFailed> for Failed {
 
 /// How a poll ended that did not succeed.
 pub struct AttemptFailed {
-    /// Why.
     pub aborted: Failed,
     /// What the server may not have taken: to be left out at the next attempt.
     pub suspect: Option<Trial>,
@@ -99,9 +92,7 @@ pub struct AttemptFailed {
 /// What a poll says of its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It can be polled.
     Works,
-    /// It cannot.
     Fails,
     /// Nothing: the poll was stopped, or another session of ours has the maildrop at this moment.
     Open,
@@ -110,12 +101,10 @@ pub enum Verdict {
 /// Why a hook did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// It cannot be run.
     #[error("cannot run the hook `{hook}` ({command}): {source}")]
     Start {
         /// `before`, ...
         hook: &'static str,
-        /// The program.
         command: String,
         /// The system's reason.
         source: io::Error,
@@ -125,7 +114,6 @@ pub enum HookError {
     Failed {
         /// `before`, ...
         hook: &'static str,
-        /// The program.
         command: String,
         /// Its exit status or signal.
         status: String,
@@ -137,9 +125,7 @@ pub enum HookError {
     TimedOut {
         /// `before`, ...
         hook: &'static str,
-        /// The program.
         command: String,
-        /// How long it had.
         after: Duration,
     },
 }

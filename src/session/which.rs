@@ -16,10 +16,7 @@ pub enum Verdict {
     /// The recorded one of this index in the entries.
     Known(usize),
     /// To be fetched: new, or to be compared by its content. It may have a record from when it was first seen.
-    New {
-        /// That record.
-        pending: Option<usize>,
-    },
+    New { pending: Option<usize> },
     /// This session has fetched it, or tried to.
     Done,
     /// A question is open.
@@ -95,11 +92,8 @@ impl Answers {
 
 /// What is known when a listing is sorted.
 pub struct Evidence<'a> {
-    /// What the server lists.
     pub listing: &'a Listing,
-    /// What is recorded.
     pub entries: &'a Entries,
-    /// What is held.
     pub held: &'a [Held],
     /// Of those that were needed so far.
     pub details: &'a HashMap<usize, Detail>,
@@ -107,11 +101,9 @@ pub struct Evidence<'a> {
     pub answers: &'a Answers,
     /// How the server has named its messages.
     pub naming: &'a Naming,
-    /// Whether it has UIDL.
     pub uidl: Uidl,
     /// What becomes of messages that neither unique-ids nor headers tell apart: where they stay, one header is asked for.
     pub nameless: Nameless,
-    /// Whether this listing counts.
     pub showing: Showing,
     /// What RETR has settled, by index in the listing: which record it is, if any.
     pub settled: &'a HashMap<usize, Option<usize>>,
@@ -122,9 +114,7 @@ pub struct Evidence<'a> {
 /// Whether a server has UIDL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uidl {
-    /// It answers it.
     Answered,
-    /// It does not.
     Refused,
 }
 
@@ -140,7 +130,6 @@ pub enum Nameless {
 /// Which session of a poll a listing is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Showing {
-    /// The first.
     First,
     /// A further one: what its listing shows was shown before.
     Again,
@@ -157,7 +146,6 @@ pub enum Group {
     Shared(Vec<u8>),
 }
 
-/// A sorted listing.
 #[derive(Debug, Default)]
 pub struct Sorted {
     /// By index in the listing.

@@ -10,7 +10,6 @@ pub struct Broke {
     /// What was asked for and had not come, by index in the listing: answers may have been lost with the connection, so
     /// that it may have been any of these.
     pub under_way: Vec<usize>,
-    /// It fell silent.
     pub silent: bool,
     /// The message that had come and whose end was to be proven, and what is to be made of it.
     pub end: Option<(usize, End)>,

@@ -32,7 +32,6 @@ pub struct Deletions {
 }
 
 impl Deletions {
-    /// Begins without any.
     pub fn of(account: &str) -> Self {
         let account = account.to_owned();
         Self { account, waiting: VecDeque::new(), begun: None, accepted: Vec::new(), refused: Vec::new() }

@@ -15,20 +15,15 @@ use super::wire::WireError;
 /// Why a source gives nothing more.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// No connection.
     #[error(transparent)]
     Net(#[from] NetError),
     /// The connection, or what came over it.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The server said no.
     #[error("refused")]
     Refused {
-        /// What it said.
         said: Vec<u8>,
-        /// Its response code.
         code: Option<Code>,
-        /// What was refused.
         about: About,
         /// What to do about it, if only who asked knows that.
         hint: Option<String>,
@@ -41,10 +36,7 @@ pub enum SourceError {
     Sasl(#[from] SaslError),
     /// A message has no end.
     #[error("server sent far more octets than the {listed} that it listed for this message")]
-    Endless {
-        /// Octets by the listing.
-        listed: u64,
-    },
+    Endless { listed: u64 },
 }
 
 /// What a refusal was about.
@@ -65,7 +57,6 @@ pub struct SourceFailed {
 /// A log-in that the server refused.
 #[derive(Debug)]
 pub struct RefusedLogIn {
-    /// What it said.
     pub said: Vec<u8>,
     /// What its response code says of it: [`Class::Credentials`] if there is none that says otherwise.
     pub class: Class,

@@ -23,7 +23,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Begins a turn.
     pub fn new() -> Self {
         Self { questions: MOST, until: Instant::now() + LONGEST }
     }

@@ -78,7 +78,6 @@ pub struct NotOpened {
     pub suspect: Option<Trial>,
 }
 
-/// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parting {
     /// Every answer was read, and what was shown is delivered.

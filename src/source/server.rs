@@ -37,7 +37,6 @@ const PATIENCE: u32 = 8;
 /// Something that not every server takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
-    /// The CAPA command.
     Capa,
     /// The UTF8 command (RFC 6856).
     Utf8,
@@ -54,9 +53,7 @@ pub enum Trial {
 /// What came of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server takes it.
     Takes,
-    /// It does not.
     Breaks,
 }
 

@@ -40,7 +40,6 @@ pub enum Last {
     Delete(Recorded<usize>),
 }
 
-/// What may be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     Anything,
@@ -58,12 +57,7 @@ pub enum Event<'a> {
     Octets(&'a [u8]),
     /// All of it has come, as it seems. What looks like the end may be a line of the message that the server did not
     /// byte-stuff: whoever needs to know asks for [`Source::ended`](super::Source::ended).
-    Came {
-        /// Which one.
-        index: usize,
-        /// Octets that came.
-        octets: u64,
-    },
+    Came { index: usize, octets: u64 },
     /// The server does not send a message.
     Refused(Refusal),
     /// It has answered something else.

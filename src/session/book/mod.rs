@@ -32,13 +32,10 @@ use super::which::{Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Ve
 pub struct Book<'a> {
     /// What the server lists; messages go by the names that they have in the state.
     pub listing: Listing,
-    /// What is recorded.
     pub memory: &'a Memory,
-    /// What may be done.
     pub policy: Policy,
     /// What the server answered to TOP.
     pub answers: Answers,
-    /// What the messages are.
     pub sorted: Sorted,
     around: Circumstances,
     maildrop: &'a str,
@@ -78,7 +75,6 @@ pub struct Book<'a> {
 pub struct Circumstances {
     /// Whether the server has UIDL.
     pub uidl: Uidl,
-    /// Whether it announces TOP.
     pub top: Top,
     /// What becomes of messages that nothing tells apart.
     pub nameless: Nameless,
@@ -98,7 +94,6 @@ pub enum Top {
 pub use came::{Came, Extent};
 
 impl<'a> Book<'a> {
-    /// Begins with a listing.
     pub fn new(
         listing: Listing,
         memory: &'a Memory,
