@@ -10,11 +10,11 @@ use crate::source::{
 };
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
 
-use super::course::{Course, Session};
+use super::course::{Course, Ended};
 use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
-use super::trouble::{AttemptFailed, During, Failed, Trouble, Verdict};
+use super::trouble::{AttemptFailed, During, Failed, Health, Trouble};
 use super::{Limits, Report, Retry, Task, hooks, lockout, tasks, told};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
@@ -58,7 +58,7 @@ impl Poll<'_> {
             return result;
         }
         let (account, task, is_stopped) = (self.account, self.task, self.environment.stop.is_asked());
-        course.end(result.as_ref().err(), &Session { account, task, logged_in, is_stopped }, report);
+        course.end(result.as_ref().err(), &Ended { account, task, logged_in, is_stopped }, report);
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();
         }
@@ -97,8 +97,8 @@ impl Poll<'_> {
         closing.poll = Some(self.poll_result(report));
         if let Task::Sync(_) = self.task {
             let before = self.environment.failing.merged(&self.account.name, known.told);
-            let verdict = Verdict::of(failed.map_or(Ok(()), |end| Err(&end.aborted)));
-            let (heard, told) = told::polled(&before, verdict, report, self.now);
+            let health = Health::of(failed.map_or(Ok(()), |end| Err(&end.aborted)));
+            let (heard, told) = told::polled(&before, health, report, self.now);
             (report.heard, closing.told) = (Some(heard), told);
         }
     }

@@ -64,7 +64,7 @@ struct Met {
 
 /// A session that has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Session<'a> {
+pub struct Ended<'a> {
     pub account: &'a Account,
     pub task: Task,
     pub logged_in: Instant,
@@ -155,7 +155,7 @@ impl Course {
     }
 
     /// Decides what follows a session that ended so.
-    pub fn end(&mut self, failed: Option<&AttemptFailed>, of: &Session<'_>, report: &mut Report) {
+    pub fn end(&mut self, failed: Option<&AttemptFailed>, of: &Ended<'_>, report: &mut Report) {
         let first = self.is_first();
         self.sessions += 1;
         self.next = match failed {
@@ -178,7 +178,7 @@ impl Course {
         &mut self,
         first: bool,
         failed: Option<&AttemptFailed>,
-        of: &Session<'_>,
+        of: &Ended<'_>,
         report: &Report,
     ) -> Next {
         let class = failed.map(|end| end.aborted.trouble.class());

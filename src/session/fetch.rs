@@ -14,7 +14,7 @@ use crate::stop::{MESSAGES, Stop};
 use crate::text::Shown;
 
 use super::Progress;
-use super::book::{self, Book, Extent};
+use super::book::{Book, Extent, Identified};
 use super::commit::{self, Complete};
 use super::short;
 use super::trouble::{During, Failed, Trouble};
@@ -279,13 +279,13 @@ impl Fetch<'_, '_> {
         let extent = if short::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
         let (delivery, unclaimed, recipients) = match self.book.came(index, &fingerprint.finish(), extent) {
             // What was cut short would have another content. The draft leaves no trace.
-            book::Came::Known(proof) => {
+            Identified::Known(proof) => {
                 self.round.fetched.known += 1;
                 self.progress.delivered(1);
                 proof.into_iter().for_each(|proof| self.source.delete(proof));
                 return;
             }
-            book::Came::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
+            Identified::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
         };
         if let Some(whole) = &delivery.fingerprint {
             draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);

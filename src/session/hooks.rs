@@ -8,7 +8,7 @@ use super::beside::Beside;
 use super::news::{Change, Heard};
 use super::summary::messages;
 use super::told;
-use super::trouble::{HookError, Verdict};
+use super::trouble::{Health, HookError};
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
@@ -37,11 +37,11 @@ pub(super) async fn before(account: &Account, stop: &Stop) -> Result<(), HookErr
 }
 
 /// Runs the hooks after a poll, one after the other. What goes wrong is told and changes nothing.
-pub(super) async fn after(beside: &mut Beside<'_>, verdict: Verdict, report: &Report) {
+pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Report) {
     let (account, environment) = (beside.account, beside.environment);
     let hooks = &account.hooks;
     let Heard { polls: (polls, _), held: (held, _) } = report.heard.unwrap_or_default();
-    let is_open = verdict == Verdict::Open;
+    let is_open = health == Health::Open;
     // One trouble may be over while another lasts, or begins.
     let is_well = report.failure.is_none()
         && [told::POLLS, told::HELD].iter().all(|what| beside.lasting(what).is_none());

@@ -53,7 +53,7 @@ use beside::Beside;
 use course::{Course, Next};
 use poll::Poll;
 use target::open_target;
-use trouble::{AttemptFailed, During, Failed, Trouble, Verdict};
+use trouble::{AttemptFailed, During, Failed, Health, Trouble};
 
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
@@ -82,7 +82,7 @@ pub async fn run(
 pub struct Polled {
     report: Report,
     task: Task,
-    verdict: Verdict,
+    health: Health,
 }
 
 /// Runs one session alone. A server that does not take what was tried with it (`server`) is asked again at once
@@ -100,7 +100,7 @@ pub async fn poll(
         // Work that still waits for an answer has the state's lease, but not the state.
         Err(aborted) => Err(aborted),
     };
-    let verdict = Verdict::of(ended.as_ref().map(drop));
+    let health = Health::of(ended.as_ref().map(drop));
     let until = ended.as_ref().err().and_then(Failed::refused_until);
     let now = environment.clock.now();
     report.refused_for =
@@ -110,23 +110,23 @@ pub async fn poll(
     let is_written = report.heard.is_some() && !is_of_state(&report);
     match task {
         Task::Sync(_) if is_written => environment.failing.forget(&account.name),
-        Task::Sync(_) => unwritten(account, environment, verdict, &mut report).await,
+        Task::Sync(_) => unwritten(account, environment, health, &mut report).await,
         Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
     }
-    Polled { report, task, verdict }
+    Polled { report, task, health }
 }
 
 impl Polled {
     /// Runs the hooks after the session, and delivers a notice if one is due: for minutes, maybe, but without the server.
     /// Of one process's accounts not more than 64 do so at once, so that hooks that hang do not fill the machine.
     pub async fn follow_up(self, account: &Account, environment: &Environment) -> Report {
-        let Self { report, task, verdict } = self;
+        let Self { report, task, health } = self;
         if matches!(task, Task::Sync(_))
             && (account.hooks != Hooks::default() || environment.notify.is_some())
         {
             let mut beside = Beside::of(account, environment).await;
-            hooks::after(&mut beside, verdict, &report).await;
-            if let (Some(notify), Verdict::Fails | Verdict::Works) = (&environment.notify, verdict) {
+            hooks::after(&mut beside, health, &report).await;
+            if let (Some(notify), Health::Fails | Health::Works) = (&environment.notify, health) {
                 notice::tell(&mut beside, notify, &report).await;
             }
             beside.write().await;
@@ -141,14 +141,14 @@ fn is_of_state(report: &Report) -> bool {
 
 /// Remembers what was told of a poll that could not close the state: that another one has the maildrop is written, that
 /// the state itself fails is remembered as long as this process lasts.
-async fn unwritten(account: &Account, environment: &Environment, verdict: Verdict, report: &mut Report) {
+async fn unwritten(account: &Account, environment: &Environment, health: Health, report: &mut Report) {
     let maildrop: Arc<str> = account.maildrop_id.as_str().into();
     let fails = is_of_state(report);
     let store = &environment.store;
     let written =
         if fails { Vec::new() } else { store.maildrop(maildrop.clone()).await.unwrap_or_default().told };
     let before = environment.failing.merged(&account.name, written);
-    let (heard, told) = told::polled(&before, verdict, report, environment.clock.now());
+    let (heard, told) = told::polled(&before, health, report, environment.clock.now());
     report.heard = Some(heard);
     if fails || store.tell(maildrop, told.clone()).await.is_err() {
         environment.failing.keep(&account.name, told);

@@ -13,7 +13,7 @@ use crate::state::{Timestamp, Told};
 use super::Report;
 use super::news::{Change, Heard, Lasted, News, Time, news};
 use super::summary::messages;
-use super::trouble::Verdict;
+use super::trouble::Health;
 
 /// Polls that fail.
 pub const POLLS: &str = "polls";
@@ -26,7 +26,7 @@ const LEASE: &str = "lease";
 pub type Changes = Vec<(&'static str, Option<Told>)>;
 
 /// Takes note of how a poll ended. One that delivered none of the messages that it tried is about messages.
-pub fn polled(before: &[Told], verdict: Verdict, report: &Report, now: Timestamp) -> (Heard, Changes) {
+pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) -> (Heard, Changes) {
     let (mut heard, mut changes) = (Heard::default(), Changes::new());
     let class = report.failure.as_ref().map(|failure| failure.class);
     let mut note = |what, kind: Option<&str>| {
@@ -40,7 +40,7 @@ pub fn polled(before: &[Told], verdict: Verdict, report: &Report, now: Timestamp
     match class {
         // Whoever stopped it knows.
         Some(Class::Stopped) => return (heard, changes),
-        Some(_) if verdict == Verdict::Open => {
+        Some(_) if health == Health::Open => {
             heard.polls = (Change::None, note(LEASE, Some(LEASE)).1);
             return (heard, changes);
         }
@@ -154,8 +154,8 @@ mod tests {
         let away = Report::failed("home", Class::Network);
         let mut before = Vec::new();
         let mut heard = |now, report: &Report| {
-            let verdict = if report.failure.is_some() { Verdict::Fails } else { Verdict::Works };
-            let (heard, changes) = polled(&before, verdict, report, now);
+            let health = if report.failure.is_some() { Health::Fails } else { Health::Works };
+            let (heard, changes) = polled(&before, health, report, now);
             before.retain(|told: &Told| changes.iter().all(|(what, _)| told.what != *what));
             before.extend(changes.into_iter().filter_map(|(_, told)| told));
             heard

@@ -91,7 +91,7 @@ pub struct AttemptFailed {
 
 /// What a poll says of its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Health {
     Works,
     Fails,
     /// Nothing: the poll was stopped, or another session of ours has the maildrop at this moment.
@@ -142,7 +142,7 @@ impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
     }
 }
 
-impl Verdict {
+impl Health {
     /// Judges by how a session ended.
     pub fn of(ended: Result<(), &Failed>) -> Self {
         match ended {

@@ -13,7 +13,7 @@ use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, S
 use crate::secret::Secret;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
-use super::server::{Outcome, Server, Trial};
+use super::server::{Found, Server, Trial};
 use super::wire::{Wire, WireError};
 
 /// What a log-in needs to know.
@@ -80,7 +80,7 @@ impl<'a> Login<'a> {
         let account = self.account;
         let capabilities = self.server.before();
         let facts = wire.stream().tls();
-        let binds = self.server.found(Trial::Binding) != Some(Outcome::Breaks);
+        let binds = self.server.found(Trial::Binding) != Some(Found::Breaks);
         let exporter = facts.as_ref().and_then(|facts| facts.exporter).filter(|_| binds);
         let names: Vec<&str> =
             capabilities.sasl().into_iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
@@ -113,7 +113,7 @@ impl<'a> Login<'a> {
         }
         self.binds = mechanism == Mechanism::ScramSha256Plus;
         if self.binds && accepted.is_ok() {
-            self.server.learn(Trial::Binding, Outcome::Takes);
+            self.server.learn(Trial::Binding, Found::Takes);
         }
         accepted.map_err(|failed| failed.with_hint(instead))?;
         self.server.log_in_took(took);
@@ -137,7 +137,7 @@ impl<'a> Login<'a> {
         known: bool,
         refusal: SourceFailed,
     ) -> Result<(Mechanism, Behind), SourceFailed> {
-        self.server.learn(Trial::Binding, Outcome::Breaks);
+        self.server.learn(Trial::Binding, Found::Breaks);
         while wire.unanswered() > 0 {
             // The refusal counts whatever comes after it.
             if wire.event().await.is_err() {
@@ -164,11 +164,11 @@ impl<'a> Login<'a> {
             }
             return;
         };
-        let is_shown = self.server.found(trial) == Some(Outcome::Takes);
+        let is_shown = self.server.found(trial) == Some(Found::Takes);
         match error {
             // It may have been refused for what came along with it, so the next one goes alone, or is a trial.
             SourceError::Refused { code: None | Some(Code::Auth), .. } if !is_shown => {
-                self.server.learn(trial, Outcome::Breaks);
+                self.server.learn(trial, Found::Breaks);
             }
             SourceError::Refused { code: None | Some(Code::Auth), .. } => self.server.forget(trial),
             // A server that took it before is more likely to be restarted, or far away.
@@ -183,7 +183,7 @@ impl<'a> Login<'a> {
     /// Says UTF8 where it is announced: without it, Courier puts a report in place of each message whose header has 8-bit
     /// octets (RFC 6856, 2). A refusal means nothing. Says whether the answer is still to come.
     async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
-        if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Outcome::Breaks) {
+        if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Found::Breaks) {
             return Ok(false);
         }
         let doing = "ask for headers as they are (UTF8)";
@@ -200,12 +200,12 @@ impl<'a> Login<'a> {
     /// Decides what goes along with the last message of a log-in.
     fn behind(&self, mechanism: Mechanism, known: bool) -> Behind {
         let pipelines = self.pipelines_log_in() && (!known || self.pipelines());
-        let has_capa = self.server.found(Trial::Capa) != Some(Outcome::Breaks);
+        let has_capa = self.server.found(Trial::Capa) != Some(Found::Breaks);
         match self.server.found(Trial::BehindLogIn(mechanism)) {
-            Some(Outcome::Takes) if pipelines && known => Behind::Listing,
-            Some(Outcome::Takes) if pipelines && has_capa => Behind::Question,
+            Some(Found::Takes) if pipelines && known => Behind::Listing,
+            Some(Found::Takes) if pipelines && has_capa => Behind::Question,
             None if pipelines && has_capa && self.trials == Trials::Allowed => Behind::Question,
-            Some(Outcome::Takes | Outcome::Breaks) | None => Behind::Nothing,
+            Some(Found::Takes | Found::Breaks) | None => Behind::Nothing,
         }
     }
 
@@ -213,8 +213,8 @@ impl<'a> Login<'a> {
     fn sends_pass_along(&self) -> bool {
         self.pipelines_log_in()
             && match self.server.found(Trial::BehindUser) {
-                Some(Outcome::Takes) => true,
-                Some(Outcome::Breaks) => false,
+                Some(Found::Takes) => true,
+                Some(Found::Breaks) => false,
                 // How long an honest server takes must be known, or its answer may be taken for lost, and it would see
                 // two log-ins.
                 None => self.trials == Trials::Allowed && self.server.patience().is_some(),
@@ -240,7 +240,7 @@ impl<'a> Login<'a> {
             Pipelining::Off => false,
             Pipelining::On => !self.server.leaves_out(Trial::Pipelining),
             Pipelining::Auto => {
-                self.server.found(Trial::Pipelining) != Some(Outcome::Breaks) && announced(self.server)
+                self.server.found(Trial::Pipelining) != Some(Found::Breaks) && announced(self.server)
             }
         }
     }
@@ -260,7 +260,7 @@ impl Auth<'_, '_> {
         self.accepted(None).await?;
         if along {
             self.accepted(self.login.server.patience().filter(|_| is_trial)).await?;
-            self.login.server.learn(Trial::BehindUser, Outcome::Takes);
+            self.login.server.learn(Trial::BehindUser, Found::Takes);
             return Ok(());
         }
         self.send(Command::Pass(secret))?;

@@ -37,6 +37,7 @@ use deletions::Deletions;
 use error::{About, Doing};
 use headers::Budget;
 use open::Listed;
+use server::Found;
 use window::Window;
 use wire::Wire;
 
@@ -46,7 +47,7 @@ pub use error::{
     CHECK, LOCKED, OPERATOR, RefusedLogIn, SourceError, SourceFailed, TOO_OFTEN, class_of_refused_log_in,
 };
 pub use login::{Login, Trials};
-pub use server::{Outcome, Server, Trial};
+pub use server::{Server, Trial};
 pub use window::{Begin, Event, Last, Order, Refusal, Rest};
 
 /// A maildrop that is logged in to and listed.
@@ -124,7 +125,7 @@ impl Source {
             Err(failed) => {
                 let suspect = login.suspect.filter(|_| failed.error.may_be_of_what_was_sent());
                 if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
-                    login.server.learn(trial, Outcome::Breaks);
+                    login.server.learn(trial, Found::Breaks);
                 }
                 Err(NotOpened { failed, suspect })
             }

@@ -11,7 +11,7 @@ use crate::sasl::Mechanism;
 use super::error::{About, Doing, SourceError, SourceFailed};
 use super::list::{Heard, built, is_empty, is_uncoded, read_listing};
 use super::login::{Behind, Login};
-use super::server::{Outcome, Trial};
+use super::server::{Found, Trial};
 use super::wire::{Wire, WireError};
 
 /// A session in TRANSACTION state whose maildrop has been listed.
@@ -89,7 +89,7 @@ impl Login<'_> {
 
     /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
     async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, SourceFailed> {
-        if self.server.found(Trial::Capa) == Some(Outcome::Breaks) {
+        if self.server.found(Trial::Capa) == Some(Found::Breaks) {
             return Ok(Capabilities::NONE);
         }
         self.suspect = Some(Trial::Capa);
@@ -119,10 +119,10 @@ impl Login<'_> {
         self.suspect = Some(trial);
         let limit = self.server.patience().unwrap_or(self.account.timeout);
         let doing = "ask for capabilities";
-        let (mut outcome, mut after) = (Outcome::Takes, Some(Capabilities::default()));
+        let (mut outcome, mut after) = (Found::Takes, Some(Capabilities::default()));
         while wire.unanswered() > 0 {
             match wire.event_within(limit).await {
-                Ok(Event::Reply { to: Request::Noop, status: Status::Err, .. }) => outcome = Outcome::Breaks,
+                Ok(Event::Reply { to: Request::Noop, status: Status::Err, .. }) => outcome = Found::Breaks,
                 Ok(Event::Reply { to: Request::Capa, status: Status::Err, .. }) => after = None,
                 Ok(Event::Line { line, .. }) => after.iter_mut().for_each(|after| after.add(line)),
                 Ok(_) => {}
@@ -136,7 +136,7 @@ impl Login<'_> {
         self.suspect = None;
         self.server.saw_after(after);
         self.server.learn(trial, outcome);
-        if outcome == Outcome::Breaks {
+        if outcome == Found::Breaks {
             let name = &self.account.name;
             log::info!(
                 "{name}: server loses what is sent before the log-in is answered; from now on nothing is"
@@ -150,10 +150,10 @@ impl Login<'_> {
         &self,
         wire: &mut Wire,
         limit: Duration,
-    ) -> Result<(Outcome, Option<Capabilities>), WireError> {
+    ) -> Result<(Found, Option<Capabilities>), WireError> {
         wire.forget()?;
         wire.send(Command::Capa)?;
-        let (mut outcome, mut after) = (Outcome::Breaks, Some(Capabilities::default()));
+        let (mut outcome, mut after) = (Found::Breaks, Some(Capabilities::default()));
         let mut limit = Some(limit);
         while wire.unanswered() > 0 {
             let event = match limit.take() {
@@ -164,8 +164,8 @@ impl Login<'_> {
                 Event::Reply { status: Status::Err, .. } => after = None,
                 // The answers come after all: what was taken for that to CAPA is that to NOOP, this is that to the
                 // first CAPA, and that to the second follows.
-                Event::Line { line, .. } if line.starts_with(b"+OK") && outcome == Outcome::Breaks => {
-                    (outcome, after) = (Outcome::Takes, Some(Capabilities::default()));
+                Event::Line { line, .. } if line.starts_with(b"+OK") && outcome == Found::Breaks => {
+                    (outcome, after) = (Found::Takes, Some(Capabilities::default()));
                     wire.expect(Request::Capa);
                 }
                 Event::Line { line, .. } => after.iter_mut().for_each(|after| after.add(line)),
@@ -200,7 +200,7 @@ impl Login<'_> {
         if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
             heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.doing(LISTING)?;
             if !heard.may_be_refused_for_its_place(has_uidl) {
-                self.server.learn(trial, Outcome::Breaks);
+                self.server.learn(trial, Found::Breaks);
             }
         }
         let Heard { builder, uidl_refused, list_refused } = heard;

@@ -52,7 +52,7 @@ pub enum Trial {
 
 /// What came of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Found {
     Takes,
     Breaks,
 }
@@ -77,7 +77,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 struct Finding {
     trial: Trial,
-    outcome: Outcome,
+    outcome: Found,
     at: Timestamp,
     /// How often it went wrong in a row.
     times: u32,
@@ -157,8 +157,8 @@ impl Server {
         }
         lines.extend(self.findings.iter().map(|Finding { trial, outcome, at, times }| {
             let outcome = match outcome {
-                Outcome::Takes => "takes",
-                Outcome::Breaks => "breaks",
+                Found::Takes => "takes",
+                Found::Breaks => "breaks",
             };
             format!("{outcome} {} {at} {times}", trial.name()).into_bytes()
         }));
@@ -188,7 +188,7 @@ impl Server {
             b"before" => self.before.get_or_insert_default().add(rest),
             b"after" => self.after.get_or_insert_default().add(rest),
             b"takes" | b"breaks" => {
-                let outcome = if word == b"takes" { Outcome::Takes } else { Outcome::Breaks };
+                let outcome = if word == b"takes" { Found::Takes } else { Found::Breaks };
                 let mut words = text.split(' ');
                 let mut next = || words.next().unwrap_or_default();
                 if let (Some(trial), Ok(at), Ok(times)) =
@@ -260,14 +260,14 @@ impl Server {
     }
 
     /// Says what is known of a trial; `None` if it is to be made.
-    pub fn found(&self, trial: Trial) -> Option<Outcome> {
+    pub fn found(&self, trial: Trial) -> Option<Found> {
         if self.leaves_out(trial) {
-            return Some(Outcome::Breaks);
+            return Some(Found::Breaks);
         }
         let finding = self.findings.iter().find(|finding| finding.trial == trial)?;
         match finding.outcome {
-            Outcome::Takes => Some(Outcome::Takes),
-            Outcome::Breaks => is_left_alone(finding.at, finding.times, self.now).then_some(Outcome::Breaks),
+            Found::Takes => Some(Found::Takes),
+            Found::Breaks => is_left_alone(finding.at, finding.times, self.now).then_some(Found::Breaks),
         }
     }
 
@@ -279,25 +279,25 @@ impl Server {
     /// Says whether it was seen to take what is sent along with the last message of some log-in.
     pub fn takes_behind_a_log_in(&self) -> bool {
         let is_one = |finding: &&Finding| matches!(finding.trial, Trial::BehindLogIn(_));
-        self.findings.iter().filter(is_one).any(|finding| finding.outcome == Outcome::Takes)
+        self.findings.iter().filter(is_one).any(|finding| finding.outcome == Found::Takes)
     }
 
     /// Notes what came of a trial.
-    pub fn learn(&mut self, trial: Trial, outcome: Outcome) {
+    pub fn learn(&mut self, trial: Trial, outcome: Found) {
         let before = self.findings.iter().position(|finding| finding.trial == trial);
         let before = before.map(|index| self.findings.swap_remove(index));
         let times = match (outcome, before) {
-            (Outcome::Takes, Some(finding)) if finding.outcome == Outcome::Takes => {
+            (Found::Takes, Some(finding)) if finding.outcome == Found::Takes => {
                 self.findings.push(finding);
                 return;
             }
-            (Outcome::Takes, _) => 0,
+            (Found::Takes, _) => 0,
             // One failure that two attempts tell of, or that a poll knew of already, is one.
-            (Outcome::Breaks, Some(finding)) if finding.outcome == Outcome::Breaks => {
+            (Found::Breaks, Some(finding)) if finding.outcome == Found::Breaks => {
                 let is_told = (finding.at..finding.at.saturating_add(DAY)).contains(&self.now);
                 if is_told { finding.times } else { finding.times.saturating_add(1) }
             }
-            (Outcome::Breaks, _) => 1,
+            (Found::Breaks, _) => 1,
         };
         self.findings.push(Finding { trial, outcome, at: self.now, times });
     }
@@ -311,7 +311,7 @@ impl Server {
     pub fn left_out_helped(&mut self, helped: impl Fn(Trial) -> bool) {
         for trial in self.left_out.clone() {
             if helped(trial) {
-                self.learn(trial, Outcome::Breaks);
+                self.learn(trial, Found::Breaks);
             }
         }
     }

@@ -21,7 +21,7 @@ pub enum Extent {
 
 /// What a message that came whole is.
 #[derive(Debug)]
-pub enum Came {
+pub enum Identified {
     /// A recorded one; the proof allows its deletion, if it is due.
     Known(Option<Recorded<usize>>),
     /// None that is recorded.
@@ -37,7 +37,7 @@ pub enum Came {
 
 impl Book<'_> {
     /// Says what a message is that came whole.
-    pub fn came(&mut self, index: usize, whole: &Fingerprint, extent: Extent) -> Came {
+    pub fn came(&mut self, index: usize, whole: &Fingerprint, extent: Extent) -> Identified {
         self.whole.insert(index);
         match self.recorded_as(index, whole).filter(|entry| self.may_be(*entry, whole, extent)) {
             Some(entry) => {
@@ -47,7 +47,7 @@ impl Book<'_> {
                 self.sorted.verdicts[index] = Verdict::Known(entry);
                 self.learn(index, entry, whole);
                 let proof = self.prove_whole(index, entry, whole);
-                Came::Known(proof.and_then(|proof| self.unless_it_breaks(entry, proof)))
+                Identified::Known(proof.and_then(|proof| self.unless_it_breaks(entry, proof)))
             }
             None => {
                 self.settled.insert(index, None);
@@ -69,7 +69,7 @@ impl Book<'_> {
                     ..Delivery::new(uid, message.ordinal, message.octets, Kind::Delivered)
                 };
                 let recipients = reached.map(|reached| reached.recipients.clone()).unwrap_or_default();
-                Came::New { delivery: Box::new(delivery), unclaimed, recipients }
+                Identified::New { delivery: Box::new(delivery), unclaimed, recipients }
             }
         }
     }

@@ -91,7 +91,7 @@ pub enum Top {
     Unannounced,
 }
 
-pub use came::{Came, Extent};
+pub use came::{Extent, Identified};
 
 impl<'a> Book<'a> {
     pub fn new(
