@@ -42,7 +42,7 @@ pub async fn accounts(
     };
     let audience = if io::stderr().is_terminal() { Audience::Person } else { Audience::Log };
     let reports = concurrently(accounts, config.daemon, stop, session, |report| {
-        session::tell(report, audience);
+        session::log_report(report, audience);
         ended(report);
     })
     .await;

@@ -250,7 +250,7 @@ impl Daemon {
             Some(failure) if failure.class == Class::Stopped => {}
             Some(_) => drop(self.failing.insert(report.account.clone())),
         }
-        session::tell(report, Audience::Log);
+        session::log_report(report, Audience::Log);
         logging::about(&report.account, || {
             if log::log_enabled!(Level::Info) {
                 let next = match next {

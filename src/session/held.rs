@@ -96,7 +96,7 @@ impl Poll<'_> {
                 Standing::Held => {
                     report.held += 1;
                     report.settled += 1;
-                    self.tell_held(before, &held, report);
+                    self.log_held(before, &held, report);
                 }
             }
             closing.held.push(held);
@@ -145,7 +145,7 @@ impl Poll<'_> {
     }
 
     /// Says so when a message comes to be held, or for another reason.
-    fn tell_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
+    fn log_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
         let was_held = before.filter(|before| before.standing == Standing::Held);
         report.newly_held += usize::from(was_held.is_none_or(|before| before.reason != held.reason));
         // What lasts is told once a day in one word for all.

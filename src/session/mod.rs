@@ -61,7 +61,7 @@ pub use environment::Environment;
 pub use known::login_delay;
 pub use report::{Planned, Progress, Report};
 pub use task::{Limits, MayDelete, Retry, Task};
-pub use told::{Audience, tell};
+pub use told::{Audience, log_report};
 
 /// A wait that a person does not wonder about.
 const UNNOTICED: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl Polled {
             let mut beside = Beside::of(account, environment).await;
             hooks::after(&mut beside, health, &report).await;
             if let (Some(notify), Health::Fails | Health::Works) = (&environment.notify, health) {
-                notice::tell(&mut beside, notify, &report).await;
+                notice::notify(&mut beside, notify, &report).await;
             }
             beside.write().await;
         }

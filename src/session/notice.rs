@@ -26,13 +26,13 @@ const NOTICE: &str = "notice";
 
 /// Delivers the messages that are due after a poll: of polls that fail, and of messages that are held. What goes wrong is
 /// told; it is tried again after the next poll.
-pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Report) {
+pub(super) async fn notify(beside: &mut Beside<'_>, notify: &Notify, report: &Report) {
     if !notify.deliver {
         return;
     }
     let fails = report.failure.as_ref().filter(|failure| failure.class.has_a_notice());
     let stop = &beside.environment.stop;
-    let told = async {
+    let notices = async {
         if let Some(failure) = fails {
             attempt(beside, notify, POLLS, failure).await;
         }
@@ -43,13 +43,13 @@ pub(super) async fn tell(beside: &mut Beside<'_>, notify: &Notify, report: &Repo
         }
     };
     tokio::select! {
-        () = told => {}
+        () = notices => {}
         () = stop.asked() => {}
     }
 }
 
 async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, failure: &Failure) {
-    match told(beside, notify, what, failure).await {
+    match deliver_if_due(beside, notify, what, failure).await {
         // The poll has told that.
         Err(Failed { trouble, .. }) if failure.class == Class::Target => {
             log::debug!("{}: cannot deliver a notice: {trouble}", beside.account.name);
@@ -61,7 +61,7 @@ async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, f
     }
 }
 
-async fn told(
+async fn deliver_if_due(
     beside: &mut Beside<'_>,
     notify: &Notify,
     what: &'static str,

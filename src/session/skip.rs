@@ -10,7 +10,7 @@ use super::turn::Turn;
 
 impl Turn<'_> {
     /// Tells and notes what is not fetched, and marks what counts as seen.
-    pub(super) async fn tell(&mut self, plan: &Plan) -> Result<(), Failed> {
+    pub(super) async fn note_left(&mut self, plan: &Plan) -> Result<(), Failed> {
         let name = &self.poll.account.name;
         let Notes { report, closing, .. } = &mut self.notes;
         let (mut skip, mut nameless) = (Vec::new(), 0);

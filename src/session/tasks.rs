@@ -113,7 +113,7 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     }
     turn.is_told_apart(&plan)?;
     turn.poll.hold_crowded(&mut plan, &turn.book.listing, turn.book.memory).await;
-    turn.tell(&plan).await?;
+    turn.note_left(&plan).await?;
     match count(&plan, |step| matches!(step, Step::Undated)) {
         // What `first_sync` leaves is recorded.
         0 => turn.notes.closing.listed_at = Some(turn.poll.now),

@@ -66,7 +66,7 @@ pub enum Audience {
 }
 
 /// Tells why a poll ended early, if it did, and what is news of its account.
-pub fn tell(report: &Report, audience: Audience) {
+pub fn log_report(report: &Report, audience: Audience) {
     let Heard { polls, held } = report.heard.unwrap_or_default();
     // A failure that is about messages is told as they are.
     let is_about_messages = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Message);
