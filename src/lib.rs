@@ -6,9 +6,10 @@
 //! schedule or command line: an account is due
 //!   session::run          takes the lease on its maildrop
 //!     net                 TCP and TLS           credential   the password
-//!     source              greeting, STLS, CAPA, AUTH, UIDL, LIST: one call
+//!     source::open        greeting, STLS, CAPA, AUTH, UIDL, LIST: one call
 //!     session::plan       listing + records + policy = fetch, delete, leave (pure)
-//!     session::fetch      RETRs ahead of their answers; body slices, unstuffed, into a delivery::Draft
+//!     source::window      RETRs ahead of their answers; slices of bodies, unstuffed, and where each certainly ends
+//!     session::fetch      the slices into a delivery::Draft; which message it is that came
 //!     session::commit     durable and visible  ->  recorded durably  ->  proof
 //!     source::deletions   proof  ->  DELE; at the end QUIT
 //!   session::Report       for whoever prints, counts or schedules

@@ -1,9 +1,18 @@
 //! One session of one account, from SYN to QUIT: the only place that knows source, sink and store together.
 //!
-//! [`run`] takes the lease on the maildrop and polls. A poll opens its source, plans (`plan`, a pure function), fetches
-//! (`fetch`) while it commits (`commit`: durable and visible, then recorded, then the proof; `transfer` has both side by
-//! side), and hands each proof to the source, which deletes by nothing else. What goes wrong is a `trouble` until it
-//! becomes the [`Failure`] that the user reads.
+//! [`run`] takes the lease on the maildrop and polls. A poll is one session after another as long as each brings something
+//! on. What goes wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `attempt` | one session: connect, log in and list, carry the task out, remember |
+//! | `tasks` | check, dry run, mark all, sync: four functions over the stages of `turn` and `skip` |
+//! | `book`, `which`, `sort`, `naming` | which message of a listing is which of those that are recorded |
+//! | `plan`, `policy` | what is to be done with each, and what may be (pure) |
+//! | `fetch`, `commit`, `transfer` | messages into drafts; durable and visible, recorded, proven; both side by side |
+//! | `held`, `waits`, `short` | what could not be had or delivered, when it is tried again; what came short |
+//! | `course`, `lockout` | what follows a session; when a log-in that was refused may be tried again |
+//! | `news`, `told`, `beside`, `hooks`, `notice` | what people hear of it, once |
 //!
 //! [`Failure`]: crate::failure::Failure
 
