@@ -54,7 +54,8 @@
 //!
 //! # Where to look
 //!
-//! - DELE is written in `source/deletions.rs`, and nowhere else.
+//! - DELE is written in `source/deletions.rs`, and nowhere else. Files are made durable and get their names in `disk/`
+//!   alone: fsync and what replaces a file in `durable.rs`, what replaces none in `moving.rs`.
 //! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
 //!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
 //! - When a held message is tried again is decided in `session/waits.rs`, when a refused log-in is in `session/lockout.rs`,
