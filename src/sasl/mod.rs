@@ -1,7 +1,7 @@
 //! Authentication mechanisms, without I/O: challenges in, responses out.
 //!
 //! [`MECHANISMS`] is the table of all of them; configuration values, `auth: auto` and the manual follow from it.
-//! [`choose`] picks one, an [`Exchange`] speaks it. USER/PASS and APOP are commands of POP3 itself and have no
+//! [`choose()`] picks one, an [`Exchange`] speaks it. USER/PASS and APOP are commands of POP3 itself and have no
 //! exchange.
 
 mod choose;
