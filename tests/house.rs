@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reader::{Crate, Token};
-use rules::{Broken, Rule, needless, unexcused};
+use rules::{Broken, Rule, violations};
 
 /// Rooms, and what they may import besides the first line's, which is open to all: a room, or one file of it. Nothing
 /// imports a line below its own.
@@ -39,13 +39,6 @@ const DURABLE: &[&str] = &["disk/durable.rs", "disk/files.rs", "disk/moving.rs"]
 /// The file that may write DELE, besides the protocol's own words.
 const DELETING: &str = "source/deletions.rs";
 
-/// What is not yet so: a room or file, and what it should not import or call. What is not needed fails, so that this
-/// list can only shrink.
-const NOT_YET: &[(&str, &str)] = &[
-    // rooms
-    // circles
-];
-
 fn house() -> Crate {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     Crate::read(&|file| std::fs::read_to_string(source.join(file)).ok())
@@ -61,21 +54,15 @@ fn rule<'a>(rooms: &'a [(&'a [&'a str], &'a [&'a str])]) -> Rule<'a> {
     Rule { rooms, durable: DURABLE, deleting: DELETING }
 }
 
-/// What a sample breaks, with nothing excused.
+/// What a sample breaks.
 fn broken(rooms: &[(&[&str], &[&str])], files: &[(&str, &str)]) -> Vec<String> {
-    unexcused(&sample(files), &rule(rooms), &[]).iter().map(Broken::to_string).collect()
+    violations(&sample(files), &rule(rooms)).iter().map(Broken::to_string).collect()
 }
 
 #[test]
 fn the_sources_keep_their_order() {
-    let broken: Vec<_> = unexcused(&house(), &rule(ROOMS), NOT_YET).iter().map(Broken::to_string).collect();
+    let broken: Vec<_> = violations(&house(), &rule(ROOMS)).iter().map(Broken::to_string).collect();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
-}
-
-#[test]
-fn what_is_not_yet_so_is_still_needed() {
-    let needless = needless(&house(), &rule(ROOMS), NOT_YET);
-    assert!(needless.is_empty(), "no longer needed, strike them: {needless:?}");
 }
 
 #[test]
@@ -218,25 +205,6 @@ fn dele_written_in_another_file_is_found() {
         assert_eq!(found(text), ["src/a.rs:2: a.rs may not write DELE"], "{text}");
     }
     assert_eq!(found("fn f() { Request::Dele(1); \"waiting for DELE 1\" }"), [""; 0]);
-}
-
-#[test]
-fn what_is_excused_is_not_found_and_what_needs_no_excuse_is() {
-    let files = [
-        ("lib.rs", "mod a;\nmod b;"),
-        ("a.rs", "use crate::b::B;\nfn f() { x.fsync() }"),
-        ("b.rs", "use crate::a::A;"),
-    ];
-    let rooms: &[(&[&str], &[&str])] = &[(&["none"], &[]), (&["a"], &[]), (&["b"], &["a"])];
-    let excused = [("a", "b"), ("a.rs", "b.rs"), ("a.rs", "fsync")];
-    assert_eq!(unexcused(&sample(&files), &rule(rooms), &excused).len(), 0);
-    assert_eq!(needless(&sample(&files), &rule(rooms), &excused), []);
-    let more =
-        [("a", "b"), ("b", "a"), ("a.rs", "b.rs"), ("b.rs", "c.rs"), ("a.rs", "fsync"), ("b.rs", "rename")];
-    assert_eq!(
-        needless(&sample(&files), &rule(rooms), &more),
-        [("b", "a"), ("b.rs", "c.rs"), ("b.rs", "rename")]
-    );
 }
 
 #[test]

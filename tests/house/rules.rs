@@ -17,7 +17,7 @@ pub struct Rule<'a> {
 pub struct Broken {
     file: String,
     line: usize,
-    /// What an exception would name: a room or a file, and what it should not import or call.
+    /// A room or a file, and what it should not import or call.
     pair: (String, String),
     kind: Kind,
 }
@@ -43,13 +43,10 @@ impl fmt::Display for Broken {
     }
 }
 
-type Pair<'a> = (&'a str, &'a str);
-
-/// What is broken and not excused; of a circle each import that is part of it.
-pub fn unexcused(of: &Crate, rule: &Rule<'_>, excused: &[Pair<'_>]) -> Vec<Broken> {
+/// What is broken; of a circle each import that is part of it.
+pub fn violations(of: &Crate, rule: &Rule<'_>) -> Vec<Broken> {
     let mut broken = lines(of, rule);
-    broken.retain(|broken| !excuses(excused, broken));
-    let arrows = Arrows::of(of, excused);
+    let arrows = Arrows::of(of);
     for ((from, to), line) in &arrows.0 {
         if arrows.lead(to, from) {
             let pair = (from.clone(), to.clone());
@@ -57,21 +54,6 @@ pub fn unexcused(of: &Crate, rule: &Rule<'_>, excused: &[Pair<'_>]) -> Vec<Broke
         }
     }
     broken
-}
-
-/// The exceptions without which nothing more would be broken.
-pub fn needless<'a>(of: &Crate, rule: &Rule<'_>, excused: &[Pair<'a>]) -> Vec<Pair<'a>> {
-    let broken = lines(of, rule);
-    let (all, left) = (Arrows::of(of, &[]), Arrows::of(of, excused));
-    let needed = |pair: &Pair<'_>| {
-        broken.iter().any(|broken| excuses(&[*pair], broken))
-            || (all.0.contains_key(&(pair.0.to_owned(), pair.1.to_owned())) && left.lead(pair.1, pair.0))
-    };
-    excused.iter().copied().filter(|pair| !needed(pair)).collect()
-}
-
-fn excuses(excused: &[Pair<'_>], broken: &Broken) -> bool {
-    excused.iter().any(|(from, to)| *from == broken.pair.0 && *to == broken.pair.1)
 }
 
 /// What is broken line by line: all but circles.
@@ -161,13 +143,10 @@ fn deleting(tokens: &[(Token, usize)]) -> Vec<usize> {
 struct Arrows(BTreeMap<(String, String), usize>);
 
 impl Arrows {
-    fn of(of: &Crate, excused: &[Pair<'_>]) -> Self {
+    fn of(of: &Crate) -> Self {
         let mut arrows = BTreeMap::new();
         for import in of.imports() {
-            let pair = (shown(&import.from), shown(&import.to));
-            if !excused.contains(&(&pair.0, &pair.1)) {
-                arrows.entry(pair).or_insert(import.line);
-            }
+            arrows.entry((shown(&import.from), shown(&import.to))).or_insert(import.line);
         }
         Self(arrows)
     }
