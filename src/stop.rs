@@ -56,7 +56,6 @@ pub struct Stop(Option<watch::Receiver<bool>>);
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
-/// Makes both halves.
 pub fn channel() -> (Stopper, Stop) {
     let (stopper, stop) = watch::channel(false);
     (Stopper(stopper), Stop(Some(stop)))

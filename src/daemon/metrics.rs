@@ -52,7 +52,6 @@ struct Page {
 }
 
 impl Metrics {
-    /// Makes metrics without accounts.
     pub fn new(path: PathBuf) -> Self {
         let (accounts, writing) = (BTreeMap::new(), JoinSet::new());
         Self { path, accounts, written: None, stale: true, writing, failed: false }

@@ -33,7 +33,6 @@ pub(super) trait Destination: Clone + Send + 'static {
     /// Says whether an error ends the session; else what still comes of the message is thrown away.
     fn ends_session(error: &Self::Error) -> Option<&TargetError>;
 
-    /// Where the file is.
     fn place(&self) -> PathBuf;
 
     /// What is said when a worker panicked, or does not come back.
@@ -59,7 +58,6 @@ pub(super) struct Parts<D: Destination> {
 /// Where the octets are that are not in the buffer.
 #[derive(Debug)]
 enum Spill<D: Destination> {
-    /// There are none.
     None,
     /// In a file.
     Here(D::File),
@@ -224,7 +222,6 @@ impl<D: Destination> Parts<D> {
 }
 
 impl<D: Destination, T> Ending<D, T> {
-    /// Waits for the worker.
     pub(super) async fn ended(self) -> Result<T, D::Error> {
         let Self { disk, destination, coming } = self;
         let answer = disk.answer(|| destination.place(), &mut coming?).await;

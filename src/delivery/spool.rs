@@ -92,7 +92,6 @@ pub struct Spooled {
 pub enum Unspooled {
     /// There is no room for this one, which is large, and may be for others; the reason is for the user.
     Later(String),
-    /// The disk's fault.
     Disk(TargetError),
 }
 

@@ -14,7 +14,6 @@ thread_local! {
 pub(super) struct Counting(Option<Arc<AtomicU64>>);
 
 impl Counting {
-    /// Begins to count.
     pub(super) fn into(answers: &Arc<AtomicU64>) -> Self {
         Self(COUNTED.replace(Some(answers.clone())))
     }

@@ -72,7 +72,6 @@ impl Disk {
         Self::within(Limits::default())
     }
 
-    /// Begins with other limits.
     pub fn within(limits: Limits) -> Self {
         let limits = Limits { workers: limits.workers.max(1), group: limits.group.max(1), ..limits };
         let room = Arc::new(AllRoom::of(limits.octets));

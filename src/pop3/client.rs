@@ -42,28 +42,21 @@ type Taken = line::Taken<Client>;
 pub enum Event<T> {
     /// A status line. If it is `+OK` to a multi-line request, lines or octets and an end follow.
     Reply {
-        /// What it answers.
         to: Request,
         status: Status,
         /// The rest of the line.
         text: T,
     },
     /// A line of a listing (CAPA, LIST, UIDL), unstuffed, without its line end.
-    Line {
-        /// What it answers.
-        to: Request,
-        line: T,
-    },
+    Line { to: Request, line: T },
     /// Octets of a body (RETR, TOP), unstuffed; never empty.
     Octets {
-        /// What they answer.
         to: Request,
         /// The octets, line ends included.
         octets: T,
     },
     /// The end of a listing or body.
     End {
-        /// What ended.
         to: Request,
         /// Octets of the body, unstuffed, with its line ends; of a listing the octets of its lines.
         octets: u64,
@@ -83,16 +76,10 @@ pub enum ProtocolError {
     },
     /// A line does not end.
     #[error("server sent a line of more than {LONGEST_LINE} octets ({})", waiting_for(.to))]
-    LineTooLong {
-        /// What was being answered.
-        to: Request,
-    },
+    LineTooLong { to: Request },
     /// A listing does not end.
     #[error("server sent a listing without end ({})", waiting_for(.to))]
-    ListingTooLong {
-        /// What was being answered.
-        to: Request,
-    },
+    ListingTooLong { to: Request },
     /// Octets came that nothing asked for.
     #[error("server sent what nobody asked for: \"{}\"", Shown(.line))]
     Unasked {

@@ -10,15 +10,11 @@ use crate::text::Shown;
 /// A command of the client, or a line it sends within an AUTH exchange.
 #[derive(Debug, Clone)]
 pub enum Command<'a> {
-    /// Asks for capabilities.
     Capa,
-    /// Asks for TLS.
     Stls,
     /// Has headers sent as they are (RFC 6856, 2.1).
     Utf8,
-    /// Names the mailbox.
     User(&'a str),
-    /// Gives the password.
     Pass(&'a Secret),
     /// Names the mailbox and proves the password (RFC 1939, 7).
     Apop(&'a str, &'a str),
@@ -26,19 +22,14 @@ pub enum Command<'a> {
     Auth(AuthLine<'a>),
     /// Asks for the number of messages and octets.
     Stat,
-    /// Asks for all sizes.
     List,
-    /// Asks for all unique-ids.
     Uidl,
-    /// Asks for a message.
     Retr(MessageNumber),
     /// Asks for the header and so many lines of the body.
     Top(MessageNumber, u32),
     /// Marks a message as deleted.
     Dele(MessageNumber),
-    /// Asks for nothing.
     Noop,
-    /// Ends the session.
     Quit,
 }
 

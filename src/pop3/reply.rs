@@ -5,9 +5,7 @@ use std::ops::Range;
 /// The status indicator of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// `+OK`
     Ok,
-    /// `-ERR`
     Err,
     /// `+` and a challenge (RFC 5034, 4).
     Continue,

@@ -43,7 +43,6 @@ pub struct Declined {
     pub index: usize,
     /// Whether it may take it later.
     pub kind: HeldKind,
-    /// Why, for the user.
     pub reason: String,
 }
 

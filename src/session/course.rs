@@ -34,7 +34,6 @@ pub struct Course {
     /// A session broke all the same, so that what it left out was not why.
     pub broke_without: bool,
     pub next: Next,
-    /// Sessions that ended.
     sessions: u32,
     broken: u32,
     fruitless: u32,

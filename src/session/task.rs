@@ -3,7 +3,6 @@
 /// What a session is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Fetch, deliver, delete.
     Sync(Limits),
     /// Say what `Sync` would do; change nothing.
     DryRun(Limits),

@@ -68,7 +68,6 @@ async fn mark_all(mut turn: Turn<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Fetches, delivers and deletes.
 async fn sync(mut turn: Turn<'_>) -> Result<(), Failed> {
     if let Err(aborted) = transfer(&mut turn).await {
         turn.fetched.in_step = false;

@@ -106,7 +106,6 @@ pub enum HookError {
         /// `before`, ...
         hook: &'static str,
         command: String,
-        /// The system's reason.
         source: io::Error,
     },
     /// It ended with another status than 0.

@@ -53,7 +53,6 @@ impl Answers {
         self.headers.insert(index, header);
     }
 
-    /// Asks nothing more.
     pub fn spend(&mut self) {
         self.spent = true;
     }

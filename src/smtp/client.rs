@@ -14,36 +14,25 @@ use crate::text::Shown;
 pub enum Request {
     /// Nothing: the server speaks first.
     Greeting,
-    /// EHLO
     Ehlo,
-    /// LHLO
     Lhlo,
-    /// HELO
     Helo,
-    /// STARTTLS
     StartTls,
     /// AUTH, or a line within its exchange
     Auth,
-    /// MAIL
     Mail,
-    /// RCPT
     Rcpt,
-    /// DATA
     Data,
     /// The end of a message; in LMTP for one of its recipients
     Message,
-    /// RSET
     Rset,
-    /// QUIT
     Quit,
 }
 
 /// A reply, and what it is the reply to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What it answers.
     pub to: Request,
-    /// What it says.
     pub reply: Reply,
 }
 
@@ -53,23 +42,16 @@ pub enum ProtocolError {
     /// What came is no reply.
     #[error("server sent what is no reply, in place of {to}: \"{}\"", Shown(.line))]
     NotAReply {
-        /// What was expected.
         to: Request,
         /// The line, its start at most.
         line: Vec<u8>,
     },
     /// A line does not end.
     #[error("server sent a line that is too long for a reply, in place of {to}")]
-    LineTooLong {
-        /// What was expected.
-        to: Request,
-    },
+    LineTooLong { to: Request },
     /// A reply does not end.
     #[error("server sent far more than a reply, in place of {to}")]
-    ReplyTooLong {
-        /// What was expected.
-        to: Request,
-    },
+    ReplyTooLong { to: Request },
     /// Octets came that nothing asked for.
     #[error("server spoke out of turn: \"{}\"", Shown(.line))]
     Unasked {

@@ -14,7 +14,6 @@ pub enum Command<'a> {
     Lhlo(&'a ClientId),
     /// Says who we are, to a server that knows no EHLO.
     Helo(&'a ClientId),
-    /// Asks for TLS.
     StartTls,
     /// A line of a SASL exchange.
     Auth(AuthLine<'a>),
@@ -26,7 +25,6 @@ pub enum Command<'a> {
     Data,
     /// Gives a transaction up.
     Rset,
-    /// Ends the session.
     Quit,
 }
 

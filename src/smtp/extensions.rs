@@ -19,7 +19,6 @@ pub struct Extensions {
     pub keywords: Vec<String>,
 }
 
-/// What SIZE says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Octets of a message at most.

@@ -17,7 +17,6 @@ pub use extensions::{Extensions, Limit};
 pub use lettre::transport::smtp::extension::{ClientId, MailBodyParameter, MailParameter};
 pub use reply::Reply;
 
-/// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// RFC 5321.

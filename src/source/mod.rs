@@ -101,7 +101,6 @@ pub struct Finished {
 }
 
 impl Source {
-    /// Logs in and lists.
     pub async fn open(
         mut login: Login<'_>,
         connector: &Connector,

@@ -175,7 +175,6 @@ impl Login<'_> {
         Ok((outcome, after))
     }
 
-    /// Reads the listing.
     async fn list(
         &mut self,
         mut wire: Wire,

@@ -8,7 +8,6 @@ use crate::line::Protocol;
 use crate::net::{Stream, wire};
 use crate::pop3::{Client, Event, ProtocolError, Reply, Request};
 
-/// A session's connection.
 pub type Wire<S = Stream> = wire::Wire<Client, S>;
 
 /// Why nothing more can be had from it.

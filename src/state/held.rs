@@ -36,7 +36,6 @@ pub struct Held {
     pub standing: Standing,
     /// Why, in words for the user.
     pub reason: String,
-    /// When it first failed.
     pub since: Timestamp,
     /// How often it was tried.
     pub tries: u32,
@@ -82,7 +81,6 @@ pub struct Came {
     pub digest: [u8; 32],
     /// How often the same ones came.
     pub times: u32,
-    /// When they first did.
     pub since: Timestamp,
 }
 

@@ -70,7 +70,6 @@ pub struct Told {
     pub since: Timestamp,
     /// How often it was met.
     pub times: u32,
-    /// It is not over.
     pub lasts: bool,
     /// The kinds of trouble, and when each was told last; their names have no line end in them.
     pub kinds: Vec<(String, Timestamp)>,

@@ -282,7 +282,6 @@ pub struct Change {
 /// What a session leaves behind, written in one commit at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Closing {
-    /// When the session ended.
     pub at: Timestamp,
     /// Set when the listing was read completely: the listing's time.
     pub listed_at: Option<Timestamp>,

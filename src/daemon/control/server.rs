@@ -32,7 +32,6 @@ pub enum Asked {
     Status(oneshot::Sender<Live>),
 }
 
-/// Hears what clients ask.
 #[derive(Debug)]
 pub struct Requests(mpsc::Receiver<Asked>);
 

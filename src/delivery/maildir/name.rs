@@ -34,7 +34,6 @@ pub(super) enum MayBe {
     Any,
     /// None: those that have it are others.
     None,
-    /// This one.
     File(FileId),
 }
 

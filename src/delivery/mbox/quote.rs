@@ -32,7 +32,6 @@ pub(super) struct Quoter {
 /// How much of the current line came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Line {
-    /// Nothing.
     #[default]
     New,
     /// Any number of `>`, which are written, and so many octets of `From `, which are not.

@@ -22,7 +22,6 @@ pub(super) const PART_LIMIT: Duration = Duration::from_secs(3 * 60);
 pub(super) struct Patience {
     /// To MAIL, RCPT and the like, and for its greeting.
     pub(super) command: Duration,
-    /// To DATA.
     pub(super) data: Duration,
     /// To the end of a message: whoever goes away too early sends it twice.
     pub(super) end: Duration,

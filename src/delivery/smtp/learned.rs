@@ -40,7 +40,6 @@ struct State {
     slow: bool,
 }
 
-/// What is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Known {
     /// A digest of the extensions that it offered when all this was learned.
