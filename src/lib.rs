@@ -17,8 +17,8 @@
 //!
 //! # Rooms, and what each may import
 //!
-//! Nothing imports a line below its own; `tests/house.rs` reads the imports and has the same table. What is not yet so
-//! stands there in one list, which can only shrink.
+//! Nothing imports a line below its own, and no file one that leads back to it; `tests/house.rs` reads the imports and
+//! has the same table.
 //!
 //! ```text
 //! text secret failure logging stop clock lock line - (open to all)
@@ -63,7 +63,8 @@
 //! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages, and
 //!   `session/transfer.rs` lets what has come become durable. How long each ending may take stands in `stop.rs`.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
-//! - How to add a key, a target, a mechanism or a command: CONTRIBUTING.md has every place that each touches.
+//! - A target is a variant in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
+//!   a mechanism, a command or a source: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
 
 mod cli;

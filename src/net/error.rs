@@ -262,19 +262,7 @@ impl NetError {
                 "the server's TLS is too old (`tls_min`), which is no matter of user or password; it must be updated, \
                  or reached through `connect: openssl s_client ...`"
             }
-            Self::Alert { client_certificate: ClientCertificateAlert::Required, .. } => {
-                "the server wants a client certificate: `tls_client_cert`, `tls_client_key`"
-            }
-            Self::Alert { client_certificate: ClientCertificateAlert::Refused, .. } => {
-                "the server wants a client certificate that it knows: check `tls_client_cert` and `tls_client_key`"
-            }
-            Self::Alert { client_certificate: ClientCertificateAlert::No, alert } => match alert.as_str() {
-                "handshake_failure" | "insufficient_security" => {
-                    "the server's TLS has nothing in common with ours; it may be too old"
-                }
-                "unrecognised_name" => "the server does not know itself by this name: `tls_server_name`",
-                _ => return None,
-            },
+            Self::Alert { client_certificate, alert } => of_alert(*client_certificate, alert)?,
             Self::CaFile { .. } => "`tls_ca` must name a readable PEM file of certificates",
             Self::ClientCertificate { .. } => {
                 "`tls_client_cert` and `tls_client_key` must name readable PEM files that belong together; a key with a \
@@ -293,6 +281,24 @@ impl NetError {
             | Self::AlreadyProtected => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+fn of_alert(client_certificate: ClientCertificateAlert, alert: &str) -> Option<&'static str> {
+    match (client_certificate, alert) {
+        (ClientCertificateAlert::Required, _) => {
+            Some("the server wants a client certificate: `tls_client_cert`, `tls_client_key`")
+        }
+        (ClientCertificateAlert::Refused, _) => Some(
+            "the server wants a client certificate that it knows: check `tls_client_cert` and `tls_client_key`",
+        ),
+        (ClientCertificateAlert::No, "handshake_failure" | "insufficient_security") => {
+            Some("the server's TLS has nothing in common with ours; it may be too old")
+        }
+        (ClientCertificateAlert::No, "unrecognised_name") => {
+            Some("the server does not know itself by this name: `tls_server_name`")
+        }
+        (ClientCertificateAlert::No, _) => None,
     }
 }
 
