@@ -417,6 +417,29 @@ fn every_key_of_the_configuration_is_in_the_manual() {
 }
 
 #[test]
+fn the_examples_of_the_page_on_gmail_are_sound_configurations() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/gmail.md")).unwrap();
+    let blocks =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(text, _)| text);
+    let mut targets = 0;
+    for block in blocks {
+        let example = match block.trim().starts_with("deliver:") {
+            false => {
+                block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n").collect()
+            }
+            true => {
+                targets += 1;
+                format!("accounts:\n  a:\n    host: h\n    user: u\n    {}\n", block.trim())
+            }
+        };
+        let checked = with(&example).run(&["config", "check"]);
+        let other: Vec<_> = checked.stderr.lines().filter(|line| !line.ends_with(" is not there")).collect();
+        assert_eq!((checked.status, other), (Some(0), Vec::new()), "{example}");
+    }
+    assert_eq!(targets, 2);
+}
+
+#[test]
 fn the_examples_of_the_manual_and_the_readme_are_sound_configurations() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let manual = page("postrider.yaml.5");
