@@ -66,6 +66,8 @@
 //! - A target is a variant in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
 //!   a mechanism, a command or a source: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
+// `clippy.toml` says how many; a test may tell a longer story.
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 mod cli;
 mod clock;

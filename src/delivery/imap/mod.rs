@@ -403,10 +403,7 @@ impl Round<'_> {
             let Some(letter) = &self.batch[number].letter else { continue };
             let octets = letter.message.octets;
             if status.is_ok() {
-                self.shared.took(letter);
-                self.shared.breaks.store(0, Relaxed);
-                self.shared.stalls.store(0, Relaxed);
-                self.batch[number].state = State::Decided(Outcome::Delivered);
+                self.took(number);
                 continue;
             }
             let blame = judge::blame(&status, octets);
@@ -426,11 +423,8 @@ impl Round<'_> {
                     missing = Some(status);
                     continue;
                 }
-                Blame::Folder => {
-                    failed = Some((status, Class::Target));
-                    continue;
-                }
-                Blame::Target(class) => {
+                Blame::Folder | Blame::Target(_) => {
+                    let class = if let Blame::Target(class) = blame { class } else { Class::Target };
                     failed = Some((status, class));
                     continue;
                 }
@@ -455,6 +449,16 @@ impl Round<'_> {
                 Err(self.shared.connecting().refused("server takes no messages now", &status, class, hint))
             }
         }
+    }
+
+    /// Notes that the server took a message.
+    fn took(&mut self, number: usize) {
+        if let Some(letter) = &self.batch[number].letter {
+            self.shared.took(letter);
+        }
+        self.shared.breaks.store(0, Relaxed);
+        self.shared.stalls.store(0, Relaxed);
+        self.batch[number].state = State::Decided(Outcome::Delivered);
     }
 
     /// Notes what a connection that broke leaves open.
