@@ -26,6 +26,7 @@ use crate::config;
 use crate::config::target::MessageDate;
 use crate::disk::Disk;
 use crate::failure::Class;
+use crate::imap::Status;
 use crate::lock::lock;
 use crate::message::file::digest_in_mailbox;
 use crate::message::{FileDigest, FileId, Header, arrival};
@@ -239,6 +240,12 @@ impl Shared {
         }
     }
 
+    fn takes_nothing(&self, status: &Status, class: Class) -> TargetError {
+        let hint = (class == Class::Target)
+            .then(|| "nothing is lost: what is left is fetched at the next poll".to_owned());
+        self.connecting().refused("server takes no messages now", status, class, hint)
+    }
+
     fn outcome(&self, state: State) -> Outcome {
         match state {
             State::Decided(outcome) => outcome,
@@ -441,14 +448,7 @@ impl Round<'_> {
             self.made = true;
             self.shared.connecting().create(dialogue, &self.shared.opened.mailbox, &status).await?;
         }
-        match failed {
-            None => Ok(()),
-            Some((status, class)) => {
-                let hint = (class == Class::Target)
-                    .then(|| "nothing is lost: what is left is fetched at the next poll".to_owned());
-                Err(self.shared.connecting().refused("server takes no messages now", &status, class, hint))
-            }
-        }
+        failed.map_or(Ok(()), |(status, class)| Err(self.shared.takes_nothing(&status, class)))
     }
 
     /// Notes that the server took a message.
