@@ -185,11 +185,6 @@ impl SourceError {
         matches!(self, Self::Wire(_) | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_))
     }
 
-    /// Says whether the server refused what was asked of it.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
-    }
-
     /// Says whether the session broke, rather than ended for a reason of our own.
     pub fn is_break(&self) -> bool {
         match self {

@@ -95,7 +95,7 @@ pub enum Parting {
 pub struct Finished {
     /// Deletions that are real: UPDATE state was reached.
     pub deleted: Vec<usize>,
-    /// Deletions that the server refused, each or all of them.
+    /// Deletions that the server refused, and all of them if it did not answer QUIT with `+OK`.
     pub undeleted: Vec<usize>,
     pub ended: Result<(), SourceFailed>,
 }
@@ -270,9 +270,8 @@ impl Source {
         match update(&mut wire, within).await {
             Ok(()) => Finished { deleted: accepted, undeleted, ended: Ok(()) },
             Err(failed) => {
-                if failed.error.is_refusal() {
-                    undeleted.extend(accepted);
-                }
+                // Whatever became of QUIT: they are tried in so many sessions, and not for ever.
+                undeleted.extend(accepted);
                 Finished { deleted: Vec::new(), undeleted, ended: Err(failed) }
             }
         }

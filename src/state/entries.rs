@@ -70,7 +70,7 @@ pub struct Entry {
     pub delivered_at: Option<Timestamp>,
     /// The time of the last listing that showed it; `None` as long as each listing does.
     pub last_listed: Option<Timestamp>,
-    /// Deletions that the server accepted (QUIT answered +OK) or refused.
+    /// Deletions that were tried by a session that sent QUIT, whatever the server answered.
     pub delete_tries: u32,
     /// The last deletion reached UPDATE state.
     pub deleted: bool,

@@ -301,7 +301,7 @@ pub struct Closing {
     pub naming: Option<Naming>,
     /// Deletions that reached UPDATE state.
     pub deleted: Vec<(UniqueId, u32)>,
-    /// Deletions that the server refused.
+    /// Deletions that the server refused, or whose QUIT it did not answer with `+OK`.
     pub undeleted: Vec<(UniqueId, u32)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,

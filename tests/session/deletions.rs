@@ -80,6 +80,24 @@ fn a_refused_quit_is_tried_in_three_sessions_and_given_up_with_a_word() {
 }
 
 #[test]
+fn deletions_whose_quit_ends_in_silence_or_a_close_are_tried_in_three_sessions_and_given_up_with_a_word() {
+    for end in ["!cut", "!cut rst"] {
+        given_up_after_three(&format!("C: DELE 1\nS: +OK\nC: QUIT\n{end}\n"), 75);
+    }
+}
+
+#[test]
+fn messages_that_only_their_content_tells_are_not_fetched_at_each_poll_where_quit_is_always_lost() {
+    let (server, home) = honest(Settings::default(), "keep: none");
+    (0..3).for_each(|n| server.put(&format!("uid-{n}"), format!("Subject: {n}\r\n\r\nbody\r\n")));
+    server.set_fault(Fault::CutAtQuit);
+    for (poll, (status, fetched)) in [(75, 3), (75, 6), (75, 9), (0, 9), (0, 9)].into_iter().enumerate() {
+        home.must(&["sync"], status);
+        assert_eq!((retrieved(&server), home.maildir("Mail").len()), (fetched, 3), "poll {poll}");
+    }
+}
+
+#[test]
 fn a_refusal_of_a_deletion_names_the_account() {
     let rest = "C: DELE 1\nS: -ERR locked\nC: QUIT\n";
     let (server, home) = scripted(&[session(RETRIEVE, rest)]);

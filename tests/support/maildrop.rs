@@ -70,6 +70,8 @@ pub enum Fault {
     CutUnanswered(u64),
     /// From the k-th command on the server says nothing more in this connection.
     StallAt(u64),
+    /// The connection is cut at each QUIT, and nothing is deleted.
+    CutAtQuit,
 }
 
 /// What a message does to the session, each time.

@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
                     session.wire()?.wait_for_end();
                     return Ok(());
                 }
-                Fault::None | Fault::CutAfterOctets(_) | Fault::CutUnanswered(_) => {}
+                Fault::None | Fault::CutAfterOctets(_) | Fault::CutUnanswered(_) | Fault::CutAtQuit => {}
             }
             let answered = session.out.len();
             let was_open = session.open;
@@ -109,6 +109,9 @@ impl<'a> Session<'a> {
         match (word.as_str(), self.open) {
             ("CAPA", _) => self.capabilities(),
             ("QUIT", open) => {
+                if self.shared.lock().fault == Fault::CutAtQuit {
+                    self.cut()?;
+                }
                 if open {
                     self.update();
                 }
