@@ -11,7 +11,7 @@
 //!     source::window      RETRs ahead of their answers; slices of bodies, unstuffed, and where each certainly ends
 //!     session::fetch      the slices into a delivery::Draft; which message it is that came
 //!     session::commit     durable and visible  ->  recorded durably  ->  proof
-//!     source::deletions   proof  ->  DELE; at the end QUIT
+//!     source::deletions   proof  ->  DELE, sent by source::window; at the end QUIT (Source::finish)
 //!   session::Report       for whoever prints, counts or schedules
 //! ```
 //!
@@ -44,7 +44,8 @@
 //! # What always holds
 //!
 //! - **Order of safety.** A message is delivered durably (file and directory), then recorded durably, then deleted.
-//!   [`state::Recorded`] is the only key to DELE, and only a durable commit makes one.
+//!   [`state::Recorded`] is the only key to DELE, and `state` alone makes one: of a durable
+//!   commit, or of an older record together with what this session saw of the message.
 //! - **Complete before visible.** A [`delivery::Draft`] shows nothing to a reader of the target; only one that saw the
 //!   end of its message becomes [`delivery::Finished`].
 //! - **Exactly once in a maildir.** The file name carries a digest of maildrop, unique-id and ordinal, so the maildir
@@ -57,11 +58,14 @@
 //! - DELE is written in `source/deletions.rs`, and nowhere else. Files are made durable and get their names in `disk/`
 //!   alone: fsync and what replaces a file in `durable.rs`, what replaces none in `moving.rs`.
 //! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
-//!   shown (`pop3/command.rs`, `line.rs`), and command lines in `config/command_line.rs`.
-//! - When a held message is tried again is decided in `session/waits.rs`, when a refused log-in is in `session/lockout.rs`,
+//!   shown (`pop3/command.rs`, `imap/command.rs`, `line.rs`), command lines in
+//!   `config/command_line.rs`, and what `config show` prints in `config/values.rs`.
+//! - When a held message is tried again is decided in `session/waits.rs` (what waits for room is looked at by each
+//!   poll: `session/held.rs`), when a refused log-in is in `session/lockout.rs`,
 //!   and when an account is polled in `daemon/schedule/`.
-//! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages, and
-//!   `session/transfer.rs` lets what has come become durable. How long each ending may take stands in `stop.rs`.
+//! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages:
+//!   `session/fetch.rs` begins no more, and `session/transfer.rs` lets what has come become durable. How long
+//!   each ending may take stands in `stop.rs`.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
 //! - A target is a variant in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
 //!   a mechanism, a command or a source: CONTRIBUTING.md has every place that each touches.

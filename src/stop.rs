@@ -12,7 +12,7 @@
 //! | delivery of what came in | when it is asked | [`DELIVERY`] |
 //! | a hook | when it is asked, or the hook begins | [`HOOK`] |
 //! | QUIT | after delivery | [`QUIT`] |
-//! | files being removed, commands being ended | after the sessions | [`SETTLING`]; a command has [`COMMAND`] |
+//! | files being removed, commands being ended | after the sessions | [`SETTLING`]; a command has [`COMMAND`], then its pipes [`PIPES`] |
 //! | the state file being closed | after that | [`CLOSING`] |
 
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub const QUIT: Duration = MESSAGES;
 pub const HOOK: Duration = Duration::from_secs(2);
 /// How long a command may take to end after SIGTERM, before SIGKILL.
 pub const COMMAND: Duration = Duration::from_secs(2);
+/// How long the pipes of a command that has ended may stay open: what it left running may hold them (gpg-agent).
+pub const PIPES: Duration = Duration::from_millis(250);
 /// How long the removal of messages that were given up, the last metrics and the end of commands may take.
 pub const SETTLING: Duration = Duration::from_millis(2500);
 /// How long closing the state file may take.
@@ -102,7 +104,7 @@ mod tests {
             ("delivery, then QUIT, in a daemon's session", &[DELIVERY, QUIT], SESSIONS),
             ("a mail server, its goodbye and QUIT", &[SERVER, GOODBYE, QUIT], SESSIONS),
             ("messages on the line, and their delivery", &[MESSAGES], DELIVERY),
-            ("a command that the end of its session ends", &[COMMAND], SETTLING),
+            ("a command that the end of its session ends", &[COMMAND, PIPES], SETTLING),
             ("all that a daemon does", &[SESSIONS, SETTLING, CLOSING], PROCESS),
             ("all that hangs", &[PROCESS, LAST_WORDS], PROMISED),
         ];

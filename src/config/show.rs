@@ -1,5 +1,6 @@
 //! The effective configuration, and what may stand in one, as text.
 
+use super::imap::IMAP_KEYS;
 use super::keys::{HOOKS, KEYS};
 use super::mail_server::{LMTP_KEYS, SMTP_KEYS};
 use super::recipients::CATCH_ALL;
@@ -39,6 +40,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
         below("accounts.NAME.deliver.pipe.", pipe::KEYS),
         below("accounts.NAME.deliver.smtp.", SMTP_KEYS),
         below("accounts.NAME.deliver.lmtp.", LMTP_KEYS),
+        below("accounts.NAME.deliver.imap.", IMAP_KEYS),
         below("accounts.NAME.deliver.SERVER.to.", CATCH_ALL),
     ]
     .concat()

@@ -12,7 +12,7 @@ use super::password::Password;
 use super::tls::Tls;
 use crate::sasl::Auth;
 
-/// One delivery target; `delivery::open` makes a sink of it.
+/// One delivery target; `delivery::Sink::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A maildir, created if missing.

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::config::account::CommandLine;
 use crate::disk::blocking;
-use crate::stop::COMMAND;
+use crate::stop::{self, COMMAND};
 
 /// How long the system may take to start a program.
 const STARTING: Duration = Duration::from_secs(30);
@@ -125,9 +125,6 @@ impl Drop for Group {
     }
 }
 
-/// How long the pipes of a command that has ended may stay open: what it left running may hold them (gpg-agent).
-const DRAIN: Duration = Duration::from_millis(250);
-
 /// Runs a command that [`command`] prepared to its end, with nothing to read; `take` is given its output, and `error`
 /// each line of its standard error. Dropping the future ends the process group.
 pub(crate) async fn run<R: Future<Output = ()>>(
@@ -146,7 +143,7 @@ pub(crate) async fn run<R: Future<Output = ()>>(
         _ = &mut reading => group.wait().await,
         status = group.wait() => {
             // Timed out or not: what the command itself wrote is in by now.
-            let _ = tokio::time::timeout(DRAIN, reading).await;
+            let _ = tokio::time::timeout(stop::PIPES, reading).await;
             status
         }
     }

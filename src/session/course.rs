@@ -17,7 +17,7 @@ use super::{Limits, Report, Task};
 const FRUITLESS: u32 = 20;
 /// Sessions of a poll that may break in all, whatever they brought.
 const BROKEN: u32 = 40;
-/// MayDelete of a session that are few. Sessions that follow for those are counted, too.
+/// Deletions of a session that are few. Sessions that follow for those are counted, too.
 const FEW: usize = 100;
 /// The same as [`FRUITLESS`] for sessions that fell silent, each of which took a whole time limit.
 const SILENT: u32 = 5;
@@ -41,7 +41,7 @@ pub struct Course {
     locked: u32,
     /// Sessions that followed for the sake of few deletions.
     small: u32,
-    /// MayDelete of the sessions before.
+    /// Deletions of the sessions before.
     deleted: usize,
     /// Why the last session broke, if it did.
     pub broke: Option<Failed>,

@@ -103,7 +103,7 @@ impl Poll<'_> {
         }
     }
 
-    /// Counts a deletion at which the session broke, and gives it up after two.
+    /// Counts a deletion at which the session broke. After two it is held, comes last, and has its waits later.
     pub(super) fn hold_undeletable(
         &self,
         (uid, ordinal): (UniqueId, u32),

@@ -6,7 +6,7 @@ use crate::state::{Detail, Entry, Kind, Memory, Timestamp};
 use super::waits::seconds;
 use super::{Limits, MayDelete};
 
-/// MayDelete that the server accepted but did not carry out, or refused, after which one a day is tried.
+/// Deletions that the server accepted but did not carry out, or refused, after which one a day is tried.
 const DELETE_TRIES: u32 = 3;
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -37,7 +37,7 @@ pub enum Due {
     /// It was delivered after now: the clock was wrong, then or now. Its time begins now.
     Reset,
     Now,
-    /// MayDelete came back three times: told once, and tried once a day.
+    /// Deletions came back three times: told once, and tried once a day.
     GivenUp,
 }
 

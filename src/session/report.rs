@@ -28,7 +28,7 @@ pub struct Report {
     pub delivered_octets: u64,
     /// Messages found to be in the target already (after a crash or a lost state file).
     pub already_there: usize,
-    /// MayDelete that reached UPDATE state.
+    /// Deletions that reached UPDATE state.
     pub deleted: usize,
     /// Messages held now, old ones included, and without those that `max_size` leaves.
     pub held: usize,

@@ -106,7 +106,7 @@ pub struct Evidence<'a> {
     pub showing: Showing,
     /// What RETR has settled, by index in the listing: which record it is, if any.
     pub settled: &'a HashMap<usize, Option<usize>>,
-    /// MayDelete that came back again and again, or broke the session, and are left alone for now, by entry.
+    /// Deletions that came back again and again, or broke the session, and are left alone for now, by entry.
     pub rests: &'a dyn Fn(usize, &Detail) -> bool,
 }
 

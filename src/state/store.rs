@@ -31,8 +31,8 @@ pub struct Store {
     patience: Duration,
 }
 
-/// How long the thread may take to close the file.
-const CLOSING: Duration = Duration::from_secs(10);
+/// How long the thread may take to close the file; whoever was asked to end is ended before (`stop`).
+const LONGEST_CLOSING: Duration = Duration::from_secs(10);
 
 /// How long an answer is waited for by whoever has said nothing of it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -350,7 +350,7 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take()
             && !is_silent
             // On a disk that hangs the next process does what it has left to do.
-            && ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
+            && ended.recv_timeout(LONGEST_CLOSING) == Err(RecvTimeoutError::Disconnected)
         {
             // A panic in it was told to whoever asked something.
             let _ = thread.join();

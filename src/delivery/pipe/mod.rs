@@ -22,7 +22,6 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, geteuid};
@@ -44,9 +43,6 @@ use crate::stop::{self, Stop};
 use crate::text::Shown;
 use facts::Facts;
 use status::Verdict;
-
-/// How long the output of a command that has ended is waited for: what it left running may hold it open.
-const DRAIN: Duration = Duration::from_millis(250);
 /// Lines of a command's output that go into the log, for one message.
 const LOGGED_LINES: usize = 100;
 /// Where a command is looked for that is run as another user.
@@ -242,7 +238,7 @@ impl Shared {
     fn log(&self, output: impl AsyncRead + Unpin + Send + 'static) -> Words {
         let last = Arc::new(Mutex::new(String::new()));
         // Whoever is ended may still say something in its grace; without a listener it would die of that (SIGPIPE).
-        let patience = self.pipe.timeout.saturating_add(stop::COMMAND + DRAIN);
+        let patience = self.pipe.timeout.saturating_add(stop::COMMAND + stop::PIPES);
         let (spoken, name) = (last.clone(), self.name());
         let logged = async move {
             let mut lines = 0;
@@ -390,7 +386,7 @@ struct Words {
 
 /// Gives the last line that a command has said, on standard error if it said anything there, after a colon.
 async fn last(words: [Option<Words>; 2]) -> String {
-    let until = tokio::time::Instant::now() + DRAIN;
+    let until = tokio::time::Instant::now() + stop::PIPES;
     let mut last = String::new();
     for mut words in words.into_iter().flatten() {
         // If it is not at its end by then, it goes on by itself.

@@ -62,7 +62,7 @@ pub struct Book<'a> {
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
     /// The target, if it is a mailbox on a server.
     mailbox: Option<String>,
-    /// MayDelete at which a session broke before, with when they were tried; `None` once those have their turn.
+    /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
     late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
