@@ -52,7 +52,10 @@ pub struct Retry {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("which").required(true))]
+#[command(
+    group = ArgGroup::new("which").required(true),
+    override_usage = "postrider held discard [OPTIONS] <ACCOUNT> <--all|UID...>"
+)]
 pub struct Discard {
     /// An account of the configuration
     account: String,

@@ -49,7 +49,10 @@ pub struct List {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("which").required(true))]
+#[command(
+    group = ArgGroup::new("which").required(true),
+    override_usage = "postrider seen mark [OPTIONS] <ACCOUNT> <--all|UID...>"
+)]
 pub struct Mark {
     /// An account of the configuration
     account: String,
@@ -62,7 +65,10 @@ pub struct Mark {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("which").required(true))]
+#[command(
+    group = ArgGroup::new("which").required(true),
+    override_usage = "postrider seen forget [OPTIONS] <ACCOUNT> <--all|UID...>"
+)]
 pub struct Forget {
     /// An account of the configuration
     account: String,

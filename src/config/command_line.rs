@@ -23,13 +23,14 @@ impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = match self {
             Self::Shell(text) => program(text),
-            Self::Argv(argv) => argv.first().cloned().unwrap_or_default(),
+            Self::Argv(argv) => argv.first().map(|word| masked_word(word)).unwrap_or_default(),
         };
         Shown(first.as_bytes()).fmt(f)
     }
 }
 
-/// Shows text for the shell with what it assigns masked, and the values of options that name a password, a token and the like.
+/// Shows text for the shell with what it assigns masked, and the values of options that name a password, a token and the
+/// like, and passwords in URLs.
 pub fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -45,6 +46,13 @@ pub fn masked(text: &str) -> String {
                 None => &value[value_end(value)..],
             };
             begins_word = false;
+            continue;
+        }
+        if let Some(from) = rest.strip_prefix("://").and_then(password_of_url) {
+            shown.push_str(&rest[..3 + from]);
+            shown.push_str(MASK);
+            rest = &rest[3 + from..];
+            rest = &rest[rest.find('@').unwrap_or(rest.len())..];
             continue;
         }
         begins_word = c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | '`' | '\'' | '"' | '{');
@@ -69,10 +77,36 @@ pub fn program(text: &str) -> String {
     program.unwrap_or("the shell").to_owned()
 }
 
+/// Shows a list of program and arguments in the same way; the argument of an option that names a secret is one, too.
+pub fn masked_words(words: &[String]) -> Vec<String> {
+    let before = std::iter::once(None).chain(words.iter().map(Some));
+    let shown = |(before, word): (Option<&String>, &String)| match before {
+        Some(option) if !word.starts_with('-') && names_secret(option) => MASK.to_owned(),
+        _ => masked_word(word),
+    };
+    before.zip(words).map(shown).collect()
+}
+
+/// Finds where the password begins in what stands behind the `://` of a URL, if there is one before the host.
+fn password_of_url(rest: &str) -> Option<usize> {
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '/' | '\'' | '"' | '?' | '#'));
+    let authority = &rest[..end.unwrap_or(rest.len())];
+    let (user, _) = authority.rsplit_once('@')?;
+    user.find(':').map(|colon| colon + 1)
+}
+
+/// Says whether a word is an option whose argument, which follows it, is a secret.
+fn names_secret(word: &str) -> bool {
+    let lower = word.trim_start_matches('-').to_ascii_lowercase();
+    lower.len() < word.len() && !word.contains('=') && SECRETS.iter().any(|secret| lower.contains(secret))
+}
+
 /// Finds how far the name goes, with its equals sign, if a word begins here that gives something a value.
 fn assigned(text: &str) -> Option<usize> {
     let equals = text.find('=')?;
-    let name = &text[..equals];
+    // `A+=x` adds to it, `A[0]=x` sets one of many.
+    let name = text[..equals].strip_suffix('+').unwrap_or(&text[..equals]);
+    let name = name.split_once('[').filter(|(_, index)| index.ends_with(']')).map_or(name, |(name, _)| name);
     let option = name.trim_start_matches('-');
     let is_word = |name: &str| {
         !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet))
@@ -123,6 +157,9 @@ mod tests {
             ("A=unended'quote", "A=[secret]", "the shell"),
             ("pass show mail/home | head -1", "pass show mail/home | head -1", "pass"),
             ("test a = b", "test a = b", "test"),
+            ("A+=x B[0]=y get", "A+=[secret] B[0]=[secret] get", "get"),
+            ("curl http://u:p@h/ -o x", "curl http://u:[secret]@h/ -o x", "curl"),
+            ("curl http://h:80/ a@b", "curl http://h:80/ a@b", "curl"),
         ] {
             assert_eq!(masked(text), shown, "{text}");
             assert_eq!(program(text), name, "{text}");
@@ -130,5 +167,11 @@ mod tests {
         assert_eq!(masked_word("PASS=hun ter"), "PASS=[secret]");
         assert_eq!(masked_word("A=x get; B=y"), "A=[secret]");
         assert_eq!(masked_word("-v"), "-v");
+        let words = ["get", "--password", "x", "--token", "-v", "A=x"].map(str::to_owned);
+        assert_eq!(masked_words(&words), ["get", "--password", MASK, "--token", "-v", "A=[secret]"]);
+        assert_eq!(
+            CommandLine::Argv(vec!["VAR=hunter2".to_owned(), "x".to_owned()]).to_string(),
+            "VAR=[secret]"
+        );
     }
 }

@@ -52,6 +52,11 @@ pub enum ConfigError {
         .file.display()
     )]
     Writable { file: PathBuf, mode: u32 },
+    #[error(
+        "{}: it is neither yours nor root's, and whoever has it may write into it what commands are run: make it yours (chown)",
+        .file.display()
+    )]
+    Strange { file: PathBuf },
     #[error("{}: everybody may replace it, since its directory is everybody's to write: chmod o-w on that", .file.display())]
     Replaceable { file: PathBuf },
     /// No `state:`, and no directory for it.

@@ -83,11 +83,15 @@ fn load(path: &Path, places: &Places) -> Result<Config, ConfigError> {
     let text = str::from_utf8(&octets).map_err(|error| not_utf8(path, &octets, error.valid_up_to()))?;
     let read = file::read(text, path, places)?;
     let mode = metadata.mode() & 0o7777;
+    let is_ours = [0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid());
     match read.secrets {
         Secrets::Inside if mode & OTHERS_READ != 0 => Err(ConfigError::Exposed { file: file(), mode }),
         // Whoever writes it has commands run as this user.
         _ if mode & OTHERS_WRITE != 0 => Err(ConfigError::Writable { file: file(), mode }),
-        _ if may_be_replaced(path) => Err(ConfigError::Replaceable { file: file() }),
+        _ if !is_ours => Err(ConfigError::Strange { file: file() }),
+        _ if may_be_replaced(path) || fs::canonicalize(path).is_ok_and(|path| may_be_replaced(&path)) => {
+            Err(ConfigError::Replaceable { file: file() })
+        }
         Secrets::Inside | Secrets::Elsewhere => Ok(read.config),
     }
 }
@@ -168,6 +172,27 @@ mod tests {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(load(&path, &places).is_err(), refused, "{mode:o}");
         }
+        // Nor by way of a link into such a directory.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let link = own.path().join("config.yaml");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(load(&link, &places).unwrap_err().to_string().contains("everybody may replace it"));
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused() {
+        let elsewhere = SOUND.replace("PASSWORD", "{command: pass show mail}");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, &elsewhere).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_err() {
+            return; // Only root can give a file away.
+        }
+        let places = Places { state: Some("/state".into()), ..Places::default() };
+        let words = load(&path, &places).unwrap_err().to_string();
+        assert!(words.contains("neither yours nor root's"), "{words}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::account::{CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
-use super::command_line::{masked, masked_word};
+use super::command_line::{masked, masked_words};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
 use super::suggest::nearest;
@@ -79,7 +79,7 @@ pub(super) const COMMAND: Form<CommandLine> = Form {
     read: |node, _| command(node),
     show: |line| match line {
         CommandLine::Shell(shell) => text(&masked(shell)),
-        CommandLine::Argv(argv) => list(argv.iter().map(|word| text(&masked_word(word)))),
+        CommandLine::Argv(argv) => list(masked_words(argv).iter().map(|word| text(word))),
     },
 };
 pub(super) const PASSWORD: Form<Password> = Form {
