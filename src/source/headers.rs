@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::message::{Fingerprint, Fingerprinter, Listing};
 use crate::pop3::{Command, Event, Request, Status};
 
-use super::wire::{Wire, WireError};
+use super::wire::{Sending, Wire, WireError};
 
 /// TOPs under way at most.
 const WINDOW: usize = 256;
@@ -15,68 +15,73 @@ const WINDOW: usize = 256;
 const MOST: usize = 2000;
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What a turn may still ask.
+/// How headers are asked for, and what a turn may still ask.
 #[derive(Debug)]
-pub struct Budget {
+pub struct Headers {
+    /// TOPs under way at most.
+    window: usize,
     questions: usize,
     until: Instant,
 }
 
-impl Budget {
-    pub fn new() -> Self {
-        Self { questions: MOST, until: Instant::now() + LONGEST }
+impl Headers {
+    pub fn new(sending: Sending) -> Self {
+        let window = match sending {
+            Sending::Ahead => WINDOW,
+            Sending::Lockstep => 1,
+        };
+        Self { window, questions: MOST, until: Instant::now() + LONGEST }
     }
 
     /// Says whether nothing more may be asked.
     pub fn is_spent(&self) -> bool {
         self.questions == 0 || Instant::now() >= self.until
     }
-}
 
-/// Asks for the headers of messages at these indices, as far as the budget goes; the first `free` of them cost none of
-/// it. `None` for those that the server refuses.
-///
-/// One pipelined `TOP n 0` each (RFC 1939, 7); content for delivery is never taken from TOP, which servers are known
-/// to cut.
-pub async fn ask(
-    wire: &mut Wire,
-    listing: &Listing,
-    questions: &[usize],
-    free: usize,
-    budget: &mut Budget,
-    pipelined: bool,
-) -> Result<Vec<(usize, Option<Fingerprint>)>, WireError> {
-    let mut asked = questions.iter().copied().enumerate();
-    let mut answers = Vec::with_capacity(questions.len().min(MOST + free));
-    let mut fingerprinter = Fingerprinter::new();
-    loop {
-        while wire.unanswered() < if pipelined { WINDOW } else { 1 }
-            && let Some((at, index)) = asked.next()
-        {
-            if at >= free {
-                if budget.is_spent() {
-                    asked.by_ref().for_each(drop);
-                    break;
+    /// Asks for the headers of messages at these indices, as far as the budget goes; the first `free` of them cost none of
+    /// it. `None` for those that the server refuses.
+    ///
+    /// One pipelined `TOP n 0` each (RFC 1939, 7); content for delivery is never taken from TOP, which servers are known
+    /// to cut.
+    pub async fn ask(
+        &mut self,
+        wire: &mut Wire,
+        listing: &Listing,
+        questions: &[usize],
+        free: usize,
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, WireError> {
+        let mut asked = questions.iter().copied().enumerate();
+        let mut answers = Vec::with_capacity(questions.len().min(MOST + free));
+        let mut fingerprinter = Fingerprinter::new();
+        loop {
+            while wire.unanswered() < self.window
+                && let Some((at, index)) = asked.next()
+            {
+                if at >= free {
+                    if self.is_spent() {
+                        asked.by_ref().for_each(drop);
+                        break;
+                    }
+                    self.questions -= 1;
                 }
-                budget.questions -= 1;
+                wire.send(Command::Top(listing.get(index).number, 0))?;
             }
-            wire.send(Command::Top(listing.get(index).number, 0))?;
-        }
-        if wire.unanswered() == 0 {
-            return Ok(answers);
-        }
-        // Answers come in the order of the questions.
-        let index = questions.get(answers.len()).copied();
-        match wire.event().await? {
-            Event::Reply { to: Request::Top(_), status: Status::Err, .. } => {
-                answers.extend(index.map(|index| (index, None)));
+            if wire.unanswered() == 0 {
+                return Ok(answers);
             }
-            Event::Octets { octets, .. } => fingerprinter.write(octets),
-            Event::End { .. } => {
-                let header = std::mem::take(&mut fingerprinter).finish();
-                answers.extend(index.map(|index| (index, Some(header))));
+            // Answers come in the order of the questions.
+            let index = questions.get(answers.len()).copied();
+            match wire.event().await? {
+                Event::Reply { to: Request::Top(_), status: Status::Err, .. } => {
+                    answers.extend(index.map(|index| (index, None)));
+                }
+                Event::Octets { octets, .. } => fingerprinter.write(octets),
+                Event::End { .. } => {
+                    let header = std::mem::take(&mut fingerprinter).finish();
+                    answers.extend(index.map(|index| (index, Some(header))));
+                }
+                Event::Reply { .. } | Event::Line { .. } => {}
             }
-            Event::Reply { .. } | Event::Line { .. } => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::disk::blocking;
 use crate::message::{Listing, ListingBuilder};
 use crate::pop3::{Command, Event, Reply, Request, Status, parse_size, parse_stat, parse_unique_id};
 
-use super::wire::{Wire, WireError};
+use super::wire::{Sending, Wire, WireError};
 
 /// What came in answer to UIDL and LIST.
 #[derive(Default)]
@@ -48,13 +48,13 @@ pub async fn built(builder: ListingBuilder) -> Listing {
 pub async fn read_listing(
     wire: &mut Wire,
     commands: &[Command<'_>],
-    pipelined: bool,
+    sending: Sending,
 ) -> Result<Heard, WireError> {
     let mut due = commands.iter();
     let mut heard = Heard::default();
     loop {
         // In lockstep one command follows another's answer, else all go at once.
-        while (pipelined || wire.unanswered() == 0)
+        while (sending == Sending::Ahead || wire.unanswered() == 0)
             && let Some(command) = due.next()
         {
             wire.send(command.clone())?;

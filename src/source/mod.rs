@@ -35,11 +35,11 @@ use crate::stop::QUIT;
 
 use deletions::Deletions;
 use error::{About, Doing};
-use headers::Budget;
+use headers::Headers;
 use open::Listed;
 use server::Found;
 use window::Window;
-use wire::Wire;
+use wire::{Sending, Wire};
 
 pub use blame::{Blamed, Broke, End};
 pub use credentials::password;
@@ -55,9 +55,9 @@ pub struct Source {
     account: String,
     wire: Wire,
     capabilities: Capabilities,
-    pipelined: bool,
+    sending: Sending,
     listing: Listing,
-    budget: Budget,
+    headers: Headers,
     window: Window,
     /// How long a goodbye that nothing depends on may take to be written.
     goodbye: Duration,
@@ -108,15 +108,15 @@ impl Source {
     ) -> Result<Opened, NotOpened> {
         let account = login.account;
         match login.run(connector, stream).await {
-            Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused }) => {
+            Ok(Listed { wire, capabilities, sending, listing, uidl_refused }) => {
                 let source = Self {
                     account: account.name.clone(),
                     wire,
                     capabilities,
-                    pipelined,
+                    sending,
                     listing: listing.clone(),
-                    budget: Budget::new(),
-                    window: Window::new(pipelined, Deletions::of(&account.name)),
+                    headers: Headers::new(sending),
+                    window: Window::new(sending, Deletions::of(&account.name)),
                     goodbye: account.timeout.min(QUIT),
                 };
                 Ok(Opened { source, listing, uidl_refused })
@@ -143,7 +143,7 @@ impl Source {
 
     /// Gives what the server may not take of how this session talks to it.
     pub fn trial(&self) -> Option<Trial> {
-        self.pipelined.then_some(Trial::Pipelining)
+        (self.sending == Sending::Ahead).then_some(Trial::Pipelining)
     }
 
     /// Asks for the headers of messages, as far as the session's budget of questions goes; the first `free` cost none of
@@ -153,13 +153,12 @@ impl Source {
         messages: &[usize],
         free: usize,
     ) -> Result<Vec<(usize, Option<Fingerprint>)>, SourceError> {
-        let Self { wire, listing, budget, pipelined, .. } = self;
-        Ok(headers::ask(wire, listing, messages, free, budget, *pipelined).await?)
+        Ok(self.headers.ask(&mut self.wire, &self.listing, messages, free).await?)
     }
 
     /// Says whether the budget of questions is spent.
     pub fn asks_no_more(&self) -> bool {
-        self.budget.is_spent()
+        self.headers.is_spent()
     }
 
     /// Takes an order, once the one before is done.

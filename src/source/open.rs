@@ -12,14 +12,13 @@ use super::error::{About, Doing, SourceError, SourceFailed};
 use super::list::{Heard, built, is_empty, is_uncoded, read_listing};
 use super::login::{Behind, Login};
 use super::server::{Found, Trial};
-use super::wire::{Wire, WireError};
+use super::wire::{Sending, Wire, WireError};
 
 /// A session in TRANSACTION state whose maildrop has been listed.
 pub struct Listed {
     pub wire: Wire,
     pub capabilities: Capabilities,
-    /// Whether commands are sent ahead of answers.
-    pub pipelined: bool,
+    pub sending: Sending,
     pub listing: Listing,
     /// The server refused UIDL, so that the messages of the listing have no unique-ids.
     pub uidl_refused: Option<SourceFailed>,
@@ -182,13 +181,13 @@ impl Login<'_> {
         behind: Behind,
     ) -> Result<Listed, SourceFailed> {
         let trial = Trial::BehindLogIn(mechanism);
-        let pipelined = self.pipelines();
+        let sending = if self.pipelines() { Sending::Ahead } else { Sending::Lockstep };
         let mut heard = if behind == Behind::Listing {
             self.suspect = Some(trial);
-            read_listing(&mut wire, &[], pipelined).await.doing(LISTING)?
+            read_listing(&mut wire, &[], sending).await.doing(LISTING)?
         } else {
-            self.suspect = pipelined.then_some(Trial::Pipelining);
-            read_listing(&mut wire, &[Command::Uidl, Command::List], pipelined).await.doing(LISTING)?
+            self.suspect = (sending == Sending::Ahead).then_some(Trial::Pipelining);
+            read_listing(&mut wire, &[Command::Uidl, Command::List], sending).await.doing(LISTING)?
         };
         self.suspect = None;
         if heard.may_be_of_nothing() && is_empty(&mut wire).await.doing(LISTING)? {
@@ -197,7 +196,9 @@ impl Login<'_> {
         }
         let has_uidl = self.server.capabilities().has("UIDL");
         if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
-            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], false).await.doing(LISTING)?;
+            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], Sending::Lockstep)
+                .await
+                .doing(LISTING)?;
             if !heard.may_be_refused_for_its_place(has_uidl) {
                 self.server.learn(trial, Found::Breaks);
             }
@@ -226,7 +227,7 @@ impl Login<'_> {
             self.server.was_asked();
         }
         let capabilities = self.server.capabilities();
-        Ok(Listed { wire, capabilities, pipelined, listing, uidl_refused })
+        Ok(Listed { wire, capabilities, sending, listing, uidl_refused })
     }
 
     /// Asks a server that refused the log-in for its capabilities; gives them if they offer another way to log in than

@@ -10,7 +10,7 @@ use crate::text::Shown;
 use super::blame::{self, Blamed, Broke, End, Moment};
 use super::deletions::Deletions;
 use super::error::{About, Doing, SourceError, SourceFailed};
-use super::wire::Wire;
+use super::wire::{Sending, Wire};
 
 /// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
 /// bring on a fast line far away. They take no memory: what is not read stays in TCP's windows.
@@ -95,8 +95,7 @@ struct Incoming {
 #[derive(Debug)]
 pub struct Window {
     pub deletions: Deletions,
-    /// Whether commands are sent ahead of answers.
-    pipelined: bool,
+    sending: Sending,
     /// Still to be asked for.
     wanted: VecDeque<usize>,
     old: VecDeque<Recorded<usize>>,
@@ -120,10 +119,10 @@ pub struct Window {
 }
 
 impl Window {
-    pub fn new(pipelined: bool, deletions: Deletions) -> Self {
+    pub fn new(sending: Sending, deletions: Deletions) -> Self {
         Self {
             deletions,
-            pipelined,
+            sending,
             wanted: VecDeque::new(),
             old: VecDeque::new(),
             last: VecDeque::new(),
@@ -189,7 +188,7 @@ impl Window {
     ) -> Result<bool, SourceFailed> {
         let unanswered = wire.unanswered();
         self.alone &= unanswered > 0;
-        if unanswered > 0 && (!self.pipelined || self.alone) {
+        if unanswered > 0 && (self.sending == Sending::Lockstep || self.alone) {
             return Ok(false);
         }
         let old = self.old.front().filter(|_| !self.deletions.are_all(0)).map(|proof| *proof.get());

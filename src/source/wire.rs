@@ -10,6 +10,14 @@ use crate::pop3::{Client, Event, ProtocolError, Reply, Request};
 
 pub type Wire<S = Stream> = wire::Wire<Client, S>;
 
+/// Whether commands are sent ahead of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    Ahead,
+    /// Each when the one before is answered.
+    Lockstep,
+}
+
 /// Why nothing more can be had from it.
 pub type WireError = wire::WireError<ProtocolError>;
 
