@@ -312,10 +312,8 @@ impl Fetch<'_, '_> {
 
     /// Counts how often a message came like this.
     fn counted(&self, message: &Complete) -> Option<Came> {
-        let listed = self.book.listing.get(message.index);
         let header = message.delivery.fingerprint?.header[0];
-        let before = self.book.memory.held(listed.uid, listed.ordinal, listed.octets);
-        Some(short::counted(before, header, message.octets, self.book.policy.now))
+        Some(short::counted(self.book.held(message.index), header, message.octets, self.book.policy.now))
     }
 
     /// Has a message delivered as it came, and never deleted.

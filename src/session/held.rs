@@ -10,7 +10,9 @@ use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
 use crate::text::Shown;
 
 use super::Report;
+use super::book::Book;
 use super::fetch::{Fetched, Unfetched};
+use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::poll::Poll;
 use super::waits::{seconds, wait};
@@ -29,13 +31,13 @@ impl Poll<'_> {
     }
 
     /// Leaves those messages held for which there is still no room, and fetches nothing of them.
-    pub(super) async fn hold_crowded(&self, plan: &mut Plan, listing: &Listing, memory: &Memory) {
+    pub(super) async fn hold_crowded(&self, plan: &mut Plan, book: &Book<'_>) {
         for (index, step) in &mut plan.steps {
-            let message = listing.get(*index);
-            let is_crowded = |held: &&Held| held.kind == HeldKind::NoRoom;
-            let held = memory.held(message.uid, message.ordinal, message.octets).filter(is_crowded);
-            if let (Step::Fetch(_), Some(_)) = (&step, held)
-                && !has_room(&self.account.deliver, &self.environment.disk, message.octets).await
+            let is_crowded = |held: &Held| held.kind == HeldKind::NoRoom;
+            if matches!(step, Step::Fetch(_))
+                && book.held(*index).is_some_and(is_crowded)
+                && !has_room(&self.account.deliver, &self.environment.disk, book.listing.get(*index).octets)
+                    .await
             {
                 *step = Step::Held;
             }
@@ -43,12 +45,11 @@ impl Poll<'_> {
     }
 
     /// Reports a message over the limit, once.
-    pub(super) fn hold_large(&self, index: usize, listing: &Listing, memory: &Memory, closing: &mut Closing) {
-        let message = listing.get(index);
+    pub(super) fn hold_large(&self, index: usize, book: &Book<'_>, closing: &mut Closing) {
+        let message = book.listing.get(index);
         let limit = self.account.max_size.unwrap_or(u64::MAX);
         let reason = format!("{} octets, more than max_size allows ({limit})", message.octets);
-        let before = memory.held(message.uid, message.ordinal, message.octets);
-        if before.is_some_and(|held| held.kind == HeldKind::TooLarge && held.reason == reason) {
+        if book.held(index).is_some_and(|held| held.kind == HeldKind::TooLarge && held.reason == reason) {
             return;
         }
         log::warn!("{}: {}: stays on the server: {reason}", self.account.name, Shown(message.uid));
@@ -70,11 +71,9 @@ impl Poll<'_> {
     /// Counts what was fetched, and holds what could not be.
     pub(super) fn settle(
         &self,
-        listing: &Listing,
-        memory: &Memory,
+        book: &Book<'_>,
         fetched: &Fetched,
-        report: &mut Report,
-        closing: &mut Closing,
+        Notes { report, closing, .. }: Notes<'_>,
     ) {
         report.delivered += fetched.delivered;
         report.delivered_octets += fetched.octets;
@@ -82,15 +81,15 @@ impl Poll<'_> {
         report.left += fetched.left;
         report.settled += fetched.delivered + fetched.already_there;
         for failed in &fetched.failed {
-            let message = listing.get(failed.index);
+            let message = book.listing.get(failed.index);
             if message.uid.is_empty() {
                 // Its number will be another's, so nothing can be remembered of it.
                 log::warn!("{}: message {}: left: {}", self.account.name, message.number, failed.reason);
                 report.left += 1;
                 continue;
             }
-            let before = memory.held(message.uid, message.ordinal, message.octets);
-            let held = held(listing, before, failed, self.now);
+            let before = book.held(failed.index);
+            let held = held(&book.listing, before, failed, self.now);
             match held.standing {
                 Standing::Suspected => report.left += 1,
                 Standing::Held => {

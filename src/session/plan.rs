@@ -71,16 +71,23 @@ fn left_at_first(policy: &Policy, index: usize, answers: &Answers) -> Option<Ste
     }
 }
 
+/// What a plan is made of.
+#[derive(Clone, Copy)]
+pub struct Grounds<'a> {
+    pub listing: &'a Listing,
+    pub sorted: &'a Sorted,
+    pub memory: &'a Memory,
+    /// Of those that were needed so far.
+    pub details: &'a HashMap<usize, Detail>,
+    pub policy: &'a Policy,
+    pub answers: &'a Answers,
+    /// What becomes of messages that nothing tells apart.
+    pub nameless: Nameless,
+}
+
 /// Plans a session. Costs time and memory in proportion to the listing.
-pub fn plan(
-    listing: &Listing,
-    sorted: &Sorted,
-    memory: &Memory,
-    details: &HashMap<usize, Detail>,
-    policy: &Policy,
-    answers: &Answers,
-    nameless: Nameless,
-) -> Plan {
+pub fn plan(grounds: Grounds<'_>) -> Plan {
+    let Grounds { listing, sorted, memory, details, policy, answers, nameless } = grounds;
     let entries = &memory.entries;
     let compared: HashSet<usize> = sorted.owners.values().copied().collect();
     let is_first = policy.is_first(memory);

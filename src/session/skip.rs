@@ -27,7 +27,7 @@ impl Turn<'_> {
                 Step::Held => report.held += 1,
                 Step::TooLarge => {
                     report.left += 1;
-                    self.poll.hold_large(*index, &self.book.listing, self.book.memory, closing);
+                    self.poll.hold_large(*index, &self.book, closing);
                 }
                 Step::GiveUpDeleting(_) => {
                     let message = self.book.listing.get(*index);

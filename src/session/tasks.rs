@@ -111,7 +111,7 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
         report.new_octets = report.new_octets.saturating_add(plan.new_octets);
     }
     turn.is_told_apart(&plan)?;
-    turn.poll.hold_crowded(&mut plan, &turn.book.listing, turn.book.memory).await;
+    turn.poll.hold_crowded(&mut plan, &turn.book).await;
     turn.note_left(&plan).await?;
     match count(&plan, |step| matches!(step, Step::Undated)) {
         // What `first_sync` leaves is recorded.
@@ -168,7 +168,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
         );
     }
     poll.find_crowded(&mut fetched.failed, &book.listing).await;
-    poll.settle(&book.listing, book.memory, fetched, notes.report, notes.closing);
+    poll.settle(book, fetched, notes.lend());
     notes.report.leaves_held = notes.report.held;
     // What waits for another session was not tried yet.
     if fetched.aborted.is_none() && fetched.postponed == 0 {

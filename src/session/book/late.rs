@@ -30,11 +30,7 @@ impl<'a> Book<'a> {
                 })
             }
         };
-        let message = self.listing.get(index);
-        let breaks = || {
-            let held = self.memory.held(message.uid, message.ordinal, message.octets);
-            held.filter(|held| held.kind == HeldKind::Breaks)
-        };
+        let breaks = || self.held(index).filter(|held| held.kind == HeldKind::Breaks);
         deletion.or_else(breaks)
     }
 

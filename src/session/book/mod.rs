@@ -19,10 +19,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
-    Change, Delivery, Detail, Entry, Kind, Memory, Recorded, Seen, Store, Timestamp, Unclaimed, prove,
+    Change, Delivery, Detail, Entry, Held, Kind, Memory, Recorded, Seen, Store, Timestamp, Unclaimed, prove,
 };
 
-use super::plan::{self, Plan};
+use super::plan::{self, Grounds, Plan};
 use super::policy::Policy;
 use super::sort::sort;
 use super::trouble::{During, Failed};
@@ -168,7 +168,13 @@ impl<'a> Book<'a> {
             false => Nameless::Come,
         };
         let Self { listing, sorted, memory, details, policy, answers, .. } = self;
-        plan::plan(listing, sorted, memory, details, policy, answers, nameless)
+        plan::plan(Grounds { listing, sorted, memory, details, policy, answers, nameless })
+    }
+
+    /// Gives what is remembered of a listed message that failed.
+    pub fn held(&self, index: usize) -> Option<&'a Held> {
+        let message = self.listing.get(index);
+        self.memory.held(message.uid, message.ordinal, message.octets)
     }
 
     async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Failed> {
