@@ -18,7 +18,7 @@ use crate::config::{Account, ConfigError, default_state};
 use crate::daemon::control::Doing;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::failure::Class;
-use crate::state::{self, Held, Maildrop, PollResult, Store, Timestamp};
+use crate::state::{self, Held, PollResult, Store, Timestamp};
 use crate::text::Shown;
 use crate::{logging, session};
 
@@ -131,6 +131,8 @@ struct Stale<'a> {
     /// How long ago a poll last succeeded, if ever, or how far ahead.
     age: Option<Age>,
     class: Option<&'a str>,
+    /// Messages that are held.
+    held: usize,
 }
 
 impl Stale<'_> {
@@ -153,6 +155,7 @@ impl fmt::Display for Stale<'_> {
         }
         match self.class {
             Some(class) => write!(f, "; the last one failed ({class})"),
+            None if self.held > 0 => write!(f, "; {} held", messages(self.held)),
             None => Ok(()),
         }
     }
@@ -172,7 +175,8 @@ impl Row {
             .and_then(|known| known.maildrop.last.as_ref())
             .and_then(|(_, last)| last.failure.as_ref())
             .map(|(class, _)| class.as_str());
-        age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale { age, class })
+        let held = known.map_or(0, |known| known.held.len());
+        age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale { age, class, held })
     }
 
     /// Says whether its last poll failed, or messages are held.
@@ -232,7 +236,7 @@ impl fmt::Display for Row {
             None => f.write_str("never polled to the end")?,
             Some((at, last)) => {
                 write!(f, "{} ", time(*at))?;
-                polled(f, &self.account, last, &known.maildrop)?;
+                polled(f, &self.account, last, known)?;
             }
         }
         write!(f, "\n  {} seen{absent}", known.seen)?;
@@ -252,14 +256,15 @@ impl fmt::Display for Row {
 }
 
 /// Says how the last poll went.
-fn polled(f: &mut fmt::Formatter<'_>, account: &str, last: &PollResult, known: &Maildrop) -> fmt::Result {
+fn polled(f: &mut fmt::Formatter<'_>, account: &str, last: &PollResult, known: &state::Status) -> fmt::Result {
+    let state::Status { maildrop, held, .. } = known;
     match &last.failure {
         None => {
-            write!(
-                f,
-                "succeeded, {} delivered",
-                messages(usize::try_from(last.messages).unwrap_or(usize::MAX))
-            )?;
+            f.write_str("succeeded")?;
+            if !held.is_empty() {
+                write!(f, " but for {} held", messages(held.len()))?;
+            }
+            write!(f, ", {} delivered", messages(usize::try_from(last.messages).unwrap_or(usize::MAX)))?;
             if last.messages > 0 {
                 write!(f, " ({})", Octets(last.octets))?;
             }
@@ -273,10 +278,10 @@ fn polled(f: &mut fmt::Formatter<'_>, account: &str, last: &PollResult, known: &
         }
         Some((class, text)) => {
             write!(f, "failed ({class})")?;
-            if known.failures > 1 {
-                write!(f, ", {} times in a row", known.failures)?;
+            if maildrop.failures > 1 {
+                write!(f, ", {} times in a row", maildrop.failures)?;
             }
-            match known.last_success {
+            match maildrop.last_success {
                 Some(at) => write!(f, ", last succeeded {}", time(at))?,
                 None => f.write_str(", never succeeded")?,
             }
@@ -398,7 +403,7 @@ mod tests {
     use super::*;
     use crate::cli::poll::tests::account;
     use crate::pop3::UniqueId;
-    use crate::state::{HeldKind, Standing};
+    use crate::state::{HeldKind, Maildrop, Standing};
 
     fn known(maildrop: &str, failure: Option<(&str, &str)>) -> state::Status {
         let last = PollResult {
@@ -470,6 +475,10 @@ mod tests {
         };
         row.known.as_mut().unwrap().held.push(held);
         let told = row.to_string();
+        assert!(told.contains(" succeeded but for 1 message held, 2 messages delivered"), "{told}");
+        row.configured.as_mut().unwrap().interval = Interval::Every(Duration::from_secs(300));
+        let stale = row.stale(1_763_803_601, Duration::from_secs(3600)).unwrap().to_string();
+        assert_eq!(stale, "no poll has succeeded for 1h 1s; 1 message held");
         let line = told.lines().last().unwrap();
         let expected = format!(
             "  held QhdPYR (25.0 MiB) since {}, tried 4 times, again {}: larger than max_size\\u{{7}}",

@@ -78,14 +78,14 @@ impl Metrics {
         tally.polls += 1;
         tally.messages += report.delivered as u64;
         tally.octets += report.delivered_octets;
-        match &report.failure {
-            Some(failure) => {
-                *tally.failures.entry(failure.class.name()).or_default() += 1;
-                // One to come is of a clock that was wrong.
-                tally.last_success = tally.last_success.map(|success| success.min(at));
-            }
-            None => tally.last_success = Some(at),
+        if let Some(failure) = &report.failure {
+            *tally.failures.entry(failure.class.name()).or_default() += 1;
         }
+        tally.last_success = match report.exit_status() {
+            0 => Some(at),
+            // One to come is of a clock that was wrong.
+            _ => tally.last_success.map(|success| success.min(at)),
+        };
         if report.listed.is_some() {
             (tally.held, tally.backlog) = (Some(report.held), Some(report.left));
         }
@@ -234,6 +234,8 @@ mod tests {
             metrics.note(&report("home", Some(Class::Tls)), at);
             assert_eq!(metrics.accounts["home"].last_success, Some(100));
         }
+        metrics.note(&Report { leaves_held: 2, ..report("home", None) }, 300);
+        assert_eq!(metrics.accounts["home"].last_success, Some(100), "a poll that leaves some held is none");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, Result, params};
 
 use super::entries::Packed;
+use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
 use super::{Change, Closing, LogIn, RecordedFile, Timestamp, Told};
 
@@ -237,16 +238,18 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
     let Some(poll) = &closing.poll else { return Ok(()) };
     let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE maildrop SET
                  poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
                  poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
-                 -- One to come is of a clock that was wrong.
-                 last_success = CASE WHEN ?5 IS NULL THEN ?2 ELSE min(last_success, ?2) END,
+                 -- Whoever watches is to hear of what is held, too. One to come is of a clock that was wrong.
+                 last_success = CASE
+                     WHEN ?5 IS NULL AND NOT EXISTS (SELECT 1 FROM held WHERE maildrop = ?1 {SHOWN}) THEN ?2
+                     ELSE min(last_success, ?2) END,
                  -- Whoever stopped it did not fail.
                  failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
-             WHERE id = ?1",
-        )?
+             WHERE id = ?1"
+        ))?
         .execute(params![
             id,
             closing.at,

@@ -18,7 +18,7 @@ pub struct Maildrop {
     pub refused: Option<LogInRefused>,
     /// The last poll and when it ended.
     pub last: Option<(Timestamp, PollResult)>,
-    /// When the last poll that did not fail ended.
+    /// When the last poll ended that did not fail and left no message held.
     pub last_success: Option<Timestamp>,
     /// Failed polls in a row.
     pub failures: u32,

@@ -16,7 +16,7 @@ use super::{
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
 /// has them), and that a user did not want to be left where they are.
-const SHOWN: &str = "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
+pub(super) const SHOWN: &str = "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
 
 /// Loads what is known of a maildrop.
 pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory> {

@@ -105,6 +105,13 @@ fn a_target_that_refuses_everything_fails_the_poll_and_sets_off_the_hook() {
     assert_eq!(std::fs::read_to_string(home.path("told")).unwrap(), "on_error message\n");
     assert_eq!(home.must(&["sync"], 75).stderr, "");
     assert_eq!(std::fs::read_to_string(home.path("told")).unwrap(), "on_error message\n");
+    // That nothing was tried since is no success.
+    assert!(home.must(&["status"], 0).stdout.contains("succeeded but for 3 messages held"));
+    let said = home.must(&["status", "--max-age", "1h"], 75).stderr;
+    assert!(said.contains("test: no poll has ever succeeded; 3 messages held"), "{said}");
+    home.must(&["held", "discard", "test", "--all"], 0);
+    home.must(&["sync"], 0);
+    home.must(&["status", "--max-age", "1h"], 0);
 }
 
 #[test]
