@@ -10,7 +10,7 @@ use crate::message::{Listing, UniqueId};
 use crate::source::{Broke, Trial};
 use crate::state::Closing;
 
-use super::trouble::{AttemptFailed, Failed};
+use super::trouble::{AttemptFailed, Failed, Trouble};
 use super::{Limits, Report, Task};
 
 /// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
@@ -47,6 +47,11 @@ pub struct Course {
     pub broke: Option<Failed>,
     /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
     careful: HashSet<(UniqueId, u32)>,
+    /// Messages that were had and delivered, in any session.
+    had: usize,
+    /// Messages that were tried and were not, in any session, and why the last one was not.
+    missed: HashSet<(UniqueId, u32)>,
+    last_missed: Option<String>,
     /// What the session that goes on has met so far.
     met: Met,
 }
@@ -103,6 +108,9 @@ impl Course {
             deleted: 0,
             broke: None,
             careful,
+            had: 0,
+            missed: HashSet::new(),
+            last_missed: None,
             met,
         }
     }
@@ -125,6 +133,22 @@ impl Course {
             }));
         }
         self.met = Met { broke, fruitful, postponed };
+    }
+
+    /// Takes note of how many messages a session had and delivered, and of which it did not, and why.
+    pub fn tried(&mut self, had: usize, missed: impl Iterator<Item = ((UniqueId, u32), String)>) {
+        self.had += had;
+        for (name, reason) in missed {
+            self.missed.insert(name);
+            self.last_missed = Some(reason);
+        }
+    }
+
+    /// Says so if messages were tried in this poll and none was had and delivered.
+    pub fn all_missed(&self) -> Option<Failed> {
+        let reason = self.last_missed.clone().filter(|_| self.had == 0)?;
+        let count = self.missed.len();
+        Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
     }
 
     /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.

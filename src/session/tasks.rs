@@ -170,9 +170,12 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     poll.find_crowded(&mut fetched.failed, &book.listing).await;
     poll.settle(book, fetched, notes.lend());
     notes.report.leaves_held = notes.report.held;
+    let had = fetched.delivered + fetched.already_there + fetched.known;
+    let missed = fetched.failed.iter().map(|failed| (book.name_of(failed.index), failed.reason.clone()));
+    notes.course.tried(had, missed);
     // What waits for another session was not tried yet.
     if fetched.aborted.is_none() && fetched.postponed == 0 {
-        fetched.aborted = all_refused(fetched);
+        fetched.aborted = notes.course.all_missed();
     }
     book.close(fetched.aborted.is_none(), notes.closing);
     Ok(())
@@ -209,14 +212,6 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         Some(aborted) => Err(aborted),
         None => Ok(ended?),
     }
-}
-
-/// Says so if messages were tried and none was had and delivered.
-fn all_refused(fetched: &Fetched) -> Option<Failed> {
-    let had = fetched.delivered + fetched.already_there + fetched.known;
-    let last = fetched.failed.last().filter(|_| had == 0)?;
-    let (count, reason) = (fetched.failed.len(), last.reason.clone());
-    Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
 }
 
 fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {

@@ -71,6 +71,19 @@ fn is_held_alone(trick: Trick) {
 }
 
 #[test]
+fn a_poll_of_which_every_message_breaks_the_session_has_failed() {
+    for trick in [Trick::CutBefore, Trick::StallBefore] {
+        let (server, home) = filled("", &[(0, trick), (1, trick)]);
+        (2..9).for_each(|i| server.remove(&format!("uid-{i}")));
+        let said = home.must(&["sync"], 75).stderr;
+        assert!(said.contains("none of 2 messages could be fetched and delivered"), "{trick:?}: {said}");
+        let status = home.must(&["status"], 0).stdout;
+        assert!(status.contains("failed (message)"), "{trick:?}: {status}");
+        home.must(&["status", "--max-age", "1h"], 75);
+    }
+}
+
+#[test]
 fn a_message_that_came_whole_before_the_break_counts_as_fetched() {
     for pace in ["", "\npipelining: off"] {
         let all: Vec<_> = (0..9).map(|i| (i, Trick::CutBehind)).collect();
