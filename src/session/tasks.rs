@@ -39,7 +39,7 @@ pub async fn carry_out(
 /// Counts what is new and what is held.
 async fn check(mut turn: Turn<'_>) -> Result<(), Failed> {
     let plan = look(&mut turn).await?;
-    turn.notes.report.held = count(&plan, |step| matches!(step, Step::Held));
+    turn.notes.report.held = turn.count_held(&plan);
     turn.source.finish(Parting::Whole, None).await.ended?;
     Ok(())
 }

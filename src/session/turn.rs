@@ -4,7 +4,7 @@ use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::message::Fingerprint;
 use crate::source::{Last, Opened, Order, Source};
-use crate::state::{Memory, Recorded};
+use crate::state::{HeldKind, Memory, Recorded, Standing};
 
 use super::book::{Book, Circumstances, Top};
 use super::fetch::Fetched;
@@ -286,6 +286,17 @@ impl Turn<'_> {
         let fetch = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
         let fetch = fetch.map(|(index, _)| *index);
         fetch.filter(|index| self.book.broke(*index).is_none()).collect()
+    }
+
+    /// Counts what is held, though its wait may be over.
+    pub(super) fn count_held(&self, plan: &Plan) -> usize {
+        let is_held = |(index, step): &&(usize, Step)| {
+            let message = self.book.listing.get(*index);
+            let held = self.book.memory.held(message.uid, message.ordinal, message.octets);
+            matches!(step, Step::Held | Step::Fetch(_) | Step::Later)
+                && held.is_some_and(|held| held.standing == Standing::Held && held.kind != HeldKind::TooLarge)
+        };
+        plan.steps.iter().filter(is_held).count()
     }
 
     /// Asks for the identity of what was only marked, so that it is known again under another name.

@@ -48,6 +48,7 @@ fn held_messages_are_listed_tried_again_and_given_up_when_somebody_says_so() {
     let listed = home.must(&["held", "list", "test", "--json"], 0).stdout;
     assert!(listed.lines().count() == 3 && listed.contains(r#""uid":"uid-0""#), "{listed}");
     assert!(home.must(&["check"], 0).stdout.contains("3 of them held"));
+    assert!(home.must_at(1200, &["check"], 0).stdout.contains("3 of them held"), "though their wait is over");
 
     // Nobody need wait for its time ...
     server.refuse("uid-0", None);
