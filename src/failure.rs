@@ -201,6 +201,13 @@ pub fn speaks_of_a_lock(said: &[u8]) -> bool {
     LOCKED.iter().any(|words| memchr::memmem::find(&said, words).is_some())
 }
 
+/// Says whether these are words of a server that wants TLS.
+pub fn speaks_of_tls(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    let words: [&[u8]; 6] = [b"tls", b"ssl", b"encrypt", b"secure", b"plaintext", b"cleartext"];
+    words.iter().any(|word| memchr::memmem::find(&said, word).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

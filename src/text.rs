@@ -46,6 +46,13 @@ fn steers(c: char) -> bool {
     c.is_control() || reorders
 }
 
+/// Counts things in words: `1 message`, `3 messages`.
+pub fn counted(count: impl fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Writes octets as hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");

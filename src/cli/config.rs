@@ -11,6 +11,7 @@ use super::stdout::Results;
 use super::{CliError, Common, common};
 use crate::config::{self, Config, Mistake, Warnings};
 use crate::disk::blocking;
+use crate::text::counted;
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -66,10 +67,7 @@ fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), 
         log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
     }
     if !common.quiet {
-        let accounts = match config.accounts.len() {
-            1 => "1 account".into(),
-            count => format!("{count} accounts"),
-        };
+        let accounts = counted(config.accounts.len(), "account");
         results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
     }
     Ok(())

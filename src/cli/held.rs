@@ -17,7 +17,7 @@ use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::session::{Limits, Task, now};
 use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
-use crate::text::Shown;
+use crate::text::{Shown, counted};
 
 /// What to do with the held messages of an account.
 #[derive(Debug, Subcommand)]
@@ -190,8 +190,9 @@ fn chosen(uids: &[OsString], held: Vec<HeldMessage>) -> Result<Vec<HeldMessage>,
 fn listed(held: &HeldMessage) -> String {
     let HeldMessage { uid, octets, reason, since, tries, next_try, .. } = held;
     format!(
-        "since {}, tried {tries} times, again {} ({}) {uid}: {}",
+        "since {}, tried {}, again {} ({}) {uid}: {}",
         time(*since),
+        counted(tries, "time"),
         time(*next_try),
         Octets(*octets),
         Shown(reason.as_bytes())

@@ -19,7 +19,7 @@ use crate::daemon::control::Doing;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::failure::Class;
 use crate::state::{self, Held, PollResult, Store, Timestamp};
-use crate::text::Shown;
+use crate::text::{Shown, counted};
 use crate::{logging, session};
 
 #[derive(Debug, Args)]
@@ -244,9 +244,10 @@ impl fmt::Display for Row {
             let Held { uid, octets, reason, since, tries, next_try, .. } = held;
             write!(
                 f,
-                "\n  held {uid} ({}) since {}, tried {tries} times, again {}: {}",
+                "\n  held {uid} ({}) since {}, tried {}, again {}: {}",
                 Octets(*octets),
                 time(*since),
+                counted(tries, "time"),
                 time(*next_try),
                 Shown(reason.as_bytes())
             )?;

@@ -5,6 +5,7 @@ use crate::text::Shown;
 
 use super::notes::Notes;
 use super::plan::{Plan, Step};
+use super::summary::messages;
 use super::trouble::{During, Failed};
 use super::turn::Turn;
 
@@ -42,7 +43,7 @@ impl Turn<'_> {
         }
         if nameless > 0 {
             // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
-            log::warn!("{name}: {nameless} messages have no unique-id and no header to know them by");
+            log::warn!("{name}: {} without a unique-id, and without a header to be known by", messages(nameless));
             report.left += nameless;
         }
         self.skip_first(skip).await
@@ -57,13 +58,13 @@ impl Turn<'_> {
         let Account { name, first_sync, .. } = self.poll.account;
         if there > 0 {
             log::warn!(
-                "{name}: first_sync: {first_sync} leaves {} messages unfetched, as the state file is new; but {there} \
-                 are in the target, so this is not the first poll, and some may never have been delivered: \
+                "{name}: first_sync: {first_sync} leaves {} unfetched, as the state file is new; but the target has \
+                 {there}, so this is not the first poll, and some may never have been delivered: \
                  `postrider seen list {name}` shows them, `postrider seen forget {name} UID...` has them fetched",
-                skip.len()
+                messages(skip.len())
             );
         }
-        log::info!("{name}: first_sync: {first_sync}: {} messages count as seen", skip.len());
+        log::info!("{name}: first_sync: {first_sync}: {} taken as seen", messages(skip.len()));
         self.look_at(&skip).await?;
         self.book.name_marked(&skip);
         self.skip(&skip).await

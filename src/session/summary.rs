@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Report;
+use crate::text::counted;
 
 /// Says what a sync did for one account: `home: 2 messages delivered (12.3 KiB) in 1.4 s`.
 pub fn synced(report: &Report) -> String {
@@ -34,18 +35,12 @@ pub fn synced(report: &Report) -> String {
 
 /// Counts messages in words.
 pub fn messages(count: usize) -> String {
-    match count {
-        1 => "1 message".into(),
-        count => format!("{count} messages"),
-    }
+    counted(count, "message")
 }
 
 /// Counts accounts in words.
 pub fn accounts(count: usize) -> String {
-    match count {
-        1 => "1 account".into(),
-        count => format!("{count} accounts"),
-    }
+    counted(count, "account")
 }
 
 /// Octets, for people.
@@ -56,7 +51,7 @@ impl fmt::Display for Octets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         if self.0 < 1024 {
-            return write!(f, "{} octets", self.0);
+            return f.write_str(&counted(self.0, "octet"));
         }
         let mut value = self.0 as f64 / 1024.0;
         let mut unit = 0;

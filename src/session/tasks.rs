@@ -16,6 +16,7 @@ use super::fetch::Fetched;
 use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
+use super::summary::messages;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
 use super::{Planned, Report, Task};
@@ -161,10 +162,10 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let is_mailbox = sink.as_ref().and_then(Sink::mailbox).is_some();
     if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && !is_mailbox {
         log::warn!(
-            "{}: {} messages were in the target and not in the state file, which is new or older; \
-             they were fetched, compared and not delivered again",
+            "{}: found {} in the target and not in the state file, which is new or older; \
+             fetched, compared and not delivered again",
             poll.account.name,
-            fetched.already_there
+            messages(fetched.already_there)
         );
     }
     poll.find_crowded(&mut fetched.failed, &book.listing).await;

@@ -9,6 +9,7 @@ use crate::failure::Class;
 use crate::lock::lock;
 use crate::logging;
 use crate::state::{Timestamp, Told};
+use crate::text::counted;
 
 use super::Report;
 use super::news::{Change, Heard, Lasted, News, Time, news};
@@ -85,7 +86,7 @@ pub fn log_report(report: &Report, audience: Audience) {
         }
         // One of which every message failed does not succeed, though it is another trouble.
         if let (News::Over(Lasted { time, times }), None) = (polls.1, &report.failure) {
-            let polls = if times == 1 { "1 failed poll".into() } else { format!("{times} failed polls") };
+            let polls = counted(times, "failed poll");
             log::warn!("succeeds again, after {polls} in {}", Time(time));
         }
         match held.1 {

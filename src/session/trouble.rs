@@ -10,11 +10,12 @@ use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
-use crate::failure::{Class, Failure, explained, speaks_of_a_lock};
+use crate::failure::{Class, Failure, explained, speaks_of_a_lock, speaks_of_tls};
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 
 use super::lockout::Refusal;
+use super::summary::messages;
 
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub enum Trouble {
     )]
     Nameless,
     /// None of the messages that were tried could be had and delivered.
-    #[error("none of {count} messages could be fetched and delivered; the last: {reason}")]
+    #[error("none of {} could be fetched and delivered; the last: {reason}", messages(*count))]
     AllRefused {
         count: usize,
         /// Why the last one was not.
@@ -311,12 +312,6 @@ fn tries_once(account: &Account) -> String {
     // An account made of a URL has no other name.
     let name = if account.name.contains("://") { "URL" } else { account.name.as_str() };
     format!("`postrider sync {name}` on a terminal, or with `--force`, tries once")
-}
-
-fn speaks_of_tls(said: &[u8]) -> bool {
-    let said = said.to_ascii_lowercase();
-    let words: [&[u8]; 6] = [b"tls", b"ssl", b"encrypt", b"secure", b"plaintext", b"cleartext"];
-    words.iter().any(|word| memchr::memmem::find(&said, word).is_some())
 }
 
 /// Shows a time of today as people read it: `14:05`.

@@ -71,7 +71,7 @@ fn a_disk_without_hard_links_and_permissions_holds_mail_and_state() {
         // Without the state, the mail itself tells.
         fs::remove_dir_all(home.path(state)).unwrap();
         let ended = home.must(&["sync"], 0);
-        assert!(ended.stderr.contains("4 messages were in the target"), "{image:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("4 messages in the target"), "{image:?}: {}", ended.stderr);
         assert_same(home.maildir("disk/Mail"), all);
         drop(disk);
     }

@@ -47,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn is_said(stderr: &str, messages: usize) -> bool {
-    stderr.contains(&format!("{messages} messages were in the target and not in the state file"))
+    stderr.contains(&format!("{messages} messages in the target and not in the state file"))
 }
 
 #[test]
