@@ -95,6 +95,11 @@ impl Reply {
         matches!(self.lines.first().and_then(|line| line.get(..5)), Some("4.1.7" | "4.1.8"))
     }
 
+    /// Says that the server wants TLS (RFC 3207, 4) or a log-in (RFC 4954, 6) before this command.
+    pub fn wants_more_first(&self) -> bool {
+        self.code == 530
+    }
+
     /// Says that the server is about to end the connection (RFC 5321, 3.8).
     pub fn is_closing(&self) -> bool {
         self.code == 421

@@ -186,6 +186,39 @@ fn a_server_that_can_take_no_recipient_of_five_messages_ends_the_session_and_hol
 }
 
 #[test]
+fn a_server_that_takes_no_recipient_after_so_many_messages_gets_all_of_them_over_new_connections() {
+    for extensions in [vec![], vec!["PIPELINING"]] {
+        let mut way = Way::new(Habits { extensions, most_served: Some(2), ..Habits::default() });
+        way.must_deliver(7);
+        assert_eq!(way.server.connections(), 4);
+        // One that takes none on any connection is asked for five.
+        way.put(500);
+        way.server.change(|habits| (habits.most_served, habits.rcpt) = (None, Some("451 enough")));
+        way.must_fail();
+        assert_eq!(way.server.connections(), 5);
+    }
+}
+
+#[test]
+fn a_server_that_wants_tls_or_a_log_in_first_holds_nothing_and_says_what_to_write() {
+    for (no, hint) in [
+        ("530 5.7.0 Must issue a STARTTLS command first", "write `tls: starttls` in the target"),
+        ("530 5.7.0 Authentication required", "write `user` and `password` in the target"),
+    ] {
+        for extensions in [vec![], vec!["PIPELINING"]] {
+            let to_rcpt = Habits { extensions: extensions.clone(), rcpt: Some(no), ..Habits::default() };
+            for habits in [Habits { extensions, mail: Some(no), ..Habits::default() }, to_rcpt] {
+                let mut way = Way::new(habits);
+                way.put(3);
+                let shown = way.must_fail().failure.unwrap().to_string();
+                assert!(shown.contains(hint) && shown.contains(no), "{shown}");
+                assert_eq!(way.server.count("MAIL"), 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn four_messages_whose_recipients_cannot_be_taken_now_are_held_one_by_one() {
     let rcpt = Some("450 4.2.0 greylisted");
     let mut way = Way::new(Habits { extensions: vec!["PIPELINING"], rcpt, ..Habits::default() });

@@ -26,6 +26,8 @@ pub struct Habits {
     pub mail_from: Option<(&'static str, &'static str)>,
     /// Its reply to each RCPT.
     pub rcpt: Option<&'static str>,
+    /// Messages of one connection; then 451 to RCPT.
+    pub most_served: Option<usize>,
     /// How long it takes for MAIL.
     pub thinks: Duration,
 }
@@ -153,8 +155,10 @@ impl Session {
                 }
                 "RCPT" if !has_sender => self.say("503 no sender")?,
                 "RCPT" => {
-                    recipients += usize::from(habits.rcpt.is_none());
-                    self.say(habits.rcpt.unwrap_or("250 ok"))?;
+                    let full = habits.most_served.is_some_and(|most| self.taken >= most);
+                    let no = full.then_some("451 4.7.1 enough for now").or(habits.rcpt);
+                    recipients += usize::from(no.is_none());
+                    self.say(no.unwrap_or("250 ok"))?;
                 }
                 "DATA" if recipients == 0 => self.say("503 no recipients")?,
                 "DATA" => {

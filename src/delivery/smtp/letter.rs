@@ -42,6 +42,8 @@ pub(super) enum Stall {
     Mail(Reply),
     /// 4yz to RCPT, and no recipient was taken.
     Recipients(Reply),
+    /// It wants TLS or a log-in first (530), whatever the message.
+    Unready(Reply),
 }
 
 /// Whether the commands of a message have left with the end of the one before.

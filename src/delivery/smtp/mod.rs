@@ -21,7 +21,7 @@ use super::spool::Unspooled;
 use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::{MailServer, Recipients};
 use crate::disk::Disk;
-use crate::failure::Class;
+use crate::failure::{Class, speaks_of_tls};
 use crate::lock::lock;
 use crate::message::Header;
 use crate::smtp::{Command, Dialect, Reply};
@@ -34,6 +34,10 @@ use transaction::Connection;
 /// Messages in a row of which a server takes no recipient now, before that is its own trouble: a map that cannot be
 /// read, a backend that is away.
 const MOST_STALLS: usize = 5;
+
+/// Connections made in a row for a message whose recipients the one before could not take, and in vain: from then on it
+/// takes [`MOST_STALLS`] for another one.
+const MOST_VAIN: usize = 3;
 
 /// Connections that may break one after the other, each over another message, before the server counts as gone.
 const MOST_BREAKS: usize = 3;
@@ -55,6 +59,8 @@ struct Shared {
     breaks: AtomicUsize,
     /// Messages in a row that were put off since the server could take none of their recipients.
     stalls: AtomicUsize,
+    /// Connections in a row that were made for the recipients of one message, and took it no more than the one before.
+    vain: AtomicUsize,
     /// Why the last commit ended before its last message.
     failure: Mutex<Option<TargetError>>,
 }
@@ -85,6 +91,7 @@ impl Server {
             idle: Mutex::new(Some(connection)),
             breaks: AtomicUsize::new(0),
             stalls: AtomicUsize::new(0),
+            vain: AtomicUsize::new(0),
             failure: Mutex::default(),
         })))
     }
@@ -178,11 +185,21 @@ impl Server {
 
 impl Shared {
     fn takes_nothing(&self, reply: &Reply) -> TargetError {
+        let said = format!("{} {}", reply.code, reply.text()).into_bytes();
+        let (what, hint) = match () {
+            () if !reply.wants_more_first() => {
+                ("server takes no messages now", "nothing is lost: what is left is fetched at the next poll")
+            }
+            () if speaks_of_tls(&said) => {
+                ("server wants TLS before a message", "write `tls: starttls` in the target")
+            }
+            () => ("server wants a log-in before a message", "write `user` and `password` in the target"),
+        };
         TargetError::Server(Box::new(ServerError {
             place: self.server.place.to_string(),
-            what: "server takes no messages now".into(),
-            said: Some(format!("{} {}", reply.code, reply.text()).into_bytes()),
-            hint: Some("nothing is lost: what is left is fetched at the next poll".into()),
+            what: what.into(),
+            said: Some(said),
+            hint: Some(hint.into()),
             class: Class::Target,
         }))
     }
@@ -192,6 +209,8 @@ impl Shared {
 enum Stalled {
     /// It took the message, or what it said is the message's trouble.
     Not,
+    /// Another connection may do better: this one has taken messages.
+    Connection(Reply),
     Server(Reply),
 }
 
@@ -256,9 +275,12 @@ impl Round<'_> {
         if done.verdicts.contains(&Verdict::Delivered) {
             self.shared.learned.took_from(&letter.from);
         }
+        if (connection.served, connection.taken) == (1, 1) {
+            self.shared.vain.store(0, Relaxed);
+        }
         let by_sender = matches!(done.stall, Some(Stall::Mail(_)));
-        let stalled = self.note_stall(done.stall);
-        let retries = matches!(stalled, Stalled::Server(_)) && connection.taken > 0;
+        let stalled = self.note_stall(done.stall, connection.taken);
+        let retries = matches!(stalled, Stalled::Connection(_));
         if by_sender
             && !retries
             && self.shared.learned.refused_all_at(&letter.from)
@@ -275,7 +297,7 @@ impl Round<'_> {
         match stalled {
             Stalled::Not => Ok(Some(letter.outcome(done.verdicts))),
             // Some servers take so many messages a connection, and then only say this.
-            Stalled::Server(reply) if retries => {
+            Stalled::Connection(reply) => {
                 log::debug!("{}: target: {reply}; making another connection", self.shared.access.account);
                 Ok(None)
             }
@@ -324,20 +346,28 @@ impl Round<'_> {
         self.note_break(broken).map(|()| Some(Outcome::Later(why)))
     }
 
-    /// Judges whose trouble it is that the server took nothing.
-    fn note_stall(&self, stall: Option<Stall>) -> Stalled {
+    /// Judges whose trouble it is that the server took nothing, on a connection on which it has taken so many messages.
+    fn note_stall(&self, stall: Option<Stall>, taken: usize) -> Stalled {
+        let Shared { stalls, vain, .. } = self.shared;
         match stall {
             None => {
-                self.shared.stalls.store(0, Relaxed);
+                stalls.store(0, Relaxed);
                 Stalled::Not
             }
+            Some(Stall::Unready(reply)) => Stalled::Server(reply),
+            Some(Stall::Mail(reply)) if taken > 0 => Stalled::Connection(reply),
             Some(Stall::Mail(reply)) => Stalled::Server(reply),
             Some(Stall::Recipients(reply)) => {
-                if self.shared.stalls.load(Relaxed) + 1 < MOST_STALLS {
-                    self.shared.stalls.fetch_add(1, Relaxed);
-                    return Stalled::Not;
+                let are_many = stalls.load(Relaxed) + 1 >= MOST_STALLS;
+                if taken > 0 && (are_many || vain.load(Relaxed) < MOST_VAIN) {
+                    vain.fetch_add(1, Relaxed);
+                    return Stalled::Connection(reply);
                 }
-                Stalled::Server(reply)
+                if are_many {
+                    return Stalled::Server(reply);
+                }
+                stalls.fetch_add(1, Relaxed);
+                Stalled::Not
             }
         }
     }

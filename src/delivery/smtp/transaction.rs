@@ -276,8 +276,11 @@ impl Connection {
             return Err(out_of_step(reply, "MAIL", "250"));
         }
         let verdict = self.verdict(reply, &format!("the sender <{}>", letter.from));
-        let stalls = reply.is_transient() && !reply.is_about_the_sender();
-        let stall = stalls.then(|| Stall::Mail(reply.clone()));
+        let stall = match () {
+            () if reply.wants_more_first() => Some(Stall::Unready(reply.clone())),
+            () if reply.is_transient() && !reply.is_about_the_sender() => Some(Stall::Mail(reply.clone())),
+            () => None,
+        };
         Ok(Some(Answered { verdicts: vec![verdict; letter.to.len()], data: None, stall }))
     }
 
@@ -291,9 +294,10 @@ impl Connection {
                 _ => return Err(out_of_step(reply, "RCPT", "250")),
             });
         }
-        let later = replies.iter().find(|reply| reply.is_transient());
-        let later = later.filter(|_| !verdicts.contains(&Verdict::Delivered));
-        let stall = later.cloned().map(Stall::Recipients);
+        let is_taken = verdicts.contains(&Verdict::Delivered);
+        let found = |is: fn(&Reply) -> bool| replies.iter().find(|reply| is(reply) && !is_taken).cloned();
+        let unready = found(Reply::wants_more_first).map(Stall::Unready);
+        let stall = unready.or_else(|| found(Reply::is_transient).map(Stall::Recipients));
         Ok(Answered { verdicts, data: None, stall })
     }
 
