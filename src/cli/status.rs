@@ -176,7 +176,11 @@ impl Row {
             .and_then(|(_, last)| last.failure.as_ref())
             .map(|(class, _)| class.as_str());
         let held = known.map_or(0, |known| known.held.len());
-        age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale { age, class, held })
+        age.is_none_or(|(Age::Past(time) | Age::Ahead(time))| time > limit).then_some(Stale {
+            age,
+            class,
+            held,
+        })
     }
 
     /// Says whether its last poll failed, or messages are held.
@@ -257,7 +261,12 @@ impl fmt::Display for Row {
 }
 
 /// Says how the last poll went.
-fn polled(f: &mut fmt::Formatter<'_>, account: &str, last: &PollResult, known: &state::Status) -> fmt::Result {
+fn polled(
+    f: &mut fmt::Formatter<'_>,
+    account: &str,
+    last: &PollResult,
+    known: &state::Status,
+) -> fmt::Result {
     let state::Status { maildrop, held, .. } = known;
     match &last.failure {
         None => {

@@ -11,6 +11,7 @@ use crate::source::{
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
 
 use super::course::{Course, Ended};
+use super::lockout::Attempted;
 use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
@@ -144,7 +145,10 @@ impl Poll<'_> {
             self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(AttemptFailed::plain)?;
         match opened {
             Ok(opened) => {
-                notes.closing.login = Some(LogIn::Worked(lockout::worked(self.account, &secret, known)));
+                notes.closing.login = Some(LogIn::Worked(lockout::worked(
+                    &Attempted::at_source(self.account, &secret),
+                    &known.log_ins,
+                )));
                 Ok(opened)
             }
             Err(NotOpened { failed, suspect }) => {
@@ -158,7 +162,9 @@ impl Poll<'_> {
     async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Failed> {
         // What has logged in once in this poll is refused because its last session is not over yet.
         let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
-        let may = lockout::may_try(self.account, secret, memory, self.now, retry).await;
+        let may =
+            lockout::may_try(&Attempted::at_source(self.account, secret), &memory.log_ins, self.now, retry)
+                .await;
         may.map_err(Trouble::LockedOut).during("log in")
     }
 
@@ -175,8 +181,8 @@ impl Poll<'_> {
             Ok(refused) => refused,
             Err(error) => return SourceFailed { doing, error }.into(),
         };
-        let (refused, refusal) =
-            lockout::refused(self.account, secret, known, self.now, (&said, class)).await;
+        let attempted = Attempted::at_source(self.account, secret);
+        let (refused, refusal) = lockout::refused(&attempted, &known.log_ins, self.now, (&said, class)).await;
         if notes.course.is_first() || refusal.class != Class::InUse {
             notes.closing.login = Some(LogIn::Refused(refused));
         }
@@ -186,7 +192,7 @@ impl Poll<'_> {
     /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.
     async fn remember_login(&self, before: &Maildrop, login: Option<LogIn>) -> Result<(), StateError> {
         match login {
-            Some(LogIn::Worked(_)) if before.refused.is_none() => Ok(()),
+            Some(LogIn::Worked(_)) if before.log_ins.refused.is_none() => Ok(()),
             Some(outcome) => {
                 let maildrop = self.account.maildrop_id.as_str().into();
                 self.environment.store.logged_in(maildrop, self.now, outcome).await

@@ -4,12 +4,13 @@
 use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
-use crate::config::Account;
+use crate::config::{Account, Target};
 use crate::disk::blocking;
 use crate::failure::{Class, speaks_of_a_lock};
 use crate::secret::Secret;
-use crate::state::{LogInRefused, LogInWorked, Maildrop, Timestamp};
+use crate::state::{LogInRefused, LogInWorked, LogIns, Timestamp};
 
 use super::Retry;
 
@@ -50,6 +51,39 @@ impl Refusal {
     }
 }
 
+/// Everything that decides over a log-in: the same again would be refused again.
+pub struct Attempted(Zeroizing<Vec<u8>>);
+
+impl Attempted {
+    /// One at the account's server.
+    pub fn at_source(account: &Account, secret: &Secret) -> Self {
+        let way = (account.port, &account.tls, &account.auth, &account.connect, account.bind);
+        // Only whether it is the same matters; another version's words for it cost one log-in.
+        Self::of([account.user.as_bytes(), account.host.as_bytes(), format!("{way:?}").as_bytes()], secret)
+    }
+
+    /// One at the server of a target, by this user.
+    pub fn at_target(target: &Target, user: &str, secret: &Secret) -> Self {
+        let way = match target {
+            Target::Smtp(server) | Target::Lmtp(server) => format!("{:?}", server.place),
+            Target::Imap(mailbox) => {
+                format!("{:?}", (mailbox.port, &mailbox.tls, &mailbox.auth, mailbox.bind))
+            }
+            Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
+        };
+        Self::of([user.as_bytes(), target.to_string().as_bytes(), way.as_bytes()], secret)
+    }
+
+    fn of(parts: [&[u8]; 3], secret: &Secret) -> Self {
+        let mut what = Zeroizing::new(Vec::new());
+        for part in parts.into_iter().chain([secret.reveal()]) {
+            what.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            what.extend_from_slice(part);
+        }
+        Self(what)
+    }
+}
+
 /// Says until when refused credentials wait.
 fn until(refused: &LogInRefused) -> Timestamp {
     refused.at.saturating_add(if refused.count > FIRST { LONG_WAIT } else { WAIT })
@@ -58,9 +92,8 @@ fn until(refused: &LogInRefused) -> Timestamp {
 /// Refuses to try credentials that the server has refused until their wait is over, or they have changed. A person has
 /// one try.
 pub async fn may_try(
-    account: &Account,
-    secret: &Secret,
-    memory: &Maildrop,
+    attempted: &Attempted,
+    memory: &LogIns,
     now: Timestamp,
     retry: Retry,
 ) -> Result<(), Refusal> {
@@ -71,24 +104,23 @@ pub async fn may_try(
         return Ok(());
     }
     let salt = refused.credentials.get(..SALT).unwrap_or_default().to_vec();
-    let same = digest(account, secret, salt).await.ct_eq(&refused.credentials);
+    let same = digest(attempted, salt).await.ct_eq(&refused.credentials);
     if same.into() { Err(Refusal::remembered(refused)) } else { Ok(()) }
 }
 
 /// Takes note of a refusal, and judges it.
 pub async fn refused(
-    account: &Account,
-    secret: &Secret,
-    memory: &Maildrop,
+    attempted: &Attempted,
+    memory: &LogIns,
     now: Timestamp,
     (said, class): (&[u8], Class),
 ) -> (LogInRefused, Refusal) {
     let before = memory.refused.as_ref();
     let salt = before.and_then(|before| before.credentials.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
-    let credentials = digest(account, secret, salt).await;
+    let credentials = digest(attempted, salt).await;
     let count = before.filter(|before| before.credentials == credentials).map_or(0, |before| before.count);
     let count = count.saturating_add(1);
-    let lately = count <= FIRST && worked_lately(account, secret, memory, now);
+    let lately = count <= FIRST && worked_lately(attempted, memory, now);
     let class = judged(said, class, lately);
     let refused =
         LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
@@ -97,18 +129,18 @@ pub async fn refused(
 }
 
 /// Takes note that the credentials work.
-pub fn worked(account: &Account, secret: &Secret, memory: &Maildrop) -> LogInWorked {
+pub fn worked(attempted: &Attempted, memory: &LogIns) -> LogInWorked {
     let salt = memory.mark.as_deref().and_then(|mark| mark.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
-    LogInWorked { mark: mark(account, secret, salt) }
+    LogInWorked { mark: mark(attempted, salt) }
 }
 
 /// Says whether these very credentials worked within the last day.
-fn worked_lately(account: &Account, secret: &Secret, memory: &Maildrop, now: Timestamp) -> bool {
+fn worked_lately(attempted: &Attempted, memory: &LogIns, now: Timestamp) -> bool {
     let lately = memory.ok_at.is_some_and(|at| at <= now && now - at <= LATELY);
     lately
         && memory.mark.as_deref().is_none_or(|known| {
             let salt = known.get(..SALT).unwrap_or_default().to_vec();
-            mark(account, secret, salt) == known
+            mark(attempted, salt) == known
         })
 }
 
@@ -122,26 +154,9 @@ fn judged(said: &[u8], class: Class, lately: bool) -> Class {
     }
 }
 
-/// Everything that decides over a log-in.
-fn parts(account: &Account, secret: &Secret) -> zeroize::Zeroizing<Vec<u8>> {
-    let way = (account.port, &account.tls, &account.auth, &account.connect, account.bind);
-    let mut what = zeroize::Zeroizing::new(Vec::new());
-    for part in [
-        account.user.as_bytes(),
-        account.host.as_bytes(),
-        // Only whether it is the same matters; another version's words for it cost one log-in.
-        format!("{way:?}").as_bytes(),
-        secret.reveal(),
-    ] {
-        what.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        what.extend_from_slice(part);
-    }
-    what
-}
-
 /// Digests what decides over a log-in, behind its salt. Runs beside the async threads.
-async fn digest(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
-    let what = parts(account, secret);
+async fn digest(attempted: &Attempted, salt: Vec<u8>) -> Vec<u8> {
+    let what = attempted.0.clone();
     blocking::compute(move || {
         let mut digest = [0; 32];
         pbkdf2_hmac::<Sha256>(&what, &salt, ROUNDS, &mut digest);
@@ -152,8 +167,8 @@ async fn digest(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
 
 /// Gives one octet of a digest, behind its salt: enough to notice that credentials have changed, at no cost for the
 /// polls that succeed, and too little to guess a password by.
-fn mark(account: &Account, secret: &Secret, salt: Vec<u8>) -> Vec<u8> {
-    let digest = Sha256::new().chain_update(&salt).chain_update(parts(account, secret)).finalize();
+fn mark(attempted: &Attempted, salt: Vec<u8>) -> Vec<u8> {
+    let digest = Sha256::new().chain_update(&salt).chain_update(&*attempted.0).finalize();
     [salt.as_slice(), &digest[..1]].concat()
 }
 
@@ -186,31 +201,38 @@ mod tests {
         Secret::new(text.as_bytes().to_vec())
     }
 
+    fn attempted(yaml: &str, password: &str) -> Attempted {
+        Attempted::at_source(&account(yaml), &secret(password))
+    }
+
     /// An account, and what is remembered of its log-ins.
     struct Client {
         account: Account,
         secret: Secret,
-        memory: Maildrop,
+        memory: LogIns,
     }
 
     impl Client {
         fn new() -> Self {
-            let memory = Maildrop::default();
+            let memory = LogIns::default();
             Self { account: account("password: x"), secret: secret("x"), memory }
+        }
+
+        fn attempted(&self) -> Attempted {
+            Attempted::at_source(&self.account, &self.secret)
         }
 
         /// Polls; `None`: the log-in was not tried, and this is what is told of it.
         async fn poll(&mut self, at: Timestamp, retry: Retry, line: &str) -> Result<Class, Refusal> {
-            may_try(&self.account, &self.secret, &self.memory, at, retry).await?;
+            may_try(&self.attempted(), &self.memory, at, retry).await?;
             let reply = Reply::parse(line.as_bytes()).unwrap();
             if reply.is_ok() {
-                let LogInWorked { mark } = worked(&self.account, &self.secret, &self.memory);
-                self.memory =
-                    Maildrop { ok_at: Some(at), mark: Some(mark), refused: None, ..self.memory.clone() };
+                let LogInWorked { mark } = worked(&self.attempted(), &self.memory);
+                self.memory = LogIns { ok_at: Some(at), mark: Some(mark), refused: None };
                 return Ok(Class::Stopped);
             }
             let said = (reply.text, class_of_refused_log_in(reply.text));
-            let (record, refusal) = refused(&self.account, &self.secret, &self.memory, at, said).await;
+            let (record, refusal) = refused(&self.attempted(), &self.memory, at, said).await;
             self.memory.refused = Some(record);
             Ok(refusal.class)
         }
@@ -276,14 +298,14 @@ mod tests {
             ("password: x, connect: cat", "x"),
             ("password: x, bind: 127.0.0.1", "x"),
         ] {
-            let (account, secret) = (account(yaml), secret(password));
-            let may = may_try(&account, &secret, &memory, NOW + 1, Retry::InTime).await;
+            let other = attempted(yaml, password);
+            let may = may_try(&other, &memory, NOW + 1, Retry::InTime).await;
             assert_eq!(may, Ok(()), "{yaml} {password}");
-            let (record, _) = refused(&account, &secret, &memory, NOW + 1, (b"no", Class::Credentials)).await;
+            let (record, _) = refused(&other, &memory, NOW + 1, (b"no", Class::Credentials)).await;
             assert_eq!(record.count, 1, "{yaml} {password}");
         }
-        let same = account("password: { command: echo x }, keep: none");
-        assert!(may_try(&same, &secret("x"), &memory, NOW + 1, Retry::InTime).await.is_err());
+        let same = attempted("password: { command: echo x }, keep: none", "x");
+        assert!(may_try(&same, &memory, NOW + 1, Retry::InTime).await.is_err());
     }
 
     #[tokio::test]
@@ -294,7 +316,7 @@ mod tests {
         assert!(client.poll(NOW + MINUTE, Retry::InTime, "-ERR no").await.is_err());
         // What worked in the future is not what worked lately.
         client.memory.ok_at = Some(NOW + DAY);
-        assert!(!worked_lately(&client.account, &client.secret, &client.memory, NOW));
+        assert!(!worked_lately(&client.attempted(), &client.memory, NOW));
     }
 
     #[tokio::test]
@@ -349,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_mark_of_credentials_is_one_octet_beside_its_salt() {
-        let LogInWorked { mark } = worked(&account("password: x"), &secret("x"), &Maildrop::default());
+        let LogInWorked { mark } = worked(&attempted("password: x", "x"), &LogIns::default());
         assert_eq!(mark.len(), SALT + 1);
     }
 }

@@ -9,7 +9,7 @@ use lettre::{Address, Message};
 use super::beside::Beside;
 use super::told::{HELD, POLLS};
 use super::trouble::{During, Failed};
-use super::{Environment, Report, hooks, open_target};
+use super::{Environment, Report, Retry, hooks, open_target};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
@@ -104,7 +104,7 @@ async fn deliver(
 ) -> Result<(), Failed> {
     let (account, now) = (beside.account, beside.now);
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
-    let sink = open_target(account, environment).await?;
+    let sink = open_target(account, environment, Retry::InTime).await?;
     let uid = UniqueId::new(format!("postrider-notice-{what}-{now}").into_bytes());
     let mut draft = sink.draft(MessageId { maildrop, uid, ordinal: 0 });
     draft.write(octets);

@@ -45,7 +45,7 @@ impl Poll<'_> {
 
     /// Opens the target and takes stock of it; gives the files of this maildrop that are there.
     pub async fn sink(&self) -> Result<(Sink, Vec<FileId>), Failed> {
-        let open = super::open_target(self.account, self.environment);
+        let open = super::open_target(self.account, self.environment, self.task.retry());
         let sink = self.unless_stopped("open the target", open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
         // from a backup, or not know of messages that a killed session had made visible.

@@ -43,7 +43,10 @@ impl Turn<'_> {
         }
         if nameless > 0 {
             // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
-            log::warn!("{name}: {} without a unique-id, and without a header to be known by", messages(nameless));
+            log::warn!(
+                "{name}: {} without a unique-id, and without a header to be known by",
+                messages(nameless)
+            );
             report.left += nameless;
         }
         self.skip_first(skip).await

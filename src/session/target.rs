@@ -1,19 +1,34 @@
-//! Opens the target of an account.
+//! Opens the target of an account, unless its server has refused the log-in lately.
 
-use super::Environment;
-use super::trouble::{During, Failed};
+use super::lockout::{self, Attempted, Refusal};
+use super::trouble::{During, Failed, Trouble, tries_once, waits};
+use super::{Environment, Retry};
 use crate::config::Account;
 use crate::credential;
-use crate::delivery::{Access, Sink};
+use crate::delivery::{Access, ServerError, Sink, TargetError};
+use crate::failure::Class;
+use crate::secret::Secret;
+use crate::state::{LogInRefused, LogIns, Timestamp};
+
+const OPEN: &str = "open the target";
+/// A log-in that worked is noted again after this many seconds, not at each poll.
+const STILL_WORKS: Timestamp = 60 * 60;
 
 /// Opens the target of an account.
-pub(super) async fn open_target(account: &Account, environment: &Environment) -> Result<Sink, Failed> {
-    let secret = match account.deliver.login() {
+pub(super) async fn open_target(
+    account: &Account,
+    environment: &Environment,
+    retry: Retry,
+) -> Result<Sink, Failed> {
+    let (secret, log_in) = match account.deliver.login() {
         Some((host, login)) => {
             let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
-            Some(secret.during("get the target's password")?)
+            let secret = secret.during("get the target's password")?;
+            let log_in = TargetLogIn::read(account, environment, &login.user, &secret).await?;
+            log_in.may_try(retry).await.during(OPEN)?;
+            (Some(secret), Some(log_in))
         }
-        None => None,
+        None => (None, None),
     };
     let remembered = match account.deliver.memory(&account.maildrop_id) {
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
@@ -29,5 +44,106 @@ pub(super) async fn open_target(account: &Account, environment: &Environment) ->
         clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();
-    Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await.during("open the target")
+    let opened = Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await;
+    match log_in {
+        Some(log_in) => log_in.note(opened).await,
+        None => opened.during(OPEN),
+    }
+}
+
+/// A log-in at a target's server, and what is remembered of those before: of all accounts that share it.
+struct TargetLogIn<'a> {
+    account: &'a Account,
+    environment: &'a Environment,
+    now: Timestamp,
+    /// Under what it is remembered.
+    name: String,
+    attempted: Attempted,
+    memory: LogIns,
+}
+
+impl<'a> TargetLogIn<'a> {
+    async fn read(
+        account: &'a Account,
+        environment: &'a Environment,
+        user: &str,
+        secret: &Secret,
+    ) -> Result<Self, Failed> {
+        let name = format!("log-in {user} {}", account.deliver);
+        let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
+        let memory = kept.and_then(|kept| from_octets(&kept)).unwrap_or_default();
+        let attempted = Attempted::at_target(&account.deliver, user, secret);
+        Ok(Self { account, environment, now: environment.clock.now(), name, attempted, memory })
+    }
+
+    /// Refuses to try what the server has refused.
+    async fn may_try(&self, retry: Retry) -> Result<(), TargetError> {
+        let may = lockout::may_try(&self.attempted, &self.memory, self.now, retry).await;
+        may.map_err(|refusal| {
+            let Refusal { said, class, .. } = refusal.clone();
+            let hint = format!("check `user` and `password` of the target; {}", tries_once(self.account));
+            TargetError::Server(Box::new(ServerError {
+                place: self.account.deliver.to_string(),
+                what: Trouble::LockedOut(refusal).to_string(),
+                said: Some(said),
+                hint: Some(hint),
+                class,
+            }))
+        })
+    }
+
+    /// Notes what became of it.
+    async fn note(self, opened: Result<Sink, TargetError>) -> Result<Sink, Failed> {
+        match opened {
+            Ok(sink) => {
+                let mark = Some(lockout::worked(&self.attempted, &self.memory).mark);
+                let LogIns { ok_at, mark: known, refused } = &self.memory;
+                let lately = ok_at.is_some_and(|at| (0..STILL_WORKS).contains(&(self.now - at)));
+                if !lately || *known != mark || refused.is_some() {
+                    self.remember(LogIns { ok_at: Some(self.now), mark, refused: None }).await?;
+                }
+                Ok(sink)
+            }
+            Err(TargetError::Server(error)) if error.class == Class::Credentials && error.said.is_some() => {
+                let said = error.said.as_deref().unwrap_or_default();
+                let noted = lockout::refused(&self.attempted, &self.memory, self.now, (said, error.class));
+                let (refused, refusal) = noted.await;
+                self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
+                let hint = [error.hint.clone(), Some(waits(self.account, &refusal))];
+                let hint = Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; "));
+                Err(TargetError::Server(Box::new(ServerError { class: refusal.class, hint, ..*error })))
+                    .during(OPEN)
+            }
+            Err(error) => Err(error).during(OPEN),
+        }
+    }
+
+    async fn remember(&self, log_ins: LogIns) -> Result<(), Failed> {
+        let kept = to_octets(&log_ins);
+        self.environment.store.remember(self.name.clone(), kept).await.during("write the state")
+    }
+}
+
+/// What is kept of log-ins: when one worked, with which mark, and of a refusal its time, count, credentials, words, class.
+type Kept = (Option<Timestamp>, Option<Vec<u8>>, Option<(Timestamp, u32, Vec<u8>, Vec<u8>, String)>);
+
+fn to_octets(log_ins: &LogIns) -> Vec<u8> {
+    let LogIns { ok_at, mark, refused } = log_ins.clone();
+    let refused = refused
+        .map(|LogInRefused { at, count, credentials, said, class }| (at, count, credentials, said, class));
+    let kept: Kept = (ok_at, mark, refused);
+    serde_json::to_vec(&kept).unwrap_or_default()
+}
+
+/// Reads what was kept; what cannot be read is as good as nothing.
+fn from_octets(octets: &[u8]) -> Option<LogIns> {
+    let (ok_at, mark, refused): Kept = serde_json::from_slice(octets).ok()?;
+    let refused = refused.map(|(at, count, credentials, said, class)| LogInRefused {
+        at,
+        count,
+        credentials,
+        said,
+        class,
+    });
+    Some(LogIns { ok_at, mark, refused })
 }

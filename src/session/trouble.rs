@@ -280,8 +280,13 @@ impl AttemptFailed {
 /// Says what to do about a refused log-in, and what becomes of it by itself.
 fn refused_log_in(account: &Account, refusal: &Refusal, instead: Option<&str>) -> String {
     let cause = cause(account, refusal, instead).map_or_else(String::new, |cause| cause + "; ");
+    format!("{cause}{}", waits(account, refusal))
+}
+
+/// Says when a refused log-in is tried again.
+pub fn waits(account: &Account, refusal: &Refusal) -> String {
     format!(
-        "{cause}no further unattended attempt before {} or a change of configuration or password; {}",
+        "no further unattended attempt before {} or a change of configuration or password; {}",
         clock_time(refusal.until),
         tries_once(account)
     )
@@ -308,7 +313,7 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
 }
 
 /// Names the command that tries a refused log-in again.
-fn tries_once(account: &Account) -> String {
+pub fn tries_once(account: &Account) -> String {
     // An account made of a URL has no other name.
     let name = if account.name.contains("://") { "URL" } else { account.name.as_str() };
     format!("`postrider sync {name}` on a terminal, or with `--force`, tries once")

@@ -10,12 +10,8 @@ pub struct Maildrop {
     pub identity: String,
     /// What its server was found to be like.
     pub server: ServerMemory,
-    /// When a log-in last succeeded.
-    pub ok_at: Option<Timestamp>,
-    /// The mark of the credentials with which it did.
-    pub mark: Option<Vec<u8>>,
-    /// Set after log-ins that the server refused, until one succeeds.
-    pub refused: Option<LogInRefused>,
+    /// What became of log-ins.
+    pub log_ins: LogIns,
     /// The last poll and when it ended.
     pub last: Option<(Timestamp, PollResult)>,
     /// When the last poll ended that did not fail and left no message held.
@@ -24,6 +20,17 @@ pub struct Maildrop {
     pub failures: u32,
     /// What somebody was told of.
     pub told: Vec<Told>,
+}
+
+/// What is remembered of log-ins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogIns {
+    /// When one last succeeded.
+    pub ok_at: Option<Timestamp>,
+    /// The mark of the credentials with which it did.
+    pub mark: Option<Vec<u8>>,
+    /// Set after those that the server refused, until one succeeds.
+    pub refused: Option<LogInRefused>,
 }
 
 /// What became of a log-in.

@@ -53,7 +53,7 @@ pub use error::StateError;
 pub use held::{Came, Held, HeldKind, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
-    LogIn, LogInRefused, LogInWorked, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
+    LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
     Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFile, Seen, Unclaimed, prove,

@@ -10,13 +10,14 @@ use crate::message::{Certainty, Content, FileId, Identity};
 
 use super::entries::{Entry, Packed};
 use super::{
-    Came, Detail, Entries, Held, HeldKind, Kind, LogInRefused, Maildrop, MaildropKey, Memory, Naming,
+    Came, Detail, Entries, Held, HeldKind, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory, Naming,
     PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
 /// has them), and that a user did not want to be left where they are.
-pub(super) const SHOWN: &str = "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
+pub(super) const SHOWN: &str =
+    "AND missed_at IS NULL AND suspected = 0 AND kind NOT IN ('too-large', 'undeletable')";
 
 /// Loads what is known of a maildrop.
 pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory> {
@@ -85,9 +86,7 @@ fn of_row(connection: &Connection, row: &Row<'_>) -> Result<Maildrop> {
     Ok(Maildrop {
         identity: row.get("identity")?,
         server: ServerMemory { capabilities: row.get("capabilities")?, learned: row.get("learned")? },
-        ok_at: row.get("login_ok_at")?,
-        mark: row.get("login_mark")?,
-        refused,
+        log_ins: LogIns { ok_at: row.get("login_ok_at")?, mark: row.get("login_mark")?, refused },
         last,
         last_success: row.get("last_success")?,
         failures: row.get("failures")?,

@@ -655,6 +655,35 @@ fn no_log_shows_the_targets_password() {
     server.finish();
 }
 
+#[test]
+fn a_log_in_that_the_target_refused_is_tried_again_as_one_at_a_maildrop_is() {
+    let maildrop = maildrop(1);
+    let refuses =
+        "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 AUTH PLAIN\nC: AUTH PLAIN *\nS: 535 5.7.8 no\n";
+    let scripts = (0..4).map(|at| Script::parse(&at.to_string(), refuses));
+    let server = ScriptedServer::start(scripts);
+    let home = home(&maildrop, &smtp(server.port(), ", user: alice, password: s3cret"));
+    let ended = home.must(&["sync"], 77);
+    assert!(ended.stderr.contains("no further unattended attempt before"), "{}", ended.stderr);
+    let minutes = |minutes: i64, arguments: &[&str]| {
+        let said = home.must_at(minutes * 60, &[&["-v"], arguments].concat(), 77).stderr;
+        assert!(said.contains("server: 535 5.7.8 no"), "{said}");
+        !said.contains("not tried: the server refused this log-in at")
+    };
+    for (at, arguments, tried) in [
+        (14, &["sync"][..], false),
+        (14, &["sync", "--force"], true),
+        (16, &["sync"], false),
+        (30, &["sync"], true),
+        // The third.
+        (89, &["sync"], false),
+        (91, &["sync"], true),
+    ] {
+        assert_eq!(minutes(at, arguments), tried, "{at}");
+    }
+    server.finish();
+}
+
 #[tokio::test]
 async fn what_left_ahead_of_a_message_that_is_not_fit_is_not_sent_again_after_it() {
     // The commands of the third leave with the end of the first, and are answered when they have all come.

@@ -49,7 +49,8 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     }
     let store = Store::open(&path);
     let maildrop = store.maildrop(ALICE.into()).await.unwrap();
-    let expected = Maildrop { identity: ALICE.into(), server, refused: Some(refused), ..Maildrop::default() };
+    let log_ins = LogIns { refused: Some(refused), ..LogIns::default() };
+    let expected = Maildrop { identity: ALICE.into(), server, log_ins, ..Maildrop::default() };
     assert_eq!(maildrop, expected);
     let memory = begin(&store).await;
     assert!(!is_fresh(&memory) && !memory.unclosed);
