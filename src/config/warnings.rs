@@ -5,12 +5,20 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::command_line::program;
 use super::error::Mistake;
 use super::places::Places;
 use super::tree::{self, Content, Entry, Node, Position};
 
 /// Keys whose value is a file that must be there before anything is fetched.
 const FILES: [&str; 6] = ["tls_ca", "tls_client_cert", "tls_client_key", "file", "netrc", "socket"];
+
+/// Keys whose value is a command.
+const COMMANDS: [&str; 8] =
+    ["command", "connect", "pipe", "before", "after", "on_new", "on_error", "on_recover"];
+
+/// Targets that are servers, and how a connection to one begins where nothing is said of it.
+const SERVERS: [(&str, &str); 2] = [("smtp", "none"), ("imap", "implicit")];
 
 /// Keys whose value may well have ` #` in it.
 const TEXTS: [&str; 2] = ["password", "user"];
@@ -38,7 +46,7 @@ fn of_text(text: &str, places: &Places) -> Warnings {
     let entry = |key| entries(&root).iter().find(|entry| entry.key == key);
     let defaults = entry("defaults").map(|entry| &entry.value);
     for account in entry("accounts").map_or(&[][..], |accounts| entries(&accounts.value)) {
-        found.port(&format!("accounts.{}", account.key), &account.value, defaults);
+        found.port(&format!("accounts.{}", account.key), &account.value, defaults, "implicit");
     }
     found.warnings.told.sort_by_key(|warning| (warning.line, warning.column));
     found.warnings
@@ -73,10 +81,22 @@ impl Found<'_> {
             let what = "ends before the `#`, which begins a comment: put the whole value into quotes if that belongs to it";
             self.warn(value.at, path, what.to_owned());
         }
-        if !FILES.contains(&&*entry.key) {
-            return;
+        if let Some((_, begins)) = SERVERS.iter().find(|(server, _)| *server == entry.key) {
+            self.port(path, value, None, begins);
         }
-        let Ok(Ok(file)) = value.text("a path").map(|text| self.places.expand(text)) else { return };
+        let file = match &value.content {
+            _ if FILES.contains(&&*entry.key) => value.text("a path").map(str::to_owned).ok(),
+            Content::List(words) if COMMANDS.contains(&&*entry.key) => {
+                words.first().and_then(|word| word.text("a program").ok()).map(str::to_owned)
+            }
+            Content::Plain(line) | Content::Quoted(line) if COMMANDS.contains(&&*entry.key) => {
+                Some(program(line))
+            }
+            _ => None,
+        };
+        // What is looked for in `PATH` may be elsewhere for whoever runs this.
+        let file = file.filter(|file| FILES.contains(&&*entry.key) || file.starts_with(['/', '~']));
+        let Some(Ok(file)) = file.map(|file| self.places.expand(&file)) else { return };
         let missing = mistake(value.at, path, format!("{} is not there", file.display()));
         self.warnings.files.push((file, missing));
     }
@@ -93,23 +113,20 @@ impl Found<'_> {
     }
 
     /// Compares the port with how the connection begins.
-    fn port(&mut self, path: &str, account: &Node<'_>, defaults: Option<&Node<'_>>) {
-        let own = |key: &str| entries(account).iter().find(|entry| entry.key == key);
+    fn port(&mut self, path: &str, server: &Node<'_>, defaults: Option<&Node<'_>>, begins: &str) {
+        let own = |key: &str| entries(server).iter().find(|entry| entry.key == key);
         let shared =
             |key: &str| defaults.and_then(|defaults| entries(defaults).iter().find(|entry| entry.key == key));
         let text = |entry: &Entry<'_>| entry.value.text("").unwrap_or_default().to_owned();
         let Some(port) = own("port").or_else(|| shared("port")) else { return };
-        let mode = own("tls").or_else(|| shared("tls")).map_or_else(|| "implicit".to_owned(), text);
+        let mode = own("tls").or_else(|| shared("tls")).map_or_else(|| begins.to_owned(), text);
         let what = match (text(port).as_str(), mode.as_str()) {
-            ("110", "implicit") => {
-                "is 110, where servers begin without TLS: write `tls: starttls`, or leave out the port"
-            }
-            ("995", "none" | "starttls") => {
-                "is 995, where servers begin with TLS: write `tls: implicit`, or leave out the port"
-            }
+            ("110" | "143" | "25" | "587", "implicit") => "without TLS: write `tls: starttls`",
+            ("995" | "993" | "465", "none" | "starttls") => "with TLS: write `tls: implicit`",
             _ => return,
         };
-        self.warn(port.value.at, &format!("{path}.port"), what.to_owned());
+        let what = format!("is {}, where servers begin {what}, or leave out the port", text(port));
+        self.warn(port.value.at, &format!("{path}.port"), what);
     }
 
     fn warn(&mut self, at: Position, path: &str, what: String) {
@@ -158,6 +175,11 @@ mod tests {
             ("password: { file: FILE }", "password.file"),
             ("password: { netrc: FILE }", "password.netrc"),
             ("deliver: { lmtp: { socket: FILE } }", "deliver.lmtp.socket"),
+            ("password: { command: [FILE, -x] }", "password.command"),
+            ("deliver: { pipe: A=b FILE -d alice }", "deliver.pipe"),
+            ("deliver: { pipe: { command: FILE } }", "deliver.pipe.command"),
+            ("connect: [FILE, host]", "connect"),
+            ("hooks: { on_error: FILE }", "hooks.on_error"),
         ] {
             let text = format!("accounts:\n  a:\n    {}\n", yaml.replace("FILE", "/nowhere/x"));
             let Warnings { told, files } = of_text(&text, &Places::default());
@@ -181,5 +203,22 @@ mod tests {
             assert_eq!(told(&format!("accounts: {{ a: {{ {keys} }} }}")).len(), count, "{keys}");
         }
         assert_eq!(told("defaults: { tls: none }\naccounts: { a: { port: 995 } }").len(), 1);
+    }
+
+    #[test]
+    fn a_port_of_a_target_that_begins_otherwise_is_told() {
+        for (target, count) in [
+            ("smtp: { port: 465 }", 1),
+            ("smtp: { port: 465, tls: implicit }", 0),
+            ("smtp: { port: 587, tls: implicit }", 1),
+            ("smtp: { port: 587, tls: starttls }", 0),
+            ("smtp: { port: 25 }", 0),
+            ("imap: { port: 143 }", 1),
+            ("imap: { port: 993, tls: starttls }", 1),
+            ("imap: { port: 993 }", 0),
+        ] {
+            let text = format!("accounts:\n  a: {{ deliver: {{ {target} }} }}\n");
+            assert_eq!(told(&text).len(), count, "{target}");
+        }
     }
 }
