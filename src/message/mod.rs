@@ -14,5 +14,5 @@ pub use fingerprint::{Certainty, Content, Fingerprint, Fingerprinter, Identity};
 pub use header::{Header, ReversePath};
 pub use ids::{MessageNumber, UniqueId};
 pub use line_ends::{ToCrlf, ToLf, ToLines};
-pub use listing::{Listing, ListingBuilder};
+pub use listing::{Listed, Listing, ListingBuilder};
 pub use trace::Trace;

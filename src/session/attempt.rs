@@ -32,21 +32,19 @@ impl Poll<'_> {
             Server::new(known.server.learned.as_deref(), self.account, self.now, &course.left_out);
         report.login_delay = server.login_delay();
         let closing = &mut Closing { at: self.now, ..Closing::default() };
-        let mut notes = Notes { course, report, closing };
+        let mut notes = Notes { course, report, closing, server: &mut server };
         let store = &self.environment.store;
-        let (memory, opened) = tokio::join!(
-            store.begin(self.maildrop()),
-            self.log_in(notes.lend(), &mut server, &known, connected)
-        );
+        let (memory, opened) =
+            tokio::join!(store.begin(self.maildrop()), self.log_in(notes.lend(), &known, connected));
         // That the log-in succeeded is known with the listing at the latest.
         notes.report.logged_in = Some(self.began.elapsed());
         let logged_in = Instant::now();
         let memory = memory.during("read the state").map_err(AttemptFailed::plain)?;
         let mut result = match opened {
-            Ok(opened) => self.listed(notes.lend(), &mut server, opened, &memory).await,
+            Ok(opened) => self.listed(notes.lend(), opened, &memory).await,
             Err(end) => Err(end),
         };
-        let Notes { course, report, closing } = notes;
+        let Notes { course, report, closing, server } = notes;
         if let Err(end) = &mut result {
             course.say_why_it_broke(&mut end.aborted, closing);
         }
@@ -127,7 +125,6 @@ impl Poll<'_> {
     async fn log_in(
         &self,
         notes: Notes<'_>,
-        server: &mut Server,
         known: &Maildrop,
         connected: Result<(Secret, Stream), Failed>,
     ) -> Result<Opened, AttemptFailed> {
@@ -139,7 +136,7 @@ impl Poll<'_> {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
             Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
-        let login = Login::new(self.account, &secret, server, trials);
+        let login = Login::new(self.account, &secret, notes.server, trials);
         let opened = Source::open(login, &self.environment.connector, stream);
         let opened =
             self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(AttemptFailed::plain)?;
@@ -205,7 +202,6 @@ impl Poll<'_> {
     async fn listed(
         &self,
         mut notes: Notes<'_>,
-        server: &mut Server,
         mut opened: Opened,
         memory: &Memory,
     ) -> Result<(), AttemptFailed> {
@@ -230,9 +226,11 @@ impl Poll<'_> {
         let trial = opened.source.trial();
         let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
         let is_why = ended.is_ok() && !notes.course.broke_without;
-        server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
+        notes.server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| AttemptFailed {
-            suspect: trial.filter(|_| aborted.is_of_source(SourceError::loses_step)),
+            // What is sent behind a TOP may be lost, too.
+            suspect: trial
+                .filter(|_| aborted.is_of_source(SourceError::loses_step) || notes.course.broke_at_headers()),
             aborted,
         })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Account;
 use crate::failure::Class;
 use crate::message::{Listing, UniqueId};
-use crate::source::{Broke, Trial};
+use crate::source::{Blamed, Broke, Trial};
 use crate::state::Closing;
 
 use super::trouble::{AttemptFailed, Failed, Trouble};
@@ -151,6 +151,11 @@ impl Course {
         Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
     }
 
+    /// Says whether the session broke at one of several TOPs.
+    pub fn broke_at_headers(&self) -> bool {
+        self.met.broke.as_ref().is_some_and(|broke| broke.at == Blamed::Headers)
+    }
+
     /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.
     pub fn say_why_it_broke(&mut self, aborted: &mut Failed, closing: &Closing) {
         let is_away = closing.listed_at.is_none() && aborted.trouble.class() == Class::Network;
@@ -187,8 +192,8 @@ impl Course {
             }
             Some(_) | None if of.is_stopped => Next::End,
             Some(_) | None => match of.task {
-                Task::Sync(_) => self.after(first, failed, of, report),
-                Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => Next::End,
+                Task::Sync(_) | Task::MarkAll(_) => self.after(first, failed, of, report),
+                Task::DryRun(_) | Task::Check(_) => Next::End,
             },
         };
         self.broke_without |= self.met.broke.is_some() && !self.left_out.is_empty();

@@ -1,5 +1,6 @@
 //! What a session writes down as it goes.
 
+use crate::source::Server;
 use crate::state::Closing;
 
 use super::Report;
@@ -12,11 +13,14 @@ pub struct Notes<'a> {
     /// For whoever asked for the poll.
     pub report: &'a mut Report,
     pub closing: &'a mut Closing,
+    /// For the sessions to come with the same server.
+    pub server: &'a mut Server,
 }
 
 impl Notes<'_> {
     /// Lends them.
     pub fn lend(&mut self) -> Notes<'_> {
-        Notes { course: self.course, report: self.report, closing: self.closing }
+        let Self { course, report, closing, server } = self;
+        Notes { course, report, closing, server }
     }
 }

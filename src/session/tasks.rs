@@ -56,17 +56,24 @@ async fn dry_run(mut turn: Turn<'_>) -> Result<(), Failed> {
 
 /// Takes what is there as seen.
 async fn mark_all(mut turn: Turn<'_>) -> Result<(), Failed> {
-    let plan = look(&mut turn).await?;
+    if let Err(failed) = mark(&mut turn).await {
+        turn.notes.course.note(turn.fetched.broke, false, 0, &turn.book.listing);
+        return Err(failed);
+    }
+    turn.notes.closing.listed_at = Some(turn.poll.now);
+    turn.source.finish(Parting::Whole, None).await.ended?;
+    Ok(())
+}
+
+async fn mark(turn: &mut Turn<'_>) -> Result<(), Failed> {
+    let plan = look(turn).await?;
     let is_unrecorded = |(_, step): &&(usize, Step)| {
         !matches!(step, Step::Delete(_) | Step::GiveUpDeleting(_) | Step::Nameless)
     };
     let all: Vec<usize> = plan.steps.iter().filter(is_unrecorded).map(|(index, _)| *index).collect();
     turn.look_at(&all).await?;
     turn.book.name_marked(&all);
-    turn.skip(&all).await?;
-    turn.notes.closing.listed_at = Some(turn.poll.now);
-    turn.source.finish(Parting::Whole, None).await.ended?;
-    Ok(())
+    turn.skip(&all).await
 }
 
 async fn sync(mut turn: Turn<'_>) -> Result<(), Failed> {
@@ -184,7 +191,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
 
 /// Ends the session, and notes what became of its deletions.
 async fn part(turn: Turn<'_>) -> Result<(), Failed> {
-    let Turn { poll, notes: Notes { course, report, closing }, source, book, fetched, marked, .. } = turn;
+    let Turn { poll, notes: Notes { course, report, closing, .. }, source, book, fetched, marked, .. } = turn;
     let parting = match (fetched.in_step, fetched.shown_undelivered) {
         (false, _) => Parting::Broken,
         (true, true) => Parting::Undelivered,
@@ -201,7 +208,7 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
             let octets = book.listing.get(index).octets;
             poll.hold_undeletable(book.name_of(index), octets, book.memory, closing);
         }
-        Some(Blamed::Message(_) | Blamed::Nobody) | None => {}
+        Some(Blamed::Message(_) | Blamed::Headers | Blamed::Nobody) | None => {}
     }
     closing.deleted = names(&deleted);
     report.deleted += deleted.len();

@@ -3,8 +3,8 @@
 use crate::config::account::{FirstSync, Keep};
 use crate::delivery::Sink;
 use crate::message::Fingerprint;
-use crate::source::{Last, Opened, Order, Source};
-use crate::state::{HeldKind, Memory, Recorded, Standing};
+use crate::source::{Asked, BrokeAtHeader, Last, Opened, Order, Shows, Source};
+use crate::state::{HeldKind, Memory, Recorded, Standing, Timestamp};
 
 use super::book::{Book, Circumstances, Top};
 use super::fetch::Fetched;
@@ -122,14 +122,61 @@ impl Turn<'_> {
         Ok(self.book.plan())
     }
 
-    /// Asks for headers; the first `free` cost nothing of the budget.
+    /// Asks for headers; the first `free` cost nothing of the budget. Those at which a session broke come last and
+    /// singly, and once the deletions of this session are real.
     async fn headers(
         &mut self,
         questions: &[usize],
         free: usize,
     ) -> Result<Vec<(usize, Option<Fingerprint>)>, Failed> {
+        let (mut plain, mut doubtful, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut free_ones = 0;
+        for (at, index) in questions.iter().enumerate() {
+            match self.shows_header(*index) {
+                Shows::Yes => {
+                    free_ones += usize::from(at < free);
+                    plain.push(*index);
+                }
+                Shows::Doubtful => doubtful.push(*index),
+                Shows::No => answers.push((*index, None)),
+            }
+        }
+        answers.extend(self.ask_for(&plain, free_ones).await?);
+        if self.source.any_deleted() && !doubtful.is_empty() {
+            self.fetched.postponed += doubtful.len();
+            self.book.answers.spend();
+            return Ok(answers);
+        }
+        for index in doubtful {
+            answers.extend(self.ask_for(&[index], 1).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Says whether the server shows the header of a message.
+    fn shows_header(&self, index: usize) -> Shows {
+        self.notes.server.shows_header(&self.book.listing.shown(index))
+    }
+
+    /// Asks for headers, and notes at which of them the session broke.
+    async fn ask_for(
+        &mut self,
+        questions: &[usize],
+        free: usize,
+    ) -> Result<Vec<(usize, Option<Fingerprint>)>, Failed> {
         let asked = self.source.headers(questions, free);
-        self.poll.unless_stopped(ASK, async { asked.await.during(ASK) }).await
+        let Asked { answers, ended } = self.poll.unless_stopped(ASK, async { Ok(asked.await) }).await?;
+        let (server, listing) = (&mut *self.notes.server, &self.book.listing);
+        answers.iter().for_each(|(index, _)| server.answered_top(&listing.shown(*index)));
+        let Err(BrokeAtHeader { error, broke }) = ended else { return Ok(answers) };
+        if let Some((index, broke)) = broke {
+            server.broke_at_header(&listing.shown(index));
+            if answers.iter().all(|(_, header)| header.is_none()) && !self.book.answers.work() {
+                server.showed_no_header();
+            }
+            self.fetched.broke.get_or_insert(broke);
+        }
+        Err(error).during(ASK)
     }
 
     /// Notes the headers of messages, as [`Turn::header_of`] gets them.
@@ -248,25 +295,13 @@ impl Turn<'_> {
                 _ => None,
             })
             .collect();
-        let asks = |(index, entry): &&(usize, usize)| self.book.asks_to_prove(*index, *entry);
-        let questions: Vec<usize> = due.iter().filter(asks).map(|(index, _)| *index).collect();
-        if !questions.is_empty() {
-            for (index, header) in self.headers(&questions, 0).await? {
-                self.book.answers.note(index, header);
-            }
-        }
-        let (mut proven, mut compared, mut last) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, entry) in due {
-            match (self.book.prove(index, entry), self.book.broke(index)) {
-                (Some(proof), Some(held)) => last.push((held.tried_at, Last::Delete(proof))),
-                (Some(proof), None) => proven.push(proof),
-                // There was no time to ask.
-                (None, _) if self.book.asks_to_prove(index, entry) => {}
-                (None, Some(held)) => last.push((held.tried_at, Last::Retrieve(index))),
-                (None, None) => compared.push(index),
-            }
-        }
-        if !self.fetch(compared, proven, Vec::new()).await? {
+        // What needs no question that may break the session comes first.
+        let is_doubtful = |(index, entry): &(usize, usize)| {
+            self.book.asks_to_prove(*index, *entry) && self.shows_header(*index) == Shows::Doubtful
+        };
+        let (doubtful, due): (Vec<_>, Vec<_>) = due.into_iter().partition(is_doubtful);
+        let mut last = Vec::new();
+        if !self.delete_these(due, &mut last).await? || !self.delete_these(doubtful, &mut last).await? {
             return Ok(false);
         }
         let late = self.book.take_late().into_iter();
@@ -279,6 +314,33 @@ impl Turn<'_> {
         last.sort_by_key(|(tried_at, _)| *tried_at);
         let last = last.into_iter().map(|(_, last)| last).collect();
         self.fetch(Vec::new(), Vec::new(), last).await
+    }
+
+    /// Deletes those of these that are seen to be the recorded ones; what broke a session before is for the end.
+    async fn delete_these(
+        &mut self,
+        due: Vec<(usize, usize)>,
+        last: &mut Vec<(Timestamp, Last)>,
+    ) -> Result<bool, Failed> {
+        let asks = |(index, entry): &&(usize, usize)| self.book.asks_to_prove(*index, *entry);
+        let questions: Vec<usize> = due.iter().filter(asks).map(|(index, _)| *index).collect();
+        if !questions.is_empty() {
+            for (index, header) in self.headers(&questions, 0).await? {
+                self.book.answers.note(index, header);
+            }
+        }
+        let (mut proven, mut compared) = (Vec::new(), Vec::new());
+        for (index, entry) in due {
+            match (self.book.prove(index, entry), self.book.broke(index)) {
+                (Some(proof), Some(held)) => last.push((held.tried_at, Last::Delete(proof))),
+                (Some(proof), None) => proven.push(proof),
+                // There was no time to ask.
+                (None, _) if self.book.asks_to_prove(index, entry) => {}
+                (None, Some(held)) => last.push((held.tried_at, Last::Retrieve(index))),
+                (None, None) => compared.push(index),
+            }
+        }
+        self.fetch(compared, proven, Vec::new()).await
     }
 
     /// Gives what a plan fetches before that at which a session broke.

@@ -22,6 +22,8 @@ pub enum Blamed {
     /// At this one, after all of it had come.
     Had(usize),
     Deletion(usize),
+    /// At the TOP of a message behind which others had been sent.
+    Headers,
     /// At nothing that tells.
     Nobody,
 }

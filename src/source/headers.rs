@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use crate::message::{Fingerprint, Fingerprinter, Listing};
 use crate::pop3::{Command, Event, Request, Status};
 
+use super::blame::{Blamed, Broke};
+use super::error::SourceError;
 use super::wire::{Sending, Wire, WireError};
 
 /// TOPs under way at most.
@@ -14,6 +16,24 @@ const WINDOW: usize = 256;
 /// Questions that a turn asks at most, and how long it takes; those that a group asks at each poll not counted.
 const MOST: usize = 2000;
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// What asking for headers gave; messages by index in the listing.
+#[derive(Debug)]
+pub struct Asked {
+    /// The headers that came; `None` for those that the server refuses.
+    pub answers: Answers,
+    pub ended: Result<(), BrokeAtHeader>,
+}
+
+type Answers = Vec<(usize, Option<Fingerprint>)>;
+
+/// Why no more headers came.
+#[derive(Debug)]
+pub struct BrokeAtHeader {
+    pub error: SourceError,
+    /// The message whose header was to come next, if the session broke there.
+    pub broke: Option<(usize, Broke)>,
+}
 
 /// How headers are asked for, and what a turn may still ask.
 #[derive(Debug)]
@@ -39,7 +59,7 @@ impl Headers {
     }
 
     /// Asks for the headers of messages at these indices, as far as the budget goes; the first `free` of them cost none of
-    /// it. `None` for those that the server refuses.
+    /// it.
     ///
     /// One pipelined `TOP n 0` each (RFC 1939, 7); content for delivery is never taken from TOP, which servers are known
     /// to cut.
@@ -49,9 +69,22 @@ impl Headers {
         listing: &Listing,
         questions: &[usize],
         free: usize,
-    ) -> Result<Vec<(usize, Option<Fingerprint>)>, WireError> {
-        let mut asked = questions.iter().copied().enumerate();
+    ) -> Asked {
         let mut answers = Vec::with_capacity(questions.len().min(MOST + free));
+        let ended = self.hear(wire, listing, questions, free, &mut answers).await;
+        let ended = ended.map_err(|error| broke(error.into(), questions, answers.len(), wire));
+        Asked { answers, ended }
+    }
+
+    async fn hear(
+        &mut self,
+        wire: &mut Wire,
+        listing: &Listing,
+        questions: &[usize],
+        free: usize,
+        answers: &mut Answers,
+    ) -> Result<(), WireError> {
+        let mut asked = questions.iter().copied().enumerate();
         let mut fingerprinter = Fingerprinter::new();
         loop {
             while wire.unanswered() < self.window
@@ -67,7 +100,7 @@ impl Headers {
                 wire.send(Command::Top(listing.get(index).number, 0))?;
             }
             if wire.unanswered() == 0 {
-                return Ok(answers);
+                return Ok(());
             }
             // Answers come in the order of the questions.
             let index = questions.get(answers.len()).copied();
@@ -84,4 +117,12 @@ impl Headers {
             }
         }
     }
+}
+
+/// Says what the session broke at when so many of the questions were answered.
+fn broke(error: SourceError, questions: &[usize], answered: usize, wire: &Wire) -> BrokeAtHeader {
+    let at = if wire.unanswered() > 1 { Blamed::Headers } else { Blamed::Nobody };
+    let broke = Broke { at, under_way: Vec::new(), silent: error.is_silence(), end: None };
+    let asked = questions.get(answered).copied().filter(|_| wire.unanswered() > 0 && error.is_break());
+    BrokeAtHeader { error, broke: asked.map(|index| (index, broke)) }
 }

@@ -17,6 +17,7 @@ mod blame;
 mod credentials;
 mod deletions;
 mod error;
+mod headerless;
 mod headers;
 mod list;
 mod login;
@@ -27,7 +28,7 @@ mod wire;
 
 use std::time::Duration;
 
-use crate::message::{Fingerprint, Listing};
+use crate::message::Listing;
 use crate::net::{Connector, Stream};
 use crate::pop3::{Capabilities, Command};
 use crate::state::Recorded;
@@ -46,6 +47,8 @@ pub use credentials::password;
 pub use error::{
     CHECK, LOCKED, OPERATOR, RefusedLogIn, SourceError, SourceFailed, TOO_OFTEN, class_of_refused_log_in,
 };
+pub use headerless::Shows;
+pub use headers::{Asked, BrokeAtHeader};
 pub use login::{Login, Trials};
 pub use server::{Server, Trial};
 pub use window::{Begin, Event, Last, Order, Refusal, Rest};
@@ -147,13 +150,9 @@ impl Source {
     }
 
     /// Asks for the headers of messages, as far as the session's budget of questions goes; the first `free` cost none of
-    /// it. `None` for those that the server refuses.
-    pub async fn headers(
-        &mut self,
-        messages: &[usize],
-        free: usize,
-    ) -> Result<Vec<(usize, Option<Fingerprint>)>, SourceError> {
-        Ok(self.headers.ask(&mut self.wire, &self.listing, messages, free).await?)
+    /// it.
+    pub async fn headers(&mut self, messages: &[usize], free: usize) -> Asked {
+        self.headers.ask(&mut self.wire, &self.listing, messages, free).await
     }
 
     /// Says whether the budget of questions is spent.

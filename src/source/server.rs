@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA | old servers |
 //! | [`Trial::Utf8`] | the same at UTF8, although it is announced | none known |
+//! | [`Trial::Top`] | the same at TOP of each message | none known; of single messages, see `headerless` |
 //! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all | old servers |
 //! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
 //! | [`Trial::BehindUser`] | PASS, sent along with USER, is lost | nginx before 1.21 |
@@ -23,8 +24,11 @@ use std::time::Duration;
 use crate::clock::{Timestamp, is_left_alone};
 use crate::config::Account;
 use crate::config::account::TlsMode;
+use crate::message::Listed;
 use crate::pop3::Capabilities;
 use crate::sasl::{MECHANISMS, Mechanism};
+
+use super::headerless::{FEW, Headerless, Shows};
 
 const DAY: Timestamp = 24 * 3600;
 /// How long capabilities are believed before they are asked for again.
@@ -40,6 +44,8 @@ pub enum Trial {
     Capa,
     /// The UTF8 command (RFC 6856).
     Utf8,
+    /// The TOP command.
+    Top,
     /// Commands ahead of answers.
     Pipelining,
     /// SCRAM bound to the TLS channel, of the kind that TLS 1.3 has (RFC 9266).
@@ -70,6 +76,8 @@ pub struct Server {
     /// How long the last step of a log-in took.
     log_in_took: Option<Duration>,
     findings: Vec<Finding>,
+    /// Messages at whose TOP sessions broke.
+    headerless: Headerless,
     /// What this attempt leaves out because the one before went wrong with it.
     left_out: Vec<Trial>,
 }
@@ -88,6 +96,7 @@ impl Trial {
         match self {
             Self::Capa => "capa",
             Self::Utf8 => "utf8",
+            Self::Top => "top",
             Self::Pipelining => "pipelining",
             Self::Binding => "binding",
             Self::BehindUser => "user",
@@ -96,7 +105,7 @@ impl Trial {
     }
 
     fn named(name: &str) -> Option<Self> {
-        let plain = [Self::Capa, Self::Utf8, Self::Pipelining, Self::Binding, Self::BehindUser];
+        let plain = [Self::Capa, Self::Utf8, Self::Top, Self::Pipelining, Self::Binding, Self::BehindUser];
         let log_ins = MECHANISMS.iter().map(|row| Self::BehindLogIn(row.mechanism));
         plain.into_iter().chain(log_ins).find(|trial| trial.name() == name)
     }
@@ -106,7 +115,7 @@ impl Trial {
     pub fn is_told_by_one_failure(self) -> bool {
         match self {
             Self::Binding | Self::BehindUser | Self::BehindLogIn(_) => true,
-            Self::Capa | Self::Utf8 | Self::Pipelining => false,
+            Self::Capa | Self::Utf8 | Self::Top | Self::Pipelining => false,
         }
     }
 
@@ -115,6 +124,7 @@ impl Trial {
         match self {
             Self::Capa => "without CAPA".into(),
             Self::Utf8 => "without UTF8".into(),
+            Self::Top => "without TOP".into(),
             Self::Pipelining => "without pipelining".into(),
             Self::Binding => "without channel binding".into(),
             Self::BehindUser => "with PASS only after the answer to USER".into(),
@@ -136,6 +146,7 @@ impl Server {
             after: None,
             log_in_took: None,
             findings: Vec::new(),
+            headerless: Headerless::default(),
             left_out: left_out.to_vec(),
         };
         let mut lines = remembered.unwrap_or_default().split(|octet| *octet == b'\n');
@@ -162,6 +173,7 @@ impl Server {
             };
             format!("{outcome} {} {at} {times}", trial.name()).into_bytes()
         }));
+        lines.extend(self.headerless.lines().map(|line| format!("headerless {line}").into_bytes()));
         lines.join(&b'\n')
     }
 
@@ -186,6 +198,7 @@ impl Server {
             b"asked" => self.asked_at = text.parse().ok(),
             b"took" => self.log_in_took = text.parse().ok().map(Duration::from_millis),
             b"before" => self.before.get_or_insert_default().add(rest),
+            b"headerless" => self.headerless.read(text),
             b"after" => self.after.get_or_insert_default().add(rest),
             b"takes" | b"breaks" => {
                 let outcome = if word == b"takes" { Found::Takes } else { Found::Breaks };
@@ -221,7 +234,7 @@ impl Server {
     pub fn saw_before(&mut self, capabilities: Capabilities) {
         // What a server was found to take holds as long as it is the same server.
         if self.before.as_ref().is_some_and(|known| !known.is_same_as(&capabilities)) {
-            self.findings.clear();
+            self.is_another();
         }
         self.before = Some(capabilities);
     }
@@ -231,9 +244,14 @@ impl Server {
         if let (Some(known), Some(seen)) = (&self.after, &capabilities)
             && !known.is_same_as(seen)
         {
-            self.findings.clear();
+            self.is_another();
         }
         self.after = capabilities;
+    }
+
+    fn is_another(&mut self) {
+        self.findings.clear();
+        self.headerless = Headerless::default();
     }
 
     /// Gives its capabilities in AUTHORIZATION state; none if they are not known.
@@ -314,6 +332,34 @@ impl Server {
                 self.learn(trial, Found::Breaks);
             }
         }
+    }
+
+    /// Says whether the header of a message, as the server shows it, can be had.
+    pub fn shows_header(&self, of: &Listed<'_>) -> Shows {
+        match self.found(Trial::Top) {
+            Some(Found::Breaks) => Shows::No,
+            Some(Found::Takes) | None => self.headerless.shows(of, self.now),
+        }
+    }
+
+    /// Notes that a session broke at the TOP of a message.
+    pub fn broke_at_header(&mut self, of: &Listed<'_>) {
+        self.headerless.broke(of, self.now);
+    }
+
+    /// Notes that the session that broke at a TOP had shown no header. Where others broke at other messages within the
+    /// hour, or it was so before, that is no message's doing.
+    pub fn showed_no_header(&mut self) {
+        let was_so = self.findings.iter().any(|finding| finding.trial == Trial::Top);
+        if was_so || self.headerless.count(self.now) >= FEW {
+            self.learn(Trial::Top, Found::Breaks);
+        }
+    }
+
+    /// Notes that the TOP of a message was answered.
+    pub fn answered_top(&mut self, of: &Listed<'_>) {
+        self.headerless.was_answered(of);
+        self.forget(Trial::Top);
     }
 
     /// Notes how long the last step of a log-in took.

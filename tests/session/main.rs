@@ -12,6 +12,7 @@ mod entries;
 mod first_sync;
 mod framing;
 mod fuzz_corpus;
+mod headers;
 mod held;
 mod listings;
 mod lockout;

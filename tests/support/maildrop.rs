@@ -95,6 +95,12 @@ pub enum Trick {
     Short(usize),
     /// The connection is cut at its DELE.
     CutAtDele,
+    /// The connection is cut at its TOP.
+    CutAtTop,
+    /// The server falls silent at its TOP.
+    StallAtTop,
+    /// What is sent behind its TOP before that is answered is lost, and the connection cut.
+    CutBehindTop,
 }
 
 /// What becomes of commands that come before an earlier one is answered.

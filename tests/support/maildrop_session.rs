@@ -303,6 +303,12 @@ impl<'a> Session<'a> {
             self.reply(&line);
             return Ok(());
         }
+        let top = self.trick(&message).filter(|_| body_lines.is_some());
+        match top {
+            Some(Trick::CutAtTop) => self.cut()?,
+            Some(Trick::StallAtTop) => self.stall()?,
+            _ => {}
+        }
         let trick = if body_lines.is_none() { self.trick(&message) } else { None };
         match trick {
             Some(Trick::CutBefore) => self.cut()?,
@@ -351,6 +357,9 @@ impl<'a> Session<'a> {
             self.stall()?;
         }
         self.reply(".");
+        if top == Some(Trick::CutBehindTop) && self.wire()?.line_is_waiting() {
+            self.cut()?;
+        }
         match trick {
             Some(Trick::CutBehind) => self.cut()?,
             Some(Trick::OutOfStep) => self.reply("what is this"),

@@ -1,0 +1,150 @@
+//! Messages whose header the server does not show, since sessions broke at their TOP.
+
+use crate::clock::{Timestamp, is_left_alone};
+use crate::message::Listed;
+use crate::text::hex;
+
+/// Messages that are remembered.
+const MOST: usize = 64;
+/// Messages at which sessions break within an hour, with no header shown, after which the server counts as one without
+/// TOP.
+pub const FEW: usize = 3;
+const HOUR: Timestamp = 3600;
+
+/// Whether the header of a message can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    /// For all that is known.
+    Yes,
+    /// A session broke at it, once, or long ago.
+    Doubtful,
+    /// It is taken for refused.
+    No,
+}
+
+/// The messages at whose TOP a session broke, those at which it broke last behind the others.
+#[derive(Debug, Default)]
+pub struct Headerless(Vec<Finding>);
+
+#[derive(Debug)]
+struct Finding {
+    /// By its name on the server and its size.
+    message: String,
+    at: Timestamp,
+    /// How often a session broke here again.
+    times: u32,
+}
+
+impl Headerless {
+    /// Says whether a message shows its header. The first break may have been the network's; after the second the
+    /// message is left alone.
+    pub fn shows(&self, message: &Listed<'_>, now: Timestamp) -> Shows {
+        match self.find(message).map(|at| &self.0[at]) {
+            None => Shows::Yes,
+            Some(Finding { at, times: times @ 1.., .. }) if is_left_alone(*at, *times, now) => Shows::No,
+            Some(_) => Shows::Doubtful,
+        }
+    }
+
+    /// Notes that a session broke at the TOP of a message.
+    pub fn broke(&mut self, message: &Listed<'_>, at: Timestamp) {
+        let before = self.find(message).map(|at| self.0.remove(at));
+        let times = before.map_or(0, |before| before.times.saturating_add(1));
+        self.0.push(Finding { message: named(message), at, times });
+        self.0.drain(..self.0.len().saturating_sub(MOST));
+    }
+
+    /// Notes that the TOP of a message was answered.
+    pub fn was_answered(&mut self, message: &Listed<'_>) {
+        if let Some(at) = self.find(message) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Counts the messages at which sessions broke within the hour.
+    pub fn count(&self, now: Timestamp) -> usize {
+        let is_fresh = |finding: &&Finding| (finding.at..finding.at.saturating_add(HOUR)).contains(&now);
+        self.0.iter().filter(is_fresh).count()
+    }
+
+    /// Gives what is to be remembered, a message each.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|Finding { message, at, times }| format!("{message} {at} {times}"))
+    }
+
+    /// Takes one of [`Headerless::lines`]; what it does not understand is not known.
+    pub fn read(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        let mut next = || words.next().unwrap_or_default();
+        if let (message, Ok(at), Ok(times)) = (next().to_owned(), next().parse(), next().parse()) {
+            self.0.push(Finding { message, at, times });
+        }
+    }
+
+    fn find(&self, message: &Listed<'_>) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let name = named(message);
+        self.0.iter().position(|finding| finding.message == name)
+    }
+}
+
+/// Names a message by what the server shows of it. That another one comes to bear this name does no harm: it is fetched
+/// and compared.
+fn named(message: &Listed<'_>) -> String {
+    let Listed { number, uid, ordinal, octets, .. } = message;
+    match uid {
+        [] => format!("#{number}-{octets}"),
+        uid => format!("{}-{ordinal}-{octets}", hex(uid)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::MessageNumber;
+
+    const DAY: Timestamp = 24 * 3600;
+
+    fn message(uid: &[u8], octets: u64) -> Listed<'_> {
+        Listed { number: MessageNumber(1), uid, ordinal: 0, octets, is_hole: uid.is_empty() }
+    }
+
+    #[test]
+    fn after_two_breaks_a_message_is_left_alone_for_a_day_and_after_another_for_two() {
+        let (mut headerless, bad) = (Headerless::default(), message(b"a b", 9));
+        headerless.broke(&bad, 0);
+        assert_eq!(headerless.shows(&bad, 0), Shows::Doubtful);
+        headerless.broke(&bad, 0);
+        assert_eq!(
+            [0, DAY - 1, DAY].map(|now| headerless.shows(&bad, now)),
+            [Shows::No, Shows::No, Shows::Doubtful]
+        );
+        headerless.broke(&bad, DAY);
+        assert_eq!(
+            [3 * DAY - 1, 3 * DAY].map(|now| headerless.shows(&bad, now)),
+            [Shows::No, Shows::Doubtful]
+        );
+        for other in [message(b"a b", 8), message(b"a", 9), message(b"", 9)] {
+            assert_eq!(headerless.shows(&other, 0), Shows::Yes);
+        }
+        headerless.was_answered(&bad);
+        assert_eq!(headerless.shows(&bad, DAY), Shows::Yes);
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_again_and_has_a_bound() {
+        let uids: Vec<String> = (0..99).map(|i| format!("uid {i}")).collect();
+        let mut before = Headerless::default();
+        uids.iter().for_each(|uid| before.broke(&message(uid.as_bytes(), 1), 0));
+        before.broke(&message(b"", 1), 0);
+        let mut after = Headerless::default();
+        before.lines().for_each(|line| after.read(&line));
+        after.read("nonsense");
+        assert_eq!((before.count(0), after.count(0), after.count(HOUR)), (MOST, MOST, 0));
+        assert_eq!(after.shows(&message(b"", 1), 0), Shows::Doubtful);
+        assert_eq!(after.shows(&message(uids[98].as_bytes(), 1), 0), Shows::Doubtful);
+        assert_eq!(after.shows(&message(uids[0].as_bytes(), 1), 0), Shows::Yes);
+    }
+}
