@@ -71,6 +71,14 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "message")),
+            ["0 messages", "1 message", "2 messages"]
+        );
+    }
+
+    #[test]
     fn endless_text_is_cut() {
         assert_eq!(Shown(&[b'a'; 5000]).to_string().len(), SHOWN_OCTETS + 3);
     }

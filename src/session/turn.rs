@@ -353,10 +353,11 @@ impl Turn<'_> {
     /// Counts what is held, though its wait may be over.
     pub(super) fn count_held(&self, plan: &Plan) -> usize {
         let is_held = |(index, step): &&(usize, Step)| {
-            let message = self.book.listing.get(*index);
-            let held = self.book.memory.held(message.uid, message.ordinal, message.octets);
             matches!(step, Step::Held | Step::Fetch(_) | Step::Later)
-                && held.is_some_and(|held| held.standing == Standing::Held && held.kind != HeldKind::TooLarge)
+                && self
+                    .book
+                    .held(*index)
+                    .is_some_and(|held| held.standing == Standing::Held && held.kind != HeldKind::TooLarge)
         };
         plan.steps.iter().filter(is_held).count()
     }
