@@ -149,7 +149,11 @@ impl Poll<'_> {
                 Ok(opened)
             }
             Err(NotOpened { failed, suspect }) => {
-                let aborted = self.judge(notes, failed, &secret, known).await;
+                let aborted = match suspect {
+                    // It is tried again at once, so that this was no word on the password.
+                    Some(_) => failed.into(),
+                    None => self.judge(notes, failed, &secret, known).await,
+                };
                 Err(AttemptFailed { suspect, aborted })
             }
         }

@@ -185,6 +185,11 @@ impl SourceError {
         matches!(self, Self::Wire(_) | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_))
     }
 
+    /// Says whether the server refused without saying why by a code.
+    pub(super) fn is_uncoded_refusal(&self) -> bool {
+        matches!(self, Self::Refused { code: None, .. })
+    }
+
     /// Says whether the session broke, rather than ended for a reason of our own.
     pub fn is_break(&self) -> bool {
         match self {

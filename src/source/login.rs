@@ -58,8 +58,10 @@ struct Auth<'a, 'b> {
     behind: Behind,
     /// The last message of the exchange was sent.
     is_last: bool,
-    /// UTF8 went along with the first command, and is not answered yet.
+    /// UTF8, which went along with the first command, is not answered yet.
     utf8_unanswered: bool,
+    /// Nor is that command.
+    behind_utf8: bool,
     /// When the last message was sent.
     sent_at: Instant,
 }
@@ -99,16 +101,29 @@ impl<'a> Login<'a> {
         log::debug!("{}: {doing}", account.name);
         let behind = self.behind(mechanism, known);
         let utf8_unanswered = self.say_utf8(wire).await?;
+        let behind_utf8 = utf8_unanswered;
         let sent_at = Instant::now();
-        let mut auth =
-            Auth { login: self, wire, mechanism, doing, behind, is_last: false, utf8_unanswered, sent_at };
+        let mut auth = Auth {
+            login: self,
+            wire,
+            mechanism,
+            doing,
+            behind,
+            is_last: false,
+            utf8_unanswered,
+            behind_utf8,
+            sent_at,
+        };
         let accepted = match mechanism.sasl_name() {
             Some(name) => auth.sasl(name, exporter, plus_offered).await,
             None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
             None => auth.user_pass().await,
         };
-        let took = auth.sent_at.elapsed();
+        let (took, behind_utf8) = (auth.sent_at.elapsed(), auth.behind_utf8);
         if let Err(failed) = &accepted {
+            if behind_utf8 {
+                self.suspect = Some(Trial::BehindUtf8);
+            }
             self.judge(&failed.error);
         }
         self.binds = mechanism == Mechanism::ScramSha256Plus;
@@ -158,19 +173,17 @@ impl<'a> Login<'a> {
 
     /// Decides what a log-in that failed says of what went along with it.
     fn judge(&mut self, error: &SourceError) {
-        let Some(trial) = self.suspect.filter(|trial| trial.is_told_by_one_failure()) else {
-            if matches!(error, SourceError::Wire(WireError::Closed { .. } | WireError::Lost { .. })) {
-                self.suspect = None;
-            }
-            return;
-        };
+        let Some(trial) = self.suspect else { return };
         let is_shown = self.server.found(trial) == Some(Found::Takes);
         match error {
             // It may have been refused for what came along with it, so the next one goes alone, or is a trial.
             SourceError::Refused { code: None | Some(Code::Auth), .. } if !is_shown => {
                 self.server.learn(trial, Found::Breaks);
             }
-            SourceError::Refused { code: None | Some(Code::Auth), .. } => self.server.forget(trial),
+            SourceError::Refused { code: None | Some(Code::Auth), .. } => {
+                self.server.forget(trial);
+                self.suspect = None;
+            }
             // A server that took it before is more likely to be restarted, or far away.
             SourceError::Wire(WireError::Closed { .. } | WireError::Lost { .. }) if is_shown => {
                 self.server.forget(trial);
@@ -188,7 +201,7 @@ impl<'a> Login<'a> {
         }
         let doing = "ask for headers as they are (UTF8)";
         wire.send(Command::Utf8).doing(doing)?;
-        if self.pipelines_log_in() {
+        if self.sends_along(Trial::BehindUtf8) {
             return Ok(true);
         }
         self.suspect = Some(Trial::Utf8);
@@ -211,13 +224,19 @@ impl<'a> Login<'a> {
 
     /// Says whether PASS goes along with USER: nginx before 1.21 drops it, whatever it announces.
     fn sends_pass_along(&self) -> bool {
+        // How long an honest server takes must be known, or its answer may be taken for lost, and it would see two
+        // log-ins.
+        let is_known = self.server.found(Trial::BehindUser).is_some() || self.server.patience().is_some();
+        is_known && self.sends_along(Trial::BehindUser)
+    }
+
+    /// Says whether what a trial is about goes along with a command before the log-in.
+    fn sends_along(&self, trial: Trial) -> bool {
         self.pipelines_log_in()
-            && match self.server.found(Trial::BehindUser) {
+            && match self.server.found(trial) {
                 Some(Found::Takes) => true,
                 Some(Found::Breaks) => false,
-                // How long an honest server takes must be known, or its answer may be taken for lost, and it would see
-                // two log-ins.
-                None => self.trials == Trials::Allowed && self.server.patience().is_some(),
+                None => self.trials == Trials::Allowed,
             }
     }
 
@@ -308,11 +327,16 @@ impl Auth<'_, '_> {
     /// Reads past the answer to UTF8, which went along with the first command.
     async fn hear_utf8(&mut self) -> Result<(), SourceFailed> {
         if std::mem::take(&mut self.utf8_unanswered) {
-            let suspect = self.login.suspect.replace(Trial::Pipelining);
             self.wire.reply().await.doing(&self.doing)?;
-            self.login.suspect = suspect.or(Some(Trial::Pipelining));
         }
         Ok(())
+    }
+
+    /// Notes that the first command was taken: so the server takes what comes behind UTF8.
+    fn is_taken(&mut self) {
+        if std::mem::take(&mut self.behind_utf8) {
+            self.login.server.learn(Trial::BehindUtf8, Found::Takes);
+        }
     }
 
     async fn accepted(&mut self, within: Option<Duration>) -> Result<(), SourceFailed> {
@@ -322,7 +346,11 @@ impl Auth<'_, '_> {
             None => self.wire.reply().await,
         };
         let reply = reply.doing(&self.doing)?.1;
-        if reply.is_ok() { Ok(()) } else { Err(SourceFailed::refused(&reply, About::LogIn, &self.doing)) }
+        if !reply.is_ok() {
+            return Err(SourceFailed::refused(&reply, About::LogIn, &self.doing));
+        }
+        self.is_taken();
+        Ok(())
     }
 }
 
@@ -344,13 +372,15 @@ impl Carrier for Auth<'_, '_> {
         if to != Request::Auth || eats {
             return Err(out_of_step(reply.text)).doing(&self.doing);
         }
-        match (reply.status, left) {
-            (Status::Err, _) => Err(SourceFailed::refused(&reply, About::LogIn, &self.doing)),
-            (Status::Ok, Left::Nothing) => Ok(Answer::Accepted),
+        let answer = match (reply.status, left) {
+            (Status::Err, _) => return Err(SourceFailed::refused(&reply, About::LogIn, &self.doing)),
+            (Status::Ok, Left::Nothing) => Answer::Accepted,
             // Some servers write `+OK` where the challenge's `+` belongs; while the exchange has more to say, that is
             // what it means.
-            (Status::Ok, Left::More) | (Status::Continue, _) => Ok(Answer::Challenge(reply.text.to_vec())),
-        }
+            (Status::Ok, Left::More) | (Status::Continue, _) => Answer::Challenge(reply.text.to_vec()),
+        };
+        self.is_taken();
+        Ok(answer)
     }
 
     fn failed(&self, error: SaslError) -> SourceFailed {

@@ -125,7 +125,14 @@ impl Source {
                 Ok(Opened { source, listing, uidl_refused })
             }
             Err(failed) => {
-                let suspect = login.suspect.filter(|_| failed.error.may_be_of_what_was_sent());
+                let is_why = |trial: &Trial| match trial {
+                    // What was sent along may have been taken for something else.
+                    Trial::BehindUtf8 | Trial::BehindUser => {
+                        failed.error.may_be_of_what_was_sent() || failed.error.is_uncoded_refusal()
+                    }
+                    _ => failed.error.may_be_of_what_was_sent(),
+                };
+                let suspect = login.suspect.filter(is_why);
                 if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
                     login.server.learn(trial, Found::Breaks);
                 }

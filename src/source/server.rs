@@ -12,6 +12,7 @@
 //! | [`Trial::Top`] | the same at TOP of each message | none known; of single messages, see `headerless` |
 //! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all | old servers |
 //! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
+//! | [`Trial::BehindUtf8`] | USER or AUTH, sent along with UTF8, is lost, or is answered -ERR | none known |
 //! | [`Trial::BehindUser`] | PASS, sent along with USER, is lost | nginx before 1.21 |
 //! | [`Trial::BehindLogIn`] | what is sent along with the last message of a log-in is lost, or is answered -ERR | Courier (PASS), Cyrus (AUTH) |
 //!
@@ -50,6 +51,8 @@ pub enum Trial {
     Pipelining,
     /// SCRAM bound to the TLS channel, of the kind that TLS 1.3 has (RFC 9266).
     Binding,
+    /// USER, or AUTH, along with UTF8.
+    BehindUtf8,
     /// PASS along with USER.
     BehindUser,
     /// Commands along with the last message of this log-in.
@@ -99,13 +102,22 @@ impl Trial {
             Self::Top => "top",
             Self::Pipelining => "pipelining",
             Self::Binding => "binding",
+            Self::BehindUtf8 => "behind-utf8",
             Self::BehindUser => "user",
             Self::BehindLogIn(mechanism) => mechanism.name(),
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        let plain = [Self::Capa, Self::Utf8, Self::Top, Self::Pipelining, Self::Binding, Self::BehindUser];
+        let plain = [
+            Self::Capa,
+            Self::Utf8,
+            Self::Top,
+            Self::Pipelining,
+            Self::Binding,
+            Self::BehindUtf8,
+            Self::BehindUser,
+        ];
         let log_ins = MECHANISMS.iter().map(|row| Self::BehindLogIn(row.mechanism));
         plain.into_iter().chain(log_ins).find(|trial| trial.name() == name)
     }
@@ -114,7 +126,7 @@ impl Trial {
     /// for a network, it is only if leaving them out has helped.
     pub fn is_told_by_one_failure(self) -> bool {
         match self {
-            Self::Binding | Self::BehindUser | Self::BehindLogIn(_) => true,
+            Self::Binding | Self::BehindUtf8 | Self::BehindUser | Self::BehindLogIn(_) => true,
             Self::Capa | Self::Utf8 | Self::Top | Self::Pipelining => false,
         }
     }
@@ -127,6 +139,7 @@ impl Trial {
             Self::Top => "without TOP".into(),
             Self::Pipelining => "without pipelining".into(),
             Self::Binding => "without channel binding".into(),
+            Self::BehindUtf8 => "with the log-in only after the answer to UTF8".into(),
             Self::BehindUser => "with PASS only after the answer to USER".into(),
             Self::BehindLogIn(mechanism) => {
                 format!("with nothing sent before the log-in ({}) is answered", mechanism.shown())

@@ -387,6 +387,86 @@ fn a_server_that_goes_at_utf8_although_it_announces_it_is_polled_without() {
     server.finish();
 }
 
+/// A log-in of one step behind UTF8, as a server gets it that is not known.
+const ALONG: &str = "C: UTF8\nC: AUTH PLAIN *\nC: NOOP\nC: CAPA\n";
+/// The same that waits for the answer to UTF8.
+const LOCKSTEP: &str = "C: UTF8\nS: +OK\nC: AUTH PLAIN *\nC: NOOP\nC: CAPA\n";
+
+fn pipelined_utf8() -> String {
+    announces_utf8("S: PIPELINING\nS: SASL PLAIN\n")
+}
+
+#[test]
+fn a_server_that_goes_at_utf8_is_found_out_in_one_poll_where_the_log_in_goes_along_with_it() {
+    let announces = pipelined_utf8();
+    let goes = format!("{announces}{ALONG}!cut");
+    let goes_again = format!("{announces}C: UTF8\n!cut");
+    let without = format!(
+        "{announces}C: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: +OK\nS: +OK\nS: +OK\nS: PIPELINING\nS: .\n\
+         C: UIDL\nC: LIST\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}"
+    );
+    let known = format!("!tls\nS: +OK\nC: AUTH PLAIN *\nC: UIDL\nC: LIST\nS: +OK\n{ONE_LISTED}{GOODBYE}");
+    let (server, home) = scripted(&[&[&goes], &[&goes_again], &[&without], &[&known]], "");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    server.finish();
+}
+
+#[test]
+fn a_server_that_loses_what_comes_behind_utf8_is_found_out_in_one_poll_and_hears_utf8_alone() {
+    for loses in ["!cut", "!stall", "S: -ERR Unrecognized command\n!expect-close"] {
+        let announces = pipelined_utf8();
+        let lost = format!("{announces}{ALONG}S: +OK\n{loses}");
+        let lockstep = format!(
+            "{announces}{LOCKSTEP}S: +OK\nS: +OK\nS: +OK\nS: PIPELINING\nS: .\n\
+             C: UIDL\nC: LIST\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}"
+        );
+        let known = format!(
+            "!tls\nS: +OK\nC: UTF8\nS: +OK\nC: AUTH PLAIN *\nC: UIDL\nC: LIST\nS: +OK\n{ONE_LISTED}{GOODBYE}"
+        );
+        let (server, home) = scripted(&[&[&lost], &[&lockstep], &[&known]], "");
+        assert_eq!(home.must(&["sync"], 0).stderr, "", "{loses}");
+        assert_eq!(home.must(&["sync"], 0).stderr, "", "{loses}");
+        server.finish();
+    }
+}
+
+#[test]
+fn a_wrong_password_behind_utf8_is_refused_twice_and_no_more() {
+    let announces = pipelined_utf8();
+    let along = format!("{announces}{ALONG}S: +OK\nS: -ERR wrong\n!expect-close");
+    let lockstep = format!("{announces}{LOCKSTEP}S: -ERR wrong\n!expect-close");
+    let (server, home) = scripted(&[&[&along], &[&lockstep]], "");
+    let said = home.must(&["sync"], 77).stderr;
+    assert!(said.contains("no further unattended attempt"), "{said}");
+    home.must(&["sync"], 77);
+    server.finish();
+}
+
+#[test]
+fn a_pass_refused_along_with_user_is_sent_again_at_once() {
+    let capabilities = "S: +OK\nS: USER\nS: UIDL\nS: PIPELINING\nS: .\n";
+    let asked = format!("!tls\nS: +OK\nC: CAPA\n{capabilities}");
+    let lockstep = format!(
+        "{asked}C: USER alice\nS: +OK\nC: PASS correct horse\nC: NOOP\nC: CAPA\nS: +OK\nS: +OK\n{capabilities}\
+         C: UIDL\nC: LIST\n{ONE_LISTED}"
+    );
+    let at_first = format!("{lockstep}{ONE_RETRIEVED}{GOODBYE}");
+    let refused = format!(
+        "!tls\nS: +OK\nC: USER alice\nC: PASS correct horse\nC: UIDL\nC: LIST\nS: +OK\n\
+         S: -ERR what?\nS: -ERR what?\nS: -ERR what?\nC: CAPA\n{capabilities}!expect-close"
+    );
+    let again = format!("{lockstep}{GOODBYE}");
+    let known = format!(
+        "!tls\nS: +OK\nC: USER alice\nS: +OK\nC: PASS correct horse\nC: UIDL\nC: LIST\nS: +OK\n{ONE_LISTED}{GOODBYE}"
+    );
+    let (server, home) = scripted(&[&[&at_first], &[&refused], &[&again], &[&known]], "auth: [user-pass]");
+    for _ in 0..3 {
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+    }
+    server.finish();
+}
+
 #[test]
 fn an_empty_maildrop_that_refuses_to_be_listed_is_empty() {
     let refusals = [
