@@ -77,6 +77,8 @@ pub struct Grounds<'a> {
     pub listing: &'a Listing,
     pub sorted: &'a Sorted,
     pub memory: &'a Memory,
+    /// What is remembered of a message that failed, by index in the listing.
+    pub held: &'a dyn Fn(usize) -> Option<&'a Held>,
     /// Of those that were needed so far.
     pub details: &'a HashMap<usize, Detail>,
     pub policy: &'a Policy,
@@ -87,7 +89,7 @@ pub struct Grounds<'a> {
 
 /// Plans a session. Costs time and memory in proportion to the listing.
 pub fn plan(grounds: Grounds<'_>) -> Plan {
-    let Grounds { listing, sorted, memory, details, policy, answers, nameless } = grounds;
+    let Grounds { listing, sorted, memory, details, policy, answers, nameless, .. } = grounds;
     let entries = &memory.entries;
     let compared: HashSet<usize> = sorted.owners.values().copied().collect();
     let is_first = policy.is_first(memory);
@@ -110,7 +112,7 @@ pub fn plan(grounds: Grounds<'_>) -> Plan {
             Verdict::New { .. } => {
                 plan.new += 1;
                 plan.new_octets = plan.new_octets.saturating_add(message.octets);
-                let held = memory.held(message.uid, message.ordinal, message.octets);
+                let held = (grounds.held)(index);
                 let left = if is_first { left_at_first(policy, index, answers) } else { None };
                 match held {
                     _ if let Some(step) = left => step,
@@ -136,17 +138,14 @@ pub fn plan(grounds: Grounds<'_>) -> Plan {
         Step::Fetch(Reason::Compared) => (1, 0),
         _ => (0, 0),
     });
-    limit(&mut plan, listing, memory, policy);
+    limit(&mut plan, grounds);
     plan
 }
 
 /// Puts off what is beyond the limit on messages; of those that failed before, the ones that were tried last.
-fn limit(plan: &mut Plan, listing: &Listing, memory: &Memory, policy: &Policy) {
-    let Some(limit) = policy.limit else { return };
-    let tried_at = |index: usize| {
-        let message = listing.get(index);
-        memory.held(message.uid, message.ordinal, message.octets).map(|held| held.tried_at)
-    };
+fn limit(plan: &mut Plan, grounds: Grounds<'_>) {
+    let Some(limit) = grounds.policy.limit else { return };
+    let tried_at = |index: usize| (grounds.held)(index).map(|held| held.tried_at);
     let mut fetches: Vec<&mut (usize, Step)> =
         plan.steps.iter_mut().filter(|(_, step)| matches!(step, Step::Fetch(_))).collect();
     fetches.sort_by_key(|(index, step)| match step {
@@ -241,6 +240,7 @@ mod tests {
                 top: Top::Announced,
                 nameless: Nameless::Come,
                 showing: Showing::First,
+                since: policy.now,
             };
             let mut book = Book::new(listing(messages), &self.memory, *policy, "m", around);
             book.sort(&self.store).await.unwrap();

@@ -13,6 +13,7 @@ use super::plan::{Plan, Step};
 use super::policy::Policy;
 use super::poll::Poll;
 use super::trouble::{During, Failed, Trouble};
+use super::waits::seconds;
 use super::which::{self, Nameless, Uidl};
 use super::{Limits, Task};
 
@@ -54,6 +55,7 @@ impl<'a> Turn<'a> {
             top: if source.announces_headers() { Top::Announced } else { Top::Unannounced },
             nameless: poll.nameless(),
             showing: if notes.course.is_first() { which::Showing::First } else { which::Showing::Again },
+            since: poll.now.saturating_sub(seconds(poll.began.elapsed()) + 1),
         };
         let mut book = Book::new(listing, memory, policy, &poll.account.maildrop_id, around);
         book.sort(&poll.environment.store).await?;

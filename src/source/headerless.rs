@@ -28,8 +28,9 @@ pub struct Headerless(Vec<Finding>);
 
 #[derive(Debug)]
 struct Finding {
-    /// By its name on the server and its size.
+    /// By its name on the server.
     message: String,
+    octets: u64,
     at: Timestamp,
     /// How often a session broke here again.
     times: u32,
@@ -39,7 +40,7 @@ impl Headerless {
     /// Says whether a message shows its header. The first break may have been the network's; after the second the
     /// message is left alone.
     pub fn shows(&self, message: &Listed<'_>, now: Timestamp) -> Shows {
-        match self.find(message).map(|at| &self.0[at]) {
+        match self.find(message, now).map(|at| &self.0[at]) {
             None => Shows::Yes,
             Some(Finding { at, times: times @ 1.., .. }) if is_left_alone(*at, *times, now) => Shows::No,
             Some(_) => Shows::Doubtful,
@@ -48,55 +49,64 @@ impl Headerless {
 
     /// Notes that a session broke at the TOP of a message.
     pub fn broke(&mut self, message: &Listed<'_>, at: Timestamp) {
-        let before = self.find(message).map(|at| self.0.remove(at));
+        let before = self.find(message, at).map(|at| self.0.remove(at));
         let times = before.map_or(0, |before| before.times.saturating_add(1));
-        self.0.push(Finding { message: named(message), at, times });
+        self.0.push(Finding { message: named(message), octets: message.octets, at, times });
         self.0.drain(..self.0.len().saturating_sub(MOST));
     }
 
     /// Notes that the TOP of a message was answered.
-    pub fn was_answered(&mut self, message: &Listed<'_>) {
-        if let Some(at) = self.find(message) {
+    pub fn was_answered(&mut self, message: &Listed<'_>, now: Timestamp) {
+        if let Some(at) = self.find(message, now) {
             self.0.remove(at);
         }
     }
 
     /// Counts the messages at which sessions broke within the hour.
     pub fn count(&self, now: Timestamp) -> usize {
-        let is_fresh = |finding: &&Finding| (finding.at..finding.at.saturating_add(HOUR)).contains(&now);
-        self.0.iter().filter(is_fresh).count()
+        self.0.iter().filter(|finding| finding.is_fresh(now)).count()
     }
 
     /// Gives what is to be remembered, a message each.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|Finding { message, at, times }| format!("{message} {at} {times}"))
+        self.0.iter().map(|Finding { message, octets, at, times }| format!("{message} {octets} {at} {times}"))
     }
 
     /// Takes one of [`Headerless::lines`]; what it does not understand is not known.
     pub fn read(&mut self, line: &str) {
         let mut words = line.split(' ');
         let mut next = || words.next().unwrap_or_default();
-        if let (message, Ok(at), Ok(times)) = (next().to_owned(), next().parse(), next().parse()) {
-            self.0.push(Finding { message, at, times });
+        if let (message, Ok(octets), Ok(at), Ok(times)) =
+            (next().to_owned(), next().parse(), next().parse(), next().parse())
+        {
+            self.0.push(Finding { message, octets, at, times });
         }
     }
 
-    fn find(&self, message: &Listed<'_>) -> Option<usize> {
+    /// Another size is another message, but for the hour: some servers list another at each session.
+    fn find(&self, message: &Listed<'_>, now: Timestamp) -> Option<usize> {
         if self.0.is_empty() {
             return None;
         }
         let name = named(message);
-        self.0.iter().position(|finding| finding.message == name)
+        let is_it = |finding: &Finding| finding.octets == message.octets || finding.is_fresh(now);
+        self.0.iter().position(|finding| finding.message == name && is_it(finding))
+    }
+}
+
+impl Finding {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        (self.at..self.at.saturating_add(HOUR)).contains(&now)
     }
 }
 
 /// Names a message by what the server shows of it. That another one comes to bear this name does no harm: it is fetched
 /// and compared.
 fn named(message: &Listed<'_>) -> String {
-    let Listed { number, uid, ordinal, octets, .. } = message;
+    let Listed { number, uid, ordinal, .. } = message;
     match uid {
-        [] => format!("#{number}-{octets}"),
-        uid => format!("{}-{ordinal}-{octets}", hex(uid)),
+        [] => format!("#{number}"),
+        uid => format!("{}-{ordinal}", hex(uid)),
     }
 }
 
@@ -127,9 +137,10 @@ mod tests {
             [Shows::No, Shows::Doubtful]
         );
         for other in [message(b"a b", 8), message(b"a", 9), message(b"", 9)] {
-            assert_eq!(headerless.shows(&other, 0), Shows::Yes);
+            assert_eq!(headerless.shows(&other, DAY + HOUR), Shows::Yes);
         }
-        headerless.was_answered(&bad);
+        assert_eq!(headerless.shows(&message(b"a b", 8), DAY), Shows::No, "its size is another each time");
+        headerless.was_answered(&bad, DAY);
         assert_eq!(headerless.shows(&bad, DAY), Shows::Yes);
     }
 

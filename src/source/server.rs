@@ -371,7 +371,7 @@ impl Server {
 
     /// Notes that the TOP of a message was answered.
     pub fn answered_top(&mut self, of: &Listed<'_>) {
-        self.headerless.was_answered(of);
+        self.headerless.was_answered(of, self.now);
         self.forget(Trial::Top);
     }
 

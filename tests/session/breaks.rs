@@ -84,6 +84,21 @@ fn a_poll_of_which_every_message_breaks_the_session_has_failed() {
 }
 
 #[test]
+fn a_message_that_breaks_the_session_and_shows_another_size_each_time_keeps_no_other_away() {
+    for pace in ["", "\npipelining: off"] {
+        let (server, home) = filled(&format!("keep: none{pace}"), &[(2, Trick::Wobbles)]);
+        home.must(&["sync"], 75);
+        assert_eq!((server.uids(), home.maildir("Mail").len()), (vec!["uid-2".to_string()], 8), "{pace}");
+        assert_eq!(held(&home), ["uid-2"], "{pace}");
+        server.put("uid-9", mail(9));
+        home.must(&["sync"], 75);
+        assert_eq!((server.uids().len(), home.maildir("Mail").len()), (1, 9), "{pace}");
+        let retrs = server.count(|what| *what == What::Command("RETR 1".into()));
+        assert!(retrs < 8, "{retrs}");
+    }
+}
+
+#[test]
 fn a_message_that_came_whole_before_the_break_counts_as_fetched() {
     for pace in ["", "\npipelining: off"] {
         let all: Vec<_> = (0..9).map(|i| (i, Trick::CutBehind)).collect();

@@ -79,6 +79,8 @@ pub enum Fault {
 pub enum Trick {
     /// The connection is cut at its RETR.
     CutBefore,
+    /// The connection is cut at its RETR and at its TOP, and LIST shows another size at each session.
+    Wobbles,
     /// The connection is cut after so many of its octets.
     CutWithin(usize),
     /// The connection is cut when it has come whole.

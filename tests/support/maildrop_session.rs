@@ -138,7 +138,14 @@ impl<'a> Session<'a> {
                 let (count, octets) = self.listed().fold((0, 0), |(n, sum), (_, m)| (n + 1, sum + m.size()));
                 self.reply(&format!("+OK {count} {octets}"));
             }
-            ("LIST", true) => self.list(argument, |message| message.size().to_string()),
+            ("LIST", true) => {
+                let (shared, number) = (self.shared, self.number);
+                self.list(argument, |message| {
+                    let trick = shared.lock().tricks.get(&message.uid).copied();
+                    let more = if trick == Some(Trick::Wobbles) { number } else { 0 };
+                    (message.size() + more).to_string()
+                });
+            }
             ("UIDL", true) => self.list(argument, |message| message.uid.clone()),
             ("RETR", true) => self.retrieve(argument, None)?,
             ("TOP", true) => {
@@ -305,13 +312,13 @@ impl<'a> Session<'a> {
         }
         let top = self.trick(&message).filter(|_| body_lines.is_some());
         match top {
-            Some(Trick::CutAtTop) => self.cut()?,
+            Some(Trick::CutAtTop | Trick::Wobbles) => self.cut()?,
             Some(Trick::StallAtTop) => self.stall()?,
             _ => {}
         }
         let trick = if body_lines.is_none() { self.trick(&message) } else { None };
         match trick {
-            Some(Trick::CutBefore) => self.cut()?,
+            Some(Trick::CutBefore | Trick::Wobbles) => self.cut()?,
             Some(Trick::StallBefore) => self.stall()?,
             _ => {}
         }

@@ -19,7 +19,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
-    Change, Delivery, Detail, Entry, Held, Kind, Memory, Recorded, Seen, Store, Timestamp, Unclaimed, prove,
+    Change, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, Seen, Store, Timestamp,
+    Unclaimed, prove,
 };
 
 use super::plan::{self, Grounds, Plan};
@@ -80,6 +81,8 @@ pub struct Circumstances {
     pub nameless: Nameless,
     /// Which session of the poll this is.
     pub showing: Showing,
+    /// When the poll began, or a second before.
+    pub since: Timestamp,
 }
 
 /// Whether a server announces TOP.
@@ -168,13 +171,18 @@ impl<'a> Book<'a> {
             false => Nameless::Come,
         };
         let Self { listing, sorted, memory, details, policy, answers, .. } = self;
-        plan::plan(Grounds { listing, sorted, memory, details, policy, answers, nameless })
+        let held = &|index| self.held(index);
+        plan::plan(Grounds { listing, sorted, memory, held, details, policy, answers, nameless })
     }
 
-    /// Gives what is remembered of a listed message that failed.
+    /// Gives what is remembered of a listed message that failed. Another size is another message, but not where the
+    /// poll has just broken at this one: some servers list another at each session.
     pub fn held(&self, index: usize) -> Option<&'a Held> {
         let message = self.listing.get(index);
-        self.memory.held(message.uid, message.ordinal, message.octets)
+        let held = |octets| self.memory.held(message.uid, message.ordinal, octets);
+        let just_broke = |held: &&Held| held.kind == HeldKind::Breaks && held.tried_at >= self.around.since;
+        let again = || held(0).filter(|held| self.around.showing == Showing::Again && just_broke(held));
+        held(message.octets).or_else(again)
     }
 
     async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Failed> {
