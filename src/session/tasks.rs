@@ -169,7 +169,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let is_mailbox = sink.as_ref().and_then(Sink::mailbox).is_some();
     if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && !is_mailbox {
         log::warn!(
-            "{}: found {} in the target and not in the state file, which is new or older; \
+            "{}: found {} in the target and not in the state file, which is new or older or was told to forget; \
              fetched, compared and not delivered again",
             poll.account.name,
             messages(fetched.already_there)

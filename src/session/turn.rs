@@ -203,7 +203,7 @@ impl Turn<'_> {
     pub(super) fn is_told_apart(&self, plan: &Plan) -> Result<(), Failed> {
         let nameless = count(plan, |step| matches!(step, Step::Nameless));
         let listing = &self.book.listing;
-        let any_name = (0..listing.len()).any(|index| !listing.shown(index).is_hole);
+        let any_name = (0..listing.len()).any(|index| !listing.shown(index).uid.is_empty());
         if nameless > 0 && nameless == listing.len() && !any_name {
             return Err(Failed { doing: "list the maildrop".into(), trouble: Trouble::Nameless });
         }

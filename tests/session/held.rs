@@ -177,6 +177,16 @@ fn a_server_with_neither_uidl_nor_top_is_emptied_or_left_alone() {
     assert_eq!((server.uids().len(), home.maildir("Mail").len()), (0, 3));
 }
 
+#[test]
+fn unique_ids_that_are_empty_are_none_where_there_is_no_top() {
+    let (server, home) =
+        honest(Settings { unknown: vec!["TOP".into()], ..Settings::default().without("TOP") }, "");
+    (0..3).for_each(|i| server.put("", mail(i)));
+    let said = home.must(&["sync"], 75).stderr;
+    assert!(said.contains("keep: none"), "{said}");
+    assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 0));
+}
+
 /// A message without Message-ID and Date: equal ones are still two.
 fn weak(i: usize) -> Vec<u8> {
     format!("Subject: number {i}\r\n\r\nbody of {i}\r\n").into_bytes()

@@ -237,3 +237,14 @@ fn after_the_loss_of_the_state_first_sync_none_skips_nothing_in_silence() {
     home.must(&["sync"], 0);
     assert_same(home.maildir("Mail"), expected(5..12));
 }
+
+#[test]
+fn a_message_that_was_forgotten_is_not_said_to_be_of_another_state_file_alone() {
+    let (server, home) = life("");
+    arrive(&server, 0..3);
+    home.must(&["sync"], 0);
+    home.must(&["seen", "forget", "home", "uid-1"], 0);
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains("found 1 message") && said.contains("or was told to forget"), "{said}");
+    assert_same(home.maildir("Mail"), expected(0..3));
+}
