@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
-use crate::message::{Fingerprinter, Trace, UniqueId};
+use crate::message::{Content, Fingerprinter, Trace, UniqueId};
 use crate::source::{Begin, Blamed, Broke, End, Event, Refusal, Rest, Source, SourceError};
 use crate::state::{Came, Delivery, HeldKind, Kind, Standing};
 use crate::stop::{MESSAGES, Stop};
@@ -49,6 +49,8 @@ pub struct Round {
     uncommitted: usize,
     /// The server has sent a message.
     came: bool,
+    /// What came last, by its content, and its size by the listing.
+    before: Option<(Content, u64)>,
     /// Messages that the server refused, since it sent one.
     refused: Vec<Refusal>,
     /// Messages that the target did not take, since it took one.
@@ -80,6 +82,8 @@ pub struct Fetched {
     pub postponed: usize,
     /// How the session broke, if it did.
     pub broke: Option<Broke>,
+    /// Messages that may have come in the place of others, since the session came to a bad end.
+    pub uncertain: Vec<usize>,
     /// Content was shown that was not delivered: on a server whose messages vanish once shown, the session must not end
     /// with QUIT.
     pub shown_undelivered: bool,
@@ -100,6 +104,7 @@ impl Fetched {
         self.left += other.left;
         self.postponed += other.postponed;
         self.broke = self.broke.take().or(other.broke);
+        self.uncertain.extend(other.uncertain);
         self.shown_undelivered |= other.shown_undelivered;
         self.in_step &= other.in_step;
         self.aborted = self.aborted.take().or(other.aborted);
@@ -136,6 +141,9 @@ impl Fetch<'_, '_> {
     /// Fetches the messages that the source was given, and deletes what the policy says as soon as it is recorded.
     pub async fn run(mut self, mut results: mpsc::UnboundedReceiver<commit::Result>) -> Fetched {
         let ended = self.fetch(&mut results).await;
+        if ended.is_err() || self.source.unanswered() > 0 {
+            self.round.fetched.uncertain = self.source.uncertain();
+        }
         if let Err(Failed { trouble: Trouble::Source(error), .. }) = &ended
             && error.is_break()
         {
@@ -201,7 +209,7 @@ impl Fetch<'_, '_> {
                         }
                         Ok(Event::Nothing) => continue,
                         Ok(Event::Began(index)) => self.began(index),
-                        Ok(Event::Came { index, octets }) => self.came(index, octets),
+                        Ok(Event::Came { index, octets }) => self.came(index, octets).during("fetch")?,
                         Ok(Event::Refused(refusal)) => self.round.refused.push(refusal),
                         Ok(Event::Answered) => {}
                         Err(error) => return Err(error).during(self.doing()),
@@ -273,17 +281,24 @@ impl Fetch<'_, '_> {
     }
 
     /// Finds out which message it is that came, and has its end proven if it is to be delivered.
-    fn came(&mut self, index: usize, octets: u64) {
-        let Some(Incoming { mut draft, fingerprint }) = self.round.incoming.take() else { return };
+    fn came(&mut self, index: usize, octets: u64) -> Result<(), SourceError> {
+        let Some(Incoming { mut draft, fingerprint }) = self.round.incoming.take() else { return Ok(()) };
         let listed = self.book.listing.get(index).octets;
+        let whole = fingerprint.finish();
+        // The octets of the one before, which is listed with another size: its answer came twice.
+        let before = self.round.before.replace((whole.content, listed));
+        let is_again = before.is_some_and(|(content, size)| content == whole.content && size != listed);
+        if is_again && self.source.trial().is_some() {
+            return Err(SourceError::OutOfStep);
+        }
         let extent = if short::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
-        let (delivery, unclaimed, recipients) = match self.book.came(index, &fingerprint.finish(), extent) {
+        let (delivery, unclaimed, recipients) = match self.book.came(index, &whole, extent) {
             // What was cut short would have another content. The draft leaves no trace.
             Identified::Known(proof) => {
                 self.round.fetched.known += 1;
                 self.progress.delivered(1);
                 proof.into_iter().for_each(|proof| self.source.delete(proof));
-                return;
+                return Ok(());
             }
             Identified::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
         };
@@ -303,11 +318,12 @@ impl Fetch<'_, '_> {
                 let reason = format!("short: {octets} of {listed} octets");
                 let (kind, standing) = (HeldKind::Short, Standing::Held);
                 self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came });
-                return;
+                return Ok(());
             }
         }
         self.round.doubtful = Some(message);
         self.source.prove_end();
+        Ok(())
     }
 
     /// Counts how often a message came like this.

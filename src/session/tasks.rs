@@ -198,11 +198,14 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         (true, false) => Parting::Whole,
     };
     let stopped = matches!(fetched.aborted, Some(Failed { trouble: Trouble::Stopped, .. }));
-    let Finished { deleted, undeleted, ended } = source.finish(parting, stopped.then_some(QUIT)).await;
+    let Finished { deleted, undeleted, uncertain, ended } =
+        source.finish(parting, stopped.then_some(QUIT)).await;
     let names = |indices: &[usize]| -> Vec<(UniqueId, u32)> {
         indices.iter().map(|index| book.name_of(*index)).collect()
     };
     closing.undeleted.extend(names(&undeleted));
+    let uncertain: Vec<usize> = fetched.uncertain.iter().copied().chain(uncertain).collect();
+    book.doubt(&uncertain, closing);
     match fetched.broke.as_ref().map(|broke| broke.at) {
         Some(Blamed::Deletion(index) | Blamed::Had(index)) => {
             let octets = book.listing.get(index).octets;

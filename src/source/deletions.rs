@@ -16,6 +16,11 @@ use super::wire::{Wire, WireError};
 const MOST: usize = 1000;
 /// ... and how long the first of them waits for that.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// Deletions that may wait until no message is under way, their octets by the listing, and for how long: behind them no
+/// more is asked for.
+const MOST_WAITING: usize = 256;
+const WAITING_OCTETS: u64 = 16 << 20;
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The deletions of one session; messages go by their index in the listing.
 ///
@@ -25,6 +30,8 @@ pub struct Deletions {
     /// The account, for the log.
     account: String,
     waiting: VecDeque<Recorded<usize>>,
+    /// Since when any waits.
+    since: Option<Instant>,
     /// When the first DELE was sent, and how many were.
     begun: Option<(Instant, usize)>,
     accepted: Vec<usize>,
@@ -34,17 +41,29 @@ pub struct Deletions {
 impl Deletions {
     pub fn of(account: &str) -> Self {
         let account = account.to_owned();
-        Self { account, waiting: VecDeque::new(), begun: None, accepted: Vec::new(), refused: Vec::new() }
+        let (accepted, refused) = (Vec::new(), Vec::new());
+        Self { account, waiting: VecDeque::new(), since: None, begun: None, accepted, refused }
     }
 
     /// Keeps a deletion for when the connection is free.
     pub fn wait(&mut self, proof: Recorded<usize>) {
+        self.since.get_or_insert_with(Instant::now);
         self.waiting.push_back(proof);
     }
 
     /// Takes a deletion that waits.
     pub fn next_waiting(&mut self) -> Option<Recorded<usize>> {
-        self.waiting.pop_front()
+        let next = self.waiting.pop_front();
+        self.since = self.since.filter(|_| !self.waiting.is_empty());
+        next
+    }
+
+    /// Says whether those that wait should go before anything more is asked for.
+    pub fn have_waited(&self, listing: &Listing) -> bool {
+        let octets = |sum: u64, proof: &Recorded<usize>| sum.saturating_add(listing.get(*proof.get()).octets);
+        self.waiting.len() >= MOST_WAITING
+            || self.since.is_some_and(|since| since.elapsed() >= LONGEST_WAIT)
+            || self.waiting.iter().fold(0, octets) >= WAITING_OCTETS
     }
 
     /// Gives the message of the deletion that waits longest.

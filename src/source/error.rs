@@ -37,6 +37,9 @@ pub enum SourceError {
     /// A message has no end.
     #[error("server sent far more octets than the {listed} that it listed for this message")]
     Endless { listed: u64 },
+    /// A message goes on with the answer to the next command, or comes for the second time.
+    #[error("server's answers are out of step")]
+    OutOfStep,
 }
 
 /// What a refusal was about.
@@ -144,7 +147,7 @@ impl SourceError {
             Self::Refused { code, about, .. } => class(*code, *about),
             Self::NoMechanism(_) => Class::Permanent,
             Self::Sasl(error) => error.class(),
-            Self::Endless { .. } => Class::Protocol,
+            Self::Endless { .. } | Self::OutOfStep => Class::Protocol,
         }
     }
 
@@ -182,7 +185,10 @@ impl SourceError {
 
     /// Says whether it was the server's doing, rather than the network's or one message's.
     pub fn is_of_server(&self) -> bool {
-        matches!(self, Self::Wire(_) | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_))
+        matches!(
+            self,
+            Self::Wire(_) | Self::OutOfStep | Self::Refused { .. } | Self::NoMechanism(_) | Self::Sasl(_)
+        )
     }
 
     /// Says whether the server refused without saying why by a code.
@@ -193,7 +199,7 @@ impl SourceError {
     /// Says whether the session broke, rather than ended for a reason of our own.
     pub fn is_break(&self) -> bool {
         match self {
-            Self::Endless { .. } => true,
+            Self::Endless { .. } | Self::OutOfStep => true,
             Self::Wire(error) => match error {
                 WireError::Protocol(_)
                 | WireError::Silence { .. }
@@ -208,7 +214,8 @@ impl SourceError {
 
     /// Says whether the connection ended, or fell silent, where an answer might have begun.
     pub(super) fn is_end(&self) -> bool {
-        self.is_break() && !matches!(self, Self::Endless { .. } | Self::Wire(WireError::Protocol(_)))
+        self.is_break()
+            && !matches!(self, Self::Endless { .. } | Self::OutOfStep | Self::Wire(WireError::Protocol(_)))
     }
 
     /// Says whether the server fell silent.
@@ -223,12 +230,17 @@ impl SourceError {
 
     /// Says whether the server answers what it should not have, or nothing. What has no end is no answer to anything else.
     pub fn loses_step(&self) -> bool {
+        self.is_unasked() || matches!(self, Self::Wire(WireError::Silence { .. }))
+    }
+
+    /// Says whether the server answers what it was not asked.
+    pub(super) fn is_unasked(&self) -> bool {
         match self {
             Self::Wire(WireError::Protocol(error)) => match error {
                 ProtocolError::NotAReply { .. } | ProtocolError::Unasked { .. } => true,
                 ProtocolError::LineTooLong { .. } | ProtocolError::ListingTooLong { .. } => false,
             },
-            Self::Wire(WireError::Silence { .. }) => true,
+            Self::OutOfStep => true,
             _ => false,
         }
     }
@@ -262,7 +274,7 @@ impl SourceError {
                 (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
                 (Some(Code::Other) | None, About::Other) => None,
             },
-            Self::Wire(_) | Self::Endless { .. } => None,
+            Self::Wire(_) | Self::Endless { .. } | Self::OutOfStep => None,
         }
     }
 }

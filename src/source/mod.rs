@@ -23,6 +23,7 @@ mod list;
 mod login;
 mod open;
 mod server;
+mod step;
 mod window;
 mod wire;
 
@@ -40,7 +41,7 @@ use headers::Headers;
 use open::Listed;
 use server::Found;
 use window::Window;
-use wire::{Sending, Wire};
+use wire::{Sending, Wire, WireError};
 
 pub use blame::{Blamed, Broke, End};
 pub use credentials::password;
@@ -100,6 +101,8 @@ pub struct Finished {
     pub deleted: Vec<usize>,
     /// Deletions that the server refused, and all of them if it did not answer QUIT with `+OK`.
     pub undeleted: Vec<usize>,
+    /// Messages that may have come in the place of others, since what came at last answers nothing.
+    pub uncertain: Vec<usize>,
     pub ended: Result<(), SourceFailed>,
 }
 
@@ -243,6 +246,12 @@ impl Source {
         self.window.wind_down();
     }
 
+    /// Gives the messages that may have come in the place of others, where a session has come to a bad end: as commands
+    /// are sent ahead, an answer that never came is noticed at the end only.
+    pub fn uncertain(&self) -> Vec<usize> {
+        self.window.uncertain(&self.listing)
+    }
+
     /// Finds out what the session broke at.
     pub fn broke(&mut self, error: &SourceError) -> Broke {
         self.window.broke(error, &self.wire, &self.listing)
@@ -254,32 +263,56 @@ impl Source {
     }
 
     /// Ends the session. Only `+OK` to QUIT makes deletions real (RFC 1939, 6: UPDATE state), and that is waited for as
-    /// long as `within` says, or the account's time limit; where nothing was deleted no answer is.
+    /// long as `within` says, or the account's time limit; where nothing was deleted no answer is, unless it is to show
+    /// that no answer came twice.
     pub async fn finish(self, parting: Parting, within: Option<Duration>) -> Finished {
+        let uncertain = self.uncertain();
         let Self { account, mut wire, capabilities, window, goodbye, .. } = self;
-        let (accepted, mut undeleted) = window.deletions.into_answers();
+        let (accepted, undeleted) = window.deletions.into_answers();
+        let mut finished = Finished { deleted: Vec::new(), undeleted, uncertain: Vec::new(), ended: Ok(()) };
         let may_quit = match parting {
             Parting::Whole => true,
             Parting::Undelivered => !capabilities.expires_at_once(),
             Parting::Broken => false,
         };
-        if !may_quit || accepted.is_empty() {
-            if may_quit {
-                match wire.send(Command::Quit) {
-                    Ok(()) => wire.hang_up(goodbye).await,
-                    Err(error) => log::debug!("{account}: {error}"),
-                }
-            }
-            return Finished { deleted: Vec::new(), undeleted, ended: Ok(()) };
+        if !may_quit {
+            return finished;
         }
-        match update(&mut wire, within).await {
-            Ok(()) => Finished { deleted: accepted, undeleted, ended: Ok(()) },
-            Err(failed) => {
-                // Whatever became of QUIT: they are tried in so many sessions, and not for ever.
-                undeleted.extend(accepted);
-                Finished { deleted: Vec::new(), undeleted, ended: Err(failed) }
+        // One alone is in the place of no other.
+        let deletes = !accepted.is_empty();
+        if !deletes && uncertain.len() <= 1 {
+            match wire.send(Command::Quit) {
+                Ok(()) => wire.hang_up(goodbye).await,
+                Err(error) => log::debug!("{account}: {error}"),
             }
+            return finished;
         }
+        let mut ended = update(&mut wire, within).await;
+        match ended {
+            Ok(()) => finished.deleted = accepted,
+            // Whatever became of QUIT: they are tried in so many sessions, and not for ever.
+            Err(_) => finished.undeleted.extend(accepted),
+        }
+        // Where something was deleted, the answers to DELE have shown it.
+        if ended.is_ok() && !deletes {
+            ended = is_silent(&mut wire, goodbye).await;
+        }
+        match ended {
+            Err(failed) if failed.error.is_unasked() => {
+                (finished.uncertain, finished.ended) = (uncertain, Err(failed));
+            }
+            Err(failed) if deletes => finished.ended = Err(failed),
+            Ok(()) | Err(_) => {}
+        }
+        finished
+    }
+}
+
+/// Fails if anything follows the answer to QUIT.
+async fn is_silent(wire: &mut Wire, within: Duration) -> Result<(), SourceFailed> {
+    match wire.event_within(within).await {
+        Err(error @ WireError::Protocol(_)) => Err(error).doing("end the session (QUIT)"),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::text::Shown;
 use super::blame::{self, Blamed, Broke, End, Moment};
 use super::deletions::Deletions;
 use super::error::{About, Doing, SourceError, SourceFailed};
+use super::step::Steps;
 use super::wire::{Sending, Wire};
 
 /// RETRs under way at most, counted in messages and in octets by the listing; the octets are what one round trip may
@@ -115,6 +116,7 @@ pub struct Window {
     alone: bool,
     /// The message at which a session broke before, and that is asked for now.
     suspect: Option<usize>,
+    steps: Steps,
     rest: Rest,
 }
 
@@ -135,6 +137,7 @@ impl Window {
             ended: None,
             alone: false,
             suspect: None,
+            steps: Steps::default(),
             rest: Rest::default(),
         }
     }
@@ -192,17 +195,26 @@ impl Window {
             return Ok(false);
         }
         let old = self.old.front().filter(|_| !self.deletions.are_all(0)).map(|proof| *proof.get());
-        if let Some(index) = self.deletions.peek_waiting().or(old) {
+        // Some servers delete without QUIT: as long as an answer may be missing, nothing is deleted in whose place another
+        // may have come.
+        let is_open = |index: &usize| {
+            self.steps.is_open(*index) && (self.incoming.is_some() || !self.under_way.is_empty())
+        };
+        let waiting = self.deletions.peek_waiting().filter(|index| !is_open(index));
+        if let Some(index) = waiting.or(old) {
             self.alone = self.careful.contains(&index);
             if self.alone && unanswered > 0 {
                 return Ok(false);
             }
-            if let Some(proof) = self.deletions.next_waiting().or_else(|| self.old.pop_front()) {
+            let proof = if waiting.is_some() { self.deletions.next_waiting() } else { self.old.pop_front() };
+            if let Some(proof) = proof {
                 self.deletions.delete(wire, listing, proof).doing("delete")?;
             }
             return Ok(true);
         }
-        let full = self.under_way.len() >= WINDOW_MESSAGES || self.octets_under_way >= WINDOW_OCTETS;
+        let full = self.under_way.len() >= WINDOW_MESSAGES
+            || self.octets_under_way >= WINDOW_OCTETS
+            || self.deletions.have_waited(listing);
         if full || unanswered >= 2 * WINDOW_MESSAGES || self.deletions.are_all(self.coming(uncommitted)) {
             return Ok(false);
         }
@@ -281,8 +293,12 @@ impl Window {
         Ok(match event {
             pop3::Event::Octets { octets, .. } => {
                 let Some(incoming) = &mut self.incoming else { return Ok(Event::Nothing) };
-                incoming.octets += octets.len() as u64;
                 let listed = listing.get(incoming.index).octets;
+                let is_followed = !self.under_way.is_empty();
+                if is_followed && self.steps.hold_an_answer(incoming.octets, octets, listed) {
+                    return Err(SourceError::OutOfStep);
+                }
+                incoming.octets += octets.len() as u64;
                 if incoming.octets
                     > listed.saturating_mul(EXCESS_FACTOR).max(listed.saturating_add(EXCESS_OCTETS))
                 {
@@ -290,9 +306,12 @@ impl Window {
                 }
                 Event::Octets(octets)
             }
-            pop3::Event::End { to: Request::Retr(_), .. } => match self.incoming.take() {
+            pop3::Event::End { to: Request::Retr(_), .. } => match self.incoming {
                 Some(came) => {
-                    self.came = Some(came);
+                    if self.steps.came(came.index, came.octets, &self.under_way, listing) {
+                        return Err(SourceError::OutOfStep);
+                    }
+                    (self.incoming, self.came) = (None, Some(came));
                     Event::Came { index: came.index, octets: came.octets }
                 }
                 None => Event::Nothing,
@@ -357,6 +376,15 @@ impl Window {
         Ok(asks)
     }
 
+    /// Gives the messages of this session that may have come in the place of others, if it has come to a bad end.
+    pub fn uncertain(&self, listing: &Listing) -> Vec<usize> {
+        if self.sending == Sending::Lockstep {
+            return Vec::new();
+        }
+        let incoming = self.incoming.iter().map(|incoming| incoming.index);
+        self.steps.uncertain(incoming.chain(self.under_way.iter().copied()), listing)
+    }
+
     /// Finds out what the session broke at.
     pub fn broke(&mut self, error: &SourceError, wire: &Wire, listing: &Listing) -> Broke {
         let end = self.doubtful.take().map(|message| {
@@ -384,6 +412,10 @@ impl Window {
                 Blamed::Deletion(_) => Blamed::Nobody,
                 at => at,
             };
+        }
+        // What came twice is no fault of what was to come.
+        if matches!(error, SourceError::OutOfStep) && incoming.is_none() {
+            at = Blamed::Nobody;
         }
         if let Blamed::Message(index) = at {
             self.under_way.retain(|under_way| *under_way != index);

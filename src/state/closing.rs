@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, Result, params};
 
+use crate::message::UniqueId;
+
 use super::entries::Packed;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
@@ -35,6 +37,7 @@ pub(super) fn close(
     supersede(connection, id, entries, &closing.superseded)?;
     change(connection, id, entries, &closing.changes)?;
     deletions(connection, id, closing)?;
+    doubt(connection, id, &closing.doubted)?;
     record(connection, id, closing.at, &closing.pending)?;
     hold(connection, id, &closing.held)?;
     if closing.listed_at.is_some() {
@@ -177,6 +180,17 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
         tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>, closing.at])?;
     }
     Ok(())
+}
+
+/// Has records asked about like those whose deletion may not have been real; what came alone says how large they are.
+fn doubt(connection: &Connection, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE seen SET deleting = 1, octets = sent, listed = sent
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    doubted
+        .iter()
+        .try_for_each(|(uid, ordinal)| update.execute(params![id, uid.as_bytes(), ordinal]).map(drop))
 }
 
 fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {

@@ -303,6 +303,9 @@ pub struct Closing {
     pub deleted: Vec<(UniqueId, u32)>,
     /// Deletions that the server refused, or whose QUIT it did not answer with `+OK`.
     pub undeleted: Vec<(UniqueId, u32)>,
+    /// Records that may be of other messages, and of what came: they are asked about, and compared where what came has
+    /// another size than is listed.
+    pub doubted: Vec<(UniqueId, u32)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,
     /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that some of

@@ -215,3 +215,75 @@ fn the_same_octets_three_times_and_over_a_day_are_delivered_and_kept_on_the_serv
     let report = poller.must();
     assert_eq!((report.delivered, report.leaves_held, report.deleted, server.uids().len()), (0, 0, 0, 1));
 }
+
+/// Ways to give one answer too few, or too many, and to go on.
+const STEPS: [Trick; 8] = [
+    Trick::Unanswered,
+    Trick::UnansweredOnce,
+    Trick::TwiceOnce,
+    Trick::EndsSo(".\r"),
+    Trick::EndsSo(".\n"),
+    Trick::EndsSo(". \r\n"),
+    Trick::EndsSo(""),
+    Trick::Glued,
+];
+
+/// What tells messages apart: a Message-ID, a size of their own.
+const LIKENESS: [(&str, bool); 4] = [("id", true), ("id", false), ("no id", true), ("no id", false)];
+
+#[test]
+fn an_answer_too_few_or_too_many_loses_no_message_and_puts_none_in_the_place_of_another() {
+    thread::scope(|scope| {
+        for trick in STEPS {
+            for keep in ["none", "forever", "14d"] {
+                scope.spawn(move || {
+                    for (header, sized) in LIKENESS {
+                        comes_once(trick, keep, header, sized);
+                    }
+                });
+            }
+        }
+    });
+}
+
+fn comes_once(trick: Trick, keep: &str, header: &str, sized: bool) {
+    let what = format!("{trick:?}, keep: {keep}, {header}, of a size: {sized}");
+    let (server, home) = honest(Settings::default(), &format!("keep: {keep}"));
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace("timeout: 3s", "timeout: 1s"));
+    let id = |i: usize| {
+        if header == "id" {
+            format!("Message-ID: <{i}@example.org>\r\nDate: today\r\n")
+        } else {
+            String::new()
+        }
+    };
+    let body = |i: usize| "x".repeat(if sized { 100 + 20 * i } else { 100 });
+    let all: Vec<String> = (0..8).map(|i| format!("{}Subject: {i}\r\n\r\n{}\r\n", id(i), body(i))).collect();
+    all.iter().enumerate().for_each(|(i, mail)| server.put(&format!("uid-{i}"), mail.as_str()));
+    server.play("uid-3", Some(trick));
+    (0..3).for_each(|_| drop(home.run(&["sync"])));
+    server.play("uid-3", None);
+    home.run(&["held", "retry", "test"]);
+    home.must(&["sync"], 0);
+    let got = home.maildir("Mail");
+    let whole: Vec<String> = all.iter().map(|mail| mail.replace("\r\n", "\n")).collect();
+    for (i, mail) in whole.iter().enumerate() {
+        let count = got.iter().filter(|there| there.as_slice() == mail.as_bytes()).count();
+        // Equal sizes show too late that it came twice.
+        let most = if trick == Trick::TwiceOnce && !sized && i == 3 { 2 } else { 1 };
+        assert!((1..=most).contains(&count), "{what}: {count} of {i}");
+    }
+    let strange = got.iter().filter(|there| !whole.iter().any(|mail| mail.as_bytes() == there.as_slice()));
+    assert_eq!(strange.count(), 0, "{what}");
+    assert_eq!(server.uids().len(), if keep == "none" { 0 } else { 8 }, "{what}");
+    // Nothing is in doubt any more.
+    let asked = || {
+        server.count(
+            |what| matches!(what, What::Command(line) if line.starts_with("RETR") || line.starts_with("TOP")),
+        )
+    };
+    let before = asked();
+    home.must(&["sync"], 0);
+    assert_eq!(asked(), before, "{what}");
+}

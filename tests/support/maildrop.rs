@@ -103,6 +103,16 @@ pub enum Trick {
     StallAtTop,
     /// What is sent behind its TOP before that is answered is lost, and the connection cut.
     CutBehindTop,
+    /// Its RETR is not answered, and what follows is.
+    Unanswered,
+    /// The same, the first time only.
+    UnansweredOnce,
+    /// Its RETR is answered twice, the first time only.
+    TwiceOnce,
+    /// This stands in the place of its last line, and the server goes on.
+    EndsSo(&'static str),
+    /// Its last line lacks its CRLF, so that its end stands behind that, and the server goes on.
+    Glued,
 }
 
 /// What becomes of commands that come before an earlier one is answered.

@@ -320,6 +320,14 @@ impl<'a> Session<'a> {
         match trick {
             Some(Trick::CutBefore | Trick::Wobbles) => self.cut()?,
             Some(Trick::StallBefore) => self.stall()?,
+            Some(Trick::Unanswered) => return Ok(()),
+            Some(Trick::UnansweredOnce | Trick::TwiceOnce) => {
+                self.shared.lock().tricks.remove(&message.uid);
+                if trick == Some(Trick::UnansweredOnce) {
+                    return Ok(());
+                }
+                self.retrieve(number, body_lines)?;
+            }
             _ => {}
         }
         self.reply(&format!("+OK {} octets", message.size()));
@@ -359,9 +367,17 @@ impl<'a> Session<'a> {
         if !ended {
             self.out.extend_from_slice(b"\r\n");
         }
-        if trick == Some(Trick::DotCr) {
-            self.out.extend_from_slice(b".\r");
-            self.stall()?;
+        match trick {
+            Some(Trick::DotCr) => {
+                self.out.extend_from_slice(b".\r");
+                self.stall()?;
+            }
+            Some(Trick::EndsSo(end)) => {
+                self.out.extend_from_slice(end.as_bytes());
+                return Ok(());
+            }
+            Some(Trick::Glued) => self.out.truncate(self.out.len() - 2),
+            _ => {}
         }
         self.reply(".");
         if top == Some(Trick::CutBehindTop) && self.wire()?.line_is_waiting() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::config::account::Keep;
 use crate::message::UniqueId;
-use crate::state::{Change, Closing, Delivery, Detail, Kind};
+use crate::state::{Change, Closing, Delivery, Detail, Entry, Kind};
 
 use super::super::policy::Due;
 use super::super::which::{Group, Nameless, Verdict};
@@ -42,9 +42,16 @@ impl Book<'_> {
         if self.policy.due(&known, &detail) == Due::Noted {
             detail.due_since = Some(self.policy.now);
         }
-        let stays = known.was_deleted() && self.policy.keep == Keep::Forever;
+        let stays = self.stays(&known, &detail);
         self.changes
             .insert(entry, Change { index: entry, uid, ordinal, octets, delivered_at, detail, stays });
+    }
+
+    /// Says whether a message that was to be deleted, or was doubted, is there and to be kept.
+    fn stays(&self, known: &Entry, detail: &Detail) -> bool {
+        let is_tried = known.deleted || known.delete_tries > 0;
+        let is_due = matches!(self.policy.due(known, detail), Due::Now | Due::GivenUp);
+        known.was_deleted() && (self.policy.keep == Keep::Forever || !is_tried && !is_due)
     }
 
     /// Writes down what was learned. `complete`: nothing that was begun was broken off.
@@ -93,6 +100,21 @@ impl Book<'_> {
             .iter()
             .map(|change| (change.index, (change.uid.clone(), change.ordinal)))
             .collect();
+    }
+
+    /// Doubts what was written down of messages that may have come in the place of others: nothing is changed by them,
+    /// and what was recorded of them is asked about before it is believed.
+    pub fn doubt(&self, uncertain: &[usize], closing: &mut Closing) {
+        if uncertain.is_empty() {
+            return;
+        }
+        let came = uncertain.iter().filter(|index| self.whole.contains(index));
+        let changed: HashSet<usize> = came.filter_map(|index| self.record_of(*index)).collect();
+        closing.changes.retain(|change| !changed.contains(&change.index));
+        closing.returned.retain(|entry| !changed.contains(entry));
+        closing.vanished.clear();
+        closing.open = true;
+        closing.doubted.extend(uncertain.iter().filter_map(|index| self.recorded.get(index).cloned()));
     }
 
     /// Says whether a message that may be any was not looked at.
@@ -177,7 +199,9 @@ impl Book<'_> {
         }
         changed |= shown != 0 && shown != known.octets;
         changed |= detail.place != self.places.get(&index).copied();
-        changed |= matches!(self.policy.due(&known, detail), Due::Noted | Due::Reset);
+        let detail = detail.clone();
+        changed |= matches!(self.policy.due(&known, &detail), Due::Noted | Due::Reset);
+        changed |= self.stays(&known, &detail);
         let (uid, ..) = self.memory.entries.get(entry);
         changed |= match self.sorted.group_of(index) {
             Some(Group::All | Group::Unnamed) => !self.memory.entries.is_made(entry),
