@@ -188,6 +188,8 @@ impl Server {
             | Flaw::Garbled(times)
             | Flaw::Coded(times)
             | Flaw::Zero(times)
+            | Flaw::Unanswered(times)
+            | Flaw::Swallows(times)
             | Flaw::Short(times) => times,
         };
         if times > 0 && mail.flawed >= times {
@@ -208,6 +210,11 @@ impl Server {
             }
             Flaw::Coded(_) => Next::Answer(b"-ERR [SYS/PERM] it cannot be read\r\n".to_vec()),
             Flaw::Garbled(_) => Next::Answer([whole, b"* that was it\r\n"].concat()),
+            Flaw::Unanswered(_) | Flaw::Swallows(_) => {
+                self.is_behind = true;
+                let is_sent = matches!(mail.flaw, Flaw::Swallows(_));
+                Next::Answer(if is_sent { whole[..whole.len() - 1].to_vec() } else { Vec::new() })
+            }
             Flaw::Zero(_) | Flaw::Short(_) => {
                 self.judge.comes_short(mail.id);
                 Next::Answer(body(&mail.short()))

@@ -201,6 +201,10 @@ pub enum Flaw {
     Short(u32),
     /// The connection breaks at its DELE.
     DeleBreaks,
+    /// RETR is not answered. What follows is, and then the connection ends.
+    Unanswered(u32),
+    /// The same with an end that lacks its LF.
+    Swallows(u32),
 }
 
 /// When the program is killed in a poll. Numbers are counted from 0.
@@ -394,7 +398,7 @@ impl Kind {
 impl Flaw {
     fn drawn(dice: &mut Dice) -> Self {
         let times = dice.of(&[0, 2]);
-        match dice.below(26) {
+        match dice.below(30) {
             0 => Self::BreaksBefore(times),
             1 => Self::BreaksIn(times),
             2 => Self::BreaksAfter(times),
@@ -404,6 +408,8 @@ impl Flaw {
             6 => Self::Short(times),
             7 => Self::DeleBreaks,
             8 => Self::Garbled(times),
+            9 | 10 => Self::Unanswered(times),
+            11 => Self::Swallows(times),
             _ => Self::Sound,
         }
     }
@@ -419,6 +425,8 @@ impl Flaw {
                 | Self::Coded(0)
                 | Self::Zero(0)
                 | Self::Short(0)
+                | Self::Unanswered(0)
+                | Self::Swallows(0)
         )
     }
 

@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::judge::{Judge, Wrong};
 use super::mail::Mail;
-use super::scenario::{At, Deletes, Event, Flaw, Kind, Scenario, Uids};
+use super::scenario::{At, Deletes, Event, Flaw, Kind, Scenario, Sizes, Uids};
 
 /// Sessions that a poll may have at most, however often they break.
 const MOST_SESSIONS: usize = 60;
+/// How long a client may say nothing while an answer is missing.
+const IDLE: Duration = Duration::from_millis(50);
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 /// What went over the wire since it was last asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub struct Server {
     pub(super) marked: BTreeSet<usize>,
     pub(super) commands: usize,
     pub(super) in_session: Counted,
+    /// An answer is missing, and the client waits for one in the end.
+    pub(super) is_behind: bool,
     /// Since the poll began.
     pub cost: Cost,
     /// The groups of messages that only their place tells apart, in the last listing.
@@ -98,6 +104,7 @@ impl Server {
             marked: BTreeSet::new(),
             commands: 0,
             in_session: Counted::default(),
+            is_behind: false,
             cost: Cost::default(),
             groups: 0,
             shared: BTreeSet::new(),
@@ -112,6 +119,7 @@ impl Server {
         match *event {
             Event::Arrive(kind, like, flaw) => {
                 let like = (!self.all.is_empty()).then(|| self.all[like % self.all.len()].clone());
+                let flaw = self.visible(flaw);
                 let mail = Mail::new(self.all.len(), kind, like.as_ref(), flaw);
                 self.put(mail, None);
             }
@@ -158,6 +166,19 @@ impl Server {
         }
     }
 
+    /// Gives the flaw that a message may have so that it can be seen: nothing but the sizes shows an answer within a
+    /// message, or that what came in the place of another was less than the half of what it is.
+    fn visible(&self, flaw: Flaw) -> Flaw {
+        let is_short = |event: &Event| matches!(event, Event::Arrive(_, _, flaw) if flaw.is_short());
+        let is_exact =
+            self.scenario.sizes == Sizes::Exact && !self.scenario.has(|event| *event == Event::Recount);
+        match flaw {
+            Flaw::Unanswered(_) | Flaw::Swallows(_) if self.scenario.has(is_short) => Flaw::Sound,
+            Flaw::Swallows(times) if !is_exact => Flaw::Unanswered(times),
+            flaw => flaw,
+        }
+    }
+
     fn put(&mut self, mut mail: Mail, uid: Option<String>) {
         mail.uid = uid.unwrap_or_else(|| self.new_uid(&mail));
         self.judge.comes(&mail);
@@ -198,9 +219,14 @@ impl Server {
         let mut line = String::new();
         loop {
             line.clear();
-            match read.read_line(&mut line).await {
-                Ok(octets) if octets > 0 => {}
-                Ok(_) | Err(_) => break,
+            let patience = if self.is_behind { IDLE } else { FOR_EVER };
+            match tokio::time::timeout(patience, read.read_line(&mut line)).await {
+                Ok(Ok(octets)) if octets > 0 => {}
+                Ok(_) => break,
+                Err(_) => {
+                    self.tell(|| "the connection is dropped".into());
+                    break;
+                }
             }
             let line = line.trim_end();
             self.tell(|| format!("C: {line}"));
@@ -248,7 +274,7 @@ impl Server {
     fn begin(&mut self) {
         self.sessions += 1;
         self.cost.sessions += 1;
-        (self.commands, self.in_session) = (0, Counted::default());
+        (self.commands, self.in_session, self.is_behind) = (0, Counted::default(), false);
         self.marked.clear();
         self.view.clone_from(&self.messages);
         for event in &self.once {
