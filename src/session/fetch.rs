@@ -287,9 +287,14 @@ impl Fetch<'_, '_> {
         let whole = fingerprint.finish();
         // The octets of the one before, which is listed with another size: its answer came twice.
         let before = self.round.before.replace((whole.content, listed));
-        let is_again = before.is_some_and(|(content, size)| content == whole.content && size != listed);
-        if is_again && self.source.trial().is_some() {
-            return Err(SourceError::OutOfStep);
+        match before {
+            Some((content, size)) if content == whole.content && self.source.trial().is_some() => {
+                if size != listed {
+                    return Err(SourceError::OutOfStep);
+                }
+                self.source.came_again();
+            }
+            Some(_) | None => {}
         }
         let extent = if short::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
         let (delivery, unclaimed, recipients) = match self.book.came(index, &whole, extent) {

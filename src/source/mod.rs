@@ -63,6 +63,8 @@ pub struct Source {
     listing: Listing,
     headers: Headers,
     window: Window,
+    /// A message came that is octet for octet the one before: an answer may have come twice.
+    doubled: bool,
     /// How long a goodbye that nothing depends on may take to be written.
     goodbye: Duration,
 }
@@ -123,6 +125,7 @@ impl Source {
                     listing: listing.clone(),
                     headers: Headers::new(sending),
                     window: Window::new(sending, Deletions::of(&account.name)),
+                    doubled: false,
                     goodbye: account.timeout.min(QUIT),
                 };
                 Ok(Opened { source, listing, uidl_refused })
@@ -246,6 +249,11 @@ impl Source {
         self.window.wind_down();
     }
 
+    /// Notes that a message came whose octets are those of the one before.
+    pub fn came_again(&mut self) {
+        self.doubled = true;
+    }
+
     /// Gives the messages that may have come in the place of others, where a session has come to a bad end: as commands
     /// are sent ahead, an answer that never came is noticed at the end only.
     pub fn uncertain(&self) -> Vec<usize> {
@@ -267,7 +275,7 @@ impl Source {
     /// that no answer came twice.
     pub async fn finish(self, parting: Parting, within: Option<Duration>) -> Finished {
         let uncertain = self.uncertain();
-        let Self { account, mut wire, capabilities, window, goodbye, .. } = self;
+        let Self { account, mut wire, capabilities, window, doubled, goodbye, .. } = self;
         let (accepted, undeleted) = window.deletions.into_answers();
         let mut finished = Finished { deleted: Vec::new(), undeleted, uncertain: Vec::new(), ended: Ok(()) };
         let may_quit = match parting {
@@ -278,9 +286,9 @@ impl Source {
         if !may_quit {
             return finished;
         }
-        // One alone is in the place of no other.
+        // One alone is in the place of no other, and an answer that came twice is the same twice.
         let deletes = !accepted.is_empty();
-        if !deletes && uncertain.len() <= 1 {
+        if !deletes && (uncertain.len() <= 1 || !doubled) {
             match wire.send(Command::Quit) {
                 Ok(()) => wire.hang_up(goodbye).await,
                 Err(error) => log::debug!("{account}: {error}"),
