@@ -39,6 +39,9 @@ pub struct Wire<P, S = Stream> {
     name: String,
 }
 
+/// An event, and where in the buffer its octets are counted from.
+type Came<P> = (usize, <P as Protocol>::Event<Range<usize>>);
+
 /// How long a server may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -170,19 +173,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         self.clock.restart();
         loop {
             self.make_room();
-            let is_written = std::future::poll_fn(|cx| {
-                let left = self.protocol.outgoing().len();
-                self.poll_write(cx);
-                if self.protocol.outgoing().len() < left {
-                    self.clock.restart();
-                }
-                if self.is_written() {
-                    Poll::Ready(Ok(true))
-                } else {
-                    self.poll_come_in(cx).map_ok(|()| false)
-                }
-            });
-            if is_written.await? || self.protocol.unanswered() > 0 {
+            if std::future::poll_fn(|cx| self.poll_written(cx)).await? || self.protocol.unanswered() > 0 {
                 return Ok(());
             }
             self.protocol.incoming(&self.buffer[self.start..self.end])?;
@@ -192,25 +183,11 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     /// Waits for the server's next event, or until all that is queued was written (`None`).
     pub async fn event_unless_written(&mut self) -> Result<Option<P::Event<&[u8]>>, WireError<P::Error>> {
         let (base, event) = loop {
-            if let Some((consumed, event)) = self.protocol.incoming(&self.buffer[self.start..self.end])? {
-                let base = self.start;
-                self.start += consumed;
-                break (base, event);
+            if let Some(came) = self.next()? {
+                break came;
             }
             self.make_room();
-            let is_written = std::future::poll_fn(|cx| {
-                let left = self.protocol.outgoing().len();
-                self.poll_write(cx);
-                if self.protocol.outgoing().len() < left {
-                    self.clock.restart();
-                }
-                if self.is_written() {
-                    Poll::Ready(Ok(true))
-                } else {
-                    self.poll_come_in(cx).map_ok(|()| false)
-                }
-            });
-            if is_written.await? {
+            if std::future::poll_fn(|cx| self.poll_written(cx)).await? {
                 return Ok(None);
             }
         };
@@ -238,22 +215,39 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     }
 
     /// Waits for the next event; gives where its octets are in the buffer.
-    async fn come_in(&mut self) -> Result<(usize, P::Event<Range<usize>>), WireError<P::Error>> {
-        let (base, event) = loop {
-            if let Some((consumed, event)) = self.protocol.incoming(&self.buffer[self.start..self.end])? {
-                let base = self.start;
-                self.start += consumed;
-                break (base, event);
+    async fn come_in(&mut self) -> Result<Came<P>, WireError<P::Error>> {
+        loop {
+            if let Some(came) = self.next()? {
+                return Ok(came);
             }
             self.make_room();
             std::future::poll_fn(|cx| self.poll_progress(cx)).await?;
+        }
+    }
+
+    /// Takes the next event if it has come in whole; gives where its octets are in the buffer.
+    fn next(&mut self) -> Result<Option<Came<P>>, WireError<P::Error>> {
+        let Some((consumed, event)) = self.protocol.incoming(&self.buffer[self.start..self.end])? else {
+            return Ok(None);
         };
+        let base = self.start;
+        self.start += consumed;
         match P::pace(&event) {
             Pace::Octets(octets) => self.clock.body(octets),
             Pace::Whole => self.clock.restart(),
             Pace::Line => {}
         }
-        Ok((base, event))
+        Ok(Some((base, event)))
+    }
+
+    /// Waits until all that is queued was written (true), or more has come in.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, WireError<P::Error>>> {
+        let left = self.protocol.outgoing().len();
+        self.poll_write(cx);
+        if self.protocol.outgoing().len() < left {
+            self.clock.restart();
+        }
+        if self.is_written() { Poll::Ready(Ok(true)) } else { self.poll_come_in(cx).map_ok(|()| false) }
     }
 
     fn told(&self, base: usize, event: P::Event<Range<usize>>) -> P::Event<&[u8]> {
