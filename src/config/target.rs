@@ -143,6 +143,13 @@ pub struct Mailbox {
     pub date: MessageDate,
 }
 
+impl Mailbox {
+    /// Gives the octets that may be uploaded there in a day, if that is limited.
+    pub fn octets_a_day(&self) -> Option<u64> {
+        self.provider.and_then(|provider| provider.octets_a_day)
+    }
+}
+
 /// What stands for the keys of a provider's server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Provider {

@@ -1,5 +1,7 @@
 //! The way to a mailbox: TCP, TLS, log-in, and the folder's name on its server.
 
+use std::time::Duration;
+
 use super::dialogue::{Broken, Dialogue, Word};
 use super::judge;
 use crate::config;
@@ -76,8 +78,7 @@ impl Connecting<'_> {
     }
 
     fn endpoint(&self) -> Endpoint<'_> {
-        let config::Mailbox { host, port, tls, bind, timeout, .. } = self.target;
-        let timeout = timeout.unwrap_or(self.access.timeout);
+        let config::Mailbox { host, port, tls, bind, .. } = self.target;
         Endpoint {
             account: &self.access.account,
             host,
@@ -85,13 +86,16 @@ impl Connecting<'_> {
             tls,
             bind: *bind,
             connect: None,
-            timeout,
+            timeout: self.timeout(),
         }
     }
 
+    fn timeout(&self) -> Duration {
+        self.target.timeout.unwrap_or(self.access.timeout)
+    }
+
     fn over(&self, stream: Stream, protocol: Client) -> Dialogue {
-        let timeout = self.target.timeout.unwrap_or(self.access.timeout);
-        Dialogue::new(stream, protocol, &self.access.account, timeout, self.access.stop.clone())
+        Dialogue::new(stream, protocol, &self.access.account, self.timeout(), self.access.stop.clone())
     }
 
     /// RFC 9051, 6.2.1: what was said before the handshake, capabilities too, may be anybody's.

@@ -19,6 +19,9 @@ pub(super) struct Broken {
     pub(super) said: Option<String>,
 }
 
+/// Why a wait ends with the process.
+const TOO_LATE: &str = "was asked to end";
+
 /// A connection to the server.
 pub(super) struct Dialogue {
     wire: Wire<Client>,
@@ -79,6 +82,17 @@ impl Broken {
                 Self { what: "server sent what is no answer".to_owned(), said }
             }
             other => Self::new(other.to_string()),
+        }
+    }
+
+    /// Says why nothing more can be had of a server that may have said goodbye.
+    fn after(bye: Option<&Status>, error: WireError<ProtocolError>) -> Self {
+        match (&error, bye) {
+            // It has said why.
+            (WireError::Closed { .. } | WireError::Lost { .. }, Some(status)) => {
+                Self { what: "server ended the session".to_owned(), said: Some(status.to_string()) }
+            }
+            _ => Self::of(error),
         }
     }
 }
@@ -191,12 +205,13 @@ impl Dialogue {
     /// Waits until what is queued was written (`None`), or for the next word.
     pub(super) async fn written(&mut self) -> Result<Option<Word>, Broken> {
         loop {
+            let Self { wire, too_late, bye, .. } = &mut *self;
             let event = tokio::select! {
                 biased;
-                event = self.wire.event_unless_written() => event,
-                () = over(&mut self.too_late) => return Err(self.cut_off()),
+                event = wire.event_unless_written() => event,
+                () = over(too_late) => return Err(Broken::new(TOO_LATE)),
             };
-            let word = match event.map_err(Broken::of)? {
+            let word = match event.map_err(|error| Broken::after(bye.as_ref(), error))? {
                 None => return Ok(None),
                 Some(Event::Done(tag, _, status)) => Word::Answer(tag, status),
                 Some(Event::Continue(words)) => Word::Continue(words),
@@ -261,18 +276,9 @@ impl Dialogue {
         let event = tokio::select! {
             biased;
             event = wire.event() => event,
-            () = over(too_late) => {
-                *too_late = None;
-                return Err(Broken::new("was asked to end"));
-            }
+            () = over(too_late) => return Err(Broken::new(TOO_LATE)),
         };
-        event.map_err(|error| match (&error, bye) {
-            // It has said why.
-            (WireError::Closed { .. } | WireError::Lost { .. }, Some(status)) => {
-                Broken { what: "server ended the session".to_owned(), said: Some(status.to_string()) }
-            }
-            _ => Broken::of(error),
-        })
+        event.map_err(|error| Broken::after(bye.as_ref(), error))
     }
 
     fn note(&mut self, data: Data) {
@@ -293,17 +299,15 @@ impl Dialogue {
             Data::Fetched(_) | Data::Other => {}
         }
     }
-
-    fn cut_off(&mut self) -> Broken {
-        self.too_late = None;
-        Broken::new("was asked to end")
-    }
 }
 
 /// Waits until it is too late.
 async fn over(too_late: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     match too_late {
-        Some(too_late) => too_late.await,
+        Some(waiting) => {
+            waiting.await;
+            *too_late = None;
+        }
         // It is too late already, and what still waits has its own limit.
         None => std::future::pending().await,
     }

@@ -90,9 +90,9 @@ impl Mailbox {
     ) -> Result<Self, TargetError> {
         let connecting = Connecting { target, access: &access };
         let before = access.remembered.as_deref().and_then(Memory::from_octets);
-        let day = access.clock.now().div_euclid(DAY);
+        let day = today(&access);
         let octets = before.filter(|before| before.day == day).map_or(0, |before| before.octets);
-        if let Some(most) = target.provider.and_then(|provider| provider.octets_a_day)
+        if let Some(most) = target.octets_a_day()
             && octets >= most
         {
             return Err(spent(connecting, most));
@@ -263,7 +263,7 @@ impl Shared {
             *lock(&self.taken).entry(digest).or_default() += 1;
         }
         let mut memory = lock(&self.memory);
-        let day = self.access.clock.now().div_euclid(DAY);
+        let day = today(&self.access);
         let octets = if memory.day == day { memory.octets } else { 0 };
         (memory.day, memory.octets) = (day, octets.saturating_add(letter.message.octets));
     }
@@ -323,8 +323,8 @@ impl Round<'_> {
                 self.dialogue = Some(dialogue);
             }
             if self.spent {
-                let most = self.shared.target.provider.and_then(|provider| provider.octets_a_day);
-                return Err(spent(self.shared.connecting(), most.unwrap_or_default()));
+                let most = self.shared.target.octets_a_day().unwrap_or_default();
+                return Err(spent(self.shared.connecting(), most));
             }
         }
         Ok(())
@@ -367,7 +367,7 @@ impl Round<'_> {
     /// Sends what is to be sent.
     async fn upload(&mut self, dialogue: &mut Dialogue) -> Uploaded {
         let Shared { target, access, opened, .. } = self.shared;
-        let most = target.provider.and_then(|provider| provider.octets_a_day).unwrap_or(u64::MAX);
+        let most = target.octets_a_day().unwrap_or(u64::MAX);
         let (limit, binary) = (dialogue.capabilities.append_limit(), dialogue.capabilities.has("BINARY"));
         let mut octets = lock(&self.shared.memory).octets;
         let mut sent = Vec::new();
@@ -490,6 +490,11 @@ impl Round<'_> {
         }
         Err(self.shared.connecting().broken(broken))
     }
+}
+
+/// Counts the days since 1970.
+fn today(access: &Access) -> i64 {
+    access.clock.now().div_euclid(DAY)
 }
 
 fn spent(connecting: Connecting<'_>, most: u64) -> TargetError {
