@@ -8,7 +8,7 @@ use crate::credential;
 use crate::delivery::{Access, ServerError, Sink, TargetError};
 use crate::failure::Class;
 use crate::secret::Secret;
-use crate::state::{LogInRefused, LogIns, Timestamp};
+use crate::state::{LogIns, Timestamp};
 
 const OPEN: &str = "open the target";
 /// A log-in that worked is noted again after this many seconds, not at each poll.
@@ -71,7 +71,8 @@ impl<'a> TargetLogIn<'a> {
     ) -> Result<Self, Failed> {
         let name = format!("log-in {user} {}", account.deliver);
         let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
-        let memory = kept.and_then(|kept| from_octets(&kept)).unwrap_or_default();
+        // What cannot be read is as good as nothing.
+        let memory = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
         let attempted = Attempted::at_target(&account.deliver, user, secret);
         Ok(Self { account, environment, now: environment.clock.now(), name, attempted, memory })
     }
@@ -119,31 +120,7 @@ impl<'a> TargetLogIn<'a> {
     }
 
     async fn remember(&self, log_ins: LogIns) -> Result<(), Failed> {
-        let kept = to_octets(&log_ins);
+        let kept = serde_json::to_vec(&log_ins).unwrap_or_default();
         self.environment.store.remember(self.name.clone(), kept).await.during("write the state")
     }
-}
-
-/// What is kept of log-ins: when one worked, with which mark, and of a refusal its time, count, credentials, words, class.
-type Kept = (Option<Timestamp>, Option<Vec<u8>>, Option<(Timestamp, u32, Vec<u8>, Vec<u8>, String)>);
-
-fn to_octets(log_ins: &LogIns) -> Vec<u8> {
-    let LogIns { ok_at, mark, refused } = log_ins.clone();
-    let refused = refused
-        .map(|LogInRefused { at, count, credentials, said, class }| (at, count, credentials, said, class));
-    let kept: Kept = (ok_at, mark, refused);
-    serde_json::to_vec(&kept).unwrap_or_default()
-}
-
-/// Reads what was kept; what cannot be read is as good as nothing.
-fn from_octets(octets: &[u8]) -> Option<LogIns> {
-    let (ok_at, mark, refused): Kept = serde_json::from_slice(octets).ok()?;
-    let refused = refused.map(|(at, count, credentials, said, class)| LogInRefused {
-        at,
-        count,
-        credentials,
-        said,
-        class,
-    });
-    Some(LogIns { ok_at, mark, refused })
 }

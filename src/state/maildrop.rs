@@ -1,5 +1,7 @@
 //! A maildrop: its row, and what `status` and `seen list` show of it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::UniqueId;
 
 use super::{Held, Timestamp};
@@ -23,7 +25,7 @@ pub struct Maildrop {
 }
 
 /// What is remembered of log-ins.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogIns {
     /// When one last succeeded.
     pub ok_at: Option<Timestamp>,
@@ -56,7 +58,7 @@ pub struct ServerMemory {
 }
 
 /// Refused log-ins, counted so that an account is not locked out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogInRefused {
     /// When it was refused last.
     pub at: Timestamp,
