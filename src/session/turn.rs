@@ -95,9 +95,8 @@ impl Turn<'_> {
                 self.poll.progress.stage("comparing headers");
                 log::debug!("{}: asking for {} headers", self.poll.account.name, questions.len());
             }
-            for (index, header) in self.headers(&questions, free).await? {
-                self.book.answers.note(index, header);
-            }
+            let headers = self.headers(&questions, free).await?;
+            self.book.answers.note_all(headers);
             if self.source.asks_no_more() {
                 self.book.answers.spend();
             }
@@ -183,9 +182,8 @@ impl Turn<'_> {
 
     /// Notes the headers of messages, as [`Turn::header_of`] gets them.
     pub(super) async fn look_at(&mut self, indices: &[usize]) -> Result<(), Failed> {
-        for (index, header) in self.header_of(indices).await? {
-            self.book.answers.note(index, header);
-        }
+        let headers = self.header_of(indices).await?;
+        self.book.answers.note_all(headers);
         Ok(())
     }
 
@@ -327,9 +325,8 @@ impl Turn<'_> {
         let asks = |(index, entry): &&(usize, usize)| self.book.asks_to_prove(*index, *entry);
         let questions: Vec<usize> = due.iter().filter(asks).map(|(index, _)| *index).collect();
         if !questions.is_empty() {
-            for (index, header) in self.headers(&questions, 0).await? {
-                self.book.answers.note(index, header);
-            }
+            let headers = self.headers(&questions, 0).await?;
+            self.book.answers.note_all(headers);
         }
         let (mut proven, mut compared) = (Vec::new(), Vec::new());
         for (index, entry) in due {

@@ -53,6 +53,10 @@ impl Answers {
         self.headers.insert(index, header);
     }
 
+    pub fn note_all(&mut self, answers: Vec<(usize, Option<Fingerprint>)>) {
+        answers.into_iter().for_each(|(index, header)| self.note(index, header));
+    }
+
     pub fn spend(&mut self) {
         self.spent = true;
     }
