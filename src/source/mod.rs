@@ -274,8 +274,9 @@ impl Source {
     /// long as `within` says, or the account's time limit; where nothing was deleted no answer is, unless it is to show
     /// that no answer came twice.
     pub async fn finish(self, parting: Parting, within: Option<Duration>) -> Finished {
-        let uncertain = self.uncertain();
-        let Self { account, mut wire, capabilities, window, doubled, goodbye, .. } = self;
+        // An answer that came twice is the same twice.
+        let uncertain = if self.doubled || self.any_deleted() { self.uncertain() } else { Vec::new() };
+        let Self { account, mut wire, capabilities, window, goodbye, .. } = self;
         let (accepted, undeleted) = window.deletions.into_answers();
         let mut finished = Finished { deleted: Vec::new(), undeleted, uncertain: Vec::new(), ended: Ok(()) };
         let may_quit = match parting {
@@ -286,9 +287,9 @@ impl Source {
         if !may_quit {
             return finished;
         }
-        // One alone is in the place of no other, and an answer that came twice is the same twice.
+        // One alone is in the place of no other.
         let deletes = !accepted.is_empty();
-        if !deletes && (uncertain.len() <= 1 || !doubled) {
+        if !deletes && uncertain.len() <= 1 {
             match wire.send(Command::Quit) {
                 Ok(()) => wire.hang_up(goodbye).await,
                 Err(error) => log::debug!("{account}: {error}"),
