@@ -107,15 +107,12 @@ fn assigned(text: &str) -> Option<usize> {
     // `A+=x` adds to it, `A[0]=x` sets one of many.
     let name = text[..equals].strip_suffix('+').unwrap_or(&text[..equals]);
     let name = name.split_once('[').filter(|(_, index)| index.ends_with(']')).map_or(name, |(name, _)| name);
-    let option = name.trim_start_matches('-');
     let is_word = |name: &str| {
         !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet))
     };
     let assigns =
         is_word(name) && !name.contains('-') && !name.starts_with(|first: char| first.is_ascii_digit());
-    let lower = option.to_ascii_lowercase();
-    let is_secret =
-        option.len() < name.len() && is_word(option) && SECRETS.iter().any(|secret| lower.contains(secret));
+    let is_secret = is_word(name.trim_start_matches('-')) && names_secret(name);
     (assigns || is_secret).then_some(equals + 1)
 }
 

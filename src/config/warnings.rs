@@ -84,18 +84,12 @@ impl Found<'_> {
         if let Some((_, begins)) = SERVERS.iter().find(|(server, _)| *server == entry.key) {
             self.port(path, value, None, begins);
         }
-        let file = match &value.content {
-            _ if FILES.contains(&&*entry.key) => value.text("a path").map(str::to_owned).ok(),
-            Content::List(words) if COMMANDS.contains(&&*entry.key) => {
-                words.first().and_then(|word| word.text("a program").ok()).map(str::to_owned)
-            }
-            Content::Plain(line) | Content::Quoted(line) if COMMANDS.contains(&&*entry.key) => {
-                Some(program(line))
-            }
+        let file = match &*entry.key {
+            key if FILES.contains(&key) => value.text("a path").map(str::to_owned).ok(),
+            // What is looked for in `PATH` may be elsewhere for whoever runs this.
+            key if COMMANDS.contains(&key) => run_by(value).filter(|file| file.starts_with(['/', '~'])),
             _ => None,
         };
-        // What is looked for in `PATH` may be elsewhere for whoever runs this.
-        let file = file.filter(|file| FILES.contains(&&*entry.key) || file.starts_with(['/', '~']));
         let Some(Ok(file)) = file.map(|file| self.places.expand(&file)) else { return };
         let missing = mistake(value.at, path, format!("{} is not there", file.display()));
         self.warnings.files.push((file, missing));
@@ -131,6 +125,15 @@ impl Found<'_> {
 
     fn warn(&mut self, at: Position, path: &str, what: String) {
         self.warnings.told.push(mistake(at, path, what));
+    }
+}
+
+/// Gives the program that a command runs.
+fn run_by(command: &Node<'_>) -> Option<String> {
+    match &command.content {
+        Content::List(words) => words.first()?.text("a program").map(str::to_owned).ok(),
+        Content::Plain(line) | Content::Quoted(line) => Some(program(line)),
+        Content::Mapping(_) => None,
     }
 }
 
