@@ -9,7 +9,7 @@ pub mod config {
     pub use crate::config::target::{
         CatchAll, Occurrence, Pipe, Place, Provider, Sender, Unknown, is_address,
     };
-    pub use crate::config::{Account, Config, Daemon, MailServer, Recipients, Target, show};
+    pub use crate::config::{Account, Config, Daemon, HttpUrl, MailServer, Recipients, Target, show};
 }
 
 pub mod credential {
@@ -50,7 +50,8 @@ pub mod message {
 
 pub mod net {
     pub use crate::config::account::pin;
-    pub use crate::net::{CertificateFault, Connector, NetError, Stream, looks_like_tls};
+    pub use crate::net::http::{HttpError, LONGEST_BODY, Reply};
+    pub use crate::net::{CertificateFault, Connector, Endpoint, NetError, Stream, looks_like_tls};
 }
 
 pub mod pop3 {

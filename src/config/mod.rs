@@ -5,6 +5,7 @@ pub(crate) mod command_line;
 mod deliver;
 mod error;
 mod file;
+mod http_url;
 mod imap;
 mod keys;
 mod load;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use account::Account;
 pub use error::{ConfigError, Mistake};
+pub use http_url::HttpUrl;
 pub(crate) use load::default_state;
 pub(crate) use show::reference;
 pub use show::show;

@@ -2,7 +2,7 @@
 //!
 //! [`Connector::connect`] resolves the host and tries its addresses (`connect`) or starts the account's command
 //! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`]. `wire` drives a line protocol
-//! over it, with a deadline on every wait; `auth` speaks a SASL exchange in any of them.
+//! over it, with a deadline on every wait; `auth` speaks a SASL exchange in any of them; `http` asks for one thing.
 
 /// Has all that is written to a type go to one of its fields.
 macro_rules! write_through {
@@ -46,6 +46,7 @@ mod command;
 mod connect;
 mod endpoint;
 mod error;
+pub(crate) mod http;
 pub(crate) mod process;
 mod proof;
 mod stream;

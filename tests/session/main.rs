@@ -14,6 +14,7 @@ mod framing;
 mod fuzz_corpus;
 mod headers;
 mod held;
+mod http;
 mod listings;
 mod lockout;
 mod log_in;

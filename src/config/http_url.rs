@@ -1,0 +1,117 @@
+//! Addresses of services that are asked over HTTPS.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::account::TlsMode;
+use super::mail_server::is_loopback;
+use super::values::host_name;
+
+/// An `https` URL, or an `http` one of this machine (RFC 9110, 4.2). No user, no fragment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HttpUrl {
+    /// `Implicit` for https, `None` for http.
+    pub mode: TlsMode,
+    /// Host name or address literal (IPv6 without brackets).
+    pub host: String,
+    pub port: u16,
+    /// Path and query, from the first slash on.
+    pub target: String,
+}
+
+impl HttpUrl {
+    /// Reads a URL. The words of an error complete "KEY: ...", and quote nothing.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (mode, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (TlsMode::Implicit, rest),
+            (None, Some(rest)) => (TlsMode::None, rest),
+            (None, None) => return Err("must be a URL that begins with https://"),
+        };
+        // RFC 3986, 2: all that is not ASCII, and blanks, are percent-encoded.
+        if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+            return Err("must be a URL of visible ASCII characters");
+        }
+        if text.contains('#') {
+            return Err("must be a URL without a fragment (#)");
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err("must be a URL without a user in it");
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let port = port.parse().ok().filter(|&port| port > 0);
+                (host, port.ok_or("must be a URL whose port is a number from 1 to 65535")?)
+            }
+            _ => (authority, if mode == TlsMode::None { 80 } else { 443 }),
+        };
+        let host = host_name(host).map_err(|_| "must be a URL with a host name or address")?;
+        if mode == TlsMode::None && !is_loopback(&host) {
+            return Err("must be an https:// URL: without TLS only this machine is asked");
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Self { mode, host, port, target: format!("{slash}{target}") })
+    }
+
+    /// Gives `host`, with the port where it is not the usual one, as a Host field has it.
+    pub fn authority(&self) -> String {
+        let host = match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => format!("[{}]", self.host),
+            Ok(IpAddr::V4(_)) | Err(_) => self.host.clone(),
+        };
+        match (self.mode, self.port) {
+            (TlsMode::None, 80) | (TlsMode::Implicit | TlsMode::StartTls, 443) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.mode == TlsMode::None { "http" } else { "https" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_written_as_it_was_read() {
+        for (text, shown) in [
+            ("https://a.example/token", "https://a.example/token"),
+            ("https://A.example", "https://a.example/"),
+            ("https://a.example:8443?x=1", "https://a.example:8443/?x=1"),
+            ("https://a.example:443/", "https://a.example/"),
+            ("http://127.0.0.1:80/t", "http://127.0.0.1/t"),
+            ("http://[::1]:9/t", "http://[::1]:9/t"),
+            ("http://localhost/t", "http://localhost/t"),
+        ] {
+            assert_eq!(HttpUrl::parse(text).unwrap().to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_go_elsewhere_or_in_the_clear_is_refused() {
+        for text in [
+            "",
+            "a.example/token",
+            "ftp://a.example/",
+            "http://a.example/token",
+            "http://127.0.0.1.example/",
+            "https://",
+            "https:///x",
+            "https://u:p@a.example/",
+            "https://a.example:0/",
+            "https://a.example:x/",
+            "https://a.example/#x",
+            "https://a.example/a b",
+            "https://a.example/\r\nX: y",
+            "https://ä.example/",
+        ] {
+            assert!(HttpUrl::parse(text).is_err(), "{text}");
+        }
+    }
+}

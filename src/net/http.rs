@@ -1,0 +1,154 @@
+//! A client of HTTP/1.1 (RFC 9112): one request a connection, over the streams that everything else goes over, so that
+//! roots, time limits and source address are the same.
+//!
+//! Redirects are not followed: what is sent is meant for one host. What comes back is bounded in time and size.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use zeroize::Zeroizing;
+
+use super::{Connector, Endpoint, NetError};
+use crate::config::HttpUrl;
+use crate::text::Shown;
+
+/// Octets of a reply's head at most.
+const LONGEST_HEAD: usize = 32 << 10;
+/// Fields of a reply at most.
+const MOST_FIELDS: usize = 100;
+/// Octets of a reply's body at most: tokens and errors have a few thousand.
+pub const LONGEST_BODY: usize = 256 << 10;
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// The media type in lower case, without parameters: `application/json`; empty if there is none.
+    pub media_type: String,
+    /// After how long it may be asked again.
+    pub retry_after: Option<Duration>,
+    /// Where it would rather be asked, without a query: it may hold what is secret.
+    pub elsewhere: Option<String>,
+    /// It may hold tokens.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("gave up after {}s waiting for the answer", .after.as_secs_f32())]
+    TimedOut { after: Duration },
+    #[error("server closed the connection before it had answered")]
+    Closed,
+    #[error("server sent more than {LONGEST_BODY} octets")]
+    TooLong,
+    #[error("server sent what is no HTTP answer ({0})")]
+    Protocol(String),
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// The request cannot be made, as of a secret with a line end in it.
+    #[error("cannot ask: {0}")]
+    Request(String),
+}
+
+impl HttpError {
+    /// Gives what the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            // Its hints name ports of mail servers.
+            Self::Net(NetError::Refused { .. } | NetError::NotTls { .. }) => {
+                Some("the server may be down; check the URL".to_owned())
+            }
+            Self::Net(error) => error.hint(),
+            Self::Protocol(_) => Some("is there an HTTPS server at that address?".to_owned()),
+            Self::TimedOut { .. } | Self::Closed | Self::TooLong | Self::Lost(_) | Self::Request(_) => None,
+        }
+    }
+}
+
+impl From<hyper::Error> for HttpError {
+    fn from(error: hyper::Error) -> Self {
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let is_cut = io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
+        if is_cut || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            return Self::Closed;
+        }
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        if error.is_parse() { Self::Protocol(why) } else { Self::Lost(why) }
+    }
+}
+
+impl Connector {
+    /// Sends a request and takes the answer, each within the endpoint's `timeout`. `to` says how the URL's host is
+    /// reached; its own host, port and mode count for nothing.
+    pub async fn request<B>(
+        &self,
+        to: &Endpoint<'_>,
+        url: &HttpUrl,
+        request: Request<B>,
+    ) -> Result<Reply, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let tls = crate::config::account::Tls { mode: url.mode, ..to.tls.clone() };
+        let endpoint = Endpoint { host: &url.host, port: url.port, tls: &tls, ..*to };
+        let stream = self.connect(endpoint).await?;
+        let conversation = async {
+            let handshake = http1::Builder::new()
+                .max_buf_size(LONGEST_HEAD)
+                .max_headers(MOST_FIELDS)
+                .handshake(TokioIo::new(stream));
+            let (mut sender, connection) = handshake.await?;
+            let exchange = async { take(sender.send_request(request).await?).await };
+            tokio::pin!(exchange, connection);
+            tokio::select! {
+                reply = &mut exchange => return reply,
+                // What it has read is handed over before; how it failed is told to the exchange.
+                _ = connection => {}
+            }
+            exchange.await
+        };
+        match tokio::time::timeout(to.timeout, conversation).await {
+            Ok(reply) => reply,
+            Err(_) => Err(HttpError::TimedOut { after: to.timeout }),
+        }
+    }
+}
+
+async fn take(response: Response<hyper::body::Incoming>) -> Result<Reply, HttpError> {
+    let (head, mut incoming) = response.into_parts();
+    // Sized at once: a vector that grows leaves its old octets behind in freed memory.
+    let mut body = Zeroizing::new(Vec::with_capacity(LONGEST_BODY));
+    while let Some(frame) = incoming.frame().await {
+        let Ok(octets) = frame?.into_data() else { continue };
+        if body.len() + octets.len() > LONGEST_BODY {
+            return Err(HttpError::TooLong);
+        }
+        body.extend_from_slice(&octets);
+    }
+    let field = |name: HeaderName| field(&head.headers, name);
+    let media_type = field(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let elsewhere = field(LOCATION).split(['?', '#']).next().unwrap_or_default().to_owned();
+    Ok(Reply {
+        status: head.status.as_u16(),
+        media_type,
+        // RFC 9110, 10.2.3 has dates too, which are not worth it.
+        retry_after: field(RETRY_AFTER).trim().parse().ok().map(Duration::from_secs),
+        elsewhere: head.status.is_redirection().then(|| Shown(elsewhere.as_bytes()).to_string()),
+        body,
+    })
+}
+
+fn field(fields: &HeaderMap, name: HeaderName) -> String {
+    fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
