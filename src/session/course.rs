@@ -144,11 +144,11 @@ impl Course {
         }
     }
 
-    /// Says so if messages were tried in this poll and none was had and delivered.
-    pub fn all_missed(&self) -> Option<Failed> {
+    /// Says so if messages were tried in this poll and none was had and delivered; `held` says how many are held by now.
+    pub fn all_missed(&self, held: usize) -> Option<Failed> {
         let reason = self.last_missed.clone().filter(|_| self.had == 0)?;
         let count = self.missed.len();
-        Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, reason } })
+        Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, held, reason } })
     }
 
     /// Says whether the session broke at one of several TOPs.

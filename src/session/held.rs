@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use log::Level;
-
 use crate::delivery::has_room;
 use crate::message::{Listing, UniqueId};
 use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
@@ -15,6 +13,7 @@ use super::fetch::{Fetched, Unfetched};
 use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::poll::Poll;
+use super::report::CameHeld;
 use super::waits::{seconds, wait};
 
 /// Polls in which the session may break at the same deletion before it waits.
@@ -44,15 +43,15 @@ impl Poll<'_> {
         }
     }
 
-    /// Reports a message over the limit, once.
-    pub(super) fn hold_large(&self, index: usize, book: &Book<'_>, closing: &mut Closing) {
+    /// Notes a message over the limit, and gives what is to be said of it: nothing more than once.
+    pub(super) fn hold_large(&self, index: usize, book: &Book<'_>, closing: &mut Closing) -> Option<String> {
         let message = book.listing.get(index);
         let limit = self.account.max_size.unwrap_or(u64::MAX);
         let reason = format!("{} octets, more than max_size allows ({limit})", message.octets);
         if book.held(index).is_some_and(|held| held.kind == HeldKind::TooLarge && held.reason == reason) {
-            return;
+            return None;
         }
-        log::warn!("{}: {}: stays on the server: {reason}", self.account.name, Shown(message.uid));
+        let words = format!("{}: stays on the server: {reason}", Shown(message.uid));
         closing.held.push(Held {
             uid: UniqueId::new(message.uid),
             ordinal: message.ordinal,
@@ -66,6 +65,7 @@ impl Poll<'_> {
             next_try: self.now,
             came: None,
         });
+        Some(words)
     }
 
     /// Counts what was fetched, and holds what could not be.
@@ -143,20 +143,22 @@ impl Poll<'_> {
         });
     }
 
-    /// Says so when a message comes to be held, or for another reason.
+    /// Notes each try, and that a message comes to be held or is held for another reason. Whoever tells it
+    /// ([`super::log_report`]) does so in one line for all.
     fn log_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
         let was_held = before.filter(|before| before.standing == Standing::Held);
         report.newly_held += usize::from(was_held.is_none_or(|before| before.reason != held.reason));
-        // What lasts is told once a day in one word for all.
-        let level = if was_held.is_some() { Level::Info } else { Level::Error };
-        log::log!(
-            level,
-            "{}: {}: held: {}; tried again in {}",
-            self.account.name,
+        let words = format!(
+            "{}: held: {}; tried again in {}",
             held.uid,
             held.reason,
             humantime::format_duration(Duration::from_secs(held.next_try.abs_diff(self.now)))
         );
+        log::info!("{}: {words}", self.account.name);
+        if was_held.is_none_or(|before| before.kind != held.kind) {
+            let came = report.came_held.get_or_insert(CameHeld { kind: held.kind.name(), count: 0, words });
+            came.count += 1;
+        }
     }
 }
 

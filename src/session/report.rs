@@ -36,6 +36,8 @@ pub struct Report {
     pub leaves_held: usize,
     /// Messages that came to be held, or failed for another reason than before, in this session.
     pub newly_held: usize,
+    /// Those that came to be held, or whose trouble became another's, in this session.
+    pub came_held: Option<CameHeld>,
     /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
     pub left: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
@@ -111,6 +113,16 @@ impl Report {
             None => 0,
         }
     }
+}
+
+/// Messages that came to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameHeld {
+    /// Whose trouble the first of them is.
+    pub kind: &'static str,
+    pub count: usize,
+    /// The first of them, and why it is held.
+    pub words: String,
 }
 
 /// One message in the plan of a dry run.

@@ -14,7 +14,7 @@ impl Turn<'_> {
     pub(super) async fn note_left(&mut self, plan: &Plan) -> Result<(), Failed> {
         let name = &self.poll.account.name;
         let Notes { report, closing, .. } = &mut self.notes;
-        let (mut skip, mut nameless) = (Vec::new(), 0);
+        let (mut skip, mut large, mut kept, mut nameless) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (index, step) in &plan.steps {
             match step {
                 Step::Fetch(_) | Step::Delete(_) | Step::Undated => {}
@@ -28,19 +28,21 @@ impl Turn<'_> {
                 Step::Held => report.held += 1,
                 Step::TooLarge => {
                     report.left += 1;
-                    self.poll.hold_large(*index, &self.book, closing);
+                    large.extend(self.poll.hold_large(*index, &self.book, closing));
                 }
                 Step::GiveUpDeleting(_) => {
                     let message = self.book.listing.get(*index);
-                    log::warn!(
-                        "{name}: {}: server keeps this message in spite of three deletions; it stays there, and one \
-                         deletion a day is tried",
+                    kept.push(format!(
+                        "{}: server keeps this message in spite of three deletions; it stays there, and one deletion \
+                         a day is tried",
                         Shown(message.uid)
-                    );
+                    ));
                     closing.undeleted.push(self.book.name_of(*index));
                 }
             }
         }
+        tell(name, &large);
+        tell(name, &kept);
         if nameless > 0 {
             // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
             log::warn!(
@@ -83,5 +85,17 @@ impl Turn<'_> {
         indices.iter().for_each(|index| self.book.recorded(*index));
         self.marked += indices.len();
         Ok(())
+    }
+}
+
+/// Says the same of several messages in one line; a log that wants more has each.
+fn tell(account: &str, words: &[String]) {
+    match words {
+        [] => {}
+        [one] => log::warn!("{account}: {one}"),
+        [one, more @ ..] => {
+            log::warn!("{account}: {one}; the same of {} more", more.len());
+            more.iter().for_each(|one| log::info!("{account}: {one}"));
+        }
     }
 }

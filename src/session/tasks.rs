@@ -183,7 +183,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     notes.course.tried(had, missed);
     // What waits for another session was not tried yet.
     if fetched.aborted.is_none() && fetched.postponed == 0 {
-        fetched.aborted = notes.course.all_missed();
+        fetched.aborted = notes.course.all_missed(notes.report.held);
     }
     book.close(fetched.aborted.is_none(), notes.closing);
     Ok(())

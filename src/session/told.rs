@@ -38,9 +38,15 @@ pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) 
         }
         (noted.change, noted.news)
     };
+    let held = before.iter().find(|told| told.what == HELD);
     match class {
-        // Whoever stopped it knows.
-        Some(Class::Stopped) => return (heard, changes),
+        // Whoever stopped it knows, but not what came to be held.
+        Some(Class::Stopped) => {
+            if report.came_held.is_some() {
+                heard.held = note(HELD, Some(kind_of_held(held, report)));
+            }
+            return (heard, changes);
+        }
         Some(_) if health == Health::Open => {
             heard.polls = (Change::None, note(LEASE, Some(LEASE)).1);
             return (heard, changes);
@@ -50,11 +56,21 @@ pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) 
     }
     note(LEASE, None);
     if class == Some(Class::Message) || report.held > 0 {
-        heard.held = note(HELD, Some(HELD));
+        heard.held = note(HELD, Some(kind_of_held(held, report)));
     } else if class.is_none() {
         heard.held = note(HELD, None);
     }
     (heard, changes)
+}
+
+/// Gives the trouble of messages that are held: that of those that came to be held if it is another, else the one that was
+/// told last, so that one word a day is said of all.
+fn kind_of_held<'a>(before: Option<&'a Told>, report: &Report) -> &'a str {
+    let kinds = before.map_or(&[][..], |told| &told.kinds);
+    let came = report.came_held.as_ref().map(|came| came.kind);
+    let other = came.filter(|came| kinds.iter().all(|(kind, _)| kind != came));
+    let last = kinds.iter().max_by_key(|(_, at)| *at).map(|(kind, _)| kind.as_str());
+    other.or(last).unwrap_or(HELD)
 }
 
 /// To whom something is told.
@@ -89,19 +105,29 @@ pub fn log_report(report: &Report, audience: Audience) {
             let polls = counted(times, "failed poll");
             log::warn!("succeeds again, after {polls} in {}", Time(time));
         }
-        match held.1 {
-            News::Reminder(Lasted { time, .. }) if !is_about_messages => {
+        match (held.1, &report.came_held) {
+            (News::Over(Lasted { time, .. }), _) => {
+                log::warn!("no message is held any more, after {}", Time(time));
+            }
+            // The failure says it.
+            _ if is_about_messages => {}
+            (News::Reminder(Lasted { time, .. }), _) => {
                 let (held, hint) = (messages(report.held), &report.account);
                 log::error!(
                     "{held} held, for {} now\n  hint: `postrider held list {hint}` shows why",
                     Time(time)
                 );
             }
-            News::Over(Lasted { time, .. }) => {
-                log::warn!("no message is held any more, after {}", Time(time));
+            (news, Some(came)) if person || news == News::Trouble => {
+                let (words, name) = (&came.words, &report.account);
+                match came.count - 1 {
+                    0 => log::error!("{words}"),
+                    others => log::error!(
+                        "{words}; {others} more held\n  hint: `postrider held list {name}` shows each, and why"
+                    ),
+                }
             }
-            // Each that came to be held was told.
-            News::Reminder(_) | News::Trouble | News::None => {}
+            (News::Trouble | News::None, _) => {}
         }
     });
 }

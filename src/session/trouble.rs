@@ -61,6 +61,8 @@ pub enum Trouble {
     #[error("none of {} could be fetched and delivered; the last: {reason}", messages(*count))]
     AllRefused {
         count: usize,
+        /// How many of all are held by now; the others are tried again.
+        held: usize,
         /// Why the last one was not.
         reason: String,
     },
@@ -215,6 +217,7 @@ impl Trouble {
                 Some(format!("{cause}{}", tries_once(account)))
             }
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
+            Self::AllRefused { held: 0, .. } => None,
             Self::AllRefused { .. } => {
                 Some(format!("`postrider held list {}` shows what is held, and why", account.name))
             }

@@ -104,7 +104,7 @@ impl HeldKind {
     ];
 
     /// Names it in the state.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::Later => "later",

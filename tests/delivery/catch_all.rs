@@ -47,12 +47,14 @@ fn each_message_goes_to_whom_the_providers_header_names_and_to_nobody_else() {
         ),
     );
     let told = home.must(&["sync"], 75).stderr;
+    assert!(told.contains(": missing: held: ") && told.contains("; 2 more held"), "{told}");
+    let told = home.must(&["held", "list", "home"], 0).stdout;
     for (uid, why) in [
         ("missing", "it has no X-Original-To header, which tells the recipients"),
         ("unknown", "names eve@elsewhere.example, which neither `domains` nor `map` has"),
         ("doubtful", "names what is no address: bob@example.org (or carol@example.org)"),
     ] {
-        let line = told.lines().find(|line| line.contains(&format!(": {uid}: held")));
+        let line = told.lines().find(|line| line.contains(&format!(" {uid}: ")));
         assert!(line.is_some_and(|line| line.contains(why)), "{uid}: {told}");
     }
     let arrived: Vec<(Vec<String>, String)> = server

@@ -66,6 +66,30 @@ fn held_messages_are_told_when_they_come_to_be_held_and_the_status_tells_them_ev
 }
 
 #[test]
+fn many_messages_that_come_to_be_held_are_one_line_and_those_that_follow_in_the_same_trouble_none() {
+    for (refused, first) in [("uid-1?*", "uid-10: held: "), ("*", "none of ")] {
+        let (server, home) = honest(Settings::default(), "");
+        let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+        let deliver = config.lines().find(|line| line.trim_start().starts_with("deliver:")).unwrap().trim();
+        let pipe = format!("deliver: {{ pipe: 'case $POSTRIDER_UID in {refused}) exit 69;; esac' }}");
+        home.configure(&config.replace(deliver, &pipe));
+        (0..30).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+        let said = home.must(&["sync"], 75).stderr;
+        assert!(said.contains(first) && said.lines().count() == 2, "{said}");
+        assert_eq!(said.contains("; 9 more held\n"), refused != "*", "{said}");
+        assert!(said.ends_with("and why\n"), "{said}");
+        for i in 100..103 {
+            server.put(&format!("uid-{i}"), mail(i));
+            assert_eq!(home.must(&["sync"], 75).stderr, "");
+        }
+        // Who asks for more hears of each message.
+        server.put("uid-103", mail(103));
+        let said = home.must(&["sync", "-v"], 75).stderr;
+        assert!(said.contains("uid-103: held: "), "{said}");
+    }
+}
+
+#[test]
 fn hooks_and_the_notice_tell_once_that_messages_are_held_and_that_it_is_over() {
     let hooks = "hooks: { on_error: 'echo on_error $POSTRIDER_CLASS >> ~/told', on_recover: 'echo on_recover >> ~/told' }";
     let (server, home) = honest(Settings::default(), hooks);

@@ -243,6 +243,17 @@ fn messages_over_the_limit_stay_and_are_said_once() {
 }
 
 #[test]
+fn many_messages_over_the_limit_are_one_line() {
+    let (server, home) = honest(Settings::default(), "max_size: 100");
+    let large = [b"A: b\r\n\r\n".as_slice(), &[b'x'; 500], b"\r\n"].concat();
+    (0..30).for_each(|i| server.put(&format!("uid-{i}"), large.clone()));
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains(": uid-0: stays on the server: ") && said.lines().count() == 1, "{said}");
+    assert!(said.ends_with("; the same of 29 more\n"), "{said}");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+}
+
+#[test]
 fn a_message_larger_than_a_file_may_be_stops_no_other() {
     let (server, home) = honest(Settings::default(), "");
     let large = [mail(1), vec![b'x'; 3 << 20], b"\r\n".to_vec()].concat();
