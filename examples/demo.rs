@@ -107,7 +107,7 @@ fn account(server: &Maildrop, maildir: &Path) -> Account {
         password: Some(Password::Literal(Secret::new(*b"correct horse"))),
         timeout: Duration::from_secs(10),
         interval: Interval::Manual,
-        deliver: Target::Maildir(maildir.to_owned()),
+        deliver: vec![Target::Maildir(maildir.to_owned()).into()],
         ..Account::new("demo")
     }
 }

@@ -337,9 +337,9 @@ fn config(text: &[u8]) {
 fn url(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
     let (url, deliver) = text.trim_end().split_once(' ').unwrap_or((text, "maildir:/var/mail/alice"));
-    match Account::from_url(url, deliver, None, None) {
+    match Account::from_url(url, &[deliver], None, None) {
         Ok(account) => {
-            let again = Account::from_url(&account.name, deliver, None, None);
+            let again = Account::from_url(&account.name, &[deliver], None, None);
             assert_eq!(again.map(|again| again.name).as_ref(), Ok(&account.name), "the name is a URL again");
         }
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -21,18 +21,20 @@ fn make(purpose: &Purpose<'_>) {
         let _ = DirBuilder::new().mode(0o700).create(directory);
     }
     for account in &purpose.accounts {
-        match &account.deliver {
-            Target::Maildir(path) if !path.exists() => {
-                if let Err(error) = maildir::create(path) {
-                    log::debug!("sandbox: {error}");
+        for target in account.targets() {
+            match target {
+                Target::Maildir(path) if !path.exists() => {
+                    if let Err(error) = maildir::create(path) {
+                        log::debug!("sandbox: {error}");
+                    }
                 }
+                Target::Maildir(_)
+                | Target::Mbox(_)
+                | Target::Pipe(_)
+                | Target::Smtp(_)
+                | Target::Lmtp(_)
+                | Target::Imap(_) => {}
             }
-            Target::Maildir(_)
-            | Target::Mbox(_)
-            | Target::Pipe(_)
-            | Target::Smtp(_)
-            | Target::Lmtp(_)
-            | Target::Imap(_) => {}
         }
     }
 }

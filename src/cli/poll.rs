@@ -131,7 +131,7 @@ pub(super) mod tests {
             user: name.into(),
             maildrop_id: format!("{name}@{host}"),
             interval: Interval::Manual,
-            deliver: Target::Maildir("/nowhere".into()),
+            deliver: vec![Target::Maildir("/nowhere".into()).into()],
             ..Account::new(name)
         })
     }

@@ -38,9 +38,10 @@ pub struct Sync {
     /// Print one result object an account, each as it ends
     #[arg(long)]
     json: bool,
-    /// With a URL: where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS
+    /// With a URL: where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS;
+    /// given more than once, to each of them
     #[arg(long, value_name = "TARGET")]
-    deliver: Option<String>,
+    deliver: Vec<String>,
     /// With a URL: how the connection is protected [default: as the URL says]
     #[arg(long, value_enum, value_name = "MODE")]
     tls: Option<Mode>,
@@ -120,7 +121,7 @@ impl Sync {
     /// Reads the configuration, or makes one of a URL.
     fn config(&self, common: &Common) -> Result<Config, CliError> {
         if !self.is_url() {
-            if self.deliver.is_some() || self.tls.is_some() || self.password_command.is_some() {
+            if !self.deliver.is_empty() || self.tls.is_some() || self.password_command.is_some() {
                 return Err(CliError::Usage(
                     "--deliver, --tls and --password-command go with a URL only".into(),
                 ));
@@ -138,11 +139,15 @@ impl Sync {
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));
         };
-        let Some(target) = &self.deliver else {
+        if self.deliver.is_empty() {
             return Err(CliError::Usage("a URL needs --deliver, such as --deliver maildir:~/Mail".into()));
-        };
-        let account =
-            Account::from_url(url, target, self.tls.map(TlsMode::from), self.password_command.as_deref())?;
+        }
+        let account = Account::from_url(
+            url,
+            &self.deliver,
+            self.tls.map(TlsMode::from),
+            self.password_command.as_deref(),
+        )?;
         Ok(Config { accounts: vec![account], state: default_state()?, ..Config::default() })
     }
 

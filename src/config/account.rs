@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::target::Target;
+use super::target::{Destination, Target};
 use super::units::show_duration;
 use crate::sasl::Auth;
 
@@ -44,9 +43,12 @@ pub struct Account {
     /// Messages fetched in one session at most.
     pub max_messages: Option<usize>,
     pub pipelining: Pipelining,
-    pub deliver: Target,
-    /// Whether a `Received` line is put on top of each message.
-    pub received: bool,
+    /// Where messages go: each of them to all of these, at least one.
+    pub deliver: Vec<Destination>,
+    /// Where a message goes that one of them refuses for good.
+    pub refused: Option<Destination>,
+    /// Whether a `Received` line is put on top of each message; `None`: not the same in all targets.
+    pub received: Option<bool>,
     pub hooks: Hooks,
     /// Whether `sync` without names and the daemon poll it.
     pub enabled: bool,
@@ -144,15 +146,16 @@ impl Account {
             max_size: None,
             max_messages: None,
             pipelining: Pipelining::Auto,
-            deliver: Target::Maildir(PathBuf::new()),
-            received: false,
+            deliver: Vec::new(),
+            refused: None,
+            received: None,
             hooks: Hooks::default(),
             enabled: true,
         }
     }
 
     /// Fills in what depends on other keys, unless the key itself `is_given`: port, `maildrop_id`, `received`; and tells
-    /// a target that passes them on whose messages it gets.
+    /// targets that pass them on whose messages they get.
     pub(super) fn complete(&mut self, is_given: impl Fn(&str) -> bool) {
         if !is_given("port") {
             self.port = self.tls.mode.default_port();
@@ -161,12 +164,29 @@ impl Account {
             self.maildrop_id = format!("{}@{}", self.user, self.host);
         }
         if !is_given("received") {
-            self.received = self.deliver.traces();
+            let each: Vec<bool> = self.targets().map(Target::traces).collect();
+            self.received = each.first().copied().filter(|first| each.iter().all(|other| other == first));
         }
-        match &mut self.deliver {
-            Target::Pipe(pipe) => (pipe.account, pipe.user) = (self.name.clone(), self.user.clone()),
-            Target::Maildir(_) | Target::Mbox(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) => {}
+        for to in self.deliver.iter_mut().chain(&mut self.refused) {
+            if let Target::Pipe(pipe) = &mut to.target {
+                (pipe.account, pipe.user) = (self.name.clone(), self.user.clone());
+            }
         }
+    }
+
+    /// Gives the target.
+    pub fn target(&self) -> &Target {
+        &self.deliver[0].target
+    }
+
+    /// Gives every target that may get a message of this account.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.deliver.iter().chain(&self.refused).map(|to| &to.target)
+    }
+
+    /// Says whether messages get a `Received` line on their way into a target.
+    pub fn traces(&self, target: &Target) -> bool {
+        self.received.unwrap_or_else(|| target.traces())
     }
 
     /// Gives `host:port` as it is shown to users, IPv6 addresses in brackets.

@@ -1,16 +1,18 @@
 //! Where messages go: `deliver` in the file, and `--deliver` on the command line.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
 use super::pipe::{self, PIPE};
 use super::places::Places;
-use super::rows::{self, Form, Key, inline, only, unknown, variant};
-use super::target::{MailServer, Target};
+use super::rows::{self, Form, Key, inline, key, unknown, variant};
+use super::target::{Destination, MailServer, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url_parts::{UrlError, decode, host_and_port};
-use super::values::PATH;
+use super::values::{HOST, PATH};
+use super::yaml::{list, text};
 
 /// The kinds of targets.
 pub(super) const KEYS: &[Key<Target>] = &[
@@ -22,21 +24,79 @@ pub(super) const KEYS: &[Key<Target>] = &[
     variant!("imap", Target::Imap, IMAP, "A mailbox on a server that speaks IMAP."),
 ];
 
-pub(super) const TARGET: Form<Target> = Form { read: configured, show: |target| inline(KEYS, target) };
+/// The key beside the kind.
+pub(super) const NAME: &[Key<Destination>] = &[key!("name", name, TARGET_NAME, "")];
 
-fn configured(node: &Node<'_>, places: &Places) -> Result<Target, Complaint> {
-    let entry = only(node, "a target such as { maildir: ~/Mail }")?;
-    let mut target = Target::Maildir(PathBuf::new());
-    let read = rows::read(entry, places, KEYS, &mut target);
+/// One target, or a list of them.
+pub(super) const TARGETS: Form<Vec<Destination>> = Form {
+    read: |node, places| match &node.content {
+        Content::List(items) if items.is_empty() => Err(node.wrong(format!("is empty, must be {WHAT}"))),
+        Content::List(items) => {
+            let of = |(at, item)| {
+                configured(item, places).map_err(|complaint| complaint.under(&format!("[{at}]")))
+            };
+            items.iter().enumerate().map(of).collect()
+        }
+        _ => configured(node, places).map(|target| vec![target]),
+    },
+    show: |targets| match &targets[..] {
+        [target] => show(target),
+        targets => list(targets.iter().map(show)),
+    },
+};
+
+const TARGET_NAME: Form<String> = Form { read: |node, _| name(node), ..HOST };
+
+const WHAT: &str = "a target such as { maildir: ~/Mail }";
+
+fn configured(node: &Node<'_>, places: &Places) -> Result<Destination, Complaint> {
+    let (mut kind, mut to) = (None, Destination::from(Target::Maildir(PathBuf::new())));
+    for entry in node.mapping(WHAT)? {
+        match rows::read(entry, places, NAME, &mut to) {
+            Ok(()) => continue,
+            Err(Some(complaint)) => return Err(complaint),
+            Err(None) if kind.replace(entry).is_none() => {}
+            Err(None) => return Err(Complaint::new(entry.at, format!("one key too many: must be {WHAT}"))),
+        }
+    }
+    let Some(entry) = kind else { return Err(node.wrong(format!("is empty, must be {WHAT}"))) };
+    let read = rows::read(entry, places, KEYS, &mut to.target);
     read.map_err(|complaint| complaint.unwrap_or_else(|| unknown(entry, KEYS)))?;
-    Ok(target)
+    Ok(to)
+}
+
+fn show(to: &Destination) -> String {
+    let target = inline(KEYS, &to.target);
+    match &to.name {
+        Some(name) => target.replacen("{ ", &format!("{{ name: {}, ", text(name)), 1),
+        None => target,
+    }
+}
+
+/// Reads what can be told from kind and place, which have a colon.
+fn name(node: &Node<'_>) -> Result<String, Complaint> {
+    let text = node.text("a name such as archive")?;
+    let is_sound = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+    match text.len() {
+        1..=64 if text.bytes().all(is_sound) => Ok(text.to_owned()),
+        _ => Err(node.wrong("must be up to 64 letters, digits and -_.")),
+    }
+}
+
+/// Reads one target or several.
+pub(super) fn targets(deliver: &[impl AsRef<str>], places: &Places) -> Result<Vec<Destination>, UrlError> {
+    let targets: Result<Vec<Destination>, _> =
+        deliver.iter().map(|deliver| target(deliver.as_ref(), places).map(Destination::from)).collect();
+    let targets = targets?;
+    let mut keys = HashSet::new();
+    if targets.iter().all(|to| keys.insert(to.key())) { Ok(targets) } else { Err(UrlError::Twice) }
 }
 
 /// Reads `maildir:PATH` and the like; a relative path is relative to the working directory, as on any command line.
 ///
 /// Mail servers are `smtp://HOST:PORT?to=ADDRESS`, the same with `smtps:` (TLS at once) or `lmtp:`, or
 /// `lmtp:SOCKET?to=ADDRESS`; behind the `?` stand, joined by `&`, keys and values of the configuration file.
-pub(super) fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
+fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
     let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
     let path = || {
         let path = places.expand(place).map_err(UrlError::TargetPath)?;
@@ -158,7 +218,7 @@ mod tests {
         ] {
             let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {{{configured}}}}}}}\nstate: /s");
             let config = Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap();
-            assert_eq!(read(deliver), Ok(config.accounts[0].deliver.clone()), "{deliver}");
+            assert_eq!(read(deliver).as_ref(), Ok(&config.accounts[0].deliver[0].target), "{deliver}");
         }
     }
 

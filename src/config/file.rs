@@ -9,7 +9,7 @@ use super::keys::{KEYS, complete};
 use super::places::Places;
 use super::rows::{self, Key, unknown, within};
 use super::server::Given;
-use super::target::Login;
+use super::target::{Login, Target};
 use super::top::{LIMITS, TOP};
 use super::tree::{self, Complaint, Content, Entry, Node, Position};
 use super::{Account, Config};
@@ -151,11 +151,9 @@ impl Whole<'_> {
     /// Reads the keys of one account, or of `defaults`; tells whether all of them are sound.
     fn account(&mut self, path: &str, entry: &Entry<'_>, account: &mut Account) -> bool {
         let are_sound = self.gather(path, &entry.value, "a mapping of account keys", KEYS, account);
-        let of_target = account.deliver.login().map(|(_, Login { password, .. })| password);
-        if [account.password.as_ref(), of_target]
-            .iter()
-            .any(|from| matches!(from, Some(Password::Literal(_))))
-        {
+        let of_targets =
+            account.targets().filter_map(Target::login).map(|(_, Login { password, .. })| password);
+        if account.password.iter().chain(of_targets).any(|from| matches!(from, Password::Literal(_))) {
             self.secrets = Secrets::Inside;
         }
         are_sound

@@ -1,7 +1,9 @@
 //! The keys of an account: one row each, and what they mean together.
 
+use std::collections::HashSet;
+
 use super::account::{Account, Hooks, Order, Pipelining, Tls, TlsMode};
-use super::deliver::TARGET;
+use super::deliver::TARGETS;
 use super::rows::{Form, Key, inline, key, mapping, within};
 use super::server::{Given, conflicts, with_tls};
 use super::tree::{Complaint, Entry, Position};
@@ -42,7 +44,7 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
         key!("max_size", max_size, SIZE, "The size above which a message stays on the server."),
         key!("max_messages", max_messages, MOST_MESSAGES, "Messages fetched in one session at most."),
         key!("pipelining", pipelining, choice!(PIPELININGS), "Whether commands wait for earlier answers."),
-        key!("deliver", deliver, TARGET, "Where messages go; required."),
+        key!("deliver", deliver, TARGETS, "Where messages go; required."),
         key!("received", received, BOOLEAN, "Whether each message gets a Received line."),
         key!("hooks", hooks, HOOKS_FORM, "Commands around a poll."),
         key!("enabled", enabled, BOOLEAN, "Whether it is polled when no account is named."),
@@ -75,6 +77,17 @@ const fn later(name: &'static str) -> Key<Account> {
     Key { name, about: "", read, show: |_| String::new() }
 }
 
+/// Says what is wrong with targets that would count as one.
+fn same_target(account: &Account) -> Option<&'static str> {
+    let mut keys = HashSet::new();
+    if !account.deliver.iter().all(|to| keys.insert(to.key())) {
+        return Some("has the same target twice: if they are two, give each a `name` of its own");
+    }
+    let refused = account.refused.as_ref()?;
+    keys.contains(&refused.key())
+        .then_some("has the target in it that is `refused`, which must be another one")
+}
+
 /// Checks what the keys of an account mean together, and fills in what follows from them; `at` is where the account's
 /// name stands.
 pub(super) fn complete(
@@ -91,6 +104,16 @@ pub(super) fn complete(
     if let (Some((tls, _)), TlsMode::None, Auth::Auto) = (given.find("tls"), account.tls.mode, &account.auth)
     {
         wrong.push((tls, NO_TLS_NO_PASSWORD));
+    }
+    if let Some((deliver, _)) = given.find("deliver")
+        && (account.deliver.len() > 1 || account.refused.is_some())
+    {
+        wrong.push((deliver, NOT_YET));
+    }
+    if let Some(wrong_target) = same_target(&account)
+        && let Some((deliver, _)) = given.find("deliver")
+    {
+        wrong.push((deliver, wrong_target));
     }
     let wrong = wrong.into_iter().map(|(entry, what)| within(entry, entry.value.wrong(what)));
     let missing = ["host", "user", "deliver"].into_iter().filter(|key| given.find(key).is_none());

@@ -36,6 +36,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
         below("accounts.NAME.", KEYS),
         below("accounts.NAME.password.", SOURCES),
         below("accounts.NAME.hooks.", HOOKS),
+        below("accounts.NAME.deliver.", deliver::NAME),
         below("accounts.NAME.deliver.", deliver::KEYS),
         below("accounts.NAME.deliver.pipe.", pipe::KEYS),
         below("accounts.NAME.deliver.smtp.", SMTP_KEYS),

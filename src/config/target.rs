@@ -29,6 +29,37 @@ pub enum Target {
     Imap(Box<Mailbox>),
 }
 
+/// A target, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    pub target: Target,
+}
+
+impl Destination {
+    /// Gives that under which it is recorded who has a message: the name, else kind and place.
+    pub fn key(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.target.to_string())
+    }
+}
+
+impl From<Target> for Destination {
+    fn from(target: Target) -> Self {
+        Self { name: None, target }
+    }
+}
+
+/// Shows the target, behind its name if it has one: `archive, maildir:/home/alice/Archive`.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}, ")?;
+        }
+        self.target.fmt(f)
+    }
+}
+
 /// A command that delivers messages, one process each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipe {

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::account::{Account, CommandLine, Password, Tls, TlsMode};
-use super::deliver::target;
+use super::deliver::targets;
 use super::places::Places;
 use super::url_parts::{UrlError, decode, host_and_port, in_url};
 use super::values::host_name;
@@ -27,7 +27,7 @@ const USER: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 impl Account {
-    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and a target such as `maildir:PATH`.
+    /// Reads `pop://user;AUTH=mechanism@host:port` or the same with `pops://`, and targets such as `maildir:PATH`.
     ///
     /// `pop://` means STLS and `pops://` implicit TLS unless `tls` says otherwise. The account's name is the URL in a
     /// canonical spelling; everything that neither URL nor arguments say is as for a configured account.
@@ -37,7 +37,7 @@ impl Account {
     /// Whatever is not such a URL (RFC 2384), a password in it, a target that is none.
     pub fn from_url(
         url: &str,
-        deliver: &str,
+        deliver: &[impl AsRef<str>],
         tls: Option<TlsMode>,
         password_command: Option<&str>,
     ) -> Result<Self, UrlError> {
@@ -47,7 +47,7 @@ impl Account {
 
 fn from_url(
     url: &str,
-    deliver: &str,
+    deliver: &[impl AsRef<str>],
     tls: Option<TlsMode>,
     password_command: Option<&str>,
     places: &Places,
@@ -85,7 +85,7 @@ fn from_url(
         None => None,
     };
     let mut account = Account {
-        deliver: target(deliver, places)?,
+        deliver: targets(deliver, places)?,
         port: port.unwrap_or_default(),
         tls: Tls::bare(mode),
         password,
@@ -139,7 +139,7 @@ mod tests {
 
     fn read(url: &str) -> Result<Account, UrlError> {
         let places = Places { home: Some("/home/alice".into()), ..Places::default() };
-        from_url(url, "maildir:~/Mail", None, None, &places)
+        from_url(url, &["maildir:~/Mail"], None, None, &places)
     }
 
     /// RFC 2384, 5: its examples, but for what it says of an anonymous maildrop and of Kerberos.
@@ -190,7 +190,7 @@ mod tests {
             );
             assert_eq!((account.auth, account.name.as_str()), (auth, name), "{url}");
             assert_eq!(account.maildrop_id, format!("{user}@{host}"));
-            assert_eq!(account.deliver, Target::Maildir("/home/alice/Mail".into()));
+            assert_eq!(account.deliver, [Target::Maildir("/home/alice/Mail".into()).into()]);
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn arguments_say_what_the_url_does_not() {
         let places = Places { home: Some("/home/alice".into()), ..Places::default() };
-        let with = |url, deliver, tls, command| from_url(url, deliver, tls, command, &places);
+        let with = |url, deliver, tls, command| from_url(url, &[deliver], tls, command, &places);
         let account = with("pop://u@h", "maildir:/m", Some(TlsMode::Implicit), Some("pass show x")).unwrap();
         assert_eq!((account.tls.mode, account.port), (TlsMode::Implicit, 995));
         assert_eq!(account.password, Some(Password::Command(CommandLine::Shell("pass show x".into()))));
@@ -245,9 +245,13 @@ mod tests {
 
         let here = std::env::current_dir().unwrap();
         let relative = with("pop://u@h", "maildir:Mail", None, None).unwrap();
-        assert_eq!(relative.deliver, Target::Maildir(here.join("Mail")));
+        assert_eq!(relative.deliver, [Target::Maildir(here.join("Mail")).into()]);
         let mbox = with("pop://u@h", "mbox:/m", None, None).unwrap();
-        assert_eq!(mbox.deliver, Target::Mbox("/m".into()));
+        assert_eq!(mbox.deliver, [Target::Mbox("/m".into()).into()]);
+        let both = |deliver: &[&str]| from_url("pop://u@h", deliver, None, None, &places);
+        let targets = [Target::Mbox("/m".into()).into(), Target::Maildir("/home/alice/Mail".into()).into()];
+        assert_eq!(both(&["mbox:/m", "maildir:~/Mail"]).unwrap().deliver, targets);
+        assert_eq!(both(&["mbox:/m", "mbox:/m"]), Err(UrlError::Twice));
         assert_eq!(with("pop://u@h", "/m", None, None), Err(UrlError::Target));
         assert_eq!(with("pop://u@h", "maildir:", None, None), Err(UrlError::TargetPath("is an empty path")));
     }
@@ -274,7 +278,7 @@ mod tests {
         fn no_text_makes_the_reader_panic(url: String, tail: String, deliver: String) {
             let _ = read(&url);
             let _ = read(&format!("pops://{tail}"));
-            let _ = from_url("pops://u@h", &deliver, None, None, &Places::default());
+            let _ = from_url("pops://u@h", &[deliver], None, None, &Places::default());
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum UrlError {
          smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS or lmtp://HOST?to=ADDRESS"
     )]
     Target,
+    #[error("cannot deliver there: two of the targets are the same")]
+    Twice,
     /// What stands behind `--deliver smtp:` is not what the configuration could say.
     #[error("cannot deliver there: {0}")]
     TargetKey(String),

@@ -111,18 +111,20 @@ impl<'a> Purpose<'a> {
         paths.push(spool_directory());
         for account in &self.accounts {
             paths.extend(files(&account.tls, account.password.as_ref()));
-            match &account.deliver {
-                Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
-                Target::Pipe(_) => {}
-                Target::Smtp(server) | Target::Lmtp(server) => {
-                    let password = server.login.as_ref().map(|login| &login.password);
-                    match &server.place {
-                        Place::Tcp { tls, .. } => paths.extend(files(tls, password)),
-                        Place::Socket(socket) => paths.push(socket.clone()),
+            for target in account.targets() {
+                match target {
+                    Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
+                    Target::Pipe(_) => {}
+                    Target::Smtp(server) | Target::Lmtp(server) => {
+                        let password = server.login.as_ref().map(|login| &login.password);
+                        match &server.place {
+                            Place::Tcp { tls, .. } => paths.extend(files(tls, password)),
+                            Place::Socket(socket) => paths.push(socket.clone()),
+                        }
                     }
-                }
-                Target::Imap(mailbox) => {
-                    paths.extend(files(&mailbox.tls, Some(&mailbox.login.password)));
+                    Target::Imap(mailbox) => {
+                        paths.extend(files(&mailbox.tls, Some(&mailbox.login.password)));
+                    }
                 }
             }
         }
@@ -171,11 +173,13 @@ impl Needs {
         for account in &purpose.accounts {
             needs.account(account);
             // Who reads the configuration again mostly finds new accounts in it, with maildirs beside the others.
-            if let (Some(_), Target::Maildir(path)) = (&purpose.socket, &account.deliver)
-                && let Some(above) = resolve(path).parent()
-                && !needs.is_wide(above)
-            {
-                needs.allow(above, Access::Write);
+            for target in account.targets() {
+                if let (Some(_), Target::Maildir(path)) = (&purpose.socket, target)
+                    && let Some(above) = resolve(path).parent()
+                    && !needs.is_wide(above)
+                {
+                    needs.allow(above, Access::Write);
+                }
             }
         }
         needs
@@ -232,7 +236,11 @@ impl Needs {
             self.password(password, || format!("`password` of {name}"));
         }
         self.tls(&account.tls, name);
-        match &account.deliver {
+        account.targets().for_each(|target| self.target(target, name));
+    }
+
+    fn target(&mut self, target: &Target, name: &str) {
+        match target {
             Target::Maildir(path) => {
                 self.write(path, &format!("the maildir of {name}"));
                 // Whose names are made durable, too.

@@ -23,7 +23,7 @@ impl Poll<'_> {
     pub(super) async fn find_crowded(&self, failed: &mut [Unfetched], listing: &Listing) {
         for failed in failed.iter_mut().filter(|failed| failed.kind == HeldKind::Later) {
             let octets = listing.get(failed.index).octets;
-            if !has_room(&self.account.deliver, &self.environment.disk, octets).await {
+            if !has_room(self.account.target(), &self.environment.disk, octets).await {
                 failed.kind = HeldKind::NoRoom;
             }
         }
@@ -35,7 +35,7 @@ impl Poll<'_> {
             let is_crowded = |held: &Held| held.kind == HeldKind::NoRoom;
             if matches!(step, Step::Fetch(_))
                 && book.held(*index).is_some_and(is_crowded)
-                && !has_room(&self.account.deliver, &self.environment.disk, book.listing.get(*index).octets)
+                && !has_room(self.account.target(), &self.environment.disk, book.listing.get(*index).octets)
                     .await
             {
                 *step = Step::Held;

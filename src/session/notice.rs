@@ -76,7 +76,7 @@ async fn deliver_if_due(
     if !is_due(notify, after, trouble, now) {
         return Ok(());
     }
-    if let Some(why) = reaches_nobody(&account.deliver) {
+    if let Some(why) = reaches_nobody(account.target()) {
         beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
         return Ok(());
     }
@@ -209,7 +209,7 @@ fn message(account: &Account, words: Words) -> Option<Vec<u8>> {
         .message_id(Some(format!("<{:016x}.postrider@{host}>", getrandom::u64().ok()?)))
         // RFC 3834, 5: nobody is to answer it.
         .raw_header(header("Auto-Submitted", "auto-generated")?);
-    if let Some((name, address)) = trusted_header(&account.deliver) {
+    if let Some((name, address)) = trusted_header(account.target()) {
         builder = builder.raw_header(header(name, address)?);
     }
     match builder.singlepart(SinglePart::plain(words.body)) {
@@ -296,7 +296,7 @@ mod tests {
                 "accounts: {{ a: {{ host: h, user: u, password: p, deliver: {{ smtp: {{ to: {to} }} }} }} }}"
             );
             let config = Config::from_yaml(&yaml, std::path::Path::new("config.yaml")).unwrap();
-            assert_eq!(reaches_nobody(&config.accounts[0].deliver).is_none(), reaches, "{to}");
+            assert_eq!(reaches_nobody(config.accounts[0].target()).is_none(), reaches, "{to}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn open_target(
     environment: &Environment,
     retry: Retry,
 ) -> Result<Sink, Failed> {
-    let (secret, log_in) = match account.deliver.login() {
+    let (secret, log_in) = match account.target().login() {
         Some((host, login)) => {
             let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
             let secret = secret.during("get the target's password")?;
@@ -30,7 +30,7 @@ pub(super) async fn open_target(
         }
         None => (None, None),
     };
-    let remembered = match account.deliver.memory(&account.maildrop_id) {
+    let remembered = match account.target().memory(&account.maildrop_id) {
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
         None => None,
     };
@@ -44,7 +44,7 @@ pub(super) async fn open_target(
         clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();
-    let opened = Sink::open(&account.deliver, maildrop, environment.disk.clone(), access).await;
+    let opened = Sink::open(account.target(), maildrop, environment.disk.clone(), access).await;
     match log_in {
         Some(log_in) => log_in.note(opened).await,
         None => opened.during(OPEN),
@@ -69,11 +69,11 @@ impl<'a> TargetLogIn<'a> {
         user: &str,
         secret: &Secret,
     ) -> Result<Self, Failed> {
-        let name = format!("log-in {user} {}", account.deliver);
+        let name = format!("log-in {user} {}", account.target());
         let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
         // What cannot be read is as good as nothing.
         let memory = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
-        let attempted = Attempted::at_target(&account.deliver, user, secret);
+        let attempted = Attempted::at_target(account.target(), user, secret);
         Ok(Self { account, environment, now: environment.clock.now(), name, attempted, memory })
     }
 
@@ -84,7 +84,7 @@ impl<'a> TargetLogIn<'a> {
             let Refusal { said, class, .. } = refusal.clone();
             let hint = format!("check `user` and `password` of the target; {}", tries_once(self.account));
             TargetError::Server(Box::new(ServerError {
-                place: self.account.deliver.to_string(),
+                place: self.account.target().to_string(),
                 what: Trouble::LockedOut(refusal).to_string(),
                 said: Some(said),
                 hint: Some(hint),

@@ -159,7 +159,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
             sink.settle();
         }
         sink.close().await;
-        let memory = poll.account.deliver.memory(&poll.account.maildrop_id);
+        let memory = poll.account.target().memory(&poll.account.maildrop_id);
         if let (Some(news), Some(name)) = (sink.news(), memory) {
             poll.environment.store.remember(name, news).await.during("write the state")?;
         }

@@ -33,7 +33,7 @@ impl Poll<'_> {
             maildrop: Arc::from(self.account.maildrop_id.as_str()),
             stop: self.environment.stop.clone(),
             progress: self.progress,
-            trace: self.account.received.then(|| self.trace()),
+            trace: self.account.traces(self.account.target()).then(|| self.trace()),
             complete: Some(complete),
             round: Round::default(),
         }
@@ -48,8 +48,8 @@ impl Poll<'_> {
             maildrop,
             now: self.now,
             account: &self.account.name,
-            target: self.account.deliver.to_string(),
-            memory: self.account.deliver.memory(&self.account.maildrop_id),
+            target: self.account.target().to_string(),
+            memory: self.account.target().memory(&self.account.maildrop_id),
             found,
         };
         let (mut fetched, committed) = tokio::join!(fetch, self.commit(commit, incoming, results));
@@ -74,7 +74,7 @@ impl Poll<'_> {
                     log::warn!(
                         "{}: {} did not take what it was given in time; it may have, and may get it again",
                         self.account.name,
-                        self.account.deliver
+                        self.account.target()
                     );
                 }
                 Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped })

@@ -253,7 +253,7 @@ impl Failed {
         Failure {
             account: account.name.clone(),
             host: match &self.trouble {
-                Trouble::Target(TargetError::Server(_)) => account.deliver.to_string(),
+                Trouble::Target(TargetError::Server(_)) => account.target().to_string(),
                 _ if local => String::new(),
                 _ => account.server(),
             },

@@ -14,7 +14,7 @@ pub fn plain(host: &str, port: u16) -> Account {
         tls: Tls::bare(TlsMode::None),
         timeout: Duration::from_secs(5),
         interval: Interval::Manual,
-        deliver: Target::Maildir("/nonexistent".into()),
+        deliver: vec![Target::Maildir("/nonexistent".into()).into()],
         ..Account::new("test")
     }
 }

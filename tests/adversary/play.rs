@@ -80,7 +80,7 @@ impl Bench {
         fs::create_dir_all(&folder).expect("a directory");
         let mail = folder.join("Mail");
         let mut account = self.account.clone();
-        account.deliver = Target::Maildir(mail.clone());
+        account.deliver = vec![Target::Maildir(mail.clone()).into()];
         account.keep = match scenario.keep {
             Keep::Nothing => Kept::None,
             Keep::TwoWeeks => Kept::For(Duration::from_secs(14 * 86_400)),

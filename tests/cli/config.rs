@@ -58,7 +58,14 @@ fn a_minimal_account_has_every_default() {
     );
     assert_eq!((account.max_size, account.max_messages), (None, None));
     assert_eq!((account.pipelining, account.enabled), (Pipelining::Auto, true));
-    assert_eq!(account.deliver, Target::Maildir("/m".into()));
+    assert_eq!(account.deliver, [Target::Maildir("/m".into()).into()]);
+}
+
+#[test]
+fn several_targets_are_not_taken_before_each_gets_its_messages() {
+    let text = "accounts: { a: { host: h, user: u, deliver: [{ maildir: /m }, { mbox: /b }] } }";
+    let refused = Config::from_yaml(text, Path::new(FILE)).unwrap_err().to_string();
+    assert!(refused.contains("accounts.a.deliver: not yet supported"), "{refused}");
 }
 
 #[test]
@@ -641,7 +648,7 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
         assert!(!shown.contains("hunter2"));
     }
     let shown = |target: &str| {
-        Config::from_yaml(&deliver(target), Path::new(FILE)).unwrap().accounts[0].deliver.to_string()
+        Config::from_yaml(&deliver(target), Path::new(FILE)).unwrap().accounts[0].deliver[0].to_string()
     };
     assert_eq!(shown("{smtp: {to: [a]}}"), "smtp:localhost:25");
     assert_eq!(shown("{lmtp: {host: '::1', to: [a]}}"), "lmtp:[::1]:24");

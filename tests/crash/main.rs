@@ -123,7 +123,7 @@ impl Server {
         account.auth = Auth::List(vec![Mechanism::UserPass]);
         account.password = Some(Password::Literal(Secret::new(*b"correct horse")));
         account.keep = Keep::None;
-        account.deliver = Target::Maildir(root.join("Mail"));
+        account.deliver = vec![Target::Maildir(root.join("Mail")).into()];
         account
     }
 }

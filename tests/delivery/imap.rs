@@ -35,7 +35,7 @@ impl Way {
         let server = ImapServer::start(habits);
         let keys = format!("tls: none\nauth: [user-pass]\nkeep: none\n{keys}");
         let mut poller = Poller::new(maildrop.port(), &keys);
-        poller.account.deliver = target(&server.target(target_keys));
+        poller.account.deliver = vec![target(&server.target(target_keys)).into()];
         Self { maildrop, server, poller }
     }
 
@@ -340,7 +340,7 @@ fn an_app_password_that_is_revoked_in_the_middle_loses_nothing() {
     let mut way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), ..Habits::default() });
     way.put(0..4);
     // The first connection has logged in when it is refused from then on.
-    way.poller.account.deliver = target(&way.server.target(""));
+    way.poller.account.deliver = vec![target(&way.server.target("")).into()];
     way.server.change(|habits| habits.down_after = Some(2));
     let failure = way.poller.poll().failure.unwrap();
     assert_eq!(failure.class, Class::Target, "{failure}");
@@ -359,7 +359,7 @@ fn an_app_password_that_is_revoked_in_the_middle_loses_nothing() {
 #[test]
 fn what_a_provider_lets_be_uploaded_in_a_day_is_counted_and_the_rest_waits() {
     let mut way = Way::new(Habits::default());
-    let Target::Imap(mailbox) = &mut way.poller.account.deliver else { panic!() };
+    let Target::Imap(mailbox) = &mut way.poller.account.deliver[0].target else { panic!() };
     static SMALL: Provider = Provider { name: "small", host: "h", octets_a_day: Some(700) };
     mailbox.provider = Some(&SMALL);
     way.put(0..9);

@@ -25,7 +25,7 @@ const TEXT: &str = "C: Return-Path: <alice@example.net>\nC: Subject: x\nC: \nC: 
 fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 fn on_port(port: u16, to: &str) -> Target {
@@ -214,7 +214,7 @@ fn messages_go_through_a_unix_socket() {
     const LIKE_A_GREETING: &[u8] = b"EHLO there: x\r\n\r\n";
     (0..20).for_each(|number| maildrop.put(&number.to_string(), LIKE_A_GREETING));
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]");
-    poller.account.deliver = target(&lmtp(&socket, "u1, u2@example.org"));
+    poller.account.deliver = vec![target(&lmtp(&socket, "u1, u2@example.org")).into()];
     assert_eq!(poller.must().delivered, 20);
     let arrived = server.arrived();
     assert_eq!(arrived.len(), 20);
@@ -243,7 +243,7 @@ fn those_who_have_a_message_do_not_get_it_again_with_those_who_have_not() {
         Script::parse("the last", &session(&["a@x"], "S: 250 a\n")),
     ]);
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-    poller.account.deliver = on_port(server.port(), "a@x, b@x, c@x");
+    poller.account.deliver = vec![on_port(server.port(), "a@x, b@x, c@x").into()];
     for _ in 0..3 {
         let report = poller.poll();
         assert_eq!((report.delivered, report.held), (0, 1), "{report:?}");
@@ -281,7 +281,7 @@ fn another_message_under_the_same_unique_id_goes_to_everybody() {
         ),
     ]);
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-    poller.account.deliver = on_port(server.port(), "a@x, b@x");
+    poller.account.deliver = vec![on_port(server.port(), "a@x, b@x").into()];
     assert_eq!(poller.poll().held, 1);
     maildrop.remove("one");
     maildrop.put("one", OTHER);

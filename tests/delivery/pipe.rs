@@ -27,7 +27,7 @@ fn configured(dir: &Path, pipe: &str) -> Target {
     );
     let config =
         Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{yaml}{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 /// Makes a target of a script for the shell, with `$0` as the directory.

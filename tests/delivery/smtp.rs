@@ -31,7 +31,7 @@ const TEXT: &str = "C: Return-Path: <alice@example.net>\nC: Subject: x\nC: \nC: 
 pub fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 async fn open(deliver: &str) -> Result<Sink, TargetError> {
@@ -499,7 +499,7 @@ async fn scram_believes_only_a_server_that_knows_the_password() {
 /// A poller whose one account delivers to this server.
 fn poller(maildrop: &Maildrop, deliver: &str) -> Poller {
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-    poller.account.deliver = target(deliver);
+    poller.account.deliver = vec![target(deliver).into()];
     poller
 }
 
@@ -537,7 +537,7 @@ fn a_server_that_is_away_fails_the_session_and_holds_no_message() {
     assert_eq!((report.held, report.newly_held), (0, 0));
     assert_eq!(maildrop.count(|what| matches!(what, What::Command(line) if line.starts_with("RETR"))), 0);
     let server = MailServer::start(EXTENSIONS);
-    poller.account.deliver = target(&smtp(server.port(), ""));
+    poller.account.deliver = vec![target(&smtp(server.port(), "")).into()];
     assert_eq!(poller.must().delivered, 3);
 }
 

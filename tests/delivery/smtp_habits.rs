@@ -30,10 +30,13 @@ impl Way {
         let maildrop = Maildrop::start(settings.without("PIPELINING"));
         let server = OddMailServer::start(habits);
         let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-        poller.account.deliver = target(&format!(
-            "{{ {protocol}: {{ host: 127.0.0.1, port: {}, to: [bob@example.org] }} }}",
-            server.port()
-        ));
+        poller.account.deliver = vec![
+            target(&format!(
+                "{{ {protocol}: {{ host: 127.0.0.1, port: {}, to: [bob@example.org] }} }}",
+                server.port()
+            ))
+            .into(),
+        ];
         Self { maildrop, server, poller, messages: 0 }
     }
 

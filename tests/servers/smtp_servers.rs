@@ -17,7 +17,7 @@ use postrider::testing::secret::Secret;
 fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 async fn open(deliver: &str, password: Option<&str>) -> Result<Sink, TargetError> {
@@ -216,7 +216,7 @@ fn dovecot_takes_every_message_as_it_was_sent_for_each_of_its_users_alone() {
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
     let socket = dovecot.lmtp();
     let to = |to: &str| target(&format!("{{ lmtp: {{ socket: {}, to: [{to}] }} }}", socket.display()));
-    poller.account.deliver = to("u1@example.org, u2@example.org");
+    poller.account.deliver = vec![to("u1@example.org, u2@example.org").into()];
     let report = poller.poll();
     // The first message fills the second user's mailbox; the first user has all of them.
     assert_eq!((report.delivered, report.held), (1, sent.len() - 1), "{report:?} {}", dovecot.log());
@@ -226,7 +226,7 @@ fn dovecot_takes_every_message_as_it_was_sent_for_each_of_its_users_alone() {
     assert_all_arrived(of("u1"), sent.iter().map(|message| in_files(message)).collect());
     assert_eq!(of("u2").len(), 1);
     // When there is room again, only the second user gets what is left.
-    poller.account.deliver = to("u1@example.org, u1+more@example.org");
+    poller.account.deliver = vec![to("u1@example.org, u1+more@example.org").into()];
     let names = (1..sent.len()).map(|number| (UniqueId::new(number.to_string().into_bytes()), 0)).collect();
     let maildrop_id = poller.account.maildrop_id.as_str().into();
     poller

@@ -18,7 +18,7 @@ use crate::support::real_server::{RealServer, USER};
 fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 fn message(number: usize) -> String {
@@ -39,7 +39,7 @@ impl Way {
         let settings = Settings { tls: Protection::None, ..Settings::default() };
         let maildrop = Maildrop::start(settings.without("PIPELINING"));
         let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-        poller.account.deliver = target;
+        poller.account.deliver = vec![target.into()];
         Self { maildrop, poller }
     }
 

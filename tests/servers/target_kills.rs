@@ -116,7 +116,7 @@ fn kills_at_any_moment_lose_nothing_on_the_way_through_an_lmtp_socket() {
 fn target(deliver: &str) -> Target {
     let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {deliver}}}}}");
     let config = Config::from_yaml(&yaml, Path::new("config.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    config.accounts.into_iter().next().unwrap().deliver
+    config.accounts.into_iter().next().unwrap().deliver.remove(0).target
 }
 
 /// Cuts the connection after so many octets of a side; says how many passed.
@@ -129,7 +129,7 @@ fn cut_after(side: Side, octets: Option<u64>, deliver: impl Fn(u16) -> String) -
         relay.cut_after(side, octets);
     }
     let mut poller = Poller::new(maildrop.port(), "tls: none\nauth: [user-pass]\nkeep: none");
-    poller.account.deliver = target(&deliver(relay.port()));
+    poller.account.deliver = vec![target(&deliver(relay.port())).into()];
     let first = poller.poll();
     let after_one = server.arrived().len();
     assert!(first.delivered <= after_one, "{octets:?} of {side:?}: counted, and not there: {first:?}");
