@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod confine;
 mod daemon;
+mod doctor;
 mod error;
 pub mod exit;
 mod held;
@@ -56,6 +57,9 @@ enum Command {
     /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
     #[command(after_help = example("postrider check home", EXIT_STATUS))]
     Check(check::Check),
+    /// Goes through each step of a session and of opening the target, and says what it sees and what to do
+    #[command(after_help = example("postrider doctor home", EXIT_STATUS))]
+    Doctor(doctor::Doctor),
     /// Shows what the last poll of every account did, and what is held; contacts nobody
     #[command(after_help = example("postrider status --max-age 1h", EXIT_STATUS))]
     Status(status::Status),
@@ -90,6 +94,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Daemon(daemon) => daemon.run(&common).await,
         Command::Wake(wake) => wake.run(&common, &mut results).await,
         Command::Check(check) => check.run(&common, &mut results).await,
+        Command::Doctor(doctor) => doctor.run(&common, &mut results).await,
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,
         Command::Held(held) => held.run(&common, &mut results).await,

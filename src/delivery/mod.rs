@@ -29,7 +29,7 @@ pub use access::Access;
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{MessageId, Others, Outcome};
-pub use space::has_room;
+pub use space::{has_room, probe};
 
 /// One account's open target.
 ///

@@ -1,10 +1,12 @@
 //! Whether a disk that was full has room again, seen without fetching a message for it.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::error::{TargetError, file_error};
 use crate::config::Target;
 use crate::disk::{self, Disk};
 
@@ -14,14 +16,7 @@ const MARGIN: u64 = 64 << 10;
 /// Says whether there is room for a message of so many octets where this target, or its spool, writes it. Where that
 /// cannot be seen there may be, and whoever delivers meets what is wrong.
 pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
-    let mut directories = match target {
-        Target::Maildir(path) => vec![path.join("tmp")],
-        Target::Mbox(path) => path.parent().map(Path::to_owned).into_iter().collect(),
-        Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) => Vec::new(),
-    };
-    if !matches!(target, Target::Maildir(_)) {
-        directories.push(disk::spool_directory());
-    }
+    let directories = directories(target);
     let octets = octets.saturating_add(MARGIN);
     let Some(about) = directories.first().cloned() else { return true };
     let looked =
@@ -29,13 +24,44 @@ pub async fn has_room(target: &Target, workers: &Disk, octets: u64) -> bool {
     looked.unwrap_or(true)
 }
 
-fn may_hold(directory: &PathBuf, octets: u64) -> bool {
-    let free = nix::sys::statvfs::statvfs(directory).map(|disk| {
-        #[allow(clippy::unnecessary_cast, reason = "the sizes of these depend on the system")]
-        let (blocks, size) = (disk.blocks_available() as u64, disk.fragment_size() as u64);
-        blocks.saturating_mul(size)
-    });
-    match free {
+/// Writes into each directory that this target's messages are written into, and gives it with the octets that are free
+/// there.
+pub async fn probe(target: &Target, workers: &Disk) -> Result<Vec<(PathBuf, u64)>, TargetError> {
+    let mut found = Vec::new();
+    for directory in directories(target) {
+        let about = directory.clone();
+        let looked = workers.run(&about, move || {
+            tempfile::tempfile_in(&directory).and_then(|mut file| file.write_all(&[0; PROBE]))?;
+            free(&directory).map_err(io::Error::from)
+        });
+        let looked = looked.await.unwrap_or_else(Err);
+        found.push((about.clone(), looked.map_err(|source| file_error("write into", &about, source))?));
+    }
+    Ok(found)
+}
+
+/// Octets of a probe: more than none, so that a full disk shows.
+const PROBE: usize = 4096;
+
+/// Lists where the messages of this target are written.
+fn directories(target: &Target) -> Vec<PathBuf> {
+    let own = match target {
+        Target::Maildir(path) => return vec![path.join("tmp")],
+        Target::Mbox(path) => path.parent().map(Path::to_owned),
+        Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) => None,
+    };
+    own.into_iter().chain([disk::spool_directory()]).collect()
+}
+
+fn free(directory: &Path) -> nix::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(directory)?;
+    #[allow(clippy::unnecessary_cast, reason = "the sizes of these depend on the system")]
+    let (blocks, size) = (disk.blocks_available() as u64, disk.fragment_size() as u64);
+    Ok(blocks.saturating_mul(size))
+}
+
+fn may_hold(directory: &Path, octets: u64) -> bool {
+    match free(directory) {
         Ok(free) if free < octets => false,
         // A quota, and a limit on files, show only when something is asked for.
         Ok(_) => tempfile::tempfile_in(directory).is_ok_and(|file| may_grow(&file, octets)),

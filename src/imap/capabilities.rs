@@ -17,6 +17,11 @@ impl Capabilities {
     }
 
     /// Says whether one is there; `name` in capitals.
+    /// Gives them all, as the server spells them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|known| known == name)
     }

@@ -8,21 +8,26 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Deadline, Endpoint, NetError};
+use super::{Deadline, Endpoint, NetError, Stage, Watch};
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305, 5: Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses that are tried at most; a name with more is no mail server.
 const MOST_ADDRESSES: usize = 32;
 
-pub(super) async fn tcp(to: &Endpoint<'_>, deadline: &Deadline) -> Result<TcpStream, NetError> {
+pub(super) async fn tcp(
+    to: &Endpoint<'_>,
+    deadline: &Deadline,
+    watch: &Watch,
+) -> Result<TcpStream, NetError> {
     let host = to.host;
     let late = || NetError::ResolverTimedOut { host: host.to_owned(), after: deadline.patience };
     let addresses = deadline.wait(late, resolve(host, to.port)).await?;
     let addresses = order(addresses, to.bind)
         .ok_or_else(|| NetError::NoSuchFamily { host: host.to_owned(), bind: to.bind })?;
+    watch.saw(|| Stage::Resolved(ips(&addresses)));
     let late = || NetError::ConnectTimedOut { addresses: ips(&addresses), after: deadline.patience };
-    let stream = deadline.wait(late, race(addresses.clone(), to.bind)).await?;
+    let stream = deadline.wait(late, race(addresses.clone(), to.bind, watch)).await?;
     // Commands are small and wait for answers: nothing is won by holding them back.
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("{}: cannot set TCP_NODELAY: {error}", to.account);
@@ -77,7 +82,11 @@ fn order(addresses: Vec<SocketAddr>, bind: Option<IpAddr>) -> Option<VecDeque<So
 
 /// Tries the addresses in order, the next one as soon as one failed or was silent for a quarter of a second; the
 /// first that answers wins and the others are dropped.
-async fn race(mut waiting: VecDeque<SocketAddr>, bind: Option<IpAddr>) -> Result<TcpStream, NetError> {
+async fn race(
+    mut waiting: VecDeque<SocketAddr>,
+    bind: Option<IpAddr>,
+    watch: &Watch,
+) -> Result<TcpStream, NetError> {
     let mut attempts = JoinSet::new();
     let mut failures = Vec::new();
     loop {
@@ -86,8 +95,14 @@ async fn race(mut waiting: VecDeque<SocketAddr>, bind: Option<IpAddr>) -> Result
         }
         tokio::select! {
             attempted = attempts.join_next() => match attempted {
-                Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(failure))) => failures.push(failure),
+                Some(Ok(Ok(stream))) => {
+                    watch.saw(|| Stage::Connected(peer(&stream)));
+                    return Ok(stream);
+                }
+                Some(Ok(Err(failure))) => {
+                    watch.saw(|| Stage::Unreached(failure.address, failure.source.to_string()));
+                    failures.push(failure);
+                }
                 // Attempts neither panic nor are aborted before the race is over.
                 Some(Err(_)) => {}
                 None if waiting.is_empty() => return Err(worst(failures)),
@@ -96,6 +111,10 @@ async fn race(mut waiting: VecDeque<SocketAddr>, bind: Option<IpAddr>) -> Result
             () = tokio::time::sleep(ATTEMPT_DELAY), if !waiting.is_empty() => {}
         }
     }
+}
+
+fn peer(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "connected".to_owned(), |address| address.to_string())
 }
 
 /// One address that was tried in vain.
@@ -191,7 +210,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
         let dead = SocketAddr::new("127.0.0.2".parse().unwrap(), good.port());
-        let stream = race([dead, good].into(), None).await.unwrap();
+        let stream = race([dead, good].into(), None, &Watch::default()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
     }
 
@@ -211,7 +230,7 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
-        let stream = race([address, good].into(), None).await.unwrap();
+        let stream = race([address, good].into(), None, &Watch::default()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
     }
 

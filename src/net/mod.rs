@@ -42,6 +42,7 @@ macro_rules! write_through {
 }
 
 pub(crate) mod auth;
+mod certificate;
 mod command;
 mod connect;
 mod endpoint;
@@ -49,6 +50,7 @@ mod error;
 pub(crate) mod http;
 pub(crate) mod process;
 mod proof;
+mod stage;
 mod stream;
 mod tcp;
 mod tls;
@@ -57,9 +59,11 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
+pub use certificate::Certificate;
 use endpoint::Deadline;
 pub use endpoint::Endpoint;
 pub use error::NetError;
+pub use stage::{Moment, Stage, Watch, Watched};
 pub use stream::Stream;
 pub use tls::looks_like_tls;
 pub use verify::CertificateFault;
@@ -68,27 +72,41 @@ use crate::config::account::TlsMode;
 
 /// Makes connections; holds what they share: TLS configurations with their session caches and roots. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Connector(Arc<tls::Configurations>);
+pub struct Connector {
+    configurations: Arc<tls::Configurations>,
+    watch: Watch,
+}
 
 impl Connector {
+    /// Gives one whose connections are watched.
+    pub fn watched(watch: Watch) -> Self {
+        Self { watch, ..Self::default() }
+    }
+
+    /// Gives whoever hears of the stages of its connections.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Connects to a server within its `timeout`: TCP (or its `connect` command), and TLS if that comes first
     /// (`tls: implicit`).
     pub async fn connect<'a>(&self, to: impl Into<Endpoint<'a>>) -> Result<Stream, NetError> {
         let to = &to.into();
         let deadline = Deadline::after(to.timeout);
-        let socket = socket(to, &deadline);
+        let socket = socket(to, &deadline, &self.watch);
         match to.tls.mode {
             TlsMode::None => socket.await,
             // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told
             // before the server has heard anything.
             TlsMode::StartTls => {
-                let (socket, _) = tokio::try_join!(socket, self.0.get(to.tls, deadline.patience))?;
+                let (socket, _) =
+                    tokio::try_join!(socket, self.configurations.get(to.tls, deadline.patience))?;
                 Ok(socket)
             }
             TlsMode::Implicit => {
                 let (socket, configuration) =
-                    tokio::try_join!(socket, self.0.get(to.tls, deadline.patience))?;
-                tls::handshake(configuration, socket, to, &deadline).await
+                    tokio::try_join!(socket, self.configurations.get(to.tls, deadline.patience))?;
+                tls::handshake(configuration, socket, to, &deadline, &self.watch).await
             }
         }
     }
@@ -105,14 +123,18 @@ impl Connector {
         if stream.tls().is_some() {
             return Err(NetError::AlreadyProtected);
         }
-        let configuration = self.0.get(to.tls, deadline.patience).await?;
-        tls::handshake(configuration, stream, to, &deadline).await
+        let configuration = self.configurations.get(to.tls, deadline.patience).await?;
+        tls::handshake(configuration, stream, to, &deadline, &self.watch).await
     }
 }
 
-async fn socket(to: &Endpoint<'_>, deadline: &Deadline) -> Result<Stream, NetError> {
+async fn socket(to: &Endpoint<'_>, deadline: &Deadline, watch: &Watch) -> Result<Stream, NetError> {
     match to.connect {
-        Some(line) => Ok(Stream::plain(command::start(line, to.account).await?)),
-        None => Ok(Stream::plain(tcp::Tcp::new(connect::tcp(to, deadline).await?))),
+        Some(line) => {
+            let piped = command::start(line, to.account).await?;
+            watch.saw(|| Stage::Connected(format!("by the command {line}")));
+            Ok(Stream::plain(piped))
+        }
+        None => Ok(Stream::plain(tcp::Tcp::new(connect::tcp(to, deadline, watch).await?))),
     }
 }

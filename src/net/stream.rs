@@ -80,19 +80,25 @@ impl Stream {
 
 impl TlsFacts {
     fn of(connection: &ClientConnection) -> Self {
-        let (version, exporter) = match connection.protocol_version() {
-            // RFC 9266, 3: for TLS 1.2 the value is safe only with extensions that not all servers have.
-            Some(ProtocolVersion::TLSv1_3) => (
-                "TLSv1.3".to_owned(),
-                connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).ok(),
-            ),
-            Some(ProtocolVersion::TLSv1_2) => ("TLSv1.2".to_owned(), None),
-            Some(other) => (format!("{other:?}"), None),
-            None => ("unknown".to_owned(), None),
+        // RFC 9266, 3: for TLS 1.2 the value is safe only with extensions that not all servers have.
+        let exporter = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => {
+                connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).ok()
+            }
+            Some(_) | None => None,
         };
         let fingerprint =
             connection.peer_certificates().and_then(|chain| chain.first()).map(|c| Sha256::digest(c).into());
-        Self { version, fingerprint, exporter }
+        Self { version: Self::version(connection), fingerprint, exporter }
+    }
+
+    pub(super) fn version(connection: &ClientConnection) -> String {
+        match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+            Some(other) => format!("{other:?}"),
+            None => "unknown".to_owned(),
+        }
     }
 }
 

@@ -15,12 +15,12 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, Error as TlsError, RootCertStore};
 
 use super::error::NetError;
-use super::stream::Stream;
+use super::stream::{Stream, TlsFacts};
 use super::verify::Verifier;
-use super::{Deadline, Endpoint, verify};
+use super::{Certificate, Deadline, Endpoint, Stage, Watch, verify};
 use crate::config::account::{ClientCertificate, Tls, TlsVersion};
 use crate::disk::blocking;
 use crate::lock::lock;
@@ -135,6 +135,7 @@ pub(super) async fn handshake(
     mut socket: Stream,
     to: &Endpoint<'_>,
     deadline: &Deadline,
+    watch: &Watch,
 ) -> Result<Stream, NetError> {
     let name = server_name(to)?;
     socket.remember_first();
@@ -144,6 +145,7 @@ pub(super) async fn handshake(
         match TlsConnector::from(configuration).connect(name, socket).into_fallible().await {
             Ok(mut tls) => {
                 tls.get_mut().0.get_mut().take_first();
+                watch.saw(|| secured(tls.get_ref().1));
                 Ok(Stream::protected(tls))
             }
             Err((error, mut socket)) => Err(failed(error, socket.get_mut().take_first(), to)),
@@ -151,6 +153,15 @@ pub(super) async fn handshake(
     };
     let late = || NetError::HandshakeTimedOut { after: deadline.patience, mode: to.tls.mode };
     deadline.wait(late, shake).await
+}
+
+fn secured(connection: &ClientConnection) -> Stage {
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite().as_str().unwrap_or("unknown"));
+    Stage::Secured {
+        version: TlsFacts::version(connection),
+        suite: suite.unwrap_or("unknown").to_owned(),
+        certificate: connection.peer_certificates().and_then(Certificate::of).map(Box::new),
+    }
 }
 
 fn failed(error: io::Error, first: Vec<u8>, to: &Endpoint<'_>) -> NetError {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,16 +14,12 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme,
 };
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
+use super::certificate::{date, names, now, parse, shown};
 use super::proof::{self, Handshake, Peculiarity, Signed, Unproved};
 use crate::config::account::pin;
-use crate::text::Shown;
-
-/// Names of a certificate that are shown at most.
-const NAMES_SHOWN: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCertificate {
@@ -118,10 +114,6 @@ impl BadCertificate {
 /// When this version was released, in seconds since 1970-01-01 UTC: a clock that shows less is wrong.
 const RELEASED: u64 = 1_795_910_400; // 2026-11-29
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// Says what to do about a certificate whose time has not come.
 fn not_yet_valid(now: u64, pin: &str) -> String {
     if now < RELEASED {
@@ -215,8 +207,7 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
         return None;
     };
     let rejected = rejected.downcast_ref::<Rejected>()?;
-    let parsed = X509Certificate::from_der(&rejected.certificate).map(|(_, certificate)| certificate).ok();
-    let shown = |name: &x509_parser::x509::X509Name<'_>| Shown(name.to_string().as_bytes()).to_string();
+    let parsed = parse(&rejected.certificate);
     let subject = parsed.as_ref().map(|certificate| shown(certificate.subject())).unwrap_or_default();
     let issuer = parsed.as_ref().map(|certificate| shown(certificate.issuer())).unwrap_or_default();
     // A certificate that may sign others (`openssl req -x509` makes such) is refused as a server's before its issuer
@@ -270,31 +261,6 @@ pub(super) fn fault(error: &TlsError) -> Option<BadCertificate> {
 
 fn is_not_pinned(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(OtherError(other)) if other.is::<NotPinned>())
-}
-
-/// The DNS names and addresses that a certificate is for (RFC 6125: its subject does not count).
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(Shown(name.as_bytes()).to_string()),
-        GeneralName::IPAddress(octets) => match **octets {
-            [a, b, c, d] => Some(std::net::Ipv4Addr::new(a, b, c, d).to_string()),
-            _ => {
-                <[u8; 16]>::try_from(*octets).ok().map(|octets| std::net::Ipv6Addr::from(octets).to_string())
-            }
-        },
-        _ => None,
-    };
-    alternatives.value.general_names.iter().filter_map(name).take(NAMES_SHOWN).collect()
-}
-
-fn date(seconds: u64) -> String {
-    let timestamp =
-        i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    match timestamp {
-        Some(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M UTC").to_string(),
-        None => format!("second {seconds} since 1970"),
-    }
 }
 
 /// Decides about certificates, and keeps the one that it refuses beside the error.

@@ -50,6 +50,14 @@ impl Offered<'_> {
         self.names(Mechanism::ScramSha256Plus)
     }
 
+    /// Lists what is offered, as the server spells it, and the ways to log in without SASL.
+    pub fn shown(&self) -> Vec<String> {
+        let mut all: Vec<_> = self.sasl.iter().map(|name| Shown(name.as_bytes()).to_string()).collect();
+        let others = [Mechanism::UserPass, Mechanism::Apop].into_iter().filter(|&other| self.names(other));
+        all.extend(others.map(|other| other.shown().to_owned()));
+        all
+    }
+
     fn names(&self, mechanism: Mechanism) -> bool {
         match mechanism {
             Mechanism::UserPass => self.user,
@@ -97,6 +105,18 @@ pub fn choose(auth: &Auth, offered: Offered<'_>) -> Result<Mechanism, NoMechanis
         },
     };
     chosen.ok_or_else(|| nothing_fits(auth, &offered))
+}
+
+/// Says why [`choose`] chose it.
+pub fn why(auth: &Auth, offered: &Offered<'_>, chosen: Mechanism) -> &'static str {
+    match auth {
+        Auth::Auto => "the first that `auth: auto` takes",
+        Auth::List(list) if list.len() == 1 && !offered.names(chosen) => {
+            "`auth` asks for it, and the server does not announce it"
+        }
+        Auth::List(list) if list.len() == 1 => "`auth` asks for it",
+        Auth::List(_) => "the first in `auth` that the server offers",
+    }
 }
 
 /// Says what to write into the configuration where the server refused a mechanism that it does not even announce: that

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::failure::Class;
-use crate::net::Stream;
+use crate::net::{Stage, Stream};
 use crate::secret::Secret;
 use crate::source::{
     self, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trial, Trials,
@@ -30,6 +30,10 @@ impl Poll<'_> {
         let (known, connected) = self.reach(course).await.map_err(AttemptFailed::plain)?;
         let mut server =
             Server::new(known.server.learned.as_deref(), self.account, self.now, &course.left_out);
+        if self.environment.connector.watch().is_heard() {
+            // Whoever watches wants to see what the server says.
+            server.ask_again();
+        }
         report.login_delay = server.login_delay();
         let closing = &mut Closing { at: self.now, ..Closing::default() };
         let mut notes = Notes { course, report, closing, server: &mut server };
@@ -110,6 +114,7 @@ impl Poll<'_> {
         let connect = async {
             let secret = source::password(self.account, self.environment.ask).await;
             let secret = secret.during("get the password")?;
+            self.environment.connector.watch().saw(|| Stage::Password);
             if let Some(memory) = memory {
                 self.may_try(course, &secret, memory).await?;
             }

@@ -69,6 +69,7 @@ pub use crate::secret::Ask;
 pub use environment::Environment;
 pub use known::login_delay;
 pub use report::{Planned, Progress, Report};
+pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
 

@@ -1,12 +1,15 @@
 //! Opens the target of an account, unless its server has refused the log-in lately.
 
+use std::path::PathBuf;
+
 use super::lockout::{self, Attempted, Refusal};
 use super::trouble::{During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::Account;
 use crate::credential;
-use crate::delivery::{Access, ServerError, Sink, TargetError};
-use crate::failure::Class;
+use crate::delivery::{Access, ServerError, Sink, TargetError, probe};
+use crate::failure::{Class, Failure};
+use crate::net::Stage;
 use crate::secret::Secret;
 use crate::state::{LogIns, Timestamp};
 
@@ -24,6 +27,7 @@ pub(super) async fn open_target(
         Some((host, login)) => {
             let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
             let secret = secret.during("get the target's password")?;
+            environment.connector.watch().saw(|| Stage::Password);
             let log_in = TargetLogIn::read(account, environment, &login.user, &secret).await?;
             log_in.may_try(retry).await.during(OPEN)?;
             (Some(secret), Some(log_in))
@@ -49,6 +53,22 @@ pub(super) async fn open_target(
         Some(log_in) => log_in.note(opened).await,
         None => opened.during(OPEN),
     }
+}
+
+/// Opens the target of an account as a poll does, and tries whether it can be written into; no message is sent. Gives the
+/// directories that messages are written into, with the octets that are free there.
+pub async fn examine(
+    account: &Account,
+    environment: &Environment,
+    retry: Retry,
+) -> Result<Vec<(PathBuf, u64)>, Failure> {
+    let examined = async {
+        let environment = &environment.of(account).during(OPEN)?;
+        let sink = open_target(account, environment, retry).await?;
+        sink.close().await;
+        probe(account.target(), &environment.disk).await.during("use the target")
+    };
+    examined.await.map_err(|failed| failed.failure(account))
 }
 
 /// A log-in at a target's server, and what is remembered of those before: of all accounts that share it.

@@ -8,6 +8,7 @@ use crate::config::Account;
 use crate::config::account::Pipelining;
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
+use crate::net::{Stage, Watch};
 use crate::pop3::{Code, Command, ProtocolError, Request, Status, apop};
 use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
@@ -28,6 +29,8 @@ pub struct Login<'a> {
     pub(super) suspect: Option<Trial>,
     /// The last log-in was bound to the TLS channel.
     binds: bool,
+    /// Who hears of what the server says.
+    pub(super) watch: Watch,
 }
 
 /// Whether it may be tried what a server takes: only where the outcome is remembered.
@@ -69,7 +72,7 @@ struct Auth<'a, 'b> {
 impl<'a> Login<'a> {
     /// Begins with what the log-in needs to know.
     pub fn new(account: &'a Account, secret: &'a Secret, server: &'a mut Server, trials: Trials) -> Self {
-        Self { account, secret, server, trials, suspect: None, binds: false }
+        Self { account, secret, server, trials, suspect: None, binds: false, watch: Watch::default() }
     }
 
     /// Logs in; says how, and what was sent along.
@@ -97,6 +100,7 @@ impl<'a> Login<'a> {
         };
         let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
         let (plus_offered, instead) = (offered.plus_offered(), sasl::unannounced(mechanism, &offered));
+        self.watch.saw(|| Stage::chosen(&account.auth, &offered, mechanism));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
         let behind = self.behind(mechanism, known);
@@ -131,6 +135,7 @@ impl<'a> Login<'a> {
             self.server.learn(Trial::Binding, Found::Takes);
         }
         accepted.map_err(|failed| failed.with_hint(instead))?;
+        self.watch.saw(|| Stage::LoggedIn);
         self.server.log_in_took(took);
         self.suspect = None;
         Ok((mechanism, behind))

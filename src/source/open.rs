@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::account::TlsMode;
 use crate::message::Listing;
-use crate::net::{Connector, Stream};
+use crate::net::{Connector, Moment, Stage, Stream};
 use crate::pop3::{Capabilities, Client, Command, Event, Reply, Request, Status, apop};
 use crate::sasl::Mechanism;
 
@@ -37,6 +37,8 @@ impl Login<'_> {
         if !greeting.is_ok() {
             return Err(SourceFailed::refused(&greeting, About::Other, "connect"));
         }
+        self.watch = connector.watch().clone();
+        self.watch.saw(|| Stage::greeted(greeting.text));
         let stamp = apop::stamp(greeting.text).map(<[u8]>::to_vec);
         if account.tls.mode == TlsMode::StartTls {
             wire = self.start_tls(wire, connector).await?;
@@ -94,7 +96,9 @@ impl Login<'_> {
         self.suspect = Some(Trial::Capa);
         let asked = ask_capabilities(wire).await.doing("ask for capabilities")?;
         self.suspect = None;
-        Ok(asked.unwrap_or_default())
+        let asked = asked.unwrap_or_default();
+        self.watch.saw(|| Stage::announced(Moment::BeforeLogIn, asked.lines()));
+        Ok(asked)
     }
 
     /// Asks for the capabilities after the log-in, which may be others (RFC 2449, 5), and another server's; not if there
@@ -105,8 +109,14 @@ impl Login<'_> {
         } else {
             ask_capabilities(wire).await.doing("ask for capabilities")?
         };
-        self.server.saw_after(after);
+        self.saw_after(after);
         Ok(())
+    }
+
+    fn saw_after(&mut self, after: Option<Capabilities>) {
+        let lines = || after.iter().flat_map(Capabilities::lines);
+        self.watch.saw(|| Stage::announced(Moment::AfterLogIn, lines()));
+        self.server.saw_after(after);
     }
 
     /// Hears what became of NOOP and CAPA, which went along with the last message of a log-in.
@@ -133,7 +143,7 @@ impl Login<'_> {
             }
         }
         self.suspect = None;
-        self.server.saw_after(after);
+        self.saw_after(after);
         self.server.learn(trial, outcome);
         if outcome == Found::Breaks {
             let name = &self.account.name;
@@ -226,6 +236,7 @@ impl Login<'_> {
         if !self.server.is_known() {
             self.server.was_asked();
         }
+        self.watch.saw(|| Stage::Listed(listing.len(), listing.octets()));
         let capabilities = self.server.capabilities();
         Ok(Listed { wire, capabilities, sending, listing, uidl_refused })
     }

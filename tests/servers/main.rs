@@ -2,6 +2,7 @@
 
 mod contract;
 mod cron;
+mod doctor;
 mod imap_targets;
 mod kills;
 mod locked;

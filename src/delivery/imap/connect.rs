@@ -11,7 +11,7 @@ use crate::failure::{Class, speaks_of_a_lock};
 use crate::imap::{Client, Command, Kind, Mailbox, Status};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Endpoint, NetError, Stream};
+use crate::net::{Endpoint, Moment, NetError, Stage, Stream};
 use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 use crate::text::Shown;
@@ -22,6 +22,10 @@ const WITHIN_THE_MACHINE: [Mechanism; 5] =
 
 /// Octets of a command line with an initial response, where the server takes one (RFC 9051, 4 has 8,000 for a line).
 const LONGEST_LINE: usize = 8000;
+
+fn announced(moment: Moment, dialogue: &Dialogue) -> Stage {
+    Stage::announced(moment, dialogue.capabilities.names().map(str::as_bytes))
+}
 
 /// A folder as its server knows it.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ impl Connecting<'_> {
         if greeting.kind == Kind::Bye {
             return Err(self.refused("server refused the session", &greeting, Class::Target, None));
         }
+        let watch = self.access.connector.watch();
+        watch.saw(|| Stage::greeted(greeting.to_string().as_bytes()));
         if self.target.tls.mode == TlsMode::StartTls {
             if greeting.kind == Kind::PreAuth {
                 return Err(
@@ -59,11 +65,14 @@ impl Connecting<'_> {
         }
         if greeting.kind != Kind::PreAuth {
             dialogue.learn_capabilities().await.map_err(broken)?;
+            watch.saw(|| announced(Moment::BeforeLogIn, &dialogue));
             if let Some(secret) = &self.access.secret {
                 self.log_in(&mut dialogue, secret).await?;
+                watch.saw(|| Stage::LoggedIn);
             }
         }
         dialogue.learn_capabilities().await.map_err(broken)?;
+        watch.saw(|| announced(Moment::AfterLogIn, &dialogue));
         if dialogue.capabilities.enables_utf8() {
             let enabled = dialogue.command(Command::Enable("UTF8=ACCEPT")).await.map_err(broken)?;
             self.accept("server refused ENABLE UTF8=ACCEPT", enabled)?;
@@ -134,6 +143,7 @@ impl Connecting<'_> {
         };
         let mechanism = sasl::choose(&auth, offered)
             .map_err(|error| self.failed(error.to_string(), Some(error.hint().to_owned())))?;
+        self.access.connector.watch().saw(|| Stage::chosen(&auth, &offered, mechanism));
         let user = &self.target.login.user;
         let Some(name) = mechanism.sasl_name() else {
             if !user.is_ascii() || !secret.reveal().is_ascii() {
@@ -167,7 +177,10 @@ impl Connecting<'_> {
         }
         self.accept(&format!("server does not show the folder {}", self.target.folder), status)?;
         match (dialogue.told.validity, dialogue.told.next) {
-            (Some(validity), Some(next)) => Ok(Opened { mailbox, validity, next }),
+            (Some(validity), Some(next)) => {
+                self.access.connector.watch().saw(|| Stage::Opened(self.target.folder.clone()));
+                Ok(Opened { mailbox, validity, next })
+            }
             _ => Err(self.failed("server tells no UIDVALIDITY or UIDNEXT of the folder".into(), None)),
         }
     }

@@ -8,13 +8,13 @@ use tokio::net::UnixStream;
 use super::dialogue::{Broken, Dialogue, Introduction, NoDialogue, Patience};
 use super::learned::Learned;
 use super::transaction::Connection;
-use crate::config::account::TlsMode;
+use crate::config::account::{Tls, TlsMode};
 use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::Class;
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Endpoint, NetError, Stream};
+use crate::net::{Endpoint, Moment, NetError, Stage, Stream};
 use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
 use crate::secret::Secret;
 use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
@@ -71,7 +71,11 @@ impl Connecting<'_> {
 
     async fn unix(&self, path: &Path, timeout: Duration) -> Result<Stream, TargetError> {
         match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
-            Ok(Ok(stream)) => Ok(Stream::plain(stream)),
+            Ok(Ok(stream)) => {
+                let watch = self.access.connector.watch();
+                watch.saw(|| Stage::Connected(format!("the socket {}", path.display())));
+                Ok(Stream::plain(stream))
+            }
             Ok(Err(error)) => Err(self.failed(format!("cannot connect: {error}"), hint_of(&error))),
             Err(_) => {
                 let after = humantime::format_duration(timeout);
@@ -87,6 +91,11 @@ impl Connecting<'_> {
             account: &self.access.account,
             patience: Patience::new(self.server.timeout),
             stop: self.access.stop.clone(),
+            watch: self.access.connector.watch(),
+            moment: match (&self.server.place, stream.tls()) {
+                (Place::Tcp { tls: Tls { mode: TlsMode::StartTls, .. }, .. }, None) => Moment::BeforeTls,
+                _ => Moment::BeforeLogIn,
+            },
         };
         match Dialogue::open(stream, protocol, &introduction).await {
             Ok(dialogue) => Ok(dialogue),
@@ -154,12 +163,16 @@ impl Connecting<'_> {
                 None,
             )
         })?;
+        let watch = self.access.connector.watch();
+        watch.saw(|| Stage::chosen(&auth, &offered, mechanism));
         let Some(name) = mechanism.sasl_name() else {
             return Err(self.failed("server offers no SASL mechanism".into(), None));
         };
         let credentials = Credentials { user, secret, exporter, plus_offered: offered.plus_offered() };
         let exchange = Exchange::new(mechanism, &credentials).map_err(|error| self.sasl(&error))?;
-        auth::authenticate(&mut LogIn { connecting: self, dialogue, user, name }, name, exchange).await
+        auth::authenticate(&mut LogIn { connecting: self, dialogue, user, name }, name, exchange).await?;
+        watch.saw(|| Stage::LoggedIn);
+        Ok(())
     }
 
     fn failed(&self, what: String, hint: Option<String>) -> TargetError {

@@ -9,7 +9,7 @@ use crate::config::target::Place;
 use crate::delivery::{ServerError, TargetError};
 use crate::failure::Class;
 use crate::net::wire::{Limits, Wire, WireError};
-use crate::net::{NetError, Stream};
+use crate::net::{Moment, NetError, Stage, Stream, Watch};
 use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions, ProtocolError, Reply, Request};
 use crate::stop::{self, Stop};
 use crate::text::Shown;
@@ -83,6 +83,10 @@ pub(super) struct Introduction<'a> {
     pub(super) account: &'a str,
     pub(super) patience: Patience,
     pub(super) stop: Stop,
+    /// Who hears of what the server says.
+    pub(super) watch: &'a Watch,
+    /// When it says what it offers.
+    pub(super) moment: Moment,
 }
 
 /// A connection on which the server has greeted and said what it can do.
@@ -156,7 +160,7 @@ impl Dialogue {
         protocol: Client,
         introduction: &Introduction<'_>,
     ) -> Result<Self, NoDialogue> {
-        let Introduction { dialect, name, account, patience, stop } = introduction;
+        let Introduction { dialect, name, account, patience, stop, watch, moment } = introduction;
         let stop = stop.clone();
         let mut dialogue = Self {
             wire: Wire::new(stream, protocol, limits(patience.command), &format!("{account}: target")),
@@ -172,6 +176,7 @@ impl Dialogue {
             if !greeting.is_positive() {
                 return Err(NoDialogue::Refused("greeting", greeting));
             }
+            watch.saw(|| Stage::greeted(greeting.text().as_bytes()));
         }
         let (hello, command) = match dialect {
             Dialect::Smtp => ("EHLO", Command::Ehlo(name)),
@@ -187,6 +192,8 @@ impl Dialogue {
             dialogue.extensions = Extensions::new(reply.lines());
         }
         if reply.is_positive() {
+            let offered = &dialogue.extensions.keywords;
+            watch.saw(|| Stage::announced(*moment, offered.iter().map(String::as_bytes)));
             return Ok(dialogue);
         }
         if dialogue.send(Command::Quit).is_ok() {

@@ -393,7 +393,7 @@ mod tests {
     use crate::delivery::spool::{Draft, LineEnds};
     use crate::disk::Disk;
     use crate::message::UniqueId;
-    use crate::net::Stream;
+    use crate::net::{Moment, Stream, Watch};
     use crate::smtp::{Client, ClientId};
     use crate::stop::Stop;
 
@@ -438,6 +438,8 @@ mod tests {
             account: "test",
             patience: Patience::new(None),
             stop: Stop::default(),
+            watch: &Watch::default(),
+            moment: Moment::BeforeLogIn,
         };
         Dialogue::open(Stream::plain(stream), Client::new(Dialect::Smtp), &introduction).await
     }
