@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::account::CommandLine;
 use super::places::Places;
+use super::recipients::RECIPIENTS;
 use super::rows::{Form, Key, inline, key, mapping};
-use super::target::{Fact, Pipe};
+use super::target::{Fact, Pipe, Recipients};
 use super::tree::{Complaint, Content, Node};
 use super::values::{self, BOOLEAN, LOCAL_USER, POSITIVE};
 
@@ -14,7 +15,13 @@ pub(super) const KEYS: &[Key<Pipe>] = &[
     key!("timeout", timeout, POSITIVE, "How long it may take for one message."),
     key!("from_line", from_line, BOOLEAN, "Whether a From line, as in an mbox, comes first."),
     key!("user", run_as, LOCAL_USER, "The user of this system that it is run as."),
+    key!("to", to, TO, "Whom the command is told to deliver to: addresses, or the header that names them."),
 ];
+
+const TO: Form<Option<Recipients>> = Form {
+    read: |node, places| (RECIPIENTS.read)(node, places).map(Some),
+    show: |to| to.as_ref().map_or_else(String::new, |to| (RECIPIENTS.show)(to)),
+};
 
 /// A command alone, or a mapping.
 pub(super) const PIPE: Form<Pipe> = Form { read: pipe, show: |pipe| inline(KEYS, pipe) };
@@ -40,7 +47,15 @@ pub(super) fn of_shell(text: &str) -> Result<Pipe, String> {
 
 fn of(command: CommandLine) -> Pipe {
     let (account, user) = Default::default();
-    Pipe { command, timeout: Duration::from_secs(5 * 60), from_line: false, run_as: None, account, user }
+    Pipe {
+        command,
+        timeout: Duration::from_secs(5 * 60),
+        from_line: false,
+        run_as: None,
+        to: None,
+        account,
+        user,
+    }
 }
 
 fn command(node: &Node<'_>) -> Result<CommandLine, Complaint> {

@@ -71,9 +71,11 @@ pub struct Pipe {
     pub from_line: bool,
     /// The user that it is run as; ours if none is named.
     pub run_as: Option<String>,
+    /// Who is told to be the recipient; the account's user if nobody is named.
+    pub to: Option<Recipients>,
     /// The account's name, which the command is told.
     pub account: String,
-    /// The account's user, who is the recipient.
+    /// The account's user.
     pub user: String,
 }
 

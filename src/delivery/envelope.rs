@@ -1,5 +1,6 @@
 //! Envelopes: from whom a message comes and to whom it goes, as MAIL and RCPT say it.
 
+use super::spool::Spooled;
 use crate::config::Recipients;
 use crate::config::target::{CatchAll, Occurrence, Sender, Unknown, is_address};
 use crate::message::{Header, ReversePath};
@@ -8,6 +9,16 @@ use crate::text::Shown;
 /// Recipients that one header field may name at most: what every server takes in one transaction (RFC 5321,
 /// 4.5.3.1.8).
 const MOST_NAMED: usize = 100;
+
+/// Gives the recipients of a message that was spooled, as [`recipients`] does.
+pub fn recipients_of(to: &Recipients, message: &Spooled) -> Result<Vec<String>, String> {
+    match to {
+        Recipients::Header(catch_all) if message.is_header_cut => {
+            Err(format!("its header is too long to tell which {} counts: over 64 KiB", catch_all.header))
+        }
+        to => recipients(to, &Header::new(&message.header)),
+    }
+}
 
 /// Gives the recipients of a message, each once and each of them an [`is_address`], in the order in which they are
 /// named; the error says why there are none.
@@ -145,7 +156,7 @@ impl Address {
         let CatchAll { strip_prefix, domains, map, .. } = catch_all;
         if !domains.is_empty() {
             let domain = self.domain.as_deref()?;
-            domains.iter().find(|known| known.eq_ignore_ascii_case(domain))?;
+            domains.iter().find(|known| is_of(domain, known))?;
         }
         let local = strip_prefix.as_deref().map_or(&*self.local, |prefix| stripped(&self.local, prefix));
         if let Some((_, mapped)) = map.iter().find(|(known, _)| known.eq_ignore_ascii_case(local)) {
@@ -159,6 +170,18 @@ impl Address {
             Some(domain) => format!("{local}@{domain}"),
             None => local.to_owned(),
         })
+    }
+}
+
+/// Says whether a domain is the known one, or below it where that begins with a dot.
+fn is_of(domain: &str, known: &str) -> bool {
+    match known.strip_prefix('.') {
+        Some(parent) => {
+            domain.len().checked_sub(known.len()).is_some_and(|below| {
+                below > 0 && domain.as_bytes()[below..].eq_ignore_ascii_case(known.as_bytes())
+            }) && !parent.is_empty()
+        }
+        None => domain.eq_ignore_ascii_case(known),
     }
 }
 
@@ -361,7 +384,7 @@ mod tests {
     fn prefix_domains_and_map_tell_who_is_known() {
         let all = CatchAll {
             strip_prefix: Some("mbox-user-".into()),
-            domains: vec!["Example.org".into()],
+            domains: vec!["Example.org".into(), ".sub.example".into()],
             map: [("Sales".to_owned(), "bob@home".to_owned())].into(),
             ..catch_all()
         };
@@ -370,6 +393,10 @@ mod tests {
             ("mbox-user-SALES@example.org", Some("bob@home")),
             ("\"sales\"@EXAMPLE.ORG", Some("bob@home")),
             ("mbox-user-@example.org", Some("mbox-user-@example.org")),
+            ("alice@a.b.SUB.example", Some("alice@a.b.SUB.example")),
+            ("alice@sub.example", None),
+            ("alice@.sub.example", None),
+            ("alice@nosub.example", None),
             ("sales@elsewhere", None),
             ("sales", None),
         ] {

@@ -105,6 +105,32 @@ async fn a_command_is_told_the_facts_in_its_environment_and_in_its_arguments() {
 }
 
 #[tokio::test]
+async fn a_command_is_told_whom_the_providers_header_names() {
+    let dir = scratch();
+    let target = configured(
+        dir.path(),
+        "{ command: [sh, -c, 'printf \"<%s>\" \"$POSTRIDER_TO\" \"$EXTENSION\" \"$@\" > DIR/told', sh, -d, '%(to)', --], \
+         to: { header: X-Original-To, domains: [.example.org] } }",
+    );
+    let told = |to: &str| format!("X-Original-To: {to}\r\nTo: all@example.org\r\n\r\n").into_bytes();
+    let two = told("bob+x@a.example.org, carol@b.example.org");
+    assert_eq!(one(&target, &two).await.unwrap(), Outcome::Delivered);
+    let words = fs::read_to_string(dir.path().join("told")).unwrap();
+    assert_eq!(
+        words,
+        "<bob+x@a.example.org carol@b.example.org><x><-d><bob+x@a.example.org><carol@b.example.org><-->"
+    );
+    for (to, why) in [
+        ("bob@example.org", "which neither `domains` nor `map` has"),
+        ("-oQ@a.example.org", "it is for -oQ@a.example.org, which a command may take for something else"),
+    ] {
+        let Outcome::Refused(said) = one(&target, &told(to)).await.unwrap() else { panic!("{to}") };
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("told")).unwrap(), words, "no command ran");
+}
+
+#[tokio::test]
 async fn nothing_from_a_message_or_the_server_becomes_shell_text_an_option_or_a_second_word() {
     let evil = [
         "$(touch pwned)@x",

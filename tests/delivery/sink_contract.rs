@@ -55,6 +55,7 @@ const KINDS: &[Kind] = &[
                 timeout: Duration::from_secs(60),
                 from_line: false,
                 run_as: None,
+                to: None,
                 account: "home".into(),
                 user: "alice".into(),
             }))

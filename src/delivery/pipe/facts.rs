@@ -9,8 +9,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::config::target::{Fact, Pipe};
+use crate::delivery::envelope::recipients_of;
 use crate::delivery::spool::Spooled;
 use crate::message::{Header, ReversePath};
+use crate::text::Shown;
 
 /// The longest address that is passed on (RFC 5321, 4.5.3.1.3).
 const LONGEST_ADDRESS: usize = 254;
@@ -19,20 +21,27 @@ const LONGEST_ADDRESS: usize = 254;
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pipe: &'a Pipe,
+    /// The recipients, with blanks between them.
+    to: String,
     from: Vec<u8>,
     uid: Vec<u8>,
     size: String,
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(pipe: &'a Pipe, message: &Spooled) -> Self {
+    /// Gathers them; the error says why the recipients are not known.
+    pub(super) fn of(pipe: &'a Pipe, message: &Spooled) -> Result<Self, String> {
+        let to = match &pipe.to {
+            Some(to) => recipients(recipients_of(to, message)?)?,
+            None => pipe.user.clone(),
+        };
         let from = match Header::new(&message.header).reverse_path() {
             ReversePath::Address(address) if is_harmless(&address) => address,
             ReversePath::Address(_) | ReversePath::Null => Vec::new(),
         };
         // An argument ends at a NUL, and there may be one in what a server shows for a unique-id.
         let uid = message.id.uid.as_bytes().iter().copied().filter(|octet| *octet != 0).collect();
-        Self { pipe, from, uid, size: message.octets.to_string() }
+        Ok(Self { pipe, to, from, uid, size: message.octets.to_string() })
     }
 
     /// Gives the envelope sender; empty if the message names none that could be passed on.
@@ -40,10 +49,13 @@ impl<'a> Facts<'a> {
         &self.from
     }
 
-    /// Gives a fact as an argument.
-    pub(super) fn argument(&self, fact: Fact) -> Cow<'_, OsStr> {
+    /// Gives a fact as an argument: one, or of several recipients one each.
+    pub(super) fn arguments(&self, fact: Fact) -> Vec<OsString> {
+        if fact == Fact::To && self.pipe.to.is_some() {
+            return self.to.split(' ').map(OsString::from).collect();
+        }
         let value = self.value(fact);
-        if value.as_bytes().starts_with(b"-") { Cow::Borrowed(OsStr::new("")) } else { value }
+        vec![if value.as_bytes().starts_with(b"-") { OsString::new() } else { value.into_owned() }]
     }
 
     /// Gives the variables that the command finds in its environment.
@@ -67,11 +79,24 @@ impl<'a> Facts<'a> {
         match fact {
             Fact::From => Cow::Borrowed(OsStr::from_bytes(&self.from)),
             Fact::Uid => Cow::Owned(OsString::from_vec(self.uid.clone())),
-            Fact::To | Fact::User => Cow::Borrowed(OsStr::new(&self.pipe.user)),
+            Fact::To => Cow::Borrowed(OsStr::new(&self.to)),
+            Fact::User => Cow::Borrowed(OsStr::new(&self.pipe.user)),
             Fact::Account => Cow::Borrowed(OsStr::new(&self.pipe.account)),
             Fact::Size => Cow::Borrowed(OsStr::new(&self.size)),
-            Fact::Extension => Cow::Borrowed(OsStr::new(extension(&self.pipe.user))),
+            Fact::Extension => {
+                Cow::Borrowed(OsStr::new(extension(self.to.split(' ').next().unwrap_or_default())))
+            }
         }
+    }
+}
+
+/// Writes recipients with blanks between them, as Postfix does; whoever could be taken for an option is none.
+fn recipients(to: Vec<String>) -> Result<String, String> {
+    match to.iter().find(|address| !is_harmless(address.as_bytes())) {
+        Some(odd) => {
+            Err(format!("it is for {}, which a command may take for something else", Shown(odd.as_bytes())))
+        }
+        None => Ok(to.join(" ")),
     }
 }
 

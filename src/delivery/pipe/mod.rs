@@ -117,7 +117,10 @@ impl Pipe {
 
 impl Shared {
     async fn hand_over(&self, message: Spooled) -> Result<Outcome, TargetError> {
-        let facts = Facts::of(&self.pipe, &message);
+        let facts = match Facts::of(&self.pipe, &message) {
+            Ok(facts) => facts,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
         let mut command = self.command(&facts);
         let from_line = self.pipe.from_line.then(|| {
             let from = Some(facts.from()).filter(|from| !from.is_empty());
@@ -207,13 +210,13 @@ impl Shared {
     }
 
     fn command(&self, facts: &Facts<'_>) -> Command {
-        let word = |word: &String| match Fact::named(word) {
-            Some(fact) => facts.argument(fact).into_owned(),
-            None => word.into(),
+        let words = |word: &String| match Fact::named(word) {
+            Some(fact) => facts.arguments(fact),
+            None => vec![word.into()],
         };
         let mut command = match &self.pipe.command {
             line @ CommandLine::Shell(_) => process::command(line),
-            CommandLine::Argv(argv) => process::argv(argv.iter().map(word)),
+            CommandLine::Argv(argv) => process::argv(argv.iter().flat_map(words)),
         };
         if let Some(user) = &self.user {
             // Root's environment is root's.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spool::Unspooled;
 use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
-use crate::config::{MailServer, Recipients};
+use crate::config::MailServer;
 use crate::disk::Disk;
 use crate::failure::{Class, speaks_of_tls};
 use crate::lock::lock;
@@ -164,13 +164,7 @@ impl Server {
     }
 
     fn address(&self, message: spool::Spooled) -> Addressed {
-        let header = Header::new(&message.header);
-        if let (Recipients::Header(catch_all), true) = (&self.0.server.to, message.is_header_cut) {
-            let why =
-                format!("its header is too long to tell which {} counts: over 64 KiB", catch_all.header);
-            return Addressed::Decided(Outcome::Refused(why));
-        }
-        let to = match envelope::recipients(&self.0.server.to, &header) {
+        let to = match envelope::recipients_of(&self.0.server.to, &message) {
             Ok(to) => to.into_iter().filter(|to| !message.reached.contains(to)).collect::<Vec<_>>(),
             Err(why) => return Addressed::Decided(Outcome::Refused(why)),
         };
@@ -178,7 +172,7 @@ impl Server {
             // Whoever is to have it has it.
             return Addressed::Decided(Outcome::Delivered);
         }
-        let from = envelope::sender(&self.0.server.from, &header);
+        let from = envelope::sender(&self.0.server.from, &Header::new(&message.header));
         Addressed::Letter(Letter { from, to, message })
     }
 }
