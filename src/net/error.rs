@@ -224,6 +224,17 @@ impl NetError {
         .to_owned()
     }
 
+    /// Gives the same for a target: other ports are usual there.
+    pub fn hint_of_target(&self) -> Option<String> {
+        match self {
+            Self::NotTls { mode: TlsMode::Implicit, .. } => {
+                Some("this port begins without TLS: write `tls: starttls`, or give the port for TLS".into())
+            }
+            Self::Refused { .. } => Some("the server may be down; check `port`".into()),
+            other => other.hint(),
+        }
+    }
+
     /// Gives what the user can do about it, if that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -47,6 +47,7 @@ mod command;
 mod connect;
 mod endpoint;
 mod error;
+mod greeting;
 pub(crate) mod http;
 pub(crate) mod process;
 mod proof;
@@ -63,9 +64,9 @@ pub use certificate::Certificate;
 use endpoint::Deadline;
 pub use endpoint::Endpoint;
 pub use error::NetError;
+pub use greeting::{another_server, looks_like_tls};
 pub use stage::{Moment, Stage, Watch, Watched};
 pub use stream::Stream;
-pub use tls::looks_like_tls;
 pub use verify::CertificateFault;
 
 use crate::config::account::TlsMode;

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, Error as TlsError, RootCertStore};
 
 use super::error::NetError;
+use super::greeting::looks_like_tls;
 use super::stream::{Stream, TlsFacts};
 use super::verify::Verifier;
 use super::{Certificate, Deadline, Endpoint, Stage, Watch, verify};
@@ -331,28 +332,4 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     // A file that cannot be looked at is reported when it is read.
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// Says whether these octets, the first that a server sent, are TLS: the port wants `tls: implicit`.
-pub fn looks_like_tls(first_octets: &[u8]) -> bool {
-    // RFC 8446, 5.1: content type (change_cipher_spec to application_data), then a version that begins with 3.
-    match first_octets {
-        [] => false,
-        [kind, rest @ ..] => (0x14..=0x17).contains(kind) && rest.first().is_none_or(|&major| major == 3),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tls_records_are_told_from_greetings() {
-        assert!(looks_like_tls(&[0x15, 3, 1, 0, 2, 2, 70]));
-        assert!(looks_like_tls(&[0x16]));
-        assert!(!looks_like_tls(b"+OK ready"));
-        assert!(!looks_like_tls(b"-ERR"));
-        assert!(!looks_like_tls(&[0x16, 4]));
-        assert!(!looks_like_tls(b""));
-    }
 }

@@ -8,8 +8,7 @@ use crate::text::Shown;
 pub struct Offered<'a> {
     /// The names on the server's SASL capability line (RFC 5034, 3); case does not matter.
     pub sasl: &'a [&'a str],
-    /// The server has the USER capability, or its capabilities are not known.
-    pub user: bool,
+    pub user: User,
     /// The greeting has a time stamp for APOP.
     pub apop_stamp: bool,
     pub tls: Protection,
@@ -19,6 +18,16 @@ pub struct Offered<'a> {
     pub exporter: bool,
 }
 
+/// Whether the server takes USER and PASS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// It says so.
+    Announced,
+    /// It names no way to log in at all, so that this one is tried.
+    Untold,
+    Absent,
+}
+
 /// How a connection is protected at the moment of the log-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protection {
@@ -26,6 +35,8 @@ pub enum Protection {
     Protected,
     /// Not at all.
     Plain,
+    /// Not yet: the server announces STLS, and may want it before any log-in.
+    Announced,
 }
 
 /// No mechanism is both offered and allowed.
@@ -53,14 +64,15 @@ impl Offered<'_> {
     /// Lists what is offered, as the server spells it, and the ways to log in without SASL.
     pub fn shown(&self) -> Vec<String> {
         let mut all: Vec<_> = self.sasl.iter().map(|name| Shown(name.as_bytes()).to_string()).collect();
-        let others = [Mechanism::UserPass, Mechanism::Apop].into_iter().filter(|&other| self.names(other));
-        all.extend(others.map(|other| other.shown().to_owned()));
+        let user = (self.user == User::Announced).then_some(Mechanism::UserPass);
+        let apop = self.apop_stamp.then_some(Mechanism::Apop);
+        all.extend(user.into_iter().chain(apop).map(|other| other.shown().to_owned()));
         all
     }
 
     fn names(&self, mechanism: Mechanism) -> bool {
         match mechanism {
-            Mechanism::UserPass => self.user,
+            Mechanism::UserPass => self.user != User::Absent,
             Mechanism::Apop => self.apop_stamp,
             Mechanism::External
             | Mechanism::ScramSha256Plus
@@ -119,24 +131,58 @@ pub fn why(auth: &Auth, offered: &Offered<'_>, chosen: Mechanism) -> &'static st
     }
 }
 
-/// Says what to write into the configuration where the server refused a mechanism that it does not even announce: that
-/// is no word on the password.
-pub fn unannounced(mechanism: Mechanism, offered: &Offered<'_>) -> Option<String> {
-    if offered.names(mechanism) {
+/// Says what to write into the configuration where the server refused a log-in, if that may be no word on the password:
+/// it wants TLS first, or does not even announce the mechanism.
+pub fn instead(mechanism: Mechanism, offered: &Offered<'_>) -> Option<String> {
+    let is_announced = match mechanism {
+        Mechanism::UserPass => offered.user == User::Announced,
+        other => offered.names(other),
+    };
+    let name = mechanism.shown();
+    if offered.tls == Protection::Announced {
+        return Some(match is_announced {
+            true => format!("{STLS}; if that is not it, check user and password"),
+            false => format!("{STLS} (without it, it announces no {name})"),
+        });
+    }
+    if is_announced || mechanism == Mechanism::UserPass && offered.user == User::Untold {
         return None;
     }
-    let instead = match fitting(offered).as_slice() {
-        [] => String::new(),
-        fitting => format!(": write `auth: [{}]`", fitting.join(", ")),
-    };
-    let (name, offers) = (mechanism.shown(), offers(offered));
-    Some(format!("the server does not announce {name}, which `auth` asks for, but {offers}{instead}"))
+    let (offers, fitting) = (offers(offered), list(&fitting(offered)));
+    Some(match (offers.as_str(), fitting) {
+        (NOTHING, Some(list)) => {
+            format!(
+                "the server announces no mechanism at all, so that {name} may be none that it has: write {list}"
+            )
+        }
+        (_, Some(list)) => {
+            format!("the server does not announce {name}, which `auth` asks for, but {offers}: write {list}")
+        }
+        (_, None) => format!("the server does not announce {name}, which `auth` asks for, but {offers}"),
+    })
+}
+
+/// What to do about a server that announces STLS on a connection without TLS.
+const STLS: &str = "the server announces STLS, and may want it before any log-in: write `tls: starttls`";
+
+/// What a server offers that names no way to log in.
+const NOTHING: &str = "nothing";
+
+/// Writes the key that lists these.
+fn list(names: &[&str]) -> Option<String> {
+    (!names.is_empty()).then(|| format!("`auth: [{}]`", names.join(", ")))
 }
 
 /// Names what would work if it were listed, the best first.
 fn fitting(offered: &Offered<'_>) -> Vec<&'static str> {
     let all = MECHANISMS.iter().map(|row| row.mechanism);
-    all.filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
+    // What it names no way of to log in without TLS, it most probably has none of.
+    let is_said = |&mechanism: &Mechanism| {
+        let untold = mechanism == Mechanism::UserPass && offered.user == User::Untold;
+        !(untold && offered.tls == Protection::Announced)
+    };
+    all.filter(is_said)
+        .filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
         .map(Mechanism::name)
         .collect()
 }
@@ -147,45 +193,42 @@ fn automatic(offered: &Offered<'_>) -> impl Iterator<Item = Mechanism> {
     let may = move |auto| match (protection, auto) {
         (Protection::Protected, Auto::OverTls) => true,
         (Protection::Protected, Auto::WithClientCertificate) => certificate,
-        (Protection::Protected, Auto::Never) | (Protection::Plain, _) => false,
+        (Protection::Protected, Auto::Never) | (Protection::Plain | Protection::Announced, _) => false,
     };
     MECHANISMS.iter().filter(move |row| may(row.auto)).map(|row| row.mechanism)
 }
 
 fn nothing_fits(auth: &Auth, offered: &Offered<'_>) -> NoMechanism {
+    let is_plain = offered.tls != Protection::Protected;
     let allows = match auth {
-        Auth::Auto if offered.tls == Protection::Plain => "`auth: auto` sends nothing without TLS".to_owned(),
+        Auth::Auto if is_plain => "`auth: auto` sends nothing without TLS".to_owned(),
         Auth::Auto => format!("`auth: auto` takes {}", shown(automatic(offered))),
         Auth::List(list) => format!("`auth` allows {}", shown(list.iter().copied())),
     };
-    let fitting = fitting(offered);
-    let list = format!("`auth: [{}]`", fitting.join(", "));
-    let hint = match (auth, offered.tls, fitting.is_empty()) {
-        (_, _, true) if offered.plus_offered() && !offered.exporter => {
+    let hint = match (auth, offered.tls, list(&fitting(offered))) {
+        (Auth::Auto, Protection::Plain | Protection::Announced, Some(list)) => {
+            format!("write `tls: starttls` or `tls: implicit`; to log in without TLS all the same, {list}")
+        }
+        (_, Protection::Announced, None) => STLS.to_owned(),
+        (_, Protection::Announced, Some(list)) => format!("{STLS}; to use what it offers without, write {list}"),
+        (_, _, None) if offered.plus_offered() && !offered.exporter => {
             "SCRAM-SHA-256-PLUS needs TLS 1.3; this connection has none".to_owned()
         }
-        (_, _, true) => {
+        (_, _, None) => {
             "the server offers nothing that postrider can use; ask its operator, or name one mechanism to try, such \
              as `auth: [user-pass]`"
                 .to_owned()
         }
-        (Auth::Auto, Protection::Plain, false) => {
-            format!("write `tls: starttls` or `tls: implicit`; to log in without TLS all the same, {list}")
-        }
-        (Auth::Auto, Protection::Protected, false) | (Auth::List(_), _, false) => {
-            format!("to use what the server offers, write {list}")
-        }
+        (_, _, Some(list)) => format!("to use what the server offers, write {list}"),
     };
     NoMechanism { offers: offers(offered), allows, hint }
 }
 
 fn offers(offered: &Offered<'_>) -> String {
-    let names = offered.sasl.iter().map(|name| Shown(name.as_bytes()).to_string());
-    let user = offered.user.then(|| Mechanism::UserPass.shown().to_owned());
-    let apop = offered.apop_stamp.then(|| Mechanism::Apop.shown().to_owned());
+    let mut names = offered.shown();
     // More names than any server has are no help to anyone.
-    let names: Vec<String> = names.take(32).chain(user).chain(apop).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    names.truncate(32);
+    if names.is_empty() { NOTHING.to_owned() } else { names.join(", ") }
 }
 
 fn shown(mechanisms: impl Iterator<Item = Mechanism>) -> String {
@@ -198,7 +241,7 @@ mod tests {
 
     const TLS: Offered<'static> = Offered {
         sasl: &[],
-        user: false,
+        user: User::Absent,
         apop_stamp: false,
         tls: Protection::Protected,
         client_certificate: false,
@@ -221,7 +264,7 @@ mod tests {
 
     #[test]
     fn auto_takes_the_best_that_is_offered_and_fits() {
-        let all = Offered { sasl: ALL, user: true, apop_stamp: true, ..TLS };
+        let all = Offered { sasl: ALL, user: User::Announced, apop_stamp: true, ..TLS };
         assert_eq!(auto(Offered { client_certificate: true, ..all }), Some(Mechanism::External));
         assert_eq!(auto(all), Some(Mechanism::ScramSha256Plus));
         assert_eq!(auto(Offered { exporter: false, ..all }), Some(Mechanism::Plain));
@@ -244,7 +287,7 @@ mod tests {
     fn auto_sends_nothing_without_tls() {
         let plain = Offered {
             sasl: ALL,
-            user: true,
+            user: User::Announced,
             tls: Protection::Plain,
             client_certificate: true,
             exporter: false,
@@ -261,7 +304,7 @@ mod tests {
         let list = Auth::List(vec![Mechanism::Apop, Mechanism::CramMd5, Mechanism::Plain]);
         assert_eq!(choose(&list, Offered { sasl: ALL, ..TLS }), Ok(Mechanism::CramMd5));
         assert_eq!(choose(&list, Offered { sasl: ALL, apop_stamp: true, ..TLS }), Ok(Mechanism::Apop));
-        let error = choose(&list, Offered { sasl: &["X\x1b"], user: true, ..TLS }).unwrap_err();
+        let error = choose(&list, Offered { sasl: &["X\x1b"], user: User::Announced, ..TLS }).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot choose a mechanism: the server offers X\\u{1b}, USER/PASS; `auth` allows APOP, CRAM-MD5, PLAIN"
@@ -271,15 +314,46 @@ mod tests {
 
     #[test]
     fn what_is_refused_without_being_announced_is_named_with_what_is() {
-        let offered = Offered { sasl: &["LOGIN", "CRAM-MD5"], user: true, ..TLS };
+        let offered = Offered { sasl: &["LOGIN", "CRAM-MD5"], user: User::Announced, ..TLS };
         assert_eq!(
-            unannounced(Mechanism::Plain, &offered).unwrap(),
+            instead(Mechanism::Plain, &offered).unwrap(),
             "the server does not announce PLAIN, which `auth` asks for, but LOGIN, CRAM-MD5, USER/PASS: \
              write `auth: [login, user-pass, cram-md5]`"
         );
-        assert_eq!(unannounced(Mechanism::Login, &offered), None);
-        let nothing = unannounced(Mechanism::Plain, &TLS).unwrap();
+        assert_eq!(instead(Mechanism::Login, &offered), None);
+        let nothing = instead(Mechanism::Plain, &TLS).unwrap();
         assert!(nothing.ends_with("but nothing"), "{nothing}");
+    }
+
+    #[test]
+    fn a_server_that_announces_stls_is_told_by_that_and_not_by_its_words() {
+        let bare = Offered { tls: Protection::Announced, user: User::Untold, ..TLS };
+        for mechanism in [Mechanism::UserPass, Mechanism::Plain] {
+            let hint = instead(mechanism, &bare).unwrap();
+            assert!(hint.contains("write `tls: starttls`") && !hint.contains("`auth:"), "{hint}");
+            assert!(hint.contains("announces no"), "{hint}");
+        }
+        let both = Offered { sasl: &["PLAIN"], user: User::Announced, ..bare };
+        let hint = instead(Mechanism::Plain, &both).unwrap();
+        assert!(hint.contains("write `tls: starttls`; if that is not it, check user"), "{hint}");
+        let list = Auth::List(vec![Mechanism::Plain, Mechanism::Login]);
+        let error = choose(&list, bare).unwrap_err();
+        assert!(
+            error.to_string().contains("the server offers nothing; `auth` allows PLAIN, LOGIN"),
+            "{error}"
+        );
+        assert!(error.hint().ends_with("write `tls: starttls`"), "{}", error.hint());
+        assert!(choose(&Auth::Auto, bare).unwrap_err().hint().ends_with("write `tls: starttls`"));
+    }
+
+    #[test]
+    fn user_and_pass_are_not_said_to_be_announced_where_nothing_is() {
+        let silent = Offered { user: User::Untold, ..TLS };
+        assert_eq!(choose(&Auth::Auto, silent), Ok(Mechanism::UserPass));
+        assert_eq!(instead(Mechanism::UserPass, &silent), None);
+        let hint = instead(Mechanism::CramMd5, &silent).unwrap();
+        assert!(hint.starts_with("the server announces no mechanism at all"), "{hint}");
+        assert!(hint.ends_with("write `auth: [user-pass]`"), "{hint}");
     }
 
     #[test]

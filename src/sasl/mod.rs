@@ -15,7 +15,7 @@ mod login;
 mod plain;
 mod scram;
 
-pub use choose::{NoMechanism, Offered, Protection, choose, unannounced, why};
+pub use choose::{NoMechanism, Offered, Protection, User, choose, instead, why};
 pub use credentials::Credentials;
 pub use error::SaslError;
 pub use exchange::Exchange;

@@ -213,7 +213,9 @@ impl Trouble {
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
             Self::LogInRefused { refusal, hint } => Some(refused_log_in(account, refusal, hint.as_deref())),
             Self::LockedOut(refusal) => {
-                let cause = cause(account, refusal, None).map_or_else(String::new, |cause| cause + "; ");
+                let instead = (account.tls.mode == TlsMode::None)
+                    .then_some("check user and password, and whether the server wants TLS first (`tls: starttls`)");
+                let cause = cause(account, refusal, instead).map_or_else(String::new, |cause| cause + "; ");
                 Some(format!("{cause}{}", tries_once(account)))
             }
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),

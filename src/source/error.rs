@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 
 use crate::config::Account;
-use crate::config::account::TlsMode;
 use crate::failure::Class;
 use crate::net::{self, NetError};
 use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
@@ -92,15 +91,17 @@ impl SourceFailed {
         Self { doing: doing.into(), error: SourceError::refused(reply, about) }
     }
 
-    /// Says what to do instead of looking at the password, if the log-in was refused.
+    /// Says what to do about a refusal that its code does not explain; of a log-in, instead of looking at the password.
     pub(super) fn with_hint(mut self, instead: Option<String>) -> Self {
-        if let SourceError::Refused { about: About::LogIn, hint, .. } = &mut self.error {
+        if let SourceError::Refused { hint, .. } = &mut self.error {
             *hint = instead;
         }
         self
     }
 }
 
+/// Where a POP3 server is.
+const POP3: &str = "POP3 is usually on port 995 or 110";
 /// What to do about a refused password.
 pub const CHECK: &str =
     "check user and password; some providers want an app password, or POP3 switched on first";
@@ -253,44 +254,26 @@ impl SourceError {
             Self::NoMechanism(error) => Some(error.hint().to_owned()),
             Self::Sasl(error) => error.hint(),
             Self::Wire(WireError::Protocol(ProtocolError::NotAReply { to: Request::Greeting, line })) => {
-                Some(who_greets_so(line, account))
+                net::another_server(Some(line), account.tls.mode, POP3)
+                    .or_else(|| Some(format!("is there a POP3 server on {}?", account.server())))
             }
             Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
-                match account.tls.mode {
-                    TlsMode::Implicit => None,
-                    _ => Some("if the server expects TLS at once on this port, write `tls: implicit`".into()),
-                }
+                net::another_server(None, account.tls.mode, POP3)
             }
             Self::Wire(WireError::Closed { waiting })
                 if waiting.contains("PASS") || waiting.contains("AUTH") =>
             {
                 Some("some servers close the connection when the password is wrong".into())
             }
-            Self::Refused { code, about, .. } => match (code, about) {
+            Self::Refused { code, about, hint, .. } => match (code, about) {
                 (Some(Code::InUse), _) => Some(LOCKED.into()),
                 (Some(Code::LoginDelay), _) => Some(TOO_OFTEN.into()),
                 (Some(Code::SysPerm), _) => Some(OPERATOR.into()),
                 (Some(Code::SysTemp), _) => None,
                 (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
-                (Some(Code::Other) | None, About::Other) => None,
+                (Some(Code::Other) | None, About::Other) => hint.clone(),
             },
             Self::Wire(_) | Self::Endless { .. } | Self::OutOfStep => None,
         }
-    }
-}
-
-/// Says which server greets with a line that is no reply.
-fn who_greets_so(line: &[u8], account: &Account) -> String {
-    match line {
-        line if net::looks_like_tls(line) => {
-            "the server speaks TLS on this port: write `tls: implicit`, or the port for STLS".into()
-        }
-        line if line.starts_with(b"* ") => {
-            "this is an IMAP server; POP3 is usually on port 995 or 110".into()
-        }
-        line if line.starts_with(b"220") => {
-            "this is an SMTP or FTP server; POP3 is usually on port 995 or 110".into()
-        }
-        _ => format!("is there a POP3 server on {}?", account.server()),
     }
 }

@@ -10,7 +10,7 @@ use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Stage, Watch};
 use crate::pop3::{Code, Command, ProtocolError, Request, Status, apop};
-use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
+use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
 use crate::secret::Secret;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
@@ -91,15 +91,14 @@ impl<'a> Login<'a> {
             capabilities.sasl().into_iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
         let offered = Offered {
             sasl: &names,
-            // RFC 2449, 6.3: servers without USER must say so by CAPA; one that names no mechanism either means it less.
-            user: capabilities.has("USER") || names.is_empty(),
+            user: user(capabilities.has("USER"), &names),
             apop_stamp: stamp.is_some(),
-            tls: if facts.is_some() { Protection::Protected } else { Protection::Plain },
+            tls: protection(facts.is_some(), capabilities.has("STLS")),
             client_certificate: account.tls.client.is_some(),
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
-        let (plus_offered, instead) = (offered.plus_offered(), sasl::unannounced(mechanism, &offered));
+        let (plus_offered, instead) = (offered.plus_offered(), sasl::instead(mechanism, &offered));
         self.watch.saw(|| Stage::chosen(&account.auth, &offered, mechanism));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
@@ -267,6 +266,23 @@ impl<'a> Login<'a> {
                 self.server.found(Trial::Pipelining) != Some(Found::Breaks) && announced(self.server)
             }
         }
+    }
+}
+
+fn protection(has_tls: bool, announces_stls: bool) -> Protection {
+    match (has_tls, announces_stls) {
+        (true, _) => Protection::Protected,
+        (false, true) => Protection::Announced,
+        (false, false) => Protection::Plain,
+    }
+}
+
+/// RFC 2449, 6.3: servers without USER must say so by CAPA; one that names no mechanism either means it less.
+fn user(announced: bool, mechanisms: &[&str]) -> User {
+    match (announced, mechanisms) {
+        (true, _) => User::Announced,
+        (false, []) => User::Untold,
+        (false, _) => User::Absent,
     }
 }
 

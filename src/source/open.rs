@@ -81,7 +81,9 @@ impl Login<'_> {
         wire.send(Command::Stls).doing(doing)?;
         let reply = wire.reply().await.doing(doing)?.1;
         if !reply.is_ok() {
-            return Err(SourceFailed::refused(&reply, About::Other, doing));
+            let hint = "this port has no TLS by STLS, and nothing is sent without; write `tls: implicit` if the server has \
+                        a port for that, which is usually 995";
+            return Err(SourceFailed::refused(&reply, About::Other, doing).with_hint(Some(hint.into())));
         }
         let stream = wire.into_stream().doing(doing)?;
         let stream = connector.start_tls(stream, self.account).await?;

@@ -409,6 +409,44 @@ async fn a_server_that_is_not_there_or_says_no_fails_as_a_whole() {
 }
 
 #[tokio::test]
+async fn a_port_that_speaks_otherwise_is_told_in_plain_words() {
+    let rows = [
+        ("smtp", "S: +OK POP3\n", "tls: none", "this is a POP3 server; SMTP is usually on port 25"),
+        ("smtp", "S: * OK IMAP4\n", "tls: starttls", "this is an IMAP server; SMTP is usually on port 25"),
+        ("lmtp", "S: +OK POP3\n", "tls: none", "this is a POP3 server; LMTP is usually on port 24"),
+        (
+            "smtp",
+            "!expect-close\n",
+            "tls: none",
+            "if the server expects TLS at once on this port, write `tls: implicit`",
+        ),
+        (
+            "lmtp",
+            "!expect-close\n",
+            "tls: none",
+            "if the server expects TLS at once on this port, write `tls: implicit`",
+        ),
+        ("smtp", "S: 220 test\n", "tls: implicit", "this port begins without TLS: write `tls: starttls`"),
+        ("imap", "S: +OK POP3\n", "tls: none", "this is a POP3 server; IMAP is usually on port 993"),
+        (
+            "imap",
+            "!expect-close\n",
+            "tls: none",
+            "if the server expects TLS at once on this port, write `tls: implicit`",
+        ),
+        ("imap", "S: * OK x\n", "tls: implicit", "this port begins without TLS: write `tls: starttls`"),
+    ];
+    for (kind, script, tls, hint) in rows {
+        let server = ScriptedServer::start([Script::parse(hint, script)]);
+        let to = if kind == "imap" { "user: a, password: b" } else { "to: [a@b.example]" };
+        let keys = format!("timeout: 2s, {tls}, {to}");
+        let deliver = format!("{{ {kind}: {{ host: 127.0.0.1, port: {}, {keys} }} }}", server.port());
+        let error = open(&deliver).await.unwrap_err();
+        assert!(error.hint().is_some_and(|told| told.starts_with(hint)), "{script}: {:?}", error.hint());
+    }
+}
+
+#[tokio::test]
 async fn nothing_that_came_before_tls_is_believed_after_it() {
     let hello = "S: 220 test\nC: EHLO *\nS: 250-test\nS: 250 STARTTLS\nC: STARTTLS\n";
     let script = format!("{hello}S- 220 go\\r\\n250-evil\\r\\n250 AUTH PLAIN\\r\\n\n!expect-close\n");

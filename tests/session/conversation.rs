@@ -63,6 +63,7 @@ fn a_server_that_refuses_stls_never_hears_a_password() {
     server.finish();
     assert!(ended.stderr.contains("ask for TLS (STLS): refused"), "{}", ended.stderr);
     assert!(ended.stderr.contains("what?"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: this port has no TLS by STLS"), "{}", ended.stderr);
 }
 
 #[test]

@@ -120,6 +120,27 @@ fn a_refusal_of_what_worked_within_the_day_is_not_a_wrong_password_before_the_th
 }
 
 #[test]
+fn a_server_that_announces_stls_and_refuses_without_it_is_no_matter_of_the_password_whatever_it_says() {
+    for (announced, hint) in [
+        ("S: SASL\nS: STLS\n", "write `tls: starttls` (without it, it announces no PLAIN)"),
+        ("S: STLS\nS: USER\n", "write `tls: starttls` (without it, it announces no PLAIN)"),
+        ("S: SASL PLAIN\nS: STLS\n", "write `tls: starttls`; if that is not it, check user and password"),
+    ] {
+        let script = format!(
+            "S: +OK\nC: CAPA\nS: +OK\n{announced}S: .\nC: AUTH PLAIN *\nS: -ERR not permitted\n!expect-close"
+        );
+        let (server, home) = scripted(&[&[&script]], "tls: none\nauth: [plain]");
+        let said = home.must(&["sync"], 77).stderr;
+        assert!(said.contains("the server announces STLS, and may want it before any log-in"), "{said}");
+        assert!(said.contains(hint) && !said.contains("USER/PASS"), "{said}");
+        // Who asks again hears no more of the password than of TLS.
+        let said = home.must(&["sync", "-v"], 77).stderr;
+        assert!(said.contains("not tried") && said.contains("(`tls: starttls`)"), "{said}");
+        server.finish();
+    }
+}
+
+#[test]
 fn what_was_refused_for_want_of_tls_or_of_a_mechanism_is_not_the_password() {
     let stls =
         answers("-ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections.");

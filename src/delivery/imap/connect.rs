@@ -11,8 +11,8 @@ use crate::failure::{Class, speaks_of_a_lock};
 use crate::imap::{Client, Command, Kind, Mailbox, Status};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Endpoint, Moment, NetError, Stage, Stream};
-use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
+use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
+use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -49,7 +49,7 @@ impl Connecting<'_> {
     pub(super) async fn connect(self) -> Result<Dialogue, TargetError> {
         let mut dialogue = self.dialogue().await?;
         let broken = |broken| self.broken(broken);
-        let greeting = dialogue.greeting().await.map_err(broken)?;
+        let greeting = dialogue.greeting().await.map_err(|broken| self.not_greeted(broken))?;
         if greeting.kind == Kind::Bye {
             return Err(self.refused("server refused the session", &greeting, Class::Target, None));
         }
@@ -131,15 +131,17 @@ impl Connecting<'_> {
         let exporter = facts.and_then(|facts| facts.exporter);
         let offered = Offered {
             sasl: &names,
-            user: !capabilities.has("LOGINDISABLED"),
+            user: if capabilities.has("LOGINDISABLED") { User::Absent } else { User::Announced },
             apop_stamp: false,
             tls: protection,
             client_certificate: self.target.tls.client.is_some(),
             exporter: exporter.is_some(),
         };
         let auth = match (protection, &self.target.auth) {
-            (Protection::Plain, Auth::Auto) => Auth::List(WITHIN_THE_MACHINE.to_vec()),
-            (Protection::Plain | Protection::Protected, auth) => auth.clone(),
+            (Protection::Plain | Protection::Announced, Auth::Auto) => {
+                Auth::List(WITHIN_THE_MACHINE.to_vec())
+            }
+            (Protection::Plain | Protection::Announced | Protection::Protected, auth) => auth.clone(),
         };
         let mechanism = sasl::choose(&auth, offered)
             .map_err(|error| self.failed(error.to_string(), Some(error.hint().to_owned())))?;
@@ -266,6 +268,14 @@ impl Connecting<'_> {
         self.error(broken.what, broken.said, Class::Target, None)
     }
 
+    fn not_greeted(self, broken: Broken) -> TargetError {
+        let line = broken.said.as_ref().map(String::as_bytes);
+        let is_told = broken.is_silence || line.is_some();
+        let usual = "IMAP is usually on port 993 or 143";
+        let hint = is_told.then(|| net::another_server(line, self.target.tls.mode, usual)).flatten();
+        self.error(broken.what, broken.said, Class::Target, hint)
+    }
+
     fn error(self, what: String, said: Option<String>, class: Class, hint: Option<String>) -> TargetError {
         let (place, said) = (self.target.server(), said.map(String::into_bytes));
         TargetError::Server(Box::new(ServerError { place, what, said, hint, class }))
@@ -300,14 +310,7 @@ impl Connecting<'_> {
     }
 
     fn net(self, error: NetError) -> TargetError {
-        let hint = match &error {
-            // The hint for maildrops names their ports.
-            NetError::NotTls { mode: TlsMode::Implicit, .. } => Some(
-                "this port begins without TLS: write `tls: starttls`, or give the port for TLS".to_owned(),
-            ),
-            other => other.hint(),
-        };
-        self.failed(error.to_string(), hint)
+        self.failed(error.to_string(), error.hint_of_target())
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Broken {
     pub(super) what: String,
     /// What the server said last, if it had something to say of it.
     pub(super) said: Option<String>,
+    /// It said nothing for as long as is allowed.
+    pub(super) is_silence: bool,
 }
 
 /// Why a wait ends with the process.
@@ -69,7 +71,7 @@ impl std::fmt::Debug for Dialogue {
 
 impl Broken {
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), said: None }
+        Self { what: what.into(), said: None, is_silence: false }
     }
 
     fn of(error: WireError<ProtocolError>) -> Self {
@@ -79,9 +81,12 @@ impl Broken {
             }
             WireError::Protocol(ProtocolError::NotAnAnswer { line } | ProtocolError::Unasked { line }) => {
                 let said = Some(Shown(&line).to_string());
-                Self { what: "server sent what is no answer".to_owned(), said }
+                Self { said, ..Self::new("server sent what is no answer") }
             }
-            other => Self::new(other.to_string()),
+            other => Self {
+                is_silence: matches!(other, WireError::Silence { .. }),
+                ..Self::new(other.to_string())
+            },
         }
     }
 
@@ -90,7 +95,7 @@ impl Broken {
         match (&error, bye) {
             // It has said why.
             (WireError::Closed { .. } | WireError::Lost { .. }, Some(status)) => {
-                Self { what: "server ended the session".to_owned(), said: Some(status.to_string()) }
+                Self { said: Some(status.to_string()), ..Self::new("server ended the session") }
             }
             _ => Self::of(error),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 
-use super::dialogue::{Broken, Dialogue, Introduction, NoDialogue, Patience};
+use super::dialogue::{Broken, Dialogue, How, Introduction, NoDialogue, Patience};
 use super::learned::Learned;
 use super::transaction::Connection;
 use crate::config::account::{Tls, TlsMode};
@@ -14,8 +14,8 @@ use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::Class;
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Endpoint, Moment, NetError, Stage, Stream};
-use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError};
+use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
+use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
 use crate::secret::Secret;
 use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
 use crate::text::Shown;
@@ -109,7 +109,31 @@ impl Connecting<'_> {
                     hint,
                 ))
             }
+            Err(NoDialogue::NoGreeting(Broken { how, what, said })) => {
+                let line = said.as_ref().map(String::as_bytes);
+                let hint = match (how, line) {
+                    (How::Silence, _) | (_, Some(_)) => net::another_server(line, self.mode(), self.usual()),
+                    (How::Ended | How::Otherwise, None) => None,
+                };
+                let (place, said) = (self.server.place.to_string(), said.map(String::into_bytes));
+                let class = Class::Target;
+                Err(TargetError::Server(Box::new(ServerError { place, what, said, hint, class })))
+            }
             Err(NoDialogue::Broken(broken)) => Err(self.broken(broken)),
+        }
+    }
+
+    fn mode(&self) -> TlsMode {
+        match &self.server.place {
+            Place::Tcp { tls, .. } => tls.mode,
+            Place::Socket(_) => TlsMode::Implicit,
+        }
+    }
+
+    fn usual(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Smtp => "SMTP is usually on port 25, 587 or 465",
+            Dialect::Lmtp => "LMTP is usually on port 24, or at a socket",
         }
     }
 
@@ -147,7 +171,7 @@ impl Connecting<'_> {
         let exporter = facts.and_then(|facts| facts.exporter);
         let offered = Offered {
             sasl: &names,
-            user: false,
+            user: User::Absent,
             apop_stamp: false,
             tls: protection,
             client_certificate: false,
@@ -155,7 +179,7 @@ impl Connecting<'_> {
         };
         let auth = match protection {
             Protection::Protected => Auth::Auto,
-            Protection::Plain => Auth::List(WITHIN_THE_MACHINE.to_vec()),
+            Protection::Plain | Protection::Announced => Auth::List(WITHIN_THE_MACHINE.to_vec()),
         };
         let mechanism = sasl::choose(&auth, offered).map_err(|_| {
             self.failed(
@@ -195,14 +219,7 @@ impl Connecting<'_> {
     }
 
     fn net(&self, error: NetError) -> TargetError {
-        let hint = match &error {
-            // The hint for maildrops names their ports.
-            NetError::NotTls { mode: TlsMode::Implicit, .. } => Some(
-                "this port begins without TLS: write `tls: starttls`, or give the port for TLS".to_owned(),
-            ),
-            other => other.hint(),
-        };
-        self.failed(error.to_string(), hint)
+        self.failed(error.to_string(), error.hint_of_target())
     }
 }
 

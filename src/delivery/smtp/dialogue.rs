@@ -64,6 +64,8 @@ pub(super) enum How {
 pub(super) enum NoDialogue {
     /// The server's greeting, or its answer to EHLO, was no.
     Refused(&'static str, Reply),
+    /// It did not greet, or with something else.
+    NoGreeting(Broken),
     /// See [`Broken`].
     Broken(Broken),
 }
@@ -172,7 +174,7 @@ impl Dialogue {
             too_late: Some(Box::pin(async move { stop.over(stop::SERVER).await })),
         };
         if dialogue.wire.unanswered() > 0 {
-            let greeting = dialogue.reply(patience.command).await?;
+            let greeting = dialogue.reply(patience.command).await.map_err(NoDialogue::NoGreeting)?;
             if !greeting.is_positive() {
                 return Err(NoDialogue::Refused("greeting", greeting));
             }
