@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::proxy::Proxy;
 use super::target::{Destination, Target};
 use super::units::show_duration;
 use crate::sasl::Auth;
@@ -30,6 +31,8 @@ pub struct Account {
     pub password: Option<Password>,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,
+    /// What connects to the server in our place.
+    pub proxy: Option<Proxy>,
     /// A command whose standard input and output are the connection.
     pub connect: Option<CommandLine>,
     /// The longest wait for one connect, or for the server to say or take anything.
@@ -137,6 +140,7 @@ impl Account {
             auth: Auth::Auto,
             password: None,
             bind: None,
+            proxy: None,
             connect: None,
             timeout: Duration::from_secs(60),
             interval: Interval::Every(Duration::from_secs(5 * 60)),

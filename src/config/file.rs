@@ -153,7 +153,10 @@ impl Whole<'_> {
         let are_sound = self.gather(path, &entry.value, "a mapping of account keys", KEYS, account);
         let of_targets =
             account.targets().filter_map(Target::login).map(|(_, Login { password, .. })| password);
-        if account.password.iter().chain(of_targets).any(|from| matches!(from, Password::Literal(_))) {
+        let has_password =
+            account.password.iter().chain(of_targets).any(|from| matches!(from, Password::Literal(_)));
+        let mut proxies = account.proxy.iter().chain(account.targets().filter_map(Target::proxy));
+        if has_password || proxies.any(|proxy| proxy.login.is_some()) {
             self.secrets = Secrets::Inside;
         }
         are_sound

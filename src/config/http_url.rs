@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::account::TlsMode;
+use super::host::host_name;
 use super::mail_server::is_loopback;
-use super::values::host_name;
 
 /// An `https` URL, or an `http` one of this machine (RFC 9110, 4.2). No user, no fragment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

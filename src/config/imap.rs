@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::account::{Password, Tls, TlsMode};
 use super::mail_server::is_loopback;
 use super::places::Places;
+use super::proxy::Proxy;
 use super::rows::{Form, Key, inline, key, mapping};
 use super::server::{Given, conflicts, with_tls};
 use super::target::{Login, Mailbox, MessageDate, Provider};
 use super::tree::{Complaint, Content, Entry, Node};
-use super::values::{ADDRESS, AUTH, BOOLEAN, HOST, PASSWORD, PORT, POSITIVE, USER, choice};
+use super::values::{ADDRESS, AUTH, BOOLEAN, HOST, PASSWORD, PORT, POSITIVE, PROXY, USER, choice};
 use crate::sasl::{Auth, Mechanism};
 
 /// The keys of `imap`.
@@ -27,6 +28,7 @@ pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
     ],
     [
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("auth", auth, AUTH, "Mechanisms that may be used: auto, or a list in order of preference."),
         key!("user", user, USER, "Who logs in there; required."),
@@ -76,6 +78,7 @@ pub(super) struct Written {
     port: Option<u16>,
     tls: Tls,
     bind: Option<IpAddr>,
+    proxy: Option<Proxy>,
     timeout: Option<Duration>,
     auth: Auth,
     user: Option<String>,
@@ -94,6 +97,7 @@ fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
         port: None,
         tls: Tls::bare(TlsMode::Implicit),
         bind: None,
+        proxy: None,
         timeout: None,
         auth: Auth::Auto,
         user: None,
@@ -127,7 +131,9 @@ impl Written {
         {
             return Err(wrong(entry, "has apop in it, which is a command of POP3"));
         }
-        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &self.auth, is_loopback(&host))
+        // What is this machine to a proxy is none of ours.
+        let is_near = is_loopback(&host) && self.proxy.is_none();
+        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &self.auth, is_near)
             && let Some((entry, _)) = given.find("password")
         {
             let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
@@ -142,6 +148,7 @@ impl Written {
             host,
             port: self.port.unwrap_or(default_port),
             bind: self.bind,
+            proxy: self.proxy,
             tls: self.tls,
             timeout: self.timeout,
             auth: self.auth,
@@ -154,14 +161,28 @@ impl Written {
     }
 
     fn of(mailbox: &Mailbox) -> Self {
-        let Mailbox { provider, host, port, bind, tls, timeout, auth, login, folder, create, flags, date } =
-            mailbox.clone();
+        let Mailbox {
+            provider,
+            host,
+            port,
+            bind,
+            proxy,
+            tls,
+            timeout,
+            auth,
+            login,
+            folder,
+            create,
+            flags,
+            date,
+        } = mailbox.clone();
         Self {
             provider,
             host: Some(host),
             port: Some(port),
             tls,
             bind,
+            proxy,
             timeout,
             auth,
             user: Some(login.user),

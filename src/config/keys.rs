@@ -9,7 +9,7 @@ use super::server::{Given, conflicts, with_tls};
 use super::tree::{Complaint, Entry, Position};
 use super::values::{
     ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
-    PASSWORD, PORT, POSITIVE, SIZE, USER, choice,
+    PASSWORD, PORT, POSITIVE, PROXY, SIZE, USER, choice,
 };
 use crate::sasl::Auth;
 
@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
         key!("auth", auth, AUTH, "How to log in: auto, or a list of mechanisms."),
         key!("password", password, PASSWORD, "The password, or where it comes from."),
         later("oauth2"),
-        later("proxy"),
+        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("connect", connect, COMMAND, "A command whose input and output are the connection."),
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for the server."),
@@ -96,10 +96,12 @@ pub(super) fn complete(
     at: Position,
 ) -> Result<Account, Vec<Complaint>> {
     let mut wrong = conflicts(given, account.tls.mode);
-    if let (Some((bind, level)), Some((_, connect))) = (given.find("bind"), given.find("connect"))
-        && level >= connect
-    {
-        wrong.push((bind, "has no meaning with `connect`: remove one of them"));
+    for road in ["bind", "proxy"] {
+        if let (Some((key, level)), Some((_, connect))) = (given.find(road), given.find("connect"))
+            && level >= connect
+        {
+            wrong.push((key, "has no meaning with `connect`: remove one of them"));
+        }
     }
     if let (Some((tls, _)), TlsMode::None, Auth::Auto) = (given.find("tls"), account.tls.mode, &account.auth)
     {
@@ -127,7 +129,7 @@ pub(super) fn complete(
         account.tls = Tls::bare(TlsMode::None);
     }
     if account.connect.is_some() {
-        account.bind = None;
+        (account.bind, account.proxy) = (None, None);
     }
     account.complete(|key| given.find(key).is_some());
     Ok(account)

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::account::{Password, Tls, TlsMode};
 use super::places::Places;
+use super::proxy::Proxy;
 use super::recipients::{RECIPIENTS, SENDER};
 use super::rows::{Form, Key, inline, key, mapping};
 use super::server::{Given, OF_TLS, conflicts, with_tls};
 use super::target::{Login, MailServer, Place, Recipients, Sender};
 use super::tree::{Complaint, Entry, Node};
-use super::values::{ADDRESS, HOST, PASSWORD, PATH, PORT, POSITIVE, USER};
+use super::values::{ADDRESS, HOST, PASSWORD, PATH, PORT, POSITIVE, PROXY, USER};
 
 pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
     [
@@ -20,6 +21,7 @@ pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
     ],
     [
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("user", user, USER, "Who logs in there."),
         key!("password", password, PASSWORD, "The password, or where it comes from."),
@@ -36,6 +38,7 @@ pub(super) const LMTP_KEYS: &[Key<Written>] = with_tls!(
     ],
     [
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
+        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),
     ]
@@ -51,6 +54,7 @@ pub(super) struct Written {
     port: Option<u16>,
     tls: Tls,
     bind: Option<IpAddr>,
+    proxy: Option<Proxy>,
     timeout: Option<Duration>,
     user: Option<String>,
     password: Option<Password>,
@@ -67,7 +71,10 @@ fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
     match (entry("user"), entry("password")) {
         (Some(user), None) => return Err(wrong(user, "needs `password` too")),
         (None, Some(password)) => return Err(wrong(password, "needs `user` too")),
-        (Some(_), Some(password)) if written.tls.mode == TlsMode::None && !is_loopback(host) => {
+        // What is this machine to a proxy is none of ours.
+        (Some(_), Some(password))
+            if written.tls.mode == TlsMode::None && (!is_loopback(host) || written.proxy.is_some()) =>
+        {
             let what = "is sent to another machine only over TLS: write `tls: starttls` or `tls: implicit`";
             return Err(wrong(password, what));
         }
@@ -98,6 +105,7 @@ impl Written {
             port: None,
             tls: Tls::bare(TlsMode::None),
             bind: None,
+            proxy: None,
             timeout: None,
             user: None,
             password: None,
@@ -119,9 +127,14 @@ impl Written {
         };
         match place.clone() {
             Place::Socket(path) => Self { socket: Some(path), ..written },
-            Place::Tcp { host, port, bind, tls } => {
-                Self { host: Some(host), port: Some(port), bind, tls, ..written }
-            }
+            Place::Tcp { host, port, bind, proxy, tls } => Self {
+                host: Some(host),
+                port: Some(port),
+                bind,
+                proxy: proxy.map(|proxy| *proxy),
+                tls,
+                ..written
+            },
         }
     }
 
@@ -134,7 +147,7 @@ impl Written {
         let Some(to) = self.to else { return Err(node.wrong("`to` is missing: the recipients' addresses")) };
         let place = match (self.socket, self.host) {
             (Some(path), _) => {
-                let mut of_network = ["host", "port", "tls", "bind"].iter().chain(&OF_TLS);
+                let mut of_network = ["host", "port", "tls", "bind", "proxy"].iter().chain(&OF_TLS);
                 if let Some((entry, _)) = of_network.find_map(|key| given.find(key)) {
                     return Err(wrong(entry, "has no meaning with `socket`: remove it, or change that"));
                 }
@@ -144,6 +157,7 @@ impl Written {
                 host: host.unwrap_or_default(),
                 port: self.port.unwrap_or(default_port),
                 bind: self.bind,
+                proxy: self.proxy.map(Box::new),
                 tls: self.tls,
             },
         };

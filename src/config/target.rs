@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::command_line::CommandLine;
 use super::password::Password;
+use super::proxy::Proxy;
 use super::tls::Tls;
 use crate::sasl::Auth;
 
@@ -134,6 +135,8 @@ pub enum Place {
         port: u16,
         /// Local address to connect from.
         bind: Option<IpAddr>,
+        /// What connects to it in our place.
+        proxy: Option<Box<Proxy>>,
         tls: Tls,
     },
     Socket(PathBuf),
@@ -158,6 +161,8 @@ pub struct Mailbox {
     pub port: u16,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,
+    /// What connects to it in our place.
+    pub proxy: Option<Proxy>,
     /// How the connection is protected.
     pub tls: Tls,
     /// The longest wait for a connect and for each answer; `None`: the account's.
@@ -285,6 +290,18 @@ impl Target {
             Self::Smtp(_) | Self::Lmtp(_) => Some(self.to_string()),
             // What may be there unrecorded is of one maildrop.
             Self::Imap(_) => Some(format!("{self} {maildrop}")),
+        }
+    }
+
+    /// Gives what connects to it in our place, if anything does.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Self::Smtp(server) | Self::Lmtp(server) => match &server.place {
+                Place::Tcp { proxy, .. } => proxy.as_deref(),
+                Place::Socket(_) => None,
+            },
+            Self::Imap(mailbox) => mailbox.proxy.as_ref(),
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
         }
     }
 

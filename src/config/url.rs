@@ -4,9 +4,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::account::{Account, CommandLine, Password, Tls, TlsMode};
 use super::deliver::targets;
+use super::host::host_name;
 use super::places::Places;
 use super::url_parts::{UrlError, decode, host_and_port, in_url};
-use super::values::host_name;
 use crate::sasl::{Auth, MECHANISMS};
 
 /// What RFC 2384 lets stand in a user as it is (`achar`).

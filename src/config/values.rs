@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::account::{CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
 use super::command_line::{masked, masked_words};
+use super::host::host_name;
 use super::places::Places;
+use super::proxy::Proxy;
 use super::rows::{self, Form, Key, inline, only, unknown, variant};
 use super::suggest::nearest;
 use super::tls;
@@ -33,6 +35,11 @@ const CREDENTIAL: Form<String> = Form { read: |node, _| credential(node), ..HOST
 pub(super) const PORT: Form<u16> = Form { read: |node, _| port(node), show: u16::to_string };
 pub(super) const ADDRESS: Form<IpAddr> =
     Form { read: |node, _| address(node), show: |address| text(&address.to_string()) };
+/// A proxy's URL; its password is masked where it is shown.
+pub(super) const PROXY: Form<Proxy> = Form {
+    read: |node, _| Proxy::parse(node.text("the URL of a proxy")?).map_err(|what| node.wrong(what)),
+    show: |proxy| text(&proxy.to_string()),
+};
 pub(super) const PATH: Form<PathBuf> = Form { read: path, show: |path| text(&path.to_string_lossy()) };
 pub(super) const BOOLEAN: Form<bool> = Form { read: |node, _| boolean(node), show: bool::to_string };
 /// A duration that may be nothing.
@@ -254,38 +261,6 @@ fn line(node: &Node<'_>, what: &str) -> Result<String, Complaint> {
 
 fn host(node: &Node<'_>) -> Result<String, Complaint> {
     host_name(node.text("a host name or address")?).map_err(|what| node.wrong(what))
-}
-
-/// Checks a host name or address literal; gives it in lower case, so that `maildrop_id` does not depend on how it was
-/// typed, and without the brackets of an IPv6 address.
-pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
-    let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if address.parse::<IpAddr>().is_ok() {
-        return Ok(address.to_ascii_lowercase());
-    }
-    if text.is_empty() {
-        return Err("is empty, must be a host name or address");
-    }
-    if text.contains("://") {
-        return Err("must be a host name alone, not a URL");
-    }
-    if text.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        return Err("must be a host name alone: write the port as `port: NUMBER`");
-    }
-    if !text.is_ascii() {
-        return Err("must be a host name in its ASCII form (xn--...)");
-    }
-    // A trailing dot marks a name as complete.
-    let labels = text.strip_suffix('.').unwrap_or(text);
-    let sound = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_')
-            && !label.starts_with('-')
-    };
-    if labels.len() > 253 || !labels.split('.').all(sound) {
-        return Err("must be a host name or address");
-    }
-    Ok(text.to_ascii_lowercase())
 }
 
 fn address(node: &Node<'_>) -> Result<IpAddr, Complaint> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::NetError;
-use crate::config::Account;
 use crate::config::account::{CommandLine, Tls};
+use crate::config::{Account, Proxy};
 
 /// A server to connect to: an account's, or one that mail is delivered to.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct Endpoint<'a> {
     pub tls: &'a Tls,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,
+    /// What connects to it in our place.
+    pub proxy: Option<&'a Proxy>,
     /// A command whose standard input and output are the connection.
     pub connect: Option<&'a CommandLine>,
     /// The longest wait, for TCP and TLS together.
@@ -34,6 +36,7 @@ impl<'a> From<&'a Account> for Endpoint<'a> {
             port: account.port,
             tls: &account.tls,
             bind: account.bind,
+            proxy: account.proxy.as_ref(),
             connect: account.connect.as_ref(),
             timeout: account.timeout,
         }

@@ -44,6 +44,14 @@ pub enum NetError {
     NoConnection { addresses: Vec<IpAddr>, source: io::Error },
     #[error("gave up after {after:?} waiting for {} to accept the connection", list(.addresses))]
     ConnectTimedOut { addresses: Vec<IpAddr>, after: Duration },
+    /// A proxy could not be reached, or does not connect us.
+    #[error("cannot connect by the proxy {proxy}: {what}")]
+    Proxy {
+        /// Its URL, with the password masked.
+        proxy: String,
+        what: String,
+        hint: Option<&'static str>,
+    },
     #[error("cannot start the connect command {command}: {source}")]
     Command { command: String, source: io::Error },
     /// The `connect` command ended, before the server had said anything or while it was written to.
@@ -183,6 +191,7 @@ impl NetError {
             | Self::Unreachable { .. }
             | Self::NoConnection { .. }
             | Self::ConnectTimedOut { .. }
+            | Self::Proxy { .. }
             | Self::Command { .. }
             | Self::CommandEnded { .. } => Step::Connect,
             Self::ServerName { .. }
@@ -256,6 +265,7 @@ impl NetError {
             Self::ConnectTimedOut { .. } => {
                 "the server may be down, or a firewall drops the connection; check `port`"
             }
+            Self::Proxy { hint, .. } => (*hint)?,
             Self::Command { .. } => "check `connect`",
             Self::ServerName { .. } => {
                 "`host` or `tls_server_name` must be a DNS name in ASCII (xn--...) or an address"

@@ -41,6 +41,7 @@ macro_rules! write_through {
     };
 }
 
+mod ahead;
 pub(crate) mod auth;
 mod certificate;
 mod command;
@@ -51,6 +52,7 @@ mod greeting;
 pub(crate) mod http;
 pub(crate) mod process;
 mod proof;
+mod proxy;
 mod stage;
 mod stream;
 mod tcp;
@@ -136,6 +138,9 @@ async fn socket(to: &Endpoint<'_>, deadline: &Deadline, watch: &Watch) -> Result
             watch.saw(|| Stage::Connected(format!("by the command {line}")));
             Ok(Stream::plain(piped))
         }
-        None => Ok(Stream::plain(tcp::Tcp::new(connect::tcp(to, deadline, watch).await?))),
+        None => match to.proxy {
+            Some(proxy) => proxy::connect(proxy, to, deadline, watch).await,
+            None => Ok(Stream::plain(tcp::Tcp::new(connect::tcp(to, deadline, watch).await?))),
+        },
     }
 }

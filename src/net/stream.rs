@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
 
+use super::ahead::Ahead;
 use super::command::Piped;
 use super::tcp::Tcp;
 
@@ -23,6 +24,7 @@ impl Io for Tcp {}
 
 impl Io for UnixStream {}
 impl Io for Piped {}
+impl Io for Ahead {}
 impl Io for TlsStream<BufReader<Stream>> {}
 #[cfg(test)]
 impl Io for tokio::io::DuplexStream {}

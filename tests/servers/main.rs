@@ -8,6 +8,7 @@ mod kills;
 mod locked;
 mod real_servers;
 mod recipes;
+mod roads;
 #[path = "../sink/mod.rs"]
 mod sink;
 mod smtp_servers;

@@ -87,13 +87,14 @@ impl Connecting<'_> {
     }
 
     fn endpoint(&self) -> Endpoint<'_> {
-        let config::Mailbox { host, port, tls, bind, .. } = self.target;
+        let config::Mailbox { host, port, tls, bind, proxy, .. } = self.target;
         Endpoint {
             account: &self.access.account,
             host,
             port: *port,
             tls,
             bind: *bind,
+            proxy: proxy.as_ref(),
             connect: None,
             timeout: self.timeout(),
         }

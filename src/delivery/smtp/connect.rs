@@ -50,12 +50,12 @@ impl Connecting<'_> {
     async fn dialogue(&self) -> Result<Dialogue, TargetError> {
         let timeout = self.server.timeout.unwrap_or(self.access.timeout);
         let greeting = Client::new(self.dialect);
-        let (host, port, bind, tls) = match &self.server.place {
+        let (host, port, bind, proxy, tls) = match &self.server.place {
             Place::Socket(path) => return self.open(self.unix(path, timeout).await?, greeting).await,
-            Place::Tcp { host, port, bind, tls } => (host, *port, *bind, tls),
+            Place::Tcp { host, port, bind, proxy, tls } => (host, *port, *bind, proxy.as_deref(), tls),
         };
         let endpoint =
-            Endpoint { account: &self.access.account, host, port, tls, bind, connect: None, timeout };
+            Endpoint { account: &self.access.account, host, port, tls, bind, proxy, connect: None, timeout };
         let net = |error| self.net(error);
         let stream = self.access.connector.connect(endpoint).await.map_err(net)?;
         let dialogue = self.open(stream, greeting).await?;

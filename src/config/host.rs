@@ -1,0 +1,35 @@
+//! Names of hosts.
+
+use std::net::IpAddr;
+
+/// Checks a host name or address literal; gives it in lower case, so that `maildrop_id` does not depend on how it was
+/// typed, and without the brackets of an IPv6 address.
+pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
+    let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if address.parse::<IpAddr>().is_ok() {
+        return Ok(address.to_ascii_lowercase());
+    }
+    if text.is_empty() {
+        return Err("is empty, must be a host name or address");
+    }
+    if text.contains("://") {
+        return Err("must be a host name alone, not a URL");
+    }
+    if text.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        return Err("must be a host name alone: write the port as `port: NUMBER`");
+    }
+    if !text.is_ascii() {
+        return Err("must be a host name in its ASCII form (xn--...)");
+    }
+    // A trailing dot marks a name as complete.
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    let sound = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_')
+            && !label.starts_with('-')
+    };
+    if labels.len() > 253 || !labels.split('.').all(sound) {
+        return Err("must be a host name or address");
+    }
+    Ok(text.to_ascii_lowercase())
+}

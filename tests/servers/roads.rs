@@ -1,0 +1,253 @@
+//! Roads to a server: SOCKS5 and CONNECT by Debian's proxies, and by ones that refuse, lie or hang.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
+use nix::unistd::getuid;
+use tempfile::TempDir;
+
+use crate::support::dovecot::{Dovecot, Format, PASSWORD};
+use crate::support::imap_server::{Habits, ImapServer};
+use crate::support::mails;
+use crate::support::postrider::Home;
+use crate::support::process::{Server, free_port};
+
+const LOG_IN: (&str, &str) = ("walker", "p@ss:word");
+/// The same in a URL.
+const IN_URL: &str = "walker:p%40ss%3Aword@";
+
+/// A proxy that runs, and its URL.
+struct Road {
+    _server: Server,
+    _directory: TempDir,
+    port: u16,
+}
+
+fn run(program: &str, configure: impl Fn(&mut Command, &TempDir, u16)) -> Road {
+    let directory = TempDir::new().expect("a temporary directory");
+    let port = free_port();
+    let mut command = Command::new(program);
+    configure(&mut command, &directory, port);
+    let server = Server::start(&mut command, &directory.path().join("log"), &[port]);
+    let server = server.unwrap_or_else(|log| panic!("{program} does not start; run tests/run: {log}"));
+    Road { _server: server, _directory: directory, port }
+}
+
+fn microsocks(log_in: Option<(&str, &str)>) -> Road {
+    run("microsocks", |command, _, port| {
+        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+        if let Some((user, password)) = log_in {
+            command.args(["-u", user, "-P", password]);
+        }
+    })
+}
+
+fn tinyproxy(log_in: Option<(&str, &str)>, allowed: u16) -> Road {
+    run("tinyproxy", |command, directory, port| {
+        let basic =
+            log_in.map(|(user, password)| format!("BasicAuth {user} {password}\n")).unwrap_or_default();
+        // It would rather be nobody.
+        let user = if getuid().is_root() { "User root\nGroup root\n" } else { "" };
+        let text = format!(
+            "{user}Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 10\nConnectPort {allowed}\n{basic}"
+        );
+        let file = directory.path().join("tinyproxy.conf");
+        fs::write(&file, text).expect("a configuration");
+        command.arg("-d").arg("-c").arg(file);
+    })
+}
+
+/// A home whose account reaches Dovecot, by its name, over this proxy.
+fn home(server: &Dovecot, proxy: &str, deliver: &str) -> Home {
+    let home = Home::new();
+    let ca = home.write("ca.pem", &server.certificate.authority_pem);
+    home.configure(&format!(
+        "accounts:\n  home:\n    {{ host: localhost, port: {}, user: u1, password: '{PASSWORD}', tls_ca: {}, timeout: 5s,\n     \
+         proxy: '{proxy}', deliver: {deliver} }}\n",
+        server.tls_port,
+        ca.display()
+    ));
+    home
+}
+
+#[test]
+fn maildrop_and_targets_are_reached_by_each_kind_of_proxy() {
+    let server = Dovecot::start(Format::Maildir, 1);
+    server.put("u1", &mails::ordinary(3));
+    let target = ImapServer::start(Habits::default());
+    let open = microsocks(None);
+    let closed = microsocks(Some(LOG_IN));
+    let http = tinyproxy(None, server.tls_port);
+    let http_closed = tinyproxy(Some(("walker", "word")), server.tls_port);
+    for proxy in [
+        format!("socks5://127.0.0.1:{}", open.port),
+        format!("socks5://{IN_URL}localhost:{}", closed.port),
+        format!("http://127.0.0.1:{}", http.port),
+        format!("http://walker:word@127.0.0.1:{}/", http_closed.port),
+    ] {
+        let home = home(&server, &proxy, "{ maildir: ~/Mail }");
+        home.must(&["sync"], 0);
+        assert_eq!(home.files("Mail").len(), 3, "{proxy}");
+        let told = home.must(&["doctor"], 0).stdout;
+        assert!(told.contains(&format!("localhost:{} by the proxy", server.tls_port)), "{told}");
+        let shown = home.must(&["config", "show"], 0).stdout;
+        for secret in ["p%40ss", "p@ss", "walker:word"] {
+            assert!(!told.contains(secret) && !shown.contains(secret), "{told}{shown}");
+        }
+    }
+    let by_socks = target.target(&format!(", auth: [plain], proxy: 'socks5://127.0.0.1:{}'", open.port));
+    let home = home(&server, &format!("http://127.0.0.1:{}", http.port), &by_socks);
+    home.must(&["sync"], 0);
+    assert_eq!(target.inbox().len(), 3);
+}
+
+#[test]
+fn a_proxy_that_refuses_says_why_and_what_to_do() {
+    let server = Dovecot::start(Format::Maildir, 1);
+    let closed = microsocks(Some(LOG_IN));
+    let http = tinyproxy(Some(("walker", "word")), 1);
+    let nobody = free_port();
+    for (proxy, said, hint) in [
+        (format!("socks5://127.0.0.1:{}", closed.port), "without a log-in", "wants a user"),
+        (
+            format!("socks5://walker:wrong@127.0.0.1:{}", closed.port),
+            "refused user and password",
+            "check user",
+        ),
+        (format!("http://127.0.0.1:{}", http.port), "status 407", "wants a user"),
+        (format!("http://walker:word@127.0.0.1:{}", http.port), "status 403", "port 443 alone"),
+        (format!("socks5://127.0.0.1:{}", http.port), "gave up after 5s", ""),
+        (format!("http://127.0.0.1:{}", closed.port), "", ""),
+        (format!("http://127.0.0.1:{nobody}"), "connection refused by 127.0.0.1", "check `proxy`"),
+        ("socks5://no.such.host.invalid".to_owned(), "no such name", "check `proxy`"),
+    ] {
+        let ended = home(&server, &proxy, "{ maildir: ~/Mail }").must(&["sync"], 75);
+        let words = &ended.stderr;
+        assert!(
+            words.contains("connect: cannot connect by the proxy ") && words.contains(said),
+            "{proxy}: {words}"
+        );
+        assert!(
+            words.contains(hint) && !words.contains("wrong") && !words.contains(":word"),
+            "{proxy}: {words}"
+        );
+    }
+    let open = microsocks(None);
+    let away = Home::new();
+    away.configure(&format!(
+        "accounts:\n  home: {{ host: 127.0.0.1, port: {nobody}, user: u, password: p, proxy: 'socks5://127.0.0.1:{}', \
+         deliver: {{ maildir: ~/Mail }} }}\n",
+        open.port
+    ));
+    let words = away.must(&["sync"], 75).stderr;
+    assert!(words.contains("refused its connection") && words.contains("check `port`"), "{words}");
+}
+
+/// A proxy that answers what it is asked first as told; gives its port.
+fn scripted(play: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || listener.incoming().flatten().for_each(play));
+    port
+}
+
+/// Reads as many octets, or up to the end.
+fn read(stream: &mut TcpStream, octets: usize) -> Vec<u8> {
+    let mut all = vec![0; octets];
+    let read = stream.read(&mut all).unwrap_or(0);
+    all.truncate(read);
+    all
+}
+
+#[test]
+fn a_proxy_that_hangs_or_lies_is_one_clear_error() {
+    for (play, said) in [
+        (None, "gave up after 1s waiting for it to connect"),
+        (Some(&b""[..]), "closed the connection"),
+        (Some(b"+OK POP3 ready\r\n"), "what it sent"),
+        (Some(b"HTTP/1.1 200 \r\nContent-Length: 5\r\n"), "closed the connection"),
+        (Some(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"), "status 302"),
+        (Some(b"\x05\x00"), "what it sent"),
+    ] {
+        let octets = play.map(<[u8]>::to_vec);
+        let port = scripted(move |mut stream| {
+            read(&mut stream, 4096);
+            match &octets {
+                Some(octets) => drop(stream.write_all(octets)),
+                None => drop(read(&mut stream, 1)),
+            }
+        });
+        let home = Home::new();
+        home.configure(&format!(
+            "accounts:\n  home: {{ host: pop.example.org, user: u, password: p, timeout: 1s, proxy: 'http://127.0.0.1:{port}', \
+             deliver: {{ maildir: ~/Mail }} }}\n"
+        ));
+        let words = home.must(&["sync"], 75).stderr;
+        assert!(words.contains(said), "{said}: {words}");
+    }
+}
+
+#[test]
+fn names_go_to_the_proxy_and_what_the_server_says_along_with_its_answer_is_heard() {
+    // No machine has an address of this name, so it was not looked up here.
+    let greeting = "+OK ready\r\n";
+    let http = scripted(move |mut stream| {
+        let asked = String::from_utf8(read(&mut stream, 4096)).unwrap();
+        assert!(asked.starts_with("CONNECT pop.example.invalid:110 HTTP/1.1\r\n"), "{asked}");
+        let _ = stream.write_all(format!("HTTP/1.1 200 Connected\r\n\r\n{greeting}").as_bytes());
+        maildrop(&mut stream);
+    });
+    let socks = scripted(move |mut stream| {
+        read(&mut stream, 3);
+        let _ = stream.write_all(b"\x05\x00");
+        let asked = read(&mut stream, 4096);
+        assert_eq!(asked, [&b"\x05\x01\x00\x03\x13pop.example.invalid"[..], &110_u16.to_be_bytes()].concat());
+        let _ = stream.write_all(&[&b"\x05\x00\x00\x01\0\0\0\0\0\0"[..], greeting.as_bytes()].concat());
+        maildrop(&mut stream);
+    });
+    for proxy in [format!("http://127.0.0.1:{http}"), format!("socks5://127.0.0.1:{socks}")] {
+        let home = Home::new();
+        home.configure(&format!(
+            "accounts:\n  home: {{ host: pop.example.invalid, user: u, password: p, tls: none, auth: [user-pass], \
+             timeout: 5s, proxy: '{proxy}', deliver: {{ maildir: ~/Mail }} }}\n"
+        ));
+        home.must(&["sync"], 0);
+    }
+}
+
+/// Serves an empty maildrop.
+fn maildrop(stream: &mut TcpStream) {
+    let mut line = String::new();
+    let mut octet = [0];
+    while stream.read(&mut octet).is_ok_and(|read| read == 1) {
+        line.push(octet[0].into());
+        if line.ends_with('\n') {
+            let empty = ["CAPA", "UIDL", "LIST"].iter().any(|verb| line.starts_with(verb));
+            let _ = stream.write_all(if empty { b"+OK\r\n.\r\n" } else { b"+OK 0 0\r\n" });
+            line.clear();
+        }
+    }
+}
+
+#[test]
+fn a_password_goes_to_no_proxys_own_machine_in_clear() {
+    for target in [
+        "{ imap: { host: localhost, tls: none, user: u, password: p, proxy: 'socks5://proxy.example' } }",
+        "{ smtp: { tls: none, user: u, password: p, to: [a@b], proxy: 'socks5://proxy.example' } }",
+    ] {
+        let home = Home::new();
+        home.configure(&format!(
+            "accounts: {{ home: {{ host: h, user: u, password: p, deliver: {target} }} }}\n"
+        ));
+        let words = home.must(&["config", "check"], 78).stderr;
+        assert!(words.contains("is sent to another machine"), "{words}");
+        let near = target.replace(", proxy: 'socks5://proxy.example'", "");
+        home.configure(&format!(
+            "accounts: {{ home: {{ host: h, user: u, password: p, deliver: {near} }} }}\n"
+        ));
+        home.must(&["config", "check"], 0);
+    }
+}
