@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::config::account::{FirstSync, Order};
 use crate::message::{Listing, UniqueId};
-use crate::state::{Detail, Held, Memory};
+use crate::state::{Detail, Held, Memory, Timestamp};
 
 use super::policy::{Due, Policy};
 use super::waits::{is_due, seconds};
@@ -142,15 +142,19 @@ pub fn plan(grounds: Grounds<'_>) -> Plan {
     plan
 }
 
-/// Puts off what is beyond the limit on messages; of those that failed before, the ones that were tried last.
+/// Puts off what is beyond the limit on messages; of those that failed before, and of those whose deletion did, the ones
+/// that were tried last.
 fn limit(plan: &mut Plan, grounds: Grounds<'_>) {
     let Some(limit) = grounds.policy.limit else { return };
     let tried_at = |index: usize| (grounds.held)(index).map(|held| held.tried_at);
+    let deletions = grounds.sorted.owners.iter().map(|(entry, index)| (*index, entry));
+    let deletions: HashMap<usize, Option<Timestamp>> =
+        deletions.filter_map(|(index, entry)| Some((index, grounds.details.get(entry)?.tried_at))).collect();
     let mut fetches: Vec<&mut (usize, Step)> =
         plan.steps.iter_mut().filter(|(_, step)| matches!(step, Step::Fetch(_))).collect();
     fetches.sort_by_key(|(index, step)| match step {
         Step::Fetch(Reason::Retry) => (true, tried_at(*index)),
-        _ => (false, None),
+        _ => (false, deletions.get(index).copied().flatten()),
     });
     for (_, step) in fetches.into_iter().skip(limit) {
         *step = if *step == Step::Fetch(Reason::Retry) { Step::Held } else { Step::Later };
@@ -188,7 +192,7 @@ mod tests {
     use crate::message::{Fingerprint, ListingBuilder, MessageNumber};
     use crate::session::book::{Book, Circumstances, Top};
     use crate::session::which::{Showing, Uidl};
-    use crate::state::{Closing, Delivery, HeldKind, Kind, Standing, Store, Timestamp};
+    use crate::state::{Closing, Delivery, HeldKind, Kind, Standing, Store};
 
     const DAY: Timestamp = 86_400;
     const NOW: Timestamp = 1000 * DAY;
@@ -394,6 +398,24 @@ mod tests {
         let limited = Policy { max_size: Some(50), ..policy() };
         let messages = [("big", 100), ("other", 51), ("small", 50)];
         assert_eq!(steps(&messages, &known, &limited).await, ["2 TooLarge", "3 Fetch(New)"]);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_the_deletions_that_were_tried_longest_ago_are_tried_first() {
+        let known = seen(&[("a", 10), ("b", 10), ("c", 10)]).await;
+        let tried = |uid: &str, days: Timestamp| {
+            let (at, undeleted) = (NOW - days * DAY, vec![(UniqueId::new(uid.as_bytes()), 0)]);
+            Closing { at, undeleted, ..Closing::default() }
+        };
+        let known = known.close(tried("a", 2)).await.close(tried("b", 4)).await.close(tried("c", 3)).await;
+        let limited = Policy { limit: Some(2), ..keeping(Keep::None) };
+        let mut book = known.book(&[("a", 10), ("b", 10), ("c", 10), ("new", 10)], &limited).await;
+        (0..3).for_each(|index| book.answers.note(index, None));
+        book.sort(&known.store).await.unwrap();
+        let fetched = |(_, step): &&(usize, Step)| matches!(step, Step::Fetch(_));
+        let plan = book.plan();
+        let fetched: Vec<usize> = plan.steps.iter().filter(fetched).map(|(index, _)| *index).collect();
+        assert_eq!(fetched, [3, 1]);
     }
 
     #[tokio::test]

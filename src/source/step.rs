@@ -9,6 +9,8 @@ use crate::message::Listing;
 /// Octets around the listed end of a message in which the next answer begins if the end was not sent as it should be:
 /// a dot and a line end too much or too little.
 const AROUND: u64 = 8;
+/// How a line begins that is an end without its LF and the answer behind it, less the dot.
+const ENDLESS: [&[u8]; 2] = [b"\r+OK", b"\r-ERR"];
 /// Messages on either side that may have come in the place of one: as many as are under way at most.
 const NEAR: usize = 1024;
 /// Those of them that are looked at each time.
@@ -21,15 +23,43 @@ pub struct Steps {
     came: Vec<(usize, u64)>,
     /// What came around the listed end of the one that comes in.
     around: Vec<u8>,
+    line: Line,
     /// One came in another size than was listed: no size is a sign any more.
     is_inexact: bool,
     /// Those that may have come in the place of others, for all that is known as long as more are under way.
     open: HashSet<usize>,
 }
 
+/// The line of a message that comes in, if it begins with CR, as does what is left of an end that lacks its LF.
+#[derive(Debug, Default)]
+struct Line {
+    is_begun: bool,
+    /// Its first octets; none of a line that begins otherwise.
+    start: Vec<u8>,
+}
+
+impl Line {
+    /// Notes octets, never none; says whether an answer stands behind an end that lacks its LF.
+    fn holds_an_answer(&mut self, octets: &[u8]) -> bool {
+        if !self.is_begun {
+            self.start.clear();
+        }
+        if (!self.is_begun && octets[0] == b'\r') || (1..ENDLESS[1].len()).contains(&self.start.len()) {
+            let missing = ENDLESS[1].len() - self.start.len();
+            self.start.extend_from_slice(&octets[..missing.min(octets.len())]);
+        }
+        self.is_begun = !octets.ends_with(b"\n");
+        ENDLESS.iter().any(|line| self.start.starts_with(line))
+    }
+}
+
 impl Steps {
     /// Notes octets of a message, of which so many came before; says whether an answer begins where it should end.
     pub fn hold_an_answer(&mut self, before: u64, octets: &[u8], listed: u64) -> bool {
+        self.line.holds_an_answer(octets) || self.is_answered_at_the_end(before, octets, listed)
+    }
+
+    fn is_answered_at_the_end(&mut self, before: u64, octets: &[u8], listed: u64) -> bool {
         let end = listed.saturating_add(AROUND);
         let after = before + octets.len() as u64;
         if listed == 0 || after <= listed || before >= end {
@@ -45,6 +75,7 @@ impl Steps {
     /// show that. `next`: what is under way.
     pub fn came(&mut self, index: usize, octets: u64, next: &VecDeque<usize>, listing: &Listing) -> bool {
         self.around.clear();
+        self.line = Line::default();
         self.came.push((index, octets));
         let listed = listing.get(index).octets;
         let is_exact = octets == listed;
@@ -119,6 +150,23 @@ mod tests {
         assert!(!steps.came(2, 40, &next, &listing), "one came before that was not as listed");
         assert!(!steps.is_open(1) && steps.is_open(2));
         assert!(!Steps::default().came(2, 30, &next, &listing));
+    }
+
+    #[test]
+    fn an_answer_is_found_behind_an_end_without_its_lf_whatever_was_listed() {
+        for (lines, found) in [
+            (&["\r+OK\r\n"][..], true),
+            (&["12\r\n", "\r-ERR no\r\n"], true),
+            (&["12\r\n", "\r", "+O", "K\r\n"], true),
+            (&["12", "\r\n", "\r+OK"], true),
+            (&["12", "\r+OK\r\n"], false),
+            (&["12\r\n", "\r\n", "+OK\r\n"], false),
+            (&["\r+O\r\n", "K\r\n"], false),
+        ] {
+            let mut steps = Steps::default();
+            let mut hold = |octets: &&str| steps.hold_an_answer(0, octets.as_bytes(), 0);
+            assert_eq!(lines.iter().any(&mut hold), found, "{lines:?}");
+        }
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Window {
                 let Some(incoming) = &mut self.incoming else { return Ok(Event::Nothing) };
                 let listed = listing.get(incoming.index).octets;
                 let is_followed = !self.under_way.is_empty();
-                if is_followed && self.steps.hold_an_answer(incoming.octets, octets, listed) {
+                if self.steps.hold_an_answer(incoming.octets, octets, listed) && is_followed {
                     return Err(SourceError::OutOfStep);
                 }
                 incoming.octets += octets.len() as u64;

@@ -1,7 +1,8 @@
 //! What must never be, and the few things that nobody can see.
 //!
 //! All excuses are in [`Judge::excuse_for_repeating`] and [`Judge::excuse_for_leaving`] and
-//! [`Judge::excuse_for_deleting`], each with its reason.
+//! [`Judge::excuse_for_deleting`], and what rest is in [`Judge::is_blind`], [`Judge::is_flooded`] and
+//! [`Judge::are_taking_turns`], each with its reason.
 
 use std::collections::HashMap;
 use std::fs;
@@ -474,6 +475,14 @@ impl Judge {
     pub fn is_flooded(&self) -> bool {
         let ignored = self.scenario.deletes == Deletes::Ignored && self.scenario.uids == Uids::Random;
         ignored && self.facts.iter().any(|fact| !fact.mail.is_certain)
+    }
+
+    /// Says whether more deletions are never carried out than `max_messages` lets be compared in one poll, without TOP:
+    /// those that were tried longest ago have their turn, each once a day.
+    pub fn are_taking_turns(&self, messages: usize, fetched: usize) -> bool {
+        let fails = matches!(self.scenario.deletes, Deletes::Ignored | Deletes::Refused);
+        let are_compared = fails && self.scenario.keep != Keep::Forever && self.scenario.top != Top::Works;
+        are_compared && self.scenario.limit.is_some_and(|limit| (fetched..messages).contains(&limit))
     }
 
     fn deletions_lie(&self) -> bool {

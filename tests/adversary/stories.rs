@@ -2,7 +2,8 @@
 
 use super::play::{Bench, Played};
 use super::scenario::{
-    At, DAY, Deletes, Event::*, First, Flaw, Flaw::Sound, Keep, Kind::*, Scenario, Sizes, Top, Uids, Writes,
+    At, DAY, Deletes, Event::*, First, Flaw, Flaw::Sound, Keep, Kind::*, Order, Scenario, Sizes, Top, Uids,
+    Writes,
 };
 
 const NEW: super::scenario::Event = Arrive(Normal, 0, Sound);
@@ -313,4 +314,39 @@ fn messages_that_always_break_the_session_use_up_no_limit() {
     let mut events = vec![(0, Arrive(Normal, 0, Flaw::BreaksBefore(0))); 3];
     events.extend(vec![(0, NEW); 4]);
     delivers(4, Scenario { limit: Some(3), step: 3 * DAY, events, ..Scenario::plain() });
+}
+
+#[test]
+fn an_end_without_its_lf_in_the_place_of_another_message_joins_nothing() {
+    for order in [Order::Oldest, Order::Newest] {
+        let events = vec![
+            (0, Arrive(Normal, 0, Flaw::Unanswered(2))),
+            (0, Arrive(Normal, 0, Flaw::Swallows(2))),
+            (0, Arrive(Normal, 0, Flaw::Unanswered(2))),
+        ];
+        delivers(3, Scenario { order, step: DAY, events, ..Scenario::plain() });
+    }
+}
+
+#[test]
+fn a_deletion_that_breaks_the_session_is_held_though_only_content_tells_its_message() {
+    let breaks = Arrive(Normal, 0, Flaw::DeleBreaks);
+    for (uids, top) in [(Uids::Missing, Top::Nameless), (Uids::Random, Top::Missing)] {
+        let events = vec![(0, NEW), (0, NEW), (1, NEW), (1, breaks), (1, Arrive(SameSize, 0, Sound))];
+        delivers_and_leaves(5, 1, Scenario { uids, top, events, ..none() });
+    }
+}
+
+#[test]
+fn messages_that_break_the_session_and_share_their_unique_ids_are_held() {
+    let breaks = Arrive(Normal, 0, Flaw::BreaksIn(0));
+    let events = vec![(0, breaks), (0, NEW), (0, NEW), (1, breaks), (1, NEW), (1, NEW)];
+    delivers(4, Scenario { uids: Uids::Received, events, ..none() });
+}
+
+#[test]
+fn deletions_that_are_refused_have_their_turns_within_the_limit() {
+    let events = vec![(0, NEW); 4];
+    let deletes = Deletes::Refused;
+    delivers_and_leaves(4, 4, Scenario { top: Top::Missing, deletes, limit: Some(3), events, ..none() });
 }

@@ -92,6 +92,8 @@ impl Book<'_> {
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
+        let is_held = |(uid, ordinal): &(UniqueId, u32)| self.is_there(uid, *ordinal, &closing.vanished);
+        closing.released.retain(|name| !is_held(name));
         closing.open = !complete || !self.sorted.is_complete();
         closing.naming = Some(self.sorted.naming.clone());
         closing.changes = std::mem::take(&mut self.changes).into_values().collect();
@@ -115,6 +117,15 @@ impl Book<'_> {
         closing.vanished.clear();
         closing.open = true;
         closing.doubted.extend(uncertain.iter().filter_map(|index| self.recorded.get(index).cloned()));
+    }
+
+    /// Says whether a recorded message is there for all that is known, so that what is held of it is, too: nothing but
+    /// its content may show which one it is, and that comes last.
+    fn is_there(&self, uid: &UniqueId, ordinal: u32, vanished: &[usize]) -> bool {
+        self.memory.entries.find(uid.as_bytes(), ordinal).is_some_and(|known| {
+            let is_gone = known.is_missed() || vanished.binary_search(&known.index).is_ok();
+            self.sorted.taken[known.index] || !is_gone
+        })
     }
 
     /// Says whether a message that may be any was not looked at.
@@ -147,12 +158,19 @@ impl Book<'_> {
         self.owner(entry).is_some_and(|owner| self.is_unseen(owner)) || by_place() || by_size()
     }
 
-    /// Takes those out of the order of their groups that are not where they were.
+    /// Takes those out of the order of their groups that are not where they were. Of a group that was not asked, nobody
+    /// knows.
     fn unplace(&mut self) {
         let entries = &self.memory.entries;
+        let is_open =
+            |index: &usize| matches!(self.sorted.verdicts[*index], Verdict::Open | Verdict::Unasked);
+        let is_any_open = self.sorted.groups.iter().any(|(_, members)| members.iter().any(is_open));
         let mut gone: Vec<usize> = Vec::new();
-        for (group, _) in &self.sorted.groups {
+        for (group, members) in &self.sorted.groups {
             let pool = match group {
+                Group::Shared(_) if members.iter().any(is_open) => continue,
+                // Any record may be of a member of the others.
+                Group::All | Group::Unnamed if is_any_open => continue,
                 Group::Shared(uid) => entries.of(uid),
                 Group::All | Group::Unnamed => 0..entries.len(),
             };
