@@ -16,7 +16,7 @@ pub use capability::Capabilities;
 pub use client::{Client, Event, ProtocolError, Request};
 pub use command::Command;
 pub use listing::{parse_size, parse_stat, parse_unique_id};
-pub use reply::{Code, Reply, Status};
+pub use reply::{Code, Reply, Status, is_status};
 
 pub use crate::line::CommandError;
 pub use crate::message::{MessageNumber, UniqueId};

@@ -45,6 +45,11 @@ impl Code {
     }
 }
 
+/// Says whether a line is a status line, whatever it stands for.
+pub fn is_status(line: &[u8]) -> bool {
+    split(line).is_some_and(|(status, _)| status != Status::Continue)
+}
+
 /// Finds the status indicator of a line: the status and where its text lies.
 ///
 /// `None` if the line is no reply: it begins with neither `+` nor `-ERR`.

@@ -349,14 +349,7 @@ impl<'a> Sorting<'a> {
             self.questions[0].extend(open);
             return;
         }
-        for (index, entry) in members.iter().zip(order) {
-            if let Answer::Header(header) = self.of.answers.of(*index) {
-                let same = self.of.details[entry].has_header_of(header) && !self.entry(*entry).was_deleted();
-                if same && self.fits_header(*entry, *index, header) {
-                    self.take(*index, *entry);
-                }
-            }
-        }
+        self.in_order(members, order);
         // What was delivered before what was only seen.
         let mut first = pool.to_vec();
         first.sort_by_key(|entry| self.entry(*entry).kind == Kind::Pending);
@@ -367,6 +360,30 @@ impl<'a> Sorting<'a> {
             }
         }
         self.match_blank(members, pool);
+    }
+
+    /// Finds those that stand in the order in which they stood, whatever came or went between them: of several with one
+    /// header, the first is the first.
+    fn in_order(&mut self, members: &[usize], order: &[usize]) {
+        let known = by_header(order, self.of.details);
+        let at: HashMap<usize, usize> = order.iter().enumerate().map(|(at, entry)| (*entry, at)).collect();
+        let mut next = 0;
+        for index in members {
+            let Answer::Header(header) = self.of.answers.of(*index) else { continue };
+            let mut found: Option<usize> = None;
+            for entries in keys(header).iter().filter_map(|key| known.get(key)) {
+                let rest = &entries[entries.partition_point(|entry| at[entry] < next)..];
+                let is_it = |entry: &&usize| {
+                    !self.entry(**entry).was_deleted() && self.fits_header(**entry, *index, header)
+                };
+                let first = rest.iter().find(is_it).copied();
+                found = found.into_iter().chain(first).min_by_key(|entry| at[entry]);
+            }
+            if let Some(entry) = found {
+                next = at[&entry] + 1;
+                self.take(*index, entry);
+            }
+        }
     }
 
     /// Finds those that are left among the records of which nothing is known but the name.

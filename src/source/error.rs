@@ -246,6 +246,11 @@ impl SourceError {
         }
     }
 
+    /// Says whether a line came that nobody had asked for.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        matches!(self, Self::Wire(WireError::Protocol(ProtocolError::Unasked { .. })))
+    }
+
     /// Says what the user can do, if that is known.
     pub fn hint(&self, account: &Account) -> Option<String> {
         match self {

@@ -1,8 +1,11 @@
 //! The answers to UIDL and LIST.
 
 use crate::disk::blocking;
+use crate::line::Protocol;
 use crate::message::{Listing, ListingBuilder};
-use crate::pop3::{Command, Event, Reply, Request, Status, parse_size, parse_stat, parse_unique_id};
+use crate::pop3::{
+    Client, Command, Event, Reply, Request, Status, is_status, parse_size, parse_stat, parse_unique_id,
+};
 
 use super::wire::{Sending, Wire, WireError};
 
@@ -21,7 +24,8 @@ impl Heard {
         self.builder.is_empty() && (self.uidl_refused.is_some() || self.list_refused.is_some())
     }
 
-    /// Says whether the commands may have been refused for where they stood, behind a log-in that was not answered yet.
+    /// Says whether the commands may have been refused for where they stood: behind a log-in that was not answered yet, or
+    /// one behind the other.
     pub fn may_be_refused_for_its_place(&self, has_uidl: bool) -> bool {
         self.list_refused.as_deref().is_some_and(is_uncoded)
             || (has_uidl && self.uidl_refused.as_deref().is_some_and(is_uncoded))
@@ -71,6 +75,8 @@ pub async fn read_listing(
             Event::Reply { to: Request::List, status: Status::Err, text } => {
                 heard.list_refused = Some(text.to_vec());
             }
+            // A status line where none belongs: an answer came with a line too many.
+            Event::Line { line, .. } if is_status(line) => return Err(Client::unasked(line).into()),
             Event::Line { to: Request::Uidl, line } => heard.builder.unique_id(parse_unique_id(line)),
             Event::Line { to: Request::List, line } => heard.builder.size(parse_size(line)),
             Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}

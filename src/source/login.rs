@@ -27,6 +27,8 @@ pub struct Login<'a> {
     trials: Trials,
     /// What is to blame if the connection ends, falls silent or loses step now.
     pub(super) suspect: Option<Trial>,
+    /// The optional command to whose answer a line too many may belong.
+    said_more: Option<Trial>,
     /// The last log-in was bound to the TLS channel.
     binds: bool,
     /// Who hears of what the server says.
@@ -72,7 +74,21 @@ struct Auth<'a, 'b> {
 impl<'a> Login<'a> {
     /// Begins with what the log-in needs to know.
     pub fn new(account: &'a Account, secret: &'a Secret, server: &'a mut Server, trials: Trials) -> Self {
-        Self { account, secret, server, trials, suspect: None, binds: false, watch: Watch::default() }
+        let (suspect, said_more, watch) = (None, None, Watch::default());
+        Self { account, secret, server, trials, suspect, said_more, binds: false, watch }
+    }
+
+    /// Notes that an optional command was answered, perhaps with a line too many, which is found only where the next
+    /// answer belongs.
+    pub(super) fn may_have_said_more(&mut self, to: Trial) {
+        if to == Trial::Utf8 || self.said_more.is_none() {
+            self.said_more = Some(to);
+        }
+    }
+
+    /// Gives the optional command whose answer may be why the session failed so.
+    pub(super) fn said_more(&self, error: &SourceError) -> Option<Trial> {
+        self.said_more.filter(|trial| error.is_one_too_many() || *trial == Trial::Utf8 && error.is_unasked())
     }
 
     /// Logs in; says how, and what was sent along.
@@ -205,6 +221,7 @@ impl<'a> Login<'a> {
         }
         let doing = "ask for headers as they are (UTF8)";
         wire.send(Command::Utf8).doing(doing)?;
+        self.may_have_said_more(Trial::Utf8);
         if self.sends_along(Trial::BehindUtf8) {
             return Ok(true);
         }

@@ -138,7 +138,7 @@ impl Source {
                     }
                     _ => failed.error.may_be_of_what_was_sent(),
                 };
-                let suspect = login.suspect.filter(is_why);
+                let suspect = login.suspect.filter(is_why).or(login.said_more(&failed.error));
                 if let Some(trial) = suspect.filter(|trial| trial.is_told_by_one_failure()) {
                     login.server.learn(trial, Found::Breaks);
                 }

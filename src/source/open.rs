@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::config::account::TlsMode;
+use crate::line::Protocol;
 use crate::message::Listing;
 use crate::net::{Connector, Moment, Stage, Stream};
-use crate::pop3::{Capabilities, Client, Command, Event, Reply, Request, Status, apop};
+use crate::pop3::{Capabilities, Client, Command, Event, Reply, Request, Status, apop, is_status};
 use crate::sasl::Mechanism;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
@@ -98,6 +99,7 @@ impl Login<'_> {
         self.suspect = Some(Trial::Capa);
         let asked = ask_capabilities(wire).await.doing("ask for capabilities")?;
         self.suspect = None;
+        self.may_have_said_more(Trial::Capa);
         let asked = asked.unwrap_or_default();
         self.watch.saw(|| Stage::announced(Moment::BeforeLogIn, asked.lines()));
         Ok(asked)
@@ -111,6 +113,7 @@ impl Login<'_> {
         } else {
             ask_capabilities(wire).await.doing("ask for capabilities")?
         };
+        self.may_have_said_more(Trial::Capa);
         self.saw_after(after);
         Ok(())
     }
@@ -135,6 +138,9 @@ impl Login<'_> {
             match wire.event_within(limit).await {
                 Ok(Event::Reply { to: Request::Noop, status: Status::Err, .. }) => outcome = Found::Breaks,
                 Ok(Event::Reply { to: Request::Capa, status: Status::Err, .. }) => after = None,
+                Ok(Event::Line { line, .. }) if is_status(line) => {
+                    return Err(WireError::from(Client::unasked(line))).doing(doing);
+                }
                 Ok(Event::Line { line, .. }) => after.iter_mut().for_each(|after| after.add(line)),
                 Ok(_) => {}
                 Err(silence @ WireError::Silence { .. }) => {
@@ -193,7 +199,7 @@ impl Login<'_> {
         behind: Behind,
     ) -> Result<Listed, SourceFailed> {
         let trial = Trial::BehindLogIn(mechanism);
-        let sending = if self.pipelines() { Sending::Ahead } else { Sending::Lockstep };
+        let mut sending = if self.pipelines() { Sending::Ahead } else { Sending::Lockstep };
         let mut heard = if behind == Behind::Listing {
             self.suspect = Some(trial);
             read_listing(&mut wire, &[], sending).await.doing(LISTING)?
@@ -207,12 +213,20 @@ impl Login<'_> {
             heard = Heard::default();
         }
         let has_uidl = self.server.capabilities().has("UIDL");
-        if behind == Behind::Listing && heard.may_be_refused_for_its_place(has_uidl) {
+        let is_ahead = behind == Behind::Listing || sending == Sending::Ahead;
+        if is_ahead && heard.may_be_refused_for_its_place(has_uidl) {
             heard = read_listing(&mut wire, &[Command::Uidl, Command::List], Sending::Lockstep)
                 .await
                 .doing(LISTING)?;
             if !heard.may_be_refused_for_its_place(has_uidl) {
+                let trial = if behind == Behind::Listing { trial } else { Trial::Pipelining };
                 self.server.learn(trial, Found::Breaks);
+                log::info!(
+                    "{}: server refuses what is sent ahead of answers; it is asked {}",
+                    self.account.name,
+                    trial.left_out()
+                );
+                sending = if self.pipelines() { sending } else { Sending::Lockstep };
             }
         }
         let Heard { builder, uidl_refused, list_refused } = heard;
@@ -265,6 +279,7 @@ async fn ask_capabilities(wire: &mut Wire) -> Result<Option<Capabilities>, WireE
         match wire.event().await? {
             Event::Reply { status: Status::Err, .. } => return Ok(None),
             Event::End { .. } => return Ok(Some(capabilities)),
+            Event::Line { line, .. } if is_status(line) => return Err(Client::unasked(line).into()),
             Event::Line { line, .. } => capabilities.add(line),
             Event::Reply { .. } | Event::Octets { .. } => {}
         }

@@ -7,10 +7,10 @@
 //!
 //! | trial | what goes wrong | who does that |
 //! |---|---|---|
-//! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA | old servers |
+//! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA, or answers it with a line too many | old servers |
 //! | [`Trial::Utf8`] | the same at UTF8, although it is announced | none known |
 //! | [`Trial::Top`] | the same at TOP of each message | none known; of single messages, see `headerless` |
-//! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all | old servers |
+//! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all, or refused | old servers |
 //! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
 //! | [`Trial::BehindUtf8`] | USER or AUTH, sent along with UTF8, is lost, or is answered -ERR | none known |
 //! | [`Trial::BehindUser`] | PASS, sent along with USER, is lost | nginx before 1.21 |

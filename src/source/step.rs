@@ -39,16 +39,18 @@ struct Line {
 }
 
 impl Line {
-    /// Notes octets, never none; says whether an answer stands behind an end that lacks its LF.
+    /// Notes octets; says whether an answer stands behind an end that lacks its LF.
     fn holds_an_answer(&mut self, octets: &[u8]) -> bool {
         if !self.is_begun {
             self.start.clear();
         }
-        if (!self.is_begun && octets[0] == b'\r') || (1..ENDLESS[1].len()).contains(&self.start.len()) {
+        if (!self.is_begun && octets.first() == Some(&b'\r'))
+            || (1..ENDLESS[1].len()).contains(&self.start.len())
+        {
             let missing = ENDLESS[1].len() - self.start.len();
             self.start.extend_from_slice(&octets[..missing.min(octets.len())]);
         }
-        self.is_begun = !octets.ends_with(b"\n");
+        self.is_begun = !octets.ends_with(b"\n") && (self.is_begun || !octets.is_empty());
         ENDLESS.iter().any(|line| self.start.starts_with(line))
     }
 }

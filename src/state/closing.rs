@@ -182,10 +182,11 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
     Ok(())
 }
 
-/// Has records asked about like those whose deletion may not have been real; what came alone says how large they are.
+/// Has records asked about like those whose deletion may not have been real; what came alone says how large they are, and
+/// their places say nothing.
 fn doubt(connection: &Connection, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE seen SET deleting = 1, octets = sent, listed = sent
+        "UPDATE seen SET deleting = 1, octets = sent, listed = sent, place = NULL
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     doubted

@@ -350,3 +350,17 @@ fn deletions_that_are_refused_have_their_turns_within_the_limit() {
     let deletes = Deletes::Refused;
     delivers_and_leaves(4, 4, Scenario { top: Top::Missing, deletes, limit: Some(3), events, ..none() });
 }
+
+#[test]
+fn what_came_in_the_place_of_another_message_is_not_believed_of_its_place() {
+    let events = vec![(0, NEW), (0, Arrive(Equal, 0, Flaw::Unanswered(0))), (0, NEW), (0, NEW)];
+    delivers(3, Scenario { uids: Uids::Holes, events, ..Scenario::plain() });
+}
+
+#[test]
+fn of_two_equal_messages_that_cannot_be_had_each_is_held_in_its_place() {
+    let events =
+        vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::Short(0))), (0, Arrive(Equal, 9, Flaw::BreaksIn(0)))];
+    let (uids, deletes, keep) = (Uids::Plain, Deletes::Ignored, Keep::TwoWeeks);
+    delivers_and_leaves(2, 3, Scenario { uids, deletes, keep, step: 3 * DAY, events, ..Scenario::plain() });
+}

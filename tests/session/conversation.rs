@@ -589,8 +589,9 @@ fn a_server_that_asks_without_end_while_logging_in_is_given_up() {
 
 #[test]
 fn sizes_that_are_refused_for_once_end_the_poll() {
-    let refused = "S: +OK\nS: 1 uid-1\nS: .\nS: -ERR busy\n!expect-close";
-    let (server, home) = scripted(&[&[LOG_IN, refused]], "");
+    let refused = "S: +OK\nS: 1 uid-1\nS: .\nS: -ERR busy\n";
+    let again = "C: UIDL\nS: +OK\nS: 1 uid-1\nS: .\nC: LIST\nS: -ERR busy\n!expect-close";
+    let (server, home) = scripted(&[&[LOG_IN, refused, again]], "");
     let ended = home.must(&["sync"], 75);
     server.finish();
     assert!(ended.stderr.contains("ask for sizes (LIST): refused"), "{}", ended.stderr);

@@ -468,6 +468,85 @@ fn a_pass_refused_along_with_user_is_sent_again_at_once() {
 }
 
 #[test]
+fn an_optional_command_that_is_answered_with_a_line_too_many_is_left_out_and_remembered() {
+    let announces = announces_utf8("");
+    let plain = "C: USER alice\nS: +OK\nC: PASS correct horse\nS: +OK\n";
+    let listed = format!("C: UIDL\nC: LIST\n{ONE_LISTED}");
+    let utf8 = format!("{announces}{plain}{ASKED_AFTER}{listed}{ONE_RETRIEVED}{GOODBYE}");
+    let lockstep = "C: UIDL\nS: +OK\nS: 1 uid-1\nS: .\nC: LIST\nS: +OK\nS: 1 36\nS: .\n";
+    let capa = format!("!tls\nS: +OK\n{plain}{lockstep}");
+    for (says_more, without, known) in [
+        // At once, and late.
+        ("C: UTF8\nS- +OK\\r\\n+OK more\\r\\n\n", &utf8, format!("!tls\nS: +OK\n{plain}{listed}{GOODBYE}")),
+        (
+            "C: UTF8\nS: +OK\nC: USER alice\nS- +OK more\\r\\n+OK\\r\\n\n",
+            &utf8,
+            format!("!tls\nS: +OK\n{plain}{listed}{GOODBYE}"),
+        ),
+        (
+            "!tls\nS: +OK\nC: CAPA\nS- +OK\\r\\nUIDL\\r\\n.\\r\\n+OK\\r\\n\n",
+            &format!("{capa}{ONE_RETRIEVED}{GOODBYE}"),
+            format!("{capa}{GOODBYE}"),
+        ),
+    ] {
+        let begins = if says_more.starts_with('!') { "" } else { &announces };
+        let more = format!("{begins}{says_more}!expect-close");
+        let (server, home) = scripted(&[&[&more], &[without], &[&known]], "");
+        for _ in 0..2 {
+            assert_eq!(home.must(&["sync"], 0).stderr, "", "{says_more}");
+        }
+        server.finish();
+    }
+}
+
+#[test]
+fn a_line_too_many_in_answer_to_utf8_is_found_where_the_log_in_goes_along_with_it() {
+    let announces = pipelined_utf8();
+    // Each answer stands in the place of the next one, up to a listing.
+    let along = format!(
+        "{announces}{ALONG}S: +OK\nS: +OK more\nS: +OK\nS: +OK\nS: +OK\nS: PIPELINING\nS: .\n!expect-close"
+    );
+    let alone =
+        format!("{announces}C: UTF8\nC: AUTH PLAIN *\nS- +OK\\r\\n+OK more\\r\\n+OK\\r\\n\n!expect-close");
+    let without = format!(
+        "{announces}C: AUTH PLAIN *\nS: +OK\n{ASKED_AFTER}C: UIDL\nC: LIST\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}"
+    );
+    let known = format!("!tls\nS: +OK\nC: AUTH PLAIN *\nS: +OK\nC: UIDL\nC: LIST\n{ONE_LISTED}{GOODBYE}");
+    let (server, home) = scripted(&[&[&along], &[&alone], &[&without], &[&known]], "");
+    for _ in 0..2 {
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+    }
+    server.finish();
+}
+
+#[test]
+fn what_is_refused_only_when_it_is_sent_together_is_asked_one_by_one_and_remembered() {
+    let uidl = "S: +OK\nS: 1 uid-1\nS: .\n";
+    let list = "S: +OK\nS: 1 36\nS: .\n";
+    let one_by_one = format!("C: UIDL\n{uidl}C: LIST\n{list}");
+    let refuses = "S: -ERR one at a time\n";
+    for together in [
+        format!("{uidl}{refuses}"),
+        format!("{refuses}{list}"),
+        format!("{refuses}{refuses}C: STAT\nS: +OK 1 36\n"),
+    ] {
+        let known = format!("!tls\nS: +OK\nC: AUTH PLAIN *\nS: +OK\n{one_by_one}");
+        let (server, home) = scripted(
+            &[
+                &[LOG_IN, &together, &one_by_one, ONE_RETRIEVED, GOODBYE],
+                &[&known, GOODBYE],
+                &[&known, GOODBYE],
+            ],
+            "",
+        );
+        for _ in 0..3 {
+            assert_eq!(home.must(&["sync"], 0).stderr, "", "{together}");
+        }
+        server.finish();
+    }
+}
+
+#[test]
 fn an_empty_maildrop_that_refuses_to_be_listed_is_empty() {
     let refusals = [
         "S: -ERR no messages\nS: -ERR no messages",
