@@ -181,10 +181,11 @@ impl Forget {
 
 /// `2026-11-23 14:05:12 delivered 4321 QhdPYR:00WBw1Ph7x7`; the unique-id comes last, for it may hold blanks.
 fn listed(line: &SeenLine) -> String {
-    let (at, how) = match line.delivered_at {
-        Some(at) if line.discarded => (at, "discarded"),
-        Some(at) => (at, "delivered"),
-        None => (line.first_seen, "marked   "),
+    let (at, how) = match (line.delivered_at, line.kind) {
+        (Some(at), Kind::Discarded) => (at, "discarded"),
+        (Some(at), Kind::Imported) => (at, "imported "),
+        (Some(at), _) => (at, "delivered"),
+        (None, _) => (line.first_seen, "marked   "),
     };
     let octets = match line.octets {
         0 => "-".into(),
@@ -280,7 +281,7 @@ mod tests {
             octets: 4321,
             first_seen: 0,
             delivered_at: Some(0),
-            discarded: false,
+            kind: Kind::Delivered,
             last_listed: None,
         }
     }

@@ -40,7 +40,7 @@ pub(super) async fn before(account: &Account, stop: &Stop) -> Result<(), HookErr
 pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Report) {
     let (account, environment) = (beside.account, beside.environment);
     let hooks = &account.hooks;
-    let Heard { polls: (polls, _), held: (held, _) } = report.heard.unwrap_or_default();
+    let Heard { polls: (polls, _), held: (held, _), .. } = report.heard.unwrap_or_default();
     let is_open = health == Health::Open;
     // One trouble may be over while another lasts, or begins.
     let is_well = report.failure.is_none()

@@ -135,6 +135,8 @@ impl Told {
 pub struct Heard {
     pub polls: (Change, News),
     pub held: (Change, News),
+    /// Whether to tell of mail that another program left and nothing deletes.
+    pub stays: bool,
 }
 
 /// Gives the level at which something beside polls is told.

@@ -89,6 +89,8 @@ impl Policy {
         let came = match (self.keep, entry.kind) {
             (Keep::Forever, _) | (Keep::None, Kind::Imported) => Due::No,
             (Keep::None, _) => Due::Now,
+            // What nothing but the name is known of would come as another one if it were fetched to be compared.
+            (Keep::For(_), Kind::Imported) if !detail.may_be_certain() => Due::No,
             (Keep::For(time), _) => self.came(seconds(time), entry, detail),
         };
         match (came, entry.delete_tries) {

@@ -38,6 +38,8 @@ pub struct Report {
     pub newly_held: usize,
     /// Those that came to be held, or whose trouble became another's, in this session.
     pub came_held: Option<CameHeld>,
+    /// Messages that another program fetched and left, and that stay although all else is deleted.
+    pub stays: usize,
     /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
     pub left: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.

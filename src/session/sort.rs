@@ -29,6 +29,7 @@ pub fn sort(evidence: &Evidence<'_>) -> Sorted {
         sorting.group(group, members);
     }
     sorting.sorted.groups = groups;
+    sorting.other_spellings();
     sorting.fresh();
     sorting.finish()
 }
@@ -449,6 +450,28 @@ impl<'a> Sorting<'a> {
         }
     }
 
+    /// Finds messages that another program fetched and whose unique-ids it wrote otherwise. They are called as the server
+    /// calls them from now on.
+    fn other_spellings(&mut self) {
+        for index in std::mem::take(&mut self.fresh) {
+            let found = spellings(self.of.listing.shown(index).uid).into_iter().find_map(|spelt| {
+                self.of.entries.of(&spelt).find(|entry| {
+                    let known = self.entry(*entry);
+                    known.kind == Kind::Imported
+                        && known.blank
+                        && !known.is_missed()
+                        && !self.sorted.taken[*entry]
+                        && !self.named[*entry]
+                })
+            });
+            match found {
+                Some(entry) if self.detail(entry).is_some() => self.take(index, entry),
+                Some(_) => {}
+                None => self.fresh.push(index),
+            }
+        }
+    }
+
     /// Sorts messages whose unique-ids are not recorded. Where many are new while many have vanished, their headers
     /// save the downloads.
     fn fresh(&mut self) {
@@ -488,6 +511,24 @@ impl<'a> Sorting<'a> {
             }
         }
     }
+}
+
+/// Octets of a unique-id that fetchmail writes down.
+const FETCHMAIL_OCTETS: usize = 128;
+
+/// Gives how other programs write a unique-id down, where that is not as the server has it.
+fn spellings(uid: &[u8]) -> Vec<Vec<u8>> {
+    let mut spellings = Vec::new();
+    // getmail has no slash in its lists; fetchmail's line ends at a blank, and is cut.
+    if uid.contains(&b'/') {
+        spellings.push(uid.iter().map(|octet| if *octet == b'/' { b'-' } else { *octet }).collect());
+    }
+    let blank = uid.iter().position(|octet| matches!(octet, b' ' | b'\t'));
+    let end = blank.unwrap_or(uid.len()).min(FETCHMAIL_OCTETS);
+    if end < uid.len() && end > 0 {
+        spellings.push(uid[..end].to_vec());
+    }
+    spellings
 }
 
 /// By what a message was found that may be a recorded one.

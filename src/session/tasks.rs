@@ -178,6 +178,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     poll.find_crowded(&mut fetched.failed, &book.listing).await;
     poll.settle(book, fetched, notes.lend());
     notes.report.leaves_held = notes.report.held;
+    notes.report.stays = book.left_by_others();
     let had = fetched.delivered + fetched.already_there + fetched.known;
     let missed = fetched.failed.iter().map(|failed| (book.name_of(failed.index), failed.reason.clone()));
     notes.course.tried(had, missed);

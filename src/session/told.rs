@@ -20,6 +20,8 @@ use super::trouble::Health;
 pub const POLLS: &str = "polls";
 /// Messages that are held.
 pub const HELD: &str = "held";
+/// Messages that another program left: told once.
+const STAYS: &str = "imported";
 /// Another session of ours that has the maildrop: no trouble of the account's.
 const LEASE: &str = "lease";
 
@@ -55,6 +57,9 @@ pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) 
         Some(class) => heard.polls = note(POLLS, Some(class.name())),
     }
     note(LEASE, None);
+    if class.is_none() {
+        heard.stays = note(STAYS, (report.stays > 0).then_some(STAYS)).1 == News::Trouble;
+    }
     if class == Some(Class::Message) || report.held > 0 {
         heard.held = note(HELD, Some(kind_of_held(held, report)));
     } else if class.is_none() {
@@ -84,7 +89,7 @@ pub enum Audience {
 
 /// Tells why a poll ended early, if it did, and what is news of its account.
 pub fn log_report(report: &Report, audience: Audience) {
-    let Heard { polls, held } = report.heard.unwrap_or_default();
+    let Heard { polls, held, stays } = report.heard.unwrap_or_default();
     // A failure that is about messages is told as they are.
     let is_about_messages = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Message);
     let news = if is_about_messages { held.1 } else { polls.1 };
@@ -104,6 +109,14 @@ pub fn log_report(report: &Report, audience: Audience) {
         if let (News::Over(Lasted { time, times }), None) = (polls.1, &report.failure) {
             let polls = counted(times, "failed poll");
             log::warn!("succeeds again, after {polls} in {}", Time(time));
+        }
+        if stays {
+            log::warn!(
+                "{} that another program fetched stay on the server: `keep: none` deletes what is delivered here\n  hint: a \
+                 duration, such as `keep: 14d`, deletes them that long after they were fetched; or let that program delete \
+                 them",
+                messages(report.stays)
+            );
         }
         match (held.1, &report.came_held) {
             (News::Over(Lasted { time, .. }), _) => {
@@ -189,12 +202,16 @@ mod tests {
         };
         let none = (Change::None, News::None);
         let begins = (Change::Began, News::Trouble);
-        assert_eq!(heard(0, &refused), Heard { polls: none, held: begins });
-        assert_eq!(heard(60, &held(2)), Heard { polls: none, held: none }, "it is the same trouble");
-        assert_eq!(heard(120, &away), Heard { polls: begins, held: none });
+        assert_eq!(heard(0, &refused), Heard { polls: none, held: begins, stays: false });
+        assert_eq!(
+            heard(60, &held(2)),
+            Heard { polls: none, held: none, stays: false },
+            "it is the same trouble"
+        );
+        assert_eq!(heard(120, &away), Heard { polls: begins, held: none, stays: false });
         let over =
             |time, times| (Change::Ended, News::Over(Lasted { time: Duration::from_secs(time), times }));
-        assert_eq!(heard(180, &held(1)), Heard { polls: over(60, 1), held: none });
+        assert_eq!(heard(180, &held(1)), Heard { polls: over(60, 1), held: none, stays: false });
         assert!(matches!(heard(DAY, &held(1)).held, (Change::None, News::Reminder(_))));
         assert_eq!(heard(DAY + 60, &held(0)).held.0, Change::Ended);
         let stopped = Report::failed("home", Class::Stopped);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::UniqueId;
 
-use super::{Held, Timestamp};
+use super::{Held, Kind, Timestamp};
 
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,8 +123,8 @@ pub struct SeenLine {
     pub first_seen: Timestamp,
     /// When it was delivered, or given up; `None`: only marked as seen.
     pub delivered_at: Option<Timestamp>,
-    /// It was held, and given up.
-    pub discarded: bool,
+    /// How the record came to be.
+    pub kind: Kind,
     /// The last listing that showed it; `None`: the latest.
     pub last_listed: Option<Timestamp>,
 }

@@ -97,7 +97,11 @@ pub fn prove<T>(entry: &super::Entry, detail: &Detail, seen: &Seen, of: T) -> Op
             let is_certain = header.identity.is_certain() && !detail.is_weak();
             is_certain && detail.has_header_of(header) && detail.is_verified(octets)
         }
-        (Kind::Delivered | Kind::Imported, Seen::Whole { listed, whole }) => detail.is_whole(*listed, whole),
+        (Kind::Delivered, Seen::Whole { listed, whole }) => detail.is_whole(*listed, whole),
+        // Nobody here has seen more of it than its header.
+        (Kind::Imported, Seen::Whole { whole, .. }) => {
+            whole.identity.is_certain() && !detail.is_weak() && detail.has_header_of(whole)
+        }
     };
     proven.then_some(Recorded(of))
 }

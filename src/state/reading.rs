@@ -215,7 +215,7 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
     let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
     let mut select = connection.prepare_cached(
         "SELECT uid, ordinal, octets, first_seen, delivered_at, last_listed,
-             kind = 3
+             kind
          FROM seen WHERE maildrop = ?1 AND kind != 2 ORDER BY uid, ordinal",
     )?;
     let lines = select.query_map([id], |row| {
@@ -226,7 +226,7 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
             first_seen: row.get(3)?,
             delivered_at: row.get(4)?,
             last_listed: row.get(5)?,
-            discarded: row.get(6)?,
+            kind: Kind::from_number(row.get(6)?),
         })
     })?;
     lines.collect()

@@ -17,6 +17,7 @@ mod names;
 
 use std::collections::{HashMap, HashSet};
 
+use crate::config::account::Keep;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
     Change, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, Seen, Store, Timestamp,
@@ -272,6 +273,15 @@ impl<'a> Book<'a> {
         may && self.answers.header(index).is_none()
     }
 
+    /// Counts those that another program has left, where nothing deletes them.
+    pub fn left_by_others(&self) -> usize {
+        let is_left = |(_, entry): &(usize, usize)| self.entry(*entry).kind == Kind::Imported;
+        match self.policy.keep {
+            Keep::None => self.known().filter(is_left).count(),
+            Keep::Forever | Keep::For(_) => 0,
+        }
+    }
+
     /// Gives those that were only marked, and of which nothing is known but the name.
     pub fn blank(&self) -> Vec<(usize, usize)> {
         let is_blank = |(index, entry): &(usize, usize)| {
@@ -297,6 +307,10 @@ impl<'a> Book<'a> {
             let Some(entry) = entries.get(&index) else { continue };
             let detail = self.details.entry(*entry).or_default();
             detail.identities[1] = Some(header.map_or(Identity::NONE, |header| header.identity));
+            if let (Kind::Imported, Some(header)) = (self.memory.entries.get(*entry).2.kind, header) {
+                // What it is compared with when it is deleted.
+                (detail.listed, detail.fields) = (self.listing.shown(index).octets, header.fields);
+            }
             self.change(index, *entry);
         }
         Ok(())

@@ -194,8 +194,8 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
         ordinal: 0,
         octets: 777,
         first_seen: 1,
+        kind: Kind::Marked,
         // `keep` counts from it: that of the old message would delete one that was not delivered.
-        discarded: false,
         delivered_at: None,
         last_listed: None,
     };
