@@ -25,6 +25,7 @@
 //! message                                 -
 //! pop3 smtp imap sasl                     message
 //! config                                  sasl message
+//! import                                  config message
 //! disk                                    -
 //! net                                     config sasl disk
 //! credential                              config net disk
@@ -82,6 +83,7 @@ mod delivery;
 mod disk;
 mod failure;
 mod imap;
+mod import;
 mod line;
 mod lock;
 mod logging;

@@ -19,6 +19,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["message"], &[]),
     (&["pop3", "smtp", "imap", "sasl"], &["message"]),
     (&["config"], &["sasl", "message"]),
+    (&["import"], &["config", "message"]),
     (&["disk"], &[]),
     (&["net"], &["config", "sasl", "disk"]),
     (&["credential"], &["config", "net", "disk"]),

@@ -18,6 +18,12 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    Import(#[from] crate::import::Wrong),
+    #[error("{}: {what}", .file.display())]
+    Foreign { file: PathBuf, what: String },
+    #[error("{}: cannot be written: {source}", .file.display())]
+    Unwritten { file: PathBuf, source: io::Error },
     #[error("{at}: {}: {source}", .file.display())]
     Silent { at: String, file: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -53,7 +59,7 @@ impl CliError {
             Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
                 Exit::LATER
             }
-            Self::Config(_) => Exit::CONFIGURATION,
+            Self::Config(_) | Self::Import(_) | Self::Foreign { .. } => Exit::CONFIGURATION,
             Self::Url(_)
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
@@ -62,6 +68,7 @@ impl CliError {
             Self::Poll(failure) => Exit::of_class(failure.class),
             Self::State(_)
             | Self::Silent { .. }
+            | Self::Unwritten { .. }
             | Self::Daemon(_)
             | Self::NoDaemon(_)
             | Self::NotScheduled(_)
@@ -88,6 +95,9 @@ impl CliError {
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
+            | Self::Import(_)
+            | Self::Foreign { .. }
+            | Self::Unwritten { .. }
             | Self::Silent { .. }
             | Self::Usage(_)
             | Self::UnknownUid(_)

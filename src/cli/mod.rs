@@ -12,6 +12,7 @@ mod error;
 pub mod exit;
 mod held;
 mod help;
+mod import;
 mod open_files;
 mod poll;
 mod progress;
@@ -69,6 +70,9 @@ enum Command {
     /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
     #[command(subcommand, after_help = example("postrider held list home", EXIT_STATUS))]
     Held(held::Held),
+    /// Prints the configuration that does what another program's says, and takes over what that one has fetched
+    #[command(after_help = example("postrider import fetchmail > ~/.config/postrider/config.yaml\n  postrider import fetchmail --seen", EXIT_STATUS))]
+    Import(import::Import),
     /// Validates or shows the configuration
     #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
     Config(config::ConfigCommand),
@@ -98,6 +102,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,
         Command::Held(held) => held.run(&common, &mut results).await,
+        Command::Import(import) => import.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
         Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
     };

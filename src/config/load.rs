@@ -29,6 +29,15 @@ impl Config {
         Places::of_process().find()
     }
 
+    /// Gives the directory of the user's own configuration, whether there is one or not.
+    ///
+    /// # Errors
+    ///
+    /// There is no home directory.
+    pub fn directory() -> Result<PathBuf, ConfigError> {
+        Ok(Places::of_process().config.ok_or(ConfigError::NoHome)?.join("postrider"))
+    }
+
     /// Reads a configuration file.
     ///
     /// # Errors

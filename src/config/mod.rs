@@ -15,7 +15,7 @@ mod password;
 mod pipe;
 mod places;
 mod proxy;
-mod recipients;
+pub(crate) mod recipients;
 mod rows;
 mod server;
 mod show;
@@ -29,7 +29,7 @@ mod url;
 mod url_parts;
 mod values;
 mod warnings;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -152,6 +152,12 @@ fn occurrence(node: &Node<'_>) -> Result<Occurrence, Complaint> {
     })
 }
 
+/// Says whether a header field of this name may tell for whom a message is.
+pub(crate) fn may_tell(name: &str) -> bool {
+    let is_sound = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':');
+    is_sound && !UNTRUSTED.iter().chain(&NO_ADDRESSES).any(|field| field.eq_ignore_ascii_case(name))
+}
+
 fn field_name(node: &Node<'_>) -> Result<String, Complaint> {
     let name = node.text("the name of a header field, such as X-Original-To")?;
     // RFC 5322, 3.6.8.

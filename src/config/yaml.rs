@@ -1,11 +1,11 @@
 //! Texts and lists as they may stand in a YAML file.
 
-pub(super) fn list(items: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn list(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// Writes a text so that YAML reads the same text: as it is if nothing in it can mean anything else, else in quotes.
-pub(super) fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"/._-@+".contains(&octet))
         && !matches!(

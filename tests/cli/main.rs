@@ -2,6 +2,7 @@
 
 mod config;
 mod hints;
+mod import;
 mod program;
 mod sandbox;
 mod seen;

@@ -1,0 +1,305 @@
+//! `postrider import`: the configuration of another program, and what that one has fetched.
+
+use std::collections::HashSet;
+use std::env;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use nix::unistd::{User, getuid};
+
+use super::exit::Exit;
+use super::report::messages;
+use super::seen::lease;
+use super::stdout::Results;
+use super::{CliError, Common, common};
+use crate::config::{self, Config, ConfigError};
+use crate::disk::durable;
+use crate::import::{self, Around, Fetched, Imported, SeenList, Value};
+use crate::message::UniqueId;
+use crate::secret::Secret;
+use crate::session::now;
+use crate::state::{Delivery, Kind, Store};
+
+/// Octets of another program's configuration at most.
+const MOST_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// Octets of a list of what was fetched at most.
+const LONGEST_LIST: u64 = 512 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Whose configuration it is
+    #[arg(value_enum)]
+    program: Program,
+    /// The file to read [default: where that program looks for it]
+    file: Option<PathBuf>,
+    /// Take over what that program has recorded as fetched, into the state of the configuration that is in place now
+    #[arg(long)]
+    seen: bool,
+    /// With --seen: the list of what was fetched [default: that which FILE names]
+    #[arg(long, value_name = "FILE", requires = "seen")]
+    list: Option<PathBuf>,
+    /// Where passwords of FILE are written, each into a file of its own [default: secrets/ beside the configuration]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["seen", "inline"])]
+    secrets: Option<PathBuf>,
+    /// Print passwords of FILE where they are used
+    #[arg(long, conflicts_with = "seen")]
+    inline: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Program {
+    Fetchmail,
+    Mpop,
+}
+
+impl From<Program> for import::Program {
+    fn from(program: Program) -> Self {
+        match program {
+            Program::Fetchmail => Self::Fetchmail,
+            Program::Mpop => Self::Mpop,
+        }
+    }
+}
+
+/// A configuration that was read, and where from.
+struct Source {
+    file: PathBuf,
+    imported: Imported,
+}
+
+impl Import {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let source = self.read()?;
+        match self.seen {
+            true => self.take_over(&source, common, results).await,
+            false => self.print(source, common, results),
+        }
+    }
+
+    fn read(&self) -> Result<Source, CliError> {
+        let program = self.program.into();
+        let home = directories::BaseDirs::new().map(|user| user.home_dir().to_owned());
+        let home = home.ok_or(ConfigError::NoHome)?;
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let usual = import::usual(program, &home);
+                let there = usual.iter().find(|path| path.try_exists().unwrap_or(true));
+                there.unwrap_or(&usual[0]).clone()
+            }
+        };
+        let text = text(&file, MOST_OCTETS)?;
+        let around = Around { has_netrc: home.join(".netrc").exists(), home, user: who() };
+        let file = std::path::absolute(&file).unwrap_or(file);
+        let imported = import::read(program, &file, &text, &around)?;
+        Ok(Source { file, imported })
+    }
+
+    fn print(&self, source: Source, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let Source { file, mut imported } = source;
+        if imported.accounts.iter().all(|account| account.left_out().is_some()) {
+            let why = imported
+                .accounts
+                .iter()
+                .filter_map(|account| Some(format!("\n  {}: {}", account.name, account.left_out()?)));
+            let what = format!("no account that mail can be fetched from{}", why.collect::<String>());
+            return Err(CliError::Foreign { file, what });
+        }
+        let directory = self.directory(common)?;
+        let mut used = HashSet::new();
+        imported.place_secrets(|name, secret| match self.inline {
+            true => Ok::<_, CliError>(Value::Text(String::from_utf8_lossy(secret.reveal()).into_owned())),
+            false => {
+                let path = stored(&directory, name, secret, &mut used)?;
+                let path = path.to_string_lossy().into_owned();
+                Ok(Value::Map(vec![("file".to_owned(), Value::Text(path))]))
+            }
+        })?;
+        let program = import::Program::from(self.program);
+        let head = format!(
+            "What {program} does by {}, for postrider. Look through it, put it where `postrider config check` finds it, \
+             stop {program}, and before the first sync run `postrider import {program} --seen`.",
+            file.display()
+        );
+        results.write(import::print(&imported, &head).as_bytes());
+        Ok(Exit::SUCCESS)
+    }
+
+    fn directory(&self, common: &Common) -> Result<PathBuf, CliError> {
+        let directory = match (&self.secrets, &common.config) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(config)) => config.parent().unwrap_or(Path::new("")).join("secrets"),
+            (None, None) => Config::directory()?.join("secrets"),
+        };
+        std::path::absolute(&directory).map_err(|source| CliError::Unwritten { file: directory, source })
+    }
+
+    /// Records what the other program has fetched, for each account of the configuration that polls what it polled.
+    async fn take_over(
+        &self,
+        source: &Source,
+        common: &Common,
+        results: &mut Results,
+    ) -> Result<Exit, CliError> {
+        let config = common.load()?;
+        let store = Store::open(&config.state);
+        let mut any = false;
+        for account in &source.imported.accounts {
+            let (Some(list), Some(maildrop)) = (&account.seen, account.maildrop()) else { continue };
+            let is_it = |ours: &&config::Account| {
+                ours.maildrop_id == maildrop
+                    || ours.user == list.user && ours.host.eq_ignore_ascii_case(&list.host)
+            };
+            let Some(ours) = config.accounts.iter().find(is_it) else {
+                log::warn!(
+                    "{}: no account of the configuration polls {maildrop}: nothing taken over",
+                    account.name
+                );
+                continue;
+            };
+            any = true;
+            let path = self.list.as_ref().unwrap_or(&list.path);
+            let said = match self.listed(path, list)? {
+                None => format!("there is no {}: nothing taken over", path.display()),
+                Some(fetched) if fetched.is_empty() => {
+                    format!("{} lists nothing for {maildrop}: nothing taken over", path.display())
+                }
+                Some(fetched) => {
+                    let (taken, known) = record(&config, &store, ours, fetched).await?;
+                    let before =
+                        if known > 0 { format!(", {known} recorded already") } else { String::new() };
+                    format!("{} taken over from {}{before}", messages(taken), path.display())
+                }
+            };
+            if !common.quiet {
+                results.line(format_args!("{}: {said}", ours.name));
+            }
+        }
+        if any {
+            return Ok(Exit::SUCCESS);
+        }
+        let what = "none of its accounts is in the configuration: nothing taken over".to_owned();
+        Err(CliError::Foreign { file: source.file.clone(), what })
+    }
+
+    /// Reads what a list says of an account; nothing if there is no list.
+    fn listed(&self, path: &Path, list: &SeenList) -> Result<Option<Vec<Fetched>>, CliError> {
+        match content(path, LONGEST_LIST) {
+            Ok(octets) => Ok(Some(import::seen(list, &octets))),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.list.is_none() => Ok(None),
+            Err(source) => Err(ConfigError::Unreadable { file: path.to_owned(), source }.into()),
+        }
+    }
+}
+
+/// Records messages as fetched by another program; what is recorded stays as it is. Gives how many are new, and how many
+/// were recorded.
+async fn record(
+    config: &Config,
+    store: &Store,
+    account: &config::Account,
+    fetched: Vec<Fetched>,
+) -> Result<(usize, usize), CliError> {
+    let _lease = lease(config, account, "take over unique-ids").await?;
+    let maildrop: Arc<str> = account.maildrop_id.as_str().into();
+    let seen = store.seen(maildrop.clone()).await?;
+    let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
+    let all = fetched.len();
+    let now = now();
+    // A time to come is that of a clock that was wrong.
+    let new: Vec<_> = fetched
+        .into_iter()
+        .filter(|fetched| !known.contains(&fetched.uid))
+        .map(|Fetched { uid, at }| {
+            let delivered_at = Some(at.unwrap_or(now).min(now));
+            (Delivery { delivered_at, ..Delivery::new(uid, 0, 0, Kind::Imported) }, ())
+        })
+        .collect();
+    let taken = new.len();
+    let memory = store.begin(maildrop).await?;
+    store.record(&memory.key, now, new).await?;
+    Ok((taken, all - taken))
+}
+
+/// Writes a secret into a file of its own, which only its owner may read, and gives its path. One that is there and holds
+/// the same is used; another is left alone.
+fn stored(
+    directory: &Path,
+    name: &str,
+    secret: &Secret,
+    used: &mut HashSet<PathBuf>,
+) -> Result<PathBuf, CliError> {
+    let unwritten = |file: &Path| {
+        let file = file.to_owned();
+        move |source| CliError::Unwritten { file, source }
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unwritten(directory))?;
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+    for path in names.map(|name| directory.join(name)) {
+        if used.contains(&path) {
+            continue;
+        }
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => {
+                let write = |file: &mut File| {
+                    file.write_all(secret.reveal())?;
+                    file.write_all(b"\n")?;
+                    durable::sync(file)?;
+                    durable::sync_directory_of(&path)
+                };
+                write(&mut file).map_err(unwritten(&path))?;
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let there = fs::read(&path).unwrap_or_default();
+                if there.strip_suffix(b"\n").unwrap_or(&there) != secret.reveal() {
+                    continue;
+                }
+            }
+            Err(source) => return Err(CliError::Unwritten { file: path, source }),
+        }
+        used.insert(path.clone());
+        return Ok(path);
+    }
+    Err(CliError::Usage("no name is free for a file of secrets".into()))
+}
+
+/// Gives the name of whoever runs this, as other programs find it.
+fn who() -> String {
+    let named =
+        ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok().filter(|name| !name.is_empty()));
+    let of_system = || User::from_uid(getuid()).ok().flatten().map(|user| user.name);
+    named.or_else(of_system).unwrap_or_else(|| "root".to_owned())
+}
+
+fn text(file: &Path, most: u64) -> Result<String, CliError> {
+    let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+    let octets = content(file, most).map_err(unreadable)?;
+    utf8(octets).map_err(|what| CliError::Foreign { file: file.to_owned(), what })
+}
+
+fn utf8(octets: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(octets).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|octet| **octet == b'\n').count() + 1;
+        format!("line {line} is no UTF-8: change the file's character set (iconv), and check its passwords")
+    })
+}
+
+/// Reads a file on a file system that may not answer.
+fn content(file: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let path = file.to_owned();
+    let read = move || {
+        let mut octets = Vec::new();
+        File::open(&path)?.take(most + 1).read_to_end(&mut octets)?;
+        match octets.len() as u64 > most {
+            true => Err(io::Error::other(format!("has more than {most} octets"))),
+            false => Ok(octets),
+        }
+    };
+    crate::disk::blocking::wait(common::PATIENCE, read)?
+}

@@ -1,0 +1,584 @@
+//! mpop's configuration: a command and its argument a line.
+
+use std::path::{Path, PathBuf};
+
+use super::around::Around;
+use super::cursor::{At, Cursor, Wrong, shown};
+use super::place::is_here;
+use super::seen::{List, SeenList};
+use super::shape::{Account, Imported, Value};
+use super::words::{Stand, in_shell};
+use crate::secret::Secret;
+
+/// What an argument must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Any,
+    /// `on`, `off`, or nothing for `on`.
+    Switch,
+    /// One of these.
+    One(&'static [&'static str]),
+    Port,
+    /// Seconds above 0, or `off`.
+    Seconds,
+    /// Octets with `k` or `m`, or `off`.
+    Size,
+    Delivery,
+    /// A switch, or in later versions a duration.
+    Keep,
+}
+
+const AUTHS: &[&str] = &[
+    "on",
+    "user",
+    "plain",
+    "scram-sha-1",
+    "scram-sha-1-plus",
+    "scram-sha-256",
+    "scram-sha-256-plus",
+    "apop",
+    "cram-md5",
+    "digest-md5",
+    "login",
+    "ntlm",
+    "oauthbearer",
+    "xoauth2",
+    "external",
+    "gssapi",
+];
+
+const COMMANDS: &[(&str, Takes)] = &[
+    ("host", Takes::Any),
+    ("port", Takes::Port),
+    ("source_ip", Takes::Any),
+    ("proxy_host", Takes::Any),
+    ("proxy_port", Takes::Any),
+    ("socket", Takes::Any),
+    ("timeout", Takes::Seconds),
+    ("pipelining", Takes::One(&["auto", "on", "off"])),
+    ("auth", Takes::One(AUTHS)),
+    ("user", Takes::Any),
+    ("password", Takes::Any),
+    ("passwordeval", Takes::Any),
+    ("ntlmdomain", Takes::Any),
+    ("tls", Takes::Switch),
+    ("tls_starttls", Takes::Switch),
+    ("tls_trust_file", Takes::Any),
+    ("tls_crl_file", Takes::Any),
+    ("tls_fingerprint", Takes::Any),
+    ("tls_key_file", Takes::Any),
+    ("tls_cert_file", Takes::Any),
+    ("tls_certcheck", Takes::Switch),
+    ("tls_force_sslv3", Takes::Switch),
+    ("tls_min_dh_prime_bits", Takes::Any),
+    ("tls_priorities", Takes::Any),
+    ("tls_host_override", Takes::Any),
+    ("delivery", Takes::Delivery),
+    ("uidls_file", Takes::Any),
+    ("only_new", Takes::Switch),
+    ("keep", Takes::Keep),
+    ("killsize", Takes::Size),
+    ("skipsize", Takes::Size),
+    ("filter", Takes::Any),
+    ("received_header", Takes::Switch),
+    ("eval", Takes::Any),
+];
+
+/// What is told of a command that has no counterpart.
+const TOLD: &[(&str, &str)] = &[
+    ("ntlmdomain", "NTLM is no way to log in here"),
+    ("tls_crl_file", "lists of revoked certificates are not read"),
+    ("tls_priorities", "TLS 1.2 and 1.3 with today's ciphers are spoken; `tls_min: '1.3'` leaves 1.3"),
+    ("tls_min_dh_prime_bits", "no prime is negotiated by the ciphers that are spoken"),
+    ("tls_force_sslv3", "TLS 1.2 is the least that is spoken"),
+    (
+        "filter",
+        "no counterpart: what is new is fetched whole; a `pipe` may look at it, and 67 or the like has it held",
+    ),
+    ("eval", "commands that a line is made of are not run here: write what they print"),
+];
+
+/// A command that was given.
+#[derive(Debug, Clone)]
+struct Setting {
+    at: At,
+    key: &'static str,
+    argument: String,
+}
+
+/// An account with all that it inherits, in the order in which it was said.
+#[derive(Debug, Clone)]
+struct Section {
+    name: String,
+    at: At,
+    settings: Vec<Setting>,
+}
+
+/// Reads a configuration.
+pub(super) fn read(file: &Path, text: &str, around: &Around) -> Result<Imported, Wrong> {
+    let mut imported = Imported::default();
+    for section in sections(file, text)? {
+        let reading = Reading { section: &section, around };
+        imported.accounts.push(reading.account());
+    }
+    let mut known: Vec<(String, String)> = Vec::new();
+    for account in &mut imported.accounts {
+        let Some(maildrop) = account.maildrop() else { continue };
+        match known.iter().find(|(other, _)| *other == maildrop) {
+            Some((_, other)) if account.name == "default" => {
+                account.leave_out(format!(
+                    "another name of {other}; without a name all accounts are polled here"
+                ));
+            }
+            Some(_) => {}
+            None => known.push((maildrop, account.name.clone())),
+        }
+    }
+    Ok(imported)
+}
+
+fn sections(file: &Path, text: &str) -> Result<Vec<Section>, Wrong> {
+    let mut sections: Vec<Section> = Vec::new();
+    let mut defaults: Vec<Setting> = Vec::new();
+    // `None`: before all; `Some(None)`: in the defaults.
+    let mut into: Option<Option<usize>> = None;
+    let mut lines = Cursor::new(text, None);
+    while lines.peek().is_some() {
+        lines.take_while(|c| matches!(c, ' ' | '\t' | '\r'));
+        let at = lines.at();
+        let key = lines.take_while(|c| !matches!(c, ' ' | '\t' | '\r' | '\n'));
+        lines.take_while(|c| matches!(c, ' ' | '\t'));
+        let argument_at = lines.at();
+        let argument = lines.take_while(|c| c != '\n').trim_end_matches([' ', '\t', '\r']);
+        lines.next();
+        if key.is_empty() || key.starts_with('#') {
+            continue;
+        }
+        let argument = match argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(quoted) => quoted,
+            None => argument,
+        };
+        match key {
+            "defaults" => {
+                defaults.clear();
+                into = Some(None);
+            }
+            "account" => {
+                sections.push(begin(file, argument, &argument_at, at, &sections, &defaults)?);
+                into = Some(Some(sections.len() - 1));
+            }
+            _ => {
+                let setting = setting(file, key, argument, at, &argument_at)?;
+                match into {
+                    None => {
+                        let what = format!("{} before the first `account` or `defaults`", shown(key));
+                        return Err(Wrong::new(file, &setting.at, what));
+                    }
+                    Some(None) => defaults.push(setting),
+                    Some(Some(section)) => sections[section].settings.push(setting),
+                }
+            }
+        }
+    }
+    Ok(sections)
+}
+
+/// `account NAME`, or `account NAME : OTHERS`, whose settings it begins with in the place of the defaults.
+fn begin(
+    file: &Path,
+    argument: &str,
+    argument_at: &At,
+    at: At,
+    sections: &[Section],
+    defaults: &[Setting],
+) -> Result<Section, Wrong> {
+    let (name, bases) = match argument.split_once(':') {
+        Some((name, bases)) => (name.trim_end(), bases.split(',').map(str::trim).collect()),
+        None => (argument, Vec::new()),
+    };
+    let wrong = |what: String| Err(Wrong::new(file, argument_at, what));
+    if name.is_empty() || name.contains(',') {
+        return wrong("must be the name of an account, without colons and commas".to_owned());
+    }
+    if sections.iter().any(|section| section.name == name) {
+        return wrong(format!("account {} is there already", shown(name)));
+    }
+    let mut settings = if bases.is_empty() { defaults.to_vec() } else { Vec::new() };
+    for base in bases {
+        match sections.iter().find(|section| section.name == base) {
+            Some(section) => settings.extend(section.settings.iter().cloned()),
+            None => return wrong(format!("account {} is not there so far", shown(base))),
+        }
+    }
+    Ok(Section { name: name.to_owned(), at, settings })
+}
+
+fn setting(file: &Path, key: &str, argument: &str, at: At, argument_at: &At) -> Result<Setting, Wrong> {
+    let Some((key, takes)) = COMMANDS.iter().find(|(known, _)| *known == key) else {
+        return Err(Wrong::new(file, &at, format!("unknown command {}", shown(key))));
+    };
+    let wrong = |what: &str| Err(Wrong::new(file, argument_at, format!("`{key}`: {what} was expected")));
+    let argument = match takes {
+        Takes::Any => argument,
+        Takes::Switch if argument.is_empty() => "on",
+        Takes::Switch if !["on", "off"].contains(&argument) => return wrong("`on` or `off`"),
+        Takes::Keep if argument.is_empty() => "on",
+        Takes::Keep if !["on", "off"].contains(&argument) && duration(argument).is_none() => {
+            return wrong("`on`, `off` or a duration such as 14d");
+        }
+        Takes::One(_) if argument.is_empty() && *key == "auth" => "on",
+        Takes::One(words) if !words.contains(&argument) => {
+            return wrong(&format!("one of {}", words.join(", ")));
+        }
+        Takes::Port if !argument.parse::<u16>().is_ok_and(|port| port > 0) => {
+            return wrong("a number from 1 to 65535");
+        }
+        Takes::Seconds if argument != "off" && !argument.parse::<u32>().is_ok_and(|seconds| seconds > 0) => {
+            return wrong("a number of seconds above 0, or `off`");
+        }
+        Takes::Size if argument != "off" && size(argument).is_none() => {
+            return wrong("a size such as 500k or 10m, or `off`");
+        }
+        Takes::Delivery if !is_delivery(argument) => {
+            return wrong("`mda`, `maildir`, `mbox` or `exchange` and where");
+        }
+        Takes::Switch
+        | Takes::One(_)
+        | Takes::Port
+        | Takes::Seconds
+        | Takes::Size
+        | Takes::Delivery
+        | Takes::Keep => argument,
+    };
+    Ok(Setting { at, key, argument: argument.to_owned() })
+}
+
+fn is_delivery(argument: &str) -> bool {
+    let words = argument.split_once([' ', '\t']);
+    words.is_some_and(|(method, _)| ["mda", "maildir", "mbox", "exchange"].contains(&method))
+}
+
+/// Reads octets, with `k` or `m` for the units of 1024.
+fn size(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1024),
+        None => text.strip_suffix(['m', 'M']).map_or((text, 1), |digits| (digits, 1024 * 1024)),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads `1d12h` and the like, and gives it in seconds.
+fn duration(text: &str) -> Option<u64> {
+    let (mut rest, mut seconds) = (text, 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let unit = match rest.as_bytes()[digits] {
+            b'w' => 7 * 86_400,
+            b'd' => 86_400,
+            b'h' => 3600,
+            b'm' => 60,
+            b's' => 1,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(rest[..digits].parse::<u64>().ok()?.checked_mul(unit)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
+/// One account that becomes one of ours.
+struct Reading<'r> {
+    section: &'r Section,
+    around: &'r Around,
+}
+
+impl Reading<'_> {
+    fn find(&self, key: &str) -> Option<&Setting> {
+        self.section.settings.iter().rfind(|setting| setting.key == key)
+    }
+
+    /// Gives an argument, unless it is empty, which unsets it.
+    fn text(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|setting| setting.argument.as_str()).filter(|argument| !argument.is_empty())
+    }
+
+    fn switch(&self, key: &str, default: bool) -> bool {
+        self.text(key).map_or(default, |argument| argument == "on")
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        self.around.expand(text)
+    }
+
+    fn account(&self) -> Account {
+        let mut account = Account::new(&self.section.name, self.section.at.clone());
+        let host = self.text("host").or(self.text("socket").map(|_| "localhost"));
+        if let Some(host) = host {
+            account.set("host", Value::text(host));
+        }
+        if let Some(port) = self.text("port") {
+            account.set("port", Value::bare(port));
+        }
+        if let Some(user) = self.text("user") {
+            account.set("user", Value::text(user));
+        }
+        let is_protected = self.tls(&mut account);
+        self.login(&mut account, is_protected);
+        self.connection(&mut account);
+        self.disposal(&mut account);
+        self.deliver(&mut account);
+        for (key, what) in TOLD {
+            if let Some(setting) = self.find(key).filter(|setting| !["", "off"].contains(&&*setting.argument))
+            {
+                account.note(&setting.at, format!("`{key}`: {what}"));
+            }
+        }
+        if let (Some(host), Some(user)) = (self.text("socket").or(host), self.text("user")) {
+            let list = self.text("uidls_file").unwrap_or("~/.mpop_uidls/%U_at_%H");
+            let path = self.path(&list.replace("%U", user).replace("%H", host));
+            account.seen =
+                Some(SeenList { list: List::Mpop, path, host: host.to_owned(), user: user.to_owned() });
+        }
+        account
+    }
+
+    /// Says whether TLS protects the connection.
+    fn tls(&self, account: &mut Account) -> bool {
+        match (self.switch("tls", false), self.switch("tls_starttls", true)) {
+            (true, false) => {}
+            (true, true) => account.set("tls", Value::bare("starttls")),
+            (false, _) => {
+                account.set("tls", Value::bare("none"));
+                if self.text("socket").is_none() {
+                    account
+                        .remark("nothing protects this connection: try `tls: implicit`, or `tls: starttls`");
+                }
+                return false;
+            }
+        }
+        match self.text("tls_trust_file") {
+            Some("system") | None => {}
+            Some("off") => {}
+            Some(file) => account.set("tls_ca", Value::text(self.path(file).to_string_lossy())),
+        }
+        if let Some(setting) = self.find("tls_fingerprint").filter(|setting| !setting.argument.is_empty()) {
+            let digits: String = setting.argument.chars().filter(|c| *c != ':').collect();
+            match digits.len() {
+                64 => account.set("tls_pin", Value::text(format!("sha256:{}", digits.to_ascii_lowercase()))),
+                _ => account.note(
+                    &setting.at,
+                    "`tls_fingerprint`: only SHA-256 pins a certificate here: `openssl x509 -noout -fingerprint -sha256` \
+                     prints it, for `tls_pin: sha256:...`",
+                ),
+            }
+        }
+        if let (Some(setting), false) = (self.find("tls_certcheck"), self.switch("tls_certcheck", true)) {
+            account.note(
+                &setting.at,
+                "`tls_certcheck off`: certificates are verified here; for one that no authority has signed write `tls_ca` or \
+                 `tls_pin`",
+            );
+        }
+        self.client(account);
+        if let Some(name) = self.text("tls_host_override") {
+            account.set("tls_server_name", Value::text(name));
+        }
+        true
+    }
+
+    fn client(&self, account: &mut Account) {
+        let (Some(setting), Some(key)) = (self.find("tls_cert_file"), self.text("tls_key_file")) else {
+            return;
+        };
+        if [setting.argument.as_str(), key].iter().any(|file| file.starts_with("pkcs11:")) {
+            let what = "`tls_cert_file`: keys on tokens (PKCS#11) are not read: name files";
+            return account.note(&setting.at, what);
+        }
+        for (name, file) in [("tls_client_cert", setting.argument.as_str()), ("tls_client_key", key)] {
+            account.set(name, Value::text(self.path(file).to_string_lossy()));
+        }
+    }
+
+    fn login(&self, account: &mut Account, is_protected: bool) {
+        let auth = self.text("auth").unwrap_or("on");
+        let here = self.text("host").is_some_and(is_here);
+        let mechanisms: &[&str] = match auth {
+            "on" if is_protected => &[],
+            "on" => &["scram-sha-256", "scram-sha-1", "cram-md5", "apop"],
+            "user" => &["user-pass"],
+            "plain" => &["plain"],
+            "login" => &["login"],
+            "cram-md5" => &["cram-md5"],
+            "apop" => &["apop"],
+            "external" => &["external"],
+            "scram-sha-1" => &["scram-sha-1"],
+            "scram-sha-256" => &["scram-sha-256"],
+            "scram-sha-256-plus" => &["scram-sha-256-plus"],
+            _ if is_protected => &[],
+            _ => &["user-pass"],
+        };
+        if !mechanisms.is_empty() {
+            account.set("auth", Value::words(mechanisms.iter().copied()));
+        }
+        let at = self.find("auth").map_or(&self.section.at, |setting| &setting.at);
+        match auth {
+            "oauthbearer" | "xoauth2" => return self.token(account, at),
+            "digest-md5" | "ntlm" | "gssapi" | "scram-sha-1-plus" => {
+                account.note(
+                    at,
+                    format!("`auth {auth}`: no such way to log in; the best that is offered is taken"),
+                );
+                if !is_protected && !here {
+                    account.disable("without TLS that would be the password itself: look at `auth` first");
+                }
+            }
+            _ => {}
+        }
+        match (self.text("password"), self.text("passwordeval")) {
+            (Some(password), _) => account.set("password", Value::Secret(Secret::new(password))),
+            (None, Some(command)) => account.set("password", Value::of("command", Value::text(first_line(command)))),
+            (None, None) if self.around.has_netrc => {
+                account.set("password", Value::of("netrc", Value::text("~/.netrc")));
+            }
+            (None, None) if auth == "external" => {}
+            (None, None) => account.remark(
+                "no password: it is asked for on the terminal; one of a key ring: `{ command: \"secret-tool lookup ...\" }`",
+            ),
+        }
+    }
+
+    /// The command prints an access token.
+    fn token(&self, account: &mut Account, at: &At) {
+        match self.text("passwordeval") {
+            Some(command) => {
+                account.note(
+                    at,
+                    format!("`auth`: for a token of a command: oauth2: {{ token_command: {command:?} }}"),
+                );
+                account.disable("write `oauth2`, and remove this line");
+            }
+            None => {
+                account.note(at, "`auth`: for OAuth2 write `oauth2: { provider: google }`, or `microsoft`");
+                account.disable("write `oauth2`, and remove this line");
+            }
+        }
+    }
+
+    fn connection(&self, account: &mut Account) {
+        if let Some(setting) = self.find("proxy_host").filter(|setting| !setting.argument.is_empty()) {
+            let (host, port) = (&setting.argument, self.text("proxy_port").unwrap_or("1080"));
+            account.note(&setting.at, format!("`proxy_host`: proxy: socks5://{host}:{port}"));
+            account.disable("without the proxy the server would see from where you come: see to it first");
+        }
+        if let Some(socket) = self.text("socket") {
+            account.set("connect", Value::texts(["socat", "STDIO", &format!("UNIX-CONNECT:{socket}")]));
+            account.remark("`socket`: socat connects to it; it must be installed");
+        }
+        if let Some(address) = self.text("source_ip") {
+            account.set("bind", Value::text(address));
+        }
+        match self.text("timeout") {
+            Some("off") | None => {}
+            Some(seconds) => account.set("timeout", Value::bare(format!("{seconds}s"))),
+        }
+        if let Some(when @ ("on" | "off")) = self.text("pipelining") {
+            account.set("pipelining", Value::bare(when));
+        }
+    }
+
+    fn disposal(&self, account: &mut Account) {
+        match self.text("keep").unwrap_or("off") {
+            "on" => account.set("keep", Value::bare("forever")),
+            "off" => account.set("keep", Value::bare("none")),
+            time => match duration(time) {
+                Some(seconds) => account.set("keep", Value::bare(format!("{}s", seconds.max(1)))),
+                None => account.set("keep", Value::bare("forever")),
+            },
+        }
+        if let (Some(setting), false) = (self.find("only_new"), self.switch("only_new", true)) {
+            account.note(
+                &setting.at,
+                "`only_new off`: what is recorded is not fetched again; `postrider seen forget --all` makes the record empty",
+            );
+        }
+        if let Some(octets) = self.text("skipsize").and_then(size) {
+            account.set("max_size", Value::bare(octets.max(1)));
+        }
+        if let Some(setting) = self.find("killsize").filter(|setting| setting.argument != "off") {
+            account.note(
+                &setting.at,
+                "`killsize`: nothing is deleted unread; what is over `max_size` stays, and `postrider held discard` deletes it",
+            );
+        }
+    }
+
+    fn deliver(&self, account: &mut Account) {
+        let Some(setting) = self.find("delivery") else {
+            account.set("deliver", Value::of("maildir", Value::text("~/Mail")));
+            return account.disable("no `delivery`: say where this mail goes, and remove this line");
+        };
+        let (method, argument) = setting.argument.split_once([' ', '\t']).unwrap_or((&setting.argument, ""));
+        let argument = argument.trim_start();
+        let quoted = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let argument = quoted.unwrap_or(argument);
+        let path = || Value::text(self.path(argument).to_string_lossy());
+        match method {
+            "maildir" | "mbox" => account.set("deliver", Value::of(method, path())),
+            "mda" => {
+                let command = in_shell(argument, |code| match code {
+                    'F' => Some(Stand::Variable("POSTRIDER_FROM")),
+                    _ => None,
+                });
+                account.set("deliver", Value::of("pipe", Value::of("command", Value::text(command))));
+            }
+            _ => {
+                account.set("deliver", Value::of("maildir", Value::text("~/Mail")));
+                account.note(&setting.at, "`delivery exchange`: no counterpart for a pickup directory");
+                account.disable("say where this mail goes, and remove this line");
+            }
+        }
+        if self.switch("received_header", true) {
+            account.set("received", Value::bare(true));
+        }
+    }
+}
+
+/// mpop takes the first line that a command prints.
+fn first_line(command: &str) -> String {
+    match command.contains(['|', ';', '\n']) {
+        true => format!("{{ {command}; }} | head -n 1"),
+        false => format!("{command} | head -n 1"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_that_of_mpops_keep() {
+        assert_eq!(duration("1d12h"), Some(129_600));
+        assert_eq!(duration("2w"), Some(1_209_600));
+        assert_eq!(duration("12"), None);
+        assert_eq!(duration(""), None);
+    }
+
+    #[test]
+    fn what_mpop_does_not_understand_is_told_with_its_place() {
+        for (text, told) in [
+            ("host x\n", "f:1:1: `host` before the first `account` or `defaults`"),
+            ("account a\n  foo 1\n", "f:2:3: unknown command `foo`"),
+            ("account a : b\n", "f:1:9: account `b` is not there so far"),
+            ("account a\naccount a\n", "f:2:9: account `a` is there already"),
+            ("account a\ntls  maybe\n", "f:2:6: `tls`: `on` or `off` was expected"),
+            ("account a\nport x\n", "f:2:6: `port`: a number from 1 to 65535 was expected"),
+            (
+                "account a\nskipsize 1.5m\n",
+                "f:2:10: `skipsize`: a size such as 500k or 10m, or `off` was expected",
+            ),
+            ("account a,b\n", "f:1:9: must be the name of an account, without colons and commas"),
+        ] {
+            assert_eq!(sections(Path::new("f"), text).unwrap_err().to_string(), told, "{text}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What was read of another program's configuration, as YAML.
+
+use std::fmt::Write;
+
+use super::cursor::At;
+use super::shape::{Account, Imported, Line, Note, Value};
+use crate::config::yaml::{list, text};
+
+/// Columns of a comment.
+const WIDTH: usize = 100;
+
+/// Writes it as a configuration; `head` stands on top, as a comment. No secret may be left in it.
+pub fn print(imported: &Imported, head: &str) -> String {
+    let mut out = String::new();
+    comment(&mut out, 0, head);
+    imported.notes.iter().for_each(|note| told(&mut out, 0, note));
+    if !imported.defaults.is_empty() {
+        out += "defaults:\n";
+        imported.defaults.iter().for_each(|(key, value)| entry(&mut out, 2, key, value));
+    }
+    out += "accounts:\n";
+    imported.accounts.iter().for_each(|account| one(&mut out, account));
+    out
+}
+
+fn one(out: &mut String, account: &Account) {
+    if let Some(why) = &account.left_out {
+        return comment(out, 2, &format!("{} ({}): left out: {why}", account.name, place(&account.at)));
+    }
+    let _ = writeln!(out, "  {}:  # {}", text(&account.name), place(&account.at));
+    account.lines.iter().for_each(|line| match line {
+        Line::Key(key, value) => entry(out, 4, key, value),
+        Line::Note(note) => told(out, 4, note),
+    });
+}
+
+fn entry(out: &mut String, indent: usize, key: &str, value: &Value) {
+    match value {
+        Value::List(items) if items.iter().all(|item| matches!(item, Value::Map(_))) && !items.is_empty() => {
+            let _ = writeln!(out, "{:indent$}{key}:", "");
+            items.iter().for_each(|item| {
+                let _ = writeln!(out, "{:indent$}  - {}", "", flow(item));
+            });
+        }
+        value => {
+            let _ = writeln!(out, "{:indent$}{key}: {}", "", flow(value));
+        }
+    }
+}
+
+/// Writes a value on one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Text(value) => text(value),
+        Value::Bare(word) => word.clone(),
+        Value::List(items) => list(items.iter().map(flow)),
+        Value::Map(entries) => {
+            let entries: Vec<_> =
+                entries.iter().map(|(key, value)| format!("{}: {}", text(key), flow(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Secret(_) => "'[secret]'".to_owned(),
+    }
+}
+
+fn told(out: &mut String, indent: usize, Note { at, what }: &Note) {
+    match at {
+        Some(at) => comment(out, indent, &format!("{}: {what}", place(at))),
+        None => comment(out, indent, what),
+    }
+}
+
+/// `line 4`, or with the file that another one includes.
+fn place(at: &At) -> String {
+    match &at.file {
+        Some(file) => format!("{}, line {}", file.display(), at.line),
+        None => format!("line {}", at.line),
+    }
+}
+
+/// Writes a comment, wrapped; nothing in it ends the comment.
+fn comment(out: &mut String, indent: usize, what: &str) {
+    let what = what.replace(char::is_control, "?");
+    let mut line = String::new();
+    let mut flush = |line: &mut String| {
+        let _ = writeln!(out, "{:indent$}# {}", "", std::mem::take(line));
+    };
+    for word in what.split(' ').filter(|word| !word.is_empty()) {
+        if !line.is_empty() && indent + 3 + line.chars().count() + word.chars().count() > WIDTH {
+            flush(&mut line);
+            line.push_str("  ");
+        }
+        if !line.trim_start().is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    flush(&mut line);
+}

@@ -1,0 +1,164 @@
+//! `import`: what another program's configuration becomes, and what it has fetched.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::maildrop::{Maildrop, Protection, Settings};
+use crate::support::postrider::Home;
+
+const DAY: i64 = 86_400;
+
+fn server(uids: &[&str]) -> Maildrop {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    for uid in uids {
+        let message = format!("Message-ID: <{uid}@example.org>\r\nDate: now\r\nSubject: {uid}\r\n\r\n");
+        server.put(uid, message.into_bytes());
+    }
+    server
+}
+
+/// A run control file for this server, with a list of what was fetched, and the configuration made of it.
+fn fetchmail(server: &Maildrop, options: &str, fetched: &[&str]) -> Home {
+    let home = Home::new();
+    home.write(
+        ".fetchmailrc",
+        &format!(
+            "poll 127.0.0.1 proto pop3 port {} auth password uidl\n  user alice pass 'correct horse' sslproto '' \
+             {options}\n  mda \"cat >> {}\"\n",
+            server.port(),
+            home.path("got").display()
+        ),
+    );
+    let lines: String = fetched.iter().map(|uid| format!("alice@127.0.0.1 {uid}\n")).collect();
+    home.write(".fetchids", &lines);
+    let printed = home.must(&["import", "fetchmail"], 0).stdout;
+    home.configure(&printed);
+    home.must(&["config", "check"], 0);
+    home
+}
+
+fn got(home: &Home) -> Vec<String> {
+    let got = fs::read_to_string(home.path("got")).unwrap_or_default();
+    got.lines().filter_map(|line| line.strip_prefix("Subject: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_another_program_fetched_is_taken_over_once_and_not_fetched_again() {
+    let server = server(&["uid-1", "uid-2", "uid-3"]);
+    let home = fetchmail(&server, "keep", &["uid-1", "gone", "uid-2"]);
+    let list = home.path(".fetchids").display().to_string();
+    let taken = home.must(&["import", "fetchmail", "--seen"], 0);
+    assert_eq!(taken.stdout, format!("127.0.0.1: 3 messages taken over from {list}\n"));
+    let again = home.must(&["import", "fetchmail", "--seen"], 0);
+    assert_eq!(again.stdout, format!("127.0.0.1: 0 messages taken over from {list}, 3 recorded already\n"));
+    home.must(&["sync"], 0);
+    assert_eq!(got(&home), ["uid-3"]);
+    home.must(&["sync"], 0);
+    assert_eq!(got(&home), ["uid-3"]);
+    let listed = home.must(&["seen", "list", "127.0.0.1"], 0).stdout;
+    assert_eq!(listed.matches(" imported ").count(), 3, "{listed}");
+    assert_eq!(server.uids(), ["uid-1", "uid-2", "uid-3"]);
+}
+
+#[test]
+fn keep_none_leaves_what_another_program_left_and_says_so_once() {
+    let server = server(&["uid-1", "uid-2", "uid-3"]);
+    let home = fetchmail(&server, "", &["uid-1", "uid-2"]);
+    home.must(&["import", "fetchmail", "--seen"], 0);
+    let said = home.must(&["sync"], 0).stderr;
+    assert!(said.contains("127.0.0.1: 2 messages that another program fetched stay on the server"), "{said}");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    assert_eq!(home.must_at(3 * DAY, &["sync"], 0).stderr, "");
+    assert_eq!(server.uids(), ["uid-1", "uid-2"]);
+    assert_eq!(got(&home), ["uid-3"]);
+}
+
+#[test]
+fn a_duration_counts_from_the_import_and_deletes_only_what_shows_the_header_it_had() {
+    let server = server(&["uid-1", "uid-2", "uid-3"]);
+    let home = fetchmail(&server, "", &["uid-1", "uid-2"]);
+    let yaml = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&yaml.replace("keep: none", "keep: 14d"));
+    home.must(&["import", "fetchmail", "--seen"], 0);
+    home.must(&["sync"], 0);
+    home.must_at(13 * DAY, &["sync"], 0);
+    home.must_at(13 * DAY + 3600 * 20, &["sync"], 0);
+    assert_eq!(server.uids().len(), 3);
+    home.must_at(15 * DAY, &["sync"], 0);
+    assert_eq!(server.uids().len(), 3, "a clock is believed when it says so twice");
+    // Another message in the place of one that was fetched.
+    server.remove("uid-2");
+    server.put("uid-2", b"Message-ID: <other@x>\r\nDate: now\r\nSubject: other\r\n\r\n".to_vec());
+    home.must_at(16 * DAY + 60, &["sync"], 0);
+    assert_eq!(server.uids(), ["uid-2"]);
+    assert_eq!(got(&home), ["uid-3", "other"]);
+}
+
+#[test]
+fn unique_ids_are_compared_as_the_other_program_wrote_them() {
+    let long = "x".repeat(140);
+    let server = server(&["a b", &long, "c"]);
+    let home = fetchmail(&server, "keep", &["a", &"x".repeat(128)]);
+    home.must(&["import", "fetchmail", "--seen"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!(got(&home), ["c"]);
+    let listed = home.must(&["seen", "list", "127.0.0.1"], 0).stdout;
+    assert!(listed.contains(" a b\n") && listed.contains(&format!(" {long}\n")), "{listed}");
+    home.must(&["sync"], 0);
+    assert_eq!(got(&home), ["c"]);
+}
+
+#[test]
+fn passwords_go_into_files_of_their_own_and_none_is_overwritten() {
+    let home = Home::new();
+    let rc = home.write(".fetchmailrc", "poll h proto pop3 user a pass 'one two' is x here\n");
+    let printed = home.must(&["import", "fetchmail"], 0).stdout;
+    let file = home.path("config/postrider/secrets/h");
+    assert!(printed.contains(&format!("password: {{ file: {} }}", file.display())), "{printed}");
+    assert!(!printed.contains("one two"), "{printed}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one two\n");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(home.must(&["import", "fetchmail"], 0).stdout, printed);
+    fs::write(&rc, "poll h proto pop3 user a pass three is x here\n").unwrap();
+    let other = home.must(&["import", "fetchmail"], 0).stdout;
+    assert!(other.contains("secrets/h-2 }"), "{other}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one two\n");
+    let elsewhere = home.must(&["import", "fetchmail", "--secrets", "elsewhere"], 0).stdout;
+    assert!(elsewhere.contains(&home.path("elsewhere/h").display().to_string()), "{elsewhere}");
+    let inline = home.must(&["import", "fetchmail", "--inline"], 0).stdout;
+    assert!(inline.contains("password: three\n"), "{inline}");
+}
+
+#[test]
+fn what_is_not_understood_is_told_with_its_place_and_nothing_is_written() {
+    let home = Home::new();
+    home.write(".fetchmailrc", "# mine\npoll h proto pop3\n  user a pass secret word is x here\n");
+    let told = home.must(&["import", "fetchmail"], 78);
+    let place = format!("{}:3:22: a text where", home.path(".fetchmailrc").display());
+    assert!(told.stderr.contains(&place), "{}", told.stderr);
+    assert!(!told.stderr.contains("word"), "{}", told.stderr);
+    assert_eq!(told.stdout, "");
+    assert!(!home.path("config/postrider/secrets").exists());
+    home.write(".fetchmailrc", "poll h proto imap user a pass b\n");
+    let told = home.must(&["import", "fetchmail"], 78);
+    assert!(told.stderr.contains("`proto imap`: mail is fetched by POP3 alone"), "{}", told.stderr);
+    fs::remove_file(home.path(".fetchmailrc")).unwrap();
+    home.must(&["import", "fetchmail"], 78);
+    home.must(&["import", "fetchmail", "--list", "x"], 2);
+}
+
+#[test]
+fn accounts_that_are_not_configured_are_told_and_a_list_may_be_named() {
+    let server = server(&["uid-1"]);
+    let home = fetchmail(&server, "keep", &["uid-1"]);
+    fs::rename(home.path(".fetchids"), home.path("list")).unwrap();
+    let none = home.must(&["import", "fetchmail", "--seen"], 0).stdout;
+    assert!(none.contains("there is no ") && none.contains("nothing taken over"), "{none}");
+    home.must(&["import", "fetchmail", "--seen", "--list", "missing"], 78);
+    let taken = home.must(&["import", "fetchmail", "--seen", "--list", "list"], 0).stdout;
+    assert!(taken.contains("127.0.0.1: 1 message taken over from list"), "{taken}");
+    home.configure("accounts: { other: { host: h, user: u, deliver: { maildir: ~/Mail } } }\n");
+    let told = home.must(&["import", "fetchmail", "--seen"], 78).stderr;
+    assert!(told.contains("no account of the configuration polls alice@127.0.0.1"), "{told}");
+}
