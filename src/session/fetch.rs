@@ -56,7 +56,6 @@ pub struct Round {
     /// Messages that the target did not take, since it took one.
     declined_in_a_row: usize,
     /// What the server said of its own state in the place of a message.
-    server_state: Option<Failed>,
     /// Messages that are delivered as they came, and never deleted.
     kept: HashSet<usize>,
     /// Set once no more is begun: when to leave what is still coming in.
@@ -87,6 +86,8 @@ pub struct Fetched {
     /// Content was shown that was not delivered: on a server whose messages vanish once shown, the session must not end
     /// with QUIT.
     pub shown_undelivered: bool,
+    /// A message was refused by a code that tells of the server; the session goes on.
+    pub refused: Option<Failed>,
     /// Why it ended early, if it did.
     pub aborted: Option<Failed>,
     /// The connection can still be used: every answer was read.
@@ -107,6 +108,7 @@ impl Fetched {
         self.uncertain.extend(other.uncertain);
         self.shown_undelivered |= other.shown_undelivered;
         self.in_step &= other.in_step;
+        self.refused = self.refused.take().or(other.refused);
         self.aborted = self.aborted.take().or(other.aborted);
     }
 }
@@ -156,12 +158,12 @@ impl Fetch<'_, '_> {
         }
         let Rest { left, postponed } = self.source.rest();
         self.settle_refused();
-        let Round { incoming, doubtful, uncommitted, server_state, mut fetched, .. } = self.round;
+        let Round { incoming, doubtful, uncommitted, mut fetched, .. } = self.round;
         fetched.left += left;
         fetched.postponed += postponed;
         fetched.shown_undelivered |= incoming.is_some() || doubtful.is_some() || uncommitted > 0;
         fetched.in_step = ended.is_ok() && self.source.unanswered() == 0;
-        fetched.aborted = fetched.aborted.or(ended.err()).or(server_state);
+        fetched.aborted = fetched.aborted.or(ended.err());
         fetched
     }
 
@@ -342,6 +344,8 @@ impl Fetch<'_, '_> {
         (message.delivery.kind, message.delivery.delivered_at) = (Kind::Marked, None);
         message.delivery.deleting = false;
         self.round.kept.insert(message.index);
+        // Where messages vanish once they were shown, it is to stay all the same.
+        self.round.fetched.shown_undelivered = true;
     }
 
     /// Has the message committed whose end is certain now, if there is one.
@@ -438,16 +442,18 @@ impl Fetch<'_, '_> {
 
     fn settle_refusal(&mut self, refusal: Refusal, standing: Standing) {
         let Refusal { index, reason, of_server } = refusal;
-        match of_server {
+        let (kind, standing) = match of_server {
+            // It passes, as a rule; a message of which the server says so each time is to stop no other.
             Some(failed) => {
-                self.round.fetched.left += 1;
-                self.round.server_state.get_or_insert_with(|| failed.into());
+                let is_held = self.book.held(index).is_some_and(|held| held.standing == Standing::Held);
+                if !is_held {
+                    self.round.fetched.refused.get_or_insert_with(|| failed.into());
+                }
+                (HeldKind::Later, Standing::Suspected)
             }
-            None => {
-                let kind = HeldKind::Refused;
-                self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came: None });
-            }
-        }
+            None => (HeldKind::Refused, standing),
+        };
+        self.round.fetched.failed.push(Unfetched { index, kind, standing, reason, came: None });
     }
 
     /// Says what is being done, for an error.

@@ -183,7 +183,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let missed = fetched.failed.iter().map(|failed| (book.name_of(failed.index), failed.reason.clone()));
     notes.course.tried(had, missed);
     // What waits for another session was not tried yet.
-    if fetched.aborted.is_none() && fetched.postponed == 0 {
+    if fetched.aborted.is_none() && fetched.refused.is_none() && fetched.postponed == 0 {
         fetched.aborted = notes.course.all_missed(notes.report.held);
     }
     book.close(fetched.aborted.is_none(), notes.closing);
@@ -222,7 +222,10 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
     course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
     match fetched.aborted {
         Some(aborted) => Err(aborted),
-        None => Ok(ended?),
+        None => {
+            ended?;
+            fetched.refused.map_or(Ok(()), Err)
+        }
     }
 }
 

@@ -291,7 +291,7 @@ impl Turn<'_> {
             .steps
             .iter()
             .filter_map(|(index, step)| match step {
-                Step::Delete(entry) if !self.book.rests(*entry) => Some((*index, *entry)),
+                Step::Delete(entry) if self.may_delete(*index, *entry) => Some((*index, *entry)),
                 _ => None,
             })
             .collect();
@@ -307,13 +307,18 @@ impl Turn<'_> {
         let late = self.book.take_late().into_iter();
         last.extend(late.map(|(tried_at, proof)| (tried_at, Last::Delete(proof))));
         let broke = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
-        last.extend(
-            broke.filter_map(|(index, _)| Some((self.book.broke(*index)?.tried_at, Last::Retrieve(*index)))),
-        );
+        let broke = broke.filter_map(|(index, _)| Some((index, self.book.broke(*index)?)));
+        last.extend(broke.map(|(index, held)| (held.tried_at, Last::Retrieve(*index))));
         // Of several that broke a session, the one that was tried longest ago comes first.
         last.sort_by_key(|(tried_at, _)| *tried_at);
         let last = last.into_iter().map(|(_, last)| last).collect();
         self.fetch(Vec::new(), Vec::new(), last).await
+    }
+
+    /// Says whether a deletion that is due is to be tried now: this session has not had its word on it, and no session
+    /// broke at it lately.
+    fn may_delete(&self, index: usize, entry: usize) -> bool {
+        !self.source.was_deleted(index) && !self.book.rests(entry)
     }
 
     /// Deletes those of these that are seen to be the recorded ones; what broke a session before is for the end.
@@ -335,6 +340,7 @@ impl Turn<'_> {
                 (Some(proof), None) => proven.push(proof),
                 // There was no time to ask.
                 (None, _) if self.book.asks_to_prove(index, entry) => {}
+                (None, Some(_)) if self.book.waits(index) => {}
                 (None, Some(held)) => last.push((held.tried_at, Last::Retrieve(index))),
                 (None, None) => compared.push(index),
             }

@@ -104,6 +104,11 @@ impl Deletions {
         }
     }
 
+    /// Says whether the server has answered the deletion of a message, with yes or no.
+    pub fn were_answered(&self, index: usize) -> bool {
+        self.accepted.contains(&index) || self.refused.contains(&index)
+    }
+
     /// Gives the deletions that the server will carry out at QUIT.
     pub fn accepted(&self) -> &[usize] {
         &self.accepted

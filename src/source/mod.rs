@@ -239,6 +239,11 @@ impl Source {
         !self.window.deletions.accepted().is_empty()
     }
 
+    /// Says whether this session has had its word on the deletion of a message: it is not asked for that message again.
+    pub fn was_deleted(&self, index: usize) -> bool {
+        self.window.deletions.were_answered(index)
+    }
+
     /// Gives the message that comes in, or is to come next.
     pub fn expected(&self) -> Option<usize> {
         self.window.expected()

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::dialogue::{KNOWN_LOG_IN, LOG_IN, ONE_ASKED, ONE_LISTED, ONE_RETRIEVED};
-use crate::support::maildrop::{Fault, Maildrop, Settings, What};
+use crate::support::maildrop::{Fault, Maildrop, Settings, Trick, What};
 use crate::support::postrider::{Home, LIMIT, faketime};
 use crate::support::process::Running;
 use crate::support::scripted::{Script, ScriptedServer};
@@ -95,6 +95,44 @@ fn messages_that_only_their_content_tells_are_not_fetched_at_each_poll_where_qui
         home.must(&["sync"], status);
         assert_eq!((retrieved(&server), home.maildir("Mail").len()), (fetched, 3), "poll {poll}");
     }
+}
+
+#[test]
+fn what_this_session_has_deleted_is_asked_for_no_more() {
+    for keys in ["keep: none", "keep: none\n    pipelining: off"] {
+        let (server, home) = honest(Settings::default(), keys);
+        // One that its content tells alone, and one that TOP tells.
+        server.put("weak", "Subject: weak\r\n\r\nbody\r\n");
+        server.put("certain", "Message-ID: <1@a>\r\nDate: today\r\n\r\nbody\r\n");
+        server.set_fault(Fault::CutAtQuit);
+        home.must(&["sync"], 75);
+        server.set_fault(Fault::None);
+        home.must(&["sync"], 0);
+        assert_eq!(
+            (retrieved(&server), server.uids().len(), home.maildir("Mail").len()),
+            (3, 0, 2),
+            "{keys}"
+        );
+    }
+}
+
+#[test]
+fn a_deletion_that_only_retr_can_prove_and_that_breaks_the_session_waits() {
+    let (server, home) = honest(Settings::default(), "keep: 1d");
+    (0..3).for_each(|n| server.put(&format!("uid-{n}"), format!("Subject: {n}\r\n\r\nbody\r\n")));
+    home.must(&["sync"], 0);
+    home.must_at(90_000, &["sync"], 0);
+    server.play("uid-0", Some(Trick::CutBefore));
+    let sessions = |minutes: i64| {
+        let log_ins = || server.count(|what| matches!(what, What::Command(line) if line.starts_with("UIDL")));
+        let before = log_ins();
+        home.run_at(180_000 + 60 * minutes, &["sync"]);
+        log_ins() - before
+    };
+    let polls: Vec<usize> = (0..12).map(|poll| sessions(5 * poll)).collect();
+    assert!(polls.iter().all(|sessions| *sessions <= 4), "{polls:?}");
+    assert!(polls.iter().filter(|sessions| **sessions > 1).count() <= 4, "its waits are kept: {polls:?}");
+    assert_eq!(server.uids(), ["uid-0"], "the others went");
 }
 
 #[test]

@@ -132,6 +132,25 @@ fn a_refusal_whose_code_tells_of_the_server_holds_no_message_and_stops_no_other(
 }
 
 #[test]
+fn a_message_that_is_refused_by_such_a_code_each_time_stops_neither_mail_nor_deletions() {
+    let line = "-ERR [SYS/TEMP] internal error";
+    for keys in ["keep: 1d", "keep: 1d\n    max_messages: 1", "keep: 1d\n    pipelining: off"] {
+        let (server, home) = honest(Settings::default(), keys);
+        (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+        server.refuse("uid-0", Some(line));
+        for days in 0..8 {
+            home.run_at(days * 86_400, &["sync"]);
+        }
+        assert_eq!((home.maildir("Mail").len(), server.uids()), (2, vec!["uid-0".to_owned()]), "{keys}");
+        let held = home.must(&["held", "list", "test"], 0).stdout;
+        assert!(held.contains("internal error") && held.lines().count() == 1, "{keys}: {held}");
+        server.refuse("uid-0", None);
+        home.must_at(10 * 86_400, &["sync"], 0);
+        assert_eq!(home.maildir("Mail").len(), 3, "{keys}");
+    }
+}
+
+#[test]
 fn refusals_with_a_code_of_the_messages_own_abort_no_session() {
     let (server, home) = honest(Settings::default(), "");
     (0..12).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));

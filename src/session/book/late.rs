@@ -18,6 +18,12 @@ impl<'a> Book<'a> {
         undeletable(self.memory, entry).is_some_and(|held| self.is_put_off(held))
     }
 
+    /// Says whether a session broke at a message, and it is not tried now.
+    pub fn waits(&self, index: usize) -> bool {
+        let breaks = self.held(index).filter(|held| held.kind == HeldKind::Breaks);
+        breaks.is_some_and(|held| self.is_put_off(held))
+    }
+
     /// Gives what is remembered of a message at which a session broke: of its RETR, or of its deletion.
     pub fn broke(&self, index: usize) -> Option<&'a Held> {
         let deletion = match self.sorted.verdicts[index] {
