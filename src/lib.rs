@@ -28,8 +28,8 @@
 //! import                                  config message
 //! disk                                    -
 //! net                                     config sasl disk
-//! credential                              config net disk
 //! state                                   message disk
+//! credential                              config net state disk
 //! delivery                                config message net sasl smtp imap disk
 //! source                                  config message net credential sasl pop3 disk state/proof
 //! session                                 delivery state source credential net config message disk

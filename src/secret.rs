@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
 /// Holds a password, token or key; wiped when dropped, and shown as `[secret]` by `Debug` and `Display`.
@@ -33,6 +34,23 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Octets that a secret must have to be looked for in what others say: shorter ones stand in many words.
+const LONG_ENOUGH: usize = 6;
+
+/// Puts `[secret]` in the place of secrets that a server has echoed, as they are or percent-encoded.
+pub fn masked(said: &[u8], secrets: &[&Secret]) -> Vec<u8> {
+    let mut said = said.to_vec();
+    for secret in secrets.iter().map(|secret| secret.reveal()).filter(|secret| secret.len() >= LONG_ENOUGH) {
+        let encoded = Zeroizing::new(percent_encode(secret, NON_ALPHANUMERIC).to_string());
+        for echo in [secret, encoded.as_bytes()] {
+            while let Some(at) = memchr::memmem::find(&said, echo) {
+                said.splice(at..at + echo.len(), *b"[secret]");
+            }
+        }
+    }
+    said
+}
+
 /// Whether a person is there who can be asked for a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
@@ -45,6 +63,13 @@ pub enum Ask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_is_echoed_is_masked() {
+        let (token, short) = (Secret::new(*b"1//0gToken+x"), Secret::new(*b"abc"));
+        let said = b"abc: 1//0gToken+x is 1%2F%2F0gToken%2Bx, 1//0g";
+        assert_eq!(masked(said, &[&token, &short]), b"abc: [secret] is [secret], 1//0g");
+    }
 
     #[test]
     fn a_secret_is_never_printed() {

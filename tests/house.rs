@@ -22,8 +22,8 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["import"], &["config", "message"]),
     (&["disk"], &[]),
     (&["net"], &["config", "sasl", "disk"]),
-    (&["credential"], &["config", "net", "disk"]),
     (&["state"], &["message", "disk"]),
+    (&["credential"], &["config", "net", "state", "disk"]),
     (&["delivery"], &["config", "message", "net", "sasl", "smtp", "imap", "disk"]),
     (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "disk", "state/proof"]),
     // The connector that source and targets share, hooks' processes and the targets' passwords are why `net` and

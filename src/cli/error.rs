@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use crate::config::{ConfigError, UrlError};
+use crate::credential::CredentialError;
 use crate::daemon::DaemonError;
 use crate::daemon::control::client::ClientError;
 use crate::failure::Failure;
 use crate::state::StateError;
+use crate::text::Shown;
 
 /// Why a command ended before it did its work.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,12 @@ pub(super) enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Poll(#[from] Box<Failure>),
+    #[error("account {0} has no `oauth2` in which a person logs in")]
+    NoLogin(String),
+    #[error("{account}: log in: {error}{}", Said(error.said()))]
+    Login { account: String, error: CredentialError },
+    #[error("cannot become the owner of the directory of {}", .0.display())]
+    Owner(PathBuf),
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -64,7 +72,9 @@ impl CliError {
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
             | Self::UnknownUid(_)
-            | Self::NotHeld(_) => Exit::USAGE,
+            | Self::NotHeld(_)
+            | Self::NoLogin(_) => Exit::USAGE,
+            Self::Login { error, .. } => Exit::of_class(error.class()),
             Self::Poll(failure) => Exit::of_class(failure.class),
             Self::State(_)
             | Self::Silent { .. }
@@ -73,6 +83,7 @@ impl CliError {
             | Self::NoDaemon(_)
             | Self::NotScheduled(_)
             | Self::Client(_)
+            | Self::Owner(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::LATER,
         }
@@ -91,6 +102,12 @@ impl CliError {
                 "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"
                     .into(),
             ),
+            Self::NoLogin(_) => Some(
+                "with `password`, `token_command`, a configured `refresh_token` or `grant: client_credentials` there is \
+                 nothing to log in for"
+                    .into(),
+            ),
+            Self::Login { account, error } => error.hint(account),
             Self::UnknownAccount { hint, .. } => hint.clone(),
             // These have it in their text, or need none.
             Self::Config(_)
@@ -105,8 +122,21 @@ impl CliError {
             | Self::Poll(_)
             | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
             | Self::Client(_)
+            | Self::Owner(_)
             | Self::Input(_)
             | Self::Output(_) => None,
+        }
+    }
+}
+
+/// What a provider said, on a line of its own.
+struct Said<'a>(Option<&'a [u8]>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(said) => write!(f, "\n  server: {}", Shown(said)),
+            None => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@ mod common;
 mod completions;
 mod config;
 mod confine;
+mod core_dumps;
 mod daemon;
 mod doctor;
 mod error;
@@ -13,6 +14,7 @@ pub mod exit;
 mod held;
 mod help;
 mod import;
+mod login;
 mod open_files;
 mod poll;
 mod progress;
@@ -73,6 +75,9 @@ enum Command {
     /// Prints the configuration that does what another program's says, and takes over what that one has fetched
     #[command(after_help = example("postrider import fetchmail > ~/.config/postrider/config.yaml\n  postrider import fetchmail --seen", EXIT_STATUS))]
     Import(import::Import),
+    /// Lets postrider into a mailbox by OAuth2: in a browser on any machine, or by a code
+    #[command(after_help = example("postrider login work", EXIT_STATUS))]
+    Login(login::Login),
     /// Validates or shows the configuration
     #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
     Config(config::ConfigCommand),
@@ -91,6 +96,7 @@ impl Arguments {
 /// Does what the arguments say and gives the exit status; what went wrong was told on standard error.
 pub async fn run(arguments: Arguments) -> Exit {
     open_files::raise();
+    core_dumps::forbid();
     let Arguments { common, command } = arguments;
     let mut results = Results::new();
     let outcome = match command {
@@ -103,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Seen(seen) => seen.run(&common, &mut results).await,
         Command::Held(held) => held.run(&common, &mut results).await,
         Command::Import(import) => import.run(&common, &mut results).await,
+        Command::Login(login) => login.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
         Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
     };

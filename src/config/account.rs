@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::oauth2::OAuth2;
 use super::proxy::Proxy;
 use super::target::{Destination, Target};
 use super::units::show_duration;
@@ -27,8 +28,10 @@ pub struct Account {
     pub maildrop_id: String,
     pub tls: Tls,
     pub auth: Auth,
-    /// Where the password comes from; `None` asks on the terminal.
+    /// Where the password comes from; `None` asks on the terminal, unless there are tokens.
     pub password: Option<Password>,
+    /// Where tokens come from, in the place of a password.
+    pub oauth2: Option<OAuth2>,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,
     /// What connects to the server in our place.
@@ -139,6 +142,7 @@ impl Account {
             tls: Tls::bare(TlsMode::Implicit),
             auth: Auth::Auto,
             password: None,
+            oauth2: None,
             bind: None,
             proxy: None,
             connect: None,

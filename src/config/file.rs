@@ -6,6 +6,7 @@ use std::path::Path;
 use super::account::Password;
 use super::error::{ConfigError, Found};
 use super::keys::{KEYS, complete};
+use super::oauth2::OAuth2;
 use super::places::Places;
 use super::rows::{self, Key, unknown, within};
 use super::server::Given;
@@ -151,12 +152,13 @@ impl Whole<'_> {
     /// Reads the keys of one account, or of `defaults`; tells whether all of them are sound.
     fn account(&mut self, path: &str, entry: &Entry<'_>, account: &mut Account) -> bool {
         let are_sound = self.gather(path, &entry.value, "a mapping of account keys", KEYS, account);
-        let of_targets =
-            account.targets().filter_map(Target::login).map(|(_, Login { password, .. })| password);
-        let has_password =
-            account.password.iter().chain(of_targets).any(|from| matches!(from, Password::Literal(_)));
+        let of_targets = account.targets().filter_map(Target::login);
+        let of_targets = of_targets.flat_map(|(_, Login { credential, .. })| credential.secrets());
+        let of_tokens = account.oauth2.iter().flat_map(OAuth2::secrets);
+        let secrets = of_targets.chain(of_tokens).map(|(secret, _)| secret);
+        let has_secret = secrets.chain(&account.password).any(|from| matches!(from, Password::Literal(_)));
         let mut proxies = account.proxy.iter().chain(account.targets().filter_map(Target::proxy));
-        if has_password || proxies.any(|proxy| proxy.login.is_some()) {
+        if has_secret || proxies.any(|proxy| proxy.login.is_some()) {
             self.secrets = Secrets::Inside;
         }
         are_sound

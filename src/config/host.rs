@@ -33,3 +33,44 @@ pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
     }
     Ok(text.to_ascii_lowercase())
 }
+
+/// Says whether what is sent there stays on this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses_and_nothing_else() {
+        for (text, host) in [
+            ("pop.example.org", "pop.example.org"),
+            ("POP.Example.ORG.", "pop.example.org."),
+            ("localhost", "localhost"),
+            ("_dav.example", "_dav.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:db8::1"),
+            ("[::1]", "::1"),
+        ] {
+            assert_eq!(host_name(text).as_deref(), Ok(host), "{text}");
+        }
+        let long = "a".repeat(64);
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a",
+            "a b",
+            "a/b",
+            "pop.example.org:995",
+            "pops://a",
+            "[::1",
+            "bücher.example",
+            &long,
+        ] {
+            assert!(host_name(text).is_err(), "{text}");
+        }
+    }
+}

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::account::TlsMode;
-use super::host::host_name;
-use super::mail_server::is_loopback;
+use super::host::{host_name, is_loopback};
+use super::tls::TlsMode;
 
 /// An `https` URL, or an `http` one of this machine (RFC 9110, 4.2). No user, no fragment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

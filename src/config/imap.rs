@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::account::{Password, Tls, TlsMode};
-use super::mail_server::is_loopback;
+use super::host::is_loopback;
+use super::oauth2::OAuth2;
+use super::oauth2_keys::{OAUTH2, credential, parts, suits};
 use super::places::Places;
 use super::proxy::Proxy;
 use super::rows::{Form, Key, inline, key, mapping};
@@ -32,7 +34,8 @@ pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("auth", auth, AUTH, "Mechanisms that may be used: auto, or a list in order of preference."),
         key!("user", user, USER, "Who logs in there; required."),
-        key!("password", password, PASSWORD, "The password, or where it comes from; required."),
+        key!("password", password, PASSWORD, "The password, or where it comes from; or `oauth2`."),
+        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
         key!("folder", folder, FOLDER, "The folder, with a slash between its parts; INBOX."),
         key!("create", create, BOOLEAN, "Whether a missing folder is made; true."),
         key!("flags", flags, FLAGS, "Flags of each message."),
@@ -83,6 +86,7 @@ pub(super) struct Written {
     auth: Auth,
     user: Option<String>,
     password: Option<Password>,
+    oauth2: Option<OAuth2>,
     folder: String,
     create: bool,
     flags: Vec<String>,
@@ -102,6 +106,7 @@ fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
         auth: Auth::Auto,
         user: None,
         password: None,
+        oauth2: None,
         folder: "INBOX".to_owned(),
         create: true,
         flags: Vec::new(),
@@ -123,9 +128,13 @@ impl Written {
         let Some(host) = self.host.or_else(|| self.provider.map(|provider| provider.host.to_owned())) else {
             return Err(node.wrong("needs `host` or `provider`"));
         };
-        let (Some(user), Some(password)) = (self.user, self.password) else {
-            return Err(node.wrong("needs `user` and `password`"));
+        let credential = credential(own, self.password, self.oauth2)?;
+        let (Some(user), Some(credential)) = (self.user, credential) else {
+            return Err(node.wrong("needs `user`, and `password` or `oauth2`"));
         };
+        if let (Some((entry, _)), Err(what)) = (given.find("auth"), suits(&self.auth, credential.oauth2())) {
+            return Err(wrong(entry, what));
+        }
         if let (Auth::List(list), Some((entry, _))) = (&self.auth, given.find("auth"))
             && list.contains(&Mechanism::Apop)
         {
@@ -134,7 +143,7 @@ impl Written {
         // What is this machine to a proxy is none of ours.
         let is_near = is_loopback(&host) && self.proxy.is_none();
         if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &self.auth, is_near)
-            && let Some((entry, _)) = given.find("password")
+            && let Some((entry, _)) = given.find("password").or_else(|| given.find("oauth2"))
         {
             let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
             return Err(wrong(entry, what));
@@ -152,7 +161,7 @@ impl Written {
             tls: self.tls,
             timeout: self.timeout,
             auth: self.auth,
-            login: Login { user, password },
+            login: Login { user, credential },
             folder: self.folder,
             create: self.create,
             flags: self.flags,
@@ -176,6 +185,7 @@ impl Written {
             flags,
             date,
         } = mailbox.clone();
+        let (password, oauth2) = parts(login.credential);
         Self {
             provider,
             host: Some(host),
@@ -186,7 +196,8 @@ impl Written {
             timeout,
             auth,
             user: Some(login.user),
-            password: Some(login.password),
+            password,
+            oauth2,
             folder,
             create,
             flags,

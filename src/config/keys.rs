@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use super::account::{Account, Hooks, Order, Pipelining, Tls, TlsMode};
 use super::deliver::TARGETS;
+use super::oauth2_keys::{OAUTH2, suits};
 use super::rows::{Form, Key, inline, key, mapping, within};
-use super::server::{Given, conflicts, with_tls};
-use super::tree::{Complaint, Entry, Position};
+use super::server::{Given, Level, conflicts, with_tls};
+use super::tree::{Complaint, Position};
 use super::values::{
     ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
     PASSWORD, PORT, POSITIVE, PROXY, SIZE, USER, choice,
@@ -27,7 +28,7 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
     [
         key!("auth", auth, AUTH, "How to log in: auto, or a list of mechanisms."),
         key!("password", password, PASSWORD, "The password, or where it comes from."),
-        later("oauth2"),
+        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
         key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("connect", connect, COMMAND, "A command whose input and output are the connection."),
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
@@ -71,12 +72,6 @@ const HOOKS_FORM: Form<Hooks> = Form {
 const NO_TLS_NO_PASSWORD: &str = "without TLS, `auth: auto` sends no password and cannot log in: write `tls: starttls` or \
      `tls: implicit`, or name the mechanisms: `auth: [scram-sha-256]`, or `auth: [user-pass]` to send the password in the clear";
 
-/// A key that only its name is known of.
-const fn later(name: &'static str) -> Key<Account> {
-    let read = |entry: &Entry<'_>, _: &_, _: &mut _| Err(Complaint::new(entry.at, NOT_YET));
-    Key { name, about: "", read, show: |_| String::new() }
-}
-
 /// Says what is wrong with targets that would count as one.
 fn same_target(account: &Account) -> Option<&'static str> {
     let mut keys = HashSet::new();
@@ -102,6 +97,18 @@ pub(super) fn complete(
         {
             wrong.push((key, "has no meaning with `connect`: remove one of them"));
         }
+    }
+    match (given.find("password"), given.find("oauth2")) {
+        (Some((_, password)), Some((oauth2, level))) if password == level => {
+            wrong.push((oauth2, "has no meaning with `password`: remove one of them"));
+        }
+        // What the account says itself takes the place of what the defaults say.
+        (Some((_, Level::Own)), Some(_)) => account.oauth2 = None,
+        (Some(_), Some(_)) => account.password = None,
+        (Some(_), None) | (None, Some(_)) | (None, None) => {}
+    }
+    if let Some((auth, _)) = given.find("auth") {
+        wrong.extend(suits(&account.auth, account.oauth2.as_ref()).err().map(|what| (auth, what)));
     }
     if let (Some((tls, _)), TlsMode::None, Auth::Auto) = (given.find("tls"), account.tls.mode, &account.auth)
     {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::account::{Password, Tls, TlsMode};
+use super::host::is_loopback;
+use super::oauth2::OAuth2;
+use super::oauth2_keys::{OAUTH2, credential, parts};
 use super::places::Places;
 use super::proxy::Proxy;
 use super::recipients::{RECIPIENTS, SENDER};
@@ -24,7 +27,8 @@ pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
         key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("user", user, USER, "Who logs in there."),
-        key!("password", password, PASSWORD, "The password, or where it comes from."),
+        key!("password", password, PASSWORD, "The password, or where it comes from; or `oauth2`."),
+        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
         key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),
         key!("from", from, SENDER, "The sender of the envelope: keep, or an address."),
     ]
@@ -58,6 +62,7 @@ pub(super) struct Written {
     timeout: Option<Duration>,
     user: Option<String>,
     password: Option<Password>,
+    oauth2: Option<OAuth2>,
     to: Option<Recipients>,
     from: Sender,
 }
@@ -68,8 +73,8 @@ fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
     let own = node.mapping(what)?;
     let entry = |key: &str| own.iter().find(|entry| entry.key == key);
     let host = written.host.get_or_insert_with(|| "localhost".to_owned());
-    match (entry("user"), entry("password")) {
-        (Some(user), None) => return Err(wrong(user, "needs `password` too")),
+    match (entry("user"), entry("password").or_else(|| entry("oauth2"))) {
+        (Some(user), None) => return Err(wrong(user, "needs `password` or `oauth2` too")),
         (None, Some(password)) => return Err(wrong(password, "needs `user` too")),
         // What is this machine to a proxy is none of ours.
         (Some(_), Some(password))
@@ -109,6 +114,7 @@ impl Written {
             timeout: None,
             user: None,
             password: None,
+            oauth2: None,
             to: None,
             from: Sender::Keep,
         }
@@ -116,11 +122,13 @@ impl Written {
 
     fn of(server: &MailServer) -> Self {
         let MailServer { place, timeout, login, to, from } = server;
-        let login = login.as_ref();
+        let (user, credential) = login.clone().map(|login| (login.user, login.credential)).unzip();
+        let (password, oauth2) = credential.map_or((None, None), parts);
         let written = Self {
             timeout: *timeout,
-            user: login.map(|login| login.user.clone()),
-            password: login.map(|login| login.password.clone()),
+            user,
+            password,
+            oauth2,
             to: Some(to.clone()),
             from: from.clone(),
             ..Self::new()
@@ -161,7 +169,8 @@ impl Written {
                 tls: self.tls,
             },
         };
-        let login = self.user.zip(self.password).map(|(user, password)| Login { user, password });
+        let credential = credential(own, self.password, self.oauth2)?;
+        let login = self.user.zip(credential).map(|(user, credential)| Login { user, credential });
         Ok(MailServer { place, timeout: self.timeout, login, to, from: self.from })
     }
 }
@@ -175,11 +184,6 @@ fn show(keys: &[Key<Written>], server: &MailServer) -> String {
         _ => true,
     };
     inline(keys.iter().filter(is_worth_it), &written)
-}
-
-/// Says whether what is sent there stays on this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn wrong(entry: &Entry<'_>, what: &str) -> Complaint {

@@ -3,6 +3,7 @@
 use super::imap::IMAP_KEYS;
 use super::keys::{HOOKS, KEYS};
 use super::mail_server::{LMTP_KEYS, SMTP_KEYS};
+use super::oauth2_keys::OAUTH2_KEYS;
 use super::recipients::CATCH_ALL;
 use super::rows::{Key, block};
 use super::top::{LIMITS, NOTIFY, TOP};
@@ -35,6 +36,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
         below("notify.", NOTIFY),
         below("accounts.NAME.", KEYS),
         below("accounts.NAME.password.", SOURCES),
+        below("accounts.NAME.oauth2.", OAUTH2_KEYS),
         below("accounts.NAME.hooks.", HOOKS),
         below("accounts.NAME.deliver.", deliver::NAME),
         below("accounts.NAME.deliver.", deliver::KEYS),

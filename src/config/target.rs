@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command_line::CommandLine;
-use super::password::Password;
+use super::oauth2::Credential;
+use super::providers::Protocol;
 use super::proxy::Proxy;
 use super::tls::Tls;
 use crate::sasl::Auth;
@@ -147,7 +148,7 @@ pub enum Place {
 pub struct Login {
     /// The user name, as it goes onto the wire.
     pub user: String,
-    pub password: Password,
+    pub credential: Credential,
 }
 
 /// A mailbox on a server, and how messages get into it.
@@ -305,7 +306,17 @@ impl Target {
         }
     }
 
-    /// Gives the password that stands or is named in the target, if one does, with the host and the user it is for.
+    /// Names what is spoken there, for who gives tokens.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Imap(_) => Protocol::Imap,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Smtp(_) | Self::Lmtp(_) => {
+                Protocol::Smtp
+            }
+        }
+    }
+
+    /// Gives who logs in there, and at which host, if anybody does.
     pub fn login(&self) -> Option<(&str, &Login)> {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,

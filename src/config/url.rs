@@ -7,7 +7,7 @@ use super::deliver::targets;
 use super::host::host_name;
 use super::places::Places;
 use super::url_parts::{UrlError, decode, host_and_port, in_url};
-use crate::sasl::{Auth, MECHANISMS};
+use crate::sasl::{Auth, Exposes, MECHANISMS};
 
 /// What RFC 2384 lets stand in a user as it is (`achar`).
 const USER: &AsciiSet = &NON_ALPHANUMERIC
@@ -106,14 +106,12 @@ fn mechanism(parameter: &str) -> Result<Auth, UrlError> {
     if value == "*" {
         return Ok(Auth::Auto);
     }
-    for later in ["OAUTHBEARER", "XOAUTH2"] {
-        if value.eq_ignore_ascii_case(later) {
-            return Err(UrlError::NotYet { what: later });
-        }
-    }
     let mut known = MECHANISMS.iter().map(|row| row.mechanism);
     let mechanism = known.find(|mechanism| in_url(*mechanism).eq_ignore_ascii_case(&value));
-    Ok(Auth::List(vec![mechanism.ok_or(UrlError::Mechanism)?]))
+    match mechanism.ok_or(UrlError::Mechanism)? {
+        token if token.exposes() == Exposes::Token => Err(UrlError::Tokens { what: in_url(token) }),
+        mechanism => Ok(Auth::List(vec![mechanism])),
+    }
 }
 
 fn name(scheme: &str, user: &str, auth: &Auth, host: &str, port: Option<u16>) -> String {
@@ -215,7 +213,7 @@ mod tests {
             ("pops://u;AUTH=*;AUTH=*@h", E::Parameter),
             ("pops://u;AUTH@h", E::Parameter),
             ("pops://u;AUTH=GSSAPI@h", E::Mechanism),
-            ("pops://u;AUTH=XOAUTH2@h", E::NotYet { what: "XOAUTH2" }),
+            ("pops://u;AUTH=XOAUTH2@h", E::Tokens { what: "XOAUTH2" }),
             ("pops://u@", E::Host("is empty, must be a host name or address")),
             ("pops://u@h h", E::Host("must be a host name or address")),
             ("pops://u@::1", E::Host("must be in brackets if it is an IPv6 address")),

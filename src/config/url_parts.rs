@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::values::{NOT_YET, one_of};
+use super::values::one_of;
 use crate::sasl::{MECHANISMS, Mechanism};
 
 /// Why a URL and a target are no account. Display quotes nothing of the URL, which may hold a password.
@@ -28,9 +28,9 @@ pub enum UrlError {
     Parameter,
     #[error("cannot read the URL: unknown mechanism after ;AUTH=: must be *, {}", one_of(&mechanisms()))]
     Mechanism,
-    /// A mechanism or a target of the manual that is not built.
-    #[error("cannot use {what}: {NOT_YET}")]
-    NotYet { what: &'static str },
+    /// Tokens take more words than a URL has.
+    #[error("cannot use {what} with a URL: write an account with `oauth2` into the configuration")]
+    Tokens { what: &'static str },
     #[error("cannot read the URL: the host {0}")]
     Host(&'static str),
     #[error("cannot read the URL: the port must be a number from 1 to 65535")]

@@ -11,11 +11,20 @@ use super::places::Places;
 use super::tree::{self, Content, Entry, Node, Position};
 
 /// Keys whose value is a file that must be there before anything is fetched.
-const FILES: [&str; 6] = ["tls_ca", "tls_client_cert", "tls_client_key", "file", "netrc", "socket"];
+const FILES: [&str; 8] = [
+    "tls_ca",
+    "tls_client_cert",
+    "tls_client_key",
+    "file",
+    "netrc",
+    "socket",
+    "client_certificate",
+    "client_key",
+];
 
 /// Keys whose value is a command.
-const COMMANDS: [&str; 8] =
-    ["command", "connect", "pipe", "before", "after", "on_new", "on_error", "on_recover"];
+const COMMANDS: [&str; 9] =
+    ["command", "token_command", "connect", "pipe", "before", "after", "on_new", "on_error", "on_recover"];
 
 /// Targets that are servers, and how a connection to one begins where nothing is said of it.
 const SERVERS: [(&str, &str); 2] = [("smtp", "none"), ("imap", "implicit")];

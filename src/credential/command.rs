@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroizing;
 
-use super::{CredentialError, LONGEST};
+use super::error::{CredentialError, LONGEST};
 use crate::config::account::CommandLine;
 use crate::net::process;
 use crate::text::Shown;

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::oauth2::OAuth2Error;
+use crate::failure::Class;
 use crate::text::Shown;
 
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +54,40 @@ pub enum CredentialError {
     NoTerminal(io::Error),
     #[error("no password was typed")]
     NotTyped,
+    /// There is no token in its place.
+    #[error(transparent)]
+    Tokens(#[from] Box<OAuth2Error>),
+}
+
+impl From<OAuth2Error> for CredentialError {
+    fn from(error: OAuth2Error) -> Self {
+        Self::Tokens(Box::new(error))
+    }
 }
 
 impl CredentialError {
-    /// Gives what the user can do about it, if that is known.
-    pub fn hint(&self) -> Option<String> {
+    /// Gives what kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Tokens(error) => error.class(),
+            // A later run may have an answer.
+            Self::TimedOut { .. } => Class::Hook,
+            _ => Class::Credentials,
+        }
+    }
+
+    /// Gives what a provider of tokens said, if it refused.
+    pub fn said(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tokens(error) => error.said(),
+            _ => None,
+        }
+    }
+
+    /// Gives what the user can do about it, if that is known; `name` is the account's.
+    pub fn hint(&self, name: &str) -> Option<String> {
         let hint = match self {
+            Self::Tokens(error) => return error.hint(name),
             Self::NoTerminal(_) | Self::Missing => {
                 "set `password`, such as `password: { command: \"pass show mail/home\" }` or `password: { file: PATH }`"
             }

@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::CredentialError;
+use super::error::CredentialError;
 use crate::disk::blocking;
 
 /// What a file turned out to be.

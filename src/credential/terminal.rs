@@ -7,7 +7,7 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroize;
 
-use super::CredentialError;
+use super::error::CredentialError;
 use crate::secret::Secret;
 
 /// Held while a question stands: accounts are polled at once, and there is one terminal.

@@ -97,6 +97,14 @@ impl TargetError {
         })
     }
 
+    /// Says why a server refused, in place of what to do about it.
+    pub(super) fn because(self, why: String) -> Self {
+        match self {
+            Self::Server(error) => Self::Server(Box::new(ServerError { hint: Some(why), ..*error })),
+            other => other,
+        }
+    }
+
     /// Tells the same once more.
     pub(super) fn again(&self) -> Self {
         match self {

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::disk::blocking;
 use crate::line::{self, AuthLine};
-use crate::sasl::{Exchange, SaslError};
+use crate::sasl::{Exchange, SaslError, TokenRefused};
 
 /// A protocol in which an exchange is carried: POP3 (RFC 5034), SMTP and LMTP (RFC 4954).
 pub trait Carrier {
@@ -22,6 +22,9 @@ pub trait Carrier {
 
     /// Makes an error of the mechanism's own.
     fn failed(&self, error: SaslError) -> Self::Error;
+
+    /// Adds to a refusal what the server has told of its reason.
+    fn explained(&self, refusal: Self::Error, why: &TokenRefused) -> Self::Error;
 
     /// Makes an error of a challenge to which the mechanism has nothing to say.
     fn one_too_many(&self) -> Self::Error;
@@ -60,6 +63,7 @@ pub async fn authenticate<C: Carrier>(
     let mut answer =
         carrier.say(AuthLine::Begin(name, along.as_ref().map(|along| &along[..])), first).await?;
     let mut ended = false;
+    let mut why = None;
     loop {
         let challenge = match answer {
             Answer::Accepted => return exchange.finish().map_err(|error| carrier.failed(error)),
@@ -69,9 +73,16 @@ pub async fn authenticate<C: Carrier>(
             Some(response) => Ok(response),
             None if exchange.is_complete() && !ended => {
                 ended = true;
-                // Asked once more for the first message, or told a failure's details; an empty line has the refusal
-                // said then.
-                Ok(again.take().filter(|_| challenge.is_empty()).unwrap_or_default())
+                let details = exchange.acknowledge(&line::challenge(&challenge));
+                match details.filter(|_| !challenge.trim_ascii().is_empty()) {
+                    Some((response, refused)) => {
+                        why = Some(refused);
+                        Ok(Zeroizing::new(response.to_vec()))
+                    }
+                    // Asked once more for the first message, or told a failure's details; an empty line has the
+                    // refusal said then.
+                    None => Ok(again.take().filter(|_| challenge.is_empty()).unwrap_or_default()),
+                }
             }
             None if exchange.is_complete() => return Err(carrier.one_too_many()),
             None => {
@@ -81,7 +92,13 @@ pub async fn authenticate<C: Carrier>(
             }
         };
         match response {
-            Ok(response) => answer = carrier.say(AuthLine::Response(&response), left(&exchange)).await?,
+            Ok(response) => {
+                let said = carrier.say(AuthLine::Response(&response), left(&exchange)).await;
+                answer = said.map_err(|refusal| match &why {
+                    Some(why) => carrier.explained(refusal, why),
+                    None => refusal,
+                })?;
+            }
             Err(error) => {
                 // The server is told, and says no to it, or nothing: the error is this one.
                 let _ = carrier.say(AuthLine::Cancel, Left::More).await;
@@ -138,6 +155,10 @@ mod tests {
             error.to_string()
         }
 
+        fn explained(&self, refusal: String, why: &TokenRefused) -> String {
+            format!("{refusal}: {why}")
+        }
+
         fn one_too_many(&self) -> String {
             "one too many".into()
         }
@@ -185,6 +206,22 @@ mod tests {
         let (outcome, lines) = speak(Mechanism::Plain, "s", &[challenge("bm8="), challenge("")]).await;
         assert_eq!(outcome, Err("one too many".into()));
         assert_eq!(lines, said(&[first, ("", Left::Nothing)]));
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_acknowledged_and_the_reason_told() {
+        // {"status":"invalid_token"}
+        let reason = challenge("eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0=");
+        for (mechanism, acknowledgement) in [(Mechanism::OAuthBearer, "AQ=="), (Mechanism::Xoauth2, "")] {
+            let (outcome, lines) = speak(mechanism, "token", &[challenge(""), reason.clone()]).await;
+            assert!(
+                outcome
+                    .unwrap_err()
+                    .starts_with("refused: the server does not take the access token (invalid_token)")
+            );
+            assert_eq!(lines.len(), 3);
+            assert_eq!(lines[2], (acknowledgement.into(), Left::Nothing));
+        }
     }
 
     #[tokio::test]

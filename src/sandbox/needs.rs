@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::account::{Hooks, Password, Tls};
+use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Place;
 use crate::config::{Account, Config, MailServer, Target};
 use crate::disk::{blocking, spool_directory};
@@ -81,14 +82,18 @@ pub struct Needs {
 /// How long the paths of a configuration may take to answer at the start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn files(tls: &Tls, password: Option<&Password>) -> Vec<PathBuf> {
+fn files<'a>(tls: &'a Tls, secrets: impl IntoIterator<Item = &'a Password>) -> Vec<PathBuf> {
     let client = tls.client.iter().flat_map(|client| [&client.chain, &client.key]);
-    let password = match password {
-        Some(Password::File(path) | Password::Netrc(path)) => Some(path),
-        Some(Password::Command(_) | Password::Credential(_) | Password::Literal(_) | Password::Env(_))
-        | None => None,
-    };
-    tls.ca.iter().chain(client).chain(password).cloned().collect()
+    let secrets = secrets.into_iter().filter_map(|secret| match secret {
+        Password::File(path) | Password::Netrc(path) => Some(path),
+        Password::Command(_) | Password::Credential(_) | Password::Literal(_) | Password::Env(_) => None,
+    });
+    tls.ca.iter().chain(client).chain(secrets).cloned().collect()
+}
+
+/// Gives the files that tokens come by.
+fn token_files(oauth2: &OAuth2) -> impl Iterator<Item = PathBuf> {
+    oauth2.files().into_iter().map(|(path, _)| path.clone())
 }
 
 impl<'a> Purpose<'a> {
@@ -110,20 +115,27 @@ impl<'a> Purpose<'a> {
         paths.extend(self.socket.clone());
         paths.push(spool_directory());
         for account in &self.accounts {
-            paths.extend(files(&account.tls, account.password.as_ref()));
+            let secrets = account.oauth2.iter().flat_map(OAuth2::secrets).map(|(secret, _)| secret);
+            paths.extend(files(&account.tls, secrets.chain(&account.password)));
+            paths.extend(account.oauth2.iter().flat_map(token_files));
             for target in account.targets() {
+                let of_target = target.login().and_then(|(_, login)| login.credential.oauth2());
+                paths.extend(of_target.into_iter().flat_map(token_files));
                 match target {
                     Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
                     Target::Pipe(_) => {}
                     Target::Smtp(server) | Target::Lmtp(server) => {
-                        let password = server.login.as_ref().map(|login| &login.password);
+                        let secrets = server.login.iter().flat_map(|login| login.credential.secrets());
                         match &server.place {
-                            Place::Tcp { tls, .. } => paths.extend(files(tls, password)),
+                            Place::Tcp { tls, .. } => {
+                                paths.extend(files(tls, secrets.map(|(secret, _)| secret)));
+                            }
                             Place::Socket(socket) => paths.push(socket.clone()),
                         }
                     }
                     Target::Imap(mailbox) => {
-                        paths.extend(files(&mailbox.tls, Some(&mailbox.login.password)));
+                        let secrets = mailbox.login.credential.secrets();
+                        paths.extend(files(&mailbox.tls, secrets.into_iter().map(|(secret, _)| secret)));
                     }
                 }
             }
@@ -235,6 +247,9 @@ impl Needs {
         if let Some(password) = &account.password {
             self.password(password, || format!("`password` of {name}"));
         }
+        if let Some(oauth2) = &account.oauth2 {
+            self.oauth2(oauth2, name);
+        }
         self.tls(&account.tls, name);
         account.targets().for_each(|target| self.target(target, name));
     }
@@ -253,7 +268,7 @@ impl Needs {
             Target::Smtp(server) | Target::Lmtp(server) => self.server(server, name),
             Target::Imap(mailbox) => {
                 self.tls(&mailbox.tls, name);
-                self.password(&mailbox.login.password, || format!("the password of `deliver` of {name}"));
+                self.credential(&mailbox.login.credential, &format!("`deliver` of {name}"));
             }
         }
     }
@@ -265,7 +280,26 @@ impl Needs {
             Place::Socket(_) => {}
         }
         if let Some(login) = &server.login {
-            self.password(&login.password, || format!("the password of `deliver` of {name}"));
+            self.credential(&login.credential, &format!("`deliver` of {name}"));
+        }
+    }
+
+    fn credential(&mut self, credential: &Credential, whose: &str) {
+        match credential {
+            Credential::Password(password) => self.password(password, || format!("the password of {whose}")),
+            Credential::OAuth2(oauth2) => self.oauth2(oauth2, whose),
+        }
+    }
+
+    fn oauth2(&mut self, oauth2: &OAuth2, whose: &str) {
+        if let OAuth2::Command(_) = oauth2 {
+            self.commands.push(format!("`token_command` of {whose}"));
+        }
+        for (secret, what) in oauth2.secrets() {
+            self.password(secret, || format!("{what} of {whose}"));
+        }
+        for (path, what) in oauth2.files() {
+            self.read(path, format!("{what} of {whose}"));
         }
     }
 

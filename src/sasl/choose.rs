@@ -1,6 +1,6 @@
 //! Which mechanism a log-in uses.
 
-use super::{Auth, Auto, MECHANISMS, Mechanism};
+use super::{Auth, Auto, Exposes, MECHANISMS, Mechanism};
 use crate::text::Shown;
 
 /// What the server and the connection can do.
@@ -14,6 +14,8 @@ pub struct Offered<'a> {
     pub tls: Protection,
     /// A TLS client certificate is configured.
     pub client_certificate: bool,
+    /// Tokens are configured, in the place of a password.
+    pub tokens: bool,
     /// The TLS channel has an exporter value to bind to.
     pub exporter: bool,
 }
@@ -75,6 +77,8 @@ impl Offered<'_> {
             Mechanism::UserPass => self.user != User::Absent,
             Mechanism::Apop => self.apop_stamp,
             Mechanism::External
+            | Mechanism::OAuthBearer
+            | Mechanism::Xoauth2
             | Mechanism::ScramSha256Plus
             | Mechanism::ScramSha256
             | Mechanism::ScramSha1
@@ -86,12 +90,19 @@ impl Offered<'_> {
         }
     }
 
+    /// Says whether the mechanism takes what is configured: a token, or a password.
+    fn suits(&self, mechanism: Mechanism) -> bool {
+        mechanism == Mechanism::External || (mechanism.exposes() == Exposes::Token) == self.tokens
+    }
+
     /// Says whether this connection can carry the mechanism, whatever the server offers.
     fn can_carry(&self, mechanism: Mechanism) -> bool {
         match mechanism {
             Mechanism::ScramSha256Plus => self.exporter,
             Mechanism::Apop => self.apop_stamp,
             Mechanism::External
+            | Mechanism::OAuthBearer
+            | Mechanism::Xoauth2
             | Mechanism::ScramSha256
             | Mechanism::ScramSha1
             | Mechanism::Plain
@@ -182,16 +193,19 @@ fn fitting(offered: &Offered<'_>) -> Vec<&'static str> {
         !(untold && offered.tls == Protection::Announced)
     };
     all.filter(is_said)
-        .filter(|&mechanism| offered.names(mechanism) && offered.can_carry(mechanism))
+        .filter(|&mechanism| {
+            offered.names(mechanism) && offered.can_carry(mechanism) && offered.suits(mechanism)
+        })
         .map(Mechanism::name)
         .collect()
 }
 
 /// What `auto` may take on this connection, best first.
 fn automatic(offered: &Offered<'_>) -> impl Iterator<Item = Mechanism> {
-    let (protection, certificate) = (offered.tls, offered.client_certificate);
+    let (protection, certificate, tokens) = (offered.tls, offered.client_certificate, offered.tokens);
     let may = move |auto| match (protection, auto) {
-        (Protection::Protected, Auto::OverTls) => true,
+        (Protection::Protected, Auto::OverTls) => !tokens,
+        (Protection::Protected, Auto::WithTokens) => tokens,
         (Protection::Protected, Auto::WithClientCertificate) => certificate,
         (Protection::Protected, Auto::Never) | (Protection::Plain | Protection::Announced, _) => false,
     };
@@ -213,6 +227,9 @@ fn nothing_fits(auth: &Auth, offered: &Offered<'_>) -> NoMechanism {
         (_, Protection::Announced, Some(list)) => format!("{STLS}; to use what it offers without, write {list}"),
         (_, _, None) if offered.plus_offered() && !offered.exporter => {
             "SCRAM-SHA-256-PLUS needs TLS 1.3; this connection has none".to_owned()
+        }
+        (_, _, None) if offered.tokens => {
+            "the server takes no tokens on this connection; use `password` in the place of `oauth2`".to_owned()
         }
         (_, _, None) => {
             "the server offers nothing that postrider can use; ask its operator, or name one mechanism to try, such \
@@ -245,6 +262,7 @@ mod tests {
         apop_stamp: false,
         tls: Protection::Protected,
         client_certificate: false,
+        tokens: false,
         exporter: true,
     };
     const ALL: &[&str] = &[

@@ -6,7 +6,9 @@ use zeroize::Zeroizing;
 
 use super::login::Login;
 use super::scram::{Binding, Hash, Scram};
-use super::{Credentials, Mechanism, SaslError, coding, cram_md5, external, plain};
+use super::{
+    Credentials, Exposes, Mechanism, SaslError, TokenRefused, bearer, coding, cram_md5, external, plain,
+};
 use crate::secret::Secret;
 
 /// One authentication exchange; octets in and out are raw, without base64.
@@ -32,6 +34,8 @@ impl Exchange {
     pub fn new(mechanism: Mechanism, credentials: &Credentials<'_>) -> Result<Self, SaslError> {
         let state = match mechanism {
             Mechanism::External => State::OneMessage(Some(external::message(credentials)?)),
+            Mechanism::OAuthBearer => State::OneMessage(Some(bearer::oauthbearer(credentials)?)),
+            Mechanism::Xoauth2 => State::OneMessage(Some(bearer::xoauth2(credentials)?)),
             Mechanism::Plain => State::OneMessage(Some(plain::message(credentials)?)),
             Mechanism::Login => State::Login(Login::new(credentials)),
             Mechanism::CramMd5 => {
@@ -84,6 +88,12 @@ impl Exchange {
             State::CramMd5(credentials) => credentials.is_none(),
             State::Scram(scram) => scram.is_complete(),
         }
+    }
+
+    /// Gives what is said to a challenge behind the last message, and what that challenge tells: why a token was refused.
+    pub fn acknowledge(&self, challenge: &[u8]) -> Option<(&'static [u8], TokenRefused)> {
+        let takes_token = self.mechanism.exposes() == Exposes::Token;
+        takes_token.then(|| (bearer::acknowledgement(self.mechanism), TokenRefused::of(challenge)))
     }
 
     /// Says whether the server's `+OK` may be believed: SCRAM's server must have proved that it knows the password.

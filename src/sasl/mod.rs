@@ -4,6 +4,7 @@
 //! [`choose()`] picks one, an [`Exchange`] speaks it. USER/PASS and APOP are commands of POP3 itself and have no
 //! exchange.
 
+mod bearer;
 mod choose;
 mod coding;
 mod cram_md5;
@@ -15,6 +16,7 @@ mod login;
 mod plain;
 mod scram;
 
+pub use bearer::TokenRefused;
 pub use choose::{NoMechanism, Offered, Protection, User, choose, instead, why};
 pub use credentials::Credentials;
 pub use error::SaslError;
@@ -25,6 +27,10 @@ pub use exchange::Exchange;
 pub enum Mechanism {
     /// SASL EXTERNAL (RFC 4422, A): the TLS client certificate is the identity.
     External,
+    /// OAUTHBEARER (RFC 7628): an access token.
+    OAuthBearer,
+    /// XOAUTH2 (never standardised; Google's and Microsoft's).
+    Xoauth2,
     /// SCRAM-SHA-256 bound to the TLS channel (RFC 7677, RFC 9266).
     ScramSha256Plus,
     /// SCRAM-SHA-256 (RFC 7677).
@@ -73,6 +79,8 @@ pub enum Exposes {
     SlowDigest,
     /// An MD5 digest at which a password can be guessed fast.
     FastDigest,
+    /// An access token, which is good for an hour or so.
+    Token,
     Password,
 }
 
@@ -83,6 +91,8 @@ pub enum Auto {
     OverTls,
     /// Over TLS, if a client certificate is configured and the server offers it.
     WithClientCertificate,
+    /// Over TLS, if tokens are configured (`oauth2`), and then nothing that takes a password.
+    WithTokens,
     /// Only when it is listed.
     Never,
 }
@@ -99,6 +109,18 @@ pub const MECHANISMS: &[Row] = &[
         exposes: Exposes::Nothing,
         auto: Auto::WithClientCertificate,
         about: "The TLS client certificate (tls_client_cert) says who logs in; no password.",
+    },
+    Row {
+        mechanism: Mechanism::OAuthBearer,
+        exposes: Exposes::Token,
+        auto: Auto::WithTokens,
+        about: "Sends an access token (oauth2); as safe as the TLS around it.",
+    },
+    Row {
+        mechanism: Mechanism::Xoauth2,
+        exposes: Exposes::Token,
+        auto: Auto::WithTokens,
+        about: "As oauthbearer, in the older form of Google and Microsoft.",
     },
     Row {
         mechanism: Mechanism::ScramSha256Plus,
@@ -150,10 +172,15 @@ pub const MECHANISMS: &[Row] = &[
     },
 ];
 
+/// What takes a token.
+pub const WITH_TOKENS: [Mechanism; 2] = [Mechanism::OAuthBearer, Mechanism::Xoauth2];
+
 impl Mechanism {
     pub fn name(self) -> &'static str {
         match self {
             Self::External => "external",
+            Self::OAuthBearer => "oauthbearer",
+            Self::Xoauth2 => "xoauth2",
             Self::ScramSha256Plus => "scram-sha-256-plus",
             Self::ScramSha256 => "scram-sha-256",
             Self::ScramSha1 => "scram-sha-1",
@@ -170,10 +197,18 @@ impl Mechanism {
         MECHANISMS.iter().map(|row| row.mechanism).find(|mechanism| mechanism.name() == name)
     }
 
+    /// Says what the other end of the line learns.
+    pub fn exposes(self) -> Exposes {
+        let row = MECHANISMS.iter().find(|row| row.mechanism == self);
+        row.map_or(Exposes::Password, |row| row.exposes)
+    }
+
     /// Gives the name that goes over the wire; `None` for USER/PASS and APOP, which are no SASL mechanisms.
     pub fn sasl_name(self) -> Option<&'static str> {
         match self {
             Self::External => Some("EXTERNAL"),
+            Self::OAuthBearer => Some("OAUTHBEARER"),
+            Self::Xoauth2 => Some("XOAUTH2"),
             Self::ScramSha256Plus => Some("SCRAM-SHA-256-PLUS"),
             Self::ScramSha256 => Some("SCRAM-SHA-256"),
             Self::ScramSha1 => Some("SCRAM-SHA-1"),
@@ -190,6 +225,8 @@ impl Mechanism {
             Self::UserPass => "USER/PASS",
             Self::Apop => "APOP",
             Self::External
+            | Self::OAuthBearer
+            | Self::Xoauth2
             | Self::ScramSha256Plus
             | Self::ScramSha256
             | Self::ScramSha1
@@ -207,11 +244,22 @@ mod tests {
     #[test]
     fn every_mechanism_is_in_the_table_once_and_is_found_by_its_name() {
         use Mechanism::{
-            Apop, CramMd5, External, Login, Plain, ScramSha1, ScramSha256, ScramSha256Plus, UserPass,
+            Apop, CramMd5, External, Login, OAuthBearer, Plain, ScramSha1, ScramSha256, ScramSha256Plus,
+            UserPass, Xoauth2,
         };
-        for mechanism in
-            [External, ScramSha256Plus, ScramSha256, ScramSha1, Plain, Login, UserPass, CramMd5, Apop]
-        {
+        for mechanism in [
+            External,
+            OAuthBearer,
+            Xoauth2,
+            ScramSha256Plus,
+            ScramSha256,
+            ScramSha1,
+            Plain,
+            Login,
+            UserPass,
+            CramMd5,
+            Apop,
+        ] {
             assert_eq!(Mechanism::from_name(mechanism.name()), Some(mechanism));
             assert_eq!(
                 MECHANISMS.iter().filter(|row| row.mechanism == mechanism).count(),
@@ -219,7 +267,7 @@ mod tests {
                 "{mechanism:?}"
             );
         }
-        assert_eq!(MECHANISMS.len(), 9);
+        assert_eq!(MECHANISMS.len(), 11);
         assert_eq!(Mechanism::from_name("PLAIN"), None);
     }
 }

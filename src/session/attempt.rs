@@ -2,16 +2,18 @@
 
 use std::time::Instant;
 
+use crate::credential::oauth2::{AccessToken, Age, OAuth2Error};
 use crate::failure::Class;
 use crate::net::{Stage, Stream};
-use crate::secret::Secret;
+use crate::secret::{Secret, masked};
 use crate::source::{
-    self, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trial, Trials,
+    Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trial, Trials,
 };
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
 
 use super::course::{Course, Ended};
-use super::lockout::Attempted;
+use super::credentials::{Credentials, Reached, no_token, token};
+use super::lockout::{Attempted, Word};
 use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
@@ -75,7 +77,7 @@ impl Poll<'_> {
     }
 
     /// Reads what is known of the maildrop, and connects; side by side where nothing known could forbid it.
-    async fn reach(&self, course: &Course) -> Result<(Maildrop, Result<(Secret, Stream), Failed>), Failed> {
+    async fn reach(&self, course: &Course) -> Result<(Maildrop, Result<Reached, Failed>), Failed> {
         let known = self.environment.store.maildrop(self.maildrop());
         if self.has_state {
             // Whoever is refused is not even called upon again.
@@ -106,70 +108,107 @@ impl Poll<'_> {
         }
     }
 
-    /// Gets the password and connects, unless that password must not be tried.
-    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<(Secret, Stream), Failed> {
+    /// Gets the password or token and connects, unless it must not be tried.
+    async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<Reached, Failed> {
         if let (Task::Sync(_), true) = (self.task, course.is_first()) {
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
         let connect = async {
-            let secret = source::password(self.account, self.environment.ask).await;
-            let secret = secret.during("get the password")?;
+            let refused = memory.is_some_and(|memory| memory.log_ins.refused.is_some());
+            let credentials = Credentials::of(self.account, self.environment, refused).await?;
             self.environment.connector.watch().saw(|| Stage::Password);
             if let Some(memory) = memory {
-                self.may_try(course, &secret, memory).await?;
+                self.may_try(course, credentials.identity(), memory).await?;
             }
-            self.progress.stage("connecting");
-            let stream =
-                self.environment.connector.connect(self.account).await.map_err(SourceFailed::from)?;
-            Ok((secret, stream))
+            self.reach_with(credentials, None).await
         };
         self.unless_stopped("connect", connect).await
+    }
+
+    /// Gets a token where there is no password, and connects.
+    async fn reach_with(
+        &self,
+        credentials: Credentials,
+        refused: Option<&Secret>,
+    ) -> Result<Reached, Failed> {
+        self.progress.stage("connecting");
+        let (identity, secret, age) = match credentials {
+            Credentials::Password(password) => (password.clone(), password, Age::New),
+            Credentials::Tokens { identity } => match token(self.account, self.environment, refused).await {
+                Ok(AccessToken { secret, age }) => (identity, secret, age),
+                Err(error) => return no_token(self.account, identity, error),
+            },
+        };
+        let stream = self.environment.connector.connect(self.account).await.map_err(SourceFailed::from)?;
+        Ok(Reached::Server { identity, secret, age, stream })
     }
 
     /// Logs in and lists, and notes a refusal of the credentials.
     async fn log_in(
         &self,
-        notes: Notes<'_>,
+        mut notes: Notes<'_>,
         known: &Maildrop,
-        connected: Result<(Secret, Stream), Failed>,
+        reached: Result<Reached, Failed>,
     ) -> Result<Opened, AttemptFailed> {
-        let (secret, stream) = connected.map_err(AttemptFailed::plain)?;
-        self.may_try(notes.course, &secret, known).await.map_err(AttemptFailed::plain)?;
+        let mut reached = reached.map_err(AttemptFailed::plain)?;
+        loop {
+            let (identity, secret, age, stream) = match reached {
+                Reached::Server { identity, secret, age, stream } => (identity, secret, age, stream),
+                Reached::Provider { identity, at, refused } => {
+                    let aborted = self.judge_provider(notes, (&identity, at), *refused, known).await;
+                    return Err(AttemptFailed::plain(aborted));
+                }
+            };
+            self.may_try(notes.course, &identity, known).await.map_err(AttemptFailed::plain)?;
+            let opened = self.open(notes.lend(), &secret, stream).await.map_err(AttemptFailed::plain)?;
+            let NotOpened { failed, suspect } = match opened {
+                Ok(opened) => {
+                    let attempted = Attempted::at_source(self.account, &identity);
+                    let worked = lockout::worked(&attempted, &known.log_ins);
+                    notes.closing.login = Some(LogIn::Worked(worked));
+                    return Ok(opened);
+                }
+                Err(not_opened) => not_opened,
+            };
+            // It is tried again at once, so that this was no word on the password.
+            if suspect.is_some() {
+                return Err(AttemptFailed { suspect, aborted: failed.into() });
+            }
+            if age == Age::New || !failed.error.refuses_credentials() {
+                let aborted = self.judge(notes, failed, (&identity, &secret), known).await;
+                return Err(AttemptFailed::plain(aborted));
+            }
+            // It may have been revoked: one new one, once.
+            log::info!("{}: server refuses the access token; getting a new one", self.account.name);
+            let again = self.reach_with(Credentials::Tokens { identity }, Some(&secret));
+            reached = self.unless_stopped("connect", again).await.map_err(AttemptFailed::plain)?;
+        }
+    }
+
+    /// Logs in with a secret, and lists.
+    async fn open(
+        &self,
+        notes: Notes<'_>,
+        secret: &Secret,
+        stream: Stream,
+    ) -> Result<Result<Opened, NotOpened>, Failed> {
         self.progress.stage("logging in");
         // What is tried is remembered, or it would be tried each time.
         let trials = match self.task {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
             Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
-        let login = Login::new(self.account, &secret, notes.server, trials);
+        let login = Login::new(self.account, secret, notes.server, trials);
         let opened = Source::open(login, &self.environment.connector, stream);
-        let opened =
-            self.unless_stopped("log in", async { Ok(opened.await) }).await.map_err(AttemptFailed::plain)?;
-        match opened {
-            Ok(opened) => {
-                notes.closing.login = Some(LogIn::Worked(lockout::worked(
-                    &Attempted::at_source(self.account, &secret),
-                    &known.log_ins,
-                )));
-                Ok(opened)
-            }
-            Err(NotOpened { failed, suspect }) => {
-                let aborted = match suspect {
-                    // It is tried again at once, so that this was no word on the password.
-                    Some(_) => failed.into(),
-                    None => self.judge(notes, failed, &secret, known).await,
-                };
-                Err(AttemptFailed { suspect, aborted })
-            }
-        }
+        self.unless_stopped("log in", async { Ok(opened.await) }).await
     }
 
     /// Refuses to try what the server has refused.
-    async fn may_try(&self, course: &Course, secret: &Secret, memory: &Maildrop) -> Result<(), Failed> {
+    async fn may_try(&self, course: &Course, identity: &Secret, memory: &Maildrop) -> Result<(), Failed> {
         // What has logged in once in this poll is refused because its last session is not over yet.
         let retry = if course.is_first() { self.task.retry() } else { Retry::Now };
         let may =
-            lockout::may_try(&Attempted::at_source(self.account, secret), &memory.log_ins, self.now, retry)
+            lockout::may_try(&Attempted::at_source(self.account, identity), &memory.log_ins, self.now, retry)
                 .await;
         may.map_err(Trouble::LockedOut).during("log in")
     }
@@ -179,7 +218,7 @@ impl Poll<'_> {
         &self,
         notes: Notes<'_>,
         failed: SourceFailed,
-        secret: &Secret,
+        (identity, secret): (&Secret, &Secret),
         known: &Maildrop,
     ) -> Failed {
         let SourceFailed { doing, error } = failed;
@@ -187,12 +226,32 @@ impl Poll<'_> {
             Ok(refused) => refused,
             Err(error) => return SourceFailed { doing, error }.into(),
         };
-        let attempted = Attempted::at_source(self.account, secret);
-        let (refused, refusal) = lockout::refused(&attempted, &known.log_ins, self.now, (&said, class)).await;
+        let said = masked(&said, &[secret]);
+        let attempted = Attempted::at_source(self.account, identity);
+        let (refused, refusal) =
+            lockout::refused(&attempted, &known.log_ins, self.now, (&said, Word::Of(class))).await;
         if notes.course.is_first() || refusal.class != Class::InUse {
             notes.closing.login = Some(LogIn::Refused(refused));
         }
-        Failed { doing, trouble: Trouble::LogInRefused { refusal, hint } }
+        Failed { doing, trouble: Trouble::LogInRefused { refusal, hint, at: None } }
+    }
+
+    /// Notes that a provider gives no token, and says what it means.
+    async fn judge_provider(
+        &self,
+        notes: Notes<'_>,
+        (identity, at): (&Secret, String),
+        error: OAuth2Error,
+        known: &Maildrop,
+    ) -> Failed {
+        let attempted = Attempted::at_source(self.account, identity);
+        let said = error.full_said();
+        let noted = lockout::refused(&attempted, &known.log_ins, self.now, (&said, Word::Certain));
+        let (refused, refusal) = noted.await;
+        notes.closing.login = Some(LogIn::Refused(refused));
+        let hint = error.hint(&self.account.name);
+        let doing = format!("get an access token for {}", self.account.user);
+        Failed { doing, trouble: Trouble::LogInRefused { refusal, hint, at: Some(at) } }
     }
 
     /// A look changes nothing, but for the memory of refused log-ins: that is there to prevent lock-outs.

@@ -51,6 +51,15 @@ impl Refusal {
     }
 }
 
+/// What a refusal says of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// What its class and words say. Servers report throttling as a wrong password.
+    Of(Class),
+    /// They are refused: a provider of tokens says so by a code.
+    Certain,
+}
+
 /// Everything that decides over a log-in: the same again would be refused again.
 pub struct Attempted(Zeroizing<Vec<u8>>);
 
@@ -113,15 +122,17 @@ pub async fn refused(
     attempted: &Attempted,
     memory: &LogIns,
     now: Timestamp,
-    (said, class): (&[u8], Class),
+    (said, word): (&[u8], Word),
 ) -> (LogInRefused, Refusal) {
     let before = memory.refused.as_ref();
     let salt = before.and_then(|before| before.credentials.get(..SALT)).map_or_else(salt, <[u8]>::to_vec);
     let credentials = digest(attempted, salt).await;
     let count = before.filter(|before| before.credentials == credentials).map_or(0, |before| before.count);
     let count = count.saturating_add(1);
-    let lately = count <= FIRST && worked_lately(attempted, memory, now);
-    let class = judged(said, class, lately);
+    let class = match word {
+        Word::Of(class) => judged(said, class, count <= FIRST && worked_lately(attempted, memory, now)),
+        Word::Certain => Class::Credentials,
+    };
     let refused =
         LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
     let refusal = Refusal::remembered(&refused);
@@ -231,7 +242,7 @@ mod tests {
                 self.memory = LogIns { ok_at: Some(at), mark: Some(mark), refused: None };
                 return Ok(Class::Stopped);
             }
-            let said = (reply.text, class_of_refused_log_in(reply.text));
+            let said = (reply.text, Word::Of(class_of_refused_log_in(reply.text)));
             let (record, refusal) = refused(&self.attempted(), &self.memory, at, said).await;
             self.memory.refused = Some(record);
             Ok(refusal.class)
@@ -301,7 +312,7 @@ mod tests {
             let other = attempted(yaml, password);
             let may = may_try(&other, &memory, NOW + 1, Retry::InTime).await;
             assert_eq!(may, Ok(()), "{yaml} {password}");
-            let (record, _) = refused(&other, &memory, NOW + 1, (b"no", Class::Credentials)).await;
+            let (record, _) = refused(&other, &memory, NOW + 1, (b"no", Word::Of(Class::Credentials))).await;
             assert_eq!(record.count, 1, "{yaml} {password}");
         }
         let same = attempted("password: { command: echo x }, keep: none", "x");

@@ -12,6 +12,7 @@
 //! | `fetch`, `commit`, `transfer` | messages into drafts; durable and visible, recorded, proven; both side by side |
 //! | `held`, `waits`, `short` | what could not be had or delivered, when it is tried again; what came short |
 //! | `course`, `lockout` | what follows a session; when a log-in that was refused may be tried again |
+//! | `credentials` | a password, or tokens in its place |
 //! | `news`, `told`, `beside`, `hooks`, `notice` | what people hear of it, once |
 //!
 //! [`Failure`]: crate::failure::Failure
@@ -21,6 +22,7 @@ mod beside;
 mod book;
 mod commit;
 mod course;
+mod credentials;
 mod environment;
 mod fetch;
 mod held;

@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::lockout::{self, Attempted, Refusal};
+use super::credentials::{is_refusal, means};
+use super::lockout::{self, Attempted, Refusal, Word};
 use super::trouble::{During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::Account;
-use crate::credential;
+use crate::config::oauth2::Credential;
+use crate::config::target::Login;
+use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, User};
+use crate::credential::{self, CredentialError};
 use crate::delivery::{Access, ServerError, Sink, TargetError, probe};
 use crate::failure::{Class, Failure};
 use crate::net::Stage;
-use crate::secret::Secret;
+use crate::secret::{Secret, masked};
 use crate::state::{LogIns, Timestamp};
 
 const OPEN: &str = "open the target";
@@ -23,17 +27,28 @@ pub(super) async fn open_target(
     environment: &Environment,
     retry: Retry,
 ) -> Result<Sink, Failed> {
-    let (secret, log_in) = match account.target().login() {
-        Some((host, login)) => {
-            let secret = credential::password(&login.password, host, &login.user, account.timeout).await;
-            let secret = secret.during("get the target's password")?;
-            environment.connector.watch().saw(|| Stage::Password);
-            let log_in = TargetLogIn::read(account, environment, &login.user, &secret).await?;
-            log_in.may_try(retry).await.during(OPEN)?;
-            (Some(secret), Some(log_in))
-        }
-        None => (None, None),
+    let Some((host, login)) = account.target().login() else {
+        return open(account, environment, None).await?.during(OPEN);
     };
+    let log_in = TargetLogIn::read(account, environment, host, login).await?;
+    log_in.may_try(retry).await.during(OPEN)?;
+    let (mut secret, age) = log_in.secret(None).await?;
+    environment.connector.watch().saw(|| Stage::Password);
+    let mut opened = open(account, environment, Some(secret.clone())).await?;
+    if age == Age::Kept && opened.as_ref().is_err_and(refuses_credentials) {
+        // It may have been revoked: one new one, once.
+        log::info!("{}: target refuses the access token; getting a new one", account.name);
+        (secret, _) = log_in.secret(Some(&secret)).await?;
+        opened = open(account, environment, Some(secret.clone())).await?;
+    }
+    log_in.note(opened, &secret).await
+}
+
+async fn open(
+    account: &Account,
+    environment: &Environment,
+    secret: Option<Secret>,
+) -> Result<Result<Sink, TargetError>, Failed> {
     let remembered = match account.target().memory(&account.maildrop_id) {
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
         None => None,
@@ -48,11 +63,12 @@ pub(super) async fn open_target(
         clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();
-    let opened = Sink::open(account.target(), maildrop, environment.disk.clone(), access).await;
-    match log_in {
-        Some(log_in) => log_in.note(opened).await,
-        None => opened.during(OPEN),
-    }
+    Ok(Sink::open(account.target(), maildrop, environment.disk.clone(), access).await)
+}
+
+/// Says whether a server has refused credentials.
+fn refuses_credentials(error: &TargetError) -> bool {
+    matches!(error, TargetError::Server(error) if error.class == Class::Credentials && error.said.is_some())
 }
 
 /// Opens the target of an account as a poll does, and tries whether it can be written into; no message is sent. Gives the
@@ -75,9 +91,12 @@ pub async fn examine(
 struct TargetLogIn<'a> {
     account: &'a Account,
     environment: &'a Environment,
+    login: &'a Login,
     now: Timestamp,
     /// Under what it is remembered.
     name: String,
+    /// The password, or what stands for the tokens of all hours.
+    identity: Secret,
     attempted: Attempted,
     memory: LogIns,
 }
@@ -86,15 +105,64 @@ impl<'a> TargetLogIn<'a> {
     async fn read(
         account: &'a Account,
         environment: &'a Environment,
-        user: &str,
-        secret: &Secret,
+        host: &str,
+        login: &'a Login,
     ) -> Result<Self, Failed> {
-        let name = format!("log-in {user} {}", account.target());
+        let name = format!("log-in {} {}", login.user, account.target());
         let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
         // What cannot be read is as good as nothing.
-        let memory = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
-        let attempted = Attempted::at_target(account.target(), user, secret);
-        Ok(Self { account, environment, now: environment.clock.now(), name, attempted, memory })
+        let memory: LogIns = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
+        let identity = match (&login.credential, User::of_target(account.target())) {
+            (Credential::Password(password), _) => {
+                credential::password(password, host, &login.user, account.timeout).await
+            }
+            (Credential::OAuth2(_), None) => Err(CredentialError::Missing),
+            (Credential::OAuth2(_), Some(user)) => {
+                let look = if memory.refused.is_some() { Look::AtSecrets } else { Look::AtWhatIsKept };
+                user.identity(&means(account, environment), look).await
+            }
+        };
+        let identity = identity.during("get the target's password")?;
+        let attempted = Attempted::at_target(account.target(), &login.user, &identity);
+        Ok(Self {
+            account,
+            environment,
+            login,
+            now: environment.clock.now(),
+            name,
+            identity,
+            attempted,
+            memory,
+        })
+    }
+
+    /// Gets the password, or a token: not this one, which was refused.
+    async fn secret(&self, refused: Option<&Secret>) -> Result<(Secret, Age), Failed> {
+        let Some(user) = User::of_target(self.account.target()) else {
+            return Ok((self.identity.clone(), Age::New));
+        };
+        match user.access_token(&means(self.account, self.environment), refused).await {
+            Ok(AccessToken { secret, age }) => Ok((secret, age)),
+            Err(CredentialError::Tokens(error)) if is_refusal(&error) => self.no_token(&error).await,
+            Err(error) => Err(error).during("get the target's access token"),
+        }
+    }
+
+    /// Notes that the provider gives no token.
+    async fn no_token<T>(&self, error: &OAuth2Error) -> Result<T, Failed> {
+        let said = error.full_said();
+        let noted = lockout::refused(&self.attempted, &self.memory, self.now, (&said, Word::Certain));
+        let (refused, refusal) = noted.await;
+        self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
+        let hint = [error.hint(&self.account.name), Some(waits(self.account, &refusal))];
+        Err(TargetError::Server(Box::new(ServerError {
+            place: self.account.target().to_string(),
+            what: format!("the provider of {}'s access tokens refuses one", self.login.user),
+            said: Some(said),
+            hint: Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; ")),
+            class: refusal.class,
+        })))
+        .during(OPEN)
     }
 
     /// Refuses to try what the server has refused.
@@ -114,7 +182,7 @@ impl<'a> TargetLogIn<'a> {
     }
 
     /// Notes what became of it.
-    async fn note(self, opened: Result<Sink, TargetError>) -> Result<Sink, Failed> {
+    async fn note(self, opened: Result<Sink, TargetError>, secret: &Secret) -> Result<Sink, Failed> {
         match opened {
             Ok(sink) => {
                 let mark = Some(lockout::worked(&self.attempted, &self.memory).mark);
@@ -126,14 +194,20 @@ impl<'a> TargetLogIn<'a> {
                 Ok(sink)
             }
             Err(TargetError::Server(error)) if error.class == Class::Credentials && error.said.is_some() => {
-                let said = error.said.as_deref().unwrap_or_default();
-                let noted = lockout::refused(&self.attempted, &self.memory, self.now, (said, error.class));
+                let said = masked(error.said.as_deref().unwrap_or_default(), &[secret]);
+                let word = (said.as_slice(), Word::Of(error.class));
+                let noted = lockout::refused(&self.attempted, &self.memory, self.now, word);
                 let (refused, refusal) = noted.await;
                 self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
                 let hint = [error.hint.clone(), Some(waits(self.account, &refusal))];
                 let hint = Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; "));
-                Err(TargetError::Server(Box::new(ServerError { class: refusal.class, hint, ..*error })))
-                    .during(OPEN)
+                Err(TargetError::Server(Box::new(ServerError {
+                    class: refusal.class,
+                    hint,
+                    said: Some(said),
+                    ..*error
+                })))
+                .during(OPEN)
             }
             Err(error) => Err(error).during(OPEN),
         }

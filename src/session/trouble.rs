@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::Account;
 use crate::config::account::TlsMode;
+use crate::config::oauth2::{Grant, OAuth2};
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure, explained, speaks_of_a_lock, speaks_of_tls};
@@ -34,6 +35,8 @@ pub enum Trouble {
         refusal: Refusal,
         /// What to do instead of looking at the password, if that is known.
         hint: Option<String>,
+        /// Who said it, if it was not the account's server.
+        at: Option<String>,
     },
     /// The server refused this log-in before, and another attempt could lock the account.
     #[error(
@@ -163,9 +166,7 @@ impl Trouble {
         match self {
             Self::Source(error) => error.class(),
             Self::Nameless => Class::Permanent,
-            // A later run may have an answer.
-            Self::Credential(CredentialError::TimedOut { .. }) => Class::Hook,
-            Self::Credential(_) => Class::Credentials,
+            Self::Credential(error) => error.class(),
             Self::LogInRefused { refusal, .. } | Self::LockedOut(refusal) => refusal.class,
             Self::Leased { .. } => Class::InUse,
             Self::State(_) => Class::State,
@@ -187,6 +188,7 @@ impl Trouble {
                 Some(said.clone())
             }
             Self::Target(TargetError::Server(error)) => error.said.clone(),
+            Self::Credential(error) => error.said().map(<[u8]>::to_vec),
             _ => None,
         }
     }
@@ -204,14 +206,14 @@ impl Trouble {
     fn hint(&self, account: &Account) -> Option<String> {
         match self {
             Self::Source(error) => error.hint(account),
-            Self::Credential(error) => error.hint(),
+            Self::Credential(error) => error.hint(&account.name),
             Self::State(error) => error.hint(),
             Self::Target(error) => error.hint(),
             Self::Nameless => {
                 Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
-            Self::LogInRefused { refusal, hint } => Some(refused_log_in(account, refusal, hint.as_deref())),
+            Self::LogInRefused { refusal, hint, .. } => Some(refused_log_in(account, refusal, hint.as_deref())),
             Self::LockedOut(refusal) => {
                 let instead = (account.tls.mode == TlsMode::None)
                     .then_some("check user and password, and whether the server wants TLS first (`tls: starttls`)");
@@ -255,6 +257,7 @@ impl Failed {
         Failure {
             account: account.name.clone(),
             host: match &self.trouble {
+                Trouble::LogInRefused { at: Some(at), .. } => at.clone(),
                 Trouble::Target(TargetError::Server(_)) => account.target().to_string(),
                 _ if local => String::new(),
                 _ => account.server(),
@@ -308,12 +311,27 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
         Class::InUse => Some(LOCKED.into()),
         Class::LoginDelay => Some(TOO_OFTEN.into()),
         Class::Credentials if told == Class::Permanent => Some(OPERATOR.into()),
-        Class::Credentials => Some(instead.unwrap_or(CHECK).into()),
+        Class::Credentials => Some(instead.map_or_else(|| check(account), str::to_owned)),
         Class::Refused if told != Class::Refused && !speaks_of_a_lock(&refusal.said) => {
             let lately = "what was refused worked within the last day: some servers say so when they are asked too often";
             Some(instead.unwrap_or(lately).into())
         }
         _ => instead.map(str::to_owned),
+    }
+}
+
+/// Says what to look at where credentials are refused.
+fn check(account: &Account) -> String {
+    match &account.oauth2 {
+        None => CHECK.to_owned(),
+        Some(OAuth2::Command(_)) => "look at what `token_command` prints, and at `user`".to_owned(),
+        Some(OAuth2::Client(client)) if client.grant == Grant::ClientCredentials => {
+            "the application must be let into this mailbox by the administrator; check `user`".to_owned()
+        }
+        Some(OAuth2::Client(_)) => format!(
+            "run `postrider login {}` and sign in as this mailbox's user; some providers want POP3 switched on first",
+            account.name
+        ),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::Account;
-use crate::failure::Class;
+use crate::failure::{Class, speaks_of_a_lock};
 use crate::net::{self, NetError};
 use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
 use crate::sasl::{NoMechanism, SaslError};
@@ -92,9 +92,9 @@ impl SourceFailed {
     }
 
     /// Says what to do about a refusal that its code does not explain; of a log-in, instead of looking at the password.
-    pub(super) fn with_hint(mut self, instead: Option<String>) -> Self {
-        if let SourceError::Refused { hint, .. } = &mut self.error {
-            *hint = instead;
+    pub(super) fn because(mut self, why: Option<String>) -> Self {
+        if let (SourceError::Refused { hint, .. }, Some(why)) = (&mut self.error, why) {
+            *hint = Some(why);
         }
         self
     }
@@ -157,6 +157,16 @@ impl SourceError {
         match self {
             Self::Refused { said, .. } if !said.is_empty() => Some(said),
             _ => None,
+        }
+    }
+
+    /// Says whether the credentials are refused, and not the moment.
+    pub fn refuses_credentials(&self) -> bool {
+        match self {
+            Self::Refused { said, code, about: About::LogIn, .. } => {
+                class(*code, About::LogIn) == Class::Credentials && !speaks_of_a_lock(said)
+            }
+            _ => false,
         }
     }
 

@@ -6,11 +6,13 @@ use tokio::time::Instant;
 
 use crate::config::Account;
 use crate::config::account::Pipelining;
-use crate::line::AuthLine;
+use crate::line::{self, AuthLine};
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Stage, Watch};
-use crate::pop3::{Code, Command, ProtocolError, Request, Status, apop};
-use crate::sasl::{self, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
+use crate::pop3::{Code, Command, ProtocolError, Reply, Request, Status, apop};
+use crate::sasl::{
+    self, Credentials, Exchange, Exposes, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
+};
 use crate::secret::Secret;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
@@ -111,6 +113,7 @@ impl<'a> Login<'a> {
             apop_stamp: stamp.is_some(),
             tls: protection(facts.is_some(), capabilities.has("STLS")),
             client_certificate: account.tls.client.is_some(),
+            tokens: account.oauth2.is_some(),
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
@@ -149,7 +152,7 @@ impl<'a> Login<'a> {
         if self.binds && accepted.is_ok() {
             self.server.learn(Trial::Binding, Found::Takes);
         }
-        accepted.map_err(|failed| failed.with_hint(instead))?;
+        accepted.map_err(|failed| failed.because(instead))?;
         self.watch.saw(|| Stage::LoggedIn);
         self.server.log_in_took(took);
         self.suspect = None;
@@ -407,6 +410,14 @@ impl Carrier for Auth<'_, '_> {
         let (to, reply) = self.wire.reply().await.doing(&self.doing)?;
         // What it asks for more, it takes from what was sent behind.
         let eats = reply.status == Status::Continue && self.is_last && self.behind != Behind::Nothing;
+        if eats && self.mechanism.exposes() == Exposes::Token {
+            // RFC 7628, 3.2.2: a challenge that says why the token is refused; what was sent behind has answered it, and
+            // says nothing of what this server takes.
+            self.login.suspect = None;
+            let said = line::challenge(reply.text);
+            let refused = SourceFailed::refused(&Reply { text: &said, ..reply }, About::LogIn, &self.doing);
+            return Err(refused.because(Some(TokenRefused::of(&said).to_string())));
+        }
         if to != Request::Auth || eats {
             return Err(out_of_step(reply.text)).doing(&self.doing);
         }
@@ -423,6 +434,10 @@ impl Carrier for Auth<'_, '_> {
 
     fn failed(&self, error: SaslError) -> SourceFailed {
         SourceFailed { doing: self.doing.clone(), error: error.into() }
+    }
+
+    fn explained(&self, refusal: SourceFailed, why: &TokenRefused) -> SourceFailed {
+        refusal.because(Some(why.to_string()))
     }
 
     fn one_too_many(&self) -> SourceFailed {

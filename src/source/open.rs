@@ -84,7 +84,7 @@ impl Login<'_> {
         if !reply.is_ok() {
             let hint = "this port has no TLS by STLS, and nothing is sent without; write `tls: implicit` if the server has \
                         a port for that, which is usually 995";
-            return Err(SourceFailed::refused(&reply, About::Other, doing).with_hint(Some(hint.into())));
+            return Err(SourceFailed::refused(&reply, About::Other, doing).because(Some(hint.into())));
         }
         let stream = wire.into_stream().doing(doing)?;
         let stream = connector.start_tls(stream, self.account).await?;

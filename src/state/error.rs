@@ -71,6 +71,9 @@ pub enum StateError {
     /// The lock file beside the state file cannot be used.
     #[error("cannot lock {path}: {why}")]
     Lock { path: PathBuf, why: String },
+    /// What a login has left cannot be read, or not be replaced.
+    #[error("cannot read or write the tokens in {path}: {why}")]
+    Tokens { path: PathBuf, why: String },
     /// The store's thread did not start, or has met a defect.
     #[error("cannot use the state file {path}: {why}")]
     Thread { path: PathBuf, why: String },
@@ -112,7 +115,7 @@ impl StateError {
                     .to_owned()
             }
             Self::Replaced { .. } => "remove or move it only while nothing runs".to_owned(),
-            Self::Lock { path, .. } => {
+            Self::Lock { path, .. } | Self::Tokens { path, .. } => {
                 format!("the user that runs this must be able to write {}", path.display())
             }
             Self::ReadOnly { .. } | Self::Thread { .. } | Self::Statement { .. } => return None,
@@ -136,6 +139,7 @@ impl StateError {
             | Self::Replaced { .. }
             | Self::ReadOnly { .. }
             | Self::Lock { .. }
+            | Self::Tokens { .. }
             | Self::Thread { .. }
             | Self::Statement { .. } => false,
         }

@@ -7,6 +7,7 @@
 //! | [`store`], `keeper` | the handle; the thread that owns the file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
+//! | [`tokens`] | what logins of OAuth2 leave, one file each |
 //! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`] | why the state cannot be used, and what to do about it |
 //! | `path` | where the file lies, and directories that are made for it |
@@ -42,6 +43,7 @@ mod reading;
 mod recording;
 mod schema;
 pub mod store;
+pub mod tokens;
 mod writing;
 
 #[cfg(test)]

@@ -257,11 +257,14 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
         ("auth: plain", "6:11: accounts.home.auth: must be auto or a list of mechanisms; write [plain]"),
         ("auth: [plain, plain]", "6:19: accounts.home.auth[1]: stands in the list twice"),
         ("auth: [auto]", "6:12: accounts.home.auth[0]: stands alone: write `auth: auto`, without a list"),
-        ("auth: [xoauth2]", "6:12: accounts.home.auth[0]: not yet supported"),
+        (
+            "auth: [xoauth2]",
+            "6:11: accounts.home.auth: has oauthbearer or xoauth2 in it, which need `oauth2`",
+        ),
         (
             "auth: [scram-sha256]",
-            "6:12: accounts.home.auth[0]: must be external, scram-sha-256-plus, plain, login, user-pass, scram-sha-256, \
-             scram-sha-1, cram-md5, apop, oauthbearer or xoauth2; did you mean `scram-sha-256`?",
+            "6:12: accounts.home.auth[0]: must be external, oauthbearer, xoauth2, scram-sha-256-plus, plain, login, user-pass, \
+             scram-sha-256, scram-sha-1, cram-md5 or apop; did you mean `scram-sha-256`?",
         ),
         // passwords
         (
@@ -314,9 +317,64 @@ fn every_mistake_in_a_value_is_told_with_its_place_and_what_to_write() {
             "maildrop_id: \"a\\nb\"",
             "6:18: accounts.home.maildrop_id: must be a text such as user@host without control characters",
         ),
-        // the manual's keys to come
-        ("oauth2: {provider: google}", "6:5: accounts.home.oauth2: not yet supported"),
-        ("proxy: socks5://h:1", "6:5: accounts.home.proxy: not yet supported"),
+        // tokens
+        (
+            "oauth2: {provider: google}",
+            "6:13: accounts.home.oauth2: needs `client_id`; docs/providers/google.md says how one is registered",
+        ),
+        ("oauth2: {provider: yahoo}", "6:24: accounts.home.oauth2.provider: must be google or microsoft"),
+        (
+            "oauth2: {client_id: x}",
+            "6:13: accounts.home.oauth2: needs `provider`, `token_url` or `token_command`",
+        ),
+        (
+            "oauth2: {token_url: https://a.example/t, client_id: x}",
+            "6:13: accounts.home.oauth2: needs `auth_url` or `device_url`, where a person allows the access, or `refresh_token`",
+        ),
+        (
+            "oauth2: {token_url: http://a.example/t}",
+            "6:25: accounts.home.oauth2.token_url: must be an https:// URL: without TLS only this machine is asked",
+        ),
+        (
+            "oauth2: {provider: google, client_id: x, tenant: y}",
+            "6:54: accounts.home.oauth2.tenant: has a meaning with `provider: microsoft` alone",
+        ),
+        (
+            "oauth2: {provider: google, client_id: x, scope: y}",
+            "6:53: accounts.home.oauth2.scope: comes with `provider`: remove one of them",
+        ),
+        (
+            "oauth2: {token_command: x, client_id: y}",
+            "6:43: accounts.home.oauth2.client_id: has no meaning with `token_command`: remove one of them",
+        ),
+        (
+            "oauth2: {provider: microsoft, client_id: x, client_key: /k}",
+            "6:61: accounts.home.oauth2.client_key: needs `client_certificate` too",
+        ),
+        (
+            "oauth2: {provider: microsoft, client_id: x, client_secret: {file: /s}, client_certificate: /c, client_key: /k}",
+            "6:96: accounts.home.oauth2.client_certificate: has no meaning with `client_secret`: remove one of them",
+        ),
+        (
+            "oauth2: {provider: microsoft, client_id: x, grant: client_credentials, tenant: t}",
+            "6:56: accounts.home.oauth2.grant: needs `client_secret`, or `client_certificate` and `client_key`",
+        ),
+        (
+            "oauth2: {provider: microsoft, client_id: x, grant: client_credentials, client_secret: {file: /s}}",
+            "6:56: accounts.home.oauth2.grant: needs `tenant`: the directory's domain or id",
+        ),
+        (
+            "oauth2: {provider: microsoft, client_id: x, tenant: a/b}",
+            "6:57: accounts.home.oauth2.tenant: must be a directory's name or id",
+        ),
+        (
+            "password: {file: /p}\n    oauth2: {token_command: x}",
+            "7:13: accounts.home.oauth2: has no meaning with `password`: remove one of them",
+        ),
+        (
+            "oauth2: {token_command: x}\n    auth: [plain]",
+            "7:11: accounts.home.auth: has in it what wants a password; with `oauth2` there are oauthbearer, xoauth2 and external",
+        ),
         ("hooks: {befor: x}", "6:13: accounts.home.hooks.befor: unknown key; did you mean `before`?"),
         (
             "hooks: {after: []}",
@@ -404,7 +462,7 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ),
         (
             "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], user: b}}}}",
-            "1:60: accounts.a.deliver.smtp.user: needs `password` too",
+            "1:60: accounts.a.deliver.smtp.user: needs `password` or `oauth2` too",
         ),
         (
             "accounts: {a: {user: u, host: h, deliver: {smtp: {to: [a], tls_ca: /ca}}}}",

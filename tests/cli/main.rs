@@ -9,3 +9,4 @@ mod seen;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
+mod tokens;

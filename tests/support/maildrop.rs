@@ -2,6 +2,7 @@
 //! all that happened. For tests of crashes, and for the demo.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub user: String,
     /// The user's password.
     pub password: String,
+    /// Who knows which tokens are good; then there is no password.
+    pub tokens: Option<TokenCheck>,
     /// When TLS begins.
     pub tls: Protection,
     /// Whether several sessions may have the maildrop open.
@@ -33,6 +36,19 @@ pub struct Settings {
     pub capabilities: Option<Vec<String>>,
     /// Commands that the server does not know, whatever it announces: `UIDL`, `TOP` ...
     pub unknown: Vec<String>,
+}
+
+/// Says whether a token is this user's.
+#[derive(Clone)]
+pub struct TokenCheck(pub Arc<Check>);
+
+/// Judges user and token.
+pub type Check = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+impl fmt::Debug for TokenCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenCheck")
+    }
 }
 
 /// When TLS begins.
@@ -194,6 +210,7 @@ impl Default for Settings {
         Self {
             user: "alice".into(),
             password: "correct horse".into(),
+            tokens: None,
             tls: Protection::Implicit,
             lock: Lock::Shared,
             capabilities: Some(capabilities.map(String::from).to_vec()),
@@ -203,6 +220,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Has no TLS, and takes tokens that are found good.
+    pub fn with_tokens(tokens: TokenCheck) -> Self {
+        let mut settings = Self { tls: Protection::None, tokens: Some(tokens), ..Self::default() };
+        for line in settings.capabilities.iter_mut().flatten().filter(|line| line.starts_with("SASL")) {
+            *line = "SASL XOAUTH2 OAUTHBEARER".into();
+        }
+        settings.without("USER")
+    }
+
     /// Leaves a capability out, by the beginning of its line.
     pub fn without(mut self, capability: &str) -> Self {
         if let Some(known) = &mut self.capabilities {

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::wire::{Cut, Flights, Wire};
-use super::{Ahead, Fault, Lock, Message, Protection, Shared, Trick, What};
+use super::{Ahead, Fault, Lock, Message, Protection, Shared, TokenCheck, Trick, What};
 
 /// Replies are gathered up to so many octets as long as commands are waiting.
 const GATHERED: usize = 1 << 16;
@@ -243,6 +243,9 @@ impl<'a> Session<'a> {
             self.log_in(&said[0], &said[1]);
             return Ok(());
         }
+        if let Some(tokens) = self.shared.settings.tokens.clone() {
+            return self.by_token(&tokens, &mechanism.to_ascii_uppercase(), initial);
+        }
         if !mechanism.eq_ignore_ascii_case("PLAIN") {
             self.reply("-ERR unknown mechanism");
             return Ok(());
@@ -267,11 +270,59 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// RFC 7628 and its forerunner: a refusal tells its reason in a challenge first.
+    fn by_token(&mut self, tokens: &TokenCheck, mechanism: &str, initial: &str) -> io::Result<()> {
+        // RFC 2449, 4.
+        if "AUTH  \r\n".len() + mechanism.len() + initial.len() > 255 {
+            self.reply("-ERR command is too long");
+            return Ok(());
+        }
+        let response = if initial.is_empty() {
+            self.reply("+ ");
+            self.send()?;
+            self.wire()?.read_line()?.ok_or_else(gone)?
+        } else {
+            initial.as_bytes().to_vec()
+        };
+        let message = STANDARD.decode(&response).unwrap_or_default();
+        let message = String::from_utf8_lossy(&message).into_owned();
+        let (begin, end, acknowledgement) = match mechanism {
+            "OAUTHBEARER" => ("n,a=", ",\x01auth=Bearer ", "AQ=="),
+            "XOAUTH2" => ("user=", "\x01auth=Bearer ", ""),
+            _ => {
+                self.reply("-ERR unknown mechanism");
+                return Ok(());
+            }
+        };
+        let message = message.strip_prefix(begin).and_then(|rest| rest.strip_suffix("\x01\x01"));
+        let Some((user, token)) = message.and_then(|message| message.split_once(end)) else {
+            self.reply("-ERR malformed response");
+            return Ok(());
+        };
+        if tokens.0(user, token) {
+            self.open();
+            return Ok(());
+        }
+        let reason = "{\"status\":\"invalid_token\",\"scope\":\"pop\"}";
+        self.reply(&format!("+ {}", STANDARD.encode(reason)));
+        self.send()?;
+        let line = self.wire()?.read_line()?.ok_or_else(gone)?;
+        let words =
+            if line == acknowledgement.as_bytes() { "authentication failed" } else { "not acknowledged" };
+        self.reply(&format!("-ERR [AUTH] {words}"));
+        Ok(())
+    }
+
     fn log_in(&mut self, user: &str, password: &str) {
         let settings = &self.shared.settings;
         if user != settings.user || password != settings.password {
             return self.reply("-ERR [AUTH] authentication failed");
         }
+        self.open();
+    }
+
+    fn open(&mut self) {
+        let settings = &self.shared.settings;
         let mut state = self.shared.lock();
         if settings.lock == Lock::Exclusive && state.holder.is_some() {
             drop(state);

@@ -6,6 +6,7 @@
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
 //! - [`mail_server`]: a small honest SMTP and LMTP server in memory; [`odd_mail_server`]: one with peculiarities.
 //! - [`imap_server`]: an IMAP server in memory, with peculiarities.
+//! - [`authorization_server`]: gives tokens, and refuses what a real one would.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
 //! - [`dovecot`], [`gnu_pop3d`], [`courier`], [`cyrus`], [`popa3d`], [`solid_pop3d`]: real POP3 servers, and [`proxies`]
 //!   before them; [`real_server`] says what they have in common. [`mta`]: Postfix and Exim; [`chrooted_mta`]:
@@ -19,6 +20,7 @@
 
 #![allow(dead_code, reason = "each test program compiles all of this and uses its part")]
 
+pub mod authorization_server;
 pub mod certificate;
 pub mod chroot;
 pub mod chrooted_mta;

@@ -12,7 +12,10 @@ use crate::imap::{Client, Command, Kind, Mailbox, Status};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
-use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
+use crate::sasl::{
+    self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
+    WITH_TOKENS,
+};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -136,9 +139,13 @@ impl Connecting<'_> {
             apop_stamp: false,
             tls: protection,
             client_certificate: self.target.tls.client.is_some(),
+            tokens: self.target.login.credential.oauth2().is_some(),
             exporter: exporter.is_some(),
         };
         let auth = match (protection, &self.target.auth) {
+            (Protection::Plain | Protection::Announced, Auth::Auto) if offered.tokens => {
+                Auth::List(WITH_TOKENS.to_vec())
+            }
             (Protection::Plain | Protection::Announced, Auth::Auto) => {
                 Auth::List(WITHIN_THE_MACHINE.to_vec())
             }
@@ -338,6 +345,10 @@ impl<const LINE: usize> Carrier for LogIn<'_, LINE> {
 
     fn failed(&self, error: SaslError) -> TargetError {
         self.connecting.sasl(&error)
+    }
+
+    fn explained(&self, refusal: TargetError, why: &TokenRefused) -> TargetError {
+        refusal.because(why.to_string())
     }
 
     fn one_too_many(&self) -> TargetError {

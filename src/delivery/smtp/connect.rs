@@ -15,7 +15,10 @@ use crate::failure::Class;
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
-use crate::sasl::{self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, User};
+use crate::sasl::{
+    self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
+    WITH_TOKENS,
+};
 use crate::secret::Secret;
 use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
 use crate::text::Shown;
@@ -175,10 +178,12 @@ impl Connecting<'_> {
             apop_stamp: false,
             tls: protection,
             client_certificate: false,
+            tokens: self.tokens(),
             exporter: exporter.is_some(),
         };
         let auth = match protection {
             Protection::Protected => Auth::Auto,
+            Protection::Plain | Protection::Announced if self.tokens() => Auth::List(WITH_TOKENS.to_vec()),
             Protection::Plain | Protection::Announced => Auth::List(WITHIN_THE_MACHINE.to_vec()),
         };
         let mechanism = sasl::choose(&auth, offered).map_err(|_| {
@@ -197,6 +202,10 @@ impl Connecting<'_> {
         auth::authenticate(&mut LogIn { connecting: self, dialogue, user, name }, name, exchange).await?;
         watch.saw(|| Stage::LoggedIn);
         Ok(())
+    }
+
+    fn tokens(&self) -> bool {
+        self.server.login.as_ref().is_some_and(|login| login.credential.oauth2().is_some())
     }
 
     fn failed(&self, what: String, hint: Option<String>) -> TargetError {
@@ -256,6 +265,10 @@ impl Carrier for LogIn<'_> {
 
     fn failed(&self, error: SaslError) -> TargetError {
         self.connecting.sasl(&error)
+    }
+
+    fn explained(&self, refusal: TargetError, why: &TokenRefused) -> TargetError {
+        refusal.because(why.to_string())
     }
 
     fn one_too_many(&self) -> TargetError {

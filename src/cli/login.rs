@@ -1,0 +1,110 @@
+//! `postrider login`: a person lets the program into a mailbox by OAuth2.
+
+use std::io::{self, BufRead as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use clap::Args;
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
+use tokio::sync::mpsc;
+
+use super::accounts::named;
+use super::exit::Exit;
+use super::stdout::Results;
+use super::{CliError, Common};
+use crate::clock::WallClock;
+use crate::credential::oauth2::Means;
+use crate::credential::oauth2::log_in::{By, Needed, Person, needed};
+use crate::net::{Connector, Endpoint};
+use crate::text::Shown;
+
+#[derive(Debug, Args)]
+pub struct Login {
+    /// Account of the configuration
+    #[arg(value_name = "ACCOUNT")]
+    account: String,
+    /// By a code that is typed in on another device, where the provider has that for mail
+    #[arg(long)]
+    device: bool,
+}
+
+impl Login {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let config = common.load()?;
+        let account = named(&config, &self.account)?;
+        let owner = || CliError::Owner(config.state.clone());
+        become_owner(&config.state).map_err(|_| owner())?;
+        let connector = Connector::default();
+        let means = Means {
+            connector: &connector,
+            through: Endpoint::from(account),
+            state: &config.state,
+            now: WallClock::System.now(),
+        };
+        let failed = |error| CliError::Login { account: account.name.clone(), error };
+        let mut all = needed(&means, account, &config.accounts).await.map_err(failed)?;
+        if all.is_empty() {
+            return Err(CliError::NoLogin(account.name.clone()));
+        }
+        // Whoever calls it where nothing is lacking wants all of them anew.
+        if all.iter().any(|needed| needed.is_lacking) {
+            all.retain(|needed| needed.is_lacking);
+        }
+        let by = if self.device { By::Device } else { By::Usual };
+        let mut say = |text: &str| {
+            results.line(text);
+            results.flush();
+        };
+        let mut person = Person { say: &mut say, lines: lines() };
+        for needed in &all {
+            // A person takes minutes.
+            let means = Means { now: WallClock::System.now(), ..means };
+            needed.log_in(&means, by, &mut person).await.map_err(failed)?;
+            (person.say)(&logged_in(needed, &account.name));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+fn logged_in(needed: &Needed<'_>, account: &str) -> String {
+    let whose = needed.whose();
+    format!("Logged in as {}; `postrider check {account}` tries it.", Shown(whose.as_bytes()))
+}
+
+/// Reads what is typed or pasted, on a thread that may wait for ever.
+fn lines() -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    // Without a thread nobody can paste; the browser may still come by itself.
+    let _ = std::thread::Builder::new().name("paste".into()).spawn(move || {
+        let typed = io::stdin().lock().lines().map_while(Result::ok);
+        typed.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
+    });
+    receiver
+}
+
+/// Has root become whom the state is: the daemon must be able to read and renew what is stored.
+fn become_owner(state: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let Some(there) = state.ancestors().skip(1).find_map(|directory| directory.metadata().ok()) else {
+        return Ok(());
+    };
+    let (uid, gid) = (Uid::from_raw(there.uid()), Gid::from_raw(there.gid()));
+    if uid.is_root() {
+        return Ok(());
+    }
+    match User::from_uid(uid)? {
+        Some(user) => {
+            let name = std::ffi::CString::new(user.name)?;
+            initgroups(&name, user.gid)?;
+            setgid(user.gid)?;
+        }
+        None => {
+            setgroups(&[gid])?;
+            setgid(gid)?;
+        }
+    }
+    setuid(uid)?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Questions to a provider: forms in (RFC 6749, B), JSON out, and what its refusals say.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::super::error::CredentialError;
+use super::super::sources;
+use super::assertion::{Claims, assertion};
+use super::error::{OAuth2Error, Origin, Refused};
+use super::login::{Login, Means};
+use crate::config::HttpUrl;
+use crate::config::account::Tls;
+use crate::config::oauth2::ClientProof;
+use crate::disk::blocking;
+use crate::net::Endpoint;
+use crate::net::http::{HttpError, Reply};
+use crate::secret::{Secret, masked};
+use crate::text::Shown;
+
+/// Octets of a form at most.
+const LONGEST_FORM: usize = 256 << 10;
+
+/// A form to be sent, and the secrets in it.
+pub(super) struct Form {
+    text: Zeroizing<String>,
+    secrets: Vec<Secret>,
+}
+
+impl Form {
+    pub(super) fn new(grant: &str) -> Self {
+        // Sized first: a text that grows leaves its old octets behind in freed memory.
+        let mut form =
+            Self { text: Zeroizing::new(String::with_capacity(LONGEST_FORM)), secrets: Vec::new() };
+        if !grant.is_empty() {
+            form.add("grant_type", grant.as_bytes());
+        }
+        form
+    }
+
+    /// Adds a value that is no secret.
+    pub(super) fn add(&mut self, name: &str, value: &[u8]) {
+        let separator = if self.text.is_empty() { "" } else { "&" };
+        self.text.extend([separator, name, "="]);
+        self.text.extend(percent_encode(value, NON_ALPHANUMERIC));
+    }
+
+    /// Adds one that is, so that what is echoed of it is masked.
+    pub(super) fn add_secret(&mut self, name: &str, value: &Secret) {
+        self.add(name, value.reveal());
+        self.secrets.push(value.clone());
+    }
+}
+
+/// What a provider answered: an object, or a refusal.
+pub(super) type Answered = Result<Value, OAuth2Error>;
+
+/// Asks a token or device endpoint as this client.
+pub(super) async fn ask(
+    means: &Means<'_>,
+    login: &Login<'_>,
+    url: &HttpUrl,
+    mut form: Form,
+) -> Result<Answered, CredentialError> {
+    let authorization = authenticate(means, login, &mut form).await?;
+    let secrets: Vec<&Secret> = form.secrets.iter().collect();
+    let body = Bytes::from_owner(Zeroizing::new(form.text.as_bytes().to_vec()));
+    let mut request = Request::post(&url.target)
+        .header("Host", url.authority())
+        .header("Accept", "application/json")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .header("User-Agent", concat!("postrider/", env!("CARGO_PKG_VERSION")))
+        .header("Connection", "close");
+    if let Some(authorization) = &authorization {
+        let mut value = hyper::header::HeaderValue::from_bytes(authorization.as_bytes())
+            .map_err(|error| OAuth2Error::Http(HttpError::Request(error.to_string())))?;
+        value.set_sensitive(true);
+        request = request.header("Authorization", value);
+    }
+    let request = request.body(Full::new(body)).map_err(|error| HttpError::Request(error.to_string()));
+    let request = request.map_err(OAuth2Error::Http)?;
+    // Pins and the client's certificate are the mail server's.
+    let tls = Tls { ca: means.through.tls.ca.clone(), min: means.through.tls.min, ..Tls::bare(url.mode) };
+    let through = Endpoint { tls: &tls, connect: None, ..means.through };
+    log::debug!("{}: asking {}", means.through.account, url.authority());
+    let reply = means.connector.request(&through, url, request).await.map_err(OAuth2Error::Http)?;
+    Ok(judge(&reply, login, &secrets))
+}
+
+/// Shows who asks (RFC 6749, 2.3); gives the value of the Authorization field, if it goes there.
+async fn authenticate(
+    means: &Means<'_>,
+    login: &Login<'_>,
+    form: &mut Form,
+) -> Result<Option<Zeroizing<String>>, CredentialError> {
+    let client = login.client;
+    let add_id = |form: &mut Form| form.add("client_id", client.client_id.as_bytes());
+    match &client.client {
+        ClientProof::None => add_id(form),
+        ClientProof::BuiltIn(secret) => {
+            add_id(form);
+            form.add("client_secret", secret.as_bytes());
+        }
+        ClientProof::Secret(source) => {
+            let secret =
+                sources::password(source, &client.token_url.host, &client.client_id, means.patience())
+                    .await?;
+            if client.provider.is_none() {
+                // RFC 6749, 2.3.1: what servers must take; those of the table want it in the form.
+                let encoded = |part: &[u8]| percent_encode(part, NON_ALPHANUMERIC).to_string();
+                let (id, password) =
+                    (encoded(client.client_id.as_bytes()), Zeroizing::new(encoded(secret.reveal())));
+                let both = Zeroizing::new(format!("{id}:{}", *password));
+                form.secrets.push(secret);
+                return Ok(Some(Zeroizing::new(format!("Basic {}", STANDARD.encode(both.as_bytes())))));
+            }
+            add_id(form);
+            form.add_secret("client_secret", &secret);
+        }
+        ClientProof::Certificate(certificate) => {
+            let (certificate, how) = (certificate.clone(), client.assertion());
+            let (client_id, audience, now) =
+                (client.client_id.clone(), client.token_url.to_string(), means.now);
+            let path = certificate.key.clone();
+            let sign = move || assertion(&certificate, how, &Claims { client_id: &client_id, audience, now });
+            let signed = blocking::ask(&path, means.patience(), sign).await;
+            let signed =
+                signed.map_err(|error| OAuth2Error::Certificate { path, what: error.to_string() })??;
+            add_id(form);
+            form.add("client_assertion_type", b"urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+            form.add_secret("client_assertion", &Secret::new(signed.as_bytes()));
+        }
+    }
+    Ok(None)
+}
+
+/// Says what an answer means.
+fn judge(reply: &Reply, login: &Login<'_>, secrets: &[&Secret]) -> Answered {
+    let said = serde_json::from_slice::<Value>(&reply.body).ok().filter(Value::is_object);
+    let text = |key: &str| said.as_ref().and_then(|said| said.get(key)?.as_str());
+    // RFC 6749, 5.2 has it under 400; some servers answer 200 with an error in it.
+    if let Some(error) = text("error") {
+        // Behind the first line, Microsoft has what only Microsoft can read.
+        let description = text("error_description").unwrap_or_default().lines().next().unwrap_or_default();
+        let masked = |text: &str| masked(text.as_bytes(), secrets);
+        let error = String::from_utf8_lossy(&masked(error)).into_owned();
+        if reply.status < 500 && reply.status != 429 {
+            let from = match login.client.refresh_token {
+                Some(_) => Origin::Configuration,
+                None => Origin::Login,
+            };
+            return Err(OAuth2Error::Refused(Refused { error, said: masked(description), from }));
+        }
+        return Err(OAuth2Error::Later {
+            status: reply.status,
+            after: reply.retry_after,
+            said: masked(description),
+        });
+    }
+    match (reply.status, said, &reply.elsewhere) {
+        (200..300, Some(said), _) => Ok(said),
+        (429 | 500.., _, _) => {
+            Err(OAuth2Error::Later { status: reply.status, after: reply.retry_after, said: Vec::new() })
+        }
+        (status, _, Some(elsewhere)) => Err(OAuth2Error::NoAnswer {
+            what: format!("a redirect to {elsewhere} (HTTP {status}), which is not followed"),
+        }),
+        (status, _, None) => {
+            let what = match reply.media_type.as_str() {
+                "text/html" => "a web page".to_owned(),
+                "" => "something".to_owned(),
+                other => format!("something ({})", Shown(other.as_bytes())),
+            };
+            Err(OAuth2Error::NoAnswer { what: format!("{what} (HTTP {status}) where JSON belongs") })
+        }
+    }
+}

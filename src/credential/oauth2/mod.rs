@@ -1,0 +1,290 @@
+//! Access tokens in the place of passwords (RFC 6749): kept until shortly before they end, renewed by one task or process
+//! at a time, and a new refresh token stored before the old one is forgotten.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `kept` | what a login leaves from one poll to the next |
+//! | `endpoint` | a question to a provider, and what its refusals say |
+//! | `granted` | tokens as they come |
+//! | `login` | a client and a user, and what is kept of them |
+//! | `assertion` | a client that signs |
+//! | `error` | why there is no token, in words |
+//! | [`log_in`] | a person logs in |
+//! | [`allow`] | how that is allowed in a browser, without I/O: PKCE, the address to open, the one that comes back |
+//! | `listen` | the browser's way back |
+//! | `device` | codes for another device (RFC 8628) |
+
+pub mod allow;
+mod assertion;
+mod device;
+mod endpoint;
+mod error;
+mod granted;
+mod kept;
+mod listen;
+pub mod log_in;
+mod login;
+
+use zeroize::Zeroizing;
+
+use super::command;
+use super::error::CredentialError;
+use crate::clock::Timestamp;
+use crate::config::account::CommandLine;
+use crate::config::oauth2::{Grant, OAuth2};
+use crate::config::providers::Protocol;
+use crate::config::{Account, Target};
+use crate::secret::Secret;
+use crate::state::tokens;
+
+use endpoint::Form;
+pub use error::OAuth2Error;
+use granted::{Granted, printed_token};
+use kept::{Kept, lacking};
+pub use login::Means;
+use login::{Login, read, turn};
+
+/// Whose tokens, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct User<'a> {
+    pub oauth2: &'a OAuth2,
+    pub user: &'a str,
+    pub protocol: Protocol,
+}
+
+/// A token, and whether it was just had.
+#[derive(Debug)]
+pub struct AccessToken {
+    pub secret: Secret,
+    pub age: Age,
+}
+
+/// Whether a token may have been refused by now without anybody knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// It was had just now.
+    New,
+    /// It was had earlier.
+    Kept,
+}
+
+/// How closely is looked at what identifies credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Secrets are fetched from where they come from, to see whether they have changed.
+    AtSecrets,
+    /// What was seen at the last renewal counts.
+    AtWhatIsKept,
+}
+
+impl<'a> User<'a> {
+    /// Gives the user of an account's maildrop, if tokens are used there.
+    pub fn of_source(account: &'a Account) -> Option<Self> {
+        let oauth2 = account.oauth2.as_ref()?;
+        Some(Self { oauth2, user: &account.user, protocol: Protocol::Pop })
+    }
+
+    /// Gives the user of a target, if tokens are used there.
+    pub fn of_target(target: &'a Target) -> Option<Self> {
+        let (_, login) = target.login()?;
+        let oauth2 = login.credential.oauth2()?;
+        Some(Self { oauth2, user: &login.user, protocol: target.protocol() })
+    }
+
+    /// Gives all of an account's that use tokens.
+    pub fn of(account: &'a Account) -> impl Iterator<Item = Self> {
+        Self::of_source(account).into_iter().chain(account.targets().filter_map(Self::of_target))
+    }
+
+    /// Gives a token that is good for a while: not this one, which the server has refused.
+    pub async fn access_token(
+        &self,
+        means: &Means<'_>,
+        refused: Option<&Secret>,
+    ) -> Result<AccessToken, CredentialError> {
+        match self.oauth2 {
+            OAuth2::Command(line) => self.of_command(means, line, refused).await,
+            OAuth2::Client(client) => {
+                let login = Login { client, user: self.user };
+                login.access_token(means, &client.scope(self.protocol), refused).await
+            }
+        }
+    }
+
+    /// Gives what stands for the credentials where refusals are remembered: not the token of the hour.
+    pub async fn identity(&self, means: &Means<'_>, look: Look) -> Result<Secret, CredentialError> {
+        match self.oauth2 {
+            OAuth2::Command(line) => Ok(Secret::new(format!("{line:?}"))),
+            OAuth2::Client(client) => Login { client, user: self.user }.identity(means, look).await,
+        }
+    }
+
+    /// Has the command print a token, unless what it printed last is good still.
+    async fn of_command(
+        &self,
+        means: &Means<'_>,
+        line: &CommandLine,
+        refused: Option<&Secret>,
+    ) -> Result<AccessToken, CredentialError> {
+        let name = format!("command {line:?} {}", self.user);
+        if let Some(secret) = read(means, &name).await?.and_then(|kept| kept.fresh("", means.now, refused)) {
+            return Ok(AccessToken { secret, age: Age::Kept });
+        }
+        let turn = turn(means, &name).await?;
+        if let Some(secret) = read(means, &name).await?.and_then(|kept| kept.fresh("", means.now, refused)) {
+            return Ok(AccessToken { secret, age: Age::Kept });
+        }
+        let printed = command::output(line, means.patience()).await?;
+        let (token, seconds) = printed_token(line, &printed)?;
+        if let Some(seconds) = seconds {
+            let mut kept = Kept::new(format!("{} by {line}", self.user), &[]).map_err(OAuth2Error::Random)?;
+            kept.add(token.clone(), String::new(), means.now, Some(seconds));
+            let room = turn.room().await.map_err(OAuth2Error::State)?;
+            room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+        }
+        Ok(AccessToken { secret: Secret::new(token.as_bytes()), age: Age::New })
+    }
+}
+
+impl Login<'_> {
+    async fn access_token(
+        &self,
+        means: &Means<'_>,
+        scope: &str,
+        refused: Option<&Secret>,
+    ) -> Result<AccessToken, CredentialError> {
+        let name = self.name();
+        let good = |kept: &Option<Kept>| kept.as_ref().and_then(|kept| kept.fresh(scope, means.now, refused));
+        if let Some(secret) = good(&read(means, &name).await?) {
+            return Ok(AccessToken { secret, age: Age::Kept });
+        }
+        let turn = turn(means, &name).await?;
+        // Whoever had the turn before may have renewed it.
+        let kept = read(means, &name).await?;
+        if let Some(secret) = good(&kept) {
+            return Ok(AccessToken { secret, age: Age::Kept });
+        }
+        let secret = match self.client.grant {
+            Grant::ClientCredentials => self.by_client(means, scope, kept, &turn).await,
+            Grant::RefreshToken => self.by_refreshing(means, scope, kept, &turn).await,
+        };
+        secret.map(|secret| AccessToken { secret, age: Age::New })
+    }
+
+    /// RFC 6749, 4.4.
+    async fn by_client(
+        &self,
+        means: &Means<'_>,
+        scope: &str,
+        kept: Option<Kept>,
+        turn: &tokens::Turn,
+    ) -> Result<Secret, CredentialError> {
+        let secrets = self.secrets(means).await?;
+        let mut kept = self.kept_by(kept, &secrets)?;
+        let room = turn.room().await.map_err(OAuth2Error::State)?;
+        let mut form = Form::new("client_credentials");
+        if !scope.is_empty() {
+            form.add("scope", scope.as_bytes());
+        }
+        let granted = Granted::of(endpoint::ask(means, self, &self.client.token_url, form).await??)?;
+        let secret = kept.take(granted, scope, means.now);
+        room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+        Ok(secret)
+    }
+
+    /// RFC 6749, 6.
+    async fn by_refreshing(
+        &self,
+        means: &Means<'_>,
+        scope: &str,
+        kept: Option<Kept>,
+        turn: &tokens::Turn,
+    ) -> Result<Secret, CredentialError> {
+        let secrets = self.secrets(means).await?;
+        let not_logged_in = || OAuth2Error::NotLoggedIn { user: self.user.to_owned() };
+        let mut kept = match (&self.client.refresh_token, kept) {
+            // It stands in the place of one that the provider may have changed since; a new one wins.
+            (Some(_), kept) => {
+                let mut kept = self.kept_by(kept, &secrets)?;
+                let configured = secrets.first().map(Secret::reveal).unwrap_or_default();
+                let configured = || Zeroizing::new(String::from_utf8_lossy(configured).into_owned());
+                kept.refresh.get_or_insert_with(configured);
+                kept
+            }
+            (None, Some(kept)) => kept,
+            (None, None) => return Err(not_logged_in().into()),
+        };
+        let Some(refresh) = kept.refresh.as_deref().map(|token| Secret::new(token.as_bytes())) else {
+            return Err(not_logged_in().into());
+        };
+        let lacks = if kept.granted.is_empty() { Vec::new() } else { lacking(&kept.granted, scope) };
+        if !lacks.is_empty() {
+            return Err(OAuth2Error::Lacks { user: self.user.to_owned(), lacking: lacks }.into());
+        }
+        // Before the provider is asked: when it has answered, it may have forgotten the old one.
+        let room = turn.room().await.map_err(OAuth2Error::State)?;
+        let mut form = Form::new("refresh_token");
+        form.add_secret("refresh_token", &refresh);
+        let scope = if kept.granted.is_empty() { scope.to_owned() } else { kept.granted.clone() };
+        if self.client.names_scopes_again() && !scope.is_empty() {
+            form.add("scope", scope.as_bytes());
+        }
+        match endpoint::ask(means, self, &self.client.token_url, form).await? {
+            Ok(answer) => {
+                let secret = kept.take(Granted::of(answer)?, &scope, means.now);
+                if !kept.is_of(&secrets) {
+                    // The client has another secret now.
+                    let Kept { id, secrets, .. } = self.anew(&secrets)?;
+                    (kept.id, kept.secrets) = (id, secrets);
+                }
+                room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+                Ok(secret)
+            }
+            Err(error) => {
+                if matches!(&error, OAuth2Error::Refused(refused) if refused.error == "invalid_grant")
+                    && !kept.refused
+                {
+                    kept.refused = true;
+                    room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives what was kept by these very secrets, else begins anew.
+    fn kept_by(&self, kept: Option<Kept>, secrets: &[Secret]) -> Result<Kept, OAuth2Error> {
+        match kept.filter(|kept| kept.is_of(secrets)) {
+            Some(kept) => Ok(kept),
+            None => self.anew(secrets),
+        }
+    }
+
+    async fn identity(&self, means: &Means<'_>, look: Look) -> Result<Secret, CredentialError> {
+        let name = self.name();
+        let kept = read(means, &name).await?;
+        let secrets = match (look, &kept) {
+            (Look::AtWhatIsKept, Some(kept)) => return Ok(Secret::new(format!("{name} {}", kept.id))),
+            (Look::AtSecrets, _) | (Look::AtWhatIsKept, None) => self.secrets(means).await?,
+        };
+        let id = match kept.filter(|kept| kept.is_of(&secrets)) {
+            Some(kept) => kept.id.into_bytes(),
+            None => secrets.iter().flat_map(|secret| [secret.reveal(), b"\0"].concat()).collect(),
+        };
+        Ok(Secret::new([name.as_bytes(), b" ", &id].concat()))
+    }
+}
+
+impl Kept {
+    /// Takes over what a provider gave; the scope is that which was asked for, unless it says otherwise.
+    fn take(&mut self, granted: Granted, asked: &str, now: Timestamp) -> Secret {
+        let Granted { token, refresh, seconds, scope } = granted;
+        let secret = Secret::new(token.as_bytes());
+        if let Some(refresh) = refresh {
+            self.refresh = Some(refresh);
+        }
+        self.refused = false;
+        self.add(token, scope.unwrap_or_else(|| asked.to_owned()), now, seconds);
+        secret
+    }
+}

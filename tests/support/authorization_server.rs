@@ -1,0 +1,606 @@
+//! An authorization server on loopback (RFC 6749, 7636, 8628, 7662) that refuses what a real one would: wrong verifiers, used
+//! codes, redirects that are not registered, refresh tokens that were replaced, scopes that were not granted.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::maildrop::TokenCheck;
+
+/// The client that is registered.
+pub const CLIENT: &str = "postrider-test";
+/// What may be asked for.
+const SCOPES: [&str; 4] = ["pop", "imap", "smtp", "offline_access"];
+
+/// A running server; it ends with the process.
+#[derive(Debug, Clone)]
+pub struct AuthorizationServer {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+pub struct State {
+    /// The client's secret; `None`: it is public.
+    pub secret: Option<String>,
+    /// The certificate by which the client signs (PEM).
+    pub certificate: Option<String>,
+    /// What the person in the browser does.
+    pub person: Person,
+    /// Whether each refresh gives a new refresh token.
+    pub rotates: bool,
+    /// Seconds that access tokens are good for.
+    pub lifetime: u64,
+    /// What is answered in the place of what would be.
+    pub instead: VecDeque<Instead>,
+    /// What was asked: path and form.
+    pub asked: Vec<(String, HashMap<String, String>)>,
+    codes: HashMap<String, Code>,
+    refresh: HashMap<String, Refresh>,
+    access: HashMap<String, Access>,
+    revoked: HashSet<u64>,
+    devices: HashMap<String, Device>,
+    count: u64,
+}
+
+/// What whoever sits in front of the browser does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Person {
+    /// Signs in as this user and allows all.
+    Allows(String),
+    /// The same, but for this scope.
+    AllowsAllBut(String, String),
+    Declines,
+    /// Has not come yet.
+    Waits,
+}
+
+/// An answer that is none.
+#[derive(Debug, Clone)]
+pub enum Instead {
+    /// This status, these fields, this body.
+    Answer(u16, &'static str, &'static str),
+    /// Nothing.
+    Silence,
+    /// A body without end.
+    Endless,
+}
+
+#[derive(Debug)]
+struct Code {
+    redirect: String,
+    challenge: String,
+    user: String,
+    scope: String,
+    family: u64,
+    used: bool,
+}
+
+#[derive(Debug)]
+struct Refresh {
+    user: String,
+    scope: String,
+    family: u64,
+    replaced: bool,
+}
+
+#[derive(Debug)]
+struct Access {
+    user: String,
+    scope: String,
+    family: u64,
+    revoked: bool,
+}
+
+#[derive(Debug)]
+struct Device {
+    scope: String,
+    until: Instant,
+    interval: Duration,
+    polled: Option<Instant>,
+}
+
+impl AuthorizationServer {
+    /// Starts one with a public client, whose person is alice and allows all.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let state = State {
+            secret: None,
+            certificate: None,
+            person: Person::Allows("alice".into()),
+            rotates: true,
+            lifetime: 3600,
+            instead: VecDeque::new(),
+            asked: Vec::new(),
+            codes: HashMap::new(),
+            refresh: HashMap::new(),
+            access: HashMap::new(),
+            revoked: HashSet::new(),
+            devices: HashMap::new(),
+            count: 0,
+        };
+        let server = Self { address, state: Arc::new(Mutex::new(state)) };
+        let serving = server.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = serving.clone();
+                thread::spawn(move || server.serve(stream));
+            }
+        });
+        server
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    /// Gives a URL of this server.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Gives what stands under `oauth2` for this server, with more keys.
+    pub fn keys(&self, more: &str) -> String {
+        let (token, auth, device) = (self.url("token"), self.url("authorize"), self.url("device"));
+        format!(
+            "{{ token_url: '{token}', auth_url: '{auth}', device_url: '{device}', client_id: {CLIENT}, \
+             scope: pop offline_access{more} }}"
+        )
+    }
+
+    /// Counts token requests of this grant.
+    pub fn count(&self, grant: &str) -> usize {
+        let is_of = |(_, form): &&(String, HashMap<String, String>)| {
+            form.get("grant_type").is_some_and(|asked| asked.ends_with(grant))
+        };
+        self.state().asked.iter().filter(is_of).count()
+    }
+
+    /// Makes a refresh token as if this user had logged in before.
+    pub fn refresh_token(&self, user: &str, scope: &str) -> String {
+        let mut state = self.state();
+        let family = state.next();
+        state.refresh_token(user, scope, family)
+    }
+
+    /// Makes all access tokens bad, which nobody hears of.
+    pub fn revoke_access(&self) {
+        self.state().access.values_mut().for_each(|access| access.revoked = true);
+    }
+
+    /// Makes all refresh tokens bad, as when a password changes.
+    pub fn revoke_logins(&self) {
+        let mut state = self.state();
+        let families: Vec<u64> = state.refresh.values().map(|refresh| refresh.family).collect();
+        state.revoked.extend(families);
+    }
+
+    /// Says whether a mail server takes this token for this user and protocol.
+    pub fn accepts(&self, user: &str, token: &str, protocol: &str) -> bool {
+        let state = self.state();
+        state.access.get(token).is_some_and(|access| {
+            access.user == user
+                && !access.revoked
+                && !state.revoked.contains(&access.family)
+                && access.scope.split(' ').any(|scope| scope == protocol)
+        })
+    }
+
+    /// Has a mail server ask here, for one protocol.
+    pub fn check(&self, protocol: &'static str) -> TokenCheck {
+        let server = self.clone();
+        TokenCheck(Arc::new(move |user, token| server.accepts(user, token, protocol)))
+    }
+
+    /// Gives every secret that this server has given or been given.
+    pub fn secrets(&self) -> Vec<String> {
+        let state = self.state();
+        let mut secrets: Vec<String> = state.refresh.keys().chain(state.access.keys()).cloned().collect();
+        secrets.extend(state.codes.keys().chain(state.devices.keys()).cloned());
+        secrets.extend(state.secret.clone());
+        secrets.extend(state.asked.iter().filter_map(|(_, form)| form.get("code_verifier").cloned()));
+        secrets
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        // The client may go away at any point.
+        let _ = self.answer(&mut stream);
+    }
+
+    fn answer(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let request = Request::read(stream)?;
+        let instead = {
+            let mut state = self.state();
+            state.asked.push((request.path.clone(), request.form.clone()));
+            if request.path == "/authorize" || request.path == "/introspect" {
+                None
+            } else {
+                state.instead.pop_front()
+            }
+        };
+        match instead {
+            Some(Instead::Answer(status, fields, body)) => return reply(stream, status, fields, body),
+            Some(Instead::Silence) => {
+                stream.read_to_end(&mut Vec::new())?;
+                return Ok(());
+            }
+            Some(Instead::Endless) => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")?;
+                loop {
+                    stream.write_all(&[b' '; 4096])?;
+                }
+            }
+            None => {}
+        }
+        let mut state = self.state();
+        let answer = match request.path.as_str() {
+            "/authorize" => {
+                return match state.authorize(&request.form) {
+                    Ok(location) => reply(stream, 302, &format!("Location: {location}\r\n"), ""),
+                    Err(why) => reply(stream, 400, "Content-Type: text/html\r\n", why),
+                };
+            }
+            "/token" => state.token(&request),
+            "/device" => state.device(&request),
+            "/introspect" => Ok(state.introspect(&request)),
+            _ => return reply(stream, 404, "Content-Type: text/html\r\n", "<p>nothing"),
+        };
+        drop(state);
+        let json = "Content-Type: application/json\r\nCache-Control: no-store\r\n";
+        match answer {
+            Ok(answer) => reply(stream, 200, json, &answer.to_string()),
+            Err((status, error, said)) => {
+                let body = json!({ "error": error, "error_description": said });
+                reply(stream, status, json, &body.to_string())
+            }
+        }
+    }
+}
+
+type Refused = (u16, &'static str, String);
+
+fn refused<T>(error: &'static str, said: impl Into<String>) -> Result<T, Refused> {
+    Err((if error == "invalid_client" { 401 } else { 400 }, error, said.into()))
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// Makes a text that is nobody else's, as long as those of real servers.
+    fn random(&mut self, kind: &str, length: usize) -> String {
+        let number = self.next();
+        let mut text = format!("{kind}-{number}-");
+        let mut block = Sha256::digest(format!("{kind} {number} {}", std::process::id()));
+        while text.len() < length {
+            text += &URL_SAFE_NO_PAD.encode(block);
+            block = Sha256::digest(block);
+        }
+        text.truncate(length);
+        text
+    }
+
+    fn refresh_token(&mut self, user: &str, scope: &str, family: u64) -> String {
+        let token = self.random("refresh", 120);
+        let refresh = Refresh { user: user.into(), scope: scope.into(), family, replaced: false };
+        self.refresh.insert(token.clone(), refresh);
+        token
+    }
+
+    fn tokens(&mut self, user: &str, scope: &str, family: u64) -> Value {
+        let token = self.random("access", 900);
+        let access = Access { user: user.into(), scope: scope.into(), family, revoked: false };
+        self.access.insert(token.clone(), access);
+        json!({ "access_token": token, "token_type": "Bearer", "expires_in": self.lifetime, "scope": scope })
+    }
+
+    /// RFC 6749, 4.1.1; RFC 7636, 4.3. What is wrong with the client or its redirect is told to the person alone.
+    fn authorize(&mut self, asked: &HashMap<String, String>) -> Result<String, &'static str> {
+        let value = |name: &str| asked.get(name).cloned().unwrap_or_default();
+        let redirect = value("redirect_uri");
+        let is_loopback =
+            ["http://127.0.0.1:", "http://localhost:"].iter().any(|begin| redirect.starts_with(begin));
+        if value("client_id") != CLIENT {
+            return Err("<p>unknown client");
+        }
+        if !is_loopback && redirect != "https://elsewhere.example/done" {
+            return Err("<p>redirect_uri_mismatch");
+        }
+        let state = value("state");
+        let back = |parameters: &[(&str, &str)]| {
+            let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let pairs = parameters.iter().copied().chain([("state", state.as_str())]);
+            let query: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+            let slash = if redirect.matches('/').count() < 3 { "/" } else { "" };
+            format!("{redirect}{slash}?{}", query.join("&"))
+        };
+        let error = |error: &str, said: &str| Ok(back(&[("error", error), ("error_description", said)]));
+        if value("response_type") != "code" || value("code_challenge_method") != "S256" || state.is_empty() {
+            return error("invalid_request", "response_type, code_challenge_method or state");
+        }
+        let scope = value("scope");
+        if scope.split(' ').any(|scope| !SCOPES.contains(&scope)) {
+            return error("invalid_scope", "there is no such scope");
+        }
+        let (user, scope) = match self.person.clone() {
+            Person::Allows(user) => (user, scope),
+            Person::AllowsAllBut(user, not) => {
+                (user, scope.split(' ').filter(|scope| *scope != not).collect::<Vec<_>>().join(" "))
+            }
+            Person::Declines | Person::Waits => return error("access_denied", "The user declined."),
+        };
+        let (code, family) = (self.random("code", 90), self.next());
+        let challenge = value("code_challenge");
+        let location = back(&[("code", &code)]);
+        self.codes.insert(code, Code { redirect, challenge, user, scope, family, used: false });
+        Ok(location)
+    }
+
+    fn client(&self, request: &Request) -> Result<(), Refused> {
+        let form = &request.form;
+        let basic = request.authorization.strip_prefix("Basic ").and_then(|encoded| {
+            let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+            let (id, secret) = text.split_once(':')?;
+            Some((decode(id), decode(secret)))
+        });
+        let (id, secret) = match basic {
+            Some((id, secret)) => (Some(id), Some(secret)),
+            None => (form.get("client_id").cloned(), form.get("client_secret").cloned()),
+        };
+        if id.as_deref() != Some(CLIENT) {
+            return refused("invalid_client", "The client was not found.");
+        }
+        if let Some(certificate) = &self.certificate {
+            let assertion = form.get("client_assertion").map(String::as_str).unwrap_or_default();
+            return match signed_by(certificate, assertion, &request.own_url) {
+                Ok(()) => Ok(()),
+                Err(why) => refused("invalid_client", why),
+            };
+        }
+        if secret != self.secret {
+            // A server that tells more than it should.
+            let echo = secret.unwrap_or_default();
+            return refused(
+                "invalid_client",
+                format!("AADSTS7000215: Invalid client secret {echo} provided."),
+            );
+        }
+        Ok(())
+    }
+
+    fn token(&mut self, request: &Request) -> Result<Value, Refused> {
+        self.client(request)?;
+        let value = |name: &str| request.form.get(name).cloned().unwrap_or_default();
+        match value("grant_type").as_str() {
+            "authorization_code" => {
+                self.by_code(&value("code"), &value("redirect_uri"), &value("code_verifier"))
+            }
+            "refresh_token" => self.by_refreshing(&value("refresh_token"), &value("scope")),
+            "urn:ietf:params:oauth:grant-type:device_code" => self.by_device(&value("device_code")),
+            "client_credentials" if self.secret.is_some() || self.certificate.is_some() => {
+                let family = self.next();
+                Ok(self.tokens("alice", "pop imap smtp", family))
+            }
+            _ => refused("unsupported_grant_type", ""),
+        }
+    }
+
+    fn by_code(&mut self, code: &str, redirect: &str, verifier: &str) -> Result<Value, Refused> {
+        let Some(known) = self.codes.get_mut(code) else {
+            return refused("invalid_grant", "There is no such code.");
+        };
+        if known.used {
+            // RFC 6749, 4.1.2: what was had by it is in strangers' hands.
+            let family = known.family;
+            self.revoked.insert(family);
+            return refused("invalid_grant", "The code was used before.");
+        }
+        known.used = true;
+        if known.redirect != redirect {
+            return refused("invalid_grant", "The redirect is another one.");
+        }
+        if URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) != known.challenge {
+            return refused("invalid_grant", "The verifier is wrong.");
+        }
+        let (user, scope, family) = (known.user.clone(), known.scope.clone(), known.family);
+        Ok(self.with_refresh(&user, &scope, family))
+    }
+
+    fn with_refresh(&mut self, user: &str, scope: &str, family: u64) -> Value {
+        let mut tokens = self.tokens(user, scope, family);
+        if scope.split(' ').any(|scope| scope == "offline_access") {
+            tokens["refresh_token"] = self.refresh_token(user, scope, family).into();
+        }
+        tokens
+    }
+
+    fn by_refreshing(&mut self, token: &str, scope: &str) -> Result<Value, Refused> {
+        let Some(known) = self.refresh.get_mut(token) else {
+            return refused(
+                "invalid_grant",
+                format!("AADSTS9002313: Invalid request, {token} is malformed."),
+            );
+        };
+        let (user, granted, family) = (known.user.clone(), known.scope.clone(), known.family);
+        if known.replaced {
+            // Somebody else has it: nobody's is good any more.
+            self.revoked.insert(family);
+        } else if scope
+            .split(' ')
+            .any(|wanted| !wanted.is_empty() && !granted.split(' ').any(|given| given == wanted))
+        {
+            return refused("invalid_scope", "That was not granted.");
+        }
+        if self.revoked.contains(&family) {
+            return refused("invalid_grant", "Token has been expired or revoked.");
+        }
+        if !self.rotates {
+            return Ok(self.tokens(&user, &granted, family));
+        }
+        if let Some(known) = self.refresh.get_mut(token) {
+            known.replaced = true;
+        }
+        Ok(self.with_refresh(&user, &granted, family))
+    }
+
+    fn device(&mut self, request: &Request) -> Result<Value, Refused> {
+        self.client(request)?;
+        let code = self.random("device", 80);
+        let scope = request.form.get("scope").cloned().unwrap_or_default();
+        let (interval, seconds) = (Duration::from_secs(1), 3);
+        let until = Instant::now() + Duration::from_secs(seconds);
+        self.devices.insert(code.clone(), Device { scope, until, interval, polled: None });
+        Ok(json!({
+            "device_code": code,
+            "user_code": "WDJB-MJHT",
+            "verification_uri": "http://127.0.0.1/device",
+            "expires_in": 30,
+            "interval": 1,
+        }))
+    }
+
+    fn by_device(&mut self, code: &str) -> Result<Value, Refused> {
+        let now = Instant::now();
+        let Some(device) = self.devices.get_mut(code) else { return refused("invalid_grant", "") };
+        let is_hasty = device.polled.is_some_and(|polled| now < polled + device.interval);
+        device.polled = Some(now);
+        if is_hasty {
+            device.interval += Duration::from_secs(5);
+            return refused("slow_down", "");
+        }
+        let scope = device.scope.clone();
+        match self.person.clone() {
+            Person::Waits if now > device.until => refused("expired_token", "The code has expired."),
+            Person::Waits => refused("authorization_pending", ""),
+            Person::Declines => refused("access_denied", "The user declined."),
+            Person::Allows(user) | Person::AllowsAllBut(user, _) => {
+                self.devices.remove(code);
+                let family = self.next();
+                Ok(self.with_refresh(&user, &scope, family))
+            }
+        }
+    }
+
+    /// RFC 7662.
+    fn introspect(&self, request: &Request) -> Value {
+        let of_header = request.authorization.strip_prefix("Bearer ").map(str::to_owned);
+        let token = request.form.get("token").cloned().or(of_header).unwrap_or_default();
+        match self.access.get(&token) {
+            Some(access) if !access.revoked && !self.revoked.contains(&access.family) => {
+                json!({ "active": true, "username": access.user, "scope": access.scope })
+            }
+            Some(_) | None => json!({ "active": false }),
+        }
+    }
+}
+
+struct Request {
+    path: String,
+    /// The URL that it was sent to.
+    own_url: String,
+    /// The query's, and the body's.
+    form: HashMap<String, String>,
+    authorization: String,
+}
+
+impl Request {
+    fn read(stream: &TcpStream) -> io::Result<Self> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let (mut length, mut authorization, mut host) = (0, String::new(), String::new());
+        loop {
+            let mut field = String::new();
+            if reader.read_line(&mut field)? <= 2 {
+                break;
+            }
+            let Some((name, value)) = field.split_once(':') else { continue };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().unwrap_or(0),
+                "authorization" => authorization = value.trim().to_owned(),
+                "host" => host = value.trim().to_owned(),
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let body = String::from_utf8_lossy(&body);
+        let form = query.split('&').chain(body.split('&')).filter_map(|pair| pair.split_once('='));
+        let form = form.map(|(name, value)| (decode(name), decode(value))).collect();
+        Ok(Self { path: path.to_owned(), own_url: format!("http://{host}{path}"), form, authorization })
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+fn reply(stream: &mut TcpStream, status: u16, fields: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} x\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+/// Verifies a client's assertion (RFC 7523, 3).
+fn signed_by(certificate: &str, assertion: &str, audience: &str) -> Result<(), String> {
+    use tokio_rustls::rustls::pki_types::CertificateDer;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    let wrong = |what: &str| format!("AADSTS700027: {what}");
+    let parts: Vec<&str> = assertion.split('.').collect();
+    let [header, payload, signature] = parts.as_slice() else { return Err(wrong("no assertion")) };
+    let json =
+        |part: &str| -> Option<Value> { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok() };
+    let (head, claims) = (json(header).ok_or(wrong("header"))?, json(payload).ok_or(wrong("claims"))?);
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| wrong("certificate"))?;
+    if head["alg"] != "RS256" || head["x5t#S256"] != URL_SAFE_NO_PAD.encode(Sha256::digest(&der)) {
+        return Err(wrong("another algorithm or certificate"));
+    }
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let is_now = claims["nbf"].as_u64() <= Some(now + 5) && claims["exp"].as_u64() > Some(now);
+    if claims["aud"] != audience || claims["iss"] != CLIENT || claims["sub"] != CLIENT || !is_now {
+        return Err(wrong("claims"));
+    }
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| wrong("certificate"))?;
+    let key = &parsed.public_key().subject_public_key.data;
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| wrong("signature"))?;
+    let signed = format!("{header}.{payload}");
+    let algorithms = tokio_rustls::rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let fits = algorithms
+        .all
+        .iter()
+        .any(|algorithm| algorithm.verify_signature(key, signed.as_bytes(), &signature).is_ok());
+    if fits { Ok(()) } else { Err(wrong("signature")) }
+}
+
+/// Asks for an address as a browser does; gives status, where it is sent, and what is shown.
+pub fn browse(url: &str) -> io::Result<(u16, Option<String>, String)> {
+    let rest = url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    let mut stream = TcpStream::connect(authority.replace("localhost", "127.0.0.1"))?;
+    write!(stream, "GET {slash}{target} HTTP/1.1\r\nHost: {authority}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let location = head.lines().find_map(|line| line.strip_prefix("Location: ")).map(str::to_owned);
+    Ok((status, location, body.to_owned()))
+}
