@@ -31,7 +31,7 @@ impl Poll<'_> {
         course.begin();
         let (known, connected) = self.reach(course).await.map_err(AttemptFailed::plain)?;
         let mut server =
-            Server::new(known.server.learned.as_deref(), self.account, self.now, &course.left_out);
+            Server::new(known.server.learned.as_deref(), self.account, self.now, &course.leaves_out());
         if self.environment.connector.watch().is_heard() {
             // Whoever watches wants to see what the server says.
             server.ask_again();
@@ -293,7 +293,7 @@ impl Poll<'_> {
         report.login_delay = opened.source.login_delay();
         let trial = opened.source.trial();
         let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
-        let is_why = ended.is_ok() && !notes.course.broke_without;
+        let is_why = ended.is_ok() && !notes.course.broke_without && !notes.course.goes_in_step();
         notes.server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
         ended.map_err(|aborted| AttemptFailed {
             // What is sent behind a TOP may be lost, too.

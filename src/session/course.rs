@@ -21,6 +21,8 @@ const BROKEN: u32 = 40;
 const FEW: usize = 100;
 /// The same as [`FRUITLESS`] for sessions that fell silent, each of which took a whole time limit.
 const SILENT: u32 = 5;
+/// Sessions that may break in doubt before one goes in step, which takes a round trip a message.
+const DOUBTFUL: u32 = 2;
 /// How often a maildrop that is locked behind our own session is tried again: the server may still be at its end.
 const LOCKED: u32 = 4;
 /// Added to a server's LOGIN-DELAY, which it may count in whole seconds.
@@ -31,6 +33,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Course {
     /// What the sessions leave out because one went wrong with it: each attempt one thing more.
     pub left_out: Vec<Trial>,
+    /// Sessions that broke and left messages of which nobody knows whether they came in the place of others.
+    doubtful: u32,
     /// A session broke all the same, so that what it left out was not why.
     pub broke_without: bool,
     pub next: Next,
@@ -97,6 +101,7 @@ impl Course {
         let (careful, met) = (HashSet::new(), Met::default());
         Self {
             left_out: Vec::new(),
+            doubtful: 0,
             broke_without: false,
             next: Next::End,
             sessions: 0,
@@ -117,6 +122,23 @@ impl Course {
 
     pub fn begin(&mut self) {
         (self.met, self.next) = (Met::default(), Next::End);
+    }
+
+    /// Takes note of a session that broke and left messages that may have come in the place of others.
+    pub fn leaves_doubt(&mut self) {
+        self.doubtful += 1;
+    }
+
+    /// Says whether every command is to wait for the answer to the one before: where LIST counts otherwise than RETR
+    /// sends, all that came before a break is in doubt, and only so it is found out at what the sessions break.
+    pub fn goes_in_step(&self) -> bool {
+        self.doubtful >= DOUBTFUL
+    }
+
+    /// Gives what the next attempt leaves out.
+    pub fn leaves_out(&self) -> Vec<Trial> {
+        let in_step = self.goes_in_step().then_some(Trial::Pipelining);
+        self.left_out.iter().copied().chain(in_step).collect()
     }
 
     /// Says that no further session follows, so that the poll is to be written down.

@@ -219,6 +219,9 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
     // What was only compared, and is to be compared again, brings nothing on.
     let delivered = fetched.delivered + fetched.already_there > 0;
     let fruitful = delivered || marked > 0 || !deleted.is_empty();
+    if fetched.broke.is_some() && !uncertain.is_empty() {
+        course.leaves_doubt();
+    }
     course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
     match fetched.aborted {
         Some(aborted) => Err(aborted),

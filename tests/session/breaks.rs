@@ -152,6 +152,24 @@ fn a_deletion_that_ends_the_session_is_given_up_and_the_others_become_real() {
 }
 
 #[test]
+fn one_message_that_breaks_sessions_stops_nothing_where_no_size_is_exact() {
+    for trick in [Trick::CutAtDele, Trick::CutBehind, Trick::CutBefore] {
+        let tricks: Vec<_> = (0..9).map(|i| (i, if i == 4 { trick } else { Trick::CountsLf })).collect();
+        let (server, home) = filled("keep: none", &tricks);
+        home.run(&["sync"]);
+        home.run_at(7200, &["sync"]);
+        // One that came whole goes, too.
+        let left: &[&str] = if trick == Trick::CutBehind { &[] } else { &["uid-4"] };
+        assert_eq!(server.uids(), left, "{trick:?}");
+        let log_ins = || server.count(|what| matches!(what, What::Command(line) if line.starts_with("UIDL")));
+        let before = log_ins();
+        home.run_at(8000, &["sync"]);
+        assert!(log_ins() - before <= 3, "{trick:?}: {} sessions", log_ins() - before);
+        assert_eq!(home.maildir("Mail").len(), if trick == Trick::CutBefore { 8 } else { 9 }, "{trick:?}");
+    }
+}
+
+#[test]
 fn a_deletion_that_ended_two_sessions_is_tried_in_three_polls_more_and_then_waits() {
     let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
     server.put("uid-0", mail(0));

@@ -97,6 +97,8 @@ pub enum Trick {
     CutBefore,
     /// The connection is cut at its RETR and at its TOP, and LIST shows another size at each session.
     Wobbles,
+    /// LIST counts its line ends as one octet each.
+    CountsLf,
     /// The connection is cut after so many of its octets.
     CutWithin(usize),
     /// The connection is cut when it has come whole.
@@ -411,6 +413,10 @@ struct Message {
 impl Message {
     fn size(&self) -> usize {
         self.octets.len() + if self.octets.is_empty() || self.octets.ends_with(b"\r\n") { 0 } else { 2 }
+    }
+
+    fn lines(&self) -> usize {
+        self.octets.windows(2).filter(|octets| *octets == b"\r\n").count()
     }
 }
 

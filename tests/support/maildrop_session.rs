@@ -142,8 +142,12 @@ impl<'a> Session<'a> {
                 let (shared, number) = (self.shared, self.number);
                 self.list(argument, |message| {
                     let trick = shared.lock().tricks.get(&message.uid).copied();
-                    let more = if trick == Some(Trick::Wobbles) { number } else { 0 };
-                    (message.size() + more).to_string()
+                    let size = match trick {
+                        Some(Trick::Wobbles) => message.size() + number,
+                        Some(Trick::CountsLf) => message.size() - message.lines(),
+                        _ => message.size(),
+                    };
+                    size.to_string()
                 });
             }
             ("UIDL", true) => self.list(argument, |message| message.uid.clone()),
