@@ -55,6 +55,8 @@ pub struct Import {
 enum Program {
     Fetchmail,
     Mpop,
+    Getmail,
+    Fdm,
 }
 
 impl From<Program> for import::Program {
@@ -62,6 +64,8 @@ impl From<Program> for import::Program {
         match program {
             Program::Fetchmail => Self::Fetchmail,
             Program::Mpop => Self::Mpop,
+            Program::Getmail => Self::Getmail,
+            Program::Fdm => Self::Fdm,
         }
     }
 }
@@ -93,10 +97,18 @@ impl Import {
                 there.unwrap_or(&usual[0]).clone()
             }
         };
-        let text = text(&file, MOST_OCTETS)?;
         let around = Around { has_netrc: home.join(".netrc").exists(), home, user: who() };
         let file = std::path::absolute(&file).unwrap_or(file);
-        let imported = import::read(program, &file, &text, &around)?;
+        let files = if file.is_dir() { rc_files(&file)? } else { vec![file.clone()] };
+        let texts = files.into_iter().map(|file| {
+            let text = text(&file, MOST_OCTETS)?;
+            Ok((file, text))
+        });
+        let texts = texts.collect::<Result<Vec<_>, CliError>>()?;
+        let included = |path: &Path| {
+            content(path, MOST_OCTETS).and_then(|octets| utf8(octets).map_err(io::Error::other))
+        };
+        let imported = import::read(program, &texts, &around, &included)?;
         Ok(Source { file, imported })
     }
 
@@ -266,6 +278,30 @@ fn stored(
         return Ok(path);
     }
     Err(CliError::Usage("no name is free for a file of secrets".into()))
+}
+
+/// Lists what getmail reads of its directory: `getmailrc`, else every file that is no list of its own.
+fn rc_files(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let unreadable = |source| ConfigError::Unreadable { file: directory.to_owned(), source };
+    let first = directory.join("getmailrc");
+    if first.exists() {
+        return Ok(vec![first]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && import::is_rc(&name) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    match files.is_empty() {
+        true => {
+            Err(CliError::Foreign { file: directory.to_owned(), what: "there is no getmailrc".to_owned() })
+        }
+        false => Ok(files),
+    }
 }
 
 /// Gives the name of whoever runs this, as other programs find it.

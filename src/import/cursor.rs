@@ -45,6 +45,11 @@ impl<'t> Cursor<'t> {
         Self { rest: text, line: 1, column: 1, file }
     }
 
+    /// Goes on where another one stopped.
+    pub(super) fn resumed(text: &'t str, at: At) -> Self {
+        Self { rest: text, line: at.line, column: at.column, file: at.file }
+    }
+
     pub(super) fn at(&self) -> At {
         At { line: self.line, column: self.column, file: self.file.clone() }
     }

@@ -14,7 +14,9 @@
 
 mod around;
 mod cursor;
+mod fdm;
 mod fetchmail;
+mod getmail;
 mod mpop;
 mod place;
 mod print;
@@ -23,6 +25,7 @@ mod shape;
 mod words;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use around::Around;
@@ -37,6 +40,8 @@ pub use shape::{Imported, Value};
 pub enum Program {
     Fetchmail,
     Mpop,
+    Getmail,
+    Fdm,
 }
 
 impl fmt::Display for Program {
@@ -44,20 +49,35 @@ impl fmt::Display for Program {
         f.write_str(match self {
             Self::Fetchmail => "fetchmail",
             Self::Mpop => "mpop",
+            Self::Getmail => "getmail",
+            Self::Fdm => "fdm",
         })
     }
 }
 
-/// Reads a configuration; `file` is where its text came from.
+/// A configuration file, and its text.
+pub type Text = (PathBuf, String);
+
+/// Reads a configuration, of several files if its program takes several for one; `read` gives files that they include.
 ///
 /// # Errors
 ///
 /// What its program would not understand: with line, column and what was expected.
-pub fn read(program: Program, file: &Path, text: &str, around: &Around) -> Result<Imported, Wrong> {
-    let mut imported = match program {
-        Program::Fetchmail => fetchmail::read(file, text, around)?,
-        Program::Mpop => mpop::read(file, text, around)?,
-    };
+pub fn read(
+    program: Program,
+    files: &[Text],
+    around: &Around,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Imported, Wrong> {
+    let mut imported = Imported::default();
+    for (file, text) in files {
+        match program {
+            Program::Fetchmail => imported.append(fetchmail::read(file, text, around)?),
+            Program::Mpop => imported.append(mpop::read(file, text, around)?),
+            Program::Getmail => imported.accounts.push(getmail::read(file, text, around, files.len() > 1)?),
+            Program::Fdm => imported.append(fdm::read(file, text, around, read)?),
+        }
+    }
     imported.finish();
     Ok(imported)
 }
@@ -67,5 +87,15 @@ pub fn usual(program: Program, home: &Path) -> Vec<PathBuf> {
     match program {
         Program::Fetchmail => vec![home.join(".fetchmailrc")],
         Program::Mpop => vec![home.join(".mpoprc"), home.join(".config/mpop/config")],
+        Program::Getmail => vec![home.join(".config/getmail"), home.join(".getmail")],
+        Program::Fdm => vec![home.join(".fdm.conf"), PathBuf::from("/etc/fdm.conf")],
     }
+}
+
+/// Says whether getmail takes a file of its directory for a configuration.
+pub fn is_rc(name: &str) -> bool {
+    const OTHERS: [&str; 7] = ["~", "#", ".json", ".swp", ".bak", ".pyc", ".lock"];
+    !name.starts_with(['.', '#'])
+        && !name.starts_with("oldmail-")
+        && !OTHERS.iter().any(|end| name.ends_with(end))
 }

@@ -465,10 +465,9 @@ impl Reading<'_> {
     }
 
     fn connection(&self, account: &mut Account) {
-        if let Some(setting) = self.find("proxy_host").filter(|setting| !setting.argument.is_empty()) {
-            let (host, port) = (&setting.argument, self.text("proxy_port").unwrap_or("1080"));
-            account.note(&setting.at, format!("`proxy_host`: proxy: socks5://{host}:{port}"));
-            account.disable("without the proxy the server would see from where you come: see to it first");
+        if let Some(host) = self.text("proxy_host") {
+            let port = self.text("proxy_port").unwrap_or("1080");
+            account.set("proxy", Value::text(format!("socks5://{host}:{port}")));
         }
         if let Some(socket) = self.text("socket") {
             account.set("connect", Value::texts(["socat", "STDIO", &format!("UNIX-CONNECT:{socket}")]));

@@ -22,6 +22,10 @@ pub enum List {
     Fetchmail,
     /// Lists of several accounts, each with a head that counts it; in later versions with times.
     Mpop,
+    /// A list of one account: unique-id, NUL, time.
+    Getmail,
+    /// A list of one account: the octets of a unique-id, and that.
+    Fdm,
 }
 
 /// A message that another program fetched.
@@ -39,6 +43,8 @@ pub fn seen(list: &SeenList, text: &[u8]) -> Vec<Fetched> {
     let found: Vec<Fetched> = match list.list {
         List::Fetchmail => lines.filter_map(|line| fetchmail(line, list)).collect(),
         List::Mpop => mpop(lines, list),
+        List::Getmail => lines.filter_map(getmail).collect(),
+        List::Fdm => fdm(text),
     };
     let mut known = std::collections::HashSet::new();
     found.into_iter().filter(|fetched| known.insert(fetched.uid.clone())).collect()
@@ -93,6 +99,29 @@ fn timed(line: &[u8]) -> Option<Fetched> {
     Some(Fetched { uid: UniqueId::new(&line[..blank]), at: Some(at) })
 }
 
+/// A line without a NUL is none.
+fn getmail(line: &[u8]) -> Option<Fetched> {
+    let nul = line.iter().rposition(|octet| *octet == 0).filter(|nul| *nul > 0)?;
+    let at = str::from_utf8(&line[nul + 1..]).ok().and_then(|time| time.trim().parse().ok());
+    Some(Fetched { uid: UniqueId::new(&line[..nul]), at })
+}
+
+/// `LENGTH UNIQUE-ID`, one after the other; what does not keep to it ends the list.
+fn fdm(mut text: &[u8]) -> Vec<Fetched> {
+    let mut found = Vec::new();
+    while let Some((length, rest)) = split(text) {
+        let length = str::from_utf8(length).ok().and_then(|length| length.trim_start().parse::<usize>().ok());
+        let Some((uid, rest)) =
+            length.filter(|length| *length > 0).and_then(|length| rest.split_at_checked(length))
+        else {
+            break;
+        };
+        found.push(Fetched { uid: UniqueId::new(uid), at: None });
+        text = rest.strip_prefix(b"\n").unwrap_or(rest);
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +142,20 @@ mod tests {
         let times =
             [("uid1".to_owned(), Some(1_795_405_609)), ("with blank".to_owned(), Some(1_795_405_610))];
         assert_eq!(of(List::Mpop, "h", "u", timed), times);
+    }
+
+    #[test]
+    fn lists_of_one_account_are_read_whole() {
+        let text = b"uid3\x001795404335\na-b c\x00x\nno line\n\x001\n";
+        assert_eq!(
+            of(List::Getmail, "", "", text),
+            [("uid3".to_owned(), Some(1_795_404_335)), ("a-b c".to_owned(), None)]
+        );
+        let text = b"4 uid1\n14 000003e84f2a1b\n5 a b\nc\n9 short\n";
+        assert_eq!(
+            of(List::Fdm, "", "", text),
+            [("uid1".to_owned(), None), ("000003e84f2a1b".to_owned(), None), ("a b\\nc".to_owned(), None)]
+        );
     }
 
     #[test]

@@ -159,6 +159,12 @@ impl Account {
 }
 
 impl Imported {
+    pub(super) fn append(&mut self, other: Self) {
+        self.notes.extend(other.notes);
+        self.defaults.extend(other.defaults);
+        self.accounts.extend(other.accounts);
+    }
+
     pub(super) fn note(&mut self, at: &At, what: impl Into<String>) {
         self.notes.push(Note { at: Some(at.clone()), what: what.into() });
     }

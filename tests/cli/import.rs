@@ -162,3 +162,75 @@ fn accounts_that_are_not_configured_are_told_and_a_list_may_be_named() {
     let told = home.must(&["import", "fetchmail", "--seen"], 78).stderr;
     assert!(told.contains("no account of the configuration polls alice@127.0.0.1"), "{told}");
 }
+
+#[test]
+fn getmails_lists_have_times_and_a_dash_for_each_slash() {
+    let server = server(&["a/b", "c", "d-e/f"]);
+    let home = Home::new();
+    let rc = |name: &str, path: &str| {
+        format!(
+            "[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\nport = {}\nusername = {name}\npassword = correct \
+             horse\n[destination]\ntype = Maildir\npath = {path}\n[options]\ndelete_after = 14\n",
+            server.port()
+        )
+    };
+    home.write(".getmail/one", &rc("alice", "~/Mail/"));
+    home.write(".getmail/two", &rc("bob", "Other/"));
+    home.write(".getmail/two.bak", "not read");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let old = now - 13 * 86_400;
+    let list = format!(".getmail/oldmail-127.0.0.1-{}-alice", server.port());
+    home.write(&list, &format!("a-b\0{old}\nd-e-f\0{now}\nno line\n"));
+    let printed = home.must(&["import", "getmail"], 0).stdout;
+    assert!(
+        printed.contains("  one:") && printed.contains("  two:") && printed.contains("keep: 14d"),
+        "{printed}"
+    );
+    assert!(printed.contains(&home.path("Other").display().to_string()), "{printed}");
+    home.configure(&printed);
+    let taken = home.must(&["import", "getmail", "--seen"], 0).stdout;
+    assert!(taken.contains("one: 2 messages taken over") && taken.contains("two: there is no "), "{taken}");
+    home.must(&["sync", "one"], 0);
+    assert_eq!(home.maildir("Mail").len(), 1, "c alone is new");
+    // The time of the list counts: thirteen days of it had passed.
+    home.must_at(2 * DAY, &["sync", "one"], 0);
+    home.must_at(3 * DAY + 60, &["sync", "one"], 0);
+    assert_eq!(server.uids(), ["c", "d-e/f"]);
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn what_fdm_would_evaluate_is_told_and_not_run_and_its_includes_are_read() {
+    let home = Home::new();
+    home.write("more/work.conf", "account \"work\" pop3s server $host user $(touch ran) pass \"x\"\n");
+    home.write(
+        ".fdm.conf",
+        "$host = \"pop.example.org\"\ninclude \"more/work.conf\"\naccount \"home\" pop3s server $host user \"u\" pass $(touch \
+         ran; echo p)\nmatch \"x\" in headers action drop\nmatch all action maildir \"%h/Mail\"\n",
+    );
+    let printed = home.must(&["import", "fdm"], 0).stdout;
+    assert!(!home.path("ran").exists());
+    assert!(
+        printed.contains("work.conf, line 1): left out: its user is what a command prints: touch ran"),
+        "{printed}"
+    );
+    assert!(printed.contains("password: { command: 'touch ran; echo p' }"), "{printed}");
+    assert!(printed.contains("# line 4: this rule goes by the message"), "{printed}");
+    home.configure(&printed);
+    home.must(&["config", "check"], 0);
+    home.write("more/work.conf", "account \"work\" pop3s\n  nothing\n");
+    let told = home.must(&["import", "fdm"], 78).stderr;
+    assert!(told.contains("more/work.conf:2:3: `nothing` where `server` was expected"), "{told}");
+    for (text, place) in [
+        ("account \"a\" pop3 server \"h\" foo\n", ":1:29: `foo` where"),
+        ("set timeout never\n", ":1:13: `never` where"),
+        ("action \"a\" { keep\n", ":2:1: the end of the file where"),
+        ("match all action $none\n", ":1:18: no macro `$none`"),
+        ("ifdef $x\nmatch\n", ":3:1: `endif` was expected"),
+        ("account \"a\n", ":1:9: a text begins here"),
+    ] {
+        home.write(".fdm.conf", text);
+        let told = home.must(&["import", "fdm"], 78).stderr;
+        assert!(told.contains(place), "{text}: {told}");
+    }
+}
