@@ -4,6 +4,8 @@ mod contract;
 mod cron;
 mod doctor;
 mod imap_targets;
+mod import_dumps;
+mod import_peers;
 mod kills;
 mod locked;
 mod real_servers;
