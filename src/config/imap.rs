@@ -23,7 +23,7 @@ pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
             "provider",
             provider,
             PROVIDER,
-            "A provider whose server it is: gmail, fastmail, icloud or yahoo."
+            "A provider whose server it is: gmail, outlook, fastmail, icloud or yahoo."
         ),
         key!("host", host, HOST, "The server's name or address."),
         key!("port", port, PORT, "The TCP port; 993, or 143 without `tls: implicit`."),
@@ -59,6 +59,7 @@ const PROVIDER: Form<&'static Provider> = Form {
 /// Providers with the keys that they stand for. Octets are what an account may upload in a day: more has it suspended.
 const PROVIDERS: &[Provider] = &[
     Provider { name: "gmail", host: "imap.gmail.com", octets_a_day: Some(400 << 20) },
+    Provider { name: "outlook", host: "outlook.office365.com", octets_a_day: None },
     Provider { name: "fastmail", host: "imap.fastmail.com", octets_a_day: None },
     Provider { name: "icloud", host: "imap.mail.me.com", octets_a_day: None },
     Provider { name: "yahoo", host: "imap.mail.yahoo.com", octets_a_day: None },
