@@ -104,6 +104,11 @@ pub fn lacking(granted: &str, wanted: &str) -> Vec<String> {
     wanted.filter(|scope| !granted.contains(&last(scope))).map(str::to_owned).collect()
 }
 
+/// Gives what identifies a login that configured secrets make.
+pub fn id_of(secrets: &[Secret]) -> String {
+    digest("", secrets)
+}
+
 fn digest(salt: &str, secrets: &[Secret]) -> String {
     let mut digest = Sha256::new().chain_update(salt);
     for secret in secrets {

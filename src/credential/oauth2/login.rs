@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::super::error::CredentialError;
 use super::super::sources;
 use super::error::OAuth2Error;
-use super::kept::Kept;
+use super::kept::{Kept, id_of};
 use crate::clock::Timestamp;
-use crate::config::oauth2::{ClientProof, OAuth2Client};
+use crate::config::account::Password;
+use crate::config::oauth2::{ClientProof, Grant, OAuth2Client};
 use crate::net::{Connector, Endpoint};
 use crate::secret::Secret;
 use crate::state::tokens;
@@ -46,20 +47,43 @@ impl Login<'_> {
 
     pub(super) fn anew(&self, secrets: &[Secret]) -> Result<Kept, OAuth2Error> {
         let whose = format!("{} at {}", self.user, self.client.token_url.authority());
-        Kept::new(whose, secrets).map_err(OAuth2Error::Random)
+        let mut kept = Kept::new(whose, secrets).map_err(OAuth2Error::Random)?;
+        // The same secrets are the same login, whatever was kept of them.
+        if self.is_by_secrets() {
+            kept.id = id_of(secrets);
+        }
+        Ok(kept)
+    }
+
+    /// Says whether configured secrets alone give it its tokens.
+    pub(super) fn is_by_secrets(&self) -> bool {
+        self.client.refresh_token.is_some() || self.client.grant == Grant::ClientCredentials
+    }
+
+    /// Fetches the configured secrets where that costs next to nothing: a command is run at renewals only.
+    pub(super) async fn cheap_secrets(
+        &self,
+        means: &Means<'_>,
+    ) -> Result<Option<Vec<Secret>>, CredentialError> {
+        let is_command = |source: &Password| matches!(source, Password::Command(_));
+        if self.sources().any(is_command) { Ok(None) } else { self.secrets(means).await.map(Some) }
+    }
+
+    /// Names the sources of the configured secrets: the refresh token's first, if there is one.
+    fn sources(&self) -> impl Iterator<Item = &Password> {
+        let of_client = match &self.client.client {
+            ClientProof::Secret(source) => Some(source),
+            ClientProof::None | ClientProof::BuiltIn(_) | ClientProof::Certificate(_) => None,
+        };
+        self.client.refresh_token.iter().chain(of_client)
     }
 
     /// Fetches the configured secrets: the refresh token first, if there is one.
     pub(super) async fn secrets(&self, means: &Means<'_>) -> Result<Vec<Secret>, CredentialError> {
-        let client = self.client;
-        let of_client = match &client.client {
-            ClientProof::Secret(source) => Some(source),
-            ClientProof::None | ClientProof::BuiltIn(_) | ClientProof::Certificate(_) => None,
-        };
         let mut secrets = Vec::new();
-        for source in client.refresh_token.iter().chain(of_client) {
+        for source in self.sources() {
             let patience = means.patience();
-            secrets.push(sources::password(source, &client.token_url.host, self.user, patience).await?);
+            secrets.push(sources::password(source, &self.client.token_url.host, self.user, patience).await?);
         }
         Ok(secrets)
     }

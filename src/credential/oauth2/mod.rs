@@ -40,7 +40,7 @@ use crate::state::tokens;
 use endpoint::Form;
 pub use error::OAuth2Error;
 use granted::{Granted, printed_token};
-use kept::{Kept, lacking};
+use kept::{Kept, id_of, lacking};
 pub use login::Means;
 use login::{Login, read, turn};
 
@@ -154,7 +154,13 @@ impl Login<'_> {
         refused: Option<&Secret>,
     ) -> Result<AccessToken, CredentialError> {
         let name = self.name();
-        let good = |kept: &Option<Kept>| kept.as_ref().and_then(|kept| kept.fresh(scope, means.now, refused));
+        // What was had by another secret than is configured now is another's, maybe.
+        let secrets = if self.is_by_secrets() { self.cheap_secrets(means).await? } else { None };
+        let is_of_these = |kept: &Kept| secrets.as_ref().is_none_or(|secrets| kept.is_of(secrets));
+        let good = |kept: &Option<Kept>| {
+            let kept = kept.as_ref().filter(|kept| is_of_these(kept))?;
+            kept.fresh(scope, means.now, refused)
+        };
         if let Some(secret) = good(&read(means, &name).await?) {
             return Ok(AccessToken { secret, age: Age::Kept });
         }
@@ -263,15 +269,18 @@ impl Login<'_> {
     async fn identity(&self, means: &Means<'_>, look: Look) -> Result<Secret, CredentialError> {
         let name = self.name();
         let kept = read(means, &name).await?;
-        let secrets = match (look, &kept) {
-            (Look::AtWhatIsKept, Some(kept)) => return Ok(Secret::new(format!("{name} {}", kept.id))),
-            (Look::AtSecrets, _) | (Look::AtWhatIsKept, None) => self.secrets(means).await?,
+        let secrets = match look {
+            Look::AtSecrets => Some(self.secrets(means).await?),
+            Look::AtWhatIsKept if self.is_by_secrets() => self.cheap_secrets(means).await?,
+            Look::AtWhatIsKept => None,
         };
-        let id = match kept.filter(|kept| kept.is_of(&secrets)) {
-            Some(kept) => kept.id.into_bytes(),
-            None => secrets.iter().flat_map(|secret| [secret.reveal(), b"\0"].concat()).collect(),
+        let id = match (kept, secrets) {
+            (Some(kept), None) => kept.id,
+            (Some(kept), Some(secrets)) if kept.is_of(&secrets) => kept.id,
+            (_, Some(secrets)) => id_of(&secrets),
+            (None, None) => id_of(&self.secrets(means).await?),
         };
-        Ok(Secret::new([name.as_bytes(), b" ", &id].concat()))
+        Ok(Secret::new(format!("{name} {id}")))
     }
 }
 

@@ -304,6 +304,9 @@ impl Connecting<'_> {
             return self.refused(&what, status, Class::Target, None);
         }
         let hint = match self.target.provider {
+            _ if self.target.login.credential.oauth2().is_some() => {
+                format!("run `postrider login {}` and sign in as the target's user", self.access.account)
+            }
             Some(provider) => format!(
                 "{} takes an app password here, which is made in the account's security settings; has it been revoked?",
                 provider.name

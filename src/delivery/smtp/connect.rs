@@ -208,6 +208,15 @@ impl Connecting<'_> {
         self.server.login.as_ref().is_some_and(|login| login.credential.oauth2().is_some())
     }
 
+    /// Says what to look at where credentials are refused.
+    fn check(&self) -> String {
+        if self.tokens() {
+            format!("run `postrider login {}` and sign in as the target's user", self.access.account)
+        } else {
+            "check `user` and `password` of the target".to_owned()
+        }
+    }
+
     fn failed(&self, what: String, hint: Option<String>) -> TargetError {
         let place = self.server.place.to_string();
         TargetError::Server(Box::new(ServerError { place, what, said: None, hint, class: Class::Target }))
@@ -243,8 +252,8 @@ struct LogIn<'a> {
 impl Carrier for LogIn<'_> {
     type Error = TargetError;
 
-    /// RFC 4954, 4.
-    const LONGEST_LINE: usize = 12_288;
+    /// RFC 5321, 4.5.3.1.4. RFC 4954, 4 lets this line be 12,288, and Dovecot's submission refuses it with a token in it.
+    const LONGEST_LINE: usize = 512;
 
     async fn say(&mut self, line: AuthLine<'_>, _left: Left) -> Result<Answer, TargetError> {
         let patience = self.dialogue.patience.command;
@@ -254,10 +263,7 @@ impl Carrier for LogIn<'_> {
             334 => return Ok(Answer::Challenge(reply.text().into_bytes())),
             235 => return Ok(Answer::Accepted),
             400..500 => (self.refusal(), Class::Target, None),
-            500.. => {
-                let hint = "check `user` and `password` of the target".to_owned();
-                (self.refusal(), Class::Credentials, Some(hint))
-            }
+            500.. => (self.refusal(), Class::Credentials, Some(self.connecting.check())),
             _ => ("server did not answer AUTH".to_owned(), Class::Target, None),
         };
         Err(self.connecting.refused(&what, &reply, class, hint))
