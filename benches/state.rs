@@ -60,7 +60,7 @@ fn delivery(n: usize) -> Delivery {
     Delivery {
         delivered_at: Some(1_700_000_000),
         fingerprint: Some(message.as_bytes().into()),
-        file: Some(FileId { digest: [7; 16], time: n as u64 }),
+        files: vec![FileId { digest: [7; 16], time: n as u64 }],
         ..new
     }
 }

@@ -15,6 +15,7 @@ use super::exit::Exit;
 use super::report::{Octets, Took, checked};
 use super::stdout::Results;
 use super::{CliError, Common, progress};
+use crate::config::target::Destination;
 use crate::config::{Account, Config};
 use crate::daemon::signals;
 use crate::failure::Failure;
@@ -69,7 +70,9 @@ impl Doctor {
             let mut page = Page { account, at: account.server(), json: self.json, results, heard };
             let examined = page.maildrop(&environment).await;
             worst = worst.max(examined);
-            worst = worst.max(page.target(&environment).await);
+            for to in account.deliver.iter().chain(&account.refused) {
+                worst = worst.max(page.target(to, &environment).await);
+            }
         }
         Ok(worst)
     }
@@ -106,13 +109,13 @@ impl Page<'_> {
         self.step("mail", counted, since.elapsed());
     }
 
-    /// Opens the target as a poll does; sends no mail.
-    async fn target(&mut self, environment: &Environment) -> Exit {
-        self.at = self.account.target().to_string();
+    /// Opens a target as a poll does; sends no mail.
+    async fn target(&mut self, to: &Destination, environment: &Environment) -> Exit {
+        self.at = to.to_string();
         let at = self.at.clone();
         self.heading(format_args!("{}: target {at}", self.account.name));
         let account = Arc::clone(self.account);
-        let examine = session::examine(&account, environment, Retry::Now);
+        let examine = session::examine(&account, to, environment, Retry::Now);
         let (examined, since) = self.watching(examine).await;
         match examined {
             Ok(directories) => {

@@ -287,9 +287,16 @@ fn polled(
             Ok(())
         }
         Some((class, text)) => {
-            write!(f, "failed ({class})")?;
+            match &last.target {
+                Some(target) => write!(f, "target failed ({class}): {}", Shown(target.as_bytes()))?,
+                None => write!(f, "failed ({class})")?,
+            }
             if maildrop.failures > 1 {
                 write!(f, ", {} times in a row", maildrop.failures)?;
+            }
+            if last.target.is_some() && last.messages > 0 {
+                let count = messages(usize::try_from(last.messages).unwrap_or(usize::MAX));
+                write!(f, ", {count} delivered to others")?;
             }
             match maildrop.last_success {
                 Some(at) => write!(f, ", last succeeded {}", time(at))?,
@@ -312,6 +319,7 @@ struct Json<'a> {
     last_poll: Option<String>,
     last_success: Option<String>,
     failure: Option<JsonFailure<'a>>,
+    target: Option<&'a str>,
     failures: u32,
     listed: Option<u64>,
     delivered: u64,
@@ -360,6 +368,7 @@ impl Row {
             failure: poll
                 .and_then(|poll| poll.failure.as_ref())
                 .map(|(class, message)| JsonFailure { class, message }),
+            target: poll.and_then(|poll| poll.target.as_deref()),
             failures: known.map_or(0, |known| known.maildrop.failures),
             listed: poll.and_then(|poll| poll.listed),
             delivered: poll.map_or(0, |poll| poll.messages),
@@ -424,6 +433,7 @@ mod tests {
             octets: 4096,
             listed: Some(120),
             backlog: 3,
+            target: None,
         };
         state::Status {
             maildrop: Maildrop {

@@ -25,7 +25,8 @@ pub(super) const KEYS: &[Key<Target>] = &[
 ];
 
 /// The key beside the kind.
-pub(super) const NAME: &[Key<Destination>] = &[key!("name", name, TARGET_NAME, "")];
+pub(super) const NAME: &[Key<Destination>] =
+    &[key!("name", name, TARGET_NAME, "A name, under which it is noted who has a message.")];
 
 /// One target, or a list of them.
 pub(super) const TARGETS: Form<Vec<Destination>> = Form {
@@ -44,6 +45,8 @@ pub(super) const TARGETS: Form<Vec<Destination>> = Form {
         targets => list(targets.iter().map(show)),
     },
 };
+
+pub(super) const TARGET: Form<Destination> = Form { read: configured, show };
 
 const TARGET_NAME: Form<String> = Form { read: |node, _| name(node), ..HOST };
 

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use super::account::{Account, Hooks, Order, Pipelining, Tls, TlsMode};
-use super::deliver::TARGETS;
+use super::deliver::{TARGET, TARGETS};
 use super::oauth2_keys::{OAUTH2, suits};
 use super::rows::{Form, Key, inline, key, mapping, within};
 use super::server::{Given, Level, conflicts, with_tls};
 use super::tree::{Complaint, Position};
 use super::values::{
-    ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, NOT_YET,
-    PASSWORD, PORT, POSITIVE, PROXY, SIZE, USER, choice,
+    ADDRESS, AUTH, BOOLEAN, COMMAND, FIRST_SYNC, HOST, INTERVAL, KEEP, MAILDROP, MOST_MESSAGES, PASSWORD,
+    PORT, POSITIVE, PROXY, SIZE, USER, choice,
 };
 use crate::sasl::Auth;
 
@@ -45,7 +45,8 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
         key!("max_size", max_size, SIZE, "The size above which a message stays on the server."),
         key!("max_messages", max_messages, MOST_MESSAGES, "Messages fetched in one session at most."),
         key!("pipelining", pipelining, choice!(PIPELININGS), "Whether commands wait for earlier answers."),
-        key!("deliver", deliver, TARGETS, "Where messages go; required."),
+        key!("deliver", deliver, TARGETS, "Where messages go: a target, or a list of them; required."),
+        key!("refused", refused, TARGET, "The target of what another one refuses for good."),
         key!("received", received, BOOLEAN, "Whether each message gets a Received line."),
         key!("hooks", hooks, HOOKS_FORM, "Commands around a poll."),
         key!("enabled", enabled, BOOLEAN, "Whether it is polled when no account is named."),
@@ -113,11 +114,6 @@ pub(super) fn complete(
     if let (Some((tls, _)), TlsMode::None, Auth::Auto) = (given.find("tls"), account.tls.mode, &account.auth)
     {
         wrong.push((tls, NO_TLS_NO_PASSWORD));
-    }
-    if let Some((deliver, _)) = given.find("deliver")
-        && (account.deliver.len() > 1 || account.refused.is_some())
-    {
-        wrong.push((deliver, NOT_YET));
     }
     if let Some(wrong_target) = same_target(&account)
         && let Some((deliver, _)) = given.find("deliver")

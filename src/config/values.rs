@@ -109,9 +109,6 @@ pub(super) const SOURCES: &[Key<Password>] = &[
 const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
 const KEEPS: [(&str, Keep); 2] = [("forever", Keep::Forever), ("none", Keep::None)];
 
-/// Said of everything that the manual does not know yet.
-pub(super) const NOT_YET: &str = "not yet supported";
-
 /// Makes the form of a value that is one of some words: a list of pairs of word and value.
 macro_rules! choice {
     ($choices:expr) => {

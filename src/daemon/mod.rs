@@ -299,7 +299,8 @@ fn shared(accounts: Vec<Account>) -> Vec<Arc<Account>> {
 
 /// Says how a session ended, as far as its account's next turn depends on it.
 fn ended(start: &Start, report: &Report) -> Ended {
-    if let Some(failure) = &report.failure {
+    // That one of several targets fails is no reason to let the others wait.
+    if let Some(failure) = report.failure.as_ref().filter(|_| !report.serves_others) {
         return Ended::Failed(failure.class);
     }
     match start.messages {
@@ -341,6 +342,13 @@ mod tests {
             // The user wants no more a poll.
             (start(Some(1000), Some(1000)), report(1000, 1), Ended::Complete),
             (start(None, Some(10)), report(10, 1), Ended::Complete),
+            (start(None, None), Report::failed("a", Class::Target), Ended::Failed(Class::Target)),
+            // Other targets have theirs.
+            (
+                start(None, None),
+                Report { serves_others: true, ..Report::failed("a", Class::Target) },
+                Ended::Complete,
+            ),
         ] {
             assert_eq!(ended(&start, &report), expected, "{start:?} {report:?}");
         }

@@ -21,7 +21,7 @@ pub mod spool;
 use std::sync::Arc;
 
 use crate::config::Target;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::message::{FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
@@ -30,6 +30,7 @@ use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{MessageId, Others, Outcome};
 pub use space::{has_room, probe};
+use spool::{Content, Spooled};
 
 /// One account's open target.
 ///
@@ -231,7 +232,57 @@ fn spooled(message: Finished) -> spool::Finished {
     }
 }
 
+impl Spooled {
+    /// Writes the message into another draft.
+    ///
+    /// # Errors
+    ///
+    /// The draft's, and that of the spool's file.
+    pub async fn copy_into(&self, draft: &mut Draft) -> Result<(), TargetError> {
+        match &self.content {
+            Content::Memory(octets) => fill(draft, octets.as_ref()).await,
+            Content::File(file) => {
+                let failed = |source| file_error("read", &disk::spool_directory(), source);
+                let mut parts = reading::Parts::of(file, self.octets).map_err(failed)?;
+                while parts.are_left() {
+                    fill(draft, &parts.next().await.map_err(failed)?).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Octets that are written into a draft at once.
+const SLICE: usize = 32 << 10;
+
+async fn fill(draft: &mut Draft, octets: &[u8]) -> Result<(), TargetError> {
+    for slice in octets.chunks(SLICE) {
+        draft.write(slice);
+        if draft.is_full() {
+            draft.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+impl Finished {
+    /// Waits until the whole message lies in the spool, for a draft that [`Draft::for_several`] began.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, or the spool's file could not be written.
+    pub async fn spooled(self) -> Result<Spooled, spool::Unspooled> {
+        spooled(self).spooled().await
+    }
+}
+
 impl Draft {
+    /// Begins a message that goes to several targets.
+    pub fn for_several(disk: &Disk, message: MessageId) -> Self {
+        Self::Spool(spool::Draft::new(disk, message, spool::LineEnds::Any))
+    }
+
     /// Takes octets as the server sent them, dot-unstuffed, line ends CRLF. Never waits; see [`Draft::is_full`].
     pub fn write(&mut self, octets: &[u8]) {
         match self {

@@ -29,6 +29,8 @@ pub enum LineEnds {
     Crlf,
     /// As in IMAP: neither CR nor LF stands alone.
     Lines,
+    /// As the server sent them, for targets of several kinds.
+    Any,
 }
 
 /// A message that comes in; see [`super::Draft`].
@@ -117,6 +119,7 @@ impl Draft {
                 LineEnds::Lf => Conversion::Lf(ToLf::default()),
                 LineEnds::Crlf => Conversion::Crlf(ToCrlf::default()),
                 LineEnds::Lines => Conversion::Lines(ToLines::default()),
+                LineEnds::Any => Conversion::None,
             },
             header: HeaderSection::default(),
             octets: 0,
@@ -230,6 +233,7 @@ enum Conversion {
     Lf(ToLf),
     Crlf(ToCrlf),
     Lines(ToLines),
+    None,
 }
 
 impl Conversion {
@@ -238,13 +242,14 @@ impl Conversion {
             Self::Lf(to_lf) => to_lf.convert(octets, out),
             Self::Crlf(to_crlf) => to_crlf.convert(octets, out),
             Self::Lines(to_lines) => to_lines.convert(octets, out),
+            Self::None => out.extend_from_slice(octets),
         }
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Lf(to_lf) => to_lf.finish(out),
-            Self::Crlf(_) => {}
+            Self::Crlf(_) | Self::None => {}
             Self::Lines(to_lines) => to_lines.finish(out),
         }
     }

@@ -24,6 +24,16 @@ impl FileId {
         octets
     }
 
+    /// Writes several, one after the other.
+    pub fn all_to_octets(files: &[Self]) -> Vec<u8> {
+        files.iter().flat_map(|file| file.to_octets()).collect()
+    }
+
+    /// Reads octets that [`FileId::all_to_octets`] gave.
+    pub fn all_from_octets(octets: &[u8]) -> Vec<Self> {
+        octets.chunks(24).filter_map(Self::from_octets).collect()
+    }
+
     /// Reads octets that [`FileId::to_octets`] gave.
     pub fn from_octets(octets: &[u8]) -> Option<Self> {
         let (digest, time) = octets.split_first_chunk()?;
@@ -96,5 +106,8 @@ mod tests {
         assert_eq!(FileId::from_octets(&file.to_octets()), Some(file));
         assert_eq!(FileId::from_octets(&[0; 16]), None);
         assert_eq!(FileId::from_octets(&[0; 25]), None);
+        let two = [file, FileId { time: 1, ..file }];
+        assert_eq!(FileId::all_from_octets(&FileId::all_to_octets(&two)), two);
+        assert_eq!(FileId::all_from_octets(&[]), []);
     }
 }

@@ -99,7 +99,8 @@ impl Poll<'_> {
         closing: &mut Closing,
     ) {
         report.failure = failed.map(|end| end.aborted.failure(self.account));
-        closing.poll = Some(self.poll_result(report));
+        let target = failed.and_then(|end| end.aborted.target(self.account));
+        closing.poll = Some(PollResult { target, ..self.poll_result(report) });
         if let Task::Sync(_) = self.task {
             let before = self.environment.failing.merged(&self.account.name, known.told);
             let health = Health::of(failed.map_or(Ok(()), |end| Err(&end.aborted)));
@@ -313,6 +314,7 @@ impl Poll<'_> {
             octets: report.delivered_octets,
             listed: report.listed.map(|listed| listed as u64),
             backlog: report.left as u64,
+            target: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
 use crate::message::FileId;
 use crate::state::{
-    Delivery, HeldKind, MaildropKey, Reached, Recorded, StateError, Store, Timestamp, Unclaimed,
+    Delivery, HeldKind, Holder, MaildropKey, Reached, Recorded, StateError, Store, Timestamp, Unclaimed,
 };
 use crate::text::Shown;
 
@@ -22,6 +22,8 @@ pub struct Complete {
     pub delivery: Delivery,
     /// The file that it is if the target has it already.
     pub unclaimed: Option<FileId>,
+    /// Who has it from an earlier session.
+    pub holders: Vec<Holder>,
     pub octets: u64,
 }
 
@@ -34,6 +36,8 @@ pub enum Result {
     Declined(Declined),
     /// What was declined at this place in the listing was not the message's trouble but the target's.
     Retracted(usize),
+    /// The same, and other targets have it.
+    Away(usize),
 }
 
 /// A message that the target does not have.
@@ -44,6 +48,8 @@ pub struct Declined {
     /// Whether it may take it later.
     pub kind: HeldKind,
     pub reason: String,
+    /// Its octets, if another target has got it.
+    pub reached: Option<u64>,
 }
 
 /// A message that is delivered and recorded.
@@ -68,6 +74,8 @@ pub struct Commit<'a> {
     pub account: &'a str,
     /// How the target is shown.
     pub target: String,
+    /// How it is recorded.
+    pub key: &'a str,
     /// By what the target's memory goes in the store, if it has one.
     pub memory: Option<String>,
     /// Files in the target that belong to no record.
@@ -76,14 +84,14 @@ pub struct Commit<'a> {
 
 /// What has become of a batch, of which nothing is recorded yet.
 #[derive(Default)]
-struct Committed {
-    deliveries: Vec<(Delivery, Done)>,
-    reached: Vec<Reached>,
-    declined: Vec<Declined>,
+pub struct Committed {
+    pub deliveries: Vec<(Delivery, Done)>,
+    pub reached: Vec<Reached>,
+    pub declined: Vec<Declined>,
     /// Of those that were declined, here or in batches before: it was not their trouble.
-    retracted: Vec<usize>,
+    pub retracted: Vec<usize>,
     /// Why some of it was not tried.
-    ended: Option<Failed>,
+    pub ended: Option<Failed>,
 }
 
 impl Commit<'_> {
@@ -92,37 +100,14 @@ impl Commit<'_> {
     /// while more is being delivered, as far as the sink allows.
     pub async fn run(
         &self,
-        mut complete: mpsc::Receiver<Complete>,
+        complete: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Failed> {
         let (committed, mut gathered) = mpsc::unbounded_channel();
         let unrecorded = Semaphore::new(self.sink.most_unrecorded());
         let delivering = async {
             let committed = committed;
-            let mut marked = false;
-            // Places of the messages that were put off last, with none between that was not.
-            let mut put_off = Vec::new();
-            // Closed when nothing can be recorded any more.
-            while let Ok(place) = unrecorded.acquire().await {
-                let mut batch = Vec::new();
-                if complete.recv_many(&mut batch, self.sink.most_at_once()).await == 0 {
-                    break;
-                }
-                if !marked {
-                    // Both before the target may have anything that is not recorded.
-                    let publishing = self.store.publishing(&self.maildrop, self.found.clone());
-                    let (remembered, published) = tokio::join!(self.remember(), publishing);
-                    remembered.and(published).during("write the state")?;
-                    marked = true;
-                }
-                let batch = self.deliver(batch, &mut put_off).await?;
-                let goes_on = batch.ended.is_none();
-                place.forget();
-                if committed.send(batch).is_err() || !goes_on {
-                    break;
-                }
-            }
-            Ok(())
+            self.deliver_all(complete, &unrecorded, |batch| committed.send(batch).is_ok()).await
         };
         let recording = async {
             let (mut batches, mut failed) = (Vec::new(), None);
@@ -146,6 +131,40 @@ impl Commit<'_> {
         recorded.and(delivered)
     }
 
+    /// Delivers what comes in, and hands over what is to be recorded of each batch, as long as that is taken. A place
+    /// in `unrecorded` is taken for each, and is given back by who has recorded it.
+    pub async fn deliver_all(
+        &self,
+        mut complete: mpsc::Receiver<Complete>,
+        unrecorded: &Semaphore,
+        committed: impl Fn(Committed) -> bool,
+    ) -> std::result::Result<(), Failed> {
+        let mut marked = false;
+        // Places of the messages that were put off last, with none between that was not.
+        let mut put_off = Vec::new();
+        // Closed when nothing can be recorded any more.
+        while let Ok(place) = unrecorded.acquire().await {
+            let mut batch = Vec::new();
+            if complete.recv_many(&mut batch, self.sink.most_at_once()).await == 0 {
+                break;
+            }
+            if !marked {
+                // Both before the target may have anything that is not recorded.
+                let publishing = self.store.publishing(&self.maildrop, self.found.clone());
+                let (remembered, published) = tokio::join!(self.remember(), publishing);
+                remembered.and(published).during("write the state")?;
+                marked = true;
+            }
+            let batch = self.deliver(batch, &mut put_off).await?;
+            let goes_on = batch.ended.is_none();
+            place.forget();
+            if !committed(batch) || !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps what a session after this one must know of a mailbox on a server, if this one does not end.
     async fn remember(&self) -> std::result::Result<(), StateError> {
         let Some(name) = self.memory.clone().filter(|_| self.sink.mailbox().is_some()) else { return Ok(()) };
@@ -161,7 +180,7 @@ impl Commit<'_> {
         put_off: &mut Vec<usize>,
     ) -> std::result::Result<Committed, Failed> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Complete { index, finished: message, delivery, unclaimed, octets } in batch {
+        for Complete { index, finished: message, delivery, unclaimed, octets, .. } in batch {
             finished.push(message);
             rest.push((delivery, unclaimed, Done { index, octets, already_there: false }));
         }
@@ -199,7 +218,9 @@ impl Commit<'_> {
         let declined = match outcome {
             Outcome::Delivered => None,
             Outcome::AlreadyThere => {
-                delivery.file = unclaimed.or(delivery.file);
+                if unclaimed.is_some() {
+                    delivery.files = unclaimed.into_iter().collect();
+                }
                 done.already_there = true;
                 None
             }
@@ -211,7 +232,12 @@ impl Commit<'_> {
                     ordinal: delivery.ordinal,
                     octets: delivery.octets,
                     content: delivery.fingerprint.map(|whole| whole.content),
-                    recipients: delivered,
+                    identity: delivery.fingerprint.map(|whole| whole.identity),
+                    targets: vec![Holder {
+                        target: self.key.to_owned(),
+                        recipients: Some(delivered),
+                        file: None,
+                    }],
                     reason: reason.clone(),
                 });
                 let kind = match others {
@@ -240,7 +266,7 @@ impl Commit<'_> {
         );
         match declined {
             Some((kind, reason)) => {
-                committed.declined.push(Declined { index: done.index, kind, reason });
+                committed.declined.push(Declined { index: done.index, kind, reason, reached: None });
             }
             None => committed.deliveries.push((delivery, done)),
         }

@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::delivery::{Draft, MessageId, Sink};
+use crate::disk::Disk;
 use crate::message::{Content, Fingerprinter, Trace, UniqueId};
 use crate::source::{Begin, Blamed, Broke, End, Event, Refusal, Rest, Source, SourceError};
-use crate::state::{Came, Delivery, HeldKind, Kind, Standing};
+use crate::state::{Came, Delivery, HeldKind, Holder, Kind, Standing};
 use crate::stop::{MESSAGES, Stop};
 use crate::text::Shown;
 
@@ -25,18 +26,46 @@ const REFUSALS: usize = 20;
 /// The way of messages from the source into drafts.
 pub struct Fetch<'a, 'b> {
     pub source: &'a mut Source,
-    /// The target; `None` if nothing is to be fetched.
-    pub sink: Option<&'a Sink>,
+    /// What messages are written into; `None` if nothing is to be fetched.
+    pub drafts: Option<Drafts<'a>>,
     /// What is in the maildrop, and what is known of it.
     pub book: &'a mut Book<'b>,
     pub maildrop: Arc<str>,
     pub stop: Stop,
+    /// When no more messages are begun.
+    pub until: Option<Instant>,
     pub progress: &'a dyn Progress,
     /// What is put on top of each message.
     pub trace: Option<Trace>,
     /// Where what came whole goes; dropped when nothing more will be committed.
     pub complete: Option<mpsc::Sender<Complete>>,
     pub round: Round,
+}
+
+/// What messages are written into.
+#[derive(Clone, Copy)]
+pub enum Drafts<'a> {
+    /// The only target, and how it is recorded.
+    Of(&'a Sink, &'a str),
+    /// The spool, out of which several targets get them.
+    Spooled(&'a Disk),
+}
+
+impl Drafts<'_> {
+    fn draft(self, id: MessageId) -> Draft {
+        match self {
+            Self::Of(sink, _) => sink.draft(id),
+            Self::Spooled(disk) => Draft::for_several(disk, id),
+        }
+    }
+
+    /// Gives who of the recipients at the only target has a message.
+    fn reached(self, holders: &[Holder]) -> Vec<String> {
+        let Self::Of(_, target) = self else { return Vec::new() };
+        let of = |name: &str| holders.iter().find(|holder| holder.target == name);
+        // Before there could be several it was not noted which.
+        of(target).or_else(|| of("")).and_then(|holder| holder.recipients.clone()).unwrap_or_default()
+    }
 }
 
 /// How far fetching has come.
@@ -249,7 +278,9 @@ impl Fetch<'_, '_> {
             () if self.round.winding_down.is_some_and(|deadline| Instant::now() >= deadline) => {
                 Begin::Nothing
             }
-            () if self.is_refused_too_often() => Begin::Deletions,
+            () if self.is_refused_too_often() || self.until.is_some_and(|until| Instant::now() >= until) => {
+                Begin::Deletions
+            }
             () => Begin::Anything,
         }
     }
@@ -273,8 +304,8 @@ impl Fetch<'_, '_> {
         let listed = self.book.listing.get(index);
         let (maildrop, uid) = (self.maildrop.clone(), UniqueId::new(listed.uid));
         let id = MessageId { maildrop, uid, ordinal: listed.ordinal };
-        self.round.incoming = self.sink.map(|sink| {
-            let mut draft = sink.draft(id);
+        self.round.incoming = self.drafts.map(|drafts| {
+            let mut draft = drafts.draft(id);
             if let Some(trace) = &self.trace {
                 draft.write(&trace.line(listed.uid, jiff::Timestamp::now()));
             }
@@ -299,7 +330,7 @@ impl Fetch<'_, '_> {
             Some(_) | None => {}
         }
         let extent = if short::is_short(octets, listed) { Extent::Short } else { Extent::Whole };
-        let (delivery, unclaimed, recipients) = match self.book.came(index, &whole, extent) {
+        let (delivery, unclaimed, holders) = match self.book.came(index, &whole, extent) {
             // What was cut short would have another content. The draft leaves no trace.
             Identified::Known(proof) => {
                 self.round.fetched.known += 1;
@@ -307,15 +338,15 @@ impl Fetch<'_, '_> {
                 proof.into_iter().for_each(|proof| self.source.delete(proof));
                 return Ok(());
             }
-            Identified::New { delivery, unclaimed, recipients } => (*delivery, unclaimed, recipients),
+            Identified::New { delivery, unclaimed, holders } => (*delivery, unclaimed, holders),
         };
         if let Some(whole) = &delivery.fingerprint {
             draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
         }
-        draft.spare(recipients);
-        let file = draft.file();
-        let delivery = Delivery { file, ..delivery };
-        let mut message = Complete { index, finished: draft.finish(), delivery, unclaimed, octets };
+        draft.spare(self.drafts.map(|drafts| drafts.reached(&holders)).unwrap_or_default());
+        let files = draft.file().into_iter().collect();
+        let delivery = Delivery { files, ..delivery };
+        let mut message = Complete { index, finished: draft.finish(), delivery, unclaimed, holders, octets };
         if extent == Extent::Short {
             let came = self.counted(&message);
             if came.as_ref().is_some_and(|came| short::is_all_there_is(came, self.book.policy.now)) {
@@ -404,7 +435,8 @@ impl Fetch<'_, '_> {
 
     fn committed(&mut self, result: commit::Result) {
         let Round { uncommitted, declined_in_a_row, fetched, kept, .. } = &mut self.round;
-        *uncommitted -= usize::from(!matches!(result, commit::Result::Retracted(_)));
+        let is_final = !matches!(result, commit::Result::Retracted(_) | commit::Result::Away(_));
+        *uncommitted -= usize::from(is_final);
         match result {
             commit::Result::Recorded(proof) => {
                 *declined_in_a_row = 0;
@@ -419,12 +451,23 @@ impl Fetch<'_, '_> {
                 }
             }
             commit::Result::Declined(declined) => {
-                *declined_in_a_row += 1;
+                let commit::Declined { index, kind, reason, reached } = declined;
                 fetched.shown_undelivered = true;
-                let commit::Declined { index, kind, reason } = declined;
+                match reached {
+                    Some(octets) => {
+                        fetched.delivered += 1;
+                        fetched.octets += octets;
+                    }
+                    // That a target is away is not the message's trouble.
+                    None => *declined_in_a_row += usize::from(kind != HeldKind::Away),
+                }
                 fetched.failed.push(Unfetched { index, kind, standing: Standing::Held, reason, came: None });
             }
             commit::Result::Retracted(index) => fetched.failed.retain(|failed| failed.index != index),
+            commit::Result::Away(index) => {
+                let failed = fetched.failed.iter_mut().filter(|failed| failed.index == index);
+                failed.for_each(|failed| failed.kind = HeldKind::Away);
+            }
         }
     }
 

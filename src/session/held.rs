@@ -23,10 +23,20 @@ impl Poll<'_> {
     pub(super) async fn find_crowded(&self, failed: &mut [Unfetched], listing: &Listing) {
         for failed in failed.iter_mut().filter(|failed| failed.kind == HeldKind::Later) {
             let octets = listing.get(failed.index).octets;
-            if !has_room(self.account.target(), &self.environment.disk, octets).await {
+            if self.is_crowded(octets).await {
                 failed.kind = HeldKind::NoRoom;
             }
         }
+    }
+
+    /// Says whether one of the targets has no room for so much.
+    async fn is_crowded(&self, octets: u64) -> bool {
+        for to in &self.account.deliver {
+            if !has_room(&to.target, &self.environment.disk, octets).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Leaves those messages held for which there is still no room, and fetches nothing of them.
@@ -35,8 +45,7 @@ impl Poll<'_> {
             let is_crowded = |held: &Held| held.kind == HeldKind::NoRoom;
             if matches!(step, Step::Fetch(_))
                 && book.held(*index).is_some_and(is_crowded)
-                && !has_room(self.account.target(), &self.environment.disk, book.listing.get(*index).octets)
-                    .await
+                && self.is_crowded(book.listing.get(*index).octets).await
             {
                 *step = Step::Held;
             }
@@ -146,6 +155,11 @@ impl Poll<'_> {
     /// Notes each try, and that a message comes to be held or is held for another reason. Whoever tells it
     /// ([`super::log_report`]) does so in one line for all.
     fn log_held(&self, before: Option<&Held>, held: &Held, report: &mut Report) {
+        if held.kind == HeldKind::Away {
+            // The target's trouble is told, and not once for each message.
+            log::debug!("{}: {}: {}", self.account.name, held.uid, held.reason);
+            return;
+        }
         let was_held = before.filter(|before| before.standing == Standing::Held);
         report.newly_held += usize::from(was_held.is_none_or(|before| before.reason != held.reason));
         let words = format!(

@@ -10,6 +10,7 @@
 //! | `book`, `which`, `sort`, `naming` | which message of a listing is which of those that are recorded |
 //! | `plan`, `policy` | what is to be done with each, and what may be (pure) |
 //! | `fetch`, `commit`, `transfer` | messages into drafts; durable and visible, recorded, proven; both side by side |
+//! | `fan`, `ledger` | the same for several targets: each at its own speed; who has what |
 //! | `held`, `waits`, `short` | what could not be had or delivered, when it is tried again; what came short |
 //! | `course`, `lockout` | what follows a session; when a log-in that was refused may be tried again |
 //! | `credentials` | a password, or tokens in its place |
@@ -24,10 +25,12 @@ mod commit;
 mod course;
 mod credentials;
 mod environment;
+mod fan;
 mod fetch;
 mod held;
 mod hooks;
 mod known;
+mod ledger;
 mod lockout;
 mod naming;
 mod news;

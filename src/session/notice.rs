@@ -76,9 +76,16 @@ async fn deliver_if_due(
     if !is_due(notify, after, trouble, now) {
         return Ok(());
     }
-    if let Some(why) = reaches_nobody(account.target()) {
-        beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
-        return Ok(());
+    let mut targets = Vec::new();
+    for target in account.deliver.iter().map(|to| &to.target) {
+        match reaches_nobody(target) {
+            Some(why) if account.deliver.len() == 1 => {
+                beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
+                return Ok(());
+            }
+            Some(_) => {}
+            None => targets.push(target),
+        }
     }
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let known = environment.store.maildrop(maildrop).await.during("read the state")?;
@@ -90,21 +97,49 @@ async fn deliver_if_due(
     } else {
         held(account, notify, failure)
     };
-    let Some(octets) = message(account, words) else { return Ok(()) };
-    let delivered = deliver(beside, environment, what, &octets).await;
+    // The first that takes it has it.
+    let mut delivered = Ok(());
+    for target in targets {
+        let Some(octets) = message(account, target, &words) else { break };
+        delivered = deliver(beside, environment, target, (what, &octets)).await;
+        if delivered.is_ok() {
+            break;
+        }
+    }
     environment.clone().leave(lease);
-    delivered
+    match delivered {
+        Err(NotTaken::Failed(failed)) => Err(failed),
+        Err(NotTaken::Declined(why)) => {
+            beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
+            Ok(())
+        }
+        Ok(()) | Err(NotTaken::Untried) => Ok(()),
+    }
+}
+
+/// Why a target did not take a notice.
+enum NotTaken {
+    Failed(Failed),
+    Declined(String),
+    /// The process was asked to end, or the poll has told it.
+    Untried,
+}
+
+impl From<Failed> for NotTaken {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
 }
 
 async fn deliver(
     beside: &mut Beside<'_>,
     environment: &Environment,
-    what: &'static str,
-    octets: &[u8],
-) -> Result<(), Failed> {
+    target: &Target,
+    (what, octets): (&'static str, &[u8]),
+) -> Result<(), NotTaken> {
     let (account, now) = (beside.account, beside.now);
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
-    let sink = open_target(account, environment, Retry::InTime).await?;
+    let sink = open_target(account, target, environment, Retry::InTime).await?;
     let uid = UniqueId::new(format!("postrider-notice-{what}-{now}").into_bytes());
     let mut draft = sink.draft(MessageId { maildrop, uid, ordinal: 0 });
     draft.write(octets);
@@ -115,18 +150,16 @@ async fn deliver(
             beside.noticed(what);
             log::info!("{}: delivered a notice of the failure", account.name);
             beside.worked(NOTICE, format_args!("notices can be delivered again"));
+            Ok(())
         }
         Some(
             Outcome::Later(why)
             | Outcome::InDoubt(why)
             | Outcome::Refused(why)
             | Outcome::Partly { reason: why, .. },
-        ) => {
-            beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
-        }
-        Some(Outcome::NotTried) | None => {}
+        ) => Err(NotTaken::Declined(why.clone())),
+        Some(Outcome::NotTried) | None => Err(NotTaken::Untried),
     }
-    Ok(())
 }
 
 fn is_due(notify: &Notify, after: usize, trouble: &Told, now: Timestamp) -> bool {
@@ -195,7 +228,7 @@ fn host() -> String {
 }
 
 /// Writes the message; nothing if nobody's address can be made of the account's.
-fn message(account: &Account, words: Words) -> Option<Vec<u8>> {
+fn message(account: &Account, target: &Target, words: &Words) -> Option<Vec<u8>> {
     let host = host();
     let at_host = |user: &str| Address::new(user, &host).or_else(|_| Address::new(user, "localhost")).ok();
     let to =
@@ -204,15 +237,15 @@ fn message(account: &Account, words: Words) -> Option<Vec<u8>> {
     let mut builder = Message::builder()
         .from(from)
         .to(Mailbox::new(None, to))
-        .subject(words.subject)
+        .subject(words.subject.clone())
         .date_now()
         .message_id(Some(format!("<{:016x}.postrider@{host}>", getrandom::u64().ok()?)))
         // RFC 3834, 5: nobody is to answer it.
         .raw_header(header("Auto-Submitted", "auto-generated")?);
-    if let Some((name, address)) = trusted_header(account.target()) {
+    if let Some((name, address)) = trusted_header(target) {
         builder = builder.raw_header(header(name, address)?);
     }
-    match builder.singlepart(SinglePart::plain(words.body)) {
+    match builder.singlepart(SinglePart::plain(words.body.clone())) {
         Ok(message) => Some(message.formatted()),
         Err(error) => {
             log::debug!("{}: cannot write a notice: {error}", account.name);

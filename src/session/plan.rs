@@ -246,7 +246,7 @@ mod tests {
                 showing: Showing::First,
                 since: policy.now,
             };
-            let mut book = Book::new(listing(messages), &self.memory, *policy, "m", around);
+            let mut book = Book::new(listing(messages), &self.memory, *policy, around);
             book.sort(&self.store).await.unwrap();
             book
         }

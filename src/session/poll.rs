@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::Account;
+use crate::config::{Account, Target};
 use crate::delivery::Sink;
 use crate::message::FileId;
 use crate::state::Timestamp;
@@ -43,9 +43,9 @@ impl Poll<'_> {
         }
     }
 
-    /// Opens the target and takes stock of it; gives the files of this maildrop that are there.
-    pub async fn sink(&self) -> Result<(Sink, Vec<FileId>), Failed> {
-        let open = super::open_target(self.account, self.environment, self.task.retry());
+    /// Opens a target and takes stock of it; gives the files of this maildrop that are there.
+    pub async fn sink(&self, target: &Target) -> Result<(Sink, Vec<FileId>), Failed> {
+        let open = super::open_target(self.account, target, self.environment, self.task.retry());
         let sink = self.unless_stopped("open the target", open).await?;
         // What is there already is found again whatever the state remembers: it may have been lost, be last week's
         // from a backup, or not know of messages that a killed session had made visible.

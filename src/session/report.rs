@@ -55,8 +55,10 @@ pub struct Report {
     /// What a dry run would do. Only the process that makes one tells it.
     pub planned: Vec<Planned>,
     pub took: Duration,
-    /// Why the session ended early, if it did.
+    /// Why the session ended early, if it did, or what was wrong with one of several targets.
     pub failure: Option<Failure>,
+    /// Other targets have their messages in spite of that.
+    pub serves_others: bool,
     /// What of it is news; `None` if that is not remembered.
     pub heard: Option<Heard>,
 }

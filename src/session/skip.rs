@@ -59,7 +59,7 @@ impl Turn<'_> {
         if skip.is_empty() {
             return Ok(());
         }
-        let there = if self.book.memory.entries.is_empty() { self.open().await? } else { 0 };
+        let there = if self.book.memory.entries.is_empty() { self.count_there().await? } else { 0 };
         let Account { name, first_sync, .. } = self.poll.account;
         if there > 0 {
             log::warn!(

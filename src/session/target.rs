@@ -6,9 +6,9 @@ use super::credentials::{is_refusal, means};
 use super::lockout::{self, Attempted, Refusal, Word};
 use super::trouble::{During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
-use crate::config::Account;
 use crate::config::oauth2::Credential;
-use crate::config::target::Login;
+use crate::config::target::{Destination, Login};
+use crate::config::{Account, Target};
 use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, User};
 use crate::credential::{self, CredentialError};
 use crate::delivery::{Access, ServerError, Sink, TargetError, probe};
@@ -24,32 +24,34 @@ const STILL_WORKS: Timestamp = 60 * 60;
 /// Opens the target of an account.
 pub(super) async fn open_target(
     account: &Account,
+    target: &Target,
     environment: &Environment,
     retry: Retry,
 ) -> Result<Sink, Failed> {
-    let Some((host, login)) = account.target().login() else {
-        return open(account, environment, None).await?.during(OPEN);
+    let Some((host, login)) = target.login() else {
+        return open(account, target, environment, None).await?.during(OPEN);
     };
-    let log_in = TargetLogIn::read(account, environment, host, login).await?;
+    let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
     log_in.may_try(retry).await.during(OPEN)?;
     let (mut secret, age) = log_in.secret(None).await?;
     environment.connector.watch().saw(|| Stage::Password);
-    let mut opened = open(account, environment, Some(secret.clone())).await?;
+    let mut opened = open(account, target, environment, Some(secret.clone())).await?;
     if age == Age::Kept && opened.as_ref().is_err_and(refuses_credentials) {
         // It may have been revoked: one new one, once.
         log::info!("{}: target refuses the access token; getting a new one", account.name);
         (secret, _) = log_in.secret(Some(&secret)).await?;
-        opened = open(account, environment, Some(secret.clone())).await?;
+        opened = open(account, target, environment, Some(secret.clone())).await?;
     }
     log_in.note(opened, &secret).await
 }
 
 async fn open(
     account: &Account,
+    target: &Target,
     environment: &Environment,
     secret: Option<Secret>,
 ) -> Result<Result<Sink, TargetError>, Failed> {
-    let remembered = match account.target().memory(&account.maildrop_id) {
+    let remembered = match target.memory(&account.maildrop_id) {
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
         None => None,
     };
@@ -63,7 +65,7 @@ async fn open(
         clock: environment.clock.clone(),
     };
     let maildrop = account.maildrop_id.as_str().into();
-    Ok(Sink::open(account.target(), maildrop, environment.disk.clone(), access).await)
+    Ok(Sink::open(target, maildrop, environment.disk.clone(), access).await)
 }
 
 /// Says whether a server has refused credentials.
@@ -71,25 +73,27 @@ fn refuses_credentials(error: &TargetError) -> bool {
     matches!(error, TargetError::Server(error) if error.class == Class::Credentials && error.said.is_some())
 }
 
-/// Opens the target of an account as a poll does, and tries whether it can be written into; no message is sent. Gives the
+/// Opens a target of an account as a poll does, and tries whether it can be written into; no message is sent. Gives the
 /// directories that messages are written into, with the octets that are free there.
 pub async fn examine(
     account: &Account,
+    to: &Destination,
     environment: &Environment,
     retry: Retry,
 ) -> Result<Vec<(PathBuf, u64)>, Failure> {
     let examined = async {
         let environment = &environment.of(account).during(OPEN)?;
-        let sink = open_target(account, environment, retry).await?;
+        let sink = open_target(account, &to.target, environment, retry).await?;
         sink.close().await;
-        probe(account.target(), &environment.disk).await.during("use the target")
+        probe(&to.target, &environment.disk).await.during("use the target")
     };
-    examined.await.map_err(|failed| failed.failure(account))
+    examined.await.map_err(|failed| failed.of_target(to).failure(account))
 }
 
 /// A log-in at a target's server, and what is remembered of those before: of all accounts that share it.
 struct TargetLogIn<'a> {
     account: &'a Account,
+    target: &'a Target,
     environment: &'a Environment,
     login: &'a Login,
     now: Timestamp,
@@ -103,16 +107,16 @@ struct TargetLogIn<'a> {
 
 impl<'a> TargetLogIn<'a> {
     async fn read(
-        account: &'a Account,
+        (account, target): (&'a Account, &'a Target),
         environment: &'a Environment,
         host: &str,
         login: &'a Login,
     ) -> Result<Self, Failed> {
-        let name = format!("log-in {} {}", login.user, account.target());
+        let name = format!("log-in {} {target}", login.user);
         let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
         // What cannot be read is as good as nothing.
         let memory: LogIns = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
-        let identity = match (&login.credential, User::of_target(account.target())) {
+        let identity = match (&login.credential, User::of_target(target)) {
             (Credential::Password(password), _) => {
                 credential::password(password, host, &login.user, account.timeout).await
             }
@@ -123,9 +127,10 @@ impl<'a> TargetLogIn<'a> {
             }
         };
         let identity = identity.during("get the target's password")?;
-        let attempted = Attempted::at_target(account.target(), &login.user, &identity);
+        let attempted = Attempted::at_target(target, &login.user, &identity);
         Ok(Self {
             account,
+            target,
             environment,
             login,
             now: environment.clock.now(),
@@ -138,7 +143,7 @@ impl<'a> TargetLogIn<'a> {
 
     /// Gets the password, or a token: not this one, which was refused.
     async fn secret(&self, refused: Option<&Secret>) -> Result<(Secret, Age), Failed> {
-        let Some(user) = User::of_target(self.account.target()) else {
+        let Some(user) = User::of_target(self.target) else {
             return Ok((self.identity.clone(), Age::New));
         };
         match user.access_token(&means(self.account, self.environment), refused).await {
@@ -156,7 +161,7 @@ impl<'a> TargetLogIn<'a> {
         self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
         let hint = [error.hint(&self.account.name), Some(waits(self.account, &refusal))];
         Err(TargetError::Server(Box::new(ServerError {
-            place: self.account.target().to_string(),
+            place: self.target.to_string(),
             what: format!("the provider of {}'s access tokens refuses one", self.login.user),
             said: Some(said),
             hint: Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; ")),
@@ -172,7 +177,7 @@ impl<'a> TargetLogIn<'a> {
             let Refusal { said, class, .. } = refusal.clone();
             let hint = format!("check `user` and `password` of the target; {}", tries_once(self.account));
             TargetError::Server(Box::new(ServerError {
-                place: self.account.target().to_string(),
+                place: self.target.to_string(),
                 what: Trouble::LockedOut(refusal).to_string(),
                 said: Some(said),
                 hint: Some(hint),

@@ -4,7 +4,6 @@
 //! to be fetched; then those about deletions; and at last, at leisure, those about messages that were only marked.
 
 use crate::config::account::FirstSync;
-use crate::delivery::Sink;
 use crate::message::UniqueId;
 use crate::source::{Blamed, Finished, Opened, Parting};
 use crate::state::Memory;
@@ -12,14 +11,15 @@ use crate::stop::QUIT;
 use crate::text::Shown;
 
 use super::book::Book;
-use super::fetch::Fetched;
+use super::fan::{self, Of};
 use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
 use super::summary::messages;
+use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
-use super::{Planned, Report, Task};
+use super::{Planned, Task};
 
 /// Carries the task out in a session that is logged in and listed.
 pub async fn carry_out(
@@ -128,46 +128,26 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     }
     turn.end_cut_off(&plan).await?;
     let wanted = turn.fetches(&plan);
-    if turn.fetch(wanted, Vec::new(), Vec::new()).await? && turn.delete(&plan).await? {
+    if turn.fetch(wanted, Vec::new(), Vec::new()).await?
+        && turn.delete(&plan).await?
+        && turn.fetch_lacking(&plan).await?
+    {
         turn.ask_at_leisure().await?;
     }
     Ok(())
 }
 
-/// Keeps what was found in a mailbox on a server and belongs to no record, if messages are left of which it may be one: the
-/// mailbox is not looked at again.
-async fn keep_unclaimed(
-    poll: &Poll<'_>,
-    book: &Book<'_>,
-    fetched: &Fetched,
-    report: &Report,
-) -> Result<(), Failed> {
-    let unclaimed = book.left_unclaimed();
-    let left = fetched.left + fetched.postponed + fetched.failed.len() + report.left + report.held;
-    if left == 0 || unclaimed.is_empty() {
-        return Ok(());
-    }
-    poll.environment.store.publishing(&book.memory.key, unclaimed).await.during("write the state")
-}
-
 /// Closes the target, and notes what came of the messages.
 async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
-    let Turn { poll, notes, book, sink, fetched, .. } = turn;
-    if let Some(sink) = sink {
-        if fetched.aborted.is_none() {
-            keep_unclaimed(poll, book, fetched, notes.report).await?;
-            sink.settle();
-        }
-        sink.close().await;
-        let memory = poll.account.target().memory(&poll.account.maildrop_id);
-        if let (Some(news), Some(name)) = (sink.news(), memory) {
-            poll.environment.store.remember(name, news).await.during("write the state")?;
-        }
-    }
-    // After a session that was killed, and of a mailbox that others fill too, this is as it should be. Else somebody
-    // wants to know where the time went.
-    let is_mailbox = sink.as_ref().and_then(Sink::mailbox).is_some();
-    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && !is_mailbox {
+    let mut failed = close_targets(turn).await?;
+    let Turn { poll, notes, book, outlet, fetched, .. } = turn;
+    // After a session that was killed, of a mailbox that others fill too, and where others lacked it, this is as it
+    // should be. Else somebody wants to know where the time went.
+    let is_plain = outlet.as_ref().is_some_and(|outlet| match outlet {
+        Outlet::One(sink, _) => sink.mailbox().is_none(),
+        Outlet::Several(_) => false,
+    });
+    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && is_plain {
         log::warn!(
             "{}: found {} in the target and not in the state file, which is new or older or was told to forget; \
              fetched, compared and not delivered again",
@@ -183,16 +163,65 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let missed = fetched.failed.iter().map(|failed| (book.name_of(failed.index), failed.reason.clone()));
     notes.course.tried(had, missed);
     // What waits for another session was not tried yet.
-    if fetched.aborted.is_none() && fetched.refused.is_none() && fetched.postponed == 0 {
+    let any_failed = failed.is_some() || fetched.refused.is_some();
+    if fetched.aborted.is_none() && !any_failed && fetched.postponed == 0 {
         fetched.aborted = notes.course.all_missed(notes.report.held);
     }
     book.close(fetched.aborted.is_none(), notes.closing);
+    turn.target_failed = failed.take();
     Ok(())
+}
+
+/// Closes the targets, and gives what was wrong with one of several: the session goes on without it.
+async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
+    let Turn { poll, notes, book, outlet, fetched, .. } = turn;
+    let left =
+        fetched.left + fetched.postponed + fetched.failed.len() + notes.report.left + notes.report.held;
+    let store = &poll.environment.store;
+    match outlet {
+        Some(Outlet::One(sink, _)) => {
+            if fetched.aborted.is_none() {
+                let unclaimed = book.stock.left_unclaimed();
+                if left > 0 && !unclaimed.is_empty() {
+                    store.publishing(&book.memory.key, unclaimed).await.during("write the state")?;
+                }
+                sink.settle();
+            }
+            sink.close().await;
+            let memory = poll.account.target().memory(&poll.account.maildrop_id);
+            if let (Some(news), Some(name)) = (sink.news(), memory) {
+                store.remember(name, news).await.during("write the state")?;
+            }
+            Ok(None)
+        }
+        Some(Outlet::Several(fan)) => {
+            let how = match left {
+                _ if fetched.aborted.is_some() => fan::Closing::Broken,
+                0 => fan::Closing::Whole,
+                _ => fan::Closing::Unfinished,
+            };
+            fan.close(Of { poll, memory: book.memory }, how).await?;
+            notes.closing.stays_open = fan.stays_open(book.memory.unclosed);
+            let failed = fan.failure(poll.account);
+            notes.report.serves_others = failed.is_some() && fan.serves();
+            Ok(failed)
+        }
+        None => Ok(None),
+    }
 }
 
 /// Ends the session, and notes what became of its deletions.
 async fn part(turn: Turn<'_>) -> Result<(), Failed> {
-    let Turn { poll, notes: Notes { course, report, closing, .. }, source, book, fetched, marked, .. } = turn;
+    let Turn {
+        poll,
+        notes: Notes { course, report, closing, .. },
+        source,
+        book,
+        fetched,
+        marked,
+        target_failed,
+        ..
+    } = turn;
     let parting = match (fetched.in_step, fetched.shown_undelivered) {
         (false, _) => Parting::Broken,
         (true, true) => Parting::Undelivered,
@@ -223,12 +252,10 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         course.leaves_doubt();
     }
     course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
-    match fetched.aborted {
-        Some(aborted) => Err(aborted),
-        None => {
-            ended?;
-            fetched.refused.map_or(Ok(()), Err)
-        }
+    match (fetched.aborted, fetched.refused.or(target_failed)) {
+        (Some(aborted), _) => Err(aborted),
+        (None, Some(failed)) => ended.map_err(Failed::from).and(Err(failed)),
+        (None, None) => Ok(ended?),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::delivery::Sink;
 use crate::message::Trace;
@@ -10,71 +11,114 @@ use crate::source::Source;
 use crate::stop;
 
 use super::book::Book;
-use super::commit::{self, Commit, Complete};
-use super::fetch::{Fetch, Fetched, Round};
+use super::commit::Commit;
+use super::fan::{Fan, Of};
+use super::fetch::{Drafts, Fetch, Fetched, Round};
 use super::poll::Poll;
 use super::trouble::{Failed, Trouble};
 
+/// Messages that may wait to be handed to several targets.
+const FEW: usize = 16;
+
+/// Where messages go.
+pub enum Outlet {
+    /// Into the only target, which is shown so.
+    One(Sink, String),
+    Several(Fan),
+}
+
+impl Outlet {
+    /// Names the targets that may get again what they have.
+    fn forgetful(&self) -> Vec<String> {
+        match self {
+            Self::One(sink, _) if sink.recognizes() => Vec::new(),
+            Self::One(_, target) => vec![target.clone()],
+            Self::Several(fan) => fan.forgetful(),
+        }
+    }
+}
+
 impl Poll<'_> {
-    /// Fetches what the source was given while it commits, as two futures of one task.
+    /// Fetches what the source was given while it commits, as two futures of one task; nothing is begun after `until`.
     pub(super) async fn fetch(
         &self,
         source: &mut Source,
         book: &mut Book<'_>,
-        sink: Option<&Sink>,
+        mut outlet: Option<&mut Outlet>,
+        until: Option<Instant>,
     ) -> Fetched {
-        let (complete, incoming) = mpsc::channel(sink.map_or(1, Sink::most_waiting));
         let (results, outcomes) = mpsc::unbounded_channel();
-        let (maildrop, found) = (book.memory.key.clone(), std::mem::take(&mut book.found));
+        let (memory, found) = (book.memory, std::mem::take(&mut book.stock.found));
+        let (account, key) = (self.account, self.account.deliver[0].key());
+        let sink = match outlet.as_deref() {
+            Some(Outlet::One(sink, _)) => Some(sink.clone()),
+            Some(Outlet::Several(_)) | None => None,
+        };
+        let (drafts, most_waiting) = match (&sink, outlet.is_some()) {
+            (Some(sink), _) => (Some(Drafts::Of(sink, &key)), sink.most_waiting()),
+            (None, true) => (Some(Drafts::Spooled(&self.environment.disk)), FEW),
+            (None, false) => (None, 1),
+        };
+        let trace = sink.is_some() && account.traces(account.target());
+        let forgetful = outlet.as_deref().map(Outlet::forgetful).unwrap_or_default();
+        let (complete, incoming) = mpsc::channel(most_waiting);
         let fetch = Fetch {
             source,
-            sink,
+            drafts,
             book,
             maildrop: Arc::from(self.account.maildrop_id.as_str()),
             stop: self.environment.stop.clone(),
             progress: self.progress,
-            trace: self.account.traces(self.account.target()).then(|| self.trace()),
+            until,
+            trace: trace.then(|| self.trace()),
             complete: Some(complete),
             round: Round::default(),
         }
         .run(outcomes);
-        let Some(sink) = sink else {
-            drop((incoming, results));
-            return fetch.await;
+        let (mut fetched, committed) = match (&sink, outlet.take()) {
+            (Some(sink), _) => {
+                let commit = Commit {
+                    sink,
+                    store: &self.environment.store,
+                    maildrop: memory.key.clone(),
+                    now: self.now,
+                    account: &account.name,
+                    target: account.target().to_string(),
+                    key: &key,
+                    memory: account.target().memory(&account.maildrop_id),
+                    found,
+                };
+                tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))
+            }
+            (None, Some(Outlet::Several(fan))) => {
+                let committing = fan.run(Of { poll: self, memory }, incoming, results);
+                tokio::join!(fetch, self.in_time(committing, &forgetful))
+            }
+            (None, Some(Outlet::One(..)) | None) => {
+                drop((incoming, results));
+                (fetch.await, Ok(()))
+            }
         };
-        let commit = Commit {
-            sink,
-            store: &self.environment.store,
-            maildrop,
-            now: self.now,
-            account: &self.account.name,
-            target: self.account.target().to_string(),
-            memory: self.account.target().memory(&self.account.maildrop_id),
-            found,
-        };
-        let (mut fetched, committed) = tokio::join!(fetch, self.commit(commit, incoming, results));
         if let Err(aborted) = committed {
             fetched.aborted = Some(aborted);
         }
         fetched
     }
 
-    /// Commits what comes in, not for ever once the process was asked to end: a disk may hang, and a command may take five
+    /// Commits, but not for ever once the process was asked to end: a disk may hang, and a command may take five
     /// minutes.
-    async fn commit(
+    async fn in_time(
         &self,
-        commit: Commit<'_>,
-        incoming: mpsc::Receiver<Complete>,
-        results: mpsc::UnboundedSender<commit::Result>,
+        committing: impl Future<Output = Result<(), Failed>>,
+        forgetful: &[String],
     ) -> Result<(), Failed> {
         tokio::select! {
-            committed = commit.run(incoming, results) => committed,
+            committed = committing => committed,
             () = self.environment.stop.over(stop::DELIVERY) => {
-                if !commit.sink.recognizes() {
+                for target in forgetful {
                     log::warn!(
-                        "{}: {} did not take what it was given in time; it may have, and may get it again",
-                        self.account.name,
-                        self.account.target()
+                        "{}: {target} did not take what it was given in time; it may have, and may get it again",
+                        self.account.name
                     );
                 }
                 Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped })
@@ -82,7 +126,7 @@ impl Poll<'_> {
         }
     }
 
-    fn trace(&self) -> Trace {
+    pub(super) fn trace(&self) -> Trace {
         let here = nix::unistd::gethostname().unwrap_or_default();
         Trace::new(&self.account.host, &here.to_string_lossy(), &self.account.name)
     }

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::config::oauth2::{Grant, OAuth2};
+use crate::config::target::Destination;
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure, explained, speaks_of_a_lock, speaks_of_tls};
@@ -55,6 +56,13 @@ pub enum Trouble {
     State(#[from] StateError),
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// One of several targets is in trouble, and the others are not.
+    #[error("{trouble}")]
+    OneTarget {
+        /// How it is shown.
+        to: String,
+        trouble: Box<Self>,
+    },
     /// Neither unique-ids nor headers can be had.
     #[error(
         "server offers neither UIDL nor TOP, so that messages cannot be told apart from one poll to the next"
@@ -172,6 +180,7 @@ impl Trouble {
             Self::State(_) => Class::State,
             Self::Target(TargetError::Server(error)) => error.class,
             Self::Target(_) => Class::Target,
+            Self::OneTarget { trouble, .. } => trouble.class(),
             Self::AllRefused { .. } => Class::Message,
             Self::Hook(_) => Class::Hook,
             Self::Stopped => Class::Stopped,
@@ -189,6 +198,7 @@ impl Trouble {
             }
             Self::Target(TargetError::Server(error)) => error.said.clone(),
             Self::Credential(error) => error.said().map(<[u8]>::to_vec),
+            Self::OneTarget { trouble, .. } => trouble.said(),
             _ => None,
         }
     }
@@ -199,6 +209,7 @@ impl Trouble {
             Self::Target(TargetError::File { path, source, .. })
             | Self::Credential(CredentialError::File { path, source }) => explained(path, Some(source)),
             Self::Source(error) => error.file().and_then(|(path, source)| explained(path, source)),
+            Self::OneTarget { trouble, .. } => trouble.explained(),
             _ => None,
         }
     }
@@ -209,6 +220,7 @@ impl Trouble {
             Self::Credential(error) => error.hint(&account.name),
             Self::State(error) => error.hint(),
             Self::Target(error) => error.hint(),
+            Self::OneTarget { trouble, .. } => trouble.hint(account),
             Self::Nameless => {
                 Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
@@ -244,6 +256,21 @@ impl Failed {
         }
     }
 
+    /// Says which of several targets is in trouble.
+    pub fn of_target(self, to: &Destination) -> Self {
+        let trouble = Trouble::OneTarget { to: to.to_string(), trouble: Box::new(self.trouble) };
+        Self { trouble, ..self }
+    }
+
+    /// Gives the target, as it is shown, if it is not the maildrop's trouble.
+    pub fn target(&self, account: &Account) -> Option<String> {
+        match &self.trouble {
+            Trouble::OneTarget { to, .. } => Some(to.clone()),
+            Trouble::Target(_) => Some(account.target().to_string()),
+            _ => None,
+        }
+    }
+
     /// Says it to the user.
     pub fn failure(&self, account: &Account) -> Failure {
         let local = matches!(
@@ -259,6 +286,7 @@ impl Failed {
             host: match &self.trouble {
                 Trouble::LogInRefused { at: Some(at), .. } => at.clone(),
                 Trouble::Target(TargetError::Server(_)) => account.target().to_string(),
+                Trouble::OneTarget { to, .. } => to.clone(),
                 _ if local => String::new(),
                 _ => account.server(),
             },

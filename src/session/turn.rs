@@ -1,17 +1,23 @@
 //! A session that is logged in and listed: what is done between listing and QUIT, stage by stage.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::config::account::{FirstSync, Keep};
-use crate::delivery::Sink;
+use crate::delivery::has_room;
 use crate::message::Fingerprint;
 use crate::source::{Asked, BrokeAtHeader, Last, Opened, Order, Shows, Source};
 use crate::state::{HeldKind, Memory, Recorded, Standing, Timestamp};
 
-use super::book::{Book, Circumstances, Top};
+use super::book::{Book, Circumstances, Inventory, Stock, Top};
+use super::fan::{Fan, Of};
 use super::fetch::Fetched;
 use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::policy::Policy;
 use super::poll::Poll;
+use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::waits::seconds;
 use super::which::{self, Nameless, Uidl};
@@ -20,6 +26,8 @@ use super::{Limits, Task};
 const ASK: &str = "ask for headers (TOP)";
 /// Messages that show whether the server has TOP.
 const FEW: usize = 16;
+/// How long is fetched at most for targets that lack what others have.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// A session that is logged in and listed, and how far it has come.
 pub struct Turn<'a> {
@@ -27,12 +35,16 @@ pub struct Turn<'a> {
     pub notes: Notes<'a>,
     pub source: Source,
     pub book: Book<'a>,
-    pub sink: Option<Sink>,
+    pub outlet: Option<Outlet>,
     pub fetched: Fetched,
     /// Messages to be fetched, and their octets, as far as is known.
     planned: (usize, u64),
     /// Messages that were recorded as seen.
     pub marked: usize,
+    /// What was wrong with one of several targets.
+    pub target_failed: Option<Failed>,
+    /// When no more messages are begun, if there is a time for that.
+    pub until: Option<Instant>,
 }
 
 impl<'a> Turn<'a> {
@@ -57,10 +69,21 @@ impl<'a> Turn<'a> {
             showing: if notes.course.is_first() { which::Showing::First } else { which::Showing::Again },
             since: poll.now.saturating_sub(seconds(poll.began.elapsed()) + 1),
         };
-        let mut book = Book::new(listing, memory, policy, &poll.account.maildrop_id, around);
+        let mut book = Book::new(listing, memory, policy, around);
         book.sort(&poll.environment.store).await?;
         let fetched = Fetched { in_step: true, ..Fetched::default() };
-        Ok(Self { poll, notes, source, book, sink: None, fetched, planned: (0, 0), marked: 0 })
+        Ok(Self {
+            poll,
+            notes,
+            source,
+            book,
+            outlet: None,
+            fetched,
+            planned: (0, 0),
+            marked: 0,
+            target_failed: None,
+            until: None,
+        })
     }
 }
 
@@ -219,33 +242,53 @@ impl Turn<'_> {
             log::info!("{name}: the last session did not end; what it delivered is found again");
         }
         let any = plan.steps.iter().any(|(_, step)| matches!(step, Step::Fetch(_) | Step::Delete(_)));
-        if !any && self.sink.is_none() {
+        if !any && self.outlet.is_none() {
             // All that it delivered is recorded or gone from the server, and what it left half-written is removed now.
             // As one that published, this session marks the maildrop closed, and the next need not look again.
             self.open().await?;
-            let found = std::mem::take(&mut self.book.found);
+            let of = Of { poll: self.poll, memory };
+            let found = match &mut self.outlet {
+                Some(Outlet::Several(fan)) => fan.recover(of).await?,
+                Some(Outlet::One(..)) | None => Some(std::mem::take(&mut self.book.stock.found)),
+            };
             let store = &self.poll.environment.store;
-            store.publishing(&memory.key, found).await.during("write the state")?;
+            if let Some(found) = found {
+                store.publishing(&memory.key, found).await.during("write the state")?;
+            }
         }
         Ok(())
     }
 
-    /// Opens the target, if it is not open, and takes stock of what lies there; says how many messages do.
+    /// Opens the target, if it is not open, and takes stock of what lies there; says how many messages do. Several are
+    /// opened when the first message comes for each.
     pub(super) async fn open(&mut self) -> Result<usize, Failed> {
-        if self.sink.is_some() {
+        if self.outlet.is_some() {
             return Ok(0);
         }
-        let (sink, files) = self.poll.sink().await?;
-        self.sink = Some(sink);
-        let store = &self.poll.environment.store;
-        if let Some(mailbox) = self.sink.as_ref().and_then(Sink::mailbox).map(str::to_owned) {
-            self.book.take_stock_of(mailbox, store, files).await?;
-            // Whose they are nobody knows.
+        let Poll { account, environment, .. } = *self.poll;
+        if let Some(fan) = Fan::of(account, self.book.memory) {
+            self.outlet = Some(Outlet::Several(fan));
             return Ok(0);
         }
-        let there = files.len();
-        self.book.take_stock(store, files).await?;
+        let (sink, files) = self.poll.sink(account.target()).await?;
+        // Whose they are in a mailbox nobody knows.
+        let there = if sink.mailbox().is_some() { 0 } else { files.len() };
+        let key = account.deliver[0].key();
+        let (memory, store) = (self.book.memory, &environment.store);
+        let of = Inventory { maildrop: &self.poll.maildrop(), target: &key, memory, store };
+        self.book.stock = Stock::take(of, &sink, files).await?;
+        self.outlet = Some(Outlet::One(sink, account.target().to_string()));
         Ok(there)
+    }
+
+    /// Counts the messages that lie in the targets.
+    pub(super) async fn count_there(&mut self) -> Result<usize, Failed> {
+        let there = self.open().await?;
+        let of = Of { poll: self.poll, memory: self.book.memory };
+        match &mut self.outlet {
+            Some(Outlet::Several(fan)) => fan.open_all(of).await,
+            Some(Outlet::One(..)) | None => Ok(there),
+        }
     }
 
     /// Fetches messages, and sends the deletions of others along; says whether the session can go on.
@@ -273,10 +316,12 @@ impl Turn<'_> {
             }
         }
         self.poll.progress.stage("fetching");
-        let sink = if tried.is_empty() { None } else { self.sink.as_ref() };
+        let outlet = if tried.is_empty() { None } else { self.outlet.as_mut() };
         let careful = self.notes.course.careful(&self.book.listing);
         self.source.retrieve(Order { wanted, old, last, careful });
-        let fetched = self.poll.fetch(&mut self.source, &mut self.book, sink).await;
+        // On the heap: it is most of what a session takes, and would be moved again and again.
+        let fetch = self.poll.fetch(&mut self.source, &mut self.book, outlet, self.until);
+        let fetched = Box::pin(fetch).await;
         tried.into_iter().for_each(|index| self.book.tried(index));
         if let Some(limit) = &mut self.book.policy.limit {
             *limit = limit.saturating_sub(fetched.delivered + fetched.already_there);
@@ -352,7 +397,43 @@ impl Turn<'_> {
     pub(super) fn fetches(&self, plan: &Plan) -> Vec<usize> {
         let fetch = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
         let fetch = fetch.map(|(index, _)| *index);
-        fetch.filter(|index| self.book.broke(*index).is_none()).collect()
+        fetch.filter(|index| self.book.broke(*index).is_none() && !self.book.is_away(*index)).collect()
+    }
+
+    /// Fetches what only some of the targets lack, for those of them that are there: looked at before anything is fetched
+    /// for them alone, and behind what all wait for. Of what takes long the rest is left for the next poll, which has new
+    /// mail first.
+    pub(super) async fn fetch_lacking(&mut self, plan: &Plan) -> Result<bool, Failed> {
+        let fetch = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Fetch(_)));
+        let away: Vec<usize> =
+            fetch.map(|(index, _)| *index).filter(|index| self.book.is_away(*index)).collect();
+        if away.is_empty() {
+            return Ok(true);
+        }
+        self.open().await?;
+        let of = Of { poll: self.poll, memory: self.book.memory };
+        let Some(Outlet::Several(fan)) = &mut self.outlet else {
+            return self.fetch(away, Vec::new(), Vec::new()).await;
+        };
+        let lacks = |fan: &Fan, index| fan.lacking(self.book.holders(index));
+        let lacking = away.iter().flat_map(|index| lacks(fan, *index)).collect();
+        fan.open(of, &lacking).await?;
+        let mut wanted = Vec::new();
+        for index in away {
+            let (lacking, octets) = (lacks(fan, index), self.book.listing.get(index).octets);
+            let mut is_wanted = lacking.is_empty();
+            for target in lacking.into_iter().filter_map(|lane| fan.usable(lane)) {
+                is_wanted |= has_room(target, &self.poll.environment.disk, octets).await;
+            }
+            match is_wanted {
+                true => wanted.push(index),
+                false => self.notes.report.held += 1,
+            }
+        }
+        self.until = Some(Instant::now() + LONGEST);
+        let goes_on = self.fetch(wanted, Vec::new(), Vec::new()).await;
+        self.until = None;
+        goes_on
     }
 
     /// Counts what is held, though its wait may be over.

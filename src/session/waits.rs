@@ -12,7 +12,7 @@ const REFUSED: [u64; 4] = [15, 60, 240, 1440];
 /// Says how long a message of this kind waits after so many tries.
 pub fn wait(kind: HeldKind, tries: u32) -> Duration {
     let waits: &[u64] = match kind {
-        HeldKind::Later | HeldKind::NoRoom => &LATER,
+        HeldKind::Later | HeldKind::NoRoom | HeldKind::Away => &LATER,
         HeldKind::Refused
         | HeldKind::Breaks
         | HeldKind::Short
@@ -27,7 +27,9 @@ pub fn wait(kind: HeldKind, tries: u32) -> Duration {
 pub fn is_due(held: &Held, now: Timestamp) -> bool {
     let longest = seconds(wait(held.kind, u32::MAX));
     // The target is looked at by each poll.
-    held.kind == HeldKind::NoRoom || held.next_try <= now || held.next_try > now.saturating_add(longest)
+    matches!(held.kind, HeldKind::NoRoom | HeldKind::Away)
+        || held.next_try <= now
+        || held.next_try > now.saturating_add(longest)
 }
 
 /// Gives a duration in whole seconds.

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, Result, params};
 
-use crate::message::UniqueId;
+use crate::message::{FileId, UniqueId};
 
 use super::entries::Packed;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
-use super::{Change, Closing, LogIn, RecordedFile, Timestamp, Told};
+use super::{Change, Closing, LogIn, RecordedFiles, Timestamp, Told};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -77,10 +77,9 @@ fn change(connection: &Connection, id: i64, entries: &Packed, changes: &[Change]
             to_column(detail.sent),
             to_column(detail.listed),
             to_column(detail.fields),
-            match detail.file {
-                RecordedFile::ByName => None,
-                RecordedFile::File(file) => Some(file.to_octets().to_vec()),
-                RecordedFile::Elsewhere => Some(Vec::new()),
+            match &detail.files {
+                RecordedFiles::ByName => None,
+                RecordedFiles::Files(files) => Some(FileId::all_to_octets(files)),
             },
             detail.place,
             detail.due_since,
@@ -108,7 +107,12 @@ fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
     }
     let mut delete = connection.prepare_cached(
         "DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3
-             AND (recipients IS NULL OR missed_at <= ?4)",
+             AND (missed_at <= ?4 OR NOT EXISTS (
+                 SELECT 1 FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3))",
+    )?;
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND NOT EXISTS (
+             SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3)",
     )?;
     let mut miss = connection.prepare_cached(
         "UPDATE held SET missed_at = ?4
@@ -117,6 +121,7 @@ fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
     for (uid, ordinal) in &closing.released {
         delete.execute(params![id, uid.as_bytes(), ordinal, closing.at - FORGET_VANISHED])?;
         miss.execute(params![id, uid.as_bytes(), ordinal, closing.listed_at])?;
+        forget.execute(params![id, uid.as_bytes(), ordinal])?;
     }
     Ok(())
 }
@@ -237,7 +242,7 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
     connection
         .prepare_cached(
             "UPDATE maildrop SET
-                 publisher = CASE WHEN publisher = ?2 THEN 0 ELSE publisher END,
+                 publisher = CASE WHEN publisher = ?2 AND NOT ?7 THEN 0 ELSE publisher END,
                  listed_at = coalesce(?3, listed_at), renames = coalesce(?4, renames),
                  holes = coalesce(?5, holes), sample = coalesce(?6, sample)
              WHERE id = ?1",
@@ -249,6 +254,7 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             closing.naming.as_ref().map(|naming| naming.renames),
             closing.naming.as_ref().map(|naming| naming.holes),
             closing.naming.as_ref().map(|naming| &naming.sample[..]),
+            closing.stays_open,
         ])?;
     let Some(poll) = &closing.poll else { return Ok(()) };
     let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
@@ -256,7 +262,7 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
         .prepare_cached(&format!(
             "UPDATE maildrop SET
                  poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
-                 poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10,
+                 poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10, poll_target = ?11,
                  -- Whoever watches is to hear of what is held, too. One to come is of a clock that was wrong.
                  last_success = CASE
                      WHEN ?5 IS NULL AND NOT EXISTS (SELECT 1 FROM held WHERE maildrop = ?1 {SHOWN}) THEN ?2
@@ -276,6 +282,7 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             to_column(poll.octets),
             poll.listed.map(to_column),
             to_column(poll.backlog),
+            poll.target,
         ])?;
     Ok(())
 }

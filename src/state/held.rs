@@ -1,11 +1,10 @@
-//! Messages that could not be fetched, or that the target does not take, or not for all of their recipients.
+//! Messages that could not be fetched, or that not all targets take, or not for all of their recipients.
 
-use crate::message::Content;
-use crate::message::UniqueId;
+use crate::message::{Content, FileId, Identity, UniqueId};
 
 use super::Timestamp;
 
-/// A message that some of its recipients have, and others not.
+/// A message that some targets, or some of its recipients, have, and others not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
     /// The name under which it is held.
@@ -16,10 +15,30 @@ pub struct Reached {
     pub octets: u64,
     /// What it consists of: whoever has it has this, whatever the server calls it. `None`: version 0.1.0 did not say.
     pub content: Option<Content>,
-    /// Who has it; no address has white space in it.
-    pub recipients: Vec<String>,
+    /// By what else it is known.
+    pub identity: Option<Identity>,
+    /// Who has it.
+    pub targets: Vec<Holder>,
     /// Why the others have not.
     pub reason: String,
+}
+
+/// A target that has a message, or of which some recipients do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name, else its kind and place; empty: the one that there was.
+    pub target: String,
+    /// Those of its recipients who have it; no address has white space in it. `None`: all.
+    pub recipients: Option<Vec<String>>,
+    /// The file that it is there, if it is one.
+    pub file: Option<FileId>,
+}
+
+impl Reached {
+    /// Says whether a target has it, for all recipients.
+    pub fn is_in(&self, target: &str) -> bool {
+        self.targets.iter().any(|holder| holder.target == target && holder.recipients.is_none())
+    }
 }
 
 /// A message that could not be fetched, or that the target does not take.
@@ -56,6 +75,8 @@ pub enum HeldKind {
     Later,
     /// There was no room for it: the target is looked at before it is fetched again.
     NoRoom,
+    /// A target that others have it beside was not to be had: it is looked at before the message is fetched again.
+    Away,
     /// Larger than the limit: it stays, and is not shown as held.
     TooLarge,
     /// The session broke at it.
@@ -93,10 +114,11 @@ impl Held {
 }
 
 impl HeldKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Refused,
         Self::Later,
         Self::NoRoom,
+        Self::Away,
         Self::TooLarge,
         Self::Breaks,
         Self::Short,
@@ -109,6 +131,7 @@ impl HeldKind {
             Self::Refused => "refused",
             Self::Later => "later",
             Self::NoRoom => "no-room",
+            Self::Away => "away",
             Self::TooLarge => "too-large",
             Self::Breaks => "breaks",
             Self::Short => "short",

@@ -94,6 +94,8 @@ pub struct PollResult {
     pub host: String,
     /// `None`: it succeeded. Else class name and text of the failure.
     pub failure: Option<(String, String)>,
+    /// The target, as it is shown, if that was what failed.
+    pub target: Option<String>,
     pub messages: u64,
     pub octets: u64,
     /// Messages in the maildrop at the listing.

@@ -35,10 +35,9 @@ pub struct Memory {
     /// How the server named its messages lately.
     pub naming: Naming,
     pub entries: Entries,
-    /// Messages that could not be fetched or delivered; also those gone from the listing that some of their recipients
-    /// have.
+    /// Messages that could not be fetched or delivered; also those gone from the listing that somebody has.
     pub held: Vec<Held>,
-    /// Those of them that some of their recipients have, by content.
+    /// Those of them that some targets or recipients have, by content.
     pub reached: Vec<Reached>,
 }
 
@@ -51,13 +50,23 @@ impl Memory {
         Some(&self.held[found]).filter(|held| held.is_of(octets))
     }
 
-    /// Finds who has a message that others of its recipients have not.
-    pub fn reached(&self, uid: &[u8], octets: u64, content: &Content) -> Option<&Reached> {
+    /// Finds who has a message that others have not. Of several that are equal each is one, and `is_listed` says which
+    /// are there under the names that they had.
+    pub fn reached(
+        &self,
+        (uid, ordinal): (&[u8], u32),
+        octets: u64,
+        content: &Content,
+        is_listed: impl Fn(&UniqueId, u32) -> bool,
+    ) -> Option<&Reached> {
         let at = self.reached.partition_point(|reached| reached.content.as_ref() < Some(content));
-        let known = self.reached.get(at).filter(|reached| reached.content.as_ref() == Some(content));
+        let equal = self.reached[at..].iter().take_while(|reached| reached.content.as_ref() == Some(content));
+        let is_own = |reached: &&Reached| reached.uid.as_bytes() == uid && reached.ordinal == ordinal;
+        let renamed = |reached: &&Reached| !is_listed(&reached.uid, reached.ordinal);
         // Those of which version 0.1.0 did not say what they consist of come first.
         let mut others = self.reached.iter().take_while(|reached| reached.content.is_none());
-        known.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
+        let own = equal.clone().find(is_own).or_else(|| equal.clone().find(renamed));
+        own.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
     }
 }
 
@@ -186,8 +195,8 @@ pub struct Delivery {
     pub fingerprint: Option<Fingerprint>,
     /// What else TOP shows of it, or all that is known.
     pub second: Option<Identity>,
-    /// Its file in a maildir.
-    pub file: Option<FileId>,
+    /// Its files in maildirs.
+    pub files: Vec<FileId>,
     /// Where it stands among those that go by their place.
     pub place: Option<u32>,
     /// It is deleted as soon as it is recorded.
@@ -205,7 +214,7 @@ impl Delivery {
             delivered_at: None,
             fingerprint: None,
             second: None,
-            file: None,
+            files: Vec::new(),
             place: None,
             deleting: false,
         }
@@ -226,8 +235,8 @@ pub struct Detail {
     pub listed: u64,
     /// Octets of the servers' fields among those that RETR gave.
     pub fields: u64,
-    /// Its file in a maildir.
-    pub file: RecordedFile,
+    /// Its files in maildirs.
+    pub files: RecordedFiles,
     /// Where it stands among those that go by their place.
     pub place: Option<u32>,
     /// Since when it is due to be deleted.
@@ -236,15 +245,14 @@ pub struct Detail {
     pub tried_at: Option<Timestamp>,
 }
 
-/// The file of a recorded message in a maildir.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RecordedFile {
+/// The files of a recorded message in maildirs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RecordedFiles {
     /// As version 0.1.0 named it: by unique-id and ordinal.
     #[default]
     ByName,
-    File(FileId),
-    /// None: another target.
-    Elsewhere,
+    /// One for each maildir among the targets.
+    Files(Vec<FileId>),
 }
 
 /// A file of ours in a maildir that no record claims: a message that is there, once.
@@ -293,6 +301,8 @@ pub struct Change {
 #[derive(Debug, Clone, Default)]
 pub struct Closing {
     pub at: Timestamp,
+    /// A target may have what no record tells of: the next session asks it.
+    pub stays_open: bool,
     /// Set when the listing was read completely: the listing's time.
     pub listed_at: Option<Timestamp>,
     /// A listed message is not told apart yet, and may be any that was not listed: nothing is forgotten.
@@ -318,8 +328,8 @@ pub struct Closing {
     pub doubted: Vec<(UniqueId, u32)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,
-    /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that some of
-    /// their recipients have it is remembered who, for 90 days.
+    /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that somebody
+    /// has it is remembered who, for 90 days.
     pub released: Vec<(UniqueId, u32)>,
     /// What is known of the server now; `None` leaves it as it was.
     pub server: Option<ServerMemory>,

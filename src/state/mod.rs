@@ -52,13 +52,13 @@ mod tests;
 pub use crate::clock::Timestamp;
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
-pub use held::{Came, Held, HeldKind, Reached, Standing};
+pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
     LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
-    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFile, Seen, Unclaimed, prove,
+    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen, Unclaimed, prove,
 };
 pub(crate) use path::make_directory_of;
 pub use proof::Recorded;

@@ -10,8 +10,8 @@ use crate::message::{Certainty, Content, FileId, Identity};
 
 use super::entries::{Entry, Packed};
 use super::{
-    Came, Detail, Entries, Held, HeldKind, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory, Naming,
-    PollResult, Reached, RecordedFile, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
+    Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
+    Naming, PollResult, Reached, RecordedFiles, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
@@ -104,6 +104,7 @@ fn poll(row: &Row<'_>) -> Result<PollResult> {
         octets: count("poll_octets")?.unwrap_or_default(),
         listed: count("poll_listed")?,
         backlog: count("poll_backlog")?.unwrap_or_default(),
+        target: row.get("poll_target")?,
     })
 }
 
@@ -160,9 +161,9 @@ pub(super) fn details(
 
 fn detail(row: &Row<'_>) -> Result<Detail> {
     let header = row.get::<_, Option<[u8; 32]>>(3)?;
-    let file = match row.get_ref(7)?.as_blob_or_null()? {
-        None => RecordedFile::ByName,
-        Some(octets) => FileId::from_octets(octets).map_or(RecordedFile::Elsewhere, RecordedFile::File),
+    let files = match row.get_ref(7)?.as_blob_or_null()? {
+        None => RecordedFiles::ByName,
+        Some(octets) => RecordedFiles::Files(FileId::all_from_octets(octets)),
     };
     let mut detail = Detail {
         identities: [identity(row, 0)?, identity(row, 1)?],
@@ -171,7 +172,7 @@ fn detail(row: &Row<'_>) -> Result<Detail> {
         sent: octets(row, 4)?,
         listed: octets(row, 5)?,
         fields: octets(row, 6)?,
-        file,
+        files,
         place: row.get(8)?,
         due_since: row.get(9)?,
         tried_at: row.get(10)?,
@@ -276,15 +277,15 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
     Ok(packed.into())
 }
 
-/// Reads the messages that are held in a maildrop, all or those of a condition, and who has those that some of their
-/// recipients have.
+/// Reads the messages that are held in a maildrop, all or those of a condition, and who has those that somebody has.
 fn held(connection: &Connection, id: i64, condition: &str) -> Result<(Vec<Held>, Vec<Reached>)> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
-             came, came_times, came_since, recipients, content
+             came, came_times, came_since, content, identity
          FROM held WHERE maildrop = ?1 {condition} ORDER BY uid, ordinal"
     ))?;
     let (mut all, mut reached) = (Vec::new(), Vec::new());
+    let mut holders = holders(connection, id)?;
     let mut rows = select.query([id])?;
     while let Some(row) = rows.next()? {
         let held = Held {
@@ -304,19 +305,40 @@ fn held(connection: &Connection, id: i64, condition: &str) -> Result<(Vec<Held>,
                 None => None,
             },
         };
-        if let Some(recipients) = row.get::<_, Option<String>>(13)? {
+        if let Some(targets) = holders.remove(&(held.uid.clone(), held.ordinal)) {
             reached.push(Reached {
                 uid: held.uid.clone(),
                 ordinal: held.ordinal,
                 octets: held.octets,
                 reason: held.reason.clone(),
-                recipients: recipients.lines().map(str::to_owned).collect(),
-                content: row.get::<_, Option<[u8; 32]>>(14)?.map(Content),
+                targets,
+                content: row.get::<_, Option<[u8; 32]>>(13)?.map(Content),
+                identity: identity(row, 14)?,
             });
         }
         all.push(held);
     }
     Ok((all, reached))
+}
+
+/// Reads who has messages that others have not.
+fn holders(connection: &Connection, id: i64) -> Result<HashMap<(UniqueId, u32), Vec<Holder>>> {
+    let mut select = connection.prepare_cached(
+        "SELECT uid, ordinal, target, recipients, file FROM reached WHERE maildrop = ?1 ORDER BY target",
+    )?;
+    let mut holders: HashMap<_, Vec<_>> = HashMap::new();
+    let mut rows = select.query([id])?;
+    while let Some(row) = rows.next()? {
+        let holder = Holder {
+            target: row.get(2)?,
+            recipients: row
+                .get::<_, Option<String>>(3)?
+                .map(|recipients| recipients.lines().map(str::to_owned).collect()),
+            file: row.get_ref(4)?.as_blob_or_null()?.and_then(FileId::from_octets),
+        };
+        holders.entry((UniqueId::new(blob(row, 0)?), row.get(1)?)).or_default().push(holder);
+    }
+    Ok(holders)
 }
 
 fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {

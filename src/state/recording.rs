@@ -5,7 +5,7 @@ use rusqlite::{Connection, Result, params};
 use crate::message::{FileId, Identity, UniqueId};
 
 use super::reading::CERTAIN;
-use super::{Delivery, Held, Reached, Standing, Timestamp, Unclaimed};
+use super::{Delivery, Held, Holder, Kind, Reached, Standing, Timestamp, Unclaimed};
 
 pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Delivery]) -> Result<()> {
     let mut upsert = connection.prepare_cached(
@@ -23,7 +23,7 @@ pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries
     let mut files = Vec::new();
     for delivery in deliveries {
         let fingerprint = delivery.fingerprint.as_ref();
-        files.extend(delivery.file);
+        files.extend(&delivery.files);
         upsert.execute(params![
             id,
             delivery.uid.as_bytes(),
@@ -38,7 +38,7 @@ pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries
             to_column(fingerprint.map_or(0, |known| known.octets)),
             to_column(delivery.octets),
             to_column(fingerprint.map_or(0, |known| known.fields)),
-            delivery.file.map_or(Vec::new(), |file| file.to_octets().to_vec()),
+            FileId::all_to_octets(&delivery.files),
             delivery.place,
             delivery.deleting,
         ])?;
@@ -46,7 +46,9 @@ pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries
     claim(connection, id, &files)?;
     let holds = connection.prepare_cached("SELECT 1 FROM held WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
     if holds {
-        release(connection, id, deliveries.iter().map(|delivery| (&delivery.uid, delivery.ordinal)))?;
+        // What is only listed may be held all the same, and somebody have it.
+        let delivered = deliveries.iter().filter(|delivery| delivery.kind != Kind::Pending);
+        release(connection, id, delivered.map(|delivery| (&delivery.uid, delivery.ordinal)))?;
     }
     Ok(())
 }
@@ -82,23 +84,29 @@ fn release<'a>(
     id: i64,
     names: impl Iterator<Item = (&'a UniqueId, u32)>,
 ) -> Result<()> {
-    let mut delete =
+    let mut held =
         connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    let mut reached =
+        connection.prepare_cached("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
     for (uid, ordinal) in names {
-        delete.execute(params![id, uid.as_bytes(), ordinal])?;
+        held.execute(params![id, uid.as_bytes(), ordinal])?;
+        reached.execute(params![id, uid.as_bytes(), ordinal])?;
     }
     Ok(())
 }
 
 pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
     // Another size is another message, which nobody has. What is known of the size stays known.
+    let mut other = connection.prepare_cached(
+        "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND ?4 != 0 AND EXISTS (
+             SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND octets NOT IN (0, ?4))",
+    )?;
     let mut upsert = connection.prepare_cached(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, kind, suspected,
              tried_at, came, came_times, came_since)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
-             recipients = CASE WHEN octets IN (0, excluded.octets) OR excluded.octets = 0 THEN recipients END,
              reason = excluded.reason, since = excluded.since,
              tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL,
              kind = excluded.kind, suspected = excluded.suspected, tried_at = excluded.tried_at,
@@ -106,6 +114,7 @@ pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()
     )?;
     for held in held {
         let came = held.came.as_ref();
+        other.execute(params![id, held.uid.as_bytes(), held.ordinal, to_column(held.octets)])?;
         upsert.execute(params![
             id,
             held.uid.as_bytes(),
@@ -128,13 +137,25 @@ pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()
 
 pub(super) fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients, content)
+        "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, content, identity)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7, ?8)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
-             recipients = excluded.recipients, content = excluded.content, missed_at = NULL",
+             content = excluded.content, identity = excluded.identity, missed_at = NULL",
     )?;
+    let mut other = connection.prepare_cached(
+        "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND EXISTS (
+             SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND content IS NOT ?4)",
+    )?;
+    let mut holder = connection.prepare_cached(
+        "INSERT OR REPLACE INTO reached (maildrop, uid, ordinal, target, recipients, file)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let mut files = Vec::new();
     for message in messages {
+        // Whoever had another one under this name does not have this.
+        let content = message.content.map(|content| content.0);
+        other.execute(params![id, message.uid.as_bytes(), message.ordinal, content])?;
         upsert.execute(params![
             id,
             message.uid.as_bytes(),
@@ -142,11 +163,22 @@ pub(super) fn reached(connection: &Connection, id: i64, at: Timestamp, messages:
             to_column(message.octets),
             message.reason,
             at,
-            message.recipients.join("\n"),
-            message.content.map(|content| content.0),
+            content,
+            message.identity.as_ref().map(to_blob),
         ])?;
+        for Holder { target, recipients, file } in &message.targets {
+            files.extend(*file);
+            holder.execute(params![
+                id,
+                message.uid.as_bytes(),
+                message.ordinal,
+                target,
+                recipients.as_ref().map(|recipients| recipients.join("\n")),
+                file.map(FileId::to_octets),
+            ])?;
+        }
     }
-    Ok(())
+    claim(connection, id, &files)
 }
 
 pub(super) fn to_blob(identity: &Identity) -> Vec<u8> {

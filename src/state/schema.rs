@@ -152,6 +152,26 @@ CREATE TABLE told (
     PRIMARY KEY (maildrop, what)
 ) WITHOUT ROWID;
 ALTER TABLE maildrop DROP COLUMN noticed_at;
+", "
+-- Who has a held message that others have not.
+CREATE TABLE reached (
+    maildrop INTEGER NOT NULL,
+    uid BLOB NOT NULL,
+    ordinal INTEGER NOT NULL,
+    -- A target, by its name, else by kind and place; empty: the one that there was.
+    target TEXT NOT NULL,
+    -- Those of its recipients who have it: addresses, a line each. Null: all.
+    recipients TEXT,
+    -- The file that it is there.
+    file BLOB,
+    PRIMARY KEY (maildrop, uid, ordinal, target)
+) WITHOUT ROWID;
+INSERT INTO reached (maildrop, uid, ordinal, target, recipients)
+    SELECT maildrop, uid, ordinal, '', recipients FROM held WHERE recipients IS NOT NULL;
+ALTER TABLE held DROP COLUMN recipients;
+ALTER TABLE held ADD COLUMN identity BLOB;
+-- The target, if that was what failed.
+ALTER TABLE maildrop ADD COLUMN poll_target TEXT;
 "];
 
 /// The tables as all steps leave them, for a file that is new: to take each step costs ten times as much, since SQLite
@@ -185,7 +205,8 @@ CREATE TABLE maildrop (
     renames INTEGER NOT NULL DEFAULT 0,
     holes INTEGER NOT NULL DEFAULT 0,
     sample BLOB NOT NULL DEFAULT x'',
-    newest_file INTEGER NOT NULL DEFAULT 0
+    newest_file INTEGER NOT NULL DEFAULT 0,
+    poll_target TEXT
 );
 CREATE TABLE seen (
     maildrop INTEGER NOT NULL,
@@ -223,7 +244,6 @@ CREATE TABLE held (
     since INTEGER NOT NULL,
     tries INTEGER NOT NULL,
     next_try INTEGER NOT NULL,
-    recipients TEXT,
     missed_at INTEGER,
     kind TEXT NOT NULL DEFAULT 'refused',
     suspected INTEGER NOT NULL DEFAULT 0,
@@ -232,7 +252,17 @@ CREATE TABLE held (
     came_times INTEGER,
     came_since INTEGER,
     content BLOB,
+    identity BLOB,
     PRIMARY KEY (maildrop, uid, ordinal)
+) WITHOUT ROWID;
+CREATE TABLE reached (
+    maildrop INTEGER NOT NULL,
+    uid BLOB NOT NULL,
+    ordinal INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    recipients TEXT,
+    file BLOB,
+    PRIMARY KEY (maildrop, uid, ordinal, target)
 ) WITHOUT ROWID;
 CREATE TABLE target (name TEXT PRIMARY KEY, memory BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE unclaimed (
@@ -350,9 +380,26 @@ mod tests {
         assert_eq!(examine(&connection).unwrap(), Found::Older(1));
         migrate(&mut connection).unwrap();
         assert_eq!(examine(&connection).unwrap(), Found::Current);
-        let row = "SELECT reason || tries || next_try || coalesce(recipients, '-') FROM held";
+        let row = "SELECT reason || tries || next_try FROM held";
         let kept: String = connection.query_row(row, [], |row| row.get(0)).unwrap();
-        assert_eq!(kept, "why29-");
+        assert_eq!(kept, "why29");
+    }
+
+    #[test]
+    fn who_has_a_message_is_kept_where_there_could_be_but_one_target() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let before = STEPS.iter().position(|step| step.contains("CREATE TABLE reached")).unwrap();
+        STEPS[..before].iter().for_each(|step| connection.execute_batch(step).unwrap());
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", before as i64).unwrap();
+        let insert =
+            "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, recipients)
+             VALUES (1, x'61', 0, 5, 'why', 7, 2, 9, 'a@b'), (1, x'62', 0, 5, 'why', 7, 2, 9, NULL)";
+        connection.execute_batch(insert).unwrap();
+        migrate(&mut connection).unwrap();
+        let row = "SELECT group_concat(hex(uid) || target || recipients) FROM reached";
+        let kept: String = connection.query_row(row, [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "61a@b");
     }
 
     #[test]

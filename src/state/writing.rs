@@ -98,25 +98,29 @@ fn existing_or_new(connection: &Connection, maildrop: &str) -> Result<i64> {
 
 fn forget(connection: &Connection, id: i64, maildrop: &str, uids: &[UniqueId]) -> Result<usize> {
     // A file that is still there is the message: it is fetched again, and found.
-    let mut select =
-        connection.prepare_cached("SELECT ordinal, file FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
+    let mut select = connection.prepare_cached(
+        "SELECT ordinal, file FROM seen WHERE maildrop = ?1 AND uid = ?2
+         UNION ALL SELECT ordinal, coalesce(file, x'') FROM reached WHERE maildrop = ?1 AND uid = ?2",
+    )?;
     for uid in uids {
         let files = select.query_map(params![id, uid.as_bytes()], |row| {
             let file: Option<Vec<u8>> = row.get(1)?;
             Ok(match file {
-                Some(octets) => FileId::from_octets(&octets).map(Unclaimed::File),
-                None => Some(Unclaimed::Digest(digest_of_name(maildrop, uid.as_bytes(), row.get(0)?))),
+                Some(octets) => FileId::all_from_octets(&octets).into_iter().map(Unclaimed::File).collect(),
+                None => vec![Unclaimed::Digest(digest_of_name(maildrop, uid.as_bytes(), row.get(0)?))],
             })
         })?;
-        unclaimed(connection, id, &files.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?)?;
+        unclaimed(connection, id, &files.collect::<Result<Vec<_>>>()?.concat())?;
     }
     let mut seen = connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
     let mut held = connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2")?;
+    let mut reached = connection.prepare_cached("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2")?;
     let mut forgotten = 0;
     for uid in uids {
         let row = params![id, uid.as_bytes()];
         forgotten += usize::from(seen.execute(row)? > 0);
         held.execute(row)?;
+        reached.execute(row)?;
     }
     Ok(forgotten)
 }

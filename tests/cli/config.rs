@@ -62,10 +62,41 @@ fn a_minimal_account_has_every_default() {
 }
 
 #[test]
-fn several_targets_are_not_taken_before_each_gets_its_messages() {
-    let text = "accounts: { a: { host: h, user: u, deliver: [{ maildir: /m }, { mbox: /b }] } }";
-    let refused = Config::from_yaml(text, Path::new(FILE)).unwrap_err().to_string();
-    assert!(refused.contains("accounts.a.deliver: not yet supported"), "{refused}");
+fn targets_of_a_list_must_be_told_apart_by_name_or_by_kind_and_place() {
+    let read = |keys: &str| {
+        let text = format!("accounts: {{ a: {{ host: h, user: u, {keys} }} }}\nstate: /s");
+        Config::from_yaml(&text, Path::new(FILE)).map_err(|error| error.to_string())
+    };
+    for (sound, keys) in [
+        ("deliver: { maildir: /m }", vec!["maildir:/m"]),
+        ("deliver: { maildir: /m, name: here }", vec!["here"]),
+        ("deliver: [{ maildir: /m }, { name: b.2, mbox: /b }]", vec!["maildir:/m", "b.2"]),
+        ("deliver: [{ pipe: [a, b] }, { pipe: [a, c], name: c }]", vec!["pipe:a", "c"]),
+        ("deliver: [{ maildir: /m }, { mbox: /b }], refused: { maildir: /r }", vec!["maildir:/m", "mbox:/b"]),
+    ] {
+        let config = read(sound).unwrap_or_else(|error| panic!("{sound}: {error}"));
+        let known: Vec<String> = config.accounts[0].deliver.iter().map(|to| to.key()).collect();
+        assert_eq!(known, keys, "{sound}");
+        let again = Config::from_yaml(&show(&config), Path::new(FILE));
+        assert_eq!(again.unwrap(), config, "{sound}: {}", show(&config));
+    }
+    for (wrong, what) in [
+        ("deliver: []", "deliver: is empty"),
+        ("deliver: [{ maildir: /m }, { mabox: /b }]", "deliver[1].mabox: unknown key; did you mean `mbox`?"),
+        ("deliver: [{ maildir: /m }, { maildir: /m }]", "deliver: has the same target twice"),
+        ("deliver: [{ pipe: [a, b] }, { pipe: [a, c] }]", "deliver: has the same target twice"),
+        ("deliver: [{ mbox: /b, name: x }, { maildir: /m, name: x }]", "deliver: has the same target twice"),
+        (
+            "deliver: { maildir: /m }, refused: { maildir: /m }",
+            "deliver: has the target in it that is `refused`",
+        ),
+        ("deliver: { name: x }", "deliver: is empty"),
+        ("deliver: { maildir: /m, name: 'a:b' }", "deliver.name: must be up to 64 letters"),
+        ("deliver: { maildir: /m, mbox: /b }", "deliver: one key too many"),
+    ] {
+        let told = read(wrong).expect_err(wrong);
+        assert!(told.contains(what), "{wrong}: {told}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod mbox;
 mod mbox_programs;
 mod pipe;
 mod pipe_programs;
+mod several;
 #[path = "../sink/mod.rs"]
 mod sink;
 mod sink_contract;

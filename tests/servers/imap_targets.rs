@@ -1,6 +1,8 @@
 //! Mailboxes as targets of whole polls: Dovecot's, and what kills at any moment make of it.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -36,10 +38,14 @@ fn message(number: usize) -> Vec<u8> {
 
 /// The program in a home of its own, with this target.
 fn home(maildrop: &Maildrop, imap: &str) -> Home {
+    home_of(maildrop, &format!("{{ imap: {imap} }}"))
+}
+
+fn home_of(maildrop: &Maildrop, deliver: &str) -> Home {
     let home = Home::new();
     home.configure(&format!(
         "accounts:\n  home:\n    {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none,\n     \
-         auth: [user-pass], keep: none, deliver: {{ imap: {imap} }}}}\n",
+         auth: [user-pass], keep: none, deliver: {deliver}}}\n",
         maildrop.port()
     ));
     home
@@ -58,10 +64,15 @@ fn assert_each_once(arrived: Vec<Vec<u8>>, sent: usize) {
 /// Kills the program at moments spread over its runs; in the end each message is there, once. `POSTRIDER_KILLS` says how
 /// often.
 fn kills_lose_and_repeat_nothing(imap: &str, arrived: impl Fn() -> usize, all: impl Fn() -> Vec<Vec<u8>>) {
+    kills_of_several(&format!("{{ imap: {imap} }}"), arrived, || vec![all()]);
+}
+
+/// The same for several targets: `all` gives what is in each.
+fn kills_of_several(deliver: &str, arrived: impl Fn() -> usize, all: impl Fn() -> Vec<Vec<Vec<u8>>>) {
     const ARRIVING: usize = 30;
     let kills: usize = std::env::var("POSTRIDER_KILLS").map_or(36, |kills| kills.parse().expect("a number"));
     let maildrop = maildrop();
-    let home = home(&maildrop, imap);
+    let home = home_of(&maildrop, deliver);
     let mut sent = 0;
     let mut mail_arrives = || {
         (sent..sent + ARRIVING).for_each(|number| maildrop.put(&number.to_string(), message(number)));
@@ -88,7 +99,7 @@ fn kills_lose_and_repeat_nothing(imap: &str, arrived: impl Fn() -> usize, all: i
     }
     home.must(&["sync"], 0);
     assert_eq!(maildrop.uids(), Vec::<String>::new());
-    assert_each_once(all(), sent);
+    all().into_iter().for_each(|arrived| assert_each_once(arrived, sent));
     // How many depends on how busy the machine is.
     assert!(amid > 0, "none of {kills} kills fell while messages were handed over");
 }
@@ -107,6 +118,30 @@ fn kills_at_any_moment_lose_and_repeat_nothing_on_the_way_into_dovecot() {
     let imap = format!("{{ host: 127.0.0.1, port: {port}, tls: none, user: u1, password: '{PASSWORD}' }}");
     let all = || dovecot.messages("u1").into_iter().map(|(_, octets)| octets).collect();
     kills_lose_and_repeat_nothing(&imap, || dovecot.arrived("u1"), all);
+}
+
+/// Reads the messages in a maildir, with CRLF.
+fn maildir(path: &Path) -> Vec<Vec<u8>> {
+    let folders = ["new", "cur"].map(|folder| path.join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    let read = |path: PathBuf| fs::read(path).expect("a message");
+    let crlf = |octets: Vec<u8>| octets.split(|octet| *octet == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
+    files.map(|file| crlf(read(file.expect("an entry").path()))).collect()
+}
+
+#[test]
+fn kills_between_targets_lose_and_repeat_nothing_in_any_of_them() {
+    let (dovecot, port) = dovecot();
+    let directory = tempfile::tempdir().expect("a directory");
+    let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
+    let deliver = format!(
+        "[{{ maildir: {} }}, {{ imap: {{ host: 127.0.0.1, port: {port}, tls: none, user: u1, password: '{PASSWORD}' }} }}, \
+         {{ maildir: {}, name: copy }}]",
+        one.display(),
+        two.display()
+    );
+    let inbox = || dovecot.messages("u1").into_iter().map(|(_, octets)| octets).collect();
+    kills_of_several(&deliver, || dovecot.arrived("u1"), || vec![maildir(&one), inbox(), maildir(&two)]);
 }
 
 #[test]
@@ -152,7 +187,7 @@ fn dovecot_gets_messages_over_tls_into_folders_by_every_mechanism() {
         home.must(&["sync"], 0);
         assert!(maildrop.uids().is_empty());
     }
-    let folders = std::fs::read_dir(dovecot.home("u1")).unwrap().flatten();
+    let folders = fs::read_dir(dovecot.home("u1")).unwrap().flatten();
     let names: Vec<_> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     for number in 0..6 {
         assert!(names.contains(&format!(".Lists.Gr&APw-n {number}")), "{names:?}");

@@ -2,13 +2,14 @@
 
 use crate::message::Fingerprint;
 use crate::message::{FileId, UniqueId};
-use crate::state::{Delivery, Detail, Entry, Kind, Recorded, Seen, prove};
+use crate::state::{Delivery, Detail, Entry, Holder, Kind, Recorded, Seen, prove};
 
 use super::super::policy::Due;
 use super::super::which::{Showing, Verdict};
 use super::Book;
 use super::Top;
-use super::names::{header_name, old_name};
+use super::names::header_name;
+use super::stock::old_name;
 
 /// How much of a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Identified {
         /// A file that may be it already.
         unclaimed: Option<FileId>,
         /// Who has it from an earlier session.
-        recipients: Vec<String>,
+        holders: Vec<Holder>,
     },
 }
 
@@ -55,10 +56,13 @@ impl Book<'_> {
                 if self.is_by_place(index) && self.record_of(index).is_none() {
                     self.rename(index, header_name(whole));
                 }
-                let unclaimed = self.claim(index, whole);
+                let shown = self.listing.shown(index);
+                let unclaimed = self.stock.claim((shown.uid, shown.ordinal), whole);
                 let message = self.listing.get(index);
                 let uid = UniqueId::new(message.uid);
-                let reached = self.memory.reached(message.uid, message.octets, &whole.content);
+                let name = (message.uid, message.ordinal);
+                let is_listed = |uid: &UniqueId, ordinal| self.is_listed(uid, ordinal);
+                let reached = self.memory.reached(name, message.octets, &whole.content, is_listed);
                 let header = self.answers.header(index).map(|header| header.identity);
                 let delivery = Delivery {
                     delivered_at: Some(self.policy.now),
@@ -68,10 +72,18 @@ impl Book<'_> {
                     deleting: self.policy.deletes_at_once(),
                     ..Delivery::new(uid, message.ordinal, message.octets, Kind::Delivered)
                 };
-                let recipients = reached.map(|reached| reached.recipients.clone()).unwrap_or_default();
-                Identified::New { delivery: Box::new(delivery), unclaimed, recipients }
+                let holders = reached.map(|reached| reached.targets.clone()).unwrap_or_default();
+                Identified::New { delivery: Box::new(delivery), unclaimed, holders }
             }
         }
+    }
+
+    /// Says whether the listing shows a message under this name.
+    fn is_listed(&self, uid: &UniqueId, ordinal: u32) -> bool {
+        (0..self.listing.len()).any(|index| {
+            let message = self.listing.get(index);
+            message.uid == uid.as_bytes() && message.ordinal == ordinal
+        })
     }
 
     /// Drops the record from when a message was first seen, which is not the one that it turned out to be.

@@ -5,23 +5,22 @@
 //! | `names` | the names that messages have, or will have, in the state |
 //! | `came` | which message it is that came whole |
 //! | `late` | what broke sessions before, and when it has its turn |
-//! | `files` | the files in the target that no record claims |
+//! | `stock` | what lies in a target, and that no record claims |
 //! | `close` | what is written down at the end |
 
 mod came;
 mod close;
-mod files;
 mod late;
-mod mailbox;
 mod names;
+mod stock;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::config::account::Keep;
-use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity, Listing, UniqueId};
+use crate::message::{Content, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
-    Change, Delivery, Detail, Entry, Held, HeldKind, Kind, Memory, Recorded, Seen, Store, Timestamp,
-    Unclaimed, prove,
+    Change, Delivery, Detail, Entry, Held, HeldKind, Holder, Kind, Memory, Reached, Recorded, Seen, Store,
+    Timestamp, prove,
 };
 
 use super::plan::{self, Grounds, Plan};
@@ -40,7 +39,6 @@ pub struct Book<'a> {
     pub answers: Answers,
     pub sorted: Sorted,
     around: Circumstances,
-    maildrop: &'a str,
     details: HashMap<usize, Detail>,
     /// Records of which something was learned, with the name and octets that they have now.
     changes: HashMap<usize, Change>,
@@ -61,15 +59,12 @@ pub struct Book<'a> {
     by_content: HashMap<Content, Vec<usize>>,
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
-    unclaimed: HashMap<FileDigest, Vec<FileId>>,
-    /// The target, if it is a mailbox on a server.
-    mailbox: Option<String>,
+    /// What lies in the target.
+    pub stock: Stock,
     /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
     late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
-    /// Files that were found to belong to no record, for the state.
-    pub found: Vec<Unclaimed>,
 }
 
 /// What is known of server and poll when a listing comes.
@@ -96,15 +91,10 @@ pub enum Top {
 }
 
 pub use came::{Extent, Identified};
+pub use stock::{Inventory, Stock};
 
 impl<'a> Book<'a> {
-    pub fn new(
-        listing: Listing,
-        memory: &'a Memory,
-        policy: Policy,
-        maildrop: &'a str,
-        around: Circumstances,
-    ) -> Self {
+    pub fn new(listing: Listing, memory: &'a Memory, policy: Policy, around: Circumstances) -> Self {
         Self {
             listing,
             memory,
@@ -112,7 +102,6 @@ impl<'a> Book<'a> {
             answers: Answers::default(),
             sorted: Sorted::default(),
             around,
-            maildrop,
             details: HashMap::new(),
             changes: HashMap::new(),
             settled: HashMap::new(),
@@ -125,11 +114,9 @@ impl<'a> Book<'a> {
             by_content: HashMap::new(),
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
-            unclaimed: HashMap::new(),
-            mailbox: None,
+            stock: Stock::default(),
             late: Some(Vec::new()),
             superseded: Vec::new(),
-            found: Vec::new(),
         }
     }
 
@@ -184,6 +171,19 @@ impl<'a> Book<'a> {
         let just_broke = |held: &&Held| held.kind == HeldKind::Breaks && held.tried_at >= self.around.since;
         let again = || held(0).filter(|held| self.around.showing == Showing::Again && just_broke(held));
         held(message.octets).or_else(again)
+    }
+
+    /// Says whether a message is held since only some of the targets have it, and others were away.
+    pub fn is_away(&self, index: usize) -> bool {
+        self.held(index).is_some_and(|held| held.kind == HeldKind::Away)
+    }
+
+    /// Gives who is noted to have a listed message, going by its name.
+    pub fn holders(&self, index: usize) -> &'a [Holder] {
+        let message = self.listing.get(index);
+        let is_it =
+            |reached: &&Reached| reached.uid.as_bytes() == message.uid && reached.ordinal == message.ordinal;
+        self.memory.reached.iter().find(is_it).map_or(&[], |reached| &reached.targets)
     }
 
     async fn load(&mut self, store: &Store, mut entries: Vec<usize>) -> Result<(), Failed> {

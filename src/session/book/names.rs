@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use crate::message::{Fingerprint, UniqueId};
 use crate::state::Timestamp;
-use crate::text::hex;
 
 use super::super::which::{Group, Verdict};
 use super::Book;
+use super::stock::old_name;
 
 impl Book<'_> {
     /// Says where the messages that go by their place stand, as far as all before them are known. Those that stand in
@@ -107,11 +107,6 @@ impl Book<'_> {
             }
         }
     }
-}
-
-/// Makes a name as version 0.1.0 did.
-pub(super) fn old_name(of: &str, digest: &[u8; 32]) -> String {
-    format!("{of}{}", hex(digest))
 }
 
 /// Makes a name of a header for a message to which its server gives none that lasts.

@@ -290,7 +290,7 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
     let delivery = Delivery {
         fingerprint: Some(whole),
         second: Some(other.identity),
-        file: Some(file),
+        files: vec![file],
         place: Some(5),
         deleting: true,
         ..delivery("a", 0)
@@ -305,7 +305,7 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
         content: Some(whole.content),
         sent: whole.octets,
         listed: 100,
-        file: RecordedFile::File(file),
+        files: RecordedFiles::Files(vec![file]),
         place: Some(5),
         ..Detail::default()
     };
@@ -379,7 +379,10 @@ async fn files_are_unclaimed_until_a_record_claims_them() {
     let memory = begin(&store).await;
     let [one, two] = [1, 2].map(|time| FileId { digest: [7; 16], time });
     store.publishing(&memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
-    store.record(&memory.key, 1, vec![(Delivery { file: Some(one), ..delivery("a", 0) }, ())]).await.unwrap();
+    store
+        .record(&memory.key, 1, vec![(Delivery { files: vec![one], ..delivery("a", 0) }, ())])
+        .await
+        .unwrap();
     assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(two)]);
     // What the user forgets is fetched again, and found.
     store.forget(ALICE.into(), vec![uid("a")]).await.unwrap();
@@ -397,6 +400,7 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
         octets: 4000,
         listed: Some(12),
         backlog: 1,
+        target: Some("imap:b@h".into()),
     };
     let bad =
         PollResult { failure: Some(("network".into(), "timed out".into())), listed: None, ..good.clone() };
@@ -453,6 +457,7 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         octets: 0,
         listed: None,
         backlog: 0,
+        target: None,
     };
     let health = async || {
         let known = store.maildrop(ALICE.into()).await.unwrap();
@@ -483,7 +488,8 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
         ordinal: 0,
         octets: 5,
         content: None,
-        recipients: recipients.iter().map(|text| (*text).to_owned()).collect(),
+        identity: None,
+        targets: vec![holder("", Some(recipients))],
         reason: "over quota".into(),
     };
     {
@@ -520,6 +526,62 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     assert_eq!((memory.held, memory.reached), (vec![], vec![]));
 }
 
+fn holder(target: &str, recipients: Option<&[&str]>) -> Holder {
+    let recipients = recipients.map(|recipients| recipients.iter().map(|text| (*text).to_owned()).collect());
+    Holder { target: target.to_owned(), recipients, file: None }
+}
+
+#[tokio::test]
+async fn targets_that_have_a_message_are_noted_one_by_one_as_long_as_it_is_the_same() {
+    let (_directory, store) = store();
+    let memory = begin(&store).await;
+    let of = |content, targets: &[&str]| Reached {
+        content: Some(Content([content; 32])),
+        identity: Some(known(CERTAIN).identity),
+        targets: targets.iter().map(|target| holder(target, None)).collect(),
+        ..reached(5)
+    };
+    for target in ["maildir:/m", "archive"] {
+        store.reached(&memory.key, 0, vec![of(1, &[target])]).await.unwrap();
+    }
+    assert_eq!(begin(&store).await.reached, [of(1, &["archive", "maildir:/m"])]);
+    store.reached(&memory.key, 0, vec![of(2, &["archive"])]).await.unwrap();
+    let memory = begin(&store).await;
+    assert_eq!(memory.reached, [of(2, &["archive"])]);
+    assert!(memory.reached[0].is_in("archive") && !memory.reached[0].is_in("maildir:/m"));
+    assert!(!reached(5).is_in(""), "not all recipients have it");
+    // Where it is forgotten, nobody has it, and it may be found where it is.
+    let file = FileId { digest: [7; 16], time: 3 };
+    let there = Holder { file: Some(file), ..holder("archive", None) };
+    store.publishing(&memory.key, vec![Unclaimed::File(file)]).await.unwrap();
+    store.reached(&memory.key, 0, vec![Reached { targets: vec![there], ..of(2, &[]) }]).await.unwrap();
+    assert_eq!(store.unclaimed(&memory.key).await.unwrap(), []);
+    store.forget(ALICE.into(), vec![uid("h")]).await.unwrap();
+    assert_eq!(begin(&store).await.reached, []);
+    assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(file)]);
+}
+
+#[tokio::test]
+async fn of_equal_messages_each_has_its_own_targets() {
+    let (_directory, store) = store();
+    let of = |name: &str, target: &str| Reached {
+        uid: uid(name),
+        content: Some(Content([1; 32])),
+        targets: vec![holder(target, None)],
+        ..reached(5)
+    };
+    let all = vec![of("a", "one"), of("b", "two")];
+    store.reached(&begin(&store).await.key, 0, all.clone()).await.unwrap();
+    let memory = begin(&store).await;
+    let found = |name: &[u8], listed: &[&str]| {
+        let is_listed = |uid: &UniqueId, _| listed.iter().any(|name| name.as_bytes() == uid.as_bytes());
+        memory.reached((name, 0), 5, &Content([1; 32]), is_listed)
+    };
+    assert_eq!(found(b"b", &["a", "b"]), Some(&all[1]));
+    assert_eq!(found(b"c", &["a", "c"]), Some(&all[1]));
+    assert_eq!(found(b"c", &["a", "b", "c"]), None);
+}
+
 /// A message that one of its recipients has.
 fn reached(octets: u64) -> Reached {
     Reached {
@@ -527,7 +589,8 @@ fn reached(octets: u64) -> Reached {
         ordinal: 0,
         octets,
         content: None,
-        recipients: vec!["a@b".to_owned()],
+        identity: None,
+        targets: vec![holder("", Some(&["a@b"]))],
         reason: "over quota".into(),
     }
 }
@@ -614,7 +677,9 @@ async fn who_has_a_message_is_found_by_its_content_or_by_name_and_size_where_tha
     let all: Vec<_> = all.collect();
     store.reached(&begin(&store).await.key, 0, all.clone()).await.unwrap();
     let memory = begin(&store).await;
-    let found = |uid: &str, octets, content| memory.reached(uid.as_bytes(), octets, &Content([content; 32]));
+    let found = |uid: &str, octets, content| {
+        memory.reached((uid.as_bytes(), 0), octets, &Content([content; 32]), |_, _| false)
+    };
     for (n, content) in [(0, 9), (2, 3), (3, 6)] {
         assert_eq!(found("renamed", 1, content), Some(&all[n]));
     }

@@ -1,0 +1,187 @@
+//! What lies in a target, and that no record claims.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::delivery::Sink;
+use crate::message::file::{digest_in_mailbox, digest_of_content, digest_of_name};
+use crate::message::{FileDigest, FileId, Fingerprint};
+use crate::state::{Detail, Kind, Memory, RecordedFiles, Store, Unclaimed};
+use crate::text::hex;
+
+use super::super::trouble::{During, Failed};
+
+/// How many files in a row, of those that version 0.1.0 gave one name and counted, may be gone.
+const GAP: u32 = 4;
+
+/// What lies in a target, and that no record claims; each may be one message that comes.
+#[derive(Debug, Default)]
+pub struct Stock {
+    maildrop: Arc<str>,
+    /// The target, if it is a mailbox on a server.
+    mailbox: Option<String>,
+    unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// Files that were found to belong to no record, for the state.
+    pub found: Vec<Unclaimed>,
+}
+
+/// Whose stock is taken, and what is recorded.
+#[derive(Clone, Copy)]
+pub struct Inventory<'a> {
+    pub maildrop: &'a Arc<str>,
+    /// The target, as it is recorded.
+    pub target: &'a str,
+    pub memory: &'a Memory,
+    pub store: &'a Store,
+}
+
+impl Stock {
+    /// Takes stock of what was found in a target.
+    pub async fn take(of: Inventory<'_>, sink: &Sink, there: Vec<FileId>) -> Result<Self, Failed> {
+        let known = of.store.unclaimed(&of.memory.key).await.during("read the state")?;
+        let mut stock = Self {
+            maildrop: of.maildrop.clone(),
+            mailbox: sink.mailbox().map(str::to_owned),
+            ..Self::default()
+        };
+        match &stock.mailbox {
+            Some(mailbox) => {
+                let mailbox = mailbox.clone();
+                stock.messages(of, &mailbox, there, known).await?;
+            }
+            None => stock.files(of, there, known.into_iter().collect()).await?,
+        }
+        Ok(stock)
+    }
+
+    /// Finds the files in a maildir that no record claims.
+    async fn files(
+        &mut self,
+        of: Inventory<'_>,
+        files: Vec<FileId>,
+        known: HashSet<Unclaimed>,
+    ) -> Result<(), Failed> {
+        let Memory { entries, unclosed, newest_file, reached, .. } = of.memory;
+        let mut claimed: HashSet<FileId> =
+            reached.iter().flat_map(|reached| &reached.targets).filter_map(|holder| holder.file).collect();
+        let mut digests = HashSet::new();
+        if *unclosed {
+            let all: Vec<usize> = (0..entries.len()).collect();
+            for (entry, detail) in all.iter().zip(of.details(all.clone()).await?) {
+                match detail.files {
+                    RecordedFiles::Files(files) => claimed.extend(files),
+                    RecordedFiles::ByName => {
+                        let (uid, ordinal, _) = entries.get(*entry);
+                        digests.insert(digest_of_name(&self.maildrop, uid, ordinal));
+                    }
+                }
+            }
+        }
+        for file in files {
+            let is_found = (*unclosed || file.time > *newest_file)
+                && !claimed.contains(&file)
+                && !digests.contains(&file.digest);
+            if is_found && !known.contains(&Unclaimed::File(file)) {
+                self.found.push(Unclaimed::File(file));
+            }
+            let is_known =
+                known.contains(&Unclaimed::File(file)) || known.contains(&Unclaimed::Digest(file.digest));
+            if is_found || is_known {
+                self.unclaimed.entry(file.digest).or_default().push(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the messages in a mailbox that no record claims. Others may have put them there, too.
+    async fn messages(
+        &mut self,
+        of: Inventory<'_>,
+        mailbox: &str,
+        messages: Vec<FileId>,
+        known: Vec<Unclaimed>,
+    ) -> Result<(), Failed> {
+        let known: HashSet<FileId> = known
+            .into_iter()
+            .filter_map(|known| match known {
+                Unclaimed::File(file) => Some(file),
+                Unclaimed::Digest(_) => None,
+            })
+            .collect();
+        let mut claims: HashMap<FileDigest, usize> = HashMap::new();
+        if !messages.is_empty() {
+            let Memory { entries, reached, .. } = of.memory;
+            let is_delivered = |entry: &usize| entries.get(*entry).2.kind == Kind::Delivered;
+            let delivered: Vec<usize> = (0..entries.len()).filter(is_delivered).collect();
+            let recorded = of.details(delivered).await?.into_iter().filter_map(|detail| match detail {
+                Detail { identities: [Some(identity), _], content: Some(content), .. } => {
+                    Some((identity, content))
+                }
+                _ => None,
+            });
+            let reached = reached.iter().filter(|reached| reached.is_in(of.target));
+            let reached = reached.filter_map(|reached| reached.identity.zip(reached.content));
+            for (identity, content) in recorded.chain(reached) {
+                *claims.entry(digest_in_mailbox(mailbox, identity, content)).or_default() += 1;
+            }
+        }
+        for message in messages.into_iter().filter(|message| !known.contains(message)) {
+            match claims.get_mut(&message.digest).filter(|claims| **claims > 0) {
+                Some(claims) => *claims -= 1,
+                None => self.unclaimed.entry(message.digest).or_default().push(message),
+            }
+        }
+        for message in known {
+            self.unclaimed.entry(message.digest).or_default().push(message);
+        }
+        Ok(())
+    }
+
+    /// Takes what may be this message, of which the listing shows name and ordinal.
+    pub fn claim(&mut self, (uid, ordinal): (&[u8], u32), whole: &Fingerprint) -> Option<FileId> {
+        if self.unclaimed.is_empty() {
+            return None;
+        }
+        if let Some(mailbox) = &self.mailbox {
+            let messages =
+                self.unclaimed.get_mut(&digest_in_mailbox(mailbox, whole.identity, whole.content))?;
+            return (!messages.is_empty()).then(|| messages.remove(0));
+        }
+        let mut digests = vec![
+            digest_of_content(&self.maildrop, &whole.content),
+            digest_of_name(&self.maildrop, uid, ordinal),
+        ];
+        // As version 0.1.0 named those without a unique-id: by header, or by content without TOP, and those of one name
+        // were counted. Some of them may be gone.
+        for name in [old_name("header:", &whole.header[0]), old_name("content:", &whole.content.0)] {
+            let of_name = |ordinal| digest_of_name(&self.maildrop, name.as_bytes(), ordinal);
+            let is_there = |digest: &FileDigest| self.unclaimed.contains_key(digest);
+            digests.extend((0..GAP).map(of_name));
+            digests.extend((GAP..u32::MAX).map(of_name).take_while(is_there));
+        }
+        digests.iter().find_map(|digest| {
+            let files = self.unclaimed.get_mut(digest)?;
+            (!files.is_empty()).then(|| files.remove(0))
+        })
+    }
+
+    /// Gives the messages in a mailbox that no record has claimed.
+    pub fn left_unclaimed(&self) -> Vec<Unclaimed> {
+        match &self.mailbox {
+            Some(_) => self.unclaimed.values().flatten().copied().map(Unclaimed::File).collect(),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Inventory<'_> {
+    async fn details(&self, entries: Vec<usize>) -> Result<Vec<Detail>, Failed> {
+        let details = self.store.details(&self.memory.key, &self.memory.entries, entries).await;
+        details.during("read the state")
+    }
+}
+
+/// Makes a name as version 0.1.0 did.
+pub(super) fn old_name(of: &str, digest: &[u8; 32]) -> String {
+    format!("{of}{}", hex(digest))
+}

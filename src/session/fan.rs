@@ -1,0 +1,491 @@
+//! Several targets: each message goes to all of them, each at its own speed.
+//!
+//! A message comes once, into the spool, and from there each target's lane copies it, delivers it in batches of its own
+//! and says so; the `ledger` records who has it, and that it is delivered once all have it. What a target that is away, or
+//! slower than the others, does not get in this session is fetched again for it alone, and not kept here: what waits for
+//! a week would be a second maildrop, to be made as safe as the first. The server has it anyway, since nothing is deleted
+//! before all have it.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll::{Pending, Ready};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::config::Account;
+use crate::config::target::{Destination, Target};
+use crate::delivery::spool::Unspooled;
+use crate::delivery::{MessageId, ServerError, Sink, TargetError};
+use crate::failure::Class;
+use crate::message::Trace;
+use crate::state::{Delivery, Holder, Memory, Unclaimed};
+
+use super::book::{Inventory, Stock};
+use super::commit::{self, Commit, Complete};
+pub use super::ledger::Of;
+use super::ledger::{Event, Ledger, Parcel, Way};
+use super::poll::Poll;
+use super::trouble::{During, Failed, Trouble};
+
+/// How long one target may take to open while others have their mail.
+const OPENING: Duration = Duration::from_secs(20);
+
+/// How long the others wait in a session for one that is slower; what comes then it gets later.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Messages that may wait for one target.
+const QUEUE: usize = 64;
+
+/// The targets of an account in one session.
+pub struct Fan {
+    lanes: Vec<Lane>,
+    /// For how long the others still wait for each.
+    patience: Vec<Duration>,
+    /// Which of them gets what others refuse.
+    refused: Option<usize>,
+}
+
+/// One target.
+struct Lane {
+    to: Destination,
+    key: String,
+    opened: Option<Opened>,
+    /// What was wrong with it, until that is told.
+    failed: Option<Failed>,
+    /// The same in words, for the rest of the session.
+    why: Option<String>,
+    /// It was open, and may have what is not recorded.
+    broke: bool,
+}
+
+struct Opened {
+    sink: Sink,
+    stock: Stock,
+}
+
+impl Fan {
+    /// Makes one for an account, unless its only target may as well get messages directly.
+    pub fn of(account: &Account, memory: &Memory) -> Option<Self> {
+        let is_elsewhere = |holder: &Holder| holder.recipients.is_none();
+        let any_elsewhere = memory.reached.iter().flat_map(|reached| &reached.targets).any(is_elsewhere);
+        if account.deliver.len() == 1 && account.refused.is_none() && !any_elsewhere {
+            return None;
+        }
+        let lanes: Vec<Lane> = account.deliver.iter().chain(&account.refused).map(Lane::new).collect();
+        let refused = account.refused.as_ref().map(|_| lanes.len() - 1);
+        Some(Self { patience: vec![PATIENCE; lanes.len()], lanes, refused })
+    }
+
+    /// Gives the targets that each message goes to.
+    fn all(&self) -> impl Iterator<Item = usize> {
+        (0..self.lanes.len()).filter(|lane| Some(*lane) != self.refused)
+    }
+
+    /// Gives the targets that a message is missing in.
+    pub fn lacking(&self, holders: &[Holder]) -> Vec<usize> {
+        let has = |lane: &usize| {
+            let key = &self.lanes[*lane].key;
+            holders.iter().any(|holder| holder.target == *key && holder.recipients.is_none())
+        };
+        self.all().filter(|lane| !has(lane)).collect()
+    }
+
+    /// Gives a target that can be had, if it is one.
+    pub fn usable(&self, lane: usize) -> Option<&Target> {
+        let Lane { to, opened, why, .. } = &self.lanes[lane];
+        (opened.is_some() && why.is_none()).then_some(&to.target)
+    }
+
+    /// Opens targets side by side, and counts the files of this maildrop that are there.
+    pub async fn open(&mut self, of: Of<'_>, which: &BTreeSet<usize>) -> Result<usize, Failed> {
+        let lanes = self.lanes.iter_mut().enumerate().filter(|(lane, _)| which.contains(lane));
+        let opening = lanes.map(|(_, lane)| -> Work<'_, usize> { Box::pin(lane.open(of)) });
+        Ok(all(opening.collect()).await?.into_iter().sum())
+    }
+
+    /// Opens all of them that messages go to, and counts the files of this maildrop that are there.
+    pub async fn open_all(&mut self, of: Of<'_>) -> Result<usize, Failed> {
+        let which = self.all().collect();
+        self.open(of, &which).await
+    }
+
+    /// Opens all targets, which removes what dead sessions left, and gives what no record claims there; nothing if one
+    /// of them cannot be had.
+    pub async fn recover(&mut self, of: Of<'_>) -> Result<Option<Vec<Unclaimed>>, Failed> {
+        self.open_all(of).await?;
+        if self.all().any(|lane| self.usable(lane).is_none()) {
+            return Ok(None);
+        }
+        let opened = self.lanes.iter_mut().filter_map(|lane| lane.opened.as_mut());
+        Ok(Some(opened.flat_map(|opened| std::mem::take(&mut opened.stock.found)).collect()))
+    }
+
+    /// Delivers what comes in until the sender is dropped, and records it.
+    pub async fn run(
+        &mut self,
+        of: Of<'_>,
+        incoming: mpsc::Receiver<Complete>,
+        results: mpsc::UnboundedSender<commit::Result>,
+    ) -> Result<(), Failed> {
+        let (events, heard) = mpsc::unbounded_channel();
+        let (mut ways, mut queues, mut works): (Vec<_>, Vec<_>, Vec<Work<'_, ()>>) = Default::default();
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            let unrecorded = Arc::new(Semaphore::new(0));
+            ways.push(Way {
+                key: lane.key.clone(),
+                shown: lane.to.to_string(),
+                unrecorded: unrecorded.clone(),
+                why: lane.why.clone(),
+            });
+            // What others refuse comes from the ledger, which does not wait.
+            let (queue, parcels) = mpsc::unbounded_channel();
+            let places = Arc::new(Semaphore::new(QUEUE));
+            queues.push(Queue { parcels: queue, places: places.clone() });
+            let events = events.clone();
+            works.push(Box::pin(async move {
+                lane.run(of, number, Arrivals { parcels, places }, &unrecorded, &events).await
+            }));
+        }
+        let refused = self.refused.map(|lane| (lane, queues[lane].parcels.clone()));
+        let lacking: Vec<String> = ways.iter().map(|way| way.key.clone()).collect();
+        let ledger = Ledger::new(of, ways, refused, results);
+        let targets: Vec<usize> = (0..lacking.len()).filter(|lane| Some(*lane) != self.refused).collect();
+        let dispatch = Dispatch { queues, targets, keys: lacking, patience: &mut self.patience, events };
+        let (dispatched, worked, recorded) =
+            tokio::join!(dispatch.run(incoming), all(works), ledger.run(heard));
+        let failures = recorded?;
+        dispatched?;
+        worked?;
+        for (lane, failed) in failures {
+            self.lanes[lane].fail(failed);
+        }
+        Ok(())
+    }
+
+    /// Ends the use of the targets. `rest`: what no record claims is kept for a session to come.
+    pub async fn close(&mut self, of: Of<'_>, how: Closing) -> Result<(), Failed> {
+        let store = &of.poll.environment.store;
+        for lane in &mut self.lanes {
+            let Some(Opened { sink, stock }) = &lane.opened else { continue };
+            if lane.why.is_none() && how != Closing::Broken {
+                let unclaimed = stock.left_unclaimed();
+                if how == Closing::Unfinished && !unclaimed.is_empty() {
+                    store.publishing(&of.memory.key, unclaimed).await.during("write the state")?;
+                }
+                sink.settle();
+            }
+            sink.close().await;
+            let memory = lane.to.target.memory(&of.poll.account.maildrop_id);
+            if let (Some(news), Some(name)) = (sink.news(), memory) {
+                store.remember(name, news).await.during("write the state")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether a target may have what no record tells of, and is to be asked for that before the next session
+    /// counts on the records.
+    pub fn stays_open(&self, unclosed: bool) -> bool {
+        let is_missed =
+            |lane: &Lane| unclosed && lane.opened.is_none() && matches!(lane.to.target, Target::Maildir(_));
+        self.lanes.iter().any(|lane| lane.broke || is_missed(lane))
+    }
+
+    /// Gives what was wrong with targets: refused credentials before all, since they do not mend themselves.
+    pub fn failure(&mut self, account: &Account) -> Option<Failed> {
+        let mut failures: Vec<Failed> = self.lanes.iter_mut().filter_map(|lane| lane.failed.take()).collect();
+        failures.sort_by_key(|failed| failed.trouble.class().exit_status() != 77);
+        for other in failures.iter().skip(1) {
+            log::info!("{}: another target fails: {}: {}", account.name, other.doing, other.trouble);
+        }
+        failures.into_iter().next()
+    }
+
+    /// Names the targets that may get again what they have.
+    pub fn forgetful(&self) -> Vec<String> {
+        let is_forgetful =
+            |lane: &&Lane| lane.opened.as_ref().is_some_and(|opened| !opened.sink.recognizes());
+        self.lanes.iter().filter(is_forgetful).map(|lane| lane.to.to_string()).collect()
+    }
+
+    /// Says whether nothing is wrong with one of the targets, as far as is known.
+    pub fn serves(&self) -> bool {
+        self.all().any(|lane| self.lanes[lane].why.is_none())
+    }
+}
+
+/// How a session that used the targets came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Nothing is left to be fetched.
+    Whole,
+    /// Messages are left.
+    Unfinished,
+    Broken,
+}
+
+impl Lane {
+    fn new(to: &Destination) -> Self {
+        let (to, key) = (to.clone(), to.key());
+        Self { to, key, opened: None, failed: None, why: None, broke: false }
+    }
+
+    fn fail(&mut self, failed: Failed) {
+        self.broke |= self.opened.is_some();
+        self.why.get_or_insert_with(|| failed.trouble.to_string());
+        self.failed.get_or_insert(failed.of_target(&self.to));
+    }
+
+    /// Opens the target, unless that was tried in this session, and takes stock; the error is one of the session's own.
+    async fn open(&mut self, of: Of<'_>) -> Result<usize, Failed> {
+        if self.opened.is_some() || self.why.is_some() {
+            return Ok(0);
+        }
+        let opening = tokio::time::timeout(OPENING, self.take_stock(of)).await;
+        match opening.unwrap_or_else(|_| Err(late(&self.to))) {
+            Ok((opened, there)) => {
+                self.opened = Some(opened);
+                Ok(there)
+            }
+            Err(failed) if is_of_target(&failed.trouble) => {
+                self.fail(failed);
+                Ok(0)
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    async fn take_stock(&self, of: Of<'_>) -> Result<(Opened, usize), Failed> {
+        let (sink, files) = of.poll.sink(&self.to.target).await?;
+        let there = if sink.mailbox().is_some() { 0 } else { files.len() };
+        let store = &of.poll.environment.store;
+        let maildrop = &of.poll.maildrop();
+        let inventory = Inventory { maildrop, target: &self.key, memory: of.memory, store };
+        let stock = Stock::take(inventory, &sink, files).await?;
+        Ok((Opened { sink, stock }, there))
+    }
+
+    /// Delivers what comes until no more does, or the target fails.
+    async fn run(
+        &mut self,
+        of: Of<'_>,
+        number: usize,
+        mut arrivals: Arrivals,
+        unrecorded: &Semaphore,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), Failed> {
+        let ended = self.work(of, number, &mut arrivals, unrecorded, events).await;
+        // Before nobody takes any more.
+        arrivals.places.close();
+        let _ = events.send(Event::Ended(number, self.why.clone()));
+        ended
+    }
+
+    async fn work(
+        &mut self,
+        of: Of<'_>,
+        number: usize,
+        arrivals: &mut Arrivals,
+        unrecorded: &Semaphore,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), Failed> {
+        if self.why.is_some() {
+            return Ok(());
+        }
+        // Nothing is opened for nothing.
+        let Some(first) = arrivals.next().await else { return Ok(()) };
+        self.open(of).await?;
+        let Some(Opened { sink, stock }) = &mut self.opened else { return Ok(()) };
+        let Poll { account, environment, now, .. } = *of.poll;
+        unrecorded.add_permits(sink.most_unrecorded());
+        let (complete, incoming) = mpsc::channel(sink.most_waiting());
+        let commit = Commit {
+            sink,
+            store: &environment.store,
+            maildrop: of.memory.key.clone(),
+            now,
+            account: &account.name,
+            target: self.to.to_string(),
+            key: &self.key,
+            memory: self.to.target.memory(&account.maildrop_id),
+            found: std::mem::take(&mut stock.found),
+        };
+        let trace = account.traces(&self.to.target).then(|| of.poll.trace());
+        let copying = async {
+            let complete = complete;
+            let mut next = Some(first);
+            while let Some(parcel) = next {
+                let copy = parcel.copy(sink, stock, &self.key, trace.as_ref()).await?;
+                if complete.send(copy).await.is_err() {
+                    break;
+                }
+                next = arrivals.next().await;
+            }
+            Ok::<_, TargetError>(())
+        };
+        let hand_over = |committed| events.send(Event::Committed(number, committed)).is_ok();
+        let delivering = commit.deliver_all(incoming, unrecorded, hand_over);
+        let (copied, delivered) = tokio::join!(copying, delivering);
+        if let Err(failed) = copied.during("deliver") {
+            self.fail(failed);
+        }
+        delivered
+    }
+}
+
+impl Parcel {
+    /// Makes of it what goes into one target.
+    async fn copy(
+        &self,
+        sink: &Sink,
+        stock: &mut Stock,
+        key: &str,
+        trace: Option<&Trace>,
+    ) -> Result<Complete, TargetError> {
+        let Self { index, delivery, holders, octets, content } = self;
+        let MessageId { maildrop, .. } = content.id.clone();
+        let id = MessageId { maildrop, uid: delivery.uid.clone(), ordinal: delivery.ordinal };
+        let name = (delivery.uid.as_bytes(), delivery.ordinal);
+        let mut draft = sink.draft(id);
+        if let Some(trace) = trace {
+            draft.write(&trace.line(name.0, jiff::Timestamp::now()));
+        }
+        content.copy_into(&mut draft).await?;
+        let unclaimed = delivery.fingerprint.as_ref().and_then(|whole| stock.claim(name, whole));
+        if let Some(whole) = &delivery.fingerprint {
+            draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
+        }
+        let holder = holders.iter().find(|holder| holder.target == key);
+        draft.spare(holder.and_then(|holder| holder.recipients.clone()).unwrap_or_default());
+        let files = draft.file().into_iter().collect();
+        let delivery = Delivery { files, ..delivery.clone() };
+        let (index, octets) = (*index, *octets);
+        Ok(Complete { index, finished: draft.finish(), delivery, unclaimed, holders: Vec::new(), octets })
+    }
+}
+
+/// What comes for one target.
+struct Arrivals {
+    parcels: mpsc::UnboundedReceiver<Arc<Parcel>>,
+    places: Arc<Semaphore>,
+}
+
+impl Arrivals {
+    async fn next(&mut self) -> Option<Arc<Parcel>> {
+        let parcel = self.parcels.recv().await?;
+        self.places.add_permits(1);
+        Some(parcel)
+    }
+}
+
+/// The way to one target.
+struct Queue {
+    parcels: mpsc::UnboundedSender<Arc<Parcel>>,
+    /// For as many as may wait there.
+    places: Arc<Semaphore>,
+}
+
+/// Hands messages to the targets that they are missing in.
+struct Dispatch<'a> {
+    queues: Vec<Queue>,
+    targets: Vec<usize>,
+    keys: Vec<String>,
+    patience: &'a mut [Duration],
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Dispatch<'_> {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Complete>) -> Result<(), Failed> {
+        while let Some(complete) = incoming.recv().await {
+            let Complete { index, finished, delivery, holders, octets, .. } = complete;
+            let has = |lane: &usize| {
+                let is_it =
+                    |holder: &Holder| holder.target == self.keys[*lane] && holder.recipients.is_none();
+                holders.iter().any(is_it)
+            };
+            let needed: Vec<usize> = self.targets.iter().copied().filter(|lane| !has(lane)).collect();
+            let content = match finished.spooled().await {
+                Ok(content) => content,
+                Err(Unspooled::Later(reason)) => {
+                    let _ = self.events.send(Event::Unspooled(index, reason));
+                    continue;
+                }
+                Err(Unspooled::Disk(error)) => return Err(error).during("deliver"),
+            };
+            let parcel = Arc::new(Parcel { index, delivery, holders, octets, content });
+            let came = Event::Came(parcel.clone(), needed.iter().copied().collect());
+            if self.events.send(came).is_err() {
+                // Nothing can be recorded any more.
+                return Ok(());
+            }
+            for lane in &needed {
+                // Where it is the only one, nobody waits for it in vain.
+                let patience = (needed.len() > 1).then(|| self.patience[*lane]);
+                if !self.give(*lane, parcel.clone(), patience).await {
+                    let _ = self.events.send(Event::Left(*lane, index));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to a target, if that has room for it before its others' patience is at its end.
+    async fn give(&mut self, lane: usize, parcel: Arc<Parcel>, patience: Option<Duration>) -> bool {
+        let Queue { parcels, places } = &self.queues[lane];
+        let began = Instant::now();
+        let place = match (places.try_acquire(), patience) {
+            (Ok(place), _) => Some(place),
+            (Err(_), None) => places.acquire().await.ok(),
+            (Err(_), Some(patience)) if patience.is_zero() => None,
+            (Err(_), Some(patience)) => {
+                let place = tokio::time::timeout(patience, places.acquire()).await;
+                self.patience[lane] = patience.saturating_sub(began.elapsed());
+                place.ok().and_then(Result::ok)
+            }
+        };
+        let Some(place) = place else { return false };
+        place.forget();
+        parcels.send(parcel).is_ok()
+    }
+}
+
+fn is_of_target(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Target(_) | Trouble::Credential(_))
+}
+
+fn late(to: &Destination) -> Failed {
+    let after = humantime::format_duration(OPENING);
+    let error = ServerError {
+        place: to.to_string(),
+        what: format!("gave up after {after}: the target does not open, and others wait for nothing"),
+        said: None,
+        hint: Some("nothing is lost: what it lacks is fetched for it once it answers".to_owned()),
+        class: Class::Target,
+    };
+    Failed { doing: "open the target".into(), trouble: TargetError::Server(Box::new(error)).into() }
+}
+
+type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failed>> + Send + 'a>>;
+
+/// Waits for all of them; the error is the first one's.
+async fn all<T>(works: Vec<Work<'_, T>>) -> Result<Vec<T>, Failed> {
+    let mut done = Vec::with_capacity(works.len());
+    let mut works: Vec<Option<Work<'_, T>>> = works.into_iter().map(Some).collect();
+    std::future::poll_fn(|context| {
+        for slot in &mut works {
+            // What has ended lets go of what it held.
+            if let Some(work) = slot
+                && let Ready(result) = work.as_mut().poll(context)
+            {
+                done.push(result);
+                *slot = None;
+            }
+        }
+        if works.iter().all(Option::is_none) { Ready(()) } else { Pending }
+    })
+    .await;
+    done.into_iter().collect()
+}
