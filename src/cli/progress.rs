@@ -12,7 +12,7 @@ use super::report::{Octets, messages};
 use crate::config::Account;
 use crate::lock::lock;
 use crate::logging;
-use crate::session::{Ask, Progress};
+use crate::session::{Ask, Progress, report};
 
 /// Accounts of a run that have a line each; more would not fit on a screen of 24 lines beside what is told meanwhile.
 const MOST_LINES: usize = 10;
@@ -186,9 +186,15 @@ impl Fetching {
 
 impl Progress for One {
     fn stage(&self, stage: &'static str) {
-        let hidden = self.asks && matches!(stage, "connecting" | "logging in");
-        if !hidden && lock(&self.state).messages == 0 {
-            self.bar.set_message(format!("{}: {stage}", self.name));
+        let state = lock(&self.state);
+        // What is fetched says more, until all of it has come.
+        if state.delivered < state.messages {
+            return;
+        }
+        match stage {
+            report::PASSWORD if self.asks => self.bar.set_message(""),
+            "connecting" | "logging in" if self.asks => {}
+            _ => self.bar.set_message(format!("{}: {stage}", self.name)),
         }
     }
 

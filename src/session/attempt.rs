@@ -18,7 +18,7 @@ use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
 use super::trouble::{AttemptFailed, During, Failed, Health, Trouble};
-use super::{Limits, Report, Retry, Task, hooks, lockout, tasks, told};
+use super::{Limits, Report, Retry, Task, hooks, lockout, report, tasks, told};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
 const REFUSED_UIDL: u32 = 2;
@@ -112,9 +112,13 @@ impl Poll<'_> {
     /// Gets the password or token and connects, unless it must not be tried.
     async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<Reached, Failed> {
         if let (Task::Sync(_), true) = (self.task, course.is_first()) {
+            if self.account.hooks.before.is_some() {
+                self.progress.stage("running the hook `before`");
+            }
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
         let connect = async {
+            self.progress.stage(report::PASSWORD);
             let refused = memory.is_some_and(|memory| memory.log_ins.refused.is_some());
             let credentials = Credentials::of(self.account, self.environment, refused).await?;
             self.environment.connector.watch().saw(|| Stage::Password);

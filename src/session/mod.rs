@@ -89,7 +89,14 @@ pub async fn run(
     task: Task,
     progress: &dyn Progress,
 ) -> Report {
-    poll(account, environment, task, progress).await.follow_up(account, environment).await
+    let polled = poll(account, environment, task, progress).await;
+    let Hooks { after, on_new, on_error, on_recover, .. } = &account.hooks;
+    if matches!(task, Task::Sync(_))
+        && [after, on_new, on_error, on_recover].iter().any(|hook| hook.is_some())
+    {
+        progress.stage("running the hooks after the poll");
+    }
+    polled.follow_up(account, environment).await
 }
 
 /// A session that is over; what is to be done after it is not.

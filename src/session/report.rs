@@ -140,9 +140,12 @@ pub struct Planned {
     pub reason: String,
 }
 
+/// The stage in which a person may be asked for the password, on the terminal on which progress may be shown.
+pub const PASSWORD: &str = "getting the password";
+
 /// Hears of a session's progress while it goes on. All calls are cheap and never block.
 pub trait Progress: Send + Sync {
-    /// The session has begun to do this: `connecting`, `logging in`, `fetching`.
+    /// The session has begun to do this, or to wait for it: `connecting`, `logging in`, `fetching`.
     fn stage(&self, _stage: &'static str) {}
     /// The plan is made: so many messages of so many octets will be fetched.
     fn planned(&self, _messages: usize, _octets: u64) {}

@@ -227,6 +227,7 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         (true, true) => Parting::Undelivered,
         (true, false) => Parting::Whole,
     };
+    poll.progress.stage("ending the session");
     let stopped = matches!(fetched.aborted, Some(Failed { trouble: Trouble::Stopped, .. }));
     let Finished { deleted, undeleted, uncertain, ended } =
         source.finish(parting, stopped.then_some(QUIT)).await;

@@ -270,6 +270,7 @@ impl Turn<'_> {
             self.outlet = Some(Outlet::Several(fan));
             return Ok(0);
         }
+        self.poll.progress.stage("opening the target");
         let (sink, files) = self.poll.sink(account.target()).await?;
         // Whose they are in a mailbox nobody knows.
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };

@@ -88,6 +88,34 @@ fn a_slow_server_is_waited_for_in_words_and_a_check_shows_them_too() {
 }
 
 #[test]
+fn a_hook_a_password_command_and_a_silent_target_are_waited_for_in_words() {
+    let (server, home) = (server(), Home::new());
+    server.put("one", b"Subject: 1\r\n\r\n".to_vec());
+    let plain = account("home", server.port());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let smtp = format!(
+        "{{ smtp: {{ host: 127.0.0.1, port: {}, to: [a@b.example] }} }}",
+        silent.local_addr().unwrap().port()
+    );
+    for (account, words) in [
+        (plain.replace("{ host", "{ hooks: { before: sleep 60 }, host"), "home: running the hook `before`"),
+        (plain.replace("correct horse", "{ command: sleep 60 }"), "home: getting the password"),
+        (plain.replace("{ maildir: ~/home }", &smtp), "home: opening the target"),
+        (
+            plain.replace("{ host", "{ hooks: { on_new: sleep 60 }, host"),
+            "home: running the hooks after the poll",
+        ),
+    ] {
+        home.configure(&format!("accounts:\n{account}"));
+        let running = on_terminal(&home, 80, "sync", &[]);
+        shows(&home, words);
+        running.signal(Signal::SIGTERM);
+        running.wait(LIMIT);
+        std::fs::remove_file(home.path("screen")).unwrap();
+    }
+}
+
+#[test]
 fn many_accounts_share_a_line_and_no_line_is_wider_than_the_terminal() {
     let (server, home) = (server(), Home::new());
     (0..30).for_each(|i| server.put(&i.to_string(), b"Subject: 1\r\n\r\n0123456789\r\n".repeat(40)));
