@@ -15,6 +15,9 @@ pub enum StateError {
     /// The file cannot be opened or created: permissions, a read-only file system, a directory in its place.
     #[error("cannot open the state file {path}: {why}")]
     Unreachable { path: PathBuf, why: String },
+    /// What is there must not be used: it says why, and what to do.
+    #[error("cannot use {path}: {why}")]
+    Unfit { path: PathBuf, why: String },
     /// The file can be read, but not written.
     #[error("cannot write the state file {path}: {why}")]
     Unwritable { path: PathBuf, why: String },
@@ -91,7 +94,10 @@ impl StateError {
                     .to_owned()
             }
             Self::Unreachable { path, .. } | Self::Unwritable { path, .. } => {
-                format!("the user that runs this must be able to write {} and its directory", path.display())
+                format!(
+                    "{} must be a file, or none yet, and the user that runs this must be able to write it and its directory",
+                    path.display()
+                )
             }
             Self::Full { .. } => {
                 "make room; nothing was deleted on the server, and the next poll goes on".to_owned()
@@ -116,9 +122,12 @@ impl StateError {
             }
             Self::Replaced { .. } => "remove or move it only while nothing runs".to_owned(),
             Self::Lock { path, .. } | Self::Tokens { path, .. } => {
-                format!("the user that runs this must be able to write {}", path.display())
+                format!(
+                    "{} must be a file, or none yet, that the user who runs this can write",
+                    path.display()
+                )
             }
-            Self::ReadOnly { .. } | Self::Thread { .. } | Self::Statement { .. } => return None,
+            Self::Unfit { .. } | Self::ReadOnly { .. } | Self::Thread { .. } | Self::Statement { .. } => return None,
         };
         Some(words)
     }
@@ -129,6 +138,7 @@ impl StateError {
             Self::Corrupt { .. } | Self::Io { .. } => true,
             Self::Directory { .. }
             | Self::Unreachable { .. }
+            | Self::Unfit { .. }
             | Self::Unwritable { .. }
             | Self::Full { .. }
             | Self::Foreign { .. }
@@ -190,6 +200,8 @@ impl StateError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
             io::ErrorKind::ReadOnlyFilesystem => Self::Unwritable { path, why: error.to_string() },
+            // No word of the system's: it is ours, of a file that is not to be trusted.
+            _ if error.raw_os_error().is_none() => Self::Unfit { path, why: error.to_string() },
             _ => Self::Unreachable { path, why: error.to_string() },
         }
     }

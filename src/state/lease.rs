@@ -163,7 +163,10 @@ fn cannot(path: &Path, error: &io::Error) -> StateError {
             StateError::Full { path: path.to_owned() }
         }
         _ if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => {
-            StateError::Lock { path: path.to_owned(), why: "it is a symbolic link; remove it".to_owned() }
+            StateError::Unfit { path: path.to_owned(), why: "it is a symbolic link; remove it".to_owned() }
+        }
+        _ if error.raw_os_error().is_none() => {
+            StateError::Unfit { path: path.to_owned(), why: error.to_string() }
         }
         _ => StateError::Lock { path: path.to_owned(), why: error.to_string() },
     }
@@ -347,7 +350,9 @@ mod tests {
         std::fs::write(&other, "").unwrap();
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::os::unix::fs::symlink(&other, path::beside(&state, ".lock")).unwrap();
-        let told = Lease::take(&state, "a@h", NOW).await.unwrap_err().to_string();
+        let error = Lease::take(&state, "a@h", NOW).await.unwrap_err();
+        assert_eq!(error.hint(), None, "it could be written, and says what to do");
+        let told = error.to_string();
         assert!(told.contains("state.db.lock: it is a symbolic link"), "{told}");
         assert_eq!(std::fs::metadata(&other).unwrap().mode() & 0o777, 0o644);
     }
