@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use clap::Subcommand;
+use nix::unistd::User;
 
 use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common, common};
-use crate::config::{self, Config, Mistake, Warnings};
+use crate::config::{self, Config, Mistake, Outside, Warnings};
 use crate::disk::blocking;
 use crate::text::counted;
 
@@ -50,18 +51,19 @@ impl ConfigCommand {
 fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), CliError> {
     let Some(file) = &config.file else { return Ok(()) };
     let again = file.clone();
-    let Warnings { mut told, files } = common::read(file, move || config::warnings(&again))?;
+    let Warnings { mut told, outside } = common::read(file, move || config::warnings(&again))?;
     // Asked before, since whoever looks at one that does not answer hangs.
-    let paths = files.iter().map(|(path, _)| path.clone()).collect();
+    let paths = outside.iter().filter_map(|(outside, _)| path_of(outside)).map(Path::to_owned).collect();
     if let Some(silent) = blocking::first_silent(paths, common::PATIENCE)
-        && let Some((_, Mistake { line, column, path, .. })) = files.iter().find(|(path, _)| *path == silent)
+        && let Some((_, Mistake { line, column, path, .. })) =
+            outside.iter().find(|(outside, _)| path_of(outside) == Some(&silent))
     {
         let at = format!("{}:{line}:{column}: {path}", file.display());
         return Err(CliError::Silent { at, file: silent, source: blocking::silence(common::PATIENCE) });
     }
-    // What may not be looked at may be there.
-    let is_missing = |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    told.extend(files.into_iter().filter(|(path, _)| is_missing(path)).map(|(_, missing)| missing));
+    let missing =
+        move || outside.into_iter().filter(|(outside, _)| is_missing(outside)).map(|(_, told)| told);
+    told.extend(common::read(file, move || missing().collect::<Vec<_>>())?);
     told.sort_by_key(|warning| (warning.line, warning.column));
     for Mistake { line, column, path, what } in told {
         log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
@@ -72,3 +74,28 @@ fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), 
     }
     Ok(())
 }
+
+fn path_of(outside: &Outside) -> Option<&Path> {
+    match outside {
+        Outside::File(path) | Outside::Pem(path, _) => Some(path),
+        Outside::User(_) => None,
+    }
+}
+
+/// Says whether something is certainly not there: what may not be looked at may be.
+fn is_missing(outside: &Outside) -> bool {
+    match outside {
+        Outside::File(path) => fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound),
+        Outside::Pem(path, begins) => {
+            let is_file = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
+            let end = format!("{begins}-----");
+            let is_begin = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&end);
+            is_file
+                && fs::read(path).is_ok_and(|octets| !String::from_utf8_lossy(&octets).lines().any(is_begin))
+        }
+        Outside::User(name) => matches!(User::from_name(name), Ok(None)),
+    }
+}
+
+/// No PEM file is larger, in octets; all of the system's roots have a tenth of it.
+const LARGEST: u64 = 4 << 20;

@@ -46,7 +46,7 @@ pub(crate) use show::reference;
 pub use show::show;
 pub use target::{MailServer, Mailbox, Recipients, Target};
 pub use url_parts::UrlError;
-pub(crate) use warnings::{Warnings, warnings};
+pub(crate) use warnings::{Outside, Warnings, warnings};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -84,9 +84,24 @@ const OCCURRENCES: [(&str, Occurrence); 2] = [("first", Occurrence::First), ("la
 const UNTRUSTED: [&str; 9] =
     ["to", "cc", "bcc", "from", "sender", "reply-to", "resent-to", "resent-cc", "resent-bcc"];
 
-/// Fields that hold something else than addresses.
-const NO_ADDRESSES: [&str; 7] =
-    ["received", "return-path", "date", "subject", "message-id", "references", "in-reply-to"];
+/// Fields that hold something else than the envelope's recipients, and those of other forms whose names begin so.
+const NO_ADDRESSES: [&str; 15] = [
+    "received",
+    "return-path",
+    "date",
+    "subject",
+    "message-id",
+    "references",
+    "in-reply-to",
+    "resent-",
+    "received-spf",
+    "authentication-results",
+    "dkim-",
+    "arc-",
+    "domainkey-",
+    "list-",
+    "content-",
+];
 
 /// The highest `occurrence`: no message has more fields of one name within what is read of a header.
 const MOST_OCCURRENCES: usize = 1000;
@@ -172,7 +187,8 @@ fn field_name(node: &Node<'_>) -> Result<String, Complaint> {
              adds with the envelope's recipient, such as X-Original-To, Delivered-To or Envelope-To",
         ));
     }
-    if NO_ADDRESSES.iter().any(|field| field.eq_ignore_ascii_case(name)) {
+    let lower = name.to_ascii_lowercase();
+    if NO_ADDRESSES.iter().any(|field| lower == *field || field.ends_with('-') && lower.starts_with(field)) {
         return Err(node.wrong(
             "is no list of recipients, so that every message would be held: name the field that the provider adds with \
              the envelope's recipient, such as X-Original-To, Delivered-To or Envelope-To",

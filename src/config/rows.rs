@@ -3,7 +3,7 @@
 
 use super::places::Places;
 use super::suggest::nearest;
-use super::tree::{Complaint, Entry, Node};
+use super::tree::{Complaint, Content, Entry, Node};
 
 /// A key of a mapping that is read into a `T`, which has the defaults until then.
 pub(super) struct Key<T: 'static> {
@@ -115,10 +115,11 @@ pub(super) fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
 
-/// Puts an unknown key into the path if it looks like one.
+/// Puts an unknown key into the path if it looks like one. What has no value may be what follows a comma in a password.
 fn named(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
     let is_word = entry.key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-    let looks_like_a_key = is_word && entry.key.len() <= 40;
+    let has_value = !matches!(&entry.value.content, Content::Plain(text) if text.is_empty());
+    let looks_like_a_key = is_word && has_value && entry.key.len() <= 40;
     if looks_like_a_key { complaint.under(&format!(".{}", entry.key)) } else { complaint }
 }
 

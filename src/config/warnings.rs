@@ -22,6 +22,13 @@ const FILES: [&str; 8] = [
     "client_key",
 ];
 
+/// Keys whose value is a file that is made, in a directory that is not.
+const MADE: [&str; 2] = ["mbox", "metrics_file"];
+
+/// What begins what such a file must hold.
+const PEM: [(&str, &str); 3] =
+    [("tls_ca", "CERTIFICATE"), ("tls_client_cert", "CERTIFICATE"), ("tls_client_key", "PRIVATE KEY")];
+
 /// Keys whose value is a command.
 const COMMANDS: [&str; 9] =
     ["command", "token_command", "connect", "pipe", "before", "after", "on_new", "on_error", "on_recover"];
@@ -37,8 +44,18 @@ const TEXTS: [&str; 2] = ["password", "user"];
 pub struct Warnings {
     /// In the order of the file.
     pub told: Vec<Mistake>,
-    /// Files that must be there, and what is wrong with each if it is not. Whoever looks may have to wait for ever.
-    pub files: Vec<(PathBuf, Mistake)>,
+    /// What is outside. Whoever looks may have to wait for ever.
+    pub outside: Vec<(Outside, Mistake)>,
+}
+
+/// Something outside of the configuration that must be there, and is a mistake of the configuration if it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outside {
+    /// A file or directory.
+    File(PathBuf),
+    /// A file that, if it is there, has a block of PEM of this kind.
+    Pem(PathBuf, &'static str),
+    User(String),
 }
 
 /// Finds what is probably not meant in a configuration that is sound otherwise; nothing if it cannot be read.
@@ -93,26 +110,54 @@ impl Found<'_> {
         if let Some((_, begins)) = SERVERS.iter().find(|(server, _)| *server == entry.key) {
             self.port(path, value, None, begins);
         }
+        let text = |what| value.text(what).ok();
+        let mut outside = |outside, what| {
+            self.warnings.outside.push((outside, mistake(value.at, path, what)));
+        };
+        if let Some(user) = text("a user").filter(|_| path.ends_with(".pipe.user")) {
+            outside(Outside::User(user.to_owned()), format!("the user {user} is not there"));
+        }
         let file = match &*entry.key {
-            key if FILES.contains(&key) => value.text("a path").map(str::to_owned).ok(),
+            key if FILES.contains(&key) || MADE.contains(&key) => text("a path").map(str::to_owned),
             // What is looked for in `PATH` may be elsewhere for whoever runs this.
             key if COMMANDS.contains(&key) => run_by(value).filter(|file| file.starts_with(['/', '~'])),
             _ => None,
         };
         let Some(Ok(file)) = file.map(|file| self.places.expand(&file)) else { return };
-        let missing = mistake(value.at, path, format!("{} is not there", file.display()));
-        self.warnings.files.push((file, missing));
+        let file = match file.parent() {
+            Some(directory) if MADE.contains(&&*entry.key) => directory.to_owned(),
+            Some(_) | None => file,
+        };
+        if let Some((_, begins)) = PEM.iter().find(|(key, _)| *key == entry.key) {
+            let what = format!(
+                "{} holds nothing in PEM that begins with -----BEGIN ... {begins}-----",
+                file.display()
+            );
+            outside(Outside::Pem(file.clone(), begins), what);
+        }
+        let what = format!("{} is not there", file.display());
+        outside(Outside::File(file), what);
     }
 
-    /// Says whether a comment follows a text without quotes on its line.
+    /// Says whether a comment follows a text without quotes, which may go on over several lines.
     fn loses_its_tail(&self, value: &Node<'_>) -> bool {
         let Content::Plain(text) = &value.content else { return false };
-        let line = self.lines.get(value.at.line.saturating_sub(1)).copied().unwrap_or_default();
-        let rest: String = line.chars().skip(value.at.column.saturating_sub(1)).collect();
-        rest.strip_prefix(&**text).is_some_and(|tail| {
-            let comment = tail.trim_start();
-            comment.len() < tail.len() && comment.starts_with('#')
-        })
+        let mut rest = &**text;
+        for (at, line) in self.lines.iter().enumerate().skip(value.at.line.saturating_sub(1)) {
+            let skipped = if at + 1 == value.at.line { value.at.column.saturating_sub(1) } else { 0 };
+            let part: String = line.chars().skip(skipped).collect();
+            let part = part.trim_start();
+            if let Some(tail) = part.strip_prefix(rest) {
+                let comment = tail.trim_start();
+                return comment.len() < tail.len() && comment.starts_with('#');
+            }
+            // Where a line ends there is a blank, or a line end where some are empty.
+            match rest.strip_prefix(part.trim_end()) {
+                Some(more) => rest = more.trim_start(),
+                None => return false,
+            }
+        }
+        false
     }
 
     /// Compares the port with how the connection begins.
@@ -176,6 +221,14 @@ mod tests {
         assert_eq!(told(text), [format!("3: accounts.a.password: {tail}")]);
         let text = "accounts:\n  a: { password: abc#123, deliver: { smtp: { user: ä #1\n } } }\n";
         assert_eq!(told(text), [format!("2: accounts.a.deliver.smtp.user: {tail}")]);
+        // It may go on over several lines.
+        for password in ["abc\n      def #123", "\n      abc\n\n      def  # 123", "ab\n      cd\n      ef #"]
+        {
+            let text = format!("accounts:\n  a:\n    password: {password}\n    user: x\n");
+            assert_eq!(told(&text).len(), 1, "{password}");
+        }
+        let text = "accounts:\n  a:\n    password: abc\n      def#1\n      ghi\n    user: x # here\n";
+        assert_eq!(told(text).len(), 1, "of the user alone");
     }
 
     #[test]
@@ -187,6 +240,7 @@ mod tests {
             ("password: { file: FILE }", "password.file"),
             ("password: { netrc: FILE }", "password.netrc"),
             ("deliver: { lmtp: { socket: FILE } }", "deliver.lmtp.socket"),
+            ("deliver: { mbox: FILE }", "deliver.mbox"),
             ("password: { command: [FILE, -x] }", "password.command"),
             ("deliver: { pipe: A=b FILE -d alice }", "deliver.pipe"),
             ("deliver: { pipe: { command: FILE } }", "deliver.pipe.command"),
@@ -194,10 +248,12 @@ mod tests {
             ("hooks: { on_error: FILE }", "hooks.on_error"),
         ] {
             let text = format!("accounts:\n  a:\n    {}\n", yaml.replace("FILE", "/nowhere/x"));
-            let Warnings { told, files } = of_text(&text, &Places::default());
-            let [(file, missing)] = files.as_slice() else { panic!("{yaml}: {files:?}") };
-            assert_eq!((told.len(), file.to_str()), (0, Some("/nowhere/x")), "{yaml}");
-            assert_eq!(shown(missing), format!("3: accounts.a.{path}: /nowhere/x is not there"));
+            let Warnings { told, mut outside } = of_text(&text, &Places::default());
+            outside.retain(|(outside, _)| matches!(outside, Outside::File(_)));
+            let [(file, missing)] = outside.as_slice() else { panic!("{yaml}: {outside:?}") };
+            let there = if yaml.contains("mbox") { "/nowhere" } else { "/nowhere/x" };
+            assert_eq!((told.len(), file), (0, &Outside::File(there.into())), "{yaml}");
+            assert_eq!(shown(missing), format!("3: accounts.a.{path}: {there} is not there"));
         }
     }
 

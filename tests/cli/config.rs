@@ -897,6 +897,72 @@ fn config_check_warns_with_file_and_line_and_succeeds() {
 }
 
 #[test]
+fn config_check_warns_of_directories_users_and_files_that_cannot_be_used() {
+    let home = Home::new();
+    home.write("ca.pem", "no certificate\n");
+    home.write("key.pem", "x\n-----BEGIN EC PRIVATE KEY-----\n");
+    home.configure(
+        "metrics_file: /nowhere/metrics\naccounts:\n  a:\n    host: h\n    user: u\n    tls_ca: ~/ca.pem\n    \
+         tls_client_cert: ~/ca.pem\n    tls_client_key: ~/key.pem\n    deliver:\n      mbox: /nowhere/mbox\n  b:\n    \
+         host: h\n    user: v\n    deliver:\n      pipe:\n        command: cat\n        user: nobody-of-this-name\n  c:\n    \
+         host: h\n    user: w\n    deliver:\n      pipe:\n        command: cat\n        user: root\n",
+    );
+    let ended = home.must(&["config", "check"], 0);
+    let told: Vec<_> =
+        ended.stderr.lines().filter_map(|line| line.split_once("config.yaml:")).map(|told| told.1).collect();
+    let expected = [
+        "1:15: metrics_file: /nowhere is not there",
+        "6:13: accounts.a.tls_ca: ",
+        "7:22: accounts.a.tls_client_cert: ",
+        "10:13: accounts.a.deliver.mbox: /nowhere is not there",
+        "17:15: accounts.b.deliver.pipe.user: the user nobody-of-this-name is not there",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    assert!(told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected)), "{told:?}");
+    assert!(
+        told[1].ends_with("ca.pem holds nothing in PEM that begins with -----BEGIN ... CERTIFICATE-----")
+    );
+}
+
+#[test]
+fn a_password_whose_tail_became_a_key_is_not_shown() {
+    let home = Home::new();
+    let rest = "host: h, user: u, deliver: { maildir: /m }";
+    home.configure(&format!("accounts: {{ a: {{ {rest}, password: hunter, horse2 }} }}\n"));
+    let told = home.must(&["config", "check"], 78).stderr;
+    assert!(told.contains("accounts.a: unknown key") && !told.contains("horse2"), "{told}");
+}
+
+#[test]
+fn fields_that_never_hold_the_envelopes_recipients_are_no_header_of_a_catch_all() {
+    let home = Home::new();
+    for field in [
+        "Received",
+        "Received-SPF",
+        "List-Id",
+        "list-post",
+        "Resent-From",
+        "DKIM-Signature",
+        "Content-Type",
+        "Authentication-Results",
+        "ARC-Seal",
+        "DomainKey-Signature",
+    ] {
+        home.configure(&format!(
+            "accounts: {{ a: {{ host: h, user: u, deliver: {{ smtp: {{ to: {{ header: {field} }} }} }} }} }}\n"
+        ));
+        let told = home.must(&["config", "check"], 78).stderr;
+        assert!(told.contains("so that every message would be held"), "{field}: {told}");
+    }
+    for field in ["X-Original-To", "Delivered-To", "Envelope-To", "X-Received-For", "Listed"] {
+        home.configure(&format!(
+            "accounts: {{ a: {{ host: h, user: u, deliver: {{ smtp: {{ to: {{ header: {field} }} }} }} }} }}\n"
+        ));
+        home.must(&["config", "check"], 0);
+    }
+}
+
+#[test]
 fn config_check_waits_for_no_file_whose_file_system_does_not_answer() {
     let home = Home::new();
     let Some(disk) = Mounted::image(home.path("disk"), Image::ExFat, 4 << 10) else { return };
