@@ -1,5 +1,6 @@
 //! Octets from strangers, made safe to show on a terminal or in a log.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Shows octets that a server or a message sent: control characters and invalid UTF-8 escaped, length bounded.
@@ -53,6 +54,15 @@ pub fn counted(count: impl fmt::Display, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
+/// Writes a word so that a shell takes it for one.
+pub fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@%+,=".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(format!("'{}'", word.replace('\'', r"'\''"))),
+    }
+}
+
 /// Writes octets as hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");
@@ -68,6 +78,13 @@ mod tests {
         let shown = Shown("Grüße\x1b[31m\r\n\u{202e}".as_bytes()).to_string();
         assert_eq!(shown, "Grüße\\u{1b}[31m\\r\\n\\u{202e}");
         assert_eq!(Shown(b"\xff\x00").to_string(), "\\xff\\u{0}");
+    }
+
+    #[test]
+    fn a_shell_takes_a_word_for_one() {
+        assert_eq!(shell_word("pops://alice@h"), "pops://alice@h");
+        assert_eq!(shell_word("pop://a;AUTH=+USER@h"), "'pop://a;AUTH=+USER@h'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 
     #[test]

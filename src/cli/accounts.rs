@@ -3,9 +3,9 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::{CliError, progress};
+use super::{CliError, Common, progress};
 use crate::config::suggest::nearest;
-use crate::config::{Account, Config};
+use crate::config::{Account, Config, default_state};
 use crate::session::{Ask, Retry};
 use crate::text::Shown;
 
@@ -33,6 +33,18 @@ pub fn chosen(config: &mut Config, names: &[String]) -> Result<Vec<Arc<Account>>
 pub fn retry(names: &[String], force: bool) -> Retry {
     let names_on_a_terminal = !names.is_empty() && progress::ask() == Ask::Terminal;
     if force || names_on_a_terminal { Retry::Now } else { Retry::InTime }
+}
+
+/// Reads the configuration, and finds an account in it; or makes one of a URL, whose state is where `sync URL` has it.
+pub fn load(common: &Common, name: &str) -> Result<(Config, Account), CliError> {
+    if name.contains("://") {
+        // What it delivers to is not asked for: no message is fetched.
+        let account = Account::from_url(name, &["maildir:/"], None, None)?;
+        return Ok((Config { state: default_state()?, ..Config::default() }, account));
+    }
+    let config = common.load()?;
+    let account = named(&config, name)?.clone();
+    Ok((config, account))
 }
 
 pub fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Account, CliError> {

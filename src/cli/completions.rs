@@ -9,8 +9,9 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::stdout::Results;
 
-/// What each script runs for the names of the accounts; without a configuration there are none.
-const NAMES: &str = "postrider config accounts 2>/dev/null";
+/// What each script runs for the names of the accounts, once it has put `--config FILE` of the command line into `CONFIG`;
+/// without a configuration there are none.
+const NAMES: &str = "postrider CONFIG config accounts 2>/dev/null";
 
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -81,8 +82,10 @@ fn bash(generated: &str, takers: &[String], valued: &BTreeSet<String>) -> String
     local cur=${{COMP_WORDS[COMP_CWORD]}} words=" " config=() word previous=
     [[ $cur == -* ]] && return
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        # `--config=FILE` is three words here.
+        [[ $word == = ]] && continue
         case $previous in
-            --config) config=(--config "$word") ;;
+            --config) config=(--config "${{word/#\~\//$HOME/}}") ;;
             {valued}) ;;
             *) [[ $word == -* ]] || words+="$word " ;;
         esac
@@ -98,7 +101,7 @@ fn bash(generated: &str, takers: &[String], valued: &BTreeSet<String>) -> String
 
 "#,
         takers = patterns.join(" | "),
-        names = NAMES.replacen("postrider", "postrider \"${config[@]}\"", 1),
+        names = NAMES.replace("CONFIG", "\"${config[@]}\""),
     );
     let wrapped = generated.replace("complete -F _postrider ", "complete -F _postrider_with_accounts ");
     match wrapped.rfind("if [[ \"${BASH_VERSINFO") {
@@ -116,7 +119,21 @@ fn zsh(generated: &str) -> String {
         };
         line + "\n"
     };
-    let function = format!("_postrider_accounts() {{\n    compadd -- ${{(f)\"$({NAMES})\"}}\n}}\n\n");
+    let function = format!(
+        r#"_postrider_accounts() {{
+    local -a config
+    local word previous=
+    for word in ${{words[2,CURRENT-1]}}; do
+        [[ $word == --config=* ]] && config=(--config ${{~word#--config=}})
+        [[ $previous == --config ]] && config=(--config ${{~word}})
+        previous=$word
+    done
+    compadd -- ${{(f)"$({})"}}
+}}
+
+"#,
+        NAMES.replace("CONFIG", "$config")
+    );
     let script: String = generated.lines().map(completed).collect();
     match script.find("_postrider_commands() {").and_then(|at| script[..at].rfind("\n(( ")) {
         Some(end) => format!("{}{function}{}", &script[..=end], &script[end + 1..]),
@@ -125,15 +142,28 @@ fn zsh(generated: &str) -> String {
 }
 
 fn fish(generated: &str, takers: &[String]) -> String {
+    let names = NAMES.replace("CONFIG", "(__postrider_config)");
+    let config = r#"function __postrider_config
+    set -l previous
+    for word in (commandline -opc)
+        if string match -q -- '--config=*' $word
+            printf '%s\n' --config (string replace -r '^~/' $HOME/ -- (string sub -s 10 -- $word))
+        else if test "$previous" = --config
+            printf '%s\n' --config (string replace -r '^~/' $HOME/ -- $word)
+        end
+        set previous $word
+    end
+end
+"#;
     let rule = |words: &String| {
         let mut words = words.split(' ');
         let first = words.next().unwrap_or_default();
         let deeper: String = words.map(|word| format!("; and __fish_seen_subcommand_from {word}")).collect();
         format!(
-            "complete -c postrider -n \"__fish_postrider_using_subcommand {first}{deeper}\" -f -a \"({NAMES})\"\n"
+            "complete -c postrider -n \"__fish_postrider_using_subcommand {first}{deeper}\" -f -a \"({names})\"\n"
         )
     };
-    format!("{generated}{}", takers.iter().map(rule).collect::<String>())
+    format!("{generated}{config}{}", takers.iter().map(rule).collect::<String>())
 }
 
 #[cfg(test)]
@@ -157,6 +187,7 @@ mod tests {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = shell.script(Arguments::command());
             assert!(script.contains("config accounts 2>/dev/null"), "{shell:?}");
+            assert!(!script.contains(" CONFIG "), "{shell:?}");
         }
         let zsh = Shell::Zsh.script(Arguments::command());
         assert!(!zsh.contains("account -- An account of the configuration:_default"), "{zsh}");

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::accounts::{named, retry};
+use super::accounts::{load, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
 use super::seen::lease;
-use super::status::{JsonHeld, time};
+use super::status::{JsonHeld, again, time};
 use super::stdout::Results;
 use super::{CliError, Common, poll};
-use crate::config::{Account, Config};
+use crate::config::Account;
 use crate::session::{Limits, Task, now};
 use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
 use crate::text::{Shown, counted};
@@ -35,7 +35,7 @@ pub enum Held {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
     /// Print one JSON object a message
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Retry {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
     /// Unique-ids, as `held list` shows them; without any, all
     #[arg(value_name = "UID")]
@@ -57,7 +57,7 @@ pub struct Retry {
     override_usage = "postrider held discard [OPTIONS] <ACCOUNT> <--all|UID...>"
 )]
 pub struct Discard {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
     /// All held messages
     #[arg(long, group = "which")]
@@ -70,16 +70,16 @@ pub struct Discard {
 impl Held {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
-            Self::List(list) => list.run(&common.load()?, results).await,
-            Self::Retry(retry) => retry.run(&common.load()?, common, results).await,
-            Self::Discard(discard) => discard.run(&common.load()?, common, results).await,
+            Self::List(list) => list.run(common, results).await,
+            Self::Retry(retry) => retry.run(common, results).await,
+            Self::Discard(discard) => discard.run(common, results).await,
         }
     }
 }
 
 impl List {
-    async fn run(&self, config: &Config, results: &mut Results) -> Result<Exit, CliError> {
-        let account = named(config, &self.account)?;
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = &load(common, &self.account)?;
         for held in held(&Store::open_read_only(&config.state), account).await? {
             match self.json {
                 true => results.line(JsonHeld::from(&held)),
@@ -91,8 +91,8 @@ impl List {
 }
 
 impl Retry {
-    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let account = named(config, &self.account)?;
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = &load(common, &self.account)?;
         let store = Store::open(&config.state);
         let chosen = chosen(&self.uids, held(&store, account).await?)?;
         if chosen.is_empty() {
@@ -109,6 +109,15 @@ impl Retry {
             store.hasten(maildrop, names, now()).await?;
         }
         drop(store);
+        if account.is_of_url() {
+            if !common.quiet {
+                let (name, due) = (&account.name, messages(chosen.len()));
+                results.line(format_args!(
+                    "{name}: {due} tried again by the next `postrider sync URL --deliver TARGET`"
+                ));
+            }
+            return Ok(Exit::SUCCESS);
+        }
         let accounts = [Arc::new(account.clone())];
         let retry = retry(std::slice::from_ref(&account.name), false);
         let task = Task::Sync(Limits { retry, ..Limits::default() });
@@ -134,8 +143,8 @@ impl Retry {
 }
 
 impl Discard {
-    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let account = named(config, &self.account)?;
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = &load(common, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         let _lease = lease(config, account, "discard held messages").await?;
         let store = Store::open(&config.state);
@@ -188,12 +197,12 @@ fn chosen(uids: &[OsString], held: Vec<HeldMessage>) -> Result<Vec<HeldMessage>,
 
 /// `since 2026-11-23 14:05:12, tried 2 times, again 2026-11-23 15:05:12 (4.2 KiB) QhdPYR:00WBw1: reason`
 fn listed(held: &HeldMessage) -> String {
-    let HeldMessage { uid, octets, reason, since, tries, next_try, .. } = held;
+    let HeldMessage { uid, octets, reason, since, tries, .. } = held;
     format!(
         "since {}, tried {}, again {} ({}) {uid}: {}",
         time(*since),
         counted(tries, "time"),
-        time(*next_try),
+        again(held),
         Octets(*octets),
         Shown(reason.as_bytes())
     )

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use log::Level;
 
-use super::accounts::{named, retry};
+use super::accounts::{load, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::messages;
@@ -44,7 +44,7 @@ pub enum Seen {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
 }
 
@@ -54,7 +54,7 @@ pub struct List {
     override_usage = "postrider seen mark [OPTIONS] <ACCOUNT> <--all|UID...>"
 )]
 pub struct Mark {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
     /// All messages that the maildrop holds now
     #[arg(long, group = "which")]
@@ -70,7 +70,7 @@ pub struct Mark {
     override_usage = "postrider seen forget [OPTIONS] <ACCOUNT> <--all|UID...>"
 )]
 pub struct Forget {
-    /// An account of the configuration
+    /// An account of the configuration, or the URL of a `sync URL`
     account: String,
     /// All that is recorded: everything that the maildrop holds is fetched again
     #[arg(long, group = "which")]
@@ -83,19 +83,16 @@ pub struct Forget {
 impl Seen {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
-            Self::List(list) => list.run(&common.load()?, results).await,
-            Self::Mark(mark) => {
-                let config = Config { notify: None, ..common.load()? };
-                mark.run(&config, common, results).await
-            }
-            Self::Forget(forget) => forget.run(&common.load()?, common, results).await,
+            Self::List(list) => list.run(common, results).await,
+            Self::Mark(mark) => mark.run(common, results).await,
+            Self::Forget(forget) => forget.run(common, results).await,
         }
     }
 }
 
 impl List {
-    async fn run(&self, config: &Config, results: &mut Results) -> Result<Exit, CliError> {
-        let account = named(config, &self.account)?;
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = &load(common, &self.account)?;
         let store = Store::open_read_only(&config.state);
         for line in store.seen(account.maildrop_id.as_str().into()).await? {
             results.line(listed(&line));
@@ -105,15 +102,15 @@ impl List {
 }
 
 impl Mark {
-    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let account = Arc::new(named(config, &self.account)?.clone());
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = load(common, &self.account)?;
         if !self.all {
-            return self.record(config, &account, common, results).await;
+            return self.record(&config, &account, common, results).await;
         }
-        let accounts = [account];
+        let accounts = [Arc::new(account)];
         let reports = poll::accounts(
             &accounts,
-            config,
+            &Config { notify: None, ..config },
             Task::MarkAll(retry(std::slice::from_ref(&self.account), false)),
             Bars::new(common, 1),
             |_| (),
@@ -160,8 +157,8 @@ impl Mark {
 }
 
 impl Forget {
-    async fn run(&self, config: &Config, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let account = named(config, &self.account)?;
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        let (config, account) = &load(common, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         // A session that goes on would record again what is forgotten here.
         let _lease = lease(config, account, "forget unique-ids").await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::accounts::named;
 use super::exit::Exit;
 use super::report::{Octets, messages};
 use super::stdout::Results;
@@ -18,12 +19,15 @@ use crate::config::{Account, ConfigError, default_state};
 use crate::daemon::control::Doing;
 use crate::daemon::control::client::{Client, ClientError};
 use crate::failure::Class;
-use crate::state::{self, Held, PollResult, Store, Timestamp};
+use crate::state::{self, Held, HeldKind, PollResult, Store, Timestamp};
 use crate::text::{Shown, counted};
 use crate::{logging, session};
 
 #[derive(Debug, Args)]
 pub struct Status {
+    /// Accounts of the configuration [default: all, and maildrops that are no longer in it]
+    #[arg(value_name = "ACCOUNT")]
+    accounts: Vec<String>,
     /// Print one object a maildrop
     #[arg(long)]
     json: bool,
@@ -39,9 +43,13 @@ impl Status {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let (accounts, state) = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
-            Err(ConfigError::NotFound { .. }) => (Vec::new(), default_state()?),
+            Err(ConfigError::NotFound { .. }) if self.accounts.is_empty() => (Vec::new(), default_state()?),
             config => {
-                let config = config?;
+                let mut config = config?;
+                self.accounts.iter().try_for_each(|name| named(&config, name).map(drop))?;
+                let is_asked =
+                    |account: &Account| self.accounts.is_empty() || self.accounts.contains(&account.name);
+                config.accounts.retain(is_asked);
                 (config.accounts, config.state)
             }
         };
@@ -50,6 +58,9 @@ impl Status {
         let now = session::now();
         let mut exit = Exit::SUCCESS;
         for row in rows(accounts, known, live.as_ref()) {
+            if row.configured.is_none() && !self.accounts.is_empty() {
+                continue;
+            }
             if let Some(limit) = self.max_age
                 && let Some(stale) = row.stale(now, limit)
             {
@@ -245,14 +256,14 @@ impl fmt::Display for Row {
         }
         write!(f, "\n  {} seen{absent}", known.seen)?;
         for held in &known.held {
-            let Held { uid, octets, reason, since, tries, next_try, .. } = held;
+            let Held { uid, octets, reason, since, tries, .. } = held;
             write!(
                 f,
                 "\n  held {uid} ({}) since {}, tried {}, again {}: {}",
                 Octets(*octets),
                 time(*since),
                 counted(tries, "time"),
-                time(*next_try),
+                again(held),
                 Shown(reason.as_bytes())
             )?;
         }
@@ -409,6 +420,20 @@ pub fn time(at: Timestamp) -> String {
         Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         // Only a state file that was tampered with has such a time.
         Err(_) => format!("@{at}"),
+    }
+}
+
+/// Says when a held message is tried again.
+pub fn again(held: &Held) -> String {
+    match held.kind {
+        HeldKind::NoRoom => "when a poll finds room for it".to_owned(),
+        HeldKind::Away => "when a poll reaches the target".to_owned(),
+        HeldKind::Refused
+        | HeldKind::Later
+        | HeldKind::TooLarge
+        | HeldKind::Breaks
+        | HeldKind::Short
+        | HeldKind::Undeletable => time(held.next_try),
     }
 }
 

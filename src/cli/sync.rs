@@ -122,9 +122,12 @@ impl Sync {
     fn config(&self, common: &Common) -> Result<Config, CliError> {
         if !self.is_url() {
             if !self.deliver.is_empty() || self.tls.is_some() || self.password_command.is_some() {
-                return Err(CliError::Usage(
-                    "--deliver, --tls and --password-command go with a URL only".into(),
-                ));
+                let instead = self.accounts.first().and_then(|name| address_hint(name, &[]));
+                let instead =
+                    instead.unwrap_or_else(|| "a URL is pops://USER@HOST or pop://USER@HOST".into());
+                return Err(CliError::Usage(format!(
+                    "--deliver, --tls and --password-command go with a URL only; {instead}"
+                )));
             }
             return common.load().map_err(|error| {
                 // Somebody's first try. Without any configuration a URL is what works.

@@ -182,6 +182,11 @@ impl Account {
         }
     }
 
+    /// Says whether it was made of a URL, so that no configuration has it.
+    pub fn is_of_url(&self) -> bool {
+        self.name.contains("://")
+    }
+
     /// Gives the target.
     pub fn target(&self) -> &Target {
         &self.deliver[0].target

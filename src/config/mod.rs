@@ -45,6 +45,7 @@ pub use proxy::{Proxy, ProxyKind};
 pub(crate) use show::reference;
 pub use show::show;
 pub use target::{MailServer, Mailbox, Recipients, Target};
+pub(crate) use url::{Whose, on_command_line};
 pub use url_parts::UrlError;
 pub(crate) use warnings::{Outside, Warnings, warnings};
 

@@ -5,9 +5,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::account::{Account, CommandLine, Password, Tls, TlsMode};
 use super::deliver::targets;
 use super::host::host_name;
+use super::keys::KEYS;
 use super::places::Places;
 use super::url_parts::{UrlError, decode, host_and_port, in_url};
-use crate::sasl::{Auth, Exposes, MECHANISMS};
+use crate::sasl::{Auth, Exposes, MECHANISMS, Mechanism};
 
 /// What RFC 2384 lets stand in a user as it is (`achar`).
 const USER: &AsciiSet = &NON_ALPHANUMERIC
@@ -94,6 +95,61 @@ fn from_url(
     (account.host, account.user, account.auth) = (host, user, auth);
     account.complete(|key| key == "port" && port.is_some());
     Ok(account)
+}
+
+/// Whose keys a hint names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    Account,
+    Target,
+}
+
+/// Says a hint that names keys of the configuration for an account made of a URL, which has none: by options, as far as there
+/// are any.
+pub fn on_command_line(hint: &str, whose: Whose) -> String {
+    let mut takes_file = false;
+    // What stands between backticks is every other part.
+    let said: Vec<String> = hint
+        .split('`')
+        .enumerate()
+        .map(|(at, part)| match option(part, whose).filter(|_| at % 2 == 1) {
+            Some(option) => option,
+            None => {
+                takes_file |= at % 2 == 1 && is_key(part, whose);
+                part.to_owned()
+            }
+        })
+        .collect();
+    let file = if takes_file { "; a URL has no option for that: it takes a configuration file" } else { "" };
+    said.join("`") + file
+}
+
+/// Gives the option that says what a key says; what follows it is outside of its backticks.
+fn option(key: &str, whose: Whose) -> Option<String> {
+    match whose {
+        Whose::Account => {
+            if let Some(mode) = key.strip_prefix("tls: ") {
+                return Some(format!("--tls {mode}"));
+            }
+            let list = key.strip_prefix("auth: [")?.trim_end_matches(']');
+            let mechanism = Mechanism::from_name(list.split(", ").next()?)?;
+            Some(format!(";AUTH={}@` in the URL, in place of the `@", in_url(mechanism)))
+        }
+        Whose::Target => {
+            let (key, value) = key.split_once(": ").filter(|(key, _)| key.starts_with("tls"))?;
+            Some(format!("{key}={value}` behind the `?` of `--deliver"))
+        }
+    }
+}
+
+/// Says whether a hint names a key here that a URL has no place for.
+fn is_key(words: &str, whose: Whose) -> bool {
+    let key = words.split(':').next().unwrap_or_default();
+    let in_url = match whose {
+        Whose::Account => ["host", "user", "port"].as_slice(),
+        Whose::Target => &["host", "port"],
+    };
+    !in_url.contains(&key) && KEYS.iter().any(|known| known.name == key)
 }
 
 /// Reads what follows the first `;`.
@@ -227,6 +283,28 @@ mod tests {
             assert_eq!(read(url), Err(error), "{url}");
         }
         assert!(!read("pops://alice:hunter2@h").unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_hint_names_options_where_a_url_has_them_and_says_where_it_has_none() {
+        let said = |hint| on_command_line(hint, Whose::Account);
+        assert_eq!(
+            said("is it off? write `tls: starttls`, or so"),
+            "is it off? write `--tls starttls`, or so"
+        );
+        assert_eq!(
+            said("write `auth: [user-pass, cram-md5]`"),
+            "write `;AUTH=+USER@` in the URL, in place of the `@`"
+        );
+        let file = "; a URL has no option for that: it takes a configuration file";
+        assert_eq!(said("trust it: `tls_pin: sha256:00`"), format!("trust it: `tls_pin: sha256:00`{file}"));
+        assert_eq!(said("check `host` and `port`"), "check `host` and `port`");
+        assert_eq!(said("`postrider held list x` shows why"), "`postrider held list x` shows why");
+        assert_eq!(
+            on_command_line("write `tls: implicit`, or give the port", Whose::Target),
+            "write `tls=implicit` behind the `?` of `--deliver`, or give the port"
+        );
+        assert!(on_command_line("check `user` and `password`", Whose::Target).ends_with(file));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
 use crate::net::process;
 use crate::stop::{self, Stop};
-use crate::text::Shown;
+use crate::text::{Shown, shell_word};
 
 /// How long a hook may take.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
@@ -98,7 +98,7 @@ pub(super) fn held_ones(report: &Report) -> Failure {
         class: Class::Message,
         what: format!("{} held", messages(report.held)),
         said: None,
-        hint: Some(format!("`postrider held list {}` shows why", report.account)),
+        hint: Some(format!("`postrider held list {}` shows why", shell_word(&report.account))),
     }
 }
 

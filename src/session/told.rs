@@ -9,7 +9,7 @@ use crate::failure::Class;
 use crate::lock::lock;
 use crate::logging;
 use crate::state::{Timestamp, Told};
-use crate::text::counted;
+use crate::text::{counted, shell_word};
 
 use super::Report;
 use super::news::{Change, Heard, Lasted, News, Time, news};
@@ -125,14 +125,14 @@ pub fn log_report(report: &Report, audience: Audience) {
             // The failure says it.
             _ if is_about_messages => {}
             (News::Reminder(Lasted { time, .. }), _) => {
-                let (held, hint) = (messages(report.held), &report.account);
+                let (held, hint) = (messages(report.held), shell_word(&report.account));
                 log::error!(
                     "{held} held, for {} now\n  hint: `postrider held list {hint}` shows why",
                     Time(time)
                 );
             }
             (news, Some(came)) if person || news == News::Trouble => {
-                let (words, name) = (&came.words, &report.account);
+                let (words, name) = (&came.words, shell_word(&report.account));
                 match came.count - 1 {
                     0 => log::error!("{words}"),
                     others => log::error!(

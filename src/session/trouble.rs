@@ -6,15 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp as Moment;
 use jiff::tz::TimeZone;
 
-use crate::config::Account;
 use crate::config::account::TlsMode;
 use crate::config::oauth2::{Grant, OAuth2};
 use crate::config::target::Destination;
+use crate::config::{Account, Whose, on_command_line};
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
 use crate::failure::{Class, Failure, explained, speaks_of_a_lock, speaks_of_tls};
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
+use crate::text::shell_word;
 
 use super::lockout::Refusal;
 use super::summary::messages;
@@ -235,7 +236,7 @@ impl Trouble {
             Self::Hook(_) => Some("nothing was fetched; run the command by hand to see what it lacks".into()),
             Self::AllRefused { held: 0, .. } => None,
             Self::AllRefused { .. } => {
-                Some(format!("`postrider held list {}` shows what is held, and why", account.name))
+                Some(format!("`postrider held list {}` shows what is held, and why", shell_word(&account.name)))
             }
             Self::Stopped => None,
         }
@@ -294,7 +295,13 @@ impl Failed {
             class: self.trouble.class(),
             what: self.trouble.to_string(),
             said: self.trouble.said(),
-            hint: self.trouble.explained().or_else(|| self.trouble.hint(account)),
+            hint: self.trouble.explained().or_else(|| self.trouble.hint(account)).map(|hint| {
+                let of_target = matches!(self.trouble, Trouble::Target(_));
+                match account.is_of_url() {
+                    true => on_command_line(&hint, if of_target { Whose::Target } else { Whose::Account }),
+                    false => hint,
+                }
+            }),
         }
     }
 }
@@ -366,7 +373,7 @@ fn check(account: &Account) -> String {
 /// Names the command that tries a refused log-in again.
 pub fn tries_once(account: &Account) -> String {
     // An account made of a URL has no other name.
-    let name = if account.name.contains("://") { "URL" } else { account.name.as_str() };
+    let name = if account.is_of_url() { "URL --deliver TARGET".into() } else { shell_word(&account.name) };
     format!("`postrider sync {name}` on a terminal, or with `--force`, tries once")
 }
 

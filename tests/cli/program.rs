@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::postrider::Home;
 use crate::support::process::{Ended, free_port};
+use crate::support::scripted::{Script, ScriptedServer};
 
 fn with(config: &str) -> Home {
     let home = Home::new();
@@ -55,15 +57,25 @@ accounts:
 fn help_names_every_command_and_every_exit_status() {
     let ended = Home::new().run(&["--help"]);
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
-    for word in
-        ["sync", "daemon", "check", "status", "seen", "config", "completions", "--config", "--log-format"]
-    {
+    for word in [
+        "sync",
+        "daemon",
+        "check",
+        "doctor",
+        "status",
+        "seen",
+        "held",
+        "config",
+        "completions",
+        "--config",
+        "--log-format",
+    ] {
         assert!(ended.stdout.contains(word), "{word}:\n{}", ended.stdout);
     }
     for status in ["   0  ", "   1  ", "   2  ", "  75  ", "  77  ", "  78  "] {
         assert!(ended.stdout.contains(status), "{status}:\n{}", ended.stdout);
     }
-    for absent in ["doctor", "login"] {
+    for absent in ["setup", "login"] {
         assert!(!ended.stdout.contains(absent), "{absent}:\n{}", ended.stdout);
     }
 }
@@ -173,6 +185,7 @@ fn completions_of_each_shell_know_the_commands() {
 fn completed(shell: &str, ask: &str) -> String {
     let home = with(TWO_ACCOUNTS);
     home.write("script", &home.must(&["completions", shell], 0).stdout);
+    home.write("other.yaml", "accounts: { elsewhere: { host: h, user: u, deliver: { maildir: /m } } }\n");
     let bin = PathBuf::from(POSTRIDER).parent().unwrap().display().to_string();
     let mut command = other(
         &home,
@@ -213,6 +226,18 @@ fn shells_complete_the_names_of_the_accounts() {
     for line in ["postrider daemon", "postrider completions", "postrider sync --limit"] {
         assert!(!bash(line).lines().any(|name| name == "work"), "{line}");
     }
+    // Those of the file that the line names.
+    for line in ["postrider --config ~/other.yaml sync", "postrider sync --config=other.yaml"] {
+        let words = line.replace("--config=", "--config = ");
+        assert!(bash(&words).lines().any(|name| name == "elsewhere"), "{line}");
+        let fish = completed("fish", &format!("source script; complete -C '{line} '"));
+        assert!(fish.lines().any(|name| name == "elsewhere"), "{line}: {fish}");
+        let zsh = format!(
+            "compadd() {{ print -l -- $@ }}; compdef() {{ : }}; words=({line} ''); CURRENT=$#words; \
+             functions[names]=\"$(sed -n '/^_postrider_accounts() {{/,/^}}/p' script | sed '1d;$d')\"; names"
+        );
+        assert!(completed("zsh", &zsh).lines().any(|name| name == "elsewhere"), "{line}");
+    }
     completed("zsh", "zsh -n ./script");
     assert_eq!(with(TWO_ACCOUNTS).run(&["config", "accounts"]).stdout, "home\nwork\n");
 }
@@ -227,6 +252,53 @@ fn a_mail_address_in_the_place_of_an_account_is_told_what_to_give_instead() {
         let told = home.run(&["sync", address]).stderr;
         assert!(told.contains(expected), "{told}");
     }
+    let told = Home::new().must(&["sync", "alice@example.org", "--deliver", "maildir:~/Mail"], 2).stderr;
+    assert!(
+        told.contains("name the POP3 server in a URL, such as `postrider sync pops://alice@HOST"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_url_left_held_or_seen_is_reached_by_the_url() {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    (0..2).for_each(|i| server.put(&format!("uid-{i}"), b"Subject: x\r\n\r\n".to_vec()));
+    let (home, url) = (Home::new(), format!("pop://alice;AUTH=+USER@127.0.0.1:{}", server.port()));
+    let sync = |deliver: &str, status| {
+        let options = ["--tls", "none", "--deliver", deliver, "--password-command", "echo 'correct horse'"];
+        home.must(&[&["sync", &url][..], &options].concat(), status).stderr
+    };
+    let said = sync("pipe:exit 69", 75);
+    assert!(said.contains(&format!("`postrider held list '{url}'` shows what is held")), "{said}");
+    assert_eq!(home.must(&["held", "list", &url], 0).stdout.lines().count(), 2);
+    assert!(home.must(&["held", "retry", &url], 0).stdout.contains("2 messages tried again by the next"));
+    home.must(&["held", "discard", &url, "uid-0"], 0);
+    sync("maildir:Mail", 0);
+    assert_eq!(home.maildir("Mail").len(), 1);
+    assert_eq!(home.must(&["seen", "list", &url], 0).stdout.lines().count(), 2);
+    home.must(&["seen", "forget", &url, "uid-1"], 0);
+    home.must(&["seen", "mark", &url, "uid-1"], 0);
+    sync("maildir:Mail", 0);
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
+fn a_hint_to_who_gave_a_url_names_options_and_no_keys() {
+    let script = "S: +OK\nC: STLS\nS: -ERR no\n!expect-close";
+    let server = ScriptedServer::start([Script::parse("stls", script)]);
+    let url = format!("pop://alice@127.0.0.1:{}", server.port());
+    let options = ["--deliver", "maildir:Mail", "--password-command", "echo x"];
+    let said = Home::new().must(&[&["sync", &url][..], &options].concat(), 75).stderr;
+    assert!(said.contains("write `--tls implicit` if the server has") && !said.contains("`tls:"), "{said}");
+}
+
+#[test]
+fn status_shows_the_accounts_that_are_named_and_no_others() {
+    let home = with(TWO_ACCOUNTS);
+    assert_eq!(home.must(&["status", "work"], 0).stdout, "work: never polled\n");
+    assert!(home.must(&["status", "wrok"], 2).stderr.contains("did you mean \"work\"?"));
+    home.must(&["status", "--max-age", "1h", "work"], 75);
+    assert_eq!(home.must(&["status", "--json", "home"], 0).stdout.lines().count(), 1);
 }
 
 #[test]
