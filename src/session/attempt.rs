@@ -64,6 +64,9 @@ impl Poll<'_> {
         }
         let (account, task, is_stopped) = (self.account, self.task, self.environment.stop.is_asked());
         course.end(result.as_ref().err(), &Ended { account, task, logged_in, is_stopped }, report);
+        if result.is_ok() {
+            result = course.left_undone().map_or(Ok(()), |failed| Err(AttemptFailed::plain(failed)));
+        }
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();
         }
@@ -294,17 +297,22 @@ impl Poll<'_> {
             report.listed_octets = opened.listing.octets();
         }
         // Counted anew by each attempt.
-        (report.held, report.left, report.beyond) = (0, 0, 0);
+        (report.held, report.left, report.beyond, report.nameless) = (0, 0, 0, 0);
+        report.garbage = opened.listing.garbage();
         report.login_delay = opened.source.login_delay();
         let trial = opened.source.trial();
         let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
         let is_why = ended.is_ok() && !notes.course.broke_without && !notes.course.goes_in_step();
-        notes.server.left_out_helped(|trial| trial != Trial::Pipelining || is_why);
-        ended.map_err(|aborted| AttemptFailed {
+        notes.server.left_out_helped(|trial| !matches!(trial, Trial::Pipelining | Trial::Noop) || is_why);
+        ended.map_err(|aborted| {
             // What is sent behind a TOP may be lost, too.
-            suspect: trial
-                .filter(|_| aborted.is_of_source(SourceError::loses_step) || notes.course.broke_at_headers()),
-            aborted,
+            let is_out_of_step =
+                || aborted.is_of_source(SourceError::loses_step) || notes.course.broke_at_headers();
+            let suspect = match notes.course.broke_at_noop() {
+                true => Some(Trial::Noop),
+                false => trial.filter(|_| is_out_of_step()),
+            };
+            AttemptFailed { suspect, aborted }
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::failure::Class;
-use crate::message::{Listing, UniqueId};
+use crate::message::{Listing, MessageNumber, UniqueId};
 use crate::source::{Blamed, Broke, Trial};
 use crate::state::Closing;
 
@@ -48,9 +48,13 @@ pub struct Course {
     /// Deletions of the sessions before.
     deleted: usize,
     /// Why the last session broke, if it did.
-    pub broke: Option<Failed>,
+    broke: Option<Failed>,
+    /// Why deletions of a session are not real, if another one followed all the same.
+    unreal: Option<Failed>,
     /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
     careful: HashSet<(UniqueId, u32)>,
+    /// The same by number and size, as some servers give them other unique-ids in each session.
+    careful_there: HashSet<(MessageNumber, u64)>,
     /// Messages that were had and delivered, in any session.
     had: usize,
     /// Messages that were tried and were not, in any session, and why the last one was not.
@@ -68,6 +72,8 @@ struct Met {
     fruitful: bool,
     /// Messages and deletions that wait until the deletions of this session are real.
     postponed: usize,
+    /// They are not, as QUIT was not answered with `+OK`.
+    is_unreal: bool,
 }
 
 /// A session that has ended.
@@ -98,7 +104,7 @@ impl Course {
     }
 
     pub fn new() -> Self {
-        let (careful, met) = (HashSet::new(), Met::default());
+        let (careful, careful_there, met) = (HashSet::new(), HashSet::new(), Met::default());
         Self {
             left_out: Vec::new(),
             doubtful: 0,
@@ -112,7 +118,9 @@ impl Course {
             small: 0,
             deleted: 0,
             broke: None,
+            unreal: None,
             careful,
+            careful_there,
             had: 0,
             missed: HashSet::new(),
             last_missed: None,
@@ -149,12 +157,30 @@ impl Course {
     /// Takes note of what a session met.
     pub fn note(&mut self, broke: Option<Broke>, fruitful: bool, postponed: usize, listing: &Listing) {
         if let Some(broke) = &broke {
-            self.careful.extend(broke.under_way.iter().map(|index| {
-                let message = listing.get(*index);
-                (UniqueId::new(message.uid), message.ordinal)
-            }));
+            for message in broke.under_way.iter().map(|index| listing.get(*index)) {
+                self.careful.insert((UniqueId::new(message.uid), message.ordinal));
+                self.careful_there.insert((message.number, message.octets));
+            }
         }
-        self.met = Met { broke, fruitful, postponed };
+        self.met = Met { broke, fruitful, postponed, is_unreal: false };
+    }
+
+    /// Takes note that the deletions of a session are not real.
+    pub fn undone(&mut self) {
+        self.met.is_unreal = true;
+    }
+
+    /// Keeps why a session failed that another one follows.
+    pub fn keep(&mut self, failed: Option<Failed>) {
+        match self.met.is_unreal {
+            true => self.unreal = failed,
+            false => self.broke = failed,
+        }
+    }
+
+    /// Gives why deletions of the poll are not real, once it is over.
+    pub fn left_undone(&mut self) -> Option<Failed> {
+        self.unreal.take_if(|_| matches!(self.next, Next::End | Next::Later(_)))
     }
 
     /// Takes note of how many messages a session had and delivered, and of which it did not, and why.
@@ -173,6 +199,11 @@ impl Course {
         Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, held, reason } })
     }
 
+    /// Says whether the session broke at the NOOP that was to prove the end of a message.
+    pub fn broke_at_noop(&self) -> bool {
+        self.met.broke.as_ref().is_some_and(|broke| broke.at_noop)
+    }
+
     /// Says whether the session broke at one of several TOPs.
     pub fn broke_at_headers(&self) -> bool {
         self.met.broke.as_ref().is_some_and(|broke| broke.at == Blamed::Headers)
@@ -181,7 +212,7 @@ impl Course {
     /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.
     pub fn say_why_it_broke(&mut self, aborted: &mut Failed, closing: &Closing) {
         let is_away = closing.listed_at.is_none() && aborted.trouble.class() == Class::Network;
-        if let Some(broke) = self.broke.take_if(|_| is_away) {
+        if let Some(broke) = self.broke.take_if(|_| is_away).or(self.unreal.take_if(|_| is_away)) {
             *aborted = broke;
         }
     }
@@ -193,7 +224,8 @@ impl Course {
         }
         let is_meant = |index: &usize| {
             let message = listing.get(*index);
-            self.careful.contains(&(UniqueId::new(message.uid), message.ordinal))
+            self.careful_there.contains(&(message.number, message.octets))
+                || self.careful.contains(&(UniqueId::new(message.uid), message.ordinal))
         };
         (0..listing.len()).filter(is_meant).collect()
     }
@@ -235,6 +267,10 @@ impl Course {
         let wait = match (self.met.broke.is_some(), class) {
             (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,
             (false, None) if self.met.postponed > 0 && self.met.fruitful && self.goes_on(report) => {
+                Duration::ZERO
+            }
+            // Those deletions are not tried again in this poll, so that what waits behind them has its turn.
+            (false, Some(_)) if self.met.postponed > 0 && self.met.is_unreal && self.goes_on(report) => {
                 Duration::ZERO
             }
             (false, Some(Class::InUse)) if !first && self.locked < LOCKED => {

@@ -325,7 +325,7 @@ impl Fetch<'_, '_> {
                 if size != listed {
                     return Err(SourceError::OutOfStep);
                 }
-                self.source.came_again();
+                self.source.came_again(index);
             }
             Some(_) | None => {}
         }
@@ -345,7 +345,10 @@ impl Fetch<'_, '_> {
         }
         draft.spare(self.drafts.map(|drafts| drafts.reached(&holders)).unwrap_or_default());
         let files = draft.file().into_iter().collect();
-        let delivery = Delivery { files, ..delivery };
+        let mut delivery = Delivery { files, ..delivery };
+        if self.source.is_open(index) {
+            self.book.doubt_for_now(index, &mut delivery);
+        }
         let mut message = Complete { index, finished: draft.finish(), delivery, unclaimed, holders, octets };
         if extent == Extent::Short {
             let came = self.counted(&message);
@@ -404,9 +407,9 @@ impl Fetch<'_, '_> {
         let end = broke.end.map(|(_, end)| end);
         let mut partial = None;
         if let Some(mut message) =
-            self.round.doubtful.take_if(|_| matches!(end, Some(End::Certain | End::Unproven)))
+            self.round.doubtful.take_if(|_| matches!(end, Some(End::Certain | End::Unproven | End::Followed)))
         {
-            partial = self.counted(&message).filter(|_| end == Some(End::Unproven));
+            partial = self.counted(&message).filter(|_| end != Some(End::Certain));
             let is_kept =
                 partial.as_ref().is_some_and(|came| short::is_all_there_is(came, self.book.policy.now));
             if is_kept {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::delivery::has_room;
 use crate::message::{Listing, UniqueId};
-use crate::state::{Closing, Held, HeldKind, Memory, Standing, Timestamp};
+use crate::state::{Closing, Held, HeldKind, Standing, Timestamp};
 use crate::text::Shown;
 
 use super::Report;
@@ -112,18 +112,12 @@ impl Poll<'_> {
     }
 
     /// Counts a deletion at which the session broke. After two it is held, comes last, and has its waits later.
-    pub(super) fn hold_undeletable(
-        &self,
-        (uid, ordinal): (UniqueId, u32),
-        octets: u64,
-        memory: &Memory,
-        closing: &mut Closing,
-    ) {
+    pub(super) fn hold_undeletable(&self, index: usize, book: &Book<'_>, closing: &mut Closing) {
+        let ((uid, ordinal), octets) = (book.name_of(index), book.listing.get(index).octets);
         if uid.as_bytes().is_empty() {
             return;
         }
-        let before = memory.held(uid.as_bytes(), ordinal, octets);
-        let before = before.filter(|before| before.kind == HeldKind::Undeletable);
+        let before = book.undeleted(index);
         let standing = if before.is_some() { Standing::Held } else { Standing::Suspected };
         let tries = before.map_or(0, |before| before.tries) + 1;
         if standing == Standing::Held && tries == 2 {

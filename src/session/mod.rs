@@ -219,11 +219,11 @@ async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed>
                 match ended {
                     Err(end) => {
                         log::info!("{}: {}; going on in a new session", account.name, end.aborted.trouble);
-                        course.broke = Some(end.aborted);
+                        course.keep(Some(end.aborted));
                     }
                     Ok(()) => {
                         log::info!("{}: going on in a new session", account.name);
-                        course.broke = None;
+                        course.keep(None);
                     }
                 }
                 poll.unless_stopped("wait for the next session", async {

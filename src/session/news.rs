@@ -137,6 +137,10 @@ pub struct Heard {
     pub held: (Change, News),
     /// Whether to tell of mail that another program left and nothing deletes.
     pub stays: bool,
+    /// Messages that nothing tells from others.
+    pub nameless: News,
+    /// Listings with lines that mean nothing.
+    pub garbage: News,
 }
 
 /// Gives the level at which something beside polls is told.

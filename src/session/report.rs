@@ -42,6 +42,10 @@ pub struct Report {
     pub stays: usize,
     /// Messages left for later by a limit (`max_messages`, `--limit`, `max_size`) or by a stop.
     pub left: usize,
+    /// Messages among those left that nothing tells from others.
+    pub nameless: usize,
+    /// Lines of the listing that mean nothing.
+    pub garbage: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
     /// Messages among those left that are there to be fetched: only the limit on their number kept them.

@@ -45,10 +45,7 @@ impl Turn<'_> {
         tell(name, &kept);
         if nameless > 0 {
             // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
-            log::warn!(
-                "{name}: {} without a unique-id, and without a header to be known by",
-                messages(nameless)
-            );
+            report.nameless = nameless;
             report.left += nameless;
         }
         self.skip_first(skip).await

@@ -227,7 +227,10 @@ impl<'a> Sorting<'a> {
                 }
                 self.is_new(index);
             }
-            Answer::Never => self.is_new(index),
+            Answer::Never => match records.iter().copied().find(|entry| self.is_claimed(*entry)) {
+                Some(entry) => return self.take(index, entry),
+                None => self.is_new(index),
+            },
             // Its content must tell anyway.
             Answer::Open | Answer::Unasked if !may_settle => self.is_new(index),
             Answer::Open => self.questions[usize::from(known.was_deleted())].push(index),
@@ -251,14 +254,21 @@ impl<'a> Sorting<'a> {
             Kind::Pending if is_blank => fits && named == Named::ByPlace,
             _ if !detail.has_header_of(header) => false,
             Kind::Pending => true,
-            // It is never deleted, so a weak identity will do where nothing else speaks against it.
-            Kind::Marked if fits && !known.is_missed() && named == Named::ByUid => true,
+            // It is never deleted for that, so a weak identity will do where nothing else speaks against it.
+            Kind::Marked | Kind::Imported if self.is_claimed(entry) && named == Named::ByUid => true,
             Kind::Delivered | Kind::Marked | Kind::Imported => {
                 let fits = fits || self.fits_header(entry, index, header);
                 let is_certain = header.identity.is_certain() && !detail.is_weak();
                 is_certain && (fits || !known.was_deleted() && !known.is_missed())
             }
         })
+    }
+
+    /// Says whether a record is of a message that was never fetched, and is there for all we know. Its size is what the
+    /// server claimed once: another one contradicts nothing.
+    fn is_claimed(&self, entry: usize) -> bool {
+        let known = self.entry(entry);
+        matches!(known.kind, Kind::Marked | Kind::Imported) && !known.is_missed() && !known.was_deleted()
     }
 
     /// Sorts messages that go by their place.

@@ -235,12 +235,12 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         indices.iter().map(|index| book.name_of(*index)).collect()
     };
     closing.undeleted.extend(names(&undeleted));
+    let is_unreal = ended.is_err() && !undeleted.is_empty();
     let uncertain: Vec<usize> = fetched.uncertain.iter().copied().chain(uncertain).collect();
     book.doubt(&uncertain, closing);
     match fetched.broke.as_ref().map(|broke| broke.at) {
         Some(Blamed::Deletion(index) | Blamed::Had(index)) => {
-            let octets = book.listing.get(index).octets;
-            poll.hold_undeletable(book.name_of(index), octets, book.memory, closing);
+            poll.hold_undeletable(index, &book, closing);
         }
         Some(Blamed::Message(_) | Blamed::Headers | Blamed::Nobody) | None => {}
     }
@@ -253,6 +253,9 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         course.leaves_doubt();
     }
     course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
+    if is_unreal {
+        course.undone();
+    }
     match (fetched.aborted, fetched.refused.or(target_failed)) {
         (Some(aborted), _) => Err(aborted),
         (None, Some(failed)) => ended.map_err(Failed::from).and(Err(failed)),

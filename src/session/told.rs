@@ -22,6 +22,10 @@ pub const POLLS: &str = "polls";
 pub const HELD: &str = "held";
 /// Messages that another program left: told once.
 const STAYS: &str = "imported";
+/// Messages that nothing tells from others.
+const NAMELESS: &str = "nameless";
+/// Lines of listings that mean nothing.
+const GARBAGE: &str = "garbage";
 /// Another session of ours that has the maildrop: no trouble of the account's.
 const LEASE: &str = "lease";
 
@@ -65,6 +69,10 @@ pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) 
     } else if class.is_none() {
         heard.held = note(HELD, None);
     }
+    if report.listed.is_some() {
+        heard.garbage = note(GARBAGE, (report.garbage > 0).then_some(GARBAGE)).1;
+        heard.nameless = note(NAMELESS, (report.nameless > 0).then_some(NAMELESS)).1;
+    }
     (heard, changes)
 }
 
@@ -89,7 +97,7 @@ pub enum Audience {
 
 /// Tells why a poll ended early, if it did, and what is news of its account.
 pub fn log_report(report: &Report, audience: Audience) {
-    let Heard { polls, held, stays } = report.heard.unwrap_or_default();
+    let Heard { polls, held, stays, nameless, garbage } = report.heard.unwrap_or_default();
     // A failure that is about messages is told as they are.
     let is_about_messages = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Message);
     let news = if is_about_messages { held.1 } else { polls.1 };
@@ -117,6 +125,14 @@ pub fn log_report(report: &Report, audience: Audience) {
                  them",
                 messages(report.stays)
             );
+        }
+        let is_told = |news| person || matches!(news, News::Trouble | News::Reminder(_));
+        if report.garbage > 0 && is_told(garbage) {
+            log::warn!("server sent {} listing lines that mean nothing", report.garbage);
+        }
+        if report.nameless > 0 && is_told(nameless) {
+            let nameless = messages(report.nameless);
+            log::warn!("{nameless} without a unique-id, and without a header to be known by");
         }
         match (held.1, &report.came_held) {
             (News::Over(Lasted { time, .. }), _) => {
@@ -202,16 +218,16 @@ mod tests {
         };
         let none = (Change::None, News::None);
         let begins = (Change::Began, News::Trouble);
-        assert_eq!(heard(0, &refused), Heard { polls: none, held: begins, stays: false });
+        assert_eq!(heard(0, &refused), Heard { polls: none, held: begins, ..Heard::default() });
         assert_eq!(
             heard(60, &held(2)),
-            Heard { polls: none, held: none, stays: false },
+            Heard { polls: none, held: none, ..Heard::default() },
             "it is the same trouble"
         );
-        assert_eq!(heard(120, &away), Heard { polls: begins, held: none, stays: false });
+        assert_eq!(heard(120, &away), Heard { polls: begins, held: none, ..Heard::default() });
         let over =
             |time, times| (Change::Ended, News::Over(Lasted { time: Duration::from_secs(time), times }));
-        assert_eq!(heard(180, &held(1)), Heard { polls: over(60, 1), held: none, stays: false });
+        assert_eq!(heard(180, &held(1)), Heard { polls: over(60, 1), held: none, ..Heard::default() });
         assert!(matches!(heard(DAY, &held(1)).held, (Change::None, News::Reminder(_))));
         assert_eq!(heard(DAY + 60, &held(0)).held.0, Change::Ended);
         let stopped = Report::failed("home", Class::Stopped);

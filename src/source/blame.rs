@@ -11,6 +11,8 @@ pub struct Broke {
     /// that it may have been any of these.
     pub under_way: Vec<usize>,
     pub silent: bool,
+    /// At the NOOP that was to prove the end of a message, or behind its answer.
+    pub at_noop: bool,
     /// The message that had come and whose end was to be proven, and what is to be made of it.
     pub end: Option<(usize, End)>,
 }

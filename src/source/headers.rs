@@ -122,7 +122,7 @@ impl Headers {
 /// Says what the session broke at when so many of the questions were answered.
 fn broke(error: SourceError, questions: &[usize], answered: usize, wire: &Wire) -> BrokeAtHeader {
     let at = if wire.unanswered() > 1 { Blamed::Headers } else { Blamed::Nobody };
-    let broke = Broke { at, under_way: Vec::new(), silent: error.is_silence(), end: None };
+    let broke = Broke { at, under_way: Vec::new(), silent: error.is_silence(), at_noop: false, end: None };
     let asked = questions.get(answered).copied().filter(|_| wire.unanswered() > 0 && error.is_break());
     BrokeAtHeader { error, broke: asked.map(|index| (index, broke)) }
 }

@@ -40,7 +40,7 @@ use error::{About, Doing};
 use headers::Headers;
 use open::Listed;
 use server::Found;
-use window::Window;
+use window::{Proof, Window};
 use wire::{Sending, Wire, WireError};
 
 pub use blame::{Blamed, Broke, End};
@@ -117,6 +117,10 @@ impl Source {
         let account = login.account;
         match login.run(connector, stream).await {
             Ok(Listed { wire, capabilities, sending, listing, uidl_refused }) => {
+                let proof = match login.server.found(Trial::Noop) {
+                    Some(Found::Breaks) => Proof::Stat,
+                    Some(Found::Takes) | None => Proof::Noop,
+                };
                 let source = Self {
                     account: account.name.clone(),
                     wire,
@@ -124,7 +128,7 @@ impl Source {
                     sending,
                     listing: listing.clone(),
                     headers: Headers::new(sending),
-                    window: Window::new(sending, Deletions::of(&account.name)),
+                    window: Window::new(sending, proof, Deletions::of(&account.name)),
                     doubled: false,
                     goodbye: account.timeout.min(QUIT),
                 };
@@ -255,8 +259,14 @@ impl Source {
     }
 
     /// Notes that a message came whose octets are those of the one before.
-    pub fn came_again(&mut self) {
+    pub fn came_again(&mut self, index: usize) {
         self.doubled = true;
+        self.window.came_again(index);
+    }
+
+    /// Says whether a message may have come in the place of another, for all that is known before the session's end.
+    pub fn is_open(&self, index: usize) -> bool {
+        self.window.is_open(index)
     }
 
     /// Gives the messages that may have come in the place of others, where a session has come to a bad end: as commands

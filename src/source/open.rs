@@ -242,13 +242,6 @@ impl Login<'_> {
             said => said.map(|said| refusal(&said, "ask for unique-ids (UIDL)")),
         };
         let listing = built(builder).await;
-        if listing.garbage() > 0 {
-            log::warn!(
-                "{}: server sent {} listing lines that mean nothing",
-                self.account.name,
-                listing.garbage()
-            );
-        }
         if !self.server.is_known() {
             self.server.was_asked();
         }

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA, or answers it with a line too many | old servers |
 //! | [`Trial::Utf8`] | the same at UTF8, although it is announced | none known |
+//! | [`Trial::Noop`] | the same at NOOP, behind a message whose end it is to prove | none known |
 //! | [`Trial::Top`] | the same at TOP of each message | none known; of single messages, see `headerless` |
 //! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all, or refused | old servers |
 //! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
@@ -45,6 +46,8 @@ pub enum Trial {
     Capa,
     /// The UTF8 command (RFC 6856).
     Utf8,
+    /// The NOOP command, where STAT does as well.
+    Noop,
     /// The TOP command.
     Top,
     /// Commands ahead of answers.
@@ -99,6 +102,7 @@ impl Trial {
         match self {
             Self::Capa => "capa",
             Self::Utf8 => "utf8",
+            Self::Noop => "noop",
             Self::Top => "top",
             Self::Pipelining => "pipelining",
             Self::Binding => "binding",
@@ -112,6 +116,7 @@ impl Trial {
         let plain = [
             Self::Capa,
             Self::Utf8,
+            Self::Noop,
             Self::Top,
             Self::Pipelining,
             Self::Binding,
@@ -127,7 +132,7 @@ impl Trial {
     pub fn is_told_by_one_failure(self) -> bool {
         match self {
             Self::Binding | Self::BehindUtf8 | Self::BehindUser | Self::BehindLogIn(_) => true,
-            Self::Capa | Self::Utf8 | Self::Top | Self::Pipelining => false,
+            Self::Capa | Self::Utf8 | Self::Noop | Self::Top | Self::Pipelining => false,
         }
     }
 
@@ -136,6 +141,7 @@ impl Trial {
         match self {
             Self::Capa => "without CAPA".into(),
             Self::Utf8 => "without UTF8".into(),
+            Self::Noop => "without NOOP".into(),
             Self::Top => "without TOP".into(),
             Self::Pipelining => "without pipelining".into(),
             Self::Binding => "without channel binding".into(),

@@ -90,6 +90,11 @@ impl Steps {
         is_next
     }
 
+    /// Notes that the octets of a message are those of the one before: its answer may have come twice.
+    pub fn came_again(&mut self, index: usize) {
+        self.open.insert(index);
+    }
+
     /// Says whether a message may have come in the place of another as long as more are under way.
     pub fn is_open(&self, index: usize) -> bool {
         self.open.contains(&index)

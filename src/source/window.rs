@@ -41,6 +41,14 @@ pub enum Last {
     Delete(Recorded<usize>),
 }
 
+/// What is sent where an answer is wanted, whatever it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    Noop,
+    /// Where the server does not bear NOOP.
+    Stat,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     Anything,
@@ -97,6 +105,10 @@ struct Incoming {
 pub struct Window {
     pub deletions: Deletions,
     sending: Sending,
+    /// What is sent to prove the end of a message.
+    proof: Proof,
+    /// NOOP was answered last.
+    behind_noop: bool,
     /// Still to be asked for.
     wanted: VecDeque<usize>,
     old: VecDeque<Recorded<usize>>,
@@ -121,10 +133,12 @@ pub struct Window {
 }
 
 impl Window {
-    pub fn new(sending: Sending, deletions: Deletions) -> Self {
+    pub fn new(sending: Sending, proof: Proof, deletions: Deletions) -> Self {
         Self {
             deletions,
             sending,
+            proof,
+            behind_noop: false,
             wanted: VecDeque::new(),
             old: VecDeque::new(),
             last: VecDeque::new(),
@@ -319,6 +333,7 @@ impl Window {
             pop3::Event::Reply { to: Request::Retr(_), status, text } => {
                 // Answers come in the order of the commands, so this is the first one under way.
                 let Some(index) = self.under_way.pop_front() else { return Ok(Event::Nothing) };
+                self.behind_noop = false;
                 self.octets_under_way = self.octets_under_way.saturating_sub(listing.get(index).octets);
                 self.confirm();
                 if status == Status::Ok {
@@ -335,6 +350,7 @@ impl Window {
                     self.deletions.answered(index, number, Reply { status, text });
                 }
                 self.confirm();
+                self.behind_noop = to == Request::Noop;
                 Event::Answered
             }
             pop3::Event::Line { .. } | pop3::Event::End { .. } => Event::Nothing,
@@ -371,9 +387,23 @@ impl Window {
     pub fn ask_for_proof(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
         let asks = self.doubtful.is_some() && wire.unanswered() == 0;
         if asks {
-            wire.send(Command::Noop).doing("fetch")?;
+            let command = match self.proof {
+                Proof::Noop => Command::Noop,
+                Proof::Stat => Command::Stat,
+            };
+            wire.send(command).doing("fetch")?;
         }
         Ok(asks)
+    }
+
+    /// Notes that the octets of a message are those of the one before.
+    pub fn came_again(&mut self, index: usize) {
+        self.steps.came_again(index);
+    }
+
+    /// Says whether a message that came may have come in the place of another, until the session has come to a good end.
+    pub fn is_open(&self, index: usize) -> bool {
+        self.steps.is_open(index)
     }
 
     /// Gives the messages of this session that may have come in the place of others, if it has come to a bad end.
@@ -421,7 +451,8 @@ impl Window {
             self.under_way.retain(|under_way| *under_way != index);
         }
         let under_way = had.iter().chain(&self.under_way).copied().collect();
-        Broke { at, under_way, silent: error.is_silence(), end }
+        let at_noop = wire.awaiting() == Some(Request::Noop) || self.behind_noop && error.is_one_too_many();
+        Broke { at, under_way, silent: error.is_silence(), at_noop, end }
     }
 }
 

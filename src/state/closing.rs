@@ -9,7 +9,7 @@ use crate::message::{FileId, UniqueId};
 use super::entries::Packed;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
-use super::{Change, Closing, LogIn, RecordedFiles, Timestamp, Told};
+use super::{Change, Closing, Confirmed, LogIn, RecordedFiles, Timestamp, Told};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -37,6 +37,7 @@ pub(super) fn close(
     supersede(connection, id, entries, &closing.superseded)?;
     change(connection, id, entries, &closing.changes)?;
     deletions(connection, id, closing)?;
+    confirm(connection, id, &closing.confirmed)?;
     doubt(connection, id, &closing.doubted)?;
     record(connection, id, closing.at, &closing.pending)?;
     hold(connection, id, &closing.held)?;
@@ -185,6 +186,17 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
         tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>, closing.at])?;
     }
     Ok(())
+}
+
+/// Believes records that were doubted for as long as their session lasted.
+fn confirm(connection: &Connection, id: i64, confirmed: &[(usize, Confirmed)]) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5
+         WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
+    )?;
+    confirmed.iter().try_for_each(|(_, Confirmed { name: (uid, ordinal), octets, place })| {
+        update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place]).map(drop)
+    })
 }
 
 /// Has records asked about like those whose deletion may not have been real; what came alone says how large they are, and

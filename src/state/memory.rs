@@ -297,6 +297,15 @@ pub struct Change {
     pub stays: bool,
 }
 
+/// What is right of a record that was doubted until the session's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    pub name: (UniqueId, u32),
+    /// By the listing.
+    pub octets: u64,
+    pub place: Option<u32>,
+}
+
 /// What a session leaves behind, written in one commit at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Closing {
@@ -326,6 +335,8 @@ pub struct Closing {
     /// Records that may be of other messages, and of what came: they are asked about, and compared where what came has
     /// another size than is listed.
     pub doubted: Vec<(UniqueId, u32)>,
+    /// Records of this session that are doubted no more, with the messages' indices in the listing.
+    pub confirmed: Vec<(usize, Confirmed)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,
     /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that somebody

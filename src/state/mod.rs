@@ -58,7 +58,8 @@ pub use maildrop::{
     LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
-    Change, Closing, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen, Unclaimed, prove,
+    Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen,
+    Unclaimed, prove,
 };
 pub(crate) use path::make_directory_of;
 pub use proof::Recorded;

@@ -190,6 +190,7 @@ impl Server {
             | Flaw::Zero(times)
             | Flaw::Unanswered(times)
             | Flaw::Swallows(times)
+            | Flaw::Doubled(times)
             | Flaw::Short(times) => times,
         };
         if times > 0 && mail.flawed >= times {
@@ -214,6 +215,11 @@ impl Server {
                 self.is_behind = true;
                 let is_sent = matches!(mail.flaw, Flaw::Swallows(_));
                 Next::Answer(if is_sent { whole[..whole.len() - 1].to_vec() } else { Vec::new() })
+            }
+            Flaw::Doubled(_) => {
+                self.fetched(mail.id);
+                self.judge.comes_twice(mail.id);
+                Next::Answer([whole, whole].concat())
             }
             Flaw::Zero(_) | Flaw::Short(_) => {
                 self.judge.comes_short(mail.id);
@@ -266,6 +272,17 @@ impl Server {
             }
             self.marked.clear();
             return Next::Drop(Vec::new());
+        }
+        match self.scenario.deletes {
+            Deletes::LosesQuit => {
+                self.marked.clear();
+                return Next::Drop(Vec::new());
+            }
+            Deletes::AnswersNoQuit => {
+                self.update();
+                return Next::Drop(Vec::new());
+            }
+            Deletes::Honest | Deletes::Ignored | Deletes::Refused | Deletes::WithoutQuit => {}
         }
         self.update();
         if self.is_killed(At::Obeyed) {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mail::{Mail, without_written};
-use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Sizes, Top, Uids};
+use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Sizes, Top, Uids, Writes};
 
 /// Octets that a server may count less or more than there are.
 const LESS: usize = 16;
@@ -50,6 +50,8 @@ struct Fact {
     is_absent: bool,
     /// Unique-id and size were last shown for another message, which we had not deleted.
     is_swapped: bool,
+    /// The same of one that our deletions had not removed: after three of them it is asked about once a day.
+    is_behind_a_rest: bool,
     /// A DELE of ours was answered +OK, and its session reached UPDATE state.
     was_deleted: bool,
     /// Whether `seen mark` or `first_sync` has taken it as fetched.
@@ -71,6 +73,8 @@ struct Fact {
     /// When less of it came than there is, and how often.
     short_since: Option<i64>,
     shorts: usize,
+    /// How often it came twice in answer to one RETR.
+    doubled: usize,
 }
 
 /// Whether a message was taken as fetched.
@@ -125,6 +129,7 @@ impl Judge {
             comebacks: 0,
             is_absent: false,
             is_swapped: false,
+            is_behind_a_rest: false,
             was_deleted: false,
             mark: Mark::Not,
             is_shown: false,
@@ -136,6 +141,7 @@ impl Judge {
             due_since: None,
             short_since: None,
             shorts: 0,
+            doubled: 0,
         });
     }
 
@@ -176,6 +182,8 @@ impl Judge {
     pub fn is_swapped(&mut self, id: usize, before: usize) {
         if !self.facts[before].was_deleted {
             self.facts[id].is_swapped = true;
+        } else if self.deletions_lie() {
+            self.facts[id].is_behind_a_rest = true;
         }
     }
 
@@ -184,6 +192,10 @@ impl Judge {
         let fact = &mut self.facts[id];
         fact.short_since.get_or_insert(now);
         fact.shorts += 1;
+    }
+
+    pub fn comes_twice(&mut self, id: usize) {
+        self.facts[id].doubled += 1;
     }
 
     /// A DELE of ours comes, in a session that has marked these before.
@@ -335,7 +347,8 @@ impl Judge {
                 left.push(id);
             }
         }
-        left.retain(|id| !self.excuse_for_leaving(*id));
+        // Until it rests no more.
+        left.retain(|id| !self.excuse_for_leaving(*id) && !self.facts[*id].is_behind_a_rest);
         if !left.is_empty() {
             self.find(
                 Wrong::NotFetched,
@@ -398,6 +411,12 @@ impl Judge {
         if self.scenario.uids.are_by_place() && self.deletions_lie() {
             excuse += self.facts.iter().map(|fact| self.equals(fact.mail.id).count()).sum::<usize>();
         }
+        // Where sizes do not tell it from the one that was asked for behind it, it is delivered in the place of that, too.
+        excuse += facts
+            .iter()
+            .filter(|fact| self.has_no_size_of_its_own(fact))
+            .map(|fact| fact.doubled)
+            .sum::<usize>();
         // Weak twins by place change their places unseen.
         excuse += 2 * ids.iter().map(|id| self.weak_twins(*id).count()).sum::<usize>();
         excuse
@@ -433,10 +452,9 @@ impl Judge {
     fn excuse_for_fetching_marked(&self, id: usize) -> bool {
         let fact = &self.facts[id];
         let changes = self.scenario.uids.are_by_place()
-            || self.scenario.has(|event| {
-                matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_) | Event::Recount)
-            })
-            || self.scenario.sizes == Sizes::Estimate;
+            || self
+                .scenario
+                .has(|event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_)));
         // It has no identity that settles anything, and no content was recorded.
         let is_weak = !fact.mail.is_certain || self.scenario.top != Top::Works;
         // Another one of its certain identity may have taken its record.
@@ -480,14 +498,24 @@ impl Judge {
     /// Says whether more deletions are never carried out than `max_messages` lets be compared in one poll, without TOP:
     /// those that were tried longest ago have their turn, each once a day.
     pub fn are_taking_turns(&self, messages: usize, fetched: usize) -> bool {
-        let fails = matches!(self.scenario.deletes, Deletes::Ignored | Deletes::Refused);
+        let fails = matches!(self.scenario.deletes, Deletes::Ignored | Deletes::Refused | Deletes::LosesQuit);
         let are_compared = fails && self.scenario.keep != Keep::Forever && self.scenario.top != Top::Works;
-        are_compared && self.scenario.limit.is_some_and(|limit| (fetched..messages).contains(&limit))
+        are_compared && fetched < messages && self.scenario.limit.is_some_and(|limit| limit < messages)
     }
 
     fn deletions_lie(&self) -> bool {
         let forgets = |event: &Event| matches!(event, Event::ForgetDeletions);
         self.scenario.deletes == Deletes::Ignored || self.scenario.has(forgets)
+    }
+
+    /// Says whether the size of a message, as it is listed, does not tell it from all others.
+    fn has_no_size_of_its_own(&self, fact: &Fact) -> bool {
+        let is_inexact = self.scenario.sizes == Sizes::Estimate
+            || self.scenario.writes != Writes::Nothing
+            || self.scenario.has(|event| *event == Event::Recount);
+        let is_equal =
+            |other: &Fact| other.mail.id != fact.mail.id && other.content.len() == fact.content.len();
+        is_inexact || self.facts.iter().any(is_equal)
     }
 
     /// Gives those of the same header and size.

@@ -98,6 +98,10 @@ pub enum Deletes {
     Refused,
     /// Carried out even where the session ends without QUIT.
     WithoutQuit,
+    /// No QUIT is answered, and none is obeyed where anything was to be deleted.
+    LosesQuit,
+    /// No QUIT is answered, and each is obeyed.
+    AnswersNoQuit,
 }
 
 /// The account's `keep`.
@@ -205,6 +209,8 @@ pub enum Flaw {
     Unanswered(u32),
     /// The same with an end that lacks its LF.
     Swallows(u32),
+    /// RETR is answered twice.
+    Doubled(u32),
 }
 
 /// When the program is killed in a poll. Numbers are counted from 0.
@@ -263,8 +269,8 @@ impl Scenario {
                 Deletes::Honest,
                 Deletes::Honest,
                 Deletes::Honest,
-                Deletes::Honest,
-                Deletes::Honest,
+                Deletes::LosesQuit,
+                Deletes::AnswersNoQuit,
                 Deletes::Ignored,
                 Deletes::Refused,
                 Deletes::WithoutQuit,
@@ -410,6 +416,7 @@ impl Flaw {
             8 => Self::Garbled(times),
             9 | 10 => Self::Unanswered(times),
             11 => Self::Swallows(times),
+            12 => Self::Doubled(times),
             _ => Self::Sound,
         }
     }

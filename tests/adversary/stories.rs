@@ -141,10 +141,14 @@ fn a_few_renumbered_messages_are_not_fetched_again() {
 
 #[test]
 fn marked_messages_are_not_fetched_when_their_sizes_change() {
-    delivers(
-        1,
-        Scenario { first: First::Marks, events: vec![(0, NEW), (1, Recount), (2, NEW)], ..Scenario::plain() },
-    );
+    for first in [First::Marks, First::Skips] {
+        for top in [Top::Works, Top::Nameless, Top::Missing] {
+            for old in [NEW, WEAK] {
+                let events = vec![(0, old), (1, Recount), (2, NEW)];
+                delivers(1, Scenario { first, top, events, ..Scenario::plain() });
+            }
+        }
+    }
 }
 
 #[test]
@@ -363,4 +367,69 @@ fn of_two_equal_messages_that_cannot_be_had_each_is_held_in_its_place() {
         vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::Short(0))), (0, Arrive(Equal, 9, Flaw::BreaksIn(0)))];
     let (uids, deletes, keep) = (Uids::Plain, Deletes::Ignored, Keep::TwoWeeks);
     delivers_and_leaves(2, 3, Scenario { uids, deletes, keep, step: 3 * DAY, events, ..Scenario::plain() });
+}
+
+#[test]
+fn a_deletion_that_breaks_the_session_is_held_under_whatever_unique_id_comes_next() {
+    let events =
+        vec![(0, Arrive(Normal, 0, Flaw::DeleBreaks)), (0, Arrive(Equal, 0, Sound)), (0, Holes(0)), (0, NEW)];
+    for polls in [1, 4] {
+        let events = events.clone();
+        delivers_and_leaves(2, 1, Scenario { uids: Uids::Random, polls, events, ..none() });
+    }
+}
+
+#[test]
+fn a_message_that_breaks_the_session_has_its_turn_though_no_quit_is_ever_answered() {
+    for deletes in [Deletes::LosesQuit, Deletes::AnswersNoQuit] {
+        let mut events = vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::BreaksIn(3)))];
+        events.extend((1..6).map(|poll| (poll, NEW)));
+        let left = if deletes == Deletes::LosesQuit { 7 } else { 0 };
+        delivers_and_leaves(7, left, Scenario { deletes, step: DAY, events, ..none() });
+    }
+}
+
+#[test]
+fn what_came_in_the_place_of_another_message_is_not_believed_after_a_kill() {
+    // 0 and 3 are of one size.
+    for flaw in [Flaw::Unanswered(1), Flaw::Doubled(1)] {
+        for uids in [Uids::Honest, Uids::Missing, Uids::Numbers] {
+            for kill in [At::Recorded(0), At::Delivered(1), At::Recorded(1)] {
+                let first = Arrive(Normal, 0, flaw);
+                let events = vec![
+                    (0, first),
+                    (0, NEW),
+                    (0, NEW),
+                    (0, NEW),
+                    (0, OtherDeletes(1)),
+                    (0, OtherDeletes(1)),
+                    (0, Kill(kill)),
+                ];
+                plays(Scenario { uids, events, ..Scenario::plain() }, |_| {});
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_comes_twice_keeps_no_message_away() {
+    for keep in [Keep::Forever, Keep::Nothing] {
+        let events = vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::Doubled(0))), (0, NEW), (0, NEW), (1, NEW)];
+        plays(Scenario { keep, events, ..Scenario::plain() }, |played| {
+            assert!(played.delivered >= 5, "{}", played.words());
+        });
+    }
+}
+
+#[test]
+fn a_weak_message_whose_deletion_is_not_real_and_that_a_limit_leaves_is_the_same() {
+    let events = vec![(0, NEW), (0, Arrive(Weak, 0, Flaw::DeleBreaks))];
+    let (uids, sizes) = (Uids::Random, Sizes::Estimate);
+    delivers_and_leaves(2, 1, Scenario { uids, sizes, limit: Some(3), events, ..none() });
+}
+
+#[test]
+fn a_weak_message_that_came_in_the_place_of_another_is_known_by_its_content() {
+    let events = vec![(0, Arrive(Normal, 0, Flaw::Unanswered(2))), (0, WEAK)];
+    delivers(2, Scenario { sizes: Sizes::Estimate, writes: Writes::Status, events, ..none() });
 }

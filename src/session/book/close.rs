@@ -1,15 +1,19 @@
 //! What is written down at the end of a session.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::config::account::Keep;
 use crate::message::UniqueId;
-use crate::state::{Change, Closing, Delivery, Detail, Entry, Kind};
+use crate::state::{Change, Closing, Confirmed, Delivery, Detail, Entry, Kind};
 
 use super::super::policy::Due;
 use super::super::which::{Group, Nameless, Verdict};
 use super::Book;
 use super::names::made_name;
+
+/// Octets by which a server may list a message as smaller or larger than it is, by counting otherwise and by what it
+/// writes into it. Where nothing but content would tell a weak one again, that is not the size of another.
+const NEAR: u64 = 128;
 
 impl Book<'_> {
     /// Keeps in mind that a record is to be written.
@@ -92,6 +96,11 @@ impl Book<'_> {
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
+        let recorded = |(index, confirmed): (usize, Confirmed)| {
+            let name = self.recorded.get(&index)?.clone();
+            Some((index, Confirmed { name, ..confirmed }))
+        };
+        closing.confirmed = std::mem::take(&mut self.doubted).into_iter().filter_map(recorded).collect();
         let is_held = |(uid, ordinal): &(UniqueId, u32)| self.is_there(uid, *ordinal, &closing.vanished);
         closing.released.retain(|name| !is_held(name));
         closing.open = !complete || !self.sorted.is_complete();
@@ -102,6 +111,18 @@ impl Book<'_> {
             .iter()
             .map(|change| (change.index, (change.uid.clone(), change.ordinal)))
             .collect();
+    }
+
+    /// Has what is recorded of a message doubted until the session has come to a good end: it may have come in the place
+    /// of another, and if the program is killed before, nobody says so.
+    pub fn doubt_for_now(&mut self, index: usize, delivery: &mut Delivery) {
+        if delivery.deleting {
+            return;
+        }
+        let Delivery { uid, ordinal, octets, place, .. } = delivery.clone();
+        self.doubted.insert(index, Confirmed { name: (uid, ordinal), octets, place });
+        (delivery.deleting, delivery.place) = (true, None);
+        delivery.octets = delivery.fingerprint.map_or(octets, |whole| whole.octets);
     }
 
     /// Doubts what was written down of messages that may have come in the place of others: nothing is changed by them,
@@ -116,6 +137,7 @@ impl Book<'_> {
         closing.returned.retain(|entry| !changed.contains(entry));
         closing.vanished.clear();
         closing.open = true;
+        closing.confirmed.retain(|(index, _)| !uncertain.contains(index));
         closing.doubted.extend(uncertain.iter().filter_map(|index| self.recorded.get(index).cloned()));
     }
 
@@ -151,10 +173,18 @@ impl Book<'_> {
 
     /// Says whether a record may be of a message that is listed and that nobody has looked at: one of its name, one of
     /// those that go by their place, or one of these sizes.
-    fn may_be_listed(&self, entry: usize, placed: &[usize], sizes: &HashSet<u64>) -> bool {
+    fn may_be_listed(&self, entry: usize, placed: &[usize], sizes: &BTreeSet<u64>) -> bool {
         let by_place = || placed.iter().any(|index| self.may_have_header_of(*index, entry));
-        let octets = self.entry(entry).octets;
-        let by_size = || sizes.contains(&0) || sizes.contains(&octets) || octets == 0 && !sizes.is_empty();
+        let (octets, detail) = (self.entry(entry).octets, self.details.get(&entry));
+        let near = if detail.is_some_and(Detail::is_weak) { NEAR } else { 0 };
+        let is_near = |octets: u64| {
+            sizes.range(octets.saturating_sub(near)..=octets.saturating_add(near)).next().is_some()
+        };
+        let by_size = || {
+            let (sent, listed) = detail.map_or((octets, octets), |detail| (detail.sent, detail.listed));
+            let is_unknown = sizes.contains(&0) || octets == 0 && !sizes.is_empty();
+            is_unknown || [octets, sent, listed].into_iter().any(is_near)
+        };
         self.owner(entry).is_some_and(|owner| self.is_unseen(owner)) || by_place() || by_size()
     }
 

@@ -1,5 +1,6 @@
 //! What broke sessions before, and when it has its turn.
 
+use crate::message::UniqueId;
 use crate::state::{Held, HeldKind, Memory, Recorded, Standing, Timestamp};
 
 use super::super::waits::is_due;
@@ -13,9 +14,18 @@ impl<'a> Book<'a> {
         had_its_turn || !is_due(held, self.policy.now)
     }
 
-    /// Says whether the deletion of a record broke sessions, and is not tried now.
+    /// Says whether the deletion of a record broke sessions, or was tried in this poll, and is not tried now.
     pub fn rests(&self, entry: usize) -> bool {
-        undeletable(self.memory, entry).is_some_and(|held| self.is_put_off(held))
+        self.was_tried(entry) || undeletable(self.memory, entry).is_some_and(|held| self.is_put_off(held))
+    }
+
+    /// Says whether an earlier session of this poll has tried the deletion of a record, and ended with a QUIT that did not
+    /// make it real.
+    fn was_tried(&self, entry: usize) -> bool {
+        let known = self.memory.entries.get(entry).2;
+        let tried_at = self.details.get(&entry).and_then(|detail| detail.tried_at);
+        let is_unreal = known.delete_tries > 0 && !known.deleted;
+        is_unreal && self.around.showing == Showing::Again && tried_at >= Some(self.around.since)
     }
 
     /// Says whether a session broke at a message, and it is not tried now.
@@ -40,12 +50,28 @@ impl<'a> Book<'a> {
         deletion.or_else(breaks)
     }
 
+    /// Gives what is remembered of the deletion of a message at which a session broke, whatever name it had then.
+    pub fn undeleted(&self, index: usize) -> Option<&'a Held> {
+        let (uid, ordinal) = match self.sorted.verdicts[index] {
+            Verdict::Known(entry) => {
+                let (uid, ordinal, _) = self.memory.entries.get(entry);
+                (UniqueId::new(uid), ordinal)
+            }
+            _ => self.name_of(index),
+        };
+        let held = self.memory.held(uid.as_bytes(), ordinal, self.listing.get(index).octets);
+        held.filter(|held| held.kind == HeldKind::Undeletable)
+    }
+
     /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
     pub(super) fn unless_it_breaks(
         &mut self,
         entry: usize,
         proof: Recorded<usize>,
     ) -> Option<Recorded<usize>> {
+        if self.was_tried(entry) {
+            return None;
+        }
         let Some(held) = undeletable(self.memory, entry) else { return Some(proof) };
         if self.is_put_off(held) {
             return None;

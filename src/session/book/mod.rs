@@ -19,8 +19,8 @@ use std::collections::{HashMap, HashSet};
 use crate::config::account::Keep;
 use crate::message::{Content, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
-    Change, Delivery, Detail, Entry, Held, HeldKind, Holder, Kind, Memory, Reached, Recorded, Seen, Store,
-    Timestamp, prove,
+    Change, Confirmed, Delivery, Detail, Entry, Held, HeldKind, Holder, Kind, Memory, Reached, Recorded,
+    Seen, Store, Timestamp, prove,
 };
 
 use super::plan::{self, Grounds, Plan};
@@ -46,6 +46,8 @@ pub struct Book<'a> {
     settled: HashMap<usize, Option<usize>>,
     /// Messages that came whole.
     whole: HashSet<usize>,
+    /// Records that are doubted until the session's end, by index.
+    doubted: HashMap<usize, Confirmed>,
     /// Under which names messages were recorded in this session, by index.
     recorded: HashMap<usize, (UniqueId, u32)>,
     /// Names that were given in this session, and to which messages.
@@ -106,6 +108,7 @@ impl<'a> Book<'a> {
             changes: HashMap::new(),
             settled: HashMap::new(),
             whole: HashSet::new(),
+            doubted: HashMap::new(),
             recorded: HashMap::new(),
             names: HashSet::new(),
             named: HashSet::new(),
