@@ -204,6 +204,27 @@ mod tests {
     const DAY: Timestamp = 24 * 3600;
 
     #[test]
+    fn what_is_odd_about_a_listing_is_told_when_it_begins_and_once_a_day() {
+        let odd = Report { listed: Some(3), garbage: 1, nameless: 1, ..Report::default() };
+        let (plain, away) =
+            (Report { listed: Some(3), ..Report::default() }, Report::failed("home", Class::Network));
+        let mut before = Vec::new();
+        let mut heard = |now, report: &Report| {
+            let health = if report.failure.is_some() { Health::Fails } else { Health::Works };
+            let (heard, changes) = polled(&before, health, report, now);
+            before.retain(|told: &Told| changes.iter().all(|(what, _)| told.what != *what));
+            before.extend(changes.into_iter().filter_map(|(_, told)| told));
+            assert_eq!(heard.garbage, heard.nameless);
+            heard.garbage
+        };
+        assert_eq!(heard(0, &odd), News::Trouble);
+        assert_eq!([heard(60, &odd), heard(120, &away), heard(180, &odd)], [News::None; 3]);
+        assert!(matches!(heard(DAY, &odd), News::Reminder(_)));
+        assert!(matches!(heard(DAY + 60, &plain), News::Over(_)));
+        assert_eq!(heard(DAY + 7200, &odd), News::Trouble);
+    }
+
+    #[test]
     fn messages_that_are_refused_and_polls_that_fail_are_troubles_of_their_own() {
         let held = |held| Report { account: "home".into(), held, ..Report::default() };
         let refused = Report { held: 0, ..Report::failed("home", Class::Message) };

@@ -1,7 +1,7 @@
 //! What `sync` says when nobody sits at a terminal: a failure that lasts is told when it begins, when it becomes another,
 //! and when it is over; the exit status tells it every time.
 
-use crate::support::dialogue::{honest, mail};
+use crate::support::dialogue::{GOODBYE, KNOWN_LOG_IN, LOG_IN, ONE_RETRIEVED, honest, mail, scripted};
 use crate::support::maildrop::{Maildrop, Settings, Trick};
 use crate::support::postrider::Home;
 use crate::support::process::free_port;
@@ -188,4 +188,19 @@ fn a_trouble_that_another_one_follows_is_no_recovery() {
     home.configure(&good);
     home.must(&["held", "retry", "test"], 0);
     assert_eq!(told().matches("on_recover").count(), 1, "{}", told());
+}
+
+#[test]
+fn a_listing_with_lines_that_mean_nothing_is_told_when_it_begins_and_not_at_each_poll() {
+    let listed = "S: +OK\nS: 1 uid-1\nS: garbage\nS: .\nS: +OK\nS: 1 36\nS: .\n";
+    let known = format!("{KNOWN_LOG_IN}{listed}{GOODBYE}");
+    let (server, home) =
+        scripted(&[&[LOG_IN, listed, ONE_RETRIEVED, GOODBYE], &[&known], &[&known], &[&known]], "");
+    let words = "server sent 1 listing lines that mean nothing";
+    assert!(home.must(&["sync"], 0).stderr.contains(words));
+    for _ in 0..2 {
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+    }
+    assert!(home.must(&["check"], 0).stderr.contains(words), "a look remembers nothing");
+    server.finish();
 }
