@@ -64,8 +64,10 @@ impl Poll<'_> {
         }
         let (account, task, is_stopped) = (self.account, self.task, self.environment.stop.is_asked());
         course.end(result.as_ref().err(), &Ended { account, task, logged_in, is_stopped }, report);
-        if result.is_ok() {
-            result = course.left_undone().map_or(Ok(()), |failed| Err(AttemptFailed::plain(failed)));
+        if result.is_ok()
+            && let Some(failed) = course.left_undone()
+        {
+            result = Err(AttemptFailed::plain(failed));
         }
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
             server.ask_again();

@@ -611,3 +611,19 @@ fn a_first_poll_that_cannot_open_its_target_leaves_what_counts_as_seen_to_the_ne
     let expected = String::from_utf8(mail(3)).unwrap().replace("\r\n", "\n");
     assert_eq!(home.maildir("Mail"), [expected.into_bytes()]);
 }
+
+#[test]
+fn a_server_that_goes_at_the_noop_behind_a_message_is_asked_for_stat_and_remembered() {
+    let one = "S: +OK\nS: 1 uid-1\nS: .\nS: +OK\nS: 1 99\nS: .\n";
+    let goes = format!("{LOG_IN}{one}{ONE_RETRIEVED}C: NOOP\n!cut");
+    let stat = format!("{LOG_IN}{one}{ONE_RETRIEVED}C: STAT\nS: +OK 1 99\n{GOODBYE}");
+    let two = "S: +OK\nS: 1 uid-1\nS: 2 uid-2\nS: .\nS: +OK\nS: 1 99\nS: 2 99\nS: .\n";
+    let known =
+        format!("{KNOWN_LOG_IN}{two}C: RETR 2\nS: +OK\nS: A: b\nS: .\nC: STAT\nS: +OK 2 198\n{GOODBYE}");
+    let (server, home) = scripted(&[&[&goes], &[&stat], &[&known]], "");
+    for messages in [1, 2] {
+        assert_eq!(home.must(&["sync"], 0).stderr, "");
+        assert_eq!(home.maildir("Mail").len(), messages);
+    }
+    server.finish();
+}

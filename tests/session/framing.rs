@@ -354,19 +354,3 @@ fn answers_out_of_step_end_the_session_and_what_was_recorded_is_not_delivered_ag
     assert_eq!(delivered, [b"A: b\n\nbody\n".to_vec()]);
     assert_eq!(failures, [""]);
 }
-
-#[test]
-fn a_server_that_goes_at_the_noop_behind_a_message_is_asked_for_stat_and_remembered() {
-    let one = "S: +OK\nS: 1 uid-1\nS: .\nS: +OK\nS: 1 99\nS: .\n";
-    let goes = format!("{LOG_IN}{one}{ONE_RETRIEVED}C: NOOP\n!cut");
-    let stat = format!("{LOG_IN}{one}{ONE_RETRIEVED}C: STAT\nS: +OK 1 99\n{GOODBYE}");
-    let two = "S: +OK\nS: 1 uid-1\nS: 2 uid-2\nS: .\nS: +OK\nS: 1 99\nS: 2 99\nS: .\n";
-    let known =
-        format!("{KNOWN_LOG_IN}{two}C: RETR 2\nS: +OK\nS: A: b\nS: .\nC: STAT\nS: +OK 2 198\n{GOODBYE}");
-    let (server, home) = scripted(&[&[&goes], &[&stat], &[&known]], "");
-    for messages in [1, 2] {
-        assert_eq!(home.must(&["sync"], 0).stderr, "");
-        assert_eq!(home.maildir("Mail").len(), messages);
-    }
-    server.finish();
-}
