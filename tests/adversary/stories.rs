@@ -433,3 +433,12 @@ fn a_weak_message_that_came_in_the_place_of_another_is_known_by_its_content() {
     let events = vec![(0, Arrive(Normal, 0, Flaw::Unanswered(2))), (0, WEAK)];
     delivers(2, Scenario { sizes: Sizes::Estimate, writes: Writes::Status, events, ..none() });
 }
+
+#[test]
+fn a_message_that_is_delivered_as_it_came_is_delivered_once() {
+    for flaw in [Flaw::Garbled(0), Flaw::Doubled(0)] {
+        let events = vec![(0, NEW), (0, Arrive(Weak, 0, flaw))];
+        let (uids, sizes, order) = (Uids::Empty, Sizes::Estimate, Order::Newest);
+        plays(Scenario { uids, sizes, order, events, ..Scenario::plain() }, |_| {});
+    }
+}

@@ -155,6 +155,10 @@ impl Book<'_> {
         match known.kind {
             Kind::Pending | Kind::Discarded => false,
             Kind::Marked | Kind::Imported => {
+                // One that was delivered as it came, and is kept.
+                if detail.content == Some(whole.content) && may_be_weak(&known, by_name) {
+                    return true;
+                }
                 // A weak identity says that it is another message, never that it is the same.
                 let fits = [0, octets, whole.octets].contains(&known.octets) || detail.has_size(octets);
                 let is_believed = whole.identity.is_certain() || by_name && fits && !known.is_missed();
