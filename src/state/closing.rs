@@ -191,19 +191,20 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
 /// Believes records that were doubted for as long as their session lasted.
 fn confirm(connection: &Connection, id: i64, confirmed: &[(usize, Confirmed)]) -> Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5
+        "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5, second = ?6
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
-    confirmed.iter().try_for_each(|(_, Confirmed { name: (uid, ordinal), octets, place })| {
-        update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place]).map(drop)
+    confirmed.iter().try_for_each(|(_, Confirmed { name: (uid, ordinal), octets, place, second })| {
+        let second = second.as_ref().map(to_blob);
+        update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place, second]).map(drop)
     })
 }
 
 /// Has records asked about like those whose deletion may not have been real; what came alone says how large they are, and
-/// their places say nothing.
+/// neither their places nor what TOP showed of the messages that they may not be.
 fn doubt(connection: &Connection, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE seen SET deleting = 1, octets = sent, listed = sent, place = NULL
+        "UPDATE seen SET deleting = 1, octets = sent, listed = sent, place = NULL, second = NULL
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     doubted

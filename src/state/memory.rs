@@ -304,6 +304,8 @@ pub struct Confirmed {
     /// By the listing.
     pub octets: u64,
     pub place: Option<u32>,
+    /// By TOP, if RETR showed another.
+    pub second: Option<Identity>,
 }
 
 /// What a session leaves behind, written in one commit at its end.

@@ -442,3 +442,11 @@ fn a_message_that_is_delivered_as_it_came_is_delivered_once() {
         plays(Scenario { uids, sizes, order, events, ..Scenario::plain() }, |_| {});
     }
 }
+
+#[test]
+fn a_header_that_another_message_came_behind_proves_no_deletion() {
+    let mut events = vec![(0, NEW), (0, NEW), (2, Arrive(Normal, 0, Flaw::Zero(2)))];
+    events.extend([(2, NEW); 4]);
+    events.extend([(4, Arrive(SameHeader, 0, Sound)), (4, Arrive(Normal, 0, Flaw::Doubled(2)))]);
+    plays(Scenario { uids: Uids::Received, events, ..none() }, |_| {});
+}

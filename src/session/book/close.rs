@@ -116,11 +116,14 @@ impl Book<'_> {
     /// Has what is recorded of a message doubted until the session has come to a good end: it may have come in the place
     /// of another, and if the program is killed before, nobody says so.
     pub fn doubt_for_now(&mut self, index: usize, delivery: &mut Delivery) {
+        // What TOP showed is of the one that it may not be.
+        let second = delivery.second.take();
         if delivery.deleting {
             return;
         }
-        let Delivery { uid, ordinal, octets, place, .. } = delivery.clone();
-        self.doubted.insert(index, Confirmed { name: (uid, ordinal), octets, place });
+        let (name, octets, place) =
+            ((delivery.uid.clone(), delivery.ordinal), delivery.octets, delivery.place);
+        self.doubted.insert(index, Confirmed { name, octets, place, second });
         (delivery.deleting, delivery.place) = (true, None);
         delivery.octets = delivery.fingerprint.map_or(octets, |whole| whole.octets);
     }
