@@ -208,9 +208,32 @@ pub fn speaks_of_tls(said: &[u8]) -> bool {
     words.iter().any(|word| memchr::memmem::find(&said, word).is_some())
 }
 
+/// Says whether these are words of a mailbox that has POP switched off: "Your account is not enabled for POP access".
+pub fn speaks_of_pop_off(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    let has = |words: &[u8]| memchr::memmem::find(&said, words).is_some();
+    let off: [&[u8]; 5] = [b"not enabled", b"disabled", b"not activated", b"switched off", b"turned off"];
+    has(b"pop") && off.iter().any(|words| has(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mailbox_that_has_pop_switched_off_is_told_from_a_wrong_password() {
+        for said in [
+            "[SYS/PERM] Your account is not enabled for POP access. Please visit your Gmail settings page",
+            "[AUTH] POP3 is disabled",
+            "login failure or POP3 disabled, try later",
+        ] {
+            assert!(speaks_of_pop_off(said.as_bytes()), "{said}");
+        }
+        for said in ["[AUTH] Username and password not accepted.", "POP3 server ready", "account is disabled"]
+        {
+            assert!(!speaks_of_pop_off(said.as_bytes()), "{said}");
+        }
+    }
 
     #[test]
     fn a_failure_names_account_host_step_words_and_hint() {

@@ -141,7 +141,9 @@ impl Poll<'_> {
         credentials: Credentials,
         refused: Option<&Secret>,
     ) -> Result<Reached, Failed> {
-        self.progress.stage("connecting");
+        if let Credentials::Tokens { .. } = &credentials {
+            self.progress.stage("getting an access token");
+        }
         let (identity, secret, age) = match credentials {
             Credentials::Password(password) => (password.clone(), password, Age::New),
             Credentials::Tokens { identity } => match token(self.account, self.environment, refused).await {
@@ -149,6 +151,7 @@ impl Poll<'_> {
                 Err(error) => return no_token(self.account, identity, error),
             },
         };
+        self.progress.stage("connecting");
         let stream = self.environment.connector.connect(self.account).await.map_err(SourceFailed::from)?;
         Ok(Reached::Server { identity, secret, age, stream })
     }

@@ -1,7 +1,10 @@
 //! OAuth2: log-ins in browsers and on other devices, tokens that are kept, renewed and refused.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +14,7 @@ use crate::support::authorization_server::{AuthorizationServer, CLIENT, Instead,
 use crate::support::maildrop::{Maildrop, Settings, What};
 use crate::support::mounted::Mounted;
 use crate::support::postrider::{Home, LIMIT};
-use crate::support::process::Ended;
+use crate::support::process::{Ended, mail_owner};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -409,6 +412,63 @@ fn tokens_that_cannot_be_read_are_told_and_damaged_ones_are_none() {
     std::fs::remove_dir(&file).unwrap();
     log_in(&home);
     home.must(&["sync"], 0);
+}
+
+/// A proxy that connects to whatever it is asked for (RFC 9110, 9.3.6), and what it was asked for.
+fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::default());
+    let noted: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let noted = Arc::clone(&noted);
+            std::thread::spawn(move || {
+                let mut head = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+                let line = head.next().unwrap();
+                head.take_while(|line| !line.is_empty()).for_each(drop);
+                let target = line.split(' ').nth(1).unwrap().to_owned();
+                noted.lock().unwrap().push(target.clone());
+                let mut server = TcpStream::connect(target).unwrap();
+                client.write_all(b"HTTP/1.1 200 ok\r\n\r\n").unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let _ = std::io::copy(&mut server, &mut client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn tokens_come_by_the_accounts_own_proxy() {
+    let (tokens, server, home) = servers("");
+    let (port, asked) = proxy();
+    let token = tokens.refresh_token("alice", "pop offline_access");
+    let keys = tokens.keys(&format!(", refresh_token: {token}"));
+    let more = format!("auth: [xoauth2], proxy: 'http://127.0.0.1:{port}'");
+    home.configure(&configuration(&server, &keys, &more));
+    home.must(&["sync"], 0);
+    let endpoint = tokens.url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    assert_eq!(*asked.lock().unwrap(), [endpoint, format!("127.0.0.1:{}", server.port())]);
+}
+
+#[test]
+fn root_logs_in_for_whom_the_state_is() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("not tested: only root can become another");
+    }
+    let (_tokens, _server, home) = servers("");
+    let (owner, directory) = (mail_owner(), home.path("state/postrider"));
+    std::fs::create_dir_all(&directory).unwrap();
+    // Whoever it becomes must get there.
+    std::fs::set_permissions(home.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&directory, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+    log_in(&home);
+    let kept = std::fs::read_dir(directory.join("state.db.tokens")).unwrap();
+    for file in kept.map(|entry| entry.unwrap().path()).chain([directory.join("state.db.lock")]) {
+        assert_eq!(std::fs::metadata(&file).unwrap().uid(), owner.uid.as_raw(), "{}", file.display());
+    }
 }
 
 #[test]
