@@ -31,6 +31,8 @@ pub enum Command<'a> {
     Create(&'a Mailbox),
     /// Asks for UIDVALIDITY and UIDNEXT.
     Status(&'a Mailbox),
+    /// Asks for the octets of a message that a mailbox takes (RFC 7889, 5).
+    AppendLimit(&'a Mailbox),
     /// Opens a mailbox for reading.
     Examine(&'a Mailbox),
     /// Announces a message; its octets follow as [`super::Client::literal`] says.
@@ -117,7 +119,7 @@ impl Request {
             Command::Namespace => Self::Namespace,
             Command::Separator => Self::List,
             Command::Create(_) => Self::Create,
-            Command::Status(_) => Self::Status,
+            Command::Status(_) | Command::AppendLimit(_) => Self::Status,
             Command::Examine(_) => Self::Examine,
             Command::Append(_) => Self::Append,
             Command::UidFetch(..) => Self::Fetch,
@@ -200,6 +202,7 @@ impl fmt::Display for Command<'_> {
             Self::Separator => f.write_str("LIST \"\" \"\""),
             Self::Create(mailbox) => write!(f, "CREATE {}", Quoted(mailbox)),
             Self::Status(mailbox) => write!(f, "STATUS {} (UIDVALIDITY UIDNEXT)", Quoted(mailbox)),
+            Self::AppendLimit(mailbox) => write!(f, "STATUS {} (APPENDLIMIT)", Quoted(mailbox)),
             Self::Examine(mailbox) => write!(f, "EXAMINE {}", Quoted(mailbox)),
             Self::Append(append) => append.fmt(f),
             Self::UidFetch(first, last, items) => {

@@ -71,6 +71,8 @@ pub enum Data {
         /// UIDNEXT.
         next: Option<u32>,
     },
+    /// Octets of a message that a mailbox takes at most.
+    AppendLimit(u64),
     /// A message, as far as it was asked for.
     Fetched(Fetched),
     /// Something that means nothing here.
@@ -171,6 +173,11 @@ impl Data {
         {
             return Self::Other;
         }
+        if first.eq_ignore_ascii_case(b"STATUS")
+            && let Some(limit) = append_limit(rest)
+        {
+            return Self::AppendLimit(limit);
+        }
         // No literal but literal8 may have a NUL in it (RFC 9051, 9), and servers send them in the headers of old mail.
         octets.iter_mut().filter(|octet| **octet == 0).for_each(|octet| *octet = b' ');
         match ResponseCodec::default().decode(octets) {
@@ -219,6 +226,14 @@ impl Data {
     }
 }
 
+/// Reads what the grammar's library does not know: `(APPENDLIMIT 35651584)`, whatever the mailbox is called before that.
+fn append_limit(status: &[u8]) -> Option<u64> {
+    let items = &status[memchr::memrchr(b'(', status)? + 1..];
+    let items = std::str::from_utf8(items.strip_suffix(b")")?).ok()?;
+    let (name, limit) = items.trim().split_once(' ')?;
+    if name.eq_ignore_ascii_case("APPENDLIMIT") { limit.trim().parse().ok() } else { None }
+}
+
 fn words(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect()
 }
@@ -229,6 +244,24 @@ mod tests {
 
     fn data(response: &str) -> Data {
         Data::read(&mut format!("{response}\r\n").into_bytes())
+    }
+
+    #[test]
+    fn the_limit_of_a_mailbox_is_read_whatever_the_mailbox_is_called() {
+        for (response, limit) in [
+            ("* STATUS INBOX (APPENDLIMIT 1000)", Some(1000)),
+            ("* status \"a (b\" (appendlimit 18446744073709551615)", Some(u64::MAX)),
+            ("* STATUS INBOX (APPENDLIMIT NIL)", None),
+            ("* STATUS INBOX (APPENDLIMIT -1)", None),
+            ("* STATUS INBOX APPENDLIMIT 1", None),
+            ("* STATUS", None),
+        ] {
+            let read = match data(response) {
+                Data::AppendLimit(limit) => Some(limit),
+                _ => None,
+            };
+            assert_eq!(read, limit, "{response}");
+        }
     }
 
     #[test]

@@ -306,7 +306,8 @@ impl Poll<'_> {
         report.garbage = opened.listing.garbage();
         report.login_delay = opened.source.login_delay();
         let trial = opened.source.trial();
-        let ended = tasks::carry_out(self, notes.lend(), opened, memory).await;
+        // On the heap: the way here is long, and stacks are short.
+        let ended = Box::pin(tasks::carry_out(self, notes.lend(), opened, memory)).await;
         let is_why = ended.is_ok() && !notes.course.broke_without && !notes.course.goes_in_step();
         notes.server.left_out_helped(|trial| !matches!(trial, Trial::Pipelining | Trial::Noop) || is_why);
         ended.map_err(|aborted| {

@@ -208,7 +208,7 @@ async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed>
     let Poll { account, environment, .. } = poll;
     let mut course = Course::new();
     loop {
-        let ended = poll.attempt(&mut course, report).await;
+        let ended = Box::pin(poll.attempt(&mut course, report)).await;
         poll.has_state = true;
         match (course.next, ended) {
             (Next::Attempt, Err(AttemptFailed { suspect: Some(trial), aborted })) => {

@@ -130,7 +130,7 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     let wanted = turn.fetches(&plan);
     if turn.fetch(wanted, Vec::new(), Vec::new()).await?
         && turn.delete(&plan).await?
-        && turn.fetch_lacking(&plan).await?
+        && Box::pin(turn.fetch_lacking(&plan)).await?
     {
         turn.ask_at_leisure().await?;
     }

@@ -91,7 +91,7 @@ impl Poll<'_> {
                 tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))
             }
             (None, Some(Outlet::Several(fan))) => {
-                let committing = fan.run(Of { poll: self, memory }, incoming, results);
+                let committing = Box::pin(fan.run(Of { poll: self, memory }, incoming, results));
                 tokio::join!(fetch, self.in_time(committing, &forgetful))
             }
             (None, Some(Outlet::One(..)) | None) => {

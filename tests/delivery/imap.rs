@@ -311,6 +311,14 @@ fn messages_that_are_larger_than_the_server_takes_are_not_sent() {
     let report = way.poller.poll();
     assert_eq!((report.delivered, report.held), (1, 1), "{report:?}");
     assert_eq!(way.server.count("APPEND"), 1);
+    // One that has a limit for each folder, and is asked for it.
+    let capabilities = "IMAP4rev1 LITERAL+ APPENDLIMIT";
+    let way = Way::new(Habits { capabilities, limit: Some(300), ..Habits::default() });
+    way.put(0..1);
+    way.maildrop.put("large", [message(1), vec![b'x'; 300], b"\r\n".to_vec()].concat());
+    let report = way.poller.poll();
+    assert_eq!((report.delivered, report.held), (1, 1), "{report:?}");
+    assert_eq!(way.server.count("APPEND"), 1);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Habits {
     pub namespace: (&'static str, char),
     /// Its answer to a log-in, if that is no.
     pub log_in: Option<&'static str>,
+    /// Octets of a message that each folder takes, if it is asked.
+    pub limit: Option<u64>,
     /// Its greeting, if that is not the usual one.
     pub greeting: Option<&'static str>,
     /// Its answer to each APPEND, and to that of messages with these octets.
@@ -38,6 +40,7 @@ impl Default for Habits {
             capabilities: "IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+ UIDPLUS NAMESPACE",
             namespace: ("", '/'),
             log_in: None,
+            limit: None,
             greeting: None,
             append: None,
             append_of: None,
@@ -233,6 +236,9 @@ impl Session {
                 let (is_there, next, validity) =
                     (shared.folders.contains_key(&name), shared.next, habits.validity);
                 drop(shared);
+                if let Some(limit) = habits.limit.filter(|_| rest.ends_with("(APPENDLIMIT)")) {
+                    return self.say(&format!("* STATUS \"{name}\" (APPENDLIMIT {limit})\r\n{tag} OK done"));
+                }
                 if !is_there {
                     return self.say(&format!("{tag} NO [NONEXISTENT] no such folder"));
                 }

@@ -38,6 +38,8 @@ pub(super) struct Opened {
     pub(super) validity: u32,
     /// UIDNEXT.
     pub(super) next: u32,
+    /// Octets of a message that the folder takes at most, if it is one of those that differ.
+    pub(super) append_limit: Option<u64>,
 }
 
 /// One use of a target, to name it in errors.
@@ -189,10 +191,26 @@ impl Connecting<'_> {
         match (dialogue.told.validity, dialogue.told.next) {
             (Some(validity), Some(next)) => {
                 self.access.connector.watch().saw(|| Stage::Opened(self.target.folder.clone()));
-                Ok(Opened { mailbox, validity, next })
+                let append_limit = self.append_limit(dialogue, &mailbox).await?;
+                Ok(Opened { mailbox, validity, next, append_limit })
             }
             _ => Err(self.failed("server tells no UIDVALIDITY or UIDNEXT of the folder".into(), None)),
         }
+    }
+
+    /// Asks for the limit of the folder where the server says that each has its own (RFC 7889, 3).
+    async fn append_limit(
+        self,
+        dialogue: &mut Dialogue,
+        mailbox: &Mailbox,
+    ) -> Result<Option<u64>, TargetError> {
+        if !dialogue.capabilities.has("APPENDLIMIT") {
+            return Ok(None);
+        }
+        // What it refuses to tell it says by refusing messages.
+        let asked = dialogue.command(Command::AppendLimit(mailbox)).await;
+        asked.map_err(|broken| self.broken(broken))?;
+        Ok(dialogue.told.append_limit)
     }
 
     /// Makes the folder, of which the server has said that it is not there.

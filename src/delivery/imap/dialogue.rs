@@ -44,6 +44,7 @@ pub(super) struct Told {
     pub(super) separator: Option<char>,
     pub(super) validity: Option<u32>,
     pub(super) next: Option<u32>,
+    pub(super) append_limit: Option<u64>,
 }
 
 /// A word of the server's that somebody waits for.
@@ -297,6 +298,7 @@ impl Dialogue {
             Data::Capability(names) => told.capabilities = Some(names),
             Data::Separator(separator) => told.separator = separator,
             Data::Namespace(namespace) => told.namespace = namespace,
+            Data::AppendLimit(limit) => told.append_limit = Some(limit),
             Data::Mailbox { validity, next } => {
                 told.validity = validity.or(told.validity);
                 told.next = next.or(told.next);

@@ -368,7 +368,8 @@ impl Round<'_> {
     async fn upload(&mut self, dialogue: &mut Dialogue) -> Uploaded {
         let Shared { target, access, opened, .. } = self.shared;
         let most = target.octets_a_day().unwrap_or(u64::MAX);
-        let (limit, binary) = (dialogue.capabilities.append_limit(), dialogue.capabilities.has("BINARY"));
+        let limit = opened.append_limit.or(dialogue.capabilities.append_limit());
+        let binary = dialogue.capabilities.has("BINARY");
         let mut octets = lock(&self.shared.memory).octets;
         let mut sent = Vec::new();
         for (number, message) in self.batch.iter_mut().enumerate() {
