@@ -19,7 +19,7 @@ const OF_PROGRAM: &[(&str, &str)] = &[
     ("pidfile", "not needed: kernel locks keep two polls of one maildrop apart"),
     (
         "syslog",
-        "the log goes to standard error: `--log-format journal` under systemd, or `postrider ... 2>&1 | logger`",
+        "the log goes to standard error: `--log-format journal` under systemd, or `postrider sync 2>&1 | logger`",
     ),
     (
         "bouncemail",
