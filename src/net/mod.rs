@@ -73,6 +73,11 @@ pub use verify::CertificateFault;
 
 use crate::config::account::TlsMode;
 
+/// Names this machine.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Makes connections; holds what they share: TLS configurations with their session caches and roots. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Connector {

@@ -15,6 +15,7 @@ use crate::config::{Account, Notify};
 use crate::delivery::{MessageId, Outcome};
 use crate::failure::{Class, Failure};
 use crate::message::UniqueId;
+use crate::net::host_name;
 use crate::state::lease::Lease;
 use crate::state::{Maildrop, Timestamp, Told};
 
@@ -189,7 +190,7 @@ fn failing(account: &Account, notify: &Notify, known: &Maildrop, failure: &Failu
          `postrider sync {name}` tries at once.\n\n{}",
         known.failures,
         indented(failure),
-        host(),
+        host_name(),
         end(notify),
     );
     Words { subject: format!("postrider: cannot fetch mail for {name} ({})", failure.class.name()), body }
@@ -205,7 +206,7 @@ fn held(account: &Account, notify: &Notify, failure: &Failure) -> Words {
          `postrider held retry {name}` tries at once, and\n\
          `postrider held discard {name} UID` gives one up.\n\n{}",
         indented(failure),
-        host(),
+        host_name(),
         end(notify),
     );
     Words { subject: format!("postrider: mail for {name} is held"), body }
@@ -223,13 +224,9 @@ fn end(notify: &Notify) -> String {
     )
 }
 
-fn host() -> String {
-    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// Writes the message; nothing if nobody's address can be made of the account's.
 fn message(account: &Account, target: &Target, words: &Words) -> Option<Vec<u8>> {
-    let host = host();
+    let host = host_name();
     let at_host = |user: &str| Address::new(user, &host).or_else(|_| Address::new(user, "localhost")).ok();
     let to =
         account.user.parse().ok().or_else(|| at_host(&account.user)).or_else(|| at_host("postmaster"))?;

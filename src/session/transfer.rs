@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::delivery::Sink;
 use crate::message::Trace;
+use crate::net::host_name;
 use crate::source::Source;
 use crate::stop;
 
@@ -127,7 +128,6 @@ impl Poll<'_> {
     }
 
     pub(super) fn trace(&self) -> Trace {
-        let here = nix::unistd::gethostname().unwrap_or_default();
-        Trace::new(&self.account.host, &here.to_string_lossy(), &self.account.name)
+        Trace::new(&self.account.host, &host_name(), &self.account.name)
     }
 }

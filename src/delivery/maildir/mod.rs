@@ -38,6 +38,7 @@ use super::{MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Moved};
 use crate::message::FileId;
+use crate::net;
 use name::{MayBe, Named, Namer};
 use opened::Opened;
 use place::Directories;
@@ -65,8 +66,7 @@ impl Maildir {
         let owned = path.to_owned();
         let opened = disk.run(path, move || Directories::open(&owned)).await;
         let directories = opened.unwrap_or_else(|error| Err(file_error("open", path, error)))?;
-        let host = nix::unistd::gethostname().unwrap_or_default();
-        let namer = Namer::new(&maildrop, &host).with(clock);
+        let namer = Namer::new(&maildrop, net::host_name().as_ref()).with(clock);
         Ok(Self(Arc::new(Opened::new(disk, namer, directories))))
     }
 

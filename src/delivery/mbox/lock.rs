@@ -22,6 +22,7 @@ use nix::unistd::{Pid, getpid};
 use crate::delivery::TargetError;
 use crate::delivery::error::file_error;
 use crate::disk::{Directory, Identity, OpenFile};
+use crate::net::host_name;
 use crate::text::Shown;
 
 /// How long a lock of nobody known may stay unchanged: what Dovecot waits for (`mbox_dotlock_change_timeout`).
@@ -98,7 +99,7 @@ impl<'a> DotLock<'a> {
     fn create(directory: &'a Directory, name: &OsStr) -> Result<Option<Self>, TargetError> {
         // A process that is killed between making it and writing into it would leave a lock that names nobody, and
         // that all wait for until it is old.
-        let words = format!("{}:{}", getpid(), host());
+        let words = format!("{}:{}", getpid(), host_name());
         match directory.create_with(name, words.as_bytes()) {
             Ok(file) => Ok(Some(Self { directory, name: name.to_owned(), file })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
@@ -152,7 +153,7 @@ impl Holder {
         let named =
             named.and_then(|(pid, host)| Some((pid.parse::<i32>().ok().filter(|pid| *pid > 0)?, host)));
         match named {
-            Some((pid, at)) if at == host() => {
+            Some((pid, at)) if at == host_name() => {
                 let pid = Pid::from_raw(pid);
                 if pid == getpid() { Self::Namesake } else { Self::Process(pid) }
             }
@@ -199,10 +200,6 @@ fn someone() -> String {
     Holder::Unknown.to_string()
 }
 
-fn host() -> String {
-    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_lock_names_its_holder_only_by_process_and_host() {
-        let (own, host) = (getpid(), host());
+        let (own, host) = (getpid(), host_name());
         for (words, holder) in [
             (format!("1:{host}"), Holder::Process(Pid::from_raw(1))),
             (format!("1:{host}\n"), Holder::Process(Pid::from_raw(1))),

@@ -307,7 +307,7 @@ fn listed(names: &[&str]) -> String {
 
 /// Names this machine for EHLO: its full name, else an address literal (RFC 5321, 4.1.4).
 fn own_name() -> ClientId {
-    let name = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let name = net::host_name();
     let sound = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'.';
     if name.contains('.') && name.bytes().all(sound) {
         ClientId::Domain(name)
