@@ -450,3 +450,18 @@ fn a_header_that_another_message_came_behind_proves_no_deletion() {
     events.extend([(4, Arrive(SameHeader, 0, Sound)), (4, Arrive(Normal, 0, Flaw::Doubled(2)))]);
     plays(Scenario { uids: Uids::Received, events, ..none() }, |_| {});
 }
+
+#[test]
+fn a_message_of_the_header_of_one_that_is_kept_as_it_came_is_deleted() {
+    let events = vec![
+        (0, NEW),
+        (0, Arrive(SameSize, 7, Flaw::Garbled(0))),
+        (2, Arrive(Equal, 2, Flaw::Garbled(2))),
+        (3, Arrive(SameSize, 2, Sound)),
+        (4, Arrive(Equal, 0, Sound)),
+        (5, ShowHalf(0)),
+        (5, Kill(At::Delivered(0))),
+    ];
+    let (uids, top, deletes) = (Uids::Holes, Top::Nameless, Deletes::WithoutQuit);
+    plays(Scenario { uids, top, deletes, step: 3 * DAY, polls: 7, events, ..none() }, |_| {});
+}

@@ -156,8 +156,8 @@ impl Book<'_> {
             Kind::Pending | Kind::Discarded => false,
             Kind::Marked | Kind::Imported => {
                 // One that was delivered as it came, and is kept.
-                if detail.content == Some(whole.content) && may_be_weak(&known, by_name) {
-                    return true;
+                if let Some(content) = detail.content {
+                    return content == whole.content && may_be_weak(&known, by_name);
                 }
                 // A weak identity says that it is another message, never that it is the same.
                 let fits = [0, octets, whole.octets].contains(&known.octets) || detail.has_size(octets);
