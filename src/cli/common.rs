@@ -1,5 +1,6 @@
 //! Options of every command.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::logging::Format;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(super) struct Common {
-    /// Configuration file [default: $XDG_CONFIG_HOME/postrider/config.yaml, else /etc/postrider/config.yaml]
+    /// Configuration file [default: $POSTRIDER_CONFIG, $XDG_CONFIG_HOME/postrider/config.yaml, or
+    /// /etc/postrider/config.yaml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Say more: -v each message, -vv what is being done, -vvv the dialogue with secrets masked
@@ -52,9 +54,16 @@ impl Common {
         (level, format)
     }
 
+    /// Gives the configuration that was named: on the command line, else in the environment.
+    pub(super) fn named(&self) -> Option<PathBuf> {
+        let of_environment =
+            || env::var_os("POSTRIDER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(of_environment)
+    }
+
     /// Reads the configuration that was named, or that is found, on a file system that may not answer.
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
-        let named = self.config.clone();
+        let named = self.named();
         let file = named.clone().unwrap_or_else(|| "the usual place".into());
         read(&file, move || Config::load(&named.map_or_else(Config::find, Ok)?))?
     }

@@ -20,8 +20,12 @@ pub enum ConfigCommand {
     #[command(after_help = super::example("postrider --config new.yaml config check", super::EXIT_STATUS))]
     Check,
     /// Prints the effective configuration: defaults filled in, secrets masked
-    #[command(after_help = super::example("postrider config show", super::EXIT_STATUS))]
-    Show,
+    #[command(after_help = super::example("postrider config show --origin", super::EXIT_STATUS))]
+    Show {
+        /// Say of each key of an account where it comes from: its line, `defaults`, or nowhere
+        #[arg(long)]
+        origin: bool,
+    },
     /// Prints the names of the accounts, one a line
     #[command(after_help = super::example("postrider config accounts", super::EXIT_STATUS))]
     Accounts,
@@ -34,7 +38,7 @@ impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
             Self::Check => check(&common.load()?, common, results)?,
-            Self::Show => results.write(config::show(&common.load()?).as_bytes()),
+            Self::Show { origin } => results.write(shown(&common.load()?, *origin)?.as_bytes()),
             Self::Accounts => {
                 common.load()?.accounts.iter().for_each(|account| results.line(&account.name));
             }
@@ -46,6 +50,14 @@ impl ConfigCommand {
         }
         Ok(Exit::SUCCESS)
     }
+}
+
+fn shown(config: &Config, origin: bool) -> Result<String, CliError> {
+    let Some(file) = config.file.clone().filter(|_| origin) else { return Ok(config::show(config)) };
+    let again = file.clone();
+    let source = common::read(&file, move || fs::read_to_string(again))?;
+    let source = source.map_err(|source| config::ConfigError::Unreadable { file, source })?;
+    Ok(config::show_origins(config, &source))
 }
 
 fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), CliError> {

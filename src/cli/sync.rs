@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use log::Level;
 
 use super::accounts::{self, address_hint, chosen};
 use super::exit::Exit;
@@ -104,6 +105,10 @@ impl Sync {
         // A URL's account has another name, and is the only one.
         let names = if self.is_url() { &[][..] } else { &self.accounts };
         let accounts = chosen(&mut config, names)?;
+        accounts.iter().filter(|account| !account.enabled).for_each(|account| {
+            let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
+            log::log!(level, "{}: not enabled: polled only because it was named", account.name);
+        });
         let purpose = Purpose {
             accounts: accounts.iter().map(Arc::as_ref).collect(),
             state: &config.state,

@@ -43,7 +43,7 @@ pub use http_url::HttpUrl;
 pub(crate) use load::default_state;
 pub use proxy::{Proxy, ProxyKind};
 pub(crate) use show::reference;
-pub use show::show;
+pub use show::{show, show_origins};
 pub use target::{MailServer, Mailbox, Recipients, Target};
 pub(crate) use url::{Whose, on_command_line};
 pub use url_parts::UrlError;

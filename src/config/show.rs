@@ -6,7 +6,9 @@ use super::mail_server::{LMTP_KEYS, SMTP_KEYS};
 use super::oauth2_keys::OAUTH2_KEYS;
 use super::recipients::CATCH_ALL;
 use super::rows::{Key, block};
+use super::server::{Given, Level};
 use super::top::{LIMITS, NOTIFY, TOP};
+use super::tree::{self, Entry};
 use super::values::SOURCES;
 use super::yaml::text;
 use super::{Config, deliver, pipe};
@@ -14,6 +16,16 @@ use super::{Config, deliver, pipe};
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
 /// secrets put back it can be loaded and means the same.
 pub fn show(config: &Config) -> String {
+    let mut out = head(config);
+    out += "accounts:\n";
+    for account in &config.accounts {
+        out += &format!("  {}:\n{}", text(&account.name), block(4, KEYS, account));
+    }
+    out
+}
+
+/// Writes what stands before the accounts.
+fn head(config: &Config) -> String {
     let mut out = String::new();
     if let Some(file) = &config.file {
         // One line, whatever the path: a line end in it would end the comment.
@@ -21,11 +33,39 @@ pub fn show(config: &Config) -> String {
         out += &format!("# read from {shown}\n");
     }
     out += &block(0, TOP, config);
-    out += "accounts:\n";
-    for account in &config.accounts {
-        out += &format!("  {}:\n{}", text(&account.name), block(4, KEYS, account));
-    }
     out
+}
+
+/// Writes the same with a comment at each key of an account: the line that it stands on, in the account or in `defaults`, or
+/// that it is the default. `source` is the text that the configuration was read from.
+pub fn show_origins(config: &Config, source: &str) -> String {
+    let root = tree::parse(source).ok().flatten();
+    let entries = root.as_ref().and_then(|root| root.mapping("").ok()).unwrap_or_default();
+    let defaults = find(entries, "defaults").unwrap_or_default();
+    let accounts = find(entries, "accounts").unwrap_or_default();
+    let mut out = String::new();
+    for account in &config.accounts {
+        let given = Given { own: find(accounts, &account.name).unwrap_or_default(), defaults };
+        let origin = |key: &str| match given.find(key) {
+            Some((entry, Level::Own)) => format!("line {}", entry.at.line),
+            Some((entry, Level::Defaults)) => format!("defaults, line {}", entry.at.line),
+            None => "default".to_owned(),
+        };
+        out += &format!("  {}:\n", text(&account.name));
+        for line in block(4, KEYS, account).lines() {
+            let key = line.trim_start().split(':').next().unwrap_or_default();
+            match line.starts_with("     ") {
+                true => out += &format!("{line}\n"),
+                false => out += &format!("{line}  # {}\n", origin(key)),
+            }
+        }
+    }
+    format!("{}accounts:\n{out}", head(config))
+}
+
+/// Gives the entries of the mapping that a key has.
+fn find<'n, 't>(entries: &'n [Entry<'t>], key: &str) -> Option<&'n [Entry<'t>]> {
+    entries.iter().find(|entry| entry.key == key)?.value.mapping("").ok()
 }
 
 /// Lists every key, by its path from the top of the file, with one line of help.

@@ -3,6 +3,7 @@
 mod config;
 mod hints;
 mod import;
+mod origins;
 mod program;
 mod sandbox;
 mod seen;
