@@ -138,12 +138,17 @@ impl Import {
              stop {program}, and before the first sync run `postrider import {program} --seen`.",
             file.display()
         );
-        results.write(import::print(&imported, &head).as_bytes());
+        let printed = import::print(&imported, &head);
+        // What another program bears, we may not: a host that is none, a list of one address twice.
+        if let Err(error) = Config::from_yaml(&printed, Path::new("what is printed")) {
+            log::warn!("it wants a hand: {error}");
+        }
+        results.write(printed.as_bytes());
         Ok(Exit::SUCCESS)
     }
 
     fn directory(&self, common: &Common) -> Result<PathBuf, CliError> {
-        let directory = match (&self.secrets, &common.config) {
+        let directory = match (&self.secrets, &common.named()) {
             (Some(directory), _) => directory.clone(),
             (None, Some(config)) => config.parent().unwrap_or(Path::new("")).join("secrets"),
             (None, None) => Config::directory()?.join("secrets"),

@@ -21,4 +21,9 @@ impl Around {
             Some(_) | None => PathBuf::from(path),
         }
     }
+
+    /// Does the same, and takes a path that depends on the working directory for one of the home.
+    pub(super) fn absolute(&self, path: &str) -> PathBuf {
+        self.home.join(self.expand(path))
+    }
 }

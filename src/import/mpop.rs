@@ -307,7 +307,7 @@ impl Reading<'_> {
     }
 
     fn path(&self, text: &str) -> PathBuf {
-        self.around.expand(text)
+        self.around.absolute(text)
     }
 
     fn account(&self) -> Account {
@@ -451,11 +451,7 @@ impl Reading<'_> {
     fn token(&self, account: &mut Account, at: &At) {
         match self.text("passwordeval") {
             Some(command) => {
-                account.note(
-                    at,
-                    format!("`auth`: for a token of a command: oauth2: {{ token_command: {command:?} }}"),
-                );
-                account.disable("write `oauth2`, and remove this line");
+                account.set("oauth2", Value::of("token_command", Value::text(first_line(command))))
             }
             None => {
                 account.note(at, "`auth`: for OAuth2 write `oauth2: { provider: google }`, or `microsoft`");

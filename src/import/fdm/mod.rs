@@ -236,6 +236,6 @@ impl Reading<'_> {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.around.expand(&path.replace("%h", &self.around.home.to_string_lossy()))
+        self.around.absolute(&path.replace("%h", &self.around.home.to_string_lossy()))
     }
 }

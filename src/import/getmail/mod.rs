@@ -208,11 +208,13 @@ impl Rc<'_> {
         let command = retriever.find("password_command");
         let netrc = self.switch(self.section("options"), "use_netrc", false)?;
         if self.switch(Some(retriever), "use_xoauth2", false)? {
-            let words = command.and_then(|option| texts(&option.value)).unwrap_or_default();
-            account.remark(format!(
-                "`use_xoauth2`: for a token of a command: oauth2: {{ token_command: {words:?} }}"
-            ));
-            account.disable("write `oauth2`, and remove this line");
+            match command.and_then(|option| texts(&option.value)).filter(|words| !words.is_empty()) {
+                Some(words) => account.set("oauth2", Value::of("token_command", Value::texts(words))),
+                None => {
+                    account.remark("`use_xoauth2`: write `oauth2: { provider: google }`, or `microsoft`");
+                    account.disable("then remove this line");
+                }
+            }
             return Ok(());
         }
         match (retriever.text("password"), command) {
