@@ -451,7 +451,7 @@ impl Reading<'_> {
     fn token(&self, account: &mut Account, at: &At) {
         match self.text("passwordeval") {
             Some(command) => {
-                account.set("oauth2", Value::of("token_command", Value::text(first_line(command))))
+                account.set("oauth2", Value::of("token_command", Value::text(first_line(command))));
             }
             None => {
                 account.note(at, "`auth`: for OAuth2 write `oauth2: { provider: google }`, or `microsoft`");
