@@ -316,6 +316,16 @@ impl Target {
         }
     }
 
+    /// Shows the server, where everybody is known by one user name whatever becomes of the messages there; `None`: it is
+    /// none.
+    pub fn server(&self) -> Option<String> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
+            Self::Smtp(server) | Self::Lmtp(server) => Some(server.place.to_string()),
+            Self::Imap(mailbox) => Some(mailbox.server()),
+        }
+    }
+
     /// Gives who logs in there, and at which host, if anybody does.
     pub fn login(&self) -> Option<(&str, &Login)> {
         match self {

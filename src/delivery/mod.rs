@@ -28,7 +28,7 @@ use crate::smtp::Dialect;
 pub use access::Access;
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
-pub use outcome::{MessageId, Others, Outcome};
+pub use outcome::{Leftover, MessageId, Others, Outcome};
 pub use space::{has_room, probe};
 use spool::{Content, Spooled};
 
@@ -115,11 +115,37 @@ impl Sink {
         }
     }
 
-    /// Notes that all is recorded that was delivered.
-    pub fn settle(&self) {
+    /// Says since when polls may have delivered what [`Sink::recover`] gave of a mailbox on a server, in seconds since 1970;
+    /// 0 if nobody knows.
+    pub fn since(&self) -> i64 {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => 0,
+            Self::Imap(mailbox) => mailbox.since(),
+        }
+    }
+
+    /// Says whether a message that was found in a mailbox on a server turned out to be one that came.
+    pub fn has_claimed(&self, found: &FileId) -> bool {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+            Self::Imap(mailbox) => mailbox.has_claimed(found),
+        }
+    }
+
+    /// Says whether the server refused a log-in that was made anew since the target was opened.
+    pub fn was_turned_away(&self) -> bool {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+            Self::Imap(mailbox) => mailbox.was_turned_away(),
+        }
+    }
+
+    /// Notes that all is recorded that was delivered by the poll that began at this time, and what becomes of messages that
+    /// were found.
+    pub fn settle(&self, leftover: Leftover, polled_at: i64) {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => {}
-            Self::Imap(mailbox) => mailbox.settle(),
+            Self::Imap(mailbox) => mailbox.settle(leftover, polled_at),
         }
     }
 

@@ -50,3 +50,12 @@ pub enum Others {
     /// All of them were refused.
     Refused,
 }
+
+/// What becomes of messages that were found in a mailbox on a server and belong to no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// Nothing that is still to come can be one of them.
+    Nothing,
+    /// They are kept in the state.
+    Kept,
+}

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::command::Announcement;
 use super::command::{Append, Command, Request};
+use super::fetch::{self, Fetched};
 use super::response::{Data, Event, Kind, Status, may_have_literals};
 use crate::line::{self, AuthLine, CommandError, Output, Pace, Protocol, Taken, TooLong, start_of};
 use crate::text::Shown;
@@ -115,8 +116,12 @@ impl Client {
         self.expected.front().map(|(_, request)| *request)
     }
 
+    fn awaits(&self, request: Request) -> bool {
+        self.expected.iter().any(|(_, expected)| *expected == request)
+    }
+
     /// Reads a response that has come whole.
-    fn response(&mut self, octets: &mut [u8]) -> Result<Event<Range<usize>>, ProtocolError> {
+    fn response(&mut self, octets: &[u8]) -> Result<Event<Range<usize>>, ProtocolError> {
         let wrong = |octets: &[u8]| ProtocolError::NotAnAnswer { line: start_of(octets) };
         if !self.greeted {
             let greeting = octets.strip_prefix(b"* ").and_then(|line| Status::read(line.trim_ascii_end()));
@@ -125,12 +130,15 @@ impl Client {
             return greeting.map(Event::Greeting).ok_or_else(|| wrong(octets));
         }
         match octets {
+            [b'*', b' ', ..] if fetch::is_fetch(octets) => match fetch::read(octets) {
+                // News of messages may come at any time.
+                _ if !self.awaits(Request::Fetch) => Ok(Event::Data(Data::Other)),
+                Some(fetched) => Ok(Event::Data(Data::Fetched(fetched))),
+                None => Err(wrong(octets)),
+            },
             [b'*', b' ', ..] => Ok(Event::Data(Data::read(octets))),
             [b'+', words @ ..] => Ok(Event::Continue(words.trim_ascii().to_vec())),
-            tagged => {
-                let tagged = &*tagged;
-                self.tagged(tagged.trim_ascii_end()).ok_or_else(|| wrong(tagged))
-            }
+            tagged => self.tagged(tagged.trim_ascii_end()).ok_or_else(|| wrong(tagged)),
         }
     }
 
@@ -206,8 +214,9 @@ impl Protocol for Client {
                 }
                 response.extend_from_slice(&input[..begin + line.len()]);
                 response.extend_from_slice(b"\r\n");
-                return Ok(Some((end, self.response(&mut response)?)));
+                return Ok(Some((end, self.response(&response)?)));
             };
+            let streams = self.awaits(Request::Fetch);
             match usize::try_from(length) {
                 Ok(length) if length <= LARGEST_LITERAL => {
                     if self.begun.len() + end + length > LONGEST_RESPONSE {
@@ -218,6 +227,8 @@ impl Protocol for Client {
                     }
                     begin = end + length;
                 }
+                // Nobody asked for it.
+                _ if !streams => return Err(ProtocolError::TooLong),
                 _ => {
                     self.begun.extend_from_slice(&input[..begin + line.len() - announcement]);
                     self.begun.extend_from_slice(b"{0}\r\n");
@@ -261,10 +272,11 @@ impl Protocol for Client {
 
     fn pace(event: &Event<Range<usize>>) -> Pace {
         match event {
-            Event::Greeting(_) | Event::Done(..) | Event::Continue(_) => Pace::Whole,
+            Event::Greeting(_) | Event::Done(..) => Pace::Whole,
             // A folder is longer than any reply, and each message of it is as good as one.
-            Event::Data(Data::Fetched(_)) => Pace::Whole,
-            Event::Data(_) => Pace::Line,
+            Event::Data(Data::Fetched(Fetched { section: Some(_), .. })) => Pace::Whole,
+            // Whoever waits for it says so.
+            Event::Continue(_) | Event::Data(_) => Pace::Line,
             Event::Octets(octets) => Pace::Octets(octets.len() as u64),
         }
     }
@@ -370,7 +382,7 @@ mod tests {
                 "Done(5, Logout, Status {",
             ]
         );
-        assert!(whole[8].contains(&format!("section: {:?}", b"ab}\r\n")), "{}", whole[8]);
+        assert!(whole[8].contains(&format!("section: Some({:?})", b"ab}\r\n")), "{}", whole[8]);
         let large = input.len() - 70_040;
         for at in (0..large).chain(input.len() - 60..input.len()) {
             assert_eq!(events(&input, &[at]).unwrap(), whole, "split at {at}");
@@ -405,6 +417,22 @@ mod tests {
         assert!(
             matches!(greeted(b"* 1 FETCH (X {18446744073709551615}\r\nx"), Ok(events) if events.len() == 1)
         );
+    }
+
+    #[test]
+    fn what_nobody_asked_for_does_not_count_as_an_answer() {
+        let mut client = Client::after_starttls();
+        client.send(&Command::Noop).unwrap();
+        for line in [
+            &b"* 1 FETCH (FLAGS ())\r\n"[..],
+            b"* 1 FETCH (UID 1 BODY[] \"x\")\r\n",
+            b"+ x\r\n",
+            b"* 1 FETCH x\r\n",
+        ] {
+            let (_, event) = client.incoming(line).unwrap().unwrap();
+            assert_eq!(Client::pace(&event), Pace::Line, "{event:?}");
+        }
+        assert_eq!(client.incoming(b"* X {70000}\r\n"), Err(ProtocolError::TooLong));
     }
 
     #[test]

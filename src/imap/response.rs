@@ -5,11 +5,10 @@ use std::fmt;
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
 use imap_codec::imap_types::core::QuotedChar;
-use imap_codec::imap_types::fetch::MessageDataItem;
 use imap_codec::imap_types::response::{Data as Decoded, Response};
-use imap_codec::imap_types::status::StatusDataItem;
 
 use super::command::Request;
+use super::fetch::Fetched;
 use crate::text::Shown;
 
 /// What a server says. `T` is where the octets of a streamed literal are.
@@ -79,17 +78,6 @@ pub enum Data {
     Other,
 }
 
-/// What FETCH tells of a message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fetched {
-    /// Its UID.
-    pub uid: Option<u32>,
-    /// Octets, by the server's word.
-    pub size: Option<u32>,
-    /// The section that was asked for; empty if it was streamed.
-    pub section: Vec<u8>,
-}
-
 impl Status {
     /// Reads what stands behind tag or asterisk; `None` if it is no status response.
     pub(super) fn read(line: &[u8]) -> Option<Self> {
@@ -124,6 +112,12 @@ impl Status {
         self.code.as_ref()?.split_ascii_whitespace().next().map(str::to_ascii_uppercase)
     }
 
+    /// Gives the number that the response code tells under this name, in capitals: `[UIDNEXT 5]`.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        let mut words = self.code.as_ref()?.split_ascii_whitespace();
+        words.next().filter(|word| word.eq_ignore_ascii_case(name)).and(words.next())?.parse().ok()
+    }
+
     /// Gives the capabilities, if the response code tells them.
     pub fn capabilities(&self) -> Option<Vec<String>> {
         let code = self.code.as_ref()?;
@@ -156,33 +150,43 @@ pub(super) fn may_have_literals(line: &[u8]) -> bool {
 }
 
 impl Data {
-    /// Reads an untagged response, CRLF included; one that cannot be read means nothing.
-    pub(super) fn read(octets: &mut [u8]) -> Self {
+    /// Reads an untagged response but FETCH, CRLF included; one that cannot be read means nothing.
+    pub(super) fn read(octets: &[u8]) -> Self {
         let rest = octets.get(2..).unwrap_or_default().trim_ascii_end();
         if let Some(status) = Status::read(rest) {
             return Self::Status(status);
         }
-        let mut words = rest.split(|octet| *octet == b' ');
-        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let first = rest.split(|octet| *octet == b' ').next().unwrap_or_default();
         if first.eq_ignore_ascii_case(b"CAPABILITY") {
             return Self::Capability(self::words(&String::from_utf8_lossy(&rest[first.len()..])));
         }
-        let known: [&[u8]; 3] = [b"LIST", b"NAMESPACE", b"STATUS"];
-        if !known.iter().any(|known| first.eq_ignore_ascii_case(known))
-            && !second.eq_ignore_ascii_case(b"FETCH")
-        {
+        if first.eq_ignore_ascii_case(b"STATUS") {
+            return match (Self::mailbox(rest), append_limit(rest)) {
+                (Self::Other, Some(limit)) => Self::AppendLimit(limit),
+                (mailbox, _) => mailbox,
+            };
+        }
+        if !first.eq_ignore_ascii_case(b"LIST") && !first.eq_ignore_ascii_case(b"NAMESPACE") {
             return Self::Other;
         }
-        if first.eq_ignore_ascii_case(b"STATUS")
-            && let Some(limit) = append_limit(rest)
-        {
-            return Self::AppendLimit(limit);
-        }
-        // No literal but literal8 may have a NUL in it (RFC 9051, 9), and servers send them in the headers of old mail.
-        octets.iter_mut().filter(|octet| **octet == 0).for_each(|octet| *octet = b' ');
         match ResponseCodec::default().decode(octets) {
             Ok((_, Response::Data(data))) => Self::of(data),
             Ok(_) | Err(_) => Self::Other,
+        }
+    }
+
+    /// Reads what STATUS tells; the name before it may be spelt in any way, and is the one that was asked for.
+    fn mailbox(rest: &[u8]) -> Self {
+        let items = memchr::memrchr(b'(', rest).and_then(|open| rest[open + 1..].strip_suffix(b")"));
+        let text = String::from_utf8_lossy(items.unwrap_or_default());
+        let items: Vec<&str> = text.split_ascii_whitespace().collect();
+        let number = |name: &str| {
+            let told = items.chunks(2).find(|item| item[0].eq_ignore_ascii_case(name))?;
+            told.get(1)?.parse().ok()
+        };
+        match (number("UIDVALIDITY"), number("UIDNEXT")) {
+            (None, None) => Self::Other,
+            (validity, next) => Self::Mailbox { validity, next },
         }
     }
 
@@ -194,32 +198,6 @@ impl Data {
                     let prefix = String::from_utf8_lossy(first.prefix.as_ref()).into_owned();
                     (prefix, first.delimiter.map(|delimiter: QuotedChar| delimiter.inner()))
                 }))
-            }
-            Decoded::Status { items, .. } => {
-                let (mut validity, mut next) = (None, None);
-                for item in items.iter() {
-                    match item {
-                        StatusDataItem::UidValidity(number) => validity = Some(number.get()),
-                        StatusDataItem::UidNext(number) => next = Some(number.get()),
-                        _ => {}
-                    }
-                }
-                Self::Mailbox { validity, next }
-            }
-            Decoded::Fetch { items, .. } => {
-                let mut fetched = Fetched::default();
-                for item in items {
-                    match item {
-                        MessageDataItem::Uid(uid) => fetched.uid = Some(uid.get()),
-                        MessageDataItem::Rfc822Size(size) => fetched.size = Some(size),
-                        MessageDataItem::BodyExt { data, .. } => {
-                            fetched.section =
-                                data.into_option().map(|octets| octets.into_owned()).unwrap_or_default();
-                        }
-                        _ => {}
-                    }
-                }
-                Self::Fetched(fetched)
             }
             _ => Self::Other,
         }
@@ -243,7 +221,7 @@ mod tests {
     use super::*;
 
     fn data(response: &str) -> Data {
-        Data::read(&mut format!("{response}\r\n").into_bytes())
+        Data::read(format!("{response}\r\n").as_bytes())
     }
 
     #[test]
@@ -280,6 +258,8 @@ mod tests {
             Some(vec!["IMAP4REV1".into(), "LITERAL+".into()])
         );
         assert_eq!(read(b"OK [CAPABILITY]").capabilities(), None);
+        assert_eq!(read(b"OK [UidNext 9] x").number("UIDNEXT"), Some(9));
+        assert_eq!(read(b"OK [UIDNEXT] x").number("UIDNEXT"), None);
         assert_eq!(Status::read(b"OKAY"), None);
         assert_eq!(Status::read(b"5 EXISTS"), None);
     }
@@ -301,18 +281,13 @@ mod tests {
             data("* STATUS INBOX (UIDVALIDITY 7 UIDNEXT 9)"),
             Data::Mailbox { validity: Some(7), next: Some(9) }
         );
-        let header = "Message-ID: <1@a>\r\n\r\n";
-        assert_eq!(
-            data(&format!(
-                "* 3 FETCH (UID 8 RFC822.SIZE 41 BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {{{}}}\r\n{header})",
-                header.len()
-            )),
-            Data::Fetched(Fetched { uid: Some(8), size: Some(41), section: header.into() })
-        );
-        assert_eq!(
-            data("* 3 FETCH (FLAGS (\\Seen) UID 8 BODY[] NIL)"),
-            Data::Fetched(Fetched { uid: Some(8), ..Fetched::default() })
-        );
+        for spelt in ["{3}\r\na b", "\"Entwürfe (alt)\"", "Entw&APw-rfe"] {
+            assert_eq!(
+                data(&format!("* STATUS {spelt} (MESSAGES 3 uidnext 9 UIDVALIDITY 7)")),
+                Data::Mailbox { validity: Some(7), next: Some(9) },
+                "{spelt}"
+            );
+        }
         for nothing in ["* 5 EXISTS", "* FLAGS ()", "* LIST", "* 5 FETCH", "* STATUS", "* x", "*", ""] {
             assert_eq!(data(nothing), Data::Other, "{nothing}");
         }

@@ -12,11 +12,31 @@ pub type FileDigest = [u8; 16];
 pub struct FileId {
     /// The digest in its name.
     pub digest: FileDigest,
-    /// Microseconds since 1970 in its name; a message's UID.
+    /// Microseconds since 1970 in its name; of a message in a mailbox, UID and octets, see [`FileId::message`].
     pub time: u64,
 }
 
+/// Marks messages in mailboxes: no file has such a time.
+const MESSAGE: u64 = 1 << 63;
+/// Octets of a message that can be told; more count as so many.
+const MOST_OCTETS: u64 = (1 << 31) - 1;
+
 impl FileId {
+    /// Names a message in a mailbox by its UID; `octets` are those of RFC822.SIZE, less what was added on delivery.
+    pub fn of_message(digest: FileDigest, uid: u32, octets: u64) -> Self {
+        Self { digest, time: MESSAGE | octets.min(MOST_OCTETS) << 32 | u64::from(uid) }
+    }
+
+    /// Gives the UID of a message in a mailbox; `None` for a file.
+    pub fn uid(self) -> Option<u32> {
+        (self.time & MESSAGE != 0).then_some((self.time & u64::from(u32::MAX)) as u32)
+    }
+
+    /// Says whether a message in a mailbox has so many octets.
+    pub fn has(self, octets: u64) -> bool {
+        self.time & MESSAGE != 0 && (self.time & !MESSAGE) >> 32 == octets.min(MOST_OCTETS)
+    }
+
     pub fn to_octets(self) -> [u8; 24] {
         let mut octets = [0; 24];
         octets[..16].copy_from_slice(&self.digest);
@@ -109,5 +129,14 @@ mod tests {
         let two = [file, FileId { time: 1, ..file }];
         assert_eq!(FileId::all_from_octets(&FileId::all_to_octets(&two)), two);
         assert_eq!(FileId::all_from_octets(&[]), []);
+    }
+
+    #[test]
+    fn a_message_in_a_mailbox_is_told_from_files_and_has_uid_and_octets() {
+        let message = FileId::of_message([7; 16], u32::MAX, 4096);
+        assert_eq!((message.uid(), message.has(4096), message.has(4097)), (Some(u32::MAX), true, false));
+        assert!(FileId::of_message([7; 16], 1, u64::MAX).has(1 << 40));
+        let file = FileId { digest: [7; 16], time: 1_764_414_000_123_456 };
+        assert_eq!((file.uid(), file.has(0)), (None, false));
     }
 }

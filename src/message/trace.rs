@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::ToLf;
+
 /// What the line tells of every message of a session.
 #[derive(Debug, Clone)]
 pub struct Trace {
@@ -50,6 +52,14 @@ pub fn length(beginning: &[u8]) -> usize {
         Some(end) if memchr::memmem::find(&beginning[..end], OURS).is_some() => end,
         Some(_) | None => 0,
     }
+}
+
+/// Gives the octets of such a line that a message with CRLF begins with, 0 if there is none.
+pub fn length_with_crlf(message: &[u8]) -> usize {
+    let mut beginning = Vec::new();
+    ToLf::default().convert(&message[..message.len().min(LONGEST)], &mut beginning);
+    let line = length(&beginning);
+    line + memchr::memchr_iter(b'\n', &beginning[..line]).count()
 }
 
 /// Writes a host as a domain or an address literal.
@@ -114,6 +124,8 @@ mod tests {
     #[test]
     fn the_line_is_known_again_and_no_other_is_taken_for_it() {
         let line = Trace::new("pop.example.org", "mail", "home").line(b"1", at(0));
+        let sent = [line.as_slice(), b"Received: from x\r\n\r\nbody"].concat();
+        assert_eq!((length_with_crlf(&sent), length_with_crlf(&sent[1..])), (line.len(), 0));
         let line = String::from_utf8(line).unwrap().replace("\r\n", "\n");
         assert_eq!(length(format!("{line}Received: from x\n y\n\nbody").as_bytes()), line.len());
         assert_eq!(length(format!("Subject: x\n{line}\n").as_bytes()), 0);

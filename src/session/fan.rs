@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use crate::config::Account;
 use crate::config::target::{Destination, Target};
 use crate::delivery::spool::Unspooled;
-use crate::delivery::{MessageId, ServerError, Sink, TargetError};
+use crate::delivery::{Leftover, MessageId, ServerError, Sink, TargetError};
 use crate::failure::Class;
 use crate::message::Trace;
 use crate::state::{Delivery, Holder, Memory, Unclaimed};
 
-use super::book::{Inventory, Stock};
+use super::book::{Inventory, Stock, ToCome};
 use super::commit::{self, Commit, Complete};
 pub use super::ledger::Of;
 use super::ledger::{Event, Ledger, Parcel, Way};
@@ -165,17 +165,19 @@ impl Fan {
         Ok(())
     }
 
-    /// Ends the use of the targets. `rest`: what no record claims is kept for a session to come.
-    pub async fn close(&mut self, of: Of<'_>, how: Closing) -> Result<(), Failed> {
+    /// Ends the use of the targets, and says whether what no record claims is kept for a session to come.
+    pub async fn close(&mut self, of: Of<'_>, how: Closing) -> Result<Leftover, Failed> {
         let store = &of.poll.environment.store;
+        let mut kept = Leftover::Nothing;
         for lane in &mut self.lanes {
             let Some(Opened { sink, stock }) = &lane.opened else { continue };
             if lane.why.is_none() && how != Closing::Broken {
-                let unclaimed = stock.left_unclaimed();
-                if how == Closing::Unfinished && !unclaimed.is_empty() {
-                    store.publishing(&of.memory.key, unclaimed).await.during("write the state")?;
+                let to_come = if how == Closing::Unfinished { ToCome::Some } else { ToCome::Nothing };
+                let leftover = stock.settle(&of.memory.key, store, sink, to_come).await?;
+                sink.settle(leftover, of.poll.now);
+                if leftover == Leftover::Kept {
+                    kept = leftover;
                 }
-                sink.settle();
             }
             sink.close().await;
             let memory = lane.to.target.memory(&of.poll.account.maildrop_id);
@@ -183,7 +185,7 @@ impl Fan {
                 store.remember(name, news).await.during("write the state")?;
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// Says whether a target may have what no record tells of, and is to be asked for that before the next session

@@ -23,6 +23,8 @@ const LONG_WAIT: Timestamp = 60 * 60;
 const FIRST: u32 = 2;
 /// Credentials that worked within this many seconds worked lately.
 const LATELY: Timestamp = 24 * 60 * 60;
+/// Response codes that speak of nothing but the credentials.
+const CREDENTIALS: [&[u8]; 2] = [b"[AUTHENTICATIONFAILED]", b"[EXPIRED]"];
 /// Rounds of PBKDF2 for the digest by which refused credentials are known again; it must not help who reads the
 /// state file to guess a password. The tests guess nothing.
 const ROUNDS: u32 = if cfg!(test) { 1 } else { 50_000 };
@@ -80,7 +82,7 @@ impl Attempted {
             }
             Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
         };
-        Self::of([user.as_bytes(), target.to_string().as_bytes(), way.as_bytes()], secret)
+        Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secret)
     }
 
     fn of(parts: [&[u8]; 3], secret: &Secret) -> Self {
@@ -160,6 +162,8 @@ fn worked_lately(attempted: &Attempted, memory: &LogIns, now: Timestamp) -> bool
 fn judged(said: &[u8], class: Class, lately: bool) -> Class {
     match class {
         Class::InUse | Class::LoginDelay | Class::Refused => class,
+        // RFC 5530: said of nothing but the credentials.
+        _ if CREDENTIALS.iter().any(|code| memchr::memmem::find(said, code).is_some()) => Class::Credentials,
         _ if lately || speaks_of_a_lock(said) => Class::Refused,
         _ => Class::Credentials,
     }

@@ -36,7 +36,7 @@ pub(super) async fn open_target(
     let (mut secret, age) = log_in.secret(None).await?;
     environment.connector.watch().saw(|| Stage::Password);
     let mut opened = open(account, target, environment, Some(secret.clone())).await?;
-    if age == Age::Kept && opened.as_ref().is_err_and(refuses_credentials) {
+    if age == Age::Kept && opened.as_ref().is_err_and(|error| refusal(error).is_some()) {
         // It may have been revoked: one new one, once.
         log::info!("{}: target refuses the access token; getting a new one", account.name);
         (secret, _) = log_in.secret(Some(&secret)).await?;
@@ -68,9 +68,32 @@ async fn open(
     Ok(Sink::open(target, maildrop, environment.disk.clone(), access).await)
 }
 
-/// Says whether a server has refused credentials.
-fn refuses_credentials(error: &TargetError) -> bool {
-    matches!(error, TargetError::Server(error) if error.class == Class::Credentials && error.said.is_some())
+/// Notes that the target's server refused a log-in that was made anew in the middle of a session.
+pub(super) async fn note_refused(
+    account: &Account,
+    target: &Target,
+    environment: &Environment,
+    error: &TargetError,
+) -> Result<Option<TargetError>, Failed> {
+    let (Some(error), Some((host, login))) = (refusal(error), target.login()) else {
+        return Ok(None);
+    };
+    if let Credential::OAuth2(_) = login.credential {
+        // The token of the hour is over, as far as anybody knows.
+        return Ok(None);
+    }
+    let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
+    log_in.refused(error, &log_in.identity).await.map(Some)
+}
+
+/// Gives what is said by an error that is a server's refusal of credentials.
+fn refusal(error: &TargetError) -> Option<&ServerError> {
+    match error {
+        TargetError::Server(error) if error.class == Class::Credentials && error.said.is_some() => {
+            Some(error)
+        }
+        _ => None,
+    }
 }
 
 /// Opens a target of an account as a poll does, and tries whether it can be written into; no message is sent. Gives the
@@ -112,7 +135,9 @@ impl<'a> TargetLogIn<'a> {
         host: &str,
         login: &'a Login,
     ) -> Result<Self, Failed> {
-        let name = format!("log-in {} {target}", login.user);
+        // Whatever folder it is for.
+        let server = target.server().unwrap_or_default();
+        let name = format!("log-in {} {server}", login.user);
         let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
         // What cannot be read is as good as nothing.
         let memory: LogIns = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
@@ -198,24 +223,23 @@ impl<'a> TargetLogIn<'a> {
                 }
                 Ok(sink)
             }
-            Err(TargetError::Server(error)) if error.class == Class::Credentials && error.said.is_some() => {
-                let said = masked(error.said.as_deref().unwrap_or_default(), &[secret]);
-                let word = (said.as_slice(), Word::Of(error.class));
-                let noted = lockout::refused(&self.attempted, &self.memory, self.now, word);
-                let (refused, refusal) = noted.await;
-                self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
-                let hint = [error.hint.clone(), Some(waits(self.account, &refusal))];
-                let hint = Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; "));
-                Err(TargetError::Server(Box::new(ServerError {
-                    class: refusal.class,
-                    hint,
-                    said: Some(said),
-                    ..*error
-                })))
-                .during(OPEN)
-            }
-            Err(error) => Err(error).during(OPEN),
+            Err(error) => match refusal(&error) {
+                Some(error) => Err(self.refused(error, secret).await?).during(OPEN),
+                None => Err(error).during(OPEN),
+            },
         }
+    }
+
+    /// Notes that the server refused it.
+    async fn refused(&self, error: &ServerError, secret: &Secret) -> Result<TargetError, Failed> {
+        let said = masked(error.said.as_deref().unwrap_or_default(), &[secret]);
+        let word = (said.as_slice(), Word::Of(error.class));
+        let (refused, refusal) = lockout::refused(&self.attempted, &self.memory, self.now, word).await;
+        self.remember(LogIns { refused: Some(refused), ..self.memory.clone() }).await?;
+        let hint = [error.hint.clone(), Some(waits(self.account, &refusal))];
+        let hint = Some(hint.into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let class = refusal.class;
+        Ok(TargetError::Server(Box::new(ServerError { class, hint, said: Some(said), ..error.clone() })))
     }
 
     async fn remember(&self, log_ins: LogIns) -> Result<(), Failed> {

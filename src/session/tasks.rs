@@ -16,6 +16,7 @@ use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
 use super::summary::messages;
+use super::target::note_refused;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
@@ -180,12 +181,19 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
     let store = &poll.environment.store;
     match outlet {
         Some(Outlet::One(sink, _)) => {
-            if fetched.aborted.is_none() {
-                let unclaimed = book.stock.left_unclaimed();
-                if left > 0 && !unclaimed.is_empty() {
-                    store.publishing(&book.memory.key, unclaimed).await.during("write the state")?;
-                }
-                sink.settle();
+            if let Some(Failed { trouble: Trouble::Target(error), .. }) = &mut fetched.aborted
+                && sink.was_turned_away()
+                && let Some(noted) =
+                    note_refused(poll.account, poll.account.target(), poll.environment, error).await?
+            {
+                *error = noted;
+            }
+            // What a target that failed had delivered before is recorded.
+            let aborted = fetched.aborted.as_ref().map(|failed| &failed.trouble);
+            if aborted.is_none_or(|trouble| matches!(trouble, Trouble::Target(_))) {
+                let leftover = book.stock.settle(&book.memory.key, store, sink, book.to_come()).await?;
+                sink.settle(leftover, poll.now);
+                book.keep_found(leftover);
             }
             sink.close().await;
             let memory = poll.account.target().memory(&poll.account.maildrop_id);
@@ -200,7 +208,8 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
                 0 => fan::Closing::Whole,
                 _ => fan::Closing::Unfinished,
             };
-            fan.close(Of { poll, memory: book.memory }, how).await?;
+            let leftover = fan.close(Of { poll, memory: book.memory }, how).await?;
+            book.keep_found(leftover);
             notes.closing.stays_open = fan.stays_open(book.memory.unclosed);
             let failed = fan.failure(poll.account);
             notes.report.serves_others = failed.is_some() && fan.serves();

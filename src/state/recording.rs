@@ -60,12 +60,27 @@ pub(super) fn unclaimed(connection: &Connection, id: i64, files: &[Unclaimed]) -
     files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]).map(drop))
 }
 
+/// Forgets the messages in mailboxes that belonged to no record.
+pub(super) fn forget_messages(connection: &Connection, id: i64) -> Result<usize> {
+    // The first bit of what follows the digest, see `FileId`.
+    connection
+        .prepare_cached(
+            "DELETE FROM unclaimed WHERE maildrop = ?1 AND length(file) = 24 AND substr(file, 17, 1) >= x'80'",
+        )?
+        .execute([id])
+}
+
 /// Notes that files belong to records now.
 fn claim(connection: &Connection, id: i64, files: &[FileId]) -> Result<()> {
-    let Some(newest) = files.iter().map(|file| file.time).max() else { return Ok(()) };
-    connection
-        .prepare_cached("UPDATE maildrop SET newest_file = max(newest_file, ?2) WHERE id = ?1")?
-        .execute(params![id, to_column(newest)])?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let times = files.iter().filter(|file| file.uid().is_none()).map(|file| file.time);
+    if let Some(newest) = times.max() {
+        connection
+            .prepare_cached("UPDATE maildrop SET newest_file = max(newest_file, ?2) WHERE id = ?1")?
+            .execute(params![id, to_column(newest)])?;
+    }
     let any =
         connection.prepare_cached("SELECT 1 FROM unclaimed WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
     if !any {

@@ -133,6 +133,12 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the messages in mailboxes that belonged to no record: none that will come can be one of them.
+    pub async fn forget_messages(&self, maildrop: &MaildropKey) -> Result<(), StateError> {
+        self.write(Write::ForgetMessages { maildrop: maildrop.identity.clone() }).await?;
+        Ok(())
+    }
+
     /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
     /// the same order. Requests that wait together share one commit; each is recorded whole or not at all.
     ///

@@ -11,13 +11,15 @@ use crate::message::file::digest_of_name;
 use super::closing::{close, login, tell};
 use super::entries::Packed;
 use super::reading::find;
-use super::recording::{reached, record, unclaimed};
+use super::recording::{forget_messages, reached, record, unclaimed};
 use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed};
 
 /// A request that changes rows.
 pub(super) enum Write {
     /// See [`super::Store::publishing`].
     Publishing { maildrop: Arc<str>, session: i64, unclaimed: Vec<Unclaimed> },
+    /// See [`super::Store::forget_messages`].
+    ForgetMessages { maildrop: Arc<str> },
     /// See [`super::Store::record`].
     Record { maildrop: Arc<str>, at: Timestamp, deliveries: Vec<Delivery> },
     /// See [`super::Store::reached`].
@@ -47,6 +49,10 @@ impl Write {
                     .execute(params![id, session])?;
                 unclaimed(connection, id, files).map(|()| 0)
             }
+            Self::ForgetMessages { maildrop } => match find(connection, maildrop)? {
+                Some(id) => forget_messages(connection, id),
+                None => Ok(0),
+            },
             Self::Record { maildrop, at, deliveries } => {
                 let id = existing_or_new(connection, maildrop)?;
                 record(connection, id, *at, deliveries).map(|()| 0)

@@ -10,6 +10,8 @@ use crate::smtp::target;
 use crate::support::imap_server::{Drop, Habits, ImapServer};
 use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::poller::Poller;
+use crate::support::postrider::LIMIT;
+use crate::support::process::wait_until;
 
 const LITERALS: [&str; 4] = [
     "IMAP4rev1 LITERAL+ UIDPLUS NAMESPACE",
@@ -136,22 +138,28 @@ fn line_ends_are_mended_and_nuls_go_by_literal8_or_are_held() {
     }
 }
 
+const POINTS: [Drop; 5] =
+    [Drop::BeforeLiteral, Drop::InLiteral, Drop::AfterLiteral, Drop::BeforeOk, Drop::AfterOk];
+
+fn is_dropped(capabilities: &'static str, point: Drop, number: usize) {
+    let why = format!("{capabilities}: {point:?} of {number}");
+    let way = Way::new(Habits { capabilities, drops: Some((number, point)), ..Habits::default() });
+    way.put(0..6);
+    let report = way.poller.poll();
+    assert_eq!((report.delivered, report.held), (6, 0), "{why}: {report:?}");
+    way.assert_once(0..6, &why);
+    assert!(way.maildrop.uids().is_empty(), "{why}");
+}
+
 #[test]
 fn a_dropped_connection_loses_nothing_and_repeats_nothing_wherever_it_is_dropped() {
     for capabilities in LITERALS {
-        for point in [Drop::BeforeLiteral, Drop::InLiteral, Drop::AfterLiteral, Drop::BeforeOk, Drop::AfterOk]
-        {
-            for number in [1, 3, 6] {
-                let why = format!("{capabilities}: {point:?} of {number}");
-                let way =
-                    Way::new(Habits { capabilities, drops: Some((number, point)), ..Habits::default() });
-                way.put(0..6);
-                let report = way.poller.poll();
-                assert_eq!((report.delivered, report.held), (6, 0), "{why}: {report:?}");
-                way.assert_once(0..6, &why);
-                assert!(way.maildrop.uids().is_empty(), "{why}");
+        // What was not kept is waited for, at all points at once.
+        std::thread::scope(|scope| {
+            for point in POINTS {
+                scope.spawn(move || [1, 3, 6].map(|number| is_dropped(capabilities, point, number)));
             }
-        }
+        });
     }
 }
 
@@ -192,6 +200,89 @@ fn two_messages_of_one_message_id_both_arrive() {
     way.maildrop.put("3", other("two"));
     way.poller.must();
     assert_eq!(way.server.inbox().len(), 3);
+}
+
+/// A message whose identity others share, with this body.
+fn of_one_identity(body: &str) -> Vec<u8> {
+    format!("Message-ID: <same@a>\r\nDate: Sat, 29 Nov 2025 11:00:00 +0000\r\nSubject: s\r\n\r\n{body}\r\n")
+        .into_bytes()
+}
+
+#[test]
+fn of_two_messages_of_one_identity_the_one_that_is_there_is_not_taken_for_the_other() {
+    let (one, other) = ("of one", "longer, of the other");
+    for (bodies, there, rewrites) in [
+        ([one, other], other, false),
+        ([other, one], other, false),
+        (["equal", "agual"], "agual", false),
+        ([one, other], other, true),
+        ([one, one], one, false),
+    ] {
+        let why = format!("{bodies:?}, {there} is there, rewrites: {rewrites}");
+        let way = Way::new(Habits::default());
+        (0..)
+            .zip(bodies)
+            .for_each(|(number, body)| way.maildrop.put(&number.to_string(), of_one_identity(body)));
+        // By a state that was lost.
+        let text = String::from_utf8(of_one_identity(there)).unwrap();
+        way.server.put(if rewrites { text.replacen(": ", ":\r\n  ", 3) } else { text }.as_bytes());
+        let report = way.poller.must();
+        assert_eq!((report.delivered, report.already_there), (1, 1), "{why}: {report:?}");
+        let inbox = way.server.inbox();
+        let count = |body: &str| {
+            inbox.iter().filter(|message| message.ends_with(format!("\r\n\r\n{body}\r\n").as_bytes())).count()
+        };
+        for body in bodies {
+            assert_eq!(count(body), bodies.iter().filter(|other| **other == body).count(), "{why}: {body}");
+        }
+        assert!(way.maildrop.uids().is_empty(), "{why}");
+    }
+}
+
+#[test]
+fn of_two_messages_of_one_identity_in_doubt_the_one_that_was_not_kept_is_sent_again() {
+    let (swallows, drops) = (Some("of one"), Some((2, Drop::BeforeOk)));
+    let way = Way::new(Habits { swallows, drops, ..Habits::default() });
+    way.maildrop.put("1", of_one_identity("of one"));
+    way.maildrop.put("2", of_one_identity("longer, of the other"));
+    way.poller.must();
+    let mut inbox = way.server.inbox();
+    inbox.sort();
+    assert_eq!(inbox, [of_one_identity("longer, of the other"), of_one_identity("of one")]);
+}
+
+#[test]
+fn messages_without_an_identity_are_known_though_we_have_put_a_line_on_top() {
+    let way =
+        Way::with(Habits { drops: Some((1, Drop::BeforeOk)), ..Habits::default() }, "", "received: true");
+    way.maildrop.put("1", "Subject: s\r\n\r\nx\r\n");
+    way.poller.must();
+    assert_eq!(way.server.inbox().len(), 1);
+}
+
+#[test]
+fn what_lay_in_a_folder_before_swallows_nothing_that_comes_later() {
+    let weak = b"From: cron@a\r\nSubject: backup ok\r\n\r\nok\r\n";
+    let mut way = Way::with(
+        Habits { append_of: Some(("of 1\r\n", "NO [TOOBIG] x")), ..Habits::default() },
+        "",
+        "max_messages: 1",
+    );
+    way.server.put(weak);
+    // The first waits for a later poll, the second is held.
+    way.put(0..2);
+    way.poller.poll();
+    way.poller.poll();
+    assert_eq!(way.server.inbox().len(), 2);
+    way.put(2..4);
+    way.poller.must();
+    way.maildrop.put("weak", weak);
+    for _ in 0..4 {
+        way.a_day_passes();
+        way.poller.poll();
+    }
+    assert_eq!(way.server.inbox().iter().filter(|message| *message == weak).count(), 2);
+    assert_eq!(way.server.count("EXAMINE"), 1);
 }
 
 #[test]
@@ -242,6 +333,25 @@ fn after_a_lost_state_the_mailbox_is_read_once_and_nothing_repeats() {
 }
 
 #[test]
+fn what_was_found_is_kept_for_messages_that_come_later_and_looked_for_again_under_other_uids() {
+    for renews in [false, true] {
+        let way = Way::with(Habits::default(), "", "max_messages: 2");
+        (0..5).for_each(|number| way.server.put(&message(number)));
+        way.put(0..5);
+        way.poller.must();
+        if renews {
+            way.server.change(|habits| habits.validity = 8);
+        }
+        for _ in 0..2 {
+            way.poller.must();
+        }
+        way.assert_once(0..5, &format!("renews: {renews}"));
+        assert_eq!(way.server.count("EXAMINE"), if renews { 2 } else { 1 });
+        assert!(way.maildrop.uids().is_empty());
+    }
+}
+
+#[test]
 fn a_mailbox_with_another_uidvalidity_is_looked_at_whole_if_anything_was_in_doubt() {
     let mut way =
         Way::new(Habits { drops: Some((2, Drop::BeforeOk)), down_after: Some(2), ..Habits::default() });
@@ -254,6 +364,176 @@ fn a_mailbox_with_another_uidvalidity_is_looked_at_whole_if_anything_was_in_doub
     way.a_day_passes();
     way.poller.must();
     way.assert_once(0..3, "another UIDVALIDITY");
+}
+
+#[test]
+fn a_message_that_comes_in_after_the_break_or_under_another_uidvalidity_is_not_sent_again() {
+    for point in [Drop::Late, Drop::Renewed] {
+        let way =
+            Way::new(Habits { drops: Some((2, point)), capabilities: "IMAP4rev1", ..Habits::default() });
+        way.server.put(&message(9));
+        way.server.remove("INBOX");
+        way.put(0..3);
+        let report = way.poller.must();
+        assert_eq!((report.delivered, report.held), (3, 0), "{point:?}: {report:?}");
+        way.assert_once(0..3, &format!("{point:?}"));
+    }
+}
+
+#[test]
+fn after_silence_nothing_is_sent_again_before_the_next_poll_has_looked() {
+    let habits = Habits { drops: Some((2, Drop::Silent)), capabilities: "IMAP4rev1", ..Habits::default() };
+    let mut way = Way::with(habits, ", timeout: 1s", "");
+    way.put(0..3);
+    let report = way.poller.poll();
+    assert_eq!((report.delivered, report.held), (2, 1), "{report:?}");
+    way.a_day_passes();
+    wait_until(LIMIT, || way.server.inbox().len() == 3);
+    let before = way.server.count("APPEND");
+    way.poller.must();
+    assert_eq!(way.server.count("APPEND"), before);
+    way.assert_once(0..3, "silence");
+    assert!(way.maildrop.uids().is_empty());
+}
+
+#[test]
+fn what_a_server_babbles_does_not_keep_a_session_alive() {
+    let babbles = |babbles| {
+        let way = Way::with(Habits { babbles: Some(babbles), ..Habits::default() }, ", timeout: 1s", "");
+        way.put(0..1);
+        let report = way.poller.poll();
+        assert!(report.failure.is_some() || report.held == 1, "{babbles}: {report:?}");
+        assert_eq!(way.maildrop.uids().len(), 1);
+    };
+    std::thread::scope(|scope| {
+        for words in ["* 1 FETCH (FLAGS (\\Seen))", "+ go on", "* 1 EXISTS", "* OK still here"] {
+            scope.spawn(move || babbles(words));
+        }
+    });
+}
+
+#[test]
+fn what_is_in_doubt_because_the_server_went_away_waits_for_nothing_but_the_server() {
+    let way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), down_after: Some(2), ..Habits::default() });
+    way.put(0..3);
+    for _ in 0..2 {
+        let report = way.poller.poll();
+        assert_eq!(report.failure.as_ref().map(|failure| failure.class), Some(Class::Target), "{report:?}");
+        assert_eq!(report.held, 0, "{report:?}");
+    }
+    way.server.change(|habits| habits.down_after = None);
+    way.poller.must();
+    way.assert_once(0..3, "gone");
+}
+
+#[test]
+fn messages_are_found_however_the_server_shows_them() {
+    let found = [
+        Habits { items: " MODSEQ (5) X-ODD (\"a)\" b) ", ..Habits::default() },
+        Habits { fetch: Some("NO Some messages could not be FETCHed"), ..Habits::default() },
+    ];
+    let unseen = Habits { examine: Some("NO [ALERT] you may post here"), ..Habits::default() };
+    for (habits, copies) in found.into_iter().map(|habits| (habits, 3)).chain([(unseen, 4)]) {
+        let why = format!("{habits:?}");
+        let way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), ..habits });
+        way.put(0..3);
+        assert_eq!(way.poller.must().delivered, 3, "{why}");
+        assert_eq!(way.server.inbox().len(), copies, "{why}");
+    }
+}
+
+#[test]
+fn an_earlier_message_does_not_claim_the_copy_of_an_equal_one() {
+    let mut way = Way::with(Habits::default(), "", "");
+    way.poller.account.keep = Keep::Forever;
+    way.put(0..1);
+    way.poller.must();
+    way.a_day_passes();
+    way.maildrop.put("equal", message(0));
+    way.server.change(|habits| {
+        habits.drops = Some((2, Drop::BeforeOk));
+        habits.down_after = Some(2);
+    });
+    assert!(way.poller.poll().failure.is_some());
+    way.server.change(|habits| habits.down_after = None);
+    way.a_day_passes();
+    way.poller.must();
+    assert_eq!(way.server.inbox().len(), 2);
+}
+
+#[test]
+fn a_folder_whose_name_is_not_ascii_is_found_on_a_server_of_utf_8_alone() {
+    let way = Way::with(
+        Habits { capabilities: "IMAP4rev1 UTF8=ONLY LITERAL+", ..Habits::default() },
+        ", folder: 'Entwürfe (alt)'",
+        "",
+    );
+    way.put(0..2);
+    assert_eq!(way.poller.must().delivered, 2);
+    assert_eq!(way.server.folder("Entwürfe (alt)").len(), 2);
+}
+
+#[test]
+fn after_a_lost_state_the_mailbox_is_read_once_though_it_is_full() {
+    let mut way = Way::new(Habits { append: Some("NO [OVERQUOTA] full"), ..Habits::default() });
+    way.server.put(&message(1));
+    way.put(0..3);
+    (0..3).for_each(|_| assert!(way.poller.poll().failure.is_some()));
+    assert_eq!(way.server.count("EXAMINE"), 1);
+    way.server.change(|habits| habits.append = None);
+    way.a_day_passes();
+    way.poller.must();
+    way.assert_once(0..3, "full");
+}
+
+#[test]
+fn a_goodbye_tells_as_much_as_an_answer() {
+    for (bye, class, held) in [
+        ("* BYE [OVERQUOTA] full", Class::Target, 0),
+        ("* BYE [EXPIRED] password", Class::Credentials, 0),
+        ("* BYE [UNAVAILABLE] later", Class::Target, 0),
+    ] {
+        let way = Way::new(Habits { append: Some(bye), ..Habits::default() });
+        way.put(0..3);
+        let report = way.poller.poll();
+        let failure = report.failure.as_ref().unwrap_or_else(|| panic!("{bye}: {report:?}"));
+        assert_eq!((failure.class, report.held), (class, held), "{bye}: {failure}");
+        assert!(failure.to_string().contains(&bye[2..]), "{failure}");
+    }
+    let way = Way::new(Habits { log_in: Some("* BYE [AUTHENTICATIONFAILED] no"), ..Habits::default() });
+    way.put(0..1);
+    let failure = way.poller.poll().failure.unwrap();
+    assert_eq!(failure.class, Class::Credentials, "{failure}");
+    way.poller.poll();
+    assert_eq!(way.server.connections(), 1, "the refusal is remembered");
+}
+
+#[test]
+fn login_is_not_sent_where_the_server_disables_it() {
+    let habits =
+        Habits { greeting: Some("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] hello"), ..Habits::default() };
+    let way = Way::with(habits, ", auth: [user-pass]", "");
+    way.put(0..1);
+    let failure = way.poller.poll().failure.unwrap();
+    assert!(failure.to_string().contains("server does not take LOGIN (LOGINDISABLED)"), "{failure}");
+    assert_eq!(way.server.count("LOGIN"), 0);
+}
+
+#[test]
+fn a_log_in_that_is_refused_in_the_middle_is_remembered_for_all_folders() {
+    let mut way = Way::new(Habits { drops: Some((2, Drop::BeforeOk)), ..Habits::default() });
+    way.put(0..4);
+    way.server.change(|habits| habits.refused_from = 2);
+    let failure = way.poller.poll().failure.unwrap();
+    assert_eq!(failure.class, Class::Credentials, "{failure}");
+    way.poller.account.deliver = vec![target(&way.server.target(", folder: Other")).into()];
+    let failure = way.poller.poll().failure.unwrap();
+    assert_eq!((failure.class, way.server.connections()), (Class::Credentials, 2), "{failure}");
+    way.server.change(|habits| habits.refused_from = usize::MAX);
+    way.poller.account.deliver = vec![target(&way.server.target("")).into()];
+    way.a_day_passes();
+    way.poller.must();
+    way.assert_once(0..4, "revoked in the middle");
 }
 
 #[test]

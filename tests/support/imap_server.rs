@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 /// What is peculiar about it.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Habits {
     pub log_in: Option<&'static str>,
     /// Octets of a message that each folder takes, if it is asked.
     pub limit: Option<u64>,
+    /// From this connection on, counted from 1, it refuses log-ins.
+    pub refused_from: usize,
     /// Its greeting, if that is not the usual one.
     pub greeting: Option<&'static str>,
     /// Its answer to each APPEND, and to that of messages with these octets.
@@ -30,8 +33,17 @@ pub struct Habits {
     pub rewrites: bool,
     /// It shows no messages.
     pub hides: bool,
+    /// It neither keeps nor answers the first message with these octets.
+    pub swallows: Option<&'static str>,
     /// UIDVALIDITY of its folders.
     pub validity: u32,
+    /// Further items of each FETCH answer.
+    pub items: &'static str,
+    /// Its answers to FETCH and EXAMINE, if those are no.
+    pub fetch: Option<&'static str>,
+    pub examine: Option<&'static str>,
+    /// What it says again and again in the place of an answer to APPEND.
+    pub babbles: Option<&'static str>,
 }
 
 impl Default for Habits {
@@ -41,6 +53,7 @@ impl Default for Habits {
             namespace: ("", '/'),
             log_in: None,
             limit: None,
+            refused_from: usize::MAX,
             greeting: None,
             append: None,
             append_of: None,
@@ -48,7 +61,12 @@ impl Default for Habits {
             down_after: None,
             rewrites: false,
             hides: false,
+            swallows: None,
             validity: 7,
+            items: "",
+            fetch: None,
+            examine: None,
+            babbles: None,
         }
     }
 }
@@ -62,6 +80,12 @@ pub enum Drop {
     AfterLiteral,
     /// It is kept, and its OK does not go out.
     BeforeOk,
+    /// As before, but it is kept a second later.
+    Late,
+    /// It is kept after four seconds, and the connection stays and is silent.
+    Silent,
+    /// It is kept, and all that the folder has gets other UIDs, under another UIDVALIDITY.
+    Renewed,
     AfterOk,
 }
 
@@ -182,6 +206,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Gives the messages of a folder other UIDs, under another UIDVALIDITY.
+    fn renew(&mut self, folder: &str) {
+        self.habits.validity += 1;
+        let kept = self.folders.get_mut(folder).into_iter().flatten();
+        (1..).zip(kept).for_each(|(uid, message)| message.uid = uid);
+        self.next = self.folders[folder].len() as u32 + 1;
+    }
+}
+
 struct Session {
     lines: BufReader<TcpStream>,
     out: TcpStream,
@@ -221,7 +255,13 @@ impl Session {
         match verb {
             "CAPABILITY" => self.say(&format!("* CAPABILITY {}\r\n{tag} OK", habits.capabilities)),
             "AUTHENTICATE" | "LOGIN" => {
-                let no = habits.log_in.map(|no| format!("{tag} {no}"));
+                if let Some(bye) = habits.log_in.filter(|no| no.starts_with('*')) {
+                    self.say(bye)?;
+                    return Err(dropped());
+                }
+                let revoked = self.server.connections() >= habits.refused_from;
+                let no = habits.log_in.or(revoked.then_some("NO [AUTHENTICATIONFAILED] revoked"));
+                let no = no.map(|no| format!("{tag} {no}"));
                 let yes = format!("{tag} OK [CAPABILITY {}] in", habits.capabilities);
                 self.say(&no.unwrap_or(yes))
             }
@@ -241,6 +281,9 @@ impl Session {
                 }
                 if !is_there {
                     return self.say(&format!("{tag} NO [NONEXISTENT] no such folder"));
+                }
+                if let Some(no) = habits.examine.filter(|_| verb == "EXAMINE") {
+                    return self.say(&format!("{tag} {no}"));
                 }
                 let data = format!("* STATUS \"{name}\" (UIDVALIDITY {validity} UIDNEXT {next})\r\n");
                 self.say(&format!("* OK [ALERT] beware\r\n{data}{tag} OK done"))
@@ -294,6 +337,10 @@ impl Session {
             let text = String::from_utf8_lossy(&octets).into_owned();
             let of = habits.append_of.filter(|(needle, _)| text.contains(needle)).map(|(_, answer)| answer);
             refused = refused.or(of).or(habits.append);
+            if habits.swallows.is_some_and(|needle| text.contains(needle)) {
+                self.server.change(|habits| habits.swallows = None);
+                return Ok(());
+            }
             if habits.rewrites {
                 octets = text.replacen(": ", ":\r\n\t ", 20).into_bytes();
                 octets.splice(0..0, *b"X-Added: by the server\r\n");
@@ -301,18 +348,48 @@ impl Session {
             taken.push((octets, announced));
         }
         if let Some(no) = refused {
+            if no.starts_with('*') {
+                self.say(no)?;
+                return Err(dropped());
+            }
             return self.say(&format!("{tag} {no}"));
+        }
+        while let Some(words) = habits.babbles {
+            self.say(words)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        if points.contains(&Drop::Late) || points.contains(&Drop::Silent) {
+            return self.keep_later(folder, taken, points.contains(&Drop::Silent));
         }
         let mut uid = None;
         for (octets, announced) in taken {
             uid = self.server.lock().keep(&folder, octets, announced);
         }
         let Some(uid) = uid else { return self.say(&format!("{tag} NO [TRYCREATE] no such folder")) };
-        if points.contains(&Drop::BeforeOk) {
+        if points.contains(&Drop::Renewed) {
+            self.server.lock().renew(&folder);
+        }
+        if points.contains(&Drop::BeforeOk) || points.contains(&Drop::Renewed) {
             return Err(dropped());
         }
         self.say(&format!("* {uid} EXISTS\r\n{tag} OK [APPENDUID {} {uid}] done", habits.validity))?;
         if points.contains(&Drop::AfterOk) { Err(dropped()) } else { Ok(()) }
+    }
+
+    /// Keeps messages once a second and more is over, after a connection that ends before, or stays.
+    fn keep_later(&mut self, folder: String, taken: Vec<(Vec<u8>, String)>, stays: bool) -> Served {
+        let server = self.server.clone();
+        let keeping = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(if stays { 4000 } else { 1000 }));
+            for (octets, announced) in taken {
+                server.lock().keep(&folder, octets, announced);
+            }
+        });
+        if stays {
+            let _ = keeping.join();
+            while self.line()?.is_some() {}
+        }
+        Err(dropped())
     }
 
     fn fetch(&mut self, tag: &str, rest: &str, habits: &Habits) -> Served {
@@ -329,17 +406,18 @@ impl Session {
                 continue;
             }
             let (size, uid) = (message.octets.len(), message.uid);
-            let section =
-                if rest.contains("HEADER.FIELDS") { telling(&message.octets) } else { message.octets };
-            let name = if rest.contains("HEADER.FIELDS") { "HEADER.FIELDS (DATE)" } else { "" };
+            let (section, name) = match rest.contains("HEADER.FIELDS") {
+                true => (telling(&message.octets), "HEADER.FIELDS (DATE)"),
+                false => (message.octets, ""),
+            };
             self.out.write_all(
                 format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} BODY[{name}] {{{}}}\r\n", section.len())
                     .as_bytes(),
             )?;
             self.out.write_all(&section)?;
-            self.say(")")?;
+            self.say(&format!("{})", habits.items))?;
         }
-        self.say(&format!("{tag} OK done"))
+        self.say(&format!("{tag} {}", habits.fetch.unwrap_or("OK done")))
     }
 
     fn line(&mut self) -> std::io::Result<Option<String>> {

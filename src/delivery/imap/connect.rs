@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::dialogue::{Broken, Dialogue, Word};
-use super::judge;
+use super::dialogue::{At, Broken, Dialogue, Word};
+use super::judge::{self, Blame};
 use crate::config;
 use crate::config::account::TlsMode;
 use crate::delivery::{Access, ServerError, TargetError};
@@ -34,10 +34,7 @@ fn announced(moment: Moment, dialogue: &Dialogue) -> Stage {
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
     pub(super) mailbox: Mailbox,
-    /// UIDVALIDITY.
-    pub(super) validity: u32,
-    /// UIDNEXT.
-    pub(super) next: u32,
+    pub(super) at: At,
     /// Octets of a message that the folder takes at most, if it is one of those that differ.
     pub(super) append_limit: Option<u64>,
 }
@@ -158,13 +155,19 @@ impl Connecting<'_> {
         self.access.connector.watch().saw(|| Stage::chosen(&auth, &offered, mechanism));
         let user = &self.target.login.user;
         let Some(name) = mechanism.sasl_name() else {
+            // RFC 9051, 6.2.3: then it must not be sent, whatever is configured.
+            if capabilities.has("LOGINDISABLED") {
+                let hint = (protection == Protection::Plain)
+                    .then(|| "write `tls: starttls`: many servers take a password only then".to_owned());
+                return Err(self.failed("server does not take LOGIN (LOGINDISABLED)".into(), hint));
+            }
             if !user.is_ascii() || !secret.reveal().is_ascii() {
                 let what =
                     "user or password is not ASCII, which LOGIN cannot send; server offers no AUTHENTICATE";
                 return Err(self.failed(what.into(), None));
             }
             let answered = dialogue.command(Command::Login(user, secret)).await;
-            let status = answered.map_err(|broken| self.broken(broken))?;
+            let status = answered.map_err(|broken| self.hung_up(broken, "LOGIN"))?;
             return if status.is_ok() { Ok(()) } else { Err(self.turned_away(&status, "LOGIN")) };
         };
         let credentials = Credentials { user, secret, exporter, plus_offered: offered.plus_offered() };
@@ -182,20 +185,32 @@ impl Connecting<'_> {
     pub(super) async fn open(self, dialogue: &mut Dialogue) -> Result<Opened, TargetError> {
         let mailbox = self.mailbox(dialogue).await?;
         let broken = |broken| self.broken(broken);
-        let mut status = dialogue.command(Command::Status(&mailbox)).await.map_err(broken)?;
-        if !status.is_ok() {
-            self.create(dialogue, &mailbox, &status).await?;
-            status = dialogue.command(Command::Status(&mailbox)).await.map_err(broken)?;
-        }
-        self.accept(&format!("server does not show the folder {}", self.target.folder), status)?;
-        match (dialogue.told.validity, dialogue.told.next) {
-            (Some(validity), Some(next)) => {
-                self.access.connector.watch().saw(|| Stage::Opened(self.target.folder.clone()));
-                let append_limit = self.append_limit(dialogue, &mailbox).await?;
-                Ok(Opened { mailbox, validity, next, append_limit })
+        let status = dialogue.command(Command::Status(&mailbox)).await.map_err(broken)?;
+        let at = match status.is_ok() {
+            true => dialogue.told.at(),
+            false => {
+                self.create(dialogue, &mailbox, &status).await?;
+                self.look_at(dialogue, &mailbox).await?
             }
-            _ => Err(self.failed("server tells no UIDVALIDITY or UIDNEXT of the folder".into(), None)),
-        }
+        };
+        let Some(at) = at else {
+            return Err(self.failed("server tells no UIDVALIDITY or UIDNEXT of the folder".into(), None));
+        };
+        self.access.connector.watch().saw(|| Stage::Opened(self.target.folder.clone()));
+        let append_limit = self.append_limit(dialogue, &mailbox).await?;
+        Ok(Opened { mailbox, at, append_limit })
+    }
+
+    /// Asks what the folder is at; `None`: the server does not tell.
+    pub(super) async fn look_at(
+        self,
+        dialogue: &mut Dialogue,
+        mailbox: &Mailbox,
+    ) -> Result<Option<At>, TargetError> {
+        let status =
+            dialogue.command(Command::Status(mailbox)).await.map_err(|broken| self.broken(broken))?;
+        self.accept(&format!("server does not show the folder {}", self.target.folder), status)?;
+        Ok(dialogue.told.at())
     }
 
     /// Asks for the limit of the folder where the server says that each has its own (RFC 7889, 3).
@@ -221,13 +236,8 @@ impl Connecting<'_> {
         missing: &Status,
     ) -> Result<(), TargetError> {
         let folder = &self.target.folder;
-        if judge::is_the_targets(missing.code().as_deref()) || missing.code().as_deref() == Some("NOPERM") {
-            return Err(self.refused(
-                &format!("cannot use the folder {folder}"),
-                missing,
-                Class::Target,
-                None,
-            ));
+        if let Blame::Target(class) = judge::blame(missing, 0) {
+            return Err(self.refused(&format!("cannot use the folder {folder}"), missing, class, None));
         }
         if !self.target.create {
             let hint = Some("make it, or write `create: true`".to_owned());
@@ -240,12 +250,8 @@ impl Connecting<'_> {
             log::info!("{}: target: made the folder {folder}", self.access.account);
             return Ok(());
         }
-        Err(self.refused(
-            &format!("server refused to make the folder {folder}"),
-            &created,
-            Class::Target,
-            None,
-        ))
+        let what = format!("server refused to make the folder {folder}");
+        Err(self.refused(&what, &created, judge::class(&created), None))
     }
 
     /// Spells the folder's name as the server does: with its separator, in the user's own namespace.
@@ -308,7 +314,15 @@ impl Connecting<'_> {
     }
 
     fn accept(self, what: &str, status: Status) -> Result<(), TargetError> {
-        if status.is_ok() { Ok(()) } else { Err(self.refused(what, &status, Class::Target, None)) }
+        if status.is_ok() { Ok(()) } else { Err(self.refused(what, &status, judge::class(&status), None)) }
+    }
+
+    /// Says why a log-in ended with the session; some servers say so in their goodbye.
+    fn hung_up(self, broken: Broken, name: &str) -> TargetError {
+        match &broken.bye {
+            Some(bye) if bye.code().is_some() => self.turned_away(bye, name),
+            Some(_) | None => self.broken(broken),
+        }
     }
 
     /// Says that the server refused the log-in, and why.
@@ -357,7 +371,7 @@ impl<const LINE: usize> Carrier for LogIn<'_, LINE> {
 
     async fn say(&mut self, line: AuthLine<'_>, _left: Left) -> Result<Answer, TargetError> {
         let said = self.dialogue.say(Command::Authenticate(line)).await;
-        match said.map_err(|broken| self.connecting.broken(broken))? {
+        match said.map_err(|broken| self.connecting.hung_up(broken, self.name))? {
             Word::Continue(challenge) => Ok(Answer::Challenge(challenge)),
             Word::Answer(_, status) if status.is_ok() => Ok(Answer::Accepted),
             Word::Answer(_, status) => Err(self.connecting.turned_away(&status, self.name)),

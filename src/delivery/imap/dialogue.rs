@@ -17,9 +17,14 @@ pub(super) struct Broken {
     pub(super) what: String,
     /// What the server said last, if it had something to say of it.
     pub(super) said: Option<String>,
-    /// It said nothing for as long as is allowed.
+    /// Its goodbye, if it said one.
+    pub(super) bye: Option<Status>,
+    /// It said nothing for as long as is allowed, or too little: it may be at work still.
     pub(super) is_silence: bool,
 }
+
+/// Time in which a server must have shown all of a folder.
+const LONGEST_FETCH: Duration = Duration::from_secs(60 * 60);
 
 /// Why a wait ends with the process.
 const TOO_LATE: &str = "was asked to end";
@@ -36,6 +41,15 @@ pub(super) struct Dialogue {
     too_late: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
+/// What a folder is at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    /// UIDVALIDITY.
+    pub(super) validity: u32,
+    /// UIDNEXT.
+    pub(super) next: u32,
+}
+
 /// What data tell.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -45,6 +59,13 @@ pub(super) struct Told {
     pub(super) validity: Option<u32>,
     pub(super) next: Option<u32>,
     pub(super) append_limit: Option<u64>,
+}
+
+impl Told {
+    /// Gives what a folder is at.
+    pub(super) fn at(&self) -> Option<At> {
+        Some(At { validity: self.validity?, next: self.next? })
+    }
 }
 
 /// A word of the server's that somebody waits for.
@@ -72,7 +93,7 @@ impl std::fmt::Debug for Dialogue {
 
 impl Broken {
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), said: None, is_silence: false }
+        Self { what: what.into(), said: None, bye: None, is_silence: false }
     }
 
     fn of(error: WireError<ProtocolError>) -> Self {
@@ -85,7 +106,7 @@ impl Broken {
                 Self { said, ..Self::new("server sent what is no answer") }
             }
             other => Self {
-                is_silence: matches!(other, WireError::Silence { .. }),
+                is_silence: matches!(other, WireError::Silence { .. } | WireError::Trickle { .. }),
                 ..Self::new(other.to_string())
             },
         }
@@ -96,7 +117,8 @@ impl Broken {
         match (&error, bye) {
             // It has said why.
             (WireError::Closed { .. } | WireError::Lost { .. }, Some(status)) => {
-                Self { said: Some(status.to_string()), ..Self::new("server ended the session") }
+                let (said, bye) = (Some(status.to_string()), Some(status.clone()));
+                Self { said, bye, ..Self::new("server ended the session") }
             }
             _ => Self::of(error),
         }
@@ -158,12 +180,17 @@ impl Dialogue {
         self.word().await
     }
 
-    /// Asks for messages.
+    /// Asks for messages. A server that shows them without end is cut off.
     pub(super) async fn fetch(
         &mut self,
         command: Command<'_>,
         reader: &mut impl Reader,
     ) -> Result<Status, Broken> {
+        let fetched = tokio::time::timeout(LONGEST_FETCH, self.fetch_all(command, reader)).await;
+        fetched.unwrap_or_else(|_| Err(Broken::new("server shows messages without end")))
+    }
+
+    async fn fetch_all(&mut self, command: Command<'_>, reader: &mut impl Reader) -> Result<Status, Broken> {
         self.send(command)?;
         loop {
             match self.event().await? {
@@ -174,6 +201,11 @@ impl Dialogue {
                 Event::Greeting(_) | Event::Continue(_) => {}
             }
         }
+    }
+
+    /// Lets the wait for the next answer begin anew, after a word that was waited for.
+    pub(super) fn goes_on(&mut self) {
+        self.wire.has_all_time_again();
     }
 
     /// Queues the announcement of a message; gives the number in its tag.
@@ -291,6 +323,8 @@ impl Dialogue {
         let told = &mut self.told;
         match data {
             Data::Status(status) => {
+                told.validity = status.number("UIDVALIDITY").or(told.validity);
+                told.next = status.number("UIDNEXT").or(told.next);
                 if status.kind == crate::imap::Kind::Bye {
                     self.bye = Some(status);
                 }

@@ -35,6 +35,14 @@ pub(super) fn blame(status: &Status, octets: u64) -> Blame {
     }
 }
 
+/// Judges an answer to a command that is about no message.
+pub(super) fn class(status: &Status) -> Class {
+    match blame(status, 0) {
+        Blame::Target(class) => class,
+        Blame::Message | Blame::MessageNow | Blame::Unknown | Blame::Folder => Class::Target,
+    }
+}
+
 /// Says whether a response code tells of trouble that is not the user's, nor a message's, and goes by.
 pub(super) fn is_the_targets(code: Option<&str>) -> bool {
     matches!(

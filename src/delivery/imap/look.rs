@@ -1,19 +1,31 @@
 //! What lies in a mailbox, by what its messages are known.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::body::Body;
 use super::dialogue::{Broken, Dialogue, Reader};
+use super::judge;
 use crate::imap::{Command, Fetched, Items, Mailbox, Status};
 use crate::message::file::digest_in_mailbox;
 use crate::message::fingerprint::TELLING;
-use crate::message::{FileId, Fingerprint, Fingerprinter, ToLf, trace};
+use crate::message::{FileId, Fingerprint, Fingerprinter, trace};
 
 /// Messages of a mailbox that are kept in mind, the newest.
 const MOST: usize = 100_000;
 /// Messages without an identity that are read whole, the newest, and octets of one and of all.
 const MOST_WHOLE: usize = 1000;
-const LARGEST_WHOLE: u32 = 8 << 20;
+const LARGEST_WHOLE: u64 = 8 << 20;
 const MOST_OCTETS: u64 = 64 << 20;
+
+/// A server that adds nothing to a mailbox for so long is done with what it was sent, ...
+const STILL: Duration = Duration::from_secs(2);
+/// ... it is asked so often ...
+const BETWEEN: Duration = Duration::from_millis(250);
+/// ... and no longer than this.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a mailbox cannot be looked at.
 #[derive(Debug)]
@@ -30,50 +42,152 @@ impl From<Broken> for Blind {
     }
 }
 
-/// Looks at the messages from a UID on; `name` goes into their digests.
+/// A mailbox, and how its messages are known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) mailbox: &'a Mailbox,
+    /// Goes into their digests.
+    pub(super) name: &'a str,
+    /// The UIDVALIDITY under which UIDs mean something.
+    pub(super) validity: u32,
+}
+
+/// What lies in a mailbox.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) found: Vec<FileId>,
+    /// UIDNEXT, if the server told it.
+    next: Option<u32>,
+}
+
+/// Whether the server is done with what it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Nothing has come for a while.
+    Still,
+    /// Messages go on coming.
+    Moving,
+}
+
+/// Looks at the messages from a UID on.
 ///
-/// Read by FETCH and never by SEARCH, which may be slow, stale or refused.
-pub(super) async fn look(
-    dialogue: &mut Dialogue,
-    mailbox: &Mailbox,
-    name: &str,
-    from: u32,
-) -> Result<Vec<FileId>, Blind> {
-    accepted(dialogue.command(Command::Examine(mailbox)).await?)?;
-    let mut headers = Headers { name, from, found: VecDeque::new(), weak: VecDeque::new() };
+/// Read by FETCH and never by SEARCH, which may be slow, stale or refused. Where the server does not show the folder, as
+/// one that may only be written into, nothing is found.
+pub(super) async fn look(dialogue: &mut Dialogue, place: Place<'_>, from: u32) -> Result<Looked, Blind> {
+    let Some(next) = examine(dialogue, place).await? else {
+        return Ok(Looked { found: Vec::new(), next: None });
+    };
+    // All of another mailbox that has the name by now is new.
+    let from =
+        if dialogue.told.validity.is_some_and(|validity| validity != place.validity) { 1 } else { from };
+    let mut headers = Headers {
+        name: place.name,
+        from,
+        seen: HashSet::new(),
+        found: VecDeque::new(),
+        weak: VecDeque::new(),
+    };
     let command = Command::UidFetch(from, None, Items::Fields(&TELLING));
-    accepted(dialogue.fetch(command, &mut headers).await?)?;
+    shown(dialogue.fetch(command, &mut headers).await?)?;
     let Headers { mut found, weak, .. } = headers;
     let mut octets = 0;
-    for (uid, size) in weak.into_iter().rev() {
-        octets += u64::from(size);
+    for (uid, size, added) in weak.into_iter().rev() {
+        octets += size;
         if octets > MOST_OCTETS {
             break;
         }
-        let mut whole = Whole { fingerprinter: Fingerprinter::new(), is_there: false };
-        accepted(dialogue.fetch(Command::UidFetch(uid, Some(uid), Items::Whole), &mut whole).await?)?;
+        let mut whole = Whole::default();
+        shown(dialogue.fetch(Command::UidFetch(uid, Some(uid), Items::Whole), &mut whole).await?)?;
         if whole.is_there {
-            found.push_back(of(name, uid, &whole.fingerprinter.finish()));
+            found.push_back(of(place.name, uid, size - added, &whole.finish()));
         }
     }
-    Ok(found.into())
+    Ok(Looked { found: found.into(), next })
 }
 
-fn accepted(status: Status) -> Result<(), Blind> {
-    if status.is_ok() { Ok(()) } else { Err(Blind::Refused(status)) }
+/// Looks until the server is done with what it was sent over connections that broke, or all is found that is looked for: it
+/// may still have been reading it.
+pub(super) async fn look_until_still(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    from: u32,
+    is_all: impl Fn(&[FileId]) -> bool,
+) -> Result<(Vec<FileId>, Settled), Blind> {
+    let mut looked = look(dialogue, place, from).await?;
+    let began = Instant::now();
+    let mut came = began;
+    while !is_all(&looked.found) {
+        if came.elapsed() >= STILL {
+            return Ok((looked.found, Settled::Still));
+        }
+        if began.elapsed() >= LONGEST {
+            return Ok((looked.found, Settled::Moving));
+        }
+        tokio::time::sleep(BETWEEN).await;
+        match examine(dialogue, place).await? {
+            Some(Some(next)) if looked.next == Some(next) => {}
+            _ => {
+                let before = looked.found.len();
+                looked = look(dialogue, place, from).await?;
+                if looked.found.len() != before {
+                    came = Instant::now();
+                }
+            }
+        }
+    }
+    Ok((looked.found, Settled::Still))
 }
 
-fn of(name: &str, uid: u32, whole: &Fingerprint) -> FileId {
-    FileId { digest: digest_in_mailbox(name, whole.identity, whole.content), time: uid.into() }
+/// Says whether the body of the message with this UID is this one.
+pub(super) async fn has_body(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    uid: u32,
+    body: [u8; 32],
+) -> Result<bool, Blind> {
+    if examine(dialogue, place).await?.is_none() {
+        return Ok(false);
+    }
+    let mut message = OneBody { body: Body::default(), is_there: false };
+    shown(dialogue.fetch(Command::UidFetch(uid, Some(uid), Items::Whole), &mut message).await?)?;
+    Ok(message.is_there && message.body.finish() == body)
+}
+
+/// Opens the mailbox for reading; gives UIDNEXT if the server tells it, `None` if it does not show the mailbox.
+async fn examine(dialogue: &mut Dialogue, place: Place<'_>) -> Result<Option<Option<u32>>, Blind> {
+    let status = dialogue.command(Command::Examine(place.mailbox)).await?;
+    match status.is_ok() {
+        true => Ok(Some(dialogue.told.next)),
+        false if judge::is_the_targets(status.code().as_deref()) => Err(Blind::Refused(status)),
+        false => {
+            log::debug!("server does not show what is in the folder: {status}");
+            Ok(None)
+        }
+    }
+}
+
+/// Takes what a server has shown for all that it can show: some say no at the end where single messages could not be
+/// read.
+fn shown(status: Status) -> Result<(), Blind> {
+    if status.is_ok() || !judge::is_the_targets(status.code().as_deref()) {
+        Ok(())
+    } else {
+        Err(Blind::Refused(status))
+    }
+}
+
+fn of(name: &str, uid: u32, octets: u64, whole: &Fingerprint) -> FileId {
+    FileId::of_message(digest_in_mailbox(name, whole.identity, whole.content), uid, octets)
 }
 
 /// Reads headers.
 struct Headers<'a> {
     name: &'a str,
     from: u32,
+    seen: HashSet<u32>,
     found: VecDeque<FileId>,
-    /// What no header tells apart, with sizes.
-    weak: VecDeque<(u32, u32)>,
+    /// What no header tells apart, with sizes, and octets among them that were added on delivery.
+    weak: VecDeque<(u32, u64, u64)>,
 }
 
 impl Reader for Headers<'_> {
@@ -83,17 +197,16 @@ impl Reader for Headers<'_> {
     fn fetched(&mut self, message: Fetched) {
         // `n:*` is the last message if there is none from n on (RFC 9051, 9: seq-range).
         let Some(uid) = message.uid.filter(|uid| *uid >= self.from) else { return };
-        let mut header = Vec::new();
-        let mut to_lf = ToLf::default();
-        to_lf.convert(&message.section, &mut header);
-        to_lf.finish(&mut header);
+        // It may be news of its flags, or come twice.
+        let Some(section) = message.section.filter(|_| self.seen.insert(uid)) else { return };
         // That which we have put on top is of this delivery, not of the message.
-        let whole = Fingerprint::from(&header[trace::length(&header)..]);
-        let size = message.size.unwrap_or(u32::MAX);
+        let added = trace::length_with_crlf(&section);
+        let whole = Fingerprint::from(&section[added..]);
+        let (size, added) = (message.size.unwrap_or(u64::MAX), added as u64);
         if whole.identity.is_certain() {
-            self.found.push_back(of(self.name, uid, &whole));
+            self.found.push_back(of(self.name, uid, size.saturating_sub(added), &whole));
         } else if size <= LARGEST_WHOLE {
-            self.weak.push_back((uid, size));
+            self.weak.push_back((uid, size, added.min(size)));
         }
         if self.found.len() > MOST {
             self.found.pop_front();
@@ -104,21 +217,70 @@ impl Reader for Headers<'_> {
     }
 }
 
-/// Reads one message.
+/// Reads one message, less that which we have put on top.
+#[derive(Default)]
 struct Whole {
     fingerprinter: Fingerprinter,
+    /// The first octets, until they are enough to see what is on top.
+    beginning: Vec<u8>,
+    has_begun: bool,
     is_there: bool,
+}
+
+impl Whole {
+    fn write(&mut self, octets: &[u8]) {
+        if self.has_begun {
+            return self.fingerprinter.write(octets);
+        }
+        self.beginning.extend_from_slice(octets);
+        if self.beginning.len() >= trace::LONGEST {
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        self.fingerprinter.write(&self.beginning[trace::length_with_crlf(&self.beginning)..]);
+        (self.beginning, self.has_begun) = (Vec::new(), true);
+    }
+
+    fn finish(mut self) -> Fingerprint {
+        if !self.has_begun {
+            self.begin();
+        }
+        self.fingerprinter.finish()
+    }
 }
 
 impl Reader for Whole {
     fn octets(&mut self, octets: &[u8]) {
-        self.fingerprinter.write(octets);
+        self.write(octets);
     }
 
     fn fetched(&mut self, message: Fetched) {
         // A word on its flags may come, too.
+        let Some(section) = message.section else { return };
         if !self.is_there {
-            self.fingerprinter.write(&message.section);
+            self.write(&section);
+        }
+        self.is_there = true;
+    }
+}
+
+/// Reads the body of one message.
+struct OneBody {
+    body: Body,
+    is_there: bool,
+}
+
+impl Reader for OneBody {
+    fn octets(&mut self, octets: &[u8]) {
+        self.body.write(octets);
+    }
+
+    fn fetched(&mut self, message: Fetched) {
+        let Some(section) = message.section else { return };
+        if !self.is_there {
+            self.body.write(&section);
         }
         self.is_there = true;
     }

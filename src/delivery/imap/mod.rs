@@ -9,32 +9,34 @@
 //!
 //! What the user has moved out of the mailbox in between is not found there, and comes again.
 
+mod body;
 mod connect;
 mod dialogue;
+mod doubt;
 mod judge;
 mod look;
 mod memory;
 mod upload;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::spool::{self, Spooled, Unspooled};
-use super::{Access, MessageId, Outcome, TargetError};
+use super::{Access, Leftover, MessageId, Outcome, TargetError};
 use crate::config;
 use crate::config::target::MessageDate;
 use crate::disk::Disk;
 use crate::failure::Class;
-use crate::imap::Status;
+use crate::imap::{self, Status};
 use crate::lock::lock;
 use crate::message::file::digest_in_mailbox;
-use crate::message::{FileDigest, FileId, Header, arrival};
+use crate::message::{FileDigest, FileId, Header, arrival, trace};
 use connect::{Connecting, Opened};
-use dialogue::{Broken, Dialogue};
+use dialogue::{At, Broken, Dialogue};
 use judge::Blame;
-use look::Blind;
-use memory::Memory;
+use look::{Blind, Place};
+use memory::{Doubtful, Memory};
 use upload::{Letter, Together, Upload, Uploaded};
 
 /// Messages in a row that a server refuses without saying whose trouble it is, before it is its own.
@@ -57,22 +59,30 @@ struct Shared {
     target: config::Mailbox,
     access: Access,
     disk: Disk,
-    opened: Opened,
+    mailbox: imap::Mailbox,
+    /// Octets of a message that the folder takes at most, if it is one of those that differ.
+    append_limit: Option<u64>,
+    /// What the mailbox was at when the session began, or when it was made in it.
+    at: Mutex<At>,
     /// Names the mailbox for as long as its messages keep their UIDs.
     name: String,
-    /// From where on messages may be there that no record tells of, as earlier sessions left it.
-    doubtful: Option<u32>,
+    /// What may be there that no record tells of, as earlier sessions left it.
+    doubtful: Doubtful,
     memory: Mutex<Memory>,
     /// What was last kept of it.
     kept: Mutex<Option<Vec<u8>>>,
     /// The connection while nobody uses it.
     idle: Mutex<Option<Dialogue>>,
-    /// Messages that the server took in this session.
-    taken: Mutex<HashMap<FileDigest, usize>>,
+    /// Octets of the messages that the server took in this session.
+    taken: Mutex<HashMap<FileDigest, Vec<u64>>>,
+    /// Messages of earlier sessions that were recognized.
+    claimed: Mutex<HashSet<FileId>>,
     /// Messages of this session that are in doubt.
     doubts: AtomicUsize,
     /// Connections that broke since one served.
     breaks: AtomicUsize,
+    /// The server refused a log-in.
+    turned_away: AtomicBool,
     /// Messages in a row that were put off for a reason that nobody knows.
     stalls: AtomicUsize,
     /// Why the last commit ended before its last message.
@@ -98,25 +108,34 @@ impl Mailbox {
             return Err(spent(connecting, most));
         }
         let mut dialogue = connecting.connect().await?;
-        let opened = connecting.open(&mut dialogue).await?;
-        let doubtful = Memory::doubtful(before, opened.validity);
-        let from = Some(doubtful.unwrap_or(opened.next));
-        let memory = Memory { validity: opened.validity, from, day, octets };
+        let Opened { mailbox, at, append_limit } = connecting.open(&mut dialogue).await?;
+        let doubtful = Memory::doubtful(before, at.validity);
+        let from = Some(match doubtful {
+            Doubtful::Nothing => at.next,
+            Doubtful::Anything => 1,
+            Doubtful::From(from) => from,
+        });
+        let (since, keeps) = before.map_or((0, false), |before| (before.since, before.keeps));
+        let memory = Memory { validity: at.validity, from, since, keeps, day, octets };
         Ok(Self(Arc::new(Shared {
             target: target.clone(),
-            name: format!("{shown};{}", opened.validity),
-            doubtful: doubtful.filter(|from| *from < opened.next),
+            name: format!("{shown};{}", at.validity),
+            doubtful,
             memory: Mutex::new(memory),
             kept: Mutex::new(access.remembered.clone()),
             idle: Mutex::new(Some(dialogue)),
             taken: Mutex::default(),
+            claimed: Mutex::default(),
             doubts: AtomicUsize::new(0),
             breaks: AtomicUsize::new(0),
             stalls: AtomicUsize::new(0),
+            turned_away: AtomicBool::new(false),
             failure: Mutex::new(None),
             access,
             disk,
-            opened,
+            mailbox,
+            append_limit,
+            at: Mutex::new(at),
         })))
     }
 
@@ -131,17 +150,47 @@ impl Mailbox {
 
     /// Gives the messages that may be there unrecorded, and others of that time.
     pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
-        let Some(from) = self.0.doubtful else { return Ok(Vec::new()) };
+        let at = *lock(&self.0.at);
+        let (from, may_move) = match self.0.doubtful {
+            Doubtful::Nothing => return Ok(Vec::new()),
+            Doubtful::Anything if at.next == 1 => return Ok(Vec::new()),
+            Doubtful::Anything => (1, false),
+            Doubtful::From(from) => (from, true),
+        };
         let idle = lock(&self.0.idle).take();
         let mut dialogue = match idle {
             Some(dialogue) => dialogue,
-            None => self.0.connecting().connect().await?,
+            None => self.0.connect().await?,
         };
-        let found = look::look(&mut dialogue, &self.0.opened.mailbox, &self.0.name, from).await;
+        let place = self.0.place(at);
+        let found = match may_move {
+            true => {
+                look::look_until_still(&mut dialogue, place, from, |_| false).await.map(|(found, _)| found)
+            }
+            false => look::look(&mut dialogue, place, from).await.map(|looked| looked.found),
+        };
         let found = found.map_err(|blind| self.0.blind(blind))?;
         log::debug!("{}: target: {} messages from UID {from} on", self.0.access.account, found.len());
         *lock(&self.0.idle) = Some(dialogue);
         Ok(found)
+    }
+
+    /// Says since when polls may have delivered what [`Mailbox::recover`] gave; 0 if nobody knows.
+    pub(super) fn since(&self) -> i64 {
+        match self.0.doubtful {
+            Doubtful::From(_) => lock(&self.0.memory).since,
+            Doubtful::Nothing | Doubtful::Anything => 0,
+        }
+    }
+
+    /// Says whether the server refused a log-in that was made anew.
+    pub(super) fn was_turned_away(&self) -> bool {
+        self.0.turned_away.load(Relaxed)
+    }
+
+    /// Says whether a message that was found there turned out to be one that came.
+    pub(super) fn has_claimed(&self, found: &FileId) -> bool {
+        lock(&self.0.claimed).contains(found)
     }
 
     pub(super) fn failure(&self) -> Option<TargetError> {
@@ -159,10 +208,13 @@ impl Mailbox {
         (kept.as_ref() != Some(&now)).then(|| kept.insert(now).clone())
     }
 
-    /// Notes that all is recorded that was delivered.
-    pub(super) fn settle(&self) {
-        if self.0.doubts.load(Relaxed) == 0 {
-            lock(&self.0.memory).from = None;
+    /// Notes that all is recorded that was delivered, and what was found there is kept, or means nothing any more.
+    pub(super) fn settle(&self, leftover: Leftover, polled_at: i64) {
+        let mut memory = lock(&self.0.memory);
+        memory.keeps = leftover == Leftover::Kept;
+        match self.0.doubts.load(Relaxed) {
+            0 => (memory.from, memory.since) = (None, polled_at.saturating_add(1)),
+            _ => memory.from = Some(lock(&self.0.at).next),
         }
     }
 
@@ -170,15 +222,8 @@ impl Mailbox {
         let mut batch = Vec::with_capacity(finished.len());
         for message in finished {
             batch.push(match message.spooled().await {
-                Ok(message) if message.known.unclaimed.is_some() => {
-                    Message { letter: None, state: State::Decided(Outcome::AlreadyThere) }
-                }
-                Ok(message) => {
-                    Message { letter: Some(self.0.letter(message)), state: State::Waiting { cuts: 0 } }
-                }
-                Err(Unspooled::Later(reason)) => {
-                    Message { letter: None, state: State::Decided(Outcome::Later(reason)) }
-                }
+                Ok(message) => Message::new(Some(self.0.letter(message)), State::Waiting { cuts: 0 }),
+                Err(Unspooled::Later(reason)) => Message::new(None, State::Decided(Outcome::Later(reason))),
                 Err(Unspooled::Disk(error)) => return Err(error),
             });
         }
@@ -191,6 +236,7 @@ impl Mailbox {
             made: false,
             spent: false,
         };
+        round.recognize_by_size();
         if let Err(error) = round.deliver().await {
             if round.batch.iter().all(|message| matches!(message.state, State::Waiting { .. })) {
                 return Err(error);
@@ -217,6 +263,21 @@ impl Shared {
         Connecting { target: &self.target, access: &self.access }
     }
 
+    /// Connects once more.
+    async fn connect(&self) -> Result<Dialogue, TargetError> {
+        let connected = self.connecting().connect().await;
+        if let Err(TargetError::Server(error)) = &connected
+            && error.class == Class::Credentials
+        {
+            self.turned_away.store(true, Relaxed);
+        }
+        connected
+    }
+
+    fn place(&self, at: At) -> Place<'_> {
+        Place { mailbox: &self.mailbox, name: &self.name, validity: at.validity }
+    }
+
     fn letter(&self, message: Spooled) -> Letter {
         let whole = message.known.whole.as_ref();
         let digest = whole.map(|whole| digest_in_mailbox(&self.name, whole.identity, whole.content));
@@ -227,7 +288,10 @@ impl Shared {
             }
             MessageDate::Now => None,
         };
-        Letter { digest, date: date.and_then(date_time), message }
+        let added = trace::length_with_crlf(&message.header);
+        let is_traced = Header::new(&message.header[added..]).fields("Received").next().is_some();
+        let octets = message.octets.saturating_sub(added as u64);
+        Letter { digest, date: date.and_then(date_time), octets, is_traced, message }
     }
 
     fn blind(&self, blind: Blind) -> TargetError {
@@ -248,11 +312,17 @@ impl Shared {
 
     fn outcome(&self, state: State) -> Outcome {
         match state {
-            State::Decided(outcome) => outcome,
+            State::Decided(outcome) => {
+                if matches!(outcome, Outcome::InDoubt(_)) {
+                    self.doubts.fetch_add(1, Relaxed);
+                }
+                outcome
+            }
             State::Waiting { .. } => Outcome::NotTried,
-            State::Doubtful(reason) => {
+            // The target went away, which is no trouble of the message's: the next poll asks first.
+            State::Doubtful { .. } => {
                 self.doubts.fetch_add(1, Relaxed);
-                Outcome::InDoubt(reason)
+                Outcome::NotTried
             }
         }
     }
@@ -260,7 +330,7 @@ impl Shared {
     /// Notes that the server took a message.
     fn took(&self, letter: &Letter) {
         if let Some(digest) = letter.digest {
-            *lock(&self.taken).entry(digest).or_default() += 1;
+            lock(&self.taken).entry(digest).or_default().push(letter.octets);
         }
         let mut memory = lock(&self.memory);
         let day = today(&self.access);
@@ -273,13 +343,23 @@ impl Shared {
 struct Message {
     letter: Option<Letter>,
     state: State,
+    /// What it may have been turned out to be another.
+    is_compared: bool,
+    /// It was in doubt and not found.
+    was_doubtful: bool,
+}
+
+impl Message {
+    fn new(letter: Option<Letter>, state: State) -> Self {
+        Self { letter, state, is_compared: false, was_doubtful: false }
+    }
 }
 
 enum State {
     /// It is to be sent; the server has cut it off so often.
     Waiting { cuts: usize },
-    /// It was sent, and the answer never came.
-    Doubtful(String),
+    /// It was sent, and the answer never came, after a time in which the server may still be at work.
+    Doubtful { why: String, is_timeout: bool },
     /// All is said.
     Decided(Outcome),
 }
@@ -308,11 +388,15 @@ impl Round<'_> {
             let mut dialogue = match self.dialogue.take() {
                 Some(dialogue) => dialogue,
                 None => tokio::select! {
-                    connected = self.shared.connecting().connect() => connected?,
+                    connected = self.shared.connect() => connected?,
                     () = stop.asked() => return Ok(()),
                 },
             };
-            if let Err(broken) = self.resolve(&mut dialogue).await? {
+            let asked = match self.resolve(&mut dialogue).await? {
+                Ok(()) => self.recognize_by_body(&mut dialogue).await?,
+                broken => broken,
+            };
+            if let Err(broken) = asked {
                 self.note_break(broken)?;
                 continue;
             }
@@ -330,45 +414,11 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Looks for what is in doubt: it is there, or is to be sent again.
-    async fn resolve(&mut self, dialogue: &mut Dialogue) -> Result<Result<(), Broken>, TargetError> {
-        let is_doubtful = |message: &Message| matches!(message.state, State::Doubtful(_));
-        if !self.batch.iter().any(is_doubtful) {
-            return Ok(Ok(()));
-        }
-        let Shared { opened, name, .. } = self.shared;
-        let found = match look::look(dialogue, &opened.mailbox, name, opened.next).await {
-            Ok(found) => found,
-            Err(Blind::Broken(broken)) => return Ok(Err(broken)),
-            Err(blind) => return Err(self.shared.blind(blind)),
-        };
-        let mut there: HashMap<FileDigest, usize> = HashMap::new();
-        found.iter().for_each(|message| *there.entry(message.digest).or_default() += 1);
-        for message in self.batch.iter_mut().filter(|message| is_doubtful(message)) {
-            let Some(letter) = &message.letter else { continue };
-            let Some(digest) = letter.digest else {
-                // Nothing is known by which it could be found.
-                if let State::Doubtful(reason) = &message.state {
-                    message.state = State::Decided(Outcome::InDoubt(reason.clone()));
-                }
-                continue;
-            };
-            let taken = lock(&self.shared.taken).get(&digest).copied().unwrap_or(0);
-            message.state = if there.get(&digest).copied().unwrap_or(0) > taken {
-                self.shared.took(letter);
-                State::Decided(Outcome::Delivered)
-            } else {
-                State::Waiting { cuts: 0 }
-            };
-        }
-        Ok(Ok(()))
-    }
-
     /// Sends what is to be sent.
     async fn upload(&mut self, dialogue: &mut Dialogue) -> Uploaded {
-        let Shared { target, access, opened, .. } = self.shared;
+        let Shared { target, access, mailbox, append_limit, .. } = self.shared;
         let most = target.octets_a_day().unwrap_or(u64::MAX);
-        let limit = opened.append_limit.or(dialogue.capabilities.append_limit());
+        let limit = append_limit.or(dialogue.capabilities.append_limit());
         let binary = dialogue.capabilities.has("BINARY");
         let mut octets = lock(&self.shared.memory).octets;
         let mut sent = Vec::new();
@@ -395,7 +445,7 @@ impl Round<'_> {
         }
         let numbered = |number: usize| Some((number, self.batch[number].letter.as_ref()?));
         let letters: Vec<_> = sent.into_iter().filter_map(numbered).collect();
-        let upload = Upload::new(dialogue, &opened.mailbox, &target.flags, &access.stop);
+        let upload = Upload::new(dialogue, mailbox, &target.flags, &access.stop);
         upload.run(&letters, self.together).await
     }
 
@@ -418,7 +468,7 @@ impl Round<'_> {
             if blame != Blame::Unknown {
                 self.shared.stalls.store(0, Relaxed);
             }
-            let why = format!("server refused the message: {status}");
+            let why = format!("{} refused the message: {status}", self.shared.target.server());
             let outcome = match blame {
                 Blame::Message => Outcome::Refused(why),
                 Blame::MessageNow => Outcome::Later(why),
@@ -444,12 +494,30 @@ impl Round<'_> {
         }
         if let Some(broken) = broken {
             self.cut_off(&broken, doubtful, cut);
+            // A goodbye tells as much as an answer.
+            if let Some(bye) = &broken.bye
+                && let Blame::Target(class) = judge::blame(bye, 0)
+            {
+                return Err(self.shared.takes_nothing(bye, class));
+            }
             self.note_break(broken)?;
         } else if let Some(status) = missing {
-            self.made = true;
-            self.shared.connecting().create(dialogue, &self.shared.opened.mailbox, &status).await?;
+            self.make_folder(dialogue, &status).await?;
         }
         failed.map_or(Ok(()), |(status, class)| Err(self.shared.takes_nothing(&status, class)))
+    }
+
+    /// Makes the folder once more: another one, of which nothing is in doubt.
+    async fn make_folder(&mut self, dialogue: &mut Dialogue, missing: &Status) -> Result<(), TargetError> {
+        self.made = true;
+        let (connecting, mailbox) = (self.shared.connecting(), &self.shared.mailbox);
+        connecting.create(dialogue, mailbox, missing).await?;
+        if let Some(at) = connecting.look_at(dialogue, mailbox).await? {
+            *lock(&self.shared.at) = at;
+            let mut memory = lock(&self.shared.memory);
+            (memory.validity, memory.from) = (at.validity, Some(at.next));
+        }
+        Ok(())
     }
 
     /// Notes that the server took a message.
@@ -468,11 +536,16 @@ impl Round<'_> {
             self.together = Together::One;
         }
         let said = broken.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
+        let is_refused = broken.bye.as_ref().is_some_and(|bye| judge::blame(bye, 0) == Blame::Message);
+        // Of several nobody knows which it was.
+        if let ([], [number], true) = (&doubtful[..], &cut[..], is_refused) {
+            let why = format!("{} refused the message{said}", self.shared.target.server());
+            self.batch[*number].state = State::Decided(Outcome::Refused(why));
+        }
         for number in doubtful {
             let why = format!("in doubt: {broken}{said}; the message may have arrived, and is looked for");
-            self.batch[number].state = State::Doubtful(why);
+            self.batch[number].state = State::Doubtful { why, is_timeout: broken.is_silence };
         }
-        // Of several nobody knows which it was.
         if let [number] = cut[..]
             && let State::Waiting { cuts } = &mut self.batch[number].state
         {

@@ -26,6 +26,10 @@ pub(super) struct Letter {
     pub(super) digest: Option<FileDigest>,
     /// INTERNALDATE.
     pub(super) date: Option<String>,
+    /// Octets that it has there, less those that we have put on top.
+    pub(super) octets: u64,
+    /// Its header says by which way it came.
+    pub(super) is_traced: bool,
 }
 
 /// A letter and its number.
@@ -172,7 +176,10 @@ impl<'a> Upload<'a> {
     async fn is_wanted(&mut self) -> Result<bool, Broken> {
         loop {
             match self.dialogue.word().await? {
-                Word::Continue(_) => return Ok(true),
+                Word::Continue(_) => {
+                    self.dialogue.goes_on();
+                    return Ok(true);
+                }
                 Word::Answer(tag, status) => self.answered(tag, status),
             }
             if self.under_way.back().is_none_or(|command| command.last.is_some()) {

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::config::account::Keep;
+use crate::delivery::Leftover;
 use crate::message::UniqueId;
-use crate::state::{Change, Closing, Confirmed, Delivery, Detail, Entry, Kind};
+use crate::state::{Change, Closing, Confirmed, Delivery, Detail, Entry, HeldKind, Kind};
 
 use super::super::policy::Due;
 use super::super::which::{Group, Nameless, Verdict};
-use super::Book;
 use super::names::made_name;
+use super::{Book, ToCome};
 
 /// Octets by which a server may list a message as smaller or larger than it is, by counting otherwise and by what it
 /// writes into it. Where nothing but content would tell a weak one again, that is not the size of another.
@@ -224,8 +225,15 @@ impl Book<'_> {
         }
     }
 
-    /// Says whether a message that goes by its place was seen, and not delivered.
+    /// Says whether a message is recorded as listed, and not delivered: one that goes by its place, or that may be one of
+    /// those that were found in a mailbox.
     fn is_pending(&self, index: usize) -> bool {
+        let may_be_found = self.keeps_found && self.held(index).is_none();
+        (may_be_found || self.places.contains_key(&index)) && self.is_to_come(index)
+    }
+
+    /// Says whether a listed message is new, and was not delivered by this session.
+    fn is_to_come(&self, index: usize) -> bool {
         let is_new = match self.sorted.verdicts[index] {
             Verdict::New { .. } => true,
             Verdict::Done => true,
@@ -233,7 +241,23 @@ impl Book<'_> {
         };
         let is_nameless = self.answers.are_none() && self.listing.shown(index).uid.is_empty();
         let stays = self.around.nameless == Nameless::Stay && is_nameless;
-        is_new && !stays && self.places.contains_key(&index) && !self.recorded.contains_key(&index)
+        is_new && !stays && !self.recorded.contains_key(&index)
+    }
+
+    /// Says whether a message is to come that may be one that was found in a mailbox: of which no session has seen more than
+    /// its name.
+    pub fn to_come(&self) -> ToCome {
+        let is_settled = |index: &usize| {
+            let came = |held: HeldKind| matches!(held, HeldKind::Later | HeldKind::Refused);
+            self.whole.contains(index) || self.held(*index).is_some_and(|held| came(held.kind))
+        };
+        let any = (0..self.listing.len()).any(|index| self.is_to_come(index) && !is_settled(&index));
+        if any { ToCome::Some } else { ToCome::Nothing }
+    }
+
+    /// Has those messages recorded as listed that may be one of those that are kept.
+    pub fn keep_found(&mut self, leftover: Leftover) {
+        self.keeps_found = leftover == Leftover::Kept;
     }
 
     /// Notes what has changed of a record, if anything has.

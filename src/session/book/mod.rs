@@ -63,6 +63,8 @@ pub struct Book<'a> {
     by_header: HashMap<[u8; 32], Vec<usize>>,
     /// What lies in the target.
     pub stock: Stock,
+    /// Messages that were found in a mailbox are kept for those that are to come.
+    keeps_found: bool,
     /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
     late: Option<Vec<(Timestamp, Recorded<usize>)>>,
     /// Records of messages that turned out to be others.
@@ -93,7 +95,7 @@ pub enum Top {
 }
 
 pub use came::{Extent, Identified};
-pub use stock::{Inventory, Stock};
+pub use stock::{Inventory, Stock, ToCome};
 
 impl<'a> Book<'a> {
     pub fn new(listing: Listing, memory: &'a Memory, policy: Policy, around: Circumstances) -> Self {
@@ -118,6 +120,7 @@ impl<'a> Book<'a> {
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
             stock: Stock::default(),
+            keeps_found: false,
             late: Some(Vec::new()),
             superseded: Vec::new(),
         }

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::delivery::Sink;
+use crate::delivery::{Leftover, Sink};
 use crate::message::file::{digest_in_mailbox, digest_of_content, digest_of_name};
-use crate::message::{FileDigest, FileId, Fingerprint};
-use crate::state::{Detail, Kind, Memory, RecordedFiles, Store, Unclaimed};
+use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
+use crate::state::{Detail, Kind, MaildropKey, Memory, RecordedFiles, Store, Timestamp, Unclaimed};
 use crate::text::hex;
 
 use super::super::trouble::{During, Failed};
@@ -21,8 +21,18 @@ pub struct Stock {
     /// The target, if it is a mailbox on a server.
     mailbox: Option<String>,
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// Those of them that earlier sessions found in a mailbox, and the messages that were listed then.
+    kept: HashSet<FileId>,
+    listed: HashSet<(UniqueId, u32)>,
     /// Files that were found to belong to no record, for the state.
     pub found: Vec<Unclaimed>,
+}
+
+/// Whether messages are to come that may be among those that were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToCome {
+    Nothing,
+    Some,
 }
 
 /// Whose stock is taken, and what is recorded.
@@ -47,7 +57,7 @@ impl Stock {
         match &stock.mailbox {
             Some(mailbox) => {
                 let mailbox = mailbox.clone();
-                stock.messages(of, &mailbox, there, known).await?;
+                stock.messages(of, &mailbox, there, (known, sink.since())).await?;
             }
             None => stock.files(of, there, known.into_iter().collect()).await?,
         }
@@ -93,25 +103,36 @@ impl Stock {
         Ok(())
     }
 
-    /// Finds the messages in a mailbox that no record claims. Others may have put them there, too.
+    /// Finds the messages in a mailbox that no record claims. Others may have put them there, too; records from before
+    /// `since` have theirs elsewhere.
     async fn messages(
         &mut self,
         of: Inventory<'_>,
         mailbox: &str,
         messages: Vec<FileId>,
-        known: Vec<Unclaimed>,
+        (known, since): (Vec<Unclaimed>, Timestamp),
     ) -> Result<(), Failed> {
-        let known: HashSet<FileId> = known
+        self.kept = known
             .into_iter()
             .filter_map(|known| match known {
-                Unclaimed::File(file) => Some(file),
+                Unclaimed::File(file) => file.uid().map(|_| file),
                 Unclaimed::Digest(_) => None,
             })
             .collect();
+        if !self.kept.is_empty() {
+            let Memory { entries, held, .. } = of.memory;
+            let pending = (0..entries.len()).map(|entry| entries.get(entry));
+            let pending = pending.filter(|(_, _, known)| known.kind == Kind::Pending);
+            let pending = pending.map(|(uid, ordinal, _)| (UniqueId::new(uid), ordinal));
+            self.listed = pending.chain(held.iter().map(|held| (held.uid.clone(), held.ordinal))).collect();
+        }
         let mut claims: HashMap<FileDigest, usize> = HashMap::new();
         if !messages.is_empty() {
             let Memory { entries, reached, .. } = of.memory;
-            let is_delivered = |entry: &usize| entries.get(*entry).2.kind == Kind::Delivered;
+            let is_delivered = |entry: &usize| {
+                let known = entries.get(*entry).2;
+                known.kind == Kind::Delivered && known.delivered_at.is_some_and(|at| at >= since)
+            };
             let delivered: Vec<usize> = (0..entries.len()).filter(is_delivered).collect();
             let recorded = of.details(delivered).await?.into_iter().filter_map(|detail| match detail {
                 Detail { identities: [Some(identity), _], content: Some(content), .. } => {
@@ -125,14 +146,14 @@ impl Stock {
                 *claims.entry(digest_in_mailbox(mailbox, identity, content)).or_default() += 1;
             }
         }
-        for message in messages.into_iter().filter(|message| !known.contains(message)) {
+        for message in messages.into_iter().filter(|message| !self.kept.contains(message)) {
             match claims.get_mut(&message.digest).filter(|claims| **claims > 0) {
                 Some(claims) => *claims -= 1,
                 None => self.unclaimed.entry(message.digest).or_default().push(message),
             }
         }
-        for message in known {
-            self.unclaimed.entry(message.digest).or_default().push(message);
+        for message in &self.kept {
+            self.unclaimed.entry(message.digest).or_default().push(*message);
         }
         Ok(())
     }
@@ -143,9 +164,8 @@ impl Stock {
             return None;
         }
         if let Some(mailbox) = &self.mailbox {
-            let messages =
-                self.unclaimed.get_mut(&digest_in_mailbox(mailbox, whole.identity, whole.content))?;
-            return (!messages.is_empty()).then(|| messages.remove(0));
+            let digest = digest_in_mailbox(mailbox, whole.identity, whole.content);
+            return self.offer(digest, (uid, ordinal), whole.octets);
         }
         let mut digests = vec![
             digest_of_content(&self.maildrop, &whole.content),
@@ -165,12 +185,43 @@ impl Stock {
         })
     }
 
-    /// Gives the messages in a mailbox that no record has claimed.
-    pub fn left_unclaimed(&self) -> Vec<Unclaimed> {
-        match &self.mailbox {
-            Some(_) => self.unclaimed.values().flatten().copied().map(Unclaimed::File).collect(),
-            None => Vec::new(),
+    /// Gives a message in a mailbox that may be this one, of equal octets if there is one, else each in its turn. What
+    /// earlier sessions found is none that has come to be listed since.
+    fn offer(&mut self, digest: FileDigest, (uid, ordinal): (&[u8], u32), octets: u64) -> Option<FileId> {
+        let was_listed = !self.kept.is_empty() && self.listed.contains(&(UniqueId::new(uid), ordinal));
+        let messages = self.unclaimed.get_mut(&digest)?;
+        let may_be = |message: &FileId| was_listed || !self.kept.contains(message);
+        let equal = messages.iter().position(|message| may_be(message) && message.has(octets));
+        let message = messages.remove(equal.or_else(|| messages.iter().position(may_be))?);
+        messages.push(message);
+        Some(message)
+    }
+
+    /// Keeps what was found in a mailbox and belongs to no record, as long as messages are to come of which it may be one:
+    /// the mailbox is not looked at again.
+    pub async fn settle(
+        &self,
+        maildrop: &MaildropKey,
+        store: &Store,
+        sink: &Sink,
+        to_come: ToCome,
+    ) -> Result<Leftover, Failed> {
+        if to_come == ToCome::Nothing {
+            if !self.kept.is_empty() {
+                store.forget_messages(maildrop).await.during("write the state")?;
+            }
+            return Ok(Leftover::Nothing);
         }
+        let unclaimed = self.unclaimed.values().flatten().filter(|_| self.mailbox.is_some());
+        let found = unclaimed.filter(|found| !self.kept.contains(found) && !sink.has_claimed(found));
+        let found: Vec<Unclaimed> = found.copied().map(Unclaimed::File).collect();
+        if found.is_empty() && self.kept.is_empty() {
+            return Ok(Leftover::Nothing);
+        }
+        if !found.is_empty() {
+            store.publishing(maildrop, found).await.during("write the state")?;
+        }
+        Ok(Leftover::Kept)
     }
 }
 

@@ -390,6 +390,24 @@ async fn files_are_unclaimed_until_a_record_claims_them() {
 }
 
 #[tokio::test]
+async fn messages_in_mailboxes_are_forgotten_and_files_are_not() {
+    let (_directory, store) = store();
+    let memory = begin(&store).await;
+    let file = FileId { digest: [7; 16], time: 1_764_414_000_123_456 };
+    let message = FileId::of_message([7; 16], 5, 100);
+    store.publishing(&memory.key, vec![Unclaimed::File(file), Unclaimed::File(message)]).await.unwrap();
+    // Nor does one count as the newest file.
+    store
+        .record(&memory.key, 1, vec![(Delivery { files: vec![message], ..delivery("a", 0) }, ())])
+        .await
+        .unwrap();
+    assert_eq!(begin(&store).await.newest_file, 0);
+    store.publishing(&memory.key, vec![Unclaimed::File(message)]).await.unwrap();
+    store.forget_messages(&memory.key).await.unwrap();
+    assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(file)]);
+}
+
+#[tokio::test]
 async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
     let (_directory, store) = store();
     let good = PollResult {
