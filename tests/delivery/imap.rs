@@ -509,6 +509,17 @@ fn a_goodbye_tells_as_much_as_an_answer() {
 }
 
 #[test]
+fn a_server_that_says_the_password_again_is_not_quoted() {
+    for answer in ["NO unknown: AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=", "NO 'bob' 'secret' is wrong"] {
+        let way = Way::new(Habits { log_in: Some(answer), ..Habits::default() });
+        way.put(0..1);
+        let said = format!("{:?}", way.poller.poll());
+        assert!(said.contains("[secret]") || said.contains("91, 115, 101, 99"), "{said}");
+        assert!(!said.contains("AGJvYgBzZWNyZXQ") && !said.contains("'secret'"), "{said}");
+    }
+}
+
+#[test]
 fn login_is_not_sent_where_the_server_disables_it() {
     let habits =
         Habits { greeting: Some("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] hello"), ..Habits::default() };

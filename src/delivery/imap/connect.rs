@@ -16,7 +16,7 @@ use crate::sasl::{
     self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
     WITH_TOKENS,
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, masked};
 use crate::text::Shown;
 
 /// Mechanisms that a log-in without TLS may use; it does not leave the machine.
@@ -309,7 +309,10 @@ impl Connecting<'_> {
     }
 
     fn error(self, what: String, said: Option<String>, class: Class, hint: Option<String>) -> TargetError {
-        let (place, said) = (self.target.server(), said.map(String::into_bytes));
+        let secrets: Vec<&Secret> = self.access.secret.iter().collect();
+        // Some servers say again what they were sent.
+        let said = said.map(|said| masked(said.as_bytes(), &secrets));
+        let place = self.target.server();
         TargetError::Server(Box::new(ServerError { place, what, said, hint, class }))
     }
 
