@@ -100,7 +100,7 @@ impl StateError {
                 )
             }
             Self::Full { .. } => {
-                "make room; nothing was deleted on the server, and the next poll goes on".to_owned()
+                "make room; what was deleted on the server had been recorded, nothing is lost, and the next poll goes on".to_owned()
             }
             Self::Foreign { .. } => "name another file with `state:`".to_owned(),
             Self::Corrupt { path, .. } => format!(

@@ -426,7 +426,12 @@ async fn a_port_that_speaks_otherwise_is_told_in_plain_words() {
             "tls: none",
             "if the server expects TLS at once on this port, write `tls: implicit`",
         ),
-        ("smtp", "S: 220 test\n", "tls: implicit", "this port begins without TLS: write `tls: starttls`"),
+        (
+            "smtp",
+            "S: 220 test\n!stall\n",
+            "tls: implicit",
+            "this port begins without TLS: write `tls: starttls`",
+        ),
         ("imap", "S: +OK POP3\n", "tls: none", "this is a POP3 server; IMAP is usually on port 993"),
         (
             "imap",
@@ -434,7 +439,12 @@ async fn a_port_that_speaks_otherwise_is_told_in_plain_words() {
             "tls: none",
             "if the server expects TLS at once on this port, write `tls: implicit`",
         ),
-        ("imap", "S: * OK x\n", "tls: implicit", "this port begins without TLS: write `tls: starttls`"),
+        (
+            "imap",
+            "S: * OK x\n!stall\n",
+            "tls: implicit",
+            "this port begins without TLS: write `tls: starttls`",
+        ),
     ];
     for (kind, script, tls, hint) in rows {
         let server = ScriptedServer::start([Script::parse(hint, script)]);
