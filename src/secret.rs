@@ -54,7 +54,8 @@ pub fn masked(said: &[u8], secrets: &[&Secret]) -> Vec<u8> {
     let mut said = said.to_vec();
     for secret in secrets.iter().map(|secret| secret.reveal()).filter(|secret| secret.len() >= LONG_ENOUGH) {
         let encoded = Zeroizing::new(percent_encode(secret, NON_ALPHANUMERIC).to_string());
-        for echo in [secret, encoded.as_bytes()] {
+        let is_other = encoded.as_bytes() != secret;
+        for echo in std::iter::once(secret).chain(is_other.then(|| encoded.as_bytes())) {
             // Not again in what was put there.
             let mut from = 0;
             while let Some(at) = memchr::memmem::find(&said[from..], echo).map(|at| from + at) {
