@@ -12,7 +12,7 @@ pub type FileDigest = [u8; 16];
 pub struct FileId {
     /// The digest in its name.
     pub digest: FileDigest,
-    /// Microseconds since 1970 in its name; of a message in a mailbox, UID and octets, see [`FileId::message`].
+    /// Microseconds since 1970 in its name; of a message in a mailbox, UID and octets, see [`FileId::of_message`].
     pub time: u64,
 }
 

@@ -90,7 +90,7 @@ fn kills_of_several(deliver: &str, arrived: impl Fn() -> usize, all: impl Fn() -
         if number % 2 == 0 {
             // First it waits until the server is done with what the one before had sent.
             let waits = Duration::from_secs(2);
-            wait_until(waits + whole * number as u32 / kills as u32, || !running.is_running());
+            wait_until(waits + 3 * whole * number as u32 / kills as u32, || !running.is_running());
         } else {
             let enough = before + 1 + number % ARRIVING;
             wait_until(LIMIT, || arrived() >= enough || !running.is_running());
