@@ -82,24 +82,24 @@ fn kills_of_several(deliver: &str, arrived: impl Fn() -> usize, all: impl Fn() -
     mail_arrives();
     let begun = Instant::now();
     home.must(&["sync"], 0);
-    let (whole, mut amid, mut sent) = (begun.elapsed(), 0, ARRIVING);
+    let (whole, mut amid, mut sent, mut cut_off) = (begun.elapsed(), 0, ARRIVING, false);
     for number in 0..kills {
         let before = arrived();
         sent = mail_arrives();
         let mut running = home.start(&["sync"]);
         if number % 2 == 0 {
-            // First it waits until the server is done with what the one before had sent.
-            let waits = Duration::from_secs(2);
-            wait_until(waits + 3 * whole * number as u32 / kills as u32, || !running.is_running());
+            // Behind one that was killed it waits first until the server is done with what that had sent.
+            let waits = Duration::from_secs(if cut_off { 2 } else { 0 });
+            wait_until(waits + 2 * whole * number as u32 / kills as u32, || !running.is_running());
         } else {
             let enough = before + 1 + number % ARRIVING;
             wait_until(LIMIT, || arrived() >= enough || !running.is_running());
         }
-        let runs = running.is_running();
+        cut_off = running.is_running();
         running.signal(Signal::SIGKILL);
         running.wait(LIMIT);
         // To look may take longer than what is left to be done.
-        amid += usize::from(runs && arrived() > before);
+        amid += usize::from(cut_off && arrived() > before);
     }
     home.must(&["sync"], 0);
     assert_eq!(maildrop.uids(), Vec::<String>::new());
