@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::host::HostAndPort;
 use super::oauth2::OAuth2;
 use super::proxy::Proxy;
 use super::target::{Destination, Target};
@@ -204,10 +205,6 @@ impl Account {
 
     /// Gives `host:port` as it is shown to users, IPv6 addresses in brackets.
     pub fn server(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        HostAndPort(&self.host, self.port).to_string()
     }
 }

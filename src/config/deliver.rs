@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use super::host::host_and_port;
 use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
 use super::pipe::{self, PIPE};
@@ -10,7 +11,7 @@ use super::places::Places;
 use super::rows::{self, Form, Key, inline, key, unknown, variant};
 use super::target::{Destination, MailServer, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
-use super::url_parts::{UrlError, decode, host_and_port};
+use super::url_parts::{UrlError, decode};
 use super::values::{HOST, PATH};
 use super::yaml::{list, text};
 

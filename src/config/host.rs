@@ -1,6 +1,54 @@
-//! Names of hosts.
+//! Names of hosts, alone and with a port.
 
+use std::fmt;
 use std::net::IpAddr;
+
+/// Shows `host:port`, IPv6 addresses in brackets.
+#[derive(Debug, Clone, Copy)]
+pub struct HostAndPort<'a>(pub &'a str, pub u16);
+
+impl fmt::Display for HostAndPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// What is wrong with a host and a port in a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadAddress {
+    /// An IPv6 address without brackets.
+    Host,
+    Port,
+}
+
+impl BadAddress {
+    /// Completes "KEY: ..."; `host` says what a URL must have for a host.
+    pub(super) fn in_url(self, host: &'static str) -> &'static str {
+        match self {
+            Self::Host => host,
+            Self::Port => "must be a URL whose port is a number from 1 to 65535",
+        }
+    }
+}
+
+/// Splits `host`, `host:port`, `[address]` and `[address]:port`.
+pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), BadAddress> {
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some(_) | None => (server, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(BadAddress::Host);
+    }
+    let Some(port) = port else { return Ok((host, None)) };
+    // `parse` alone would take a sign.
+    let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok((host, Some(port))),
+        Ok(_) | Err(_) => Err(BadAddress::Port),
+    }
+}
 
 /// Checks a host name or address literal; gives it in lower case, so that `maildrop_id` does not depend on how it was
 /// typed, and without the brackets of an IPv6 address.

@@ -1,9 +1,8 @@
 //! Addresses of services that are asked over HTTPS.
 
 use std::fmt;
-use std::net::IpAddr;
 
-use super::host::{host_name, is_loopback};
+use super::host::{HostAndPort, host_and_port, host_name, is_loopback};
 use super::tls::TlsMode;
 
 /// An `https` URL, or an `http` one of this machine (RFC 9110, 4.2). No user, no fragment.
@@ -38,14 +37,10 @@ impl HttpUrl {
         if authority.contains('@') {
             return Err("must be a URL without a user in it");
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|&port| port > 0);
-                (host, port.ok_or("must be a URL whose port is a number from 1 to 65535")?)
-            }
-            _ => (authority, if mode == TlsMode::None { 80 } else { 443 }),
-        };
-        let host = host_name(host).map_err(|_| "must be a URL with a host name or address")?;
+        const HOST: &str = "must be a URL with a host name or address";
+        let (host, port) = host_and_port(authority).map_err(|bad| bad.in_url(HOST))?;
+        let host = host_name(host).map_err(|_| HOST)?;
+        let port = port.unwrap_or(if mode == TlsMode::None { 80 } else { 443 });
         if mode == TlsMode::None && !is_loopback(&host) {
             return Err("must be an https:// URL: without TLS only this machine is asked");
         }
@@ -55,14 +50,12 @@ impl HttpUrl {
 
     /// Gives `host`, with the port where it is not the usual one, as a Host field has it.
     pub fn authority(&self) -> String {
-        let host = match self.host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(_)) => format!("[{}]", self.host),
-            Ok(IpAddr::V4(_)) | Err(_) => self.host.clone(),
+        let whole = HostAndPort(&self.host, self.port).to_string();
+        let usual = match self.mode {
+            TlsMode::None => ":80",
+            TlsMode::Implicit | TlsMode::StartTls => ":443",
         };
-        match (self.mode, self.port) {
-            (TlsMode::None, 80) | (TlsMode::Implicit | TlsMode::StartTls, 443) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
+        whole.strip_suffix(usual).map_or_else(|| whole.clone(), str::to_owned)
     }
 }
 

@@ -39,6 +39,7 @@ use std::time::Duration;
 
 pub use account::Account;
 pub use error::{ConfigError, Mistake};
+pub use host::HostAndPort;
 pub use http_url::HttpUrl;
 pub(crate) use load::default_state;
 pub use proxy::{Proxy, ProxyKind};

@@ -1,11 +1,10 @@
 //! Proxies: the road to a server that cannot be reached straight.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
-use super::host::host_name;
+use super::host::{HostAndPort, host_and_port, host_name};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -51,15 +50,10 @@ impl Proxy {
             Some((login, address)) => (Some(log_in(login)?), address),
             None => (None, rest),
         };
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|&port| port > 0);
-                (host, port.ok_or("must be a URL whose port is a number from 1 to 65535")?)
-            }
-            _ => (address, *default_port),
-        };
-        let host = host_name(host).map_err(|_| "must be a URL with the proxy's name or address")?;
-        Ok(Self { kind: *kind, host, port, login })
+        const HOST: &str = "must be a URL with the proxy's name or address";
+        let (host, port) = host_and_port(address).map_err(|bad| bad.in_url(HOST))?;
+        let host = host_name(host).map_err(|_| HOST)?;
+        Ok(Self { kind: *kind, host, port: port.unwrap_or(*default_port), login })
     }
 }
 
@@ -88,10 +82,7 @@ impl fmt::Display for Proxy {
         if let Some((user, secret)) = &self.login {
             write!(f, "{}:{secret}@", Shown(user.as_bytes()))?;
         }
-        match self.host.parse() {
-            Ok(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
-            Ok(IpAddr::V4(_)) | Err(_) => write!(f, "{}:{}", self.host, self.port),
-        }
+        HostAndPort(&self.host, self.port).fmt(f)
     }
 }
 

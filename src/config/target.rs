@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command_line::CommandLine;
+use super::host::HostAndPort;
 use super::oauth2::Credential;
 use super::providers::Protocol;
 use super::proxy::Proxy;
@@ -354,16 +355,6 @@ impl fmt::Display for Target {
                 write!(f, "imap:{}@{}/{folder}", login.user, HostAndPort(host, *port))
             }
         }
-    }
-}
-
-/// Shows `host:port`, IPv6 addresses in brackets.
-struct HostAndPort<'a>(&'a str, u16);
-
-impl fmt::Display for HostAndPort<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(host, port) = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::host::BadAddress;
 use super::values::one_of;
 use crate::sasl::{MECHANISMS, Mechanism};
 
@@ -73,21 +74,12 @@ pub enum UrlError {
     Clear,
 }
 
-/// Splits `host`, `host:port`, `[address]` and `[address]:port`.
-pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), UrlError> {
-    let (host, port) = match server.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        Some(_) | None => (server, None),
-    };
-    if host.contains(':') && !host.starts_with('[') {
-        return Err(UrlError::Host("must be in brackets if it is an IPv6 address"));
-    }
-    let Some(port) = port else { return Ok((host, None)) };
-    // `parse` alone would take a sign.
-    let digits = port.bytes().all(|octet| octet.is_ascii_digit());
-    match port.parse::<u16>() {
-        Ok(port) if digits && port > 0 => Ok((host, Some(port))),
-        Ok(_) | Err(_) => Err(UrlError::Port),
+impl From<BadAddress> for UrlError {
+    fn from(bad: BadAddress) -> Self {
+        match bad {
+            BadAddress::Host => Self::Host("must be in brackets if it is an IPv6 address"),
+            BadAddress::Port => Self::Port,
+        }
     }
 }
 

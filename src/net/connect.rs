@@ -113,14 +113,6 @@ async fn race(
     }
 }
 
-/// Writes `host:port`, an IPv6 address in brackets.
-pub(super) fn authority(host: &str, port: u16) -> String {
-    match host.parse() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
-        Ok(IpAddr::V4(_)) | Err(_) => format!("{host}:{port}"),
-    }
-}
-
 fn peer(stream: &TcpStream) -> String {
     stream.peer_addr().map_or_else(|_| "connected".to_owned(), |address| address.to_string())
 }

@@ -16,10 +16,10 @@ use tokio_socks::tcp::Socks5Stream;
 use zeroize::Zeroizing;
 
 use super::ahead::Ahead;
-use super::connect::{self, authority};
+use super::connect;
 use super::tcp::Tcp;
 use super::{Deadline, Endpoint, NetError, Stage, Stream, Watch};
-use crate::config::{Proxy, ProxyKind};
+use crate::config::{HostAndPort, Proxy, ProxyKind};
 
 /// Octets of a proxy's answer to CONNECT at most.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -52,12 +52,12 @@ pub(super) async fn connect(
     let late = || {
         let after = deadline.patience;
         failed(
-            format!("gave up after {after:?} waiting for it to connect to {}", authority(to.host, to.port)),
+            format!("gave up after {after:?} waiting for it to connect to {}", HostAndPort(to.host, to.port)),
             None,
         )
     };
     let stream = deadline.wait(late, asked).await?;
-    watch.saw(|| Stage::Connected(format!("{} by the proxy {proxy}", authority(to.host, to.port))));
+    watch.saw(|| Stage::Connected(format!("{} by the proxy {proxy}", HostAndPort(to.host, to.port))));
     Ok(stream)
 }
 
@@ -75,7 +75,7 @@ async fn by_socks(proxy: &Proxy, tcp: TcpStream, to: &Endpoint<'_>) -> Result<St
 }
 
 fn of_socks(error: &SocksError, to: &Endpoint<'_>) -> Refused {
-    let server = authority(to.host, to.port);
+    let server = HostAndPort(to.host, to.port).to_string();
     let (what, hint) = match error {
         SocksError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             ("it closed the connection before it had answered".to_owned(), Some("is it a SOCKS5 proxy?"))
@@ -104,7 +104,7 @@ fn of_socks(error: &SocksError, to: &Endpoint<'_>) -> Refused {
 }
 
 async fn by_http(proxy: &Proxy, tcp: Tcp, to: &Endpoint<'_>) -> Result<Stream, Refused> {
-    let server = authority(to.host, to.port);
+    let server = HostAndPort(to.host, to.port).to_string();
     let mut request = Request::builder().method(Method::CONNECT).uri(&server).header(HOST, &server);
     if let Some((user, secret)) = &proxy.login {
         request = request.header(PROXY_AUTHORIZATION, basic(user, secret.reveal())?);

@@ -254,13 +254,7 @@ impl<'a> Session<'a> {
             self.reply("-ERR unknown mechanism");
             return Ok(());
         }
-        let response = if initial.is_empty() {
-            self.reply("+ ");
-            self.send()?;
-            self.wire()?.read_line()?.ok_or_else(gone)?
-        } else {
-            initial.as_bytes().to_vec()
-        };
+        let response = self.response(initial)?;
         let Ok(response) = STANDARD.decode(&response) else {
             self.reply("-ERR that is not base64");
             return Ok(());
@@ -274,6 +268,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Gives what the client says first, along with AUTH or to an empty challenge.
+    fn response(&mut self, initial: &str) -> io::Result<Vec<u8>> {
+        if !initial.is_empty() {
+            return Ok(initial.as_bytes().to_vec());
+        }
+        self.reply("+ ");
+        self.send()?;
+        self.wire()?.read_line()?.ok_or_else(gone)
+    }
+
     /// RFC 7628 and its forerunner: a refusal tells its reason in a challenge first.
     fn by_token(&mut self, tokens: &TokenCheck, mechanism: &str, initial: &str) -> io::Result<()> {
         // RFC 2449, 4.
@@ -281,13 +285,7 @@ impl<'a> Session<'a> {
             self.reply("-ERR command is too long");
             return Ok(());
         }
-        let response = if initial.is_empty() {
-            self.reply("+ ");
-            self.send()?;
-            self.wire()?.read_line()?.ok_or_else(gone)?
-        } else {
-            initial.as_bytes().to_vec()
-        };
+        let response = self.response(initial)?;
         let message = STANDARD.decode(&response).unwrap_or_default();
         let message = String::from_utf8_lossy(&message).into_owned();
         let (begin, end, acknowledgement) = match mechanism {
