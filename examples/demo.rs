@@ -1,5 +1,5 @@
 //! The main job on an embedded default: a POP3 server over TLS on loopback, some mail in it, and one account that is
-//! synced into a temporary maildir, twice.
+//! synced into a temporary maildir: once, once more, and once with its state file lost.
 //!
 //! ```text
 //! cargo run --release --example demo
@@ -13,10 +13,13 @@ mod certificate;
 mod maildrop;
 #[path = "demo/mails.rs"]
 mod mails;
+#[path = "demo/screen.rs"]
+mod screen;
 #[path = "../tests/support/wire.rs"]
 #[allow(dead_code, reason = "what tests use besides")]
 mod wire;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -25,12 +28,13 @@ use std::time::Duration;
 
 use postrider::testing::config::{Account, Interval, Password, Target, Tls, TlsMode};
 use postrider::testing::secret::Secret;
-use postrider::testing::session::{self, Environment, Limits, Progress, Report, Task};
+use postrider::testing::session::{self, Environment, Limits, Octets, Progress, Report, Task};
 
 use maildrop::{Maildrop, Settings};
+use screen::{Done, Style};
 
 fn main() -> ExitCode {
-    match demo() {
+    match demo(Style::of_standard_output()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error}");
@@ -39,61 +43,68 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> Result<(), Box<dyn Error>> {
+fn demo(style: Style) -> Result<(), Box<dyn Error>> {
     let settings = Settings { user: "alice".into(), password: "correct horse".into(), ..Settings::default() };
     let server = Maildrop::start(settings);
-    for (number, mail) in mails::SAMPLES.iter().enumerate() {
-        server.put(&format!("sample-{}", number + 1), mail.replace('\n', "\r\n"));
+    let mut mails: Vec<String> = mails::SAMPLES.iter().map(|mail| (*mail).to_owned()).collect();
+    mails.extend(mails::list());
+    for (number, mail) in mails.iter().enumerate() {
+        server.put(&format!("mail-{}", number + 1), mail.replace('\n', "\r\n"));
     }
-    println!("server   pops://alice@127.0.0.1:{}, {} messages", server.port(), mails::SAMPLES.len());
-    println!("         its certificate is its own; pinned as {}", server.certificate.pin());
+    let heading = |label: &str| style.bold(&format!("{label:<9}"));
+    println!("{}pops://alice@127.0.0.1:{}, {} messages", heading("server"), server.port(), mails.len());
 
     // Kept after the end, for you to look at.
     let directory = tempfile::Builder::new().prefix("postrider-demo-").tempdir()?.keep();
     let maildir = directory.join("Maildir");
-    let state = directory.join("state.db");
     let account = account(&server, &maildir);
-    println!("target   maildir:{}", maildir.display());
+    println!("{}maildir:{}", heading("target"), maildir.display());
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let environment = Environment::new(state.clone());
-    let run = |task| runtime.block_on(session::run(&account, &environment, task, &Told));
+    let environment = Environment::new(directory.join("state.db"));
+    let run = |task, progress| runtime.block_on(session::run(&account, &environment, task, progress));
 
-    println!("\nplan     (what `postrider sync --dry-run` would say)");
-    for planned in succeeded(run(Task::DryRun(Limits::default())))?.planned {
+    println!("\n{}what `postrider sync --dry-run` says of the first of them", heading("plan"));
+    let planned = succeeded(run(Task::DryRun(Limits::default()), &Quiet))?.planned;
+    for (planned, mail) in planned.iter().zip(mails::SAMPLES) {
         println!(
-            "         {:<6} {:>6} octets  {:<10} {}",
-            planned.action, planned.octets, planned.uid, planned.reason
+            "         {} {} ({}): {}, {:?}",
+            planned.action,
+            planned.uid,
+            Octets(planned.octets),
+            planned.reason,
+            subject(mail)
         );
     }
 
-    println!("\nsync");
-    let report = succeeded(run(Task::Sync(Limits::default())))?;
-    println!(
-        "         {} messages, {} octets, durable in the maildir and recorded after {:.0?}",
-        report.delivered, report.delivered_octets, report.took
-    );
+    println!("\n{}what it waits for, in its own words", heading("sync"));
+    let report = succeeded(run(Task::Sync(Limits::default()), &Told))?;
+    compare(&mails, &maildir)?;
+    let again = succeeded(run(Task::Sync(Limits::default()), &Quiet))?;
 
-    println!("\nmaildir  {}", maildir.join("new").display());
-    let files = listing(&maildir)?;
-    for (name, subject) in &files {
-        println!("         {name}\n             {subject}");
-    }
-
-    println!("\nsync     once more");
-    let again = succeeded(run(Task::Sync(Limits::default())))?;
-    println!(
-        "         {} new of {} messages on the server",
-        again.delivered,
-        again.listed.unwrap_or_default()
-    );
+    // The maildir is its own journal.
+    let forgetful = Environment::new(directory.join("another-state.db"));
+    let lost = succeeded(runtime.block_on(session::run(
+        &account,
+        &forgetful,
+        Task::Sync(Limits::default()),
+        &Quiet,
+    )))?;
+    compare(&mails, &maildir)?;
     runtime.shutdown_timeout(Duration::from_secs(1));
-
-    if report.delivered != mails::SAMPLES.len() || files.len() != mails::SAMPLES.len() || again.delivered != 0
-    {
+    let counted = (report.delivered, again.delivered, lost.delivered, lost.already_there);
+    if counted != (mails.len(), 0, 0, mails.len()) {
         return Err("the maildir does not hold each message once".into());
     }
-    println!("\nThe maildir stays in {}; look with `mutt -f {0}` or `ls`.", maildir.display());
+    let done = Done {
+        messages: report.delivered,
+        octets: report.delivered_octets,
+        took: report.took,
+        idle: again.took,
+        recognized: lost.already_there,
+        maildir: &maildir,
+    };
+    print!("\n{}", screen::last(&done, style));
     Ok(())
 }
 
@@ -121,6 +132,11 @@ impl Progress for Told {
     }
 }
 
+/// Prints nothing.
+struct Quiet;
+
+impl Progress for Quiet {}
+
 fn succeeded(report: Report) -> Result<Report, Box<dyn Error>> {
     match report.failure {
         Some(failure) => Err(failure.into()),
@@ -128,18 +144,27 @@ fn succeeded(report: Report) -> Result<Report, Box<dyn Error>> {
     }
 }
 
-/// Gives the maildir's new files by name, each with its subject.
-fn listing(maildir: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
-    let mut files = Vec::new();
+fn subject(mail: &str) -> &str {
+    let header = mail.lines().take_while(|line| !line.is_empty());
+    header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or("no subject")
+}
+
+/// Says if the maildir does not hold each of these messages once, octet by octet, and nothing else.
+fn compare(mails: &[String], maildir: &Path) -> Result<(), Box<dyn Error>> {
+    let mut missing: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for mail in mails {
+        *missing.entry(mail.as_bytes()).or_default() += 1;
+    }
     for entry in fs::read_dir(maildir.join("new"))? {
         let path = entry?.path();
-        let mail = fs::read(&path)?;
-        let header = String::from_utf8_lossy(&mail);
-        let subject =
-            header.lines().take_while(|line| !line.is_empty()).find(|line| line.starts_with("Subject:"));
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.push((name, subject.unwrap_or("(no subject)").to_owned()));
+        let found = fs::read(&path)?;
+        match missing.get_mut(found.as_slice()) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => return Err(format!("{} is no message of the server, or there twice", path.display()).into()),
+        }
     }
-    files.sort();
-    Ok(files)
+    match missing.values().sum() {
+        0 => Ok(()),
+        count => Err(format!("{count} messages of the server are missing").into()),
+    }
 }

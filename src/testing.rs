@@ -73,6 +73,7 @@ pub mod secret {
 }
 
 pub mod session {
+    pub use crate::session::summary::{Octets, Took};
     pub use crate::session::{Environment, Limits, Progress, Report, Retry, Task, WallClock, now, run};
 }
 

@@ -28,7 +28,7 @@ Return-Path: <jonas@example.org>
 Date: Mon, 2 Nov 2026 12:40:55 +0100
 From: =?utf-8?q?Jonas_Gr=C3=BCnwald?= <jonas@example.org>
 To: alice@example.net
-Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe_aus_Malm=C3=B6?=
+Subject: Gruesse aus Malmoe
 Message-ID: <f3a9.1102@example.org>
 MIME-Version: 1.0
 Content-Type: text/plain; charset=utf-8
@@ -91,3 +91,20 @@ Content-Type: text/html; charset=us-ascii
 --=_b1--
 ",
 ];
+
+/// Gives the digests of a mailing list: a thousand messages of one to some ten KiB, no two alike.
+pub fn list() -> impl Iterator<Item = String> {
+    (1..=1000_usize).map(|number| {
+        // Sizes as mail has them: most are short, some are long.
+        let lines = if number % 9 == 0 { 40 + number % 160 } else { 8 + number % 30 };
+        let line = "And so it goes on, about as long as what people write to lists, with a dot:\n.\n";
+        format!(
+            "Date: {day:02} Oct 2026 {hour:02}:17:{second:02} +0000\nFrom: list@example.org\nTo: alice@example.net\n\
+             Subject: [list] digest {number}\nMessage-ID: <digest-{number}@example.org>\n\nDigest {number} of the list.\n\n{}",
+            line.repeat(lines),
+            day = 1 + number % 28,
+            hour = number % 24,
+            second = number % 60,
+        )
+    })
+}

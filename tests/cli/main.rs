@@ -1,6 +1,7 @@
 //! The program as its user sees it, its configuration, and what its sandbox lets it do.
 
 mod config;
+mod demo;
 mod hints;
 mod import;
 mod origins;
