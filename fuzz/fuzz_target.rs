@@ -6,6 +6,7 @@
 //! ```
 #![no_main]
 
+#[path = "../tests/fuzzed/mod.rs"]
 mod entries;
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| entries::run(env!("CARGO_BIN_NAME"), octets));

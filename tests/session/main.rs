@@ -7,7 +7,7 @@ mod conversation;
 mod cron;
 mod crowded;
 mod deletions;
-#[path = "../../fuzz/entries.rs"]
+#[path = "../fuzzed/mod.rs"]
 mod entries;
 mod first_sync;
 mod framing;

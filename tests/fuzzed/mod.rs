@@ -5,8 +5,6 @@
 //! `fuzz/corpus/NAME/`. A new one is a function here, a line in [`ENTRIES`], a `[[bin]]` in `fuzz/Cargo.toml`, and a
 //! corpus of at least one file; the tests say what is missing.
 
-// By its path, so that the file is found from the tests too.
-#[path = "session.rs"]
 mod session;
 
 use std::path::Path;
