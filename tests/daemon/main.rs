@@ -4,6 +4,7 @@ mod control;
 mod hooks;
 mod metrics;
 mod months;
+mod packages;
 mod schedule;
 mod soak;
 #[path = "../support/mod.rs"]

@@ -123,7 +123,7 @@ fn every_service_is_exposed_less_than_two_by_systemds_count() {
 
 #[test]
 fn scripts_and_the_property_list_are_well_formed() {
-    for script in ["openrc/postrider", "container/entrypoint"] {
+    for script in ["openrc/postrider", "container/entrypoint", "static/build"] {
         let output = run(Command::new("sh").arg("-n").arg(contrib(script)));
         assert!(output.status.success(), "{script}: {}", words(&output));
         assert_eq!(fs::metadata(contrib(script)).unwrap().permissions().mode() & 0o111, 0o111, "{script}");
@@ -138,23 +138,101 @@ fn scripts_and_the_property_list_are_well_formed() {
     assert!(output.status.success(), "{told}: {}", words(&output));
 }
 
+/// Starts the container's entry point with `env` in the place of the program, which shows what it would be given.
+fn enter(environment: &[(&str, &str)]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    symlink("/usr/bin/env", directory.path().join("postrider")).unwrap();
+    let mut command = Command::new(contrib("container/entrypoint"));
+    command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
+    run(command.envs(environment.iter().copied()))
+}
+
 #[test]
 fn the_container_warns_if_its_state_is_not_on_a_volume_and_starts_all_the_same() {
-    let directory = tempfile::tempdir().unwrap();
-    let programs = directory.path().join("bin");
-    fs::create_dir(&programs).unwrap();
-    symlink("/bin/echo", programs.join("postrider")).unwrap();
-    let path = format!("{}:/usr/bin:/bin", programs.display());
-    let start = |state: &Path| {
-        let mut command = Command::new(contrib("container/entrypoint"));
-        run(command.arg("daemon").env_clear().env("PATH", &path).env("STATE_DIRECTORY", state))
-    };
-    let output = start(Path::new("/"));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "daemon\n");
+    let output = enter(&[("STATE_DIRECTORY", "/")]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("warning: / is not a volume"), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
     // Another file system than the root's, as a volume is.
-    let output = start(Path::new("/proc"));
-    assert_eq!((words(&output).as_str(), output.status.success()), ("daemon\n", true));
+    let output = enter(&[("STATE_DIRECTORY", "/proc")]);
+    assert_eq!((output.stderr, output.status.success()), (Vec::new(), true));
+}
+
+#[test]
+fn the_container_takes_secrets_from_files_and_says_which_it_cannot_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, "correct 'horse' $HOME\n").unwrap();
+    let (state, file) = (("STATE_DIRECTORY", "/proc"), file.to_str().unwrap());
+    let output = enter(&[state, ("HOME_PASSWORD_FILE", file), ("SSL_CERT_FILE", "/etc/ca.pem")]);
+    let given = String::from_utf8_lossy(&output.stdout);
+    assert!(given.contains("\nHOME_PASSWORD=correct 'horse' $HOME\n"), "{given}");
+    assert!(given.contains("\nSSL_CERT_FILE=/etc/ca.pem\n"), "{given}");
+    assert!(!given.contains("HOME_PASSWORD_FILE"), "{given}");
+    for (given, said) in [
+        (&[("HOME_PASSWORD_FILE", "/nowhere")][..], "cannot read /nowhere, which HOME_PASSWORD_FILE names"),
+        (
+            &[("HOME_PASSWORD_FILE", file), ("HOME_PASSWORD", "x")],
+            "HOME_PASSWORD and HOME_PASSWORD_FILE are both",
+        ),
+    ] {
+        let output = enter(&[&[state], given].concat());
+        let told = words(&output);
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        assert!(told.contains(said) && !told.contains("horse"), "{told}");
+    }
+}
+
+#[test]
+fn the_container_says_whose_its_state_would_have_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o mode=0755 none {0} && cp {1} {0} && exec setpriv --reuid 1000 --clear-groups {0}/entrypoint",
+        directory.path().display(),
+        contrib("container/entrypoint").display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env("STATE_DIRECTORY", directory.path());
+    let output = run(&mut command);
+    let told = words(&output);
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.contains("cannot be written by user 1000: chown 1000"), "{told}");
+}
+
+#[test]
+fn each_compose_file_has_a_configuration_without_mistakes() {
+    let mut checked = 0;
+    for entry in fs::read_dir(contrib("container/compose")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let Some((service, config)) = text.split_once("    content: |\n") else { continue };
+        assert!(
+            service.contains("extends: { file: postrider.yaml, service: postrider }"),
+            "{}",
+            path.display()
+        );
+        let lines = config.lines().map_while(|line| line.strip_prefix("      "));
+        let config: String = lines.map(|line| format!("{line}\n")).collect();
+        // What compose would take for a variable of its own.
+        assert!(!config.contains('$'), "{config}");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.yaml");
+        fs::write(&file, &config).unwrap();
+        let output = run(Command::new(PROGRAM).arg("--config").arg(&file).args(["config", "check"]));
+        let told = words(&output);
+        assert!(
+            output.status.success() && told.contains("1 account, no mistakes"),
+            "{}: {told}",
+            path.display()
+        );
+        for named in config.split("/run/secrets/").skip(1) {
+            let name = named.split([' ', '}']).next().unwrap();
+            let stored = format!("\n  {name}: {{ file: ./secrets/{name} }}\n");
+            assert!(text.contains(&stored), "{}: no secret {name}", path.display());
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 5);
 }
 
 /// Calls of the program in a text: the names of the commands and the options that they are given.

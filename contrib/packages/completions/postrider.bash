@@ -1,0 +1,2 @@
+# The program makes its completions itself, when they are first wanted.
+eval "$(postrider completions bash)"

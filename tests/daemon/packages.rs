@@ -1,0 +1,390 @@
+//! The Debian package that Cargo.toml describes, with the program that was built for the tests: installed, started,
+//! upgraded, removed and purged by dpkg in a root directory of its own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::support::chroot::Root;
+use crate::support::daemon::{SOON, message, server};
+use crate::support::postrider::LIMIT;
+use crate::support::process::{Running, program, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
+
+/// What the maintainer scripts call, and the shell.
+const TOOLS: &[&str] = &[
+    "/usr/bin/sh",
+    "/usr/bin/cat",
+    "/usr/bin/getent",
+    "/usr/bin/install",
+    "/usr/bin/rm",
+    "/usr/bin/rmdir",
+    "/usr/sbin/nologin",
+    "/usr/sbin/useradd",
+];
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Gives the lines of a table of Cargo.toml.
+fn table(name: &str) -> String {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once(&format!("[{name}]\n")).unwrap_or_else(|| panic!("no {name}"));
+    rest.split_once("\n[").map_or(rest, |(table, _)| table).to_owned()
+}
+
+/// What a package holds: each source, its place without the root, and its mode.
+type Assets = Vec<(String, String, u32)>;
+
+/// Gives the assets of a table, whose lines are lists or tables of three texts in this order.
+fn assets(table: &str) -> Assets {
+    let lines =
+        table.lines().skip_while(|line| *line != "assets = [").skip(1).take_while(|line| *line != "]");
+    let asset = |line: &str| {
+        let texts: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        let [source, place, mode] = texts[..] else { panic!("{line}") };
+        let mode = u32::from_str_radix(mode, 8).unwrap();
+        (source.to_owned(), place.trim_start_matches('/').to_owned(), mode)
+    };
+    lines.map(asset).collect()
+}
+
+/// Gives the files that a source names; one star may stand in its last part.
+fn sources(source: &str) -> Vec<PathBuf> {
+    if source == "target/release/postrider" {
+        return vec![stripped().to_owned()];
+    }
+    let path = repository().join(source);
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let Some((before, after)) = name.split_once('*') else { return vec![path] };
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let fits = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        path.is_file() && name.starts_with(before) && name.ends_with(after)
+    };
+    entries.filter(fits).collect()
+}
+
+/// Gives the program that was built for the tests, without what only a debugger reads.
+fn stripped() -> &'static Path {
+    static STRIPPED: OnceLock<PathBuf> = OnceLock::new();
+    STRIPPED.get_or_init(|| {
+        // One name for all runs, so that runs leave one file at most.
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stripped/postrider");
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        run(Command::new("strip").arg("-o").arg(&to).arg(PROGRAM));
+        to
+    })
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+    let words = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert!(output.status.success(), "{command:?}: {words}");
+    words
+}
+
+/// Lays what a package holds below a directory.
+fn lay_out(directory: &Path) {
+    for (source, place, mode) in assets(&table("package.metadata.deb")) {
+        for from in sources(&source) {
+            let name = if place.ends_with('/') { from.file_name().unwrap().to_str().unwrap() } else { "" };
+            let to = directory.join(format!("{place}{name}"));
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+}
+
+/// Builds a package of this version and gives its file.
+fn package(directory: &Path, version: &str) -> PathBuf {
+    let stage = directory.join(version);
+    lay_out(&stage);
+    let architecture = run(Command::new("dpkg").arg("--print-architecture"));
+    let control = stage.join("DEBIAN");
+    fs::create_dir(&control).unwrap();
+    fs::write(
+        control.join("control"),
+        format!(
+            "Package: postrider\nVersion: {version}\nArchitecture: {}\nMaintainer: The postrider authors\n\
+             Depends: libc6\nDescription: fetches mail\n",
+            architecture.trim()
+        ),
+    )
+    .unwrap();
+    for script in ["postinst", "prerm", "postrm"] {
+        fs::copy(repository().join("contrib/packages").join(script), control.join(script)).unwrap();
+    }
+    let package = directory.join(format!("{version}.deb"));
+    let mut build = Command::new("dpkg-deb");
+    run(build.args(["--root-owner-group", "-Znone", "--build"]).arg(&stage).arg(&package));
+    package
+}
+
+/// A root directory with dpkg's database and what the scripts call, in which libc is installed.
+struct Machine(Root);
+
+impl Machine {
+    fn new() -> Self {
+        let root = Root::new(TOOLS);
+        root.write("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644, 0);
+        root.write("etc/group", "root:x:0:\n", 0o644, 0);
+        for file in ["shadow", "gshadow"] {
+            root.write(&format!("etc/{file}"), "", 0o600, 0);
+        }
+        // What the libraries look users up by.
+        for library in ["libgcc_s.so.1", "libm.so.6"] {
+            let path = format!("{}/{library}", crate::support::chroot::libraries());
+            root.add(Path::new(&path), &path);
+        }
+        let libc = "Package: libc6\nStatus: install ok installed\nVersion: 2.36\nArchitecture: amd64\n\
+                    Maintainer: nobody\nDescription: the C library\n\n";
+        root.write("var/lib/dpkg/status", libc, 0o644, 0);
+        root.folder("var/lib/dpkg/info", 0o755, 0);
+        root.folder("var/lib/dpkg/updates", 0o755, 0);
+        Self(root)
+    }
+
+    /// Has the package asked for a service manager, which writes down what it is told.
+    fn with_systemd(self) -> Self {
+        self.0.folder("run/systemd/system", 0o755, 0);
+        self.0.write("usr/bin/systemctl", "#!/bin/sh\necho \"$@\" >>/told\n", 0o755, 0);
+        self
+    }
+
+    /// Gives what the service manager was told since this was asked last.
+    fn told(&self) -> Vec<String> {
+        let told = fs::read_to_string(self.0.at("told")).unwrap_or_default();
+        let _ = fs::remove_file(self.0.at("told"));
+        told.lines().map(str::to_owned).collect()
+    }
+
+    fn dpkg(&self, action: &str, what: impl AsRef<std::ffi::OsStr>) -> String {
+        let mut dpkg = Command::new("dpkg");
+        dpkg.arg(format!("--root={}", self.0.at("").display()))
+            .arg("--force-unsafe-io")
+            .arg(action)
+            .arg(what);
+        run(dpkg.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive"))
+    }
+
+    /// Gives user and group of the service.
+    fn user(&self) -> (u32, u32) {
+        let passwd = fs::read_to_string(self.0.at("etc/passwd")).unwrap();
+        let line = passwd.lines().find(|line| line.starts_with("postrider:")).expect(&passwd);
+        let fields: Vec<&str> = line.split(':').collect();
+        assert_eq!((fields[5], fields[6]), ("/var/lib/postrider", "/usr/sbin/nologin"), "{line}");
+        (fields[2].parse().unwrap(), fields[3].parse().unwrap())
+    }
+
+    /// The service as its unit starts it, or another command of the program, as the service's user.
+    fn service(&self, arguments: &[&str]) -> Running {
+        let (user, group) = self.user();
+        let mut command = Command::new(program("chroot").expect("chroot, of coreutils"));
+        command.arg(format!("--userspec={user}:{group}")).arg(self.0.at("")).args(arguments);
+        command.env_clear().env("PATH", "/usr/bin").env("HOME", "/var/lib/postrider");
+        Running::start(command.env("STATE_DIRECTORY", "/var/lib/postrider"))
+    }
+
+    fn mails(&self) -> usize {
+        fs::read_dir(self.0.at("var/lib/postrider/Maildir/new")).map_or(0, Iterator::count)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.at(path).exists()
+    }
+
+    /// Writes the service's configuration as the example in it says; the password is in a file of its own.
+    fn configure(&self, port: u16) {
+        let config = format!(
+            "state: /var/lib/postrider/state.db\naccounts:\n  home: {{ host: 127.0.0.1, port: {port}, tls: none, \
+             auth: [plain], user: alice, password: {{ file: /etc/postrider/home.password }}, \
+             deliver: {{ maildir: ~/Maildir }} }}\n"
+        );
+        let (user, group) = self.user();
+        self.0.write("etc/postrider/config.yaml", config, 0o640, 0);
+        chown(self.0.at("etc/postrider/config.yaml"), None, Some(group)).unwrap();
+        self.0.write("etc/postrider/home.password", "correct horse\n", 0o400, user);
+    }
+}
+
+/// Gives the command line of a unit or of what a package adds to it.
+fn started(text: &str) -> Vec<String> {
+    let line = text.lines().filter_map(|line| line.strip_prefix("ExecStart=")).next_back();
+    line.expect("ExecStart").split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_package_is_installed_started_upgraded_removed_and_purged() {
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new().with_systemd();
+    let said = machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    assert!(said.contains("systemctl enable --now postrider"), "{said}");
+    assert_eq!(machine.told(), ["daemon-reload"], "nothing is started that nobody has configured");
+    let state = fs::metadata(machine.0.at("var/lib/postrider")).unwrap();
+    assert_eq!((state.mode() & 0o777, (state.uid(), state.gid())), (0o700, machine.user()));
+
+    let server = server();
+    server.put("one", message(1));
+    machine.configure(server.port());
+    let unit = fs::read_to_string(machine.0.at("usr/lib/systemd/system/postrider.service.d/package.conf"));
+    let started = started(&unit.unwrap());
+    let daemon = machine.service(&started.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(wait_until(SOON, || machine.mails() == 1), "{:?}", daemon.wait(LIMIT));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(LIMIT).status, Some(0));
+
+    let said = machine.dpkg("--install", package(directory.path(), "0.3.1"));
+    assert!(!said.contains("systemctl enable"), "{said}");
+    assert_eq!(machine.told(), ["daemon-reload", "try-restart postrider.service postrider@*.service"]);
+    server.put("two", message(2));
+    let synced = machine.service(&["postrider", "sync"]).wait(LIMIT);
+    assert_eq!((synced.status, machine.mails()), (Some(0), 2), "{synced:?}");
+    let status = machine.service(&["postrider", "status", "--max-age", "1h"]).wait(LIMIT);
+    assert_eq!(status.status, Some(0), "{status:?}");
+
+    machine.dpkg("--remove", "postrider");
+    let told = machine.told();
+    let ended = ["--no-reload disable --now postrider.service", "stop postrider@*.service", "daemon-reload"];
+    assert_eq!(told, ended);
+    assert!(!machine.has("usr/bin/postrider") && machine.has("var/lib/postrider/state.db"));
+    machine.dpkg("--install", directory.path().join("0.3.1.deb"));
+    let synced = machine.service(&["postrider", "sync"]).wait(LIMIT);
+    assert_eq!((synced.status, machine.mails()), (Some(0), 2), "{synced:?}");
+
+    let said = machine.dpkg("--purge", "postrider");
+    assert!(
+        said.contains("/var/lib/postrider is not empty") && said.contains("/etc/postrider is not"),
+        "{said}"
+    );
+    assert!(!machine.has("var/lib/postrider/state.db") && !machine.has("var/lib/postrider/state.db.lock"));
+    assert_eq!(machine.mails(), 2, "mail that lies beside the state was purged");
+    assert!(machine.has("etc/postrider/config.yaml"));
+}
+
+#[test]
+fn without_a_service_manager_the_package_comes_and_goes_and_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new();
+    machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    let version = machine.service(&["postrider", "--version"]).wait(LIMIT);
+    assert_eq!(version.stdout.trim(), format!("postrider {}", env!("CARGO_PKG_VERSION")));
+    machine.dpkg("--purge", "postrider");
+    for place in ["usr/bin/postrider", "usr/share", "usr/lib/systemd", "var/lib/postrider", "etc/postrider"] {
+        assert!(!machine.has(place), "{place} is still there");
+    }
+}
+
+#[test]
+fn the_scripts_serve_rpm_as_well_which_counts_versions() {
+    let script = |name: &str, argument: &str, machine: &Machine| {
+        let path = format!("tmp/{name}");
+        machine.0.add(&repository().join("contrib/packages").join(name), &path);
+        let mut command = machine.0.command("/usr/bin/sh", &[&format!("/{path}"), argument], &[]);
+        run(&mut command);
+        machine.told()
+    };
+    let machine = Machine::new().with_systemd();
+    assert_eq!(script("postinst", "1", &machine), ["daemon-reload"]);
+    machine.user();
+    assert_eq!(script("postinst", "2", &machine).len(), 2);
+    for name in ["prerm", "postrm"] {
+        assert_eq!(script(name, "1", &machine), [""; 0], "{name} of an upgrade");
+    }
+    assert_eq!(script("prerm", "0", &machine).len(), 2);
+    assert_eq!(script("postrm", "0", &machine), ["daemon-reload"]);
+    assert!(machine.has("var/lib/postrider"));
+}
+
+#[test]
+fn both_kinds_of_package_hold_the_same() {
+    let place = |assets: Assets| {
+        let places = assets.into_iter().map(|(source, place, mode)| {
+            (source, place.replace("zsh/site-functions", "zsh/vendor-completions"), mode)
+        });
+        places.collect::<Vec<_>>()
+    };
+    let deb = place(assets(&table("package.metadata.deb")));
+    assert_eq!(deb, place(assets(&table("package.metadata.generate-rpm"))));
+    for (source, place, mode) in &deb {
+        let found = sources(source);
+        assert!(!found.is_empty(), "{source} is not there");
+        for file in found {
+            let runs = fs::metadata(&file).unwrap().permissions().mode() & 0o111 != 0;
+            assert!(!runs || *mode == 0o755, "{}: {place} would not be executable", file.display());
+        }
+    }
+}
+
+#[test]
+fn what_the_package_adds_to_the_units_is_the_place_of_the_program() {
+    let directory = TempDir::new().unwrap();
+    lay_out(directory.path());
+    let mut checked = 0;
+    for manager in ["system", "user"] {
+        let units = directory.path().join("usr/lib/systemd").join(manager);
+        for entry in fs::read_dir(&units).unwrap() {
+            let unit = entry.unwrap().path();
+            if unit.extension().is_none_or(|kind| kind != "service") {
+                continue;
+            }
+            let text = fs::read_to_string(&unit).unwrap();
+            let own = started(&text);
+            // What a systemd older than 253 does not know.
+            fs::write(&unit, text.replace("\nType=notify-reload\n", "\n")).unwrap();
+            let added = PathBuf::from(format!("{}.d/package.conf", unit.display()));
+            let packaged = fs::read_to_string(&added).unwrap();
+            assert_eq!(started(&packaged)[0], "/usr/bin/postrider");
+            assert_eq!(started(&packaged)[1..], own[1..], "{}", unit.display());
+            // As systemd reads both together; the program is where these tests have it.
+            fs::write(&added, packaged.replace("/usr/bin/postrider", PROGRAM)).unwrap();
+            let mut analyze = Command::new("systemd-analyze");
+            analyze.env("XDG_RUNTIME_DIR", directory.path()).env("SYSTEMD_OFFLINE", "1");
+            analyze.args(["--man=no", "verify", "--recursive-errors=no", &format!("--{manager}")]).arg(&unit);
+            assert_eq!(run(&mut analyze), "", "{}", unit.display());
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 4);
+}
+
+#[test]
+fn systemd_makes_the_user_that_the_package_describes() {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("etc")).unwrap();
+    let mut sysusers = Command::new("systemd-sysusers");
+    sysusers.arg(format!("--root={}", directory.path().display()));
+    run(sysusers.arg(repository().join("contrib/packages/sysusers.conf")));
+    let passwd = fs::read_to_string(directory.path().join("etc/passwd")).unwrap();
+    assert!(passwd.contains(":/var/lib/postrider:/usr/sbin/nologin\n"), "{passwd}");
+}
+
+#[test]
+fn shells_load_completions_from_the_package() {
+    let at = |file: &str| repository().join("contrib/packages/completions").join(file);
+    let ask = |shell: &str, options: &[&str], ask: &str| {
+        let path = format!("{}:/usr/bin:/bin", Path::new(PROGRAM).parent().unwrap().display());
+        run(Command::new(shell).args(options).args(["-c", ask]).env_clear().env("PATH", path))
+    };
+    let told =
+        ask("bash", &["--norc"], &format!(". {}; complete -p postrider", at("postrider.bash").display()));
+    assert!(told.contains("-F _postrider"), "{told}");
+    let fish = format!("source {}; complete -C 'postrider sy'", at("postrider.fish").display());
+    assert!(ask("fish", &["--no-config"], &fish).starts_with("sync"));
+    // As zsh loads it when it is first asked; its own part that shows what is offered stands in for a terminal.
+    let zsh = format!(
+        "fpath=({} $fpath); autoload -U compinit; compinit -u -D; _arguments() {{ print -r -- $@ }}; \
+         autoload -Uz _postrider; _postrider; _postrider",
+        at("").display()
+    );
+    let told = ask("zsh", &["--no-rcs"], &zsh);
+    assert_eq!(told.matches(":: :_postrider_commands").count(), 2, "{told}");
+}
