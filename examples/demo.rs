@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use postrider::testing::config::{Account, Interval, Password, Target, Tls, TlsMode};
 use postrider::testing::secret::Secret;
-use postrider::testing::session::{self, Environment, Limits, Octets, Progress, Report, Task};
+use postrider::testing::session::{self, Activity, Environment, Limits, Octets, Progress, Report, Task};
 
 use maildrop::{Maildrop, Settings};
 use screen::{Done, Style};
@@ -123,12 +123,12 @@ fn account(server: &Maildrop, maildir: &Path) -> Account {
     }
 }
 
-/// Prints the stages of a session.
+/// Prints what a session does.
 struct Told;
 
 impl Progress for Told {
-    fn stage(&self, stage: &'static str) {
-        println!("         {stage}");
+    fn doing(&self, activity: Activity) {
+        println!("         {activity}");
     }
 }
 

@@ -74,7 +74,9 @@ pub mod secret {
 
 pub mod session {
     pub use crate::session::summary::{Octets, Took};
-    pub use crate::session::{Environment, Limits, Progress, Report, Retry, Task, WallClock, now, run};
+    pub use crate::session::{
+        Activity, Environment, Limits, Progress, Report, Retry, Task, WallClock, now, run,
+    };
 }
 
 pub mod smtp {

@@ -3,11 +3,55 @@
 use std::mem;
 use std::sync::Arc;
 
+use clap::{Args, ValueEnum};
+
 use super::{CliError, Common, progress};
+use crate::config::account::TlsMode;
 use crate::config::suggest::nearest;
 use crate::config::{Account, Config, default_state};
 use crate::session::{Ask, Retry};
 use crate::text::Shown;
+
+/// What is said of a maildrop beside its URL.
+#[derive(Debug, Default, Args)]
+pub struct OfUrl {
+    /// With a URL: how the connection is protected [default: as the URL says]
+    #[arg(long, value_enum, value_name = "MODE")]
+    tls: Option<Mode>,
+    /// With a URL: a shell command that prints the password [default: ask on the terminal]
+    #[arg(long, value_name = "COMMAND")]
+    password_command: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    Implicit,
+    Starttls,
+    None,
+}
+
+impl From<Mode> for TlsMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Implicit => Self::Implicit,
+            Mode::Starttls => Self::StartTls,
+            Mode::None => Self::None,
+        }
+    }
+}
+
+impl OfUrl {
+    pub fn is_given(&self) -> bool {
+        self.tls.is_some() || self.password_command.is_some()
+    }
+
+    /// Makes an account of a URL, and the configuration that it goes with.
+    pub fn account(&self, url: &str, deliver: &[impl AsRef<str>]) -> Result<(Config, Account), CliError> {
+        let command = self.password_command.as_deref();
+        let account = Account::from_url(url, deliver, self.tls.map(TlsMode::from), command)?;
+        Ok((Config { state: default_state()?, ..Config::default() }, account))
+    }
+}
 
 /// Takes the named accounts out of a configuration, each once, in the order of the command line; without names all
 /// enabled ones.
@@ -37,14 +81,19 @@ pub fn retry(names: &[String], force: bool) -> Retry {
 
 /// Reads the configuration, and finds an account in it; or makes one of a URL, whose state is where `sync URL` has it.
 pub fn load(common: &Common, name: &str) -> Result<(Config, Account), CliError> {
-    if name.contains("://") {
+    if is_url(name) {
         // What it delivers to is not asked for: no message is fetched.
-        let account = Account::from_url(name, &["maildir:/"], None, None)?;
-        return Ok((Config { state: default_state()?, ..Config::default() }, account));
+        return OfUrl::default().account(name, &["maildir:/"]);
     }
     let config = common.load()?;
     let account = named(&config, name)?.clone();
     Ok((config, account))
+}
+
+/// Says whether a URL stands where an account's name may stand. No name looks like this, so that a mistyped scheme is
+/// told as such.
+pub fn is_url(name: &str) -> bool {
+    name.contains("://")
 }
 
 pub fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Account, CliError> {

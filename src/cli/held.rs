@@ -104,7 +104,7 @@ impl Retry {
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         {
             // A session that goes on would put back what it has read before.
-            let _lease = lease(config, account, "try held messages again").await?;
+            let _lease = lease(common, config, account, "try held messages again").await?;
             let names = chosen.iter().map(|held| (held.uid.clone(), held.ordinal)).collect();
             store.hasten(maildrop, names, now()).await?;
         }
@@ -146,7 +146,7 @@ impl Discard {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let (config, account) = &load(common, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
-        let _lease = lease(config, account, "discard held messages").await?;
+        let _lease = lease(common, config, account, "discard held messages").await?;
         let store = Store::open(&config.state);
         let chosen = chosen(&self.uids, held(&store, account).await?)?;
         let memory = store.begin(maildrop).await?;

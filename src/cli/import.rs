@@ -187,7 +187,7 @@ impl Import {
                     format!("{} lists nothing for {maildrop}: nothing taken over", path.display())
                 }
                 Some(fetched) => {
-                    let (taken, known) = record(&config, &store, ours, fetched).await?;
+                    let (taken, known) = record(common, &config, &store, ours, fetched).await?;
                     let before =
                         if known > 0 { format!(", {known} recorded already") } else { String::new() };
                     format!("{} taken over from {}{before}", messages(taken), path.display())
@@ -217,12 +217,13 @@ impl Import {
 /// Records messages as fetched by another program; what is recorded stays as it is. Gives how many are new, and how many
 /// were recorded.
 async fn record(
+    common: &Common,
     config: &Config,
     store: &Store,
     account: &config::Account,
     fetched: Vec<Fetched>,
 ) -> Result<(usize, usize), CliError> {
-    let _lease = lease(config, account, "take over unique-ids").await?;
+    let _lease = lease(common, config, account, "take over unique-ids").await?;
     let maildrop: Arc<str> = account.maildrop_id.as_str().into();
     let seen = store.seen(maildrop.clone()).await?;
     let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();

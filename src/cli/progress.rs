@@ -12,7 +12,7 @@ use super::report::{Octets, messages};
 use crate::config::Account;
 use crate::lock::lock;
 use crate::logging;
-use crate::session::{Ask, Progress, report};
+use crate::session::{Activity, Ask, Progress};
 
 /// Accounts of a run that have a line each; more would not fit on a screen of 24 lines beside what is told meanwhile.
 const MOST_LINES: usize = 10;
@@ -84,7 +84,7 @@ impl Bars {
             Some(Screen::All(all)) => {
                 all.change(|state| {
                     state.waiting = state.waiting.saturating_sub(1);
-                    state.polled.insert(account.name.clone(), "begun");
+                    state.polled.insert(account.name.clone(), Activity::Begun);
                 });
                 Box::new(OfAll { all: all.clone(), account: account.name.clone() })
             }
@@ -185,16 +185,16 @@ impl Fetching {
 }
 
 impl Progress for One {
-    fn stage(&self, stage: &'static str) {
+    fn doing(&self, activity: Activity) {
         let state = lock(&self.state);
         // What is fetched says more, until all of it has come.
         if state.delivered < state.messages {
             return;
         }
-        match stage {
-            report::PASSWORD if self.asks => self.bar.set_message(""),
-            "connecting" | "logging in" if self.asks => {}
-            _ => self.bar.set_message(format!("{}: {stage}", self.name)),
+        match activity {
+            Activity::GettingPassword if self.asks => self.bar.set_message(""),
+            Activity::Connecting | Activity::LoggingIn if self.asks => {}
+            _ => self.bar.set_message(format!("{}: {activity}", self.name)),
         }
     }
 
@@ -241,7 +241,7 @@ struct Run {
     accounts: usize,
     waiting: usize,
     /// What is being done, by account.
-    polled: BTreeMap<String, &'static str>,
+    polled: BTreeMap<String, Activity>,
     delivered: usize,
     flow: Flow,
 }
@@ -269,7 +269,8 @@ impl Run {
         if *waiting > 0 {
             words += &format!(", {waiting} waiting");
         } else if (1..=NAMED).contains(&polled.len()) {
-            let named: Vec<_> = polled.iter().map(|(name, stage)| format!("{name} ({stage})")).collect();
+            let named: Vec<_> =
+                polled.iter().map(|(name, activity)| format!("{name} ({activity})")).collect();
             words += &format!(": {}", named.join(", "));
         }
         if *delivered > 0 || flow.octets > 0 {
@@ -295,9 +296,9 @@ struct OfAll {
 }
 
 impl Progress for OfAll {
-    fn stage(&self, stage: &'static str) {
+    fn doing(&self, activity: Activity) {
         self.all.change(|state| {
-            state.polled.insert(self.account.clone(), stage);
+            state.polled.insert(self.account.clone(), activity);
         });
     }
 
@@ -396,17 +397,17 @@ mod tests {
         let screen = terminal(100);
         let bars = screen.bars(1);
         let bar = bars.of(&account("home", "pop.example.org"));
-        bar.stage("connecting");
+        bar.doing(Activity::Connecting);
         assert_eq!(screen.looked_at(), "", "the prompt for the password is on the screen now");
-        bar.stage("listing");
-        assert_eq!(screen.looked_at(), "home: listing");
+        bar.doing(Activity::OpeningTarget);
+        assert_eq!(screen.looked_at(), "home: opening the target");
         bar.planned(3, 4096);
         screen.looked_at();
         bar.received(1024);
         bar.delivered(1);
         let shown = screen.looked_at();
         assert!(shown.contains("home: 1 of 3 messages, 1.0 KiB of 4.0 KiB (25 %)"), "{shown}");
-        bar.stage("fetching");
+        bar.doing(Activity::Fetching);
         drop(bar);
         assert_eq!(screen.looked_at(), "");
     }
@@ -451,7 +452,7 @@ mod tests {
         sessions[0].delivered(3);
         assert!(words().ends_with("8 waiting; 3 messages, 2.0 KiB"), "{}", words());
         sessions.extend((12..20).map(begin));
-        sessions[1].stage("connecting");
+        sessions[1].doing(Activity::Connecting);
         sessions.drain(2..);
         let expected = "18 of 20 accounts done, 2 being polled: a00 (begun), a01 (connecting); 3 messages";
         assert!(words().starts_with(expected), "{}", words());

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
-use log::Level;
 
-use super::accounts::{load, retry};
+use super::accounts::{OfUrl, is_url, load, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::messages;
@@ -20,7 +18,7 @@ use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
-use crate::session::{Task, now};
+use crate::session::{self, Task, now};
 use crate::state::lease::Lease;
 use crate::state::{Delivery, Kind, SeenLine, Store};
 use crate::text::Shown;
@@ -62,6 +60,8 @@ pub struct Mark {
     /// Unique-ids, whether the maildrop holds them now or not; `-` reads them from standard input, one a line
     #[arg(value_name = "UID", group = "which")]
     uids: Vec<OsString>,
+    #[command(flatten)]
+    of_url: OfUrl,
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +103,17 @@ impl List {
 
 impl Mark {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = load(common, &self.account)?;
+        let is_of_url = is_url(&self.account);
+        if self.of_url.is_given() && !(is_of_url && self.all) {
+            let what =
+                "--tls and --password-command go with --all and a URL only: nothing else asks the server";
+            return Err(CliError::Usage(what.into()));
+        }
+        let (config, account) = match is_of_url {
+            // What it delivers to is not asked for: no message is fetched.
+            true if self.all => self.of_url.account(&self.account, &["maildir:/"])?,
+            _ => load(common, &self.account)?,
+        };
         if !self.all {
             return self.record(&config, &account, common, results).await;
         }
@@ -134,7 +144,7 @@ impl Mark {
         results: &mut Results,
     ) -> Result<Exit, CliError> {
         let mut uids = given(&self.uids)?;
-        let _lease = lease(config, account, "mark unique-ids").await?;
+        let _lease = lease(common, config, account, "mark unique-ids").await?;
         let store = Store::open(&config.state);
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         let seen = store.seen(maildrop.clone()).await?;
@@ -161,7 +171,7 @@ impl Forget {
         let (config, account) = &load(common, &self.account)?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         // A session that goes on would record again what is forgotten here.
-        let _lease = lease(config, account, "forget unique-ids").await?;
+        let _lease = lease(common, config, account, "forget unique-ids").await?;
         let store = Store::open(&config.state);
         let seen = store.seen(maildrop.clone()).await?;
         let uids = match self.all {
@@ -240,18 +250,14 @@ fn meant(word: &OsStr, uid: &UniqueId) -> bool {
     uid.as_bytes() == word.as_bytes() || word.to_str().is_some_and(|word| uid.to_string() == word)
 }
 
-/// Takes the lease on an account's maildrop; a person at a terminal hears that somebody else has it.
-pub async fn lease(config: &Config, account: &Account, doing: &str) -> Result<Lease, CliError> {
-    let taken = Lease::take(&config.state, &account.maildrop_id, account.timeout);
-    let mut taken = std::pin::pin!(taken);
-    let taken = match tokio::time::timeout(Duration::from_secs(1), &mut taken).await {
-        Ok(taken) => taken?,
-        Err(_) => {
-            let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
-            log::log!(level, "{}: waiting for another process that polls this maildrop", account.name);
-            taken.await?
-        }
-    };
+/// Takes the lease on an account's maildrop; a person at a terminal sees that somebody else has it.
+pub async fn lease(
+    common: &Common,
+    config: &Config,
+    account: &Account,
+    doing: &str,
+) -> Result<Lease, CliError> {
+    let taken = session::lease(&config.state, account, &*Bars::new(common, 1).of(account)).await?;
     taken.ok_or_else(|| Box::new(in_use(account, doing)).into())
 }
 

@@ -4,16 +4,15 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use log::Level;
 
-use super::accounts::{self, address_hint, chosen};
+use super::accounts::{self, OfUrl, address_hint, chosen, is_url};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, confine, poll, report};
-use crate::config::account::TlsMode;
-use crate::config::{Account, Config, ConfigError, default_state};
+use crate::config::{Config, ConfigError};
 use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Limits, MayDelete, Report, Task};
 
@@ -43,29 +42,8 @@ pub struct Sync {
     /// given more than once, to each of them
     #[arg(long, value_name = "TARGET")]
     deliver: Vec<String>,
-    /// With a URL: how the connection is protected [default: as the URL says]
-    #[arg(long, value_enum, value_name = "MODE")]
-    tls: Option<Mode>,
-    /// With a URL: a shell command that prints the password [default: ask on the terminal]
-    #[arg(long, value_name = "COMMAND")]
-    password_command: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Mode {
-    Implicit,
-    Starttls,
-    None,
-}
-
-impl From<Mode> for TlsMode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Implicit => Self::Implicit,
-            Mode::Starttls => Self::StartTls,
-            Mode::None => Self::None,
-        }
-    }
+    #[command(flatten)]
+    of_url: OfUrl,
 }
 
 impl Sync {
@@ -126,7 +104,7 @@ impl Sync {
     /// Reads the configuration, or makes one of a URL.
     fn config(&self, common: &Common) -> Result<Config, CliError> {
         if !self.is_url() {
-            if !self.deliver.is_empty() || self.tls.is_some() || self.password_command.is_some() {
+            if !self.deliver.is_empty() || self.of_url.is_given() {
                 let instead = self.accounts.first().and_then(|name| address_hint(name, &[]));
                 let instead =
                     instead.unwrap_or_else(|| "a URL is pops://USER@HOST or pop://USER@HOST".into());
@@ -150,18 +128,12 @@ impl Sync {
         if self.deliver.is_empty() {
             return Err(CliError::Usage("a URL needs --deliver, such as --deliver maildir:~/Mail".into()));
         }
-        let account = Account::from_url(
-            url,
-            &self.deliver,
-            self.tls.map(TlsMode::from),
-            self.password_command.as_deref(),
-        )?;
-        Ok(Config { accounts: vec![account], state: default_state()?, ..Config::default() })
+        let (config, account) = self.of_url.account(url, &self.deliver)?;
+        Ok(Config { accounts: vec![account], ..config })
     }
 
-    /// No account's name looks like this, so that a mistyped scheme is told as such.
     fn is_url(&self) -> bool {
-        self.accounts.iter().any(|name| name.contains("://"))
+        self.accounts.iter().any(|name| is_url(name))
     }
 
     fn task(&self) -> Task {

@@ -18,7 +18,7 @@ use super::notes::Notes;
 use super::policy::Policy;
 use super::poll::Poll;
 use super::trouble::{AttemptFailed, During, Failed, Health, Trouble};
-use super::{Limits, Report, Retry, Task, hooks, lockout, report, tasks, told};
+use super::{Activity, Limits, Report, Retry, Task, hooks, lockout, tasks, told};
 
 /// Polls in a row in which a server that had UIDL may refuse it, before it is taken for one that has none.
 const REFUSED_UIDL: u32 = 2;
@@ -118,12 +118,12 @@ impl Poll<'_> {
     async fn connect(&self, course: &Course, memory: Option<&Maildrop>) -> Result<Reached, Failed> {
         if let (Task::Sync(_), true) = (self.task, course.is_first()) {
             if self.account.hooks.before.is_some() {
-                self.progress.stage("running the hook `before`");
+                self.progress.doing(Activity::RunningHookBefore);
             }
             hooks::before(self.account, &self.environment.stop).await.during("prepare the poll")?;
         }
         let connect = async {
-            self.progress.stage(report::PASSWORD);
+            self.progress.doing(Activity::GettingPassword);
             let refused = memory.is_some_and(|memory| memory.log_ins.refused.is_some());
             let credentials = Credentials::of(self.account, self.environment, refused).await?;
             self.environment.connector.watch().saw(|| Stage::Password);
@@ -142,7 +142,7 @@ impl Poll<'_> {
         refused: Option<&Secret>,
     ) -> Result<Reached, Failed> {
         if let Credentials::Tokens { .. } = &credentials {
-            self.progress.stage("getting an access token");
+            self.progress.doing(Activity::GettingToken);
         }
         let (identity, secret, age) = match credentials {
             Credentials::Password(password) => (password.clone(), password, Age::New),
@@ -151,7 +151,7 @@ impl Poll<'_> {
                 Err(error) => return no_token(self.account, identity, error),
             },
         };
-        self.progress.stage("connecting");
+        self.progress.doing(Activity::Connecting);
         let stream = self.environment.connector.connect(self.account).await.map_err(SourceFailed::from)?;
         Ok(Reached::Server { identity, secret, age, stream })
     }
@@ -205,7 +205,7 @@ impl Poll<'_> {
         secret: &Secret,
         stream: Stream,
     ) -> Result<Result<Opened, NotOpened>, Failed> {
-        self.progress.stage("logging in");
+        self.progress.doing(Activity::LoggingIn);
         // What is tried is remembered, or it would be tried each time.
         let trials = match self.task {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,

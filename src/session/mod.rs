@@ -54,6 +54,7 @@ mod turn;
 mod waits;
 mod which;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
 pub use environment::Environment;
 pub use known::login_delay;
-pub use report::{Planned, Progress, Report};
+pub use report::{Activity, Planned, Progress, Report};
 pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
@@ -94,7 +95,7 @@ pub async fn run(
     if matches!(task, Task::Sync(_))
         && [after, on_new, on_error, on_recover].iter().any(|hook| hook.is_some())
     {
-        progress.stage("running the hooks after the poll");
+        progress.doing(Activity::RunningHooksAfter);
     }
     polled.follow_up(account, environment).await
 }
@@ -186,7 +187,7 @@ async fn under_lease(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let lease = tokio::select! {
-        lease = lease(account, &environment, progress) => lease,
+        lease = lease(&environment.state, account, progress) => lease,
         () = environment.stop.asked() => {
             return Err(Failed { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
@@ -246,19 +247,24 @@ async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed>
     }
 }
 
-/// Takes the lease on an account's maildrop, and says so if that is a matter of waiting.
-async fn lease(
+/// Takes the lease on an account's maildrop, and says so if that is a matter of waiting; gives `None` if another process
+/// has it for as long as the account's `timeout`.
+///
+/// # Errors
+///
+/// The lock beside the state file cannot be had.
+pub async fn lease(
+    state: &Path,
     account: &Account,
-    environment: &Environment,
     progress: &dyn Progress,
 ) -> Result<Option<Lease>, StateError> {
-    let lease = Lease::take(&environment.state, &account.maildrop_id, account.timeout);
+    let lease = Lease::take(state, &account.maildrop_id, account.timeout);
     let mut lease = std::pin::pin!(lease);
     if let Ok(taken) = tokio::time::timeout(UNNOTICED, &mut lease).await {
         return taken;
     }
-    progress.stage("waiting for another process that polls this maildrop");
-    log::info!("{}: waiting for another process that polls this maildrop", account.name);
+    progress.doing(Activity::WaitingForLease);
+    log::info!("{}: {}", account.name, Activity::WaitingForLease);
     lease.await
 }
 

@@ -1,5 +1,6 @@
 //! How a session went, for whoever prints, schedules or counts.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -144,13 +145,50 @@ pub struct Planned {
     pub reason: String,
 }
 
-/// The stage in which a person may be asked for the password, on the terminal on which progress may be shown.
-pub const PASSWORD: &str = "getting the password";
+/// What a session does at a moment, or waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    Begun,
+    WaitingForLease,
+    RunningHookBefore,
+    /// A person may be asked for it, on the terminal on which progress may be shown.
+    GettingPassword,
+    GettingToken,
+    Connecting,
+    /// Log-in and listing are one flight of commands.
+    LoggingIn,
+    ComparingHeaders,
+    AskingAges,
+    OpeningTarget,
+    Fetching,
+    EndingSession,
+    RunningHooksAfter,
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Begun => "begun",
+            Self::WaitingForLease => "waiting for another process that polls this maildrop",
+            Self::RunningHookBefore => "running the hook `before`",
+            Self::GettingPassword => "getting the password",
+            Self::GettingToken => "getting an access token",
+            Self::Connecting => "connecting",
+            Self::LoggingIn => "logging in and listing",
+            Self::ComparingHeaders => "comparing headers",
+            Self::AskingAges => "asking how old messages are",
+            Self::OpeningTarget => "opening the target",
+            Self::Fetching => "fetching",
+            Self::EndingSession => "ending the session",
+            Self::RunningHooksAfter => "running the hooks after the poll",
+        })
+    }
+}
 
 /// Hears of a session's progress while it goes on. All calls are cheap and never block.
 pub trait Progress: Send + Sync {
-    /// The session has begun to do this, or to wait for it: `connecting`, `logging in`, `fetching`.
-    fn stage(&self, _stage: &'static str) {}
+    /// The session has begun to do this, or to wait for it.
+    fn doing(&self, _activity: Activity) {}
     /// The plan is made: so many messages of so many octets will be fetched.
     fn planned(&self, _messages: usize, _octets: u64) {}
     /// So many octets of message content came in since the last call.

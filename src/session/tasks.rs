@@ -20,7 +20,7 @@ use super::target::note_refused;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
-use super::{Planned, Task};
+use super::{Activity, Planned, Task};
 
 /// Carries the task out in a session that is logged in and listed.
 pub async fn carry_out(
@@ -236,7 +236,7 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
         (true, true) => Parting::Undelivered,
         (true, false) => Parting::Whole,
     };
-    poll.progress.stage("ending the session");
+    poll.progress.doing(Activity::EndingSession);
     let stopped = matches!(fetched.aborted, Some(Failed { trouble: Trouble::Stopped, .. }));
     let Finished { deleted, undeleted, uncertain, ended } =
         source.finish(parting, stopped.then_some(QUIT)).await;

@@ -21,7 +21,7 @@ use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::waits::seconds;
 use super::which::{self, Nameless, Uidl};
-use super::{Limits, Task};
+use super::{Activity, Limits, Task};
 
 const ASK: &str = "ask for headers (TOP)";
 /// Messages that show whether the server has TOP.
@@ -115,7 +115,7 @@ impl Turn<'_> {
         while !self.book.sorted.questions.is_empty() {
             let (questions, free) = (self.book.sorted.questions.clone(), self.book.sorted.standing);
             if questions.len() > free {
-                self.poll.progress.stage("comparing headers");
+                self.poll.progress.doing(Activity::ComparingHeaders);
                 log::debug!("{}: asking for {} headers", self.poll.account.name, questions.len());
             }
             let headers = self.headers(&questions, free).await?;
@@ -136,7 +136,7 @@ impl Turn<'_> {
         if undated.is_empty() {
             return Ok(plan);
         }
-        self.poll.progress.stage("asking how old messages are");
+        self.poll.progress.doing(Activity::AskingAges);
         undated.sort_unstable_by(|one, other| other.cmp(one));
         // A server without TOP is found out by a few.
         let (few, rest) = undated.split_at(undated.len().min(FEW));
@@ -270,7 +270,7 @@ impl Turn<'_> {
             self.outlet = Some(Outlet::Several(fan));
             return Ok(0);
         }
-        self.poll.progress.stage("opening the target");
+        self.poll.progress.doing(Activity::OpeningTarget);
         let (sink, files) = self.poll.sink(account.target()).await?;
         // Whose they are in a mailbox nobody knows.
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };
@@ -316,7 +316,7 @@ impl Turn<'_> {
                 self.poll.progress.planned(self.planned.0, self.planned.1);
             }
         }
-        self.poll.progress.stage("fetching");
+        self.poll.progress.doing(Activity::Fetching);
         let outlet = if tried.is_empty() { None } else { self.outlet.as_mut() };
         let careful = self.notes.course.careful(&self.book.listing);
         self.source.retrieve(Order { wanted, old, last, careful });

@@ -277,6 +277,12 @@ fn what_a_url_left_held_or_seen_is_reached_by_the_url() {
     assert_eq!(home.must(&["seen", "list", &url], 0).stdout.lines().count(), 2);
     home.must(&["seen", "forget", &url, "uid-1"], 0);
     home.must(&["seen", "mark", &url, "uid-1"], 0);
+    server.put("uid-2", b"Subject: y\r\n\r\n".to_vec());
+    let options = ["--tls", "none", "--password-command", "echo 'correct horse'"];
+    let marked = home.must(&[&["seen", "mark", "--all", &url][..], &options].concat(), 0).stdout;
+    assert!(marked.contains("1 message marked as seen"), "{marked}");
+    home.must(&[&["seen", "mark", &url, "uid-1"][..], &options].concat(), 2);
+    home.must(&[&["seen", "mark", "--all", "home"][..], &options].concat(), 2);
     sync("maildir:Mail", 0);
     assert_eq!(home.maildir("Mail").len(), 1);
 }

@@ -67,7 +67,7 @@ fn a_sync_says_that_it_waits_for_another_process() {
         server.wait_for(2, |what| matches!(what, What::Faulted(_)));
         (on_terminal(&home, 80, "seen forget home one", &[]), holder)
     };
-    shows(&home, "warning: home: waiting for another process that polls this maildrop");
+    shows(&home, "home: waiting for another process that polls this maildrop");
     forgetting.1.signal(Signal::SIGKILL);
     forgetting.1.wait(LIMIT);
     forgetting.0.wait(LIMIT);
