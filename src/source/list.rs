@@ -7,6 +7,7 @@ use crate::pop3::{
     Client, Command, Event, Reply, Request, Status, is_status, parse_size, parse_stat, parse_unique_id,
 };
 
+use super::error::{About, SourceFailed};
 use super::wire::{Sending, Wire, WireError};
 
 /// What came in answer to UIDL and LIST.
@@ -19,6 +20,24 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Gives what was refused: that counts, whatever comes after it.
+    pub fn refused(&self) -> Option<SourceFailed> {
+        let (said, doing) = match (&self.list_refused, &self.uidl_refused) {
+            (Some(said), _) => (said, "ask for sizes (LIST)"),
+            (None, Some(said)) => (said, "ask for unique-ids (UIDL)"),
+            (None, None) => return None,
+        };
+        Some(SourceFailed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing))
+    }
+
+    /// Says why no more can be read.
+    fn broken(&self, error: WireError) -> SourceFailed {
+        match (error, self.refused()) {
+            (WireError::Closed { .. } | WireError::Lost { .. }, Some(refused)) => refused,
+            (error, _) => SourceFailed { doing: "list the maildrop".to_owned(), error: error.into() },
+        }
+    }
+
     /// Says whether the maildrop may be empty, and a refusal may mean just that.
     pub fn may_be_of_nothing(&self) -> bool {
         self.builder.is_empty() && (self.uidl_refused.is_some() || self.list_refused.is_some())
@@ -53,7 +72,7 @@ pub async fn read_listing(
     wire: &mut Wire,
     commands: &[Command<'_>],
     sending: Sending,
-) -> Result<Heard, WireError> {
+) -> Result<Heard, SourceFailed> {
     let mut due = commands.iter();
     let mut heard = Heard::default();
     loop {
@@ -61,14 +80,14 @@ pub async fn read_listing(
         while (sending == Sending::Ahead || wire.unanswered() == 0)
             && let Some(command) = due.next()
         {
-            wire.send(command.clone())?;
+            wire.send(command.clone()).map_err(|error| heard.broken(error))?;
         }
         if wire.unanswered() == 0 {
             return Ok(heard);
         }
         // Lines that lie in the buffer cost no wait; the other accounts have their turn all the same.
         tokio::task::coop::consume_budget().await;
-        match wire.event().await? {
+        match wire.event().await.map_err(|error| heard.broken(error))? {
             Event::Reply { to: Request::Uidl, status: Status::Err, text } => {
                 heard.uidl_refused = Some(text.to_vec());
             }
@@ -76,7 +95,9 @@ pub async fn read_listing(
                 heard.list_refused = Some(text.to_vec());
             }
             // A status line where none belongs: an answer came with a line too many.
-            Event::Line { line, .. } if is_status(line) => return Err(Client::unasked(line).into()),
+            Event::Line { line, .. } if is_status(line) => {
+                return Err(heard.broken(Client::unasked(line).into()));
+            }
             Event::Line { to: Request::Uidl, line } => heard.builder.unique_id(parse_unique_id(line)),
             Event::Line { to: Request::List, line } => heard.builder.size(parse_size(line)),
             Event::Line { .. } | Event::Reply { .. } | Event::Octets { .. } | Event::End { .. } => {}
@@ -84,9 +105,9 @@ pub async fn read_listing(
     }
 }
 
-/// Says whether STAT counts no message (RFC 1939, 5).
-pub async fn is_empty(wire: &mut Wire) -> Result<bool, WireError> {
-    wire.send(Command::Stat)?;
-    let reply = wire.reply().await?.1;
+/// Says whether STAT counts no message (RFC 1939, 5), where that may be why what was heard is a refusal.
+pub async fn is_empty(wire: &mut Wire, heard: &Heard) -> Result<bool, SourceFailed> {
+    wire.send(Command::Stat).map_err(|error| heard.broken(error))?;
+    let reply = wire.reply().await.map_err(|error| heard.broken(error))?.1;
     Ok(reply.is_ok() && parse_stat(reply.text) == Some(0))
 }

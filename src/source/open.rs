@@ -6,7 +6,7 @@ use crate::config::account::TlsMode;
 use crate::line::Protocol;
 use crate::message::Listing;
 use crate::net::{Connector, Moment, Stage, Stream};
-use crate::pop3::{Capabilities, Client, Command, Event, Reply, Request, Status, apop, is_status};
+use crate::pop3::{Capabilities, Client, Command, Event, Request, Status, apop, is_status};
 use crate::sasl::Mechanism;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
@@ -24,9 +24,6 @@ pub struct Listed {
     /// The server refused UIDL, so that the messages of the listing have no unique-ids.
     pub uidl_refused: Option<SourceFailed>,
 }
-
-/// What is being done while a session that is logged in lists.
-const LISTING: &str = "list the maildrop";
 
 impl Login<'_> {
     /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
@@ -202,22 +199,20 @@ impl Login<'_> {
         let mut sending = if self.pipelines() { Sending::Ahead } else { Sending::Lockstep };
         let mut heard = if behind == Behind::Listing {
             self.suspect = Some(trial);
-            read_listing(&mut wire, &[], sending).await.doing(LISTING)?
+            read_listing(&mut wire, &[], sending).await?
         } else {
             self.suspect = (sending == Sending::Ahead).then_some(Trial::Pipelining);
-            read_listing(&mut wire, &[Command::Uidl, Command::List], sending).await.doing(LISTING)?
+            read_listing(&mut wire, &[Command::Uidl, Command::List], sending).await?
         };
         self.suspect = None;
-        if heard.may_be_of_nothing() && is_empty(&mut wire).await.doing(LISTING)? {
+        if heard.may_be_of_nothing() && is_empty(&mut wire, &heard).await? {
             // Some servers refuse to list what is not there.
             heard = Heard::default();
         }
         let has_uidl = self.server.capabilities().has("UIDL");
         let is_ahead = behind == Behind::Listing || sending == Sending::Ahead;
         if is_ahead && heard.may_be_refused_for_its_place(has_uidl) {
-            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], Sending::Lockstep)
-                .await
-                .doing(LISTING)?;
+            heard = read_listing(&mut wire, &[Command::Uidl, Command::List], Sending::Lockstep).await?;
             if !heard.may_be_refused_for_its_place(has_uidl) {
                 let trial = if behind == Behind::Listing { trial } else { Trial::Pipelining };
                 self.server.learn(trial, Found::Breaks);
@@ -229,19 +224,18 @@ impl Login<'_> {
                 sending = if self.pipelines() { sending } else { Sending::Lockstep };
             }
         }
-        let Heard { builder, uidl_refused, list_refused } = heard;
-        if let Some(said) = &list_refused {
-            return Err(refusal(said, "ask for sizes (LIST)"));
-        }
         // A server that has UIDL and refuses it for once must not be taken for one that has none: every message would be
         // new under another name.
-        let uidl_refused = match uidl_refused {
-            Some(said) if has_uidl || !is_uncoded(&said) => {
-                return Err(refusal(&said, "ask for unique-ids (UIDL)"));
+        let is_certain = |said: &[u8]| has_uidl || !is_uncoded(said);
+        let uidl_refused = match heard.refused() {
+            Some(refused)
+                if heard.list_refused.is_some() || heard.uidl_refused.as_deref().is_some_and(is_certain) =>
+            {
+                return Err(refused);
             }
-            said => said.map(|said| refusal(&said, "ask for unique-ids (UIDL)")),
+            uidl_refused => uidl_refused,
         };
-        let listing = built(builder).await;
+        let listing = built(heard.builder).await;
         if !self.server.is_known() {
             self.server.was_asked();
         }
@@ -286,8 +280,4 @@ fn asks_again(error: &SourceError) -> bool {
         SourceError::Refused { code, .. } => code.is_none(),
         _ => false,
     }
-}
-
-fn refusal(said: &[u8], doing: &str) -> SourceFailed {
-    SourceFailed::refused(&Reply { status: Status::Err, text: said }, About::Other, doing)
 }

@@ -590,6 +590,19 @@ fn a_maildrop_that_is_not_empty_and_refuses_to_be_listed_is_a_failure() {
 }
 
 #[test]
+fn a_refused_listing_is_told_whatever_comes_of_the_connection() {
+    for went in ["S: -ERR no\n!cut", "S: -ERR no\nS: -ERR no\n!cut", "S: -ERR no\nS: -ERR no\nC: STAT\n!cut"]
+    {
+        let (server, home) =
+            scripted(&[&[LOG_IN, ONE_LISTED, ONE_RETRIEVED, GOODBYE], &[KNOWN_LOG_IN, went]], "");
+        home.must(&["sync"], 0);
+        let said = home.must(&["sync"], 75).stderr;
+        assert!(said.contains(": refused\n  server: no"), "{went}: {said}");
+        server.finish();
+    }
+}
+
+#[test]
 fn a_password_that_does_not_come_in_time_may_come_later() {
     let (server, home) = honest(Settings::default(), "");
     let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
