@@ -228,8 +228,15 @@ impl Trouble {
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
             Self::LogInRefused { refusal, hint, .. } => Some(refused_log_in(account, refusal, hint.as_deref())),
             Self::LockedOut(refusal) => {
-                let instead = (account.tls.mode == TlsMode::None)
-                    .then_some("check user and password, and whether the server wants TLS first (`tls: starttls`)");
+                let instead = match (account.tls.mode, speaks_of_tls(&refusal.said)) {
+                    (TlsMode::None, true) => {
+                        Some("the server wants TLS before a log-in: write `tls: starttls` or `tls: implicit`")
+                    }
+                    (TlsMode::None, false) => Some(
+                        "check user and password, and whether the server wants TLS first (`tls: starttls`)",
+                    ),
+                    _ => None,
+                };
                 let cause = cause(account, refusal, instead).map_or_else(String::new, |cause| cause + "; ");
                 Some(format!("{cause}{}", tries_once(account)))
             }
@@ -337,8 +344,8 @@ pub fn waits(account: &Account, refusal: &Refusal) -> String {
 
 /// Says why a log-in may have been refused.
 fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<String> {
-    if account.tls.mode == TlsMode::None && speaks_of_tls(&refusal.said) {
-        return Some("the server wants TLS before a log-in: write `tls: starttls`".into());
+    if let (TlsMode::None, true, Some(instead)) = (account.tls.mode, speaks_of_tls(&refusal.said), instead) {
+        return Some(instead.to_owned());
     }
     if speaks_of_pop_off(&refusal.said) {
         return Some(

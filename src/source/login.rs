@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::config::Account;
 use crate::config::account::Pipelining;
+use crate::failure::speaks_of_tls;
 use crate::line::{self, AuthLine};
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{Stage, Watch};
-use crate::pop3::{Code, Command, ProtocolError, Reply, Request, Status, apop};
+use crate::pop3::{Capabilities, Code, Command, ProtocolError, Reply, Request, Status, apop};
 use crate::sasl::{
     self, Credentials, Exchange, Exposes, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
 };
@@ -117,7 +118,9 @@ impl<'a> Login<'a> {
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
-        let (plus_offered, instead) = (offered.plus_offered(), sasl::instead(mechanism, &offered));
+        let plus_offered = offered.plus_offered();
+        let instead = sasl::instead(mechanism, &offered);
+        let tls = wants_tls(offered.tls, capabilities);
         self.watch.saw(|| Stage::chosen(&account.auth, &offered, mechanism));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
@@ -152,7 +155,10 @@ impl<'a> Login<'a> {
         if self.binds && accepted.is_ok() {
             self.server.learn(Trial::Binding, Found::Takes);
         }
-        accepted.map_err(|failed| failed.because(instead))?;
+        accepted.map_err(|failed| match failed.error.said().is_some_and(speaks_of_tls) {
+            true => failed.because(tls.map(str::to_owned).or(instead)),
+            false => failed.because(instead),
+        })?;
         self.watch.saw(|| Stage::LoggedIn);
         self.server.log_in_took(took);
         self.suspect = None;
@@ -294,6 +300,21 @@ fn protection(has_tls: bool, announces_stls: bool) -> Protection {
         (true, _) => Protection::Protected,
         (false, true) => Protection::Announced,
         (false, false) => Protection::Plain,
+    }
+}
+
+/// Says what to do where a server says that it wants TLS.
+fn wants_tls(protection: Protection, capabilities: &Capabilities) -> Option<&'static str> {
+    match protection {
+        Protection::Protected => None,
+        Protection::Announced => Some("the server wants TLS before a log-in: write `tls: starttls`"),
+        // It has no CAPA.
+        Protection::Plain if capabilities.is_empty() => {
+            Some("the server wants TLS before a log-in: write `tls: starttls` or `tls: implicit`")
+        }
+        Protection::Plain => {
+            Some("the server wants TLS before a log-in, and announces no STLS: write `tls: implicit`")
+        }
     }
 }
 

@@ -153,6 +153,19 @@ fn what_was_refused_for_want_of_tls_or_of_a_mechanism_is_not_the_password() {
     );
     server.finish();
 
+    for (announced, hint) in [
+        ("S: STLS\n", "the server wants TLS before a log-in: write `tls: starttls`;"),
+        ("", "the server wants TLS before a log-in, and announces no STLS: write `tls: implicit`;"),
+    ] {
+        let refuses = stls.replace("S: -ERR what?\n", &format!("S: +OK\nS: USER\n{announced}S: .\n"));
+        let (server, home) = scripted(&[&[&refuses]], PLAIN);
+        let said = home.must(&["sync"], 77).stderr;
+        assert!(said.contains(hint) && !said.contains("check user and password"), "{said}");
+        let said = home.must(&["sync", "-v"], 77).stderr;
+        assert!(said.contains("write `tls: starttls` or `tls: implicit`;"), "{said}");
+        server.finish();
+    }
+
     let no_plain = "
         S: +OK
         C: CAPA
