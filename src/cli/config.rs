@@ -89,7 +89,7 @@ fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), 
 
 fn path_of(outside: &Outside) -> Option<&Path> {
     match outside {
-        Outside::File(path) | Outside::Pem(path, _) => Some(path),
+        Outside::File(path) | Outside::NoDirectory(path) | Outside::Pem(path, _) => Some(path),
         Outside::User(_) => None,
     }
 }
@@ -98,6 +98,7 @@ fn path_of(outside: &Outside) -> Option<&Path> {
 fn is_missing(outside: &Outside) -> bool {
     match outside {
         Outside::File(path) => fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound),
+        Outside::NoDirectory(path) => fs::metadata(path).is_ok_and(|found| found.is_dir()),
         Outside::Pem(path, begins) => {
             let is_file = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
             let end = format!("{begins}-----");

@@ -53,6 +53,8 @@ pub struct Warnings {
 pub enum Outside {
     /// A file or directory.
     File(PathBuf),
+    /// What, if it is there, is no directory.
+    NoDirectory(PathBuf),
     /// A file that, if it is there, has a block of PEM of this kind.
     Pem(PathBuf, &'static str),
     User(String),
@@ -134,6 +136,9 @@ impl Found<'_> {
                 file.display()
             );
             outside(Outside::Pem(file.clone(), begins), what);
+        }
+        if !MADE.contains(&&*entry.key) {
+            outside(Outside::NoDirectory(file.clone()), format!("{} is a directory", file.display()));
         }
         let what = format!("{} is not there", file.display());
         outside(Outside::File(file), what);

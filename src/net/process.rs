@@ -149,10 +149,12 @@ pub(crate) async fn run<R: Future<Output = ()>>(
     }
 }
 
-/// Reads a command's words (its standard error) line by line to their end; long lines are cut.
+/// Reads a command's words (its standard error) line by line to their end, without the CR that ssh writes at each; long
+/// lines are cut.
 pub(crate) async fn each_line(mut words: impl AsyncRead + Unpin, mut line: impl FnMut(&[u8])) {
     let mut chunk = [0; 512];
     let mut gathered = Vec::new();
+    let mut line = |gathered: &[u8]| line(gathered.strip_suffix(b"\r").unwrap_or(gathered));
     // A failed read ends them too: there is nothing to be done about it.
     while let Ok(count @ 1..) = words.read(&mut chunk).await {
         for &octet in &chunk[..count] {
@@ -184,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn lines_are_given_one_by_one_and_cut() {
         let mut lines = Vec::new();
-        let words = [b"one\n\ntwo\n".as_slice(), &[b'x'; 5000], b"\nlast"].concat();
+        let words = [b"one\r\n\ntwo\n".as_slice(), &[b'x'; 5000], b"\nlast"].concat();
         each_line(words.as_slice(), |line| lines.push(line.to_vec())).await;
         let expected: Vec<Vec<u8>> =
             vec![b"one".to_vec(), vec![], b"two".to_vec(), vec![b'x'; LINE_OCTETS], b"last".to_vec()];

@@ -905,7 +905,8 @@ fn config_check_warns_of_directories_users_and_files_that_cannot_be_used() {
         "metrics_file: /nowhere/metrics\naccounts:\n  a:\n    host: h\n    user: u\n    tls_ca: ~/ca.pem\n    \
          tls_client_cert: ~/ca.pem\n    tls_client_key: ~/key.pem\n    deliver:\n      mbox: /nowhere/mbox\n  b:\n    \
          host: h\n    user: v\n    deliver:\n      pipe:\n        command: cat\n        user: nobody-of-this-name\n  c:\n    \
-         host: h\n    user: w\n    deliver:\n      pipe:\n        command: cat\n        user: root\n",
+         host: h\n    user: w\n    deliver:\n      pipe:\n        command: cat\n        user: root\n    \
+         password: { file: / }\n",
     );
     let ended = home.must(&["config", "check"], 0);
     let told: Vec<_> =
@@ -916,6 +917,7 @@ fn config_check_warns_of_directories_users_and_files_that_cannot_be_used() {
         "7:22: accounts.a.tls_client_cert: ",
         "10:13: accounts.a.deliver.mbox: /nowhere is not there",
         "17:15: accounts.b.deliver.pipe.user: the user nobody-of-this-name is not there",
+        "25:23: accounts.c.password.file: / is a directory",
     ];
     assert_eq!(told.len(), expected.len(), "{told:?}");
     assert!(told.iter().zip(expected).all(|(told, expected)| told.starts_with(expected)), "{told:?}");

@@ -250,7 +250,7 @@ fn a_sender_whom_the_server_cannot_take_does_not_stand_before_the_others_for_eve
 
 #[test]
 fn a_server_that_knows_no_ehlo_is_greeted_by_helo() {
-    for no in ["500 5.5.1 what?", "502 not implemented"] {
+    for no in ["500 5.5.1 what?", "501 syntax error", "502 not implemented", "504 parameter not known"] {
         let mut way = Way::new(Habits { no_ehlo: Some(no), ..Habits::default() });
         way.must_deliver(3);
         assert_eq!((way.server.count("EHLO"), way.server.count("HELO")), (1, 1));

@@ -186,8 +186,9 @@ impl Dialogue {
         };
         let mut reply = dialogue.command(command, patience.command).await?;
         dialogue.round_trip = dialogue.waited;
-        if *dialect == Dialect::Smtp && matches!(reply.code, 500 | 502) {
-            // RFC 5321, 3.2. Whatever lines the answer to HELO has, nothing is offered by it.
+        // RFC 5321, 3.2 and 4.2.1: x0z is about the command, and not every server says 500 or 502.
+        if *dialect == Dialect::Smtp && (500..=504).contains(&reply.code) {
+            // Whatever lines the answer to HELO has, nothing is offered by it.
             log::debug!("{account}: target: server knows no EHLO; saying HELO");
             reply = dialogue.command(Command::Helo(name), patience.command).await?;
         } else {
