@@ -126,8 +126,6 @@ impl<'a> Login<'a> {
         log::debug!("{}: {doing}", account.name);
         let behind = self.behind(mechanism, known);
         let utf8_unanswered = self.say_utf8(wire).await?;
-        let behind_utf8 = utf8_unanswered;
-        let sent_at = Instant::now();
         let mut auth = Auth {
             login: self,
             wire,
@@ -136,8 +134,8 @@ impl<'a> Login<'a> {
             behind,
             is_last: false,
             utf8_unanswered,
-            behind_utf8,
-            sent_at,
+            behind_utf8: utf8_unanswered,
+            sent_at: Instant::now(),
         };
         let accepted = match mechanism.sasl_name() {
             Some(name) => auth.sasl(name, exporter, plus_offered).await,
@@ -155,10 +153,7 @@ impl<'a> Login<'a> {
         if self.binds && accepted.is_ok() {
             self.server.learn(Trial::Binding, Found::Takes);
         }
-        accepted.map_err(|failed| match failed.error.said().is_some_and(speaks_of_tls) {
-            true => failed.because(tls.map(str::to_owned).or(instead)),
-            false => failed.because(instead),
-        })?;
+        accepted.map_err(|failed| because(failed, tls, instead))?;
         self.watch.saw(|| Stage::LoggedIn);
         self.server.log_in_took(took);
         self.suspect = None;
@@ -300,6 +295,14 @@ fn protection(has_tls: bool, announces_stls: bool) -> Protection {
         (true, _) => Protection::Protected,
         (false, true) => Protection::Announced,
         (false, false) => Protection::Plain,
+    }
+}
+
+/// Says what to do about a refused log-in instead of looking at the password.
+fn because(failed: SourceFailed, tls: Option<&str>, instead: Option<String>) -> SourceFailed {
+    match failed.error.said().is_some_and(speaks_of_tls) {
+        true => failed.because(tls.map(str::to_owned).or(instead)),
+        false => failed.because(instead),
     }
 }
 
