@@ -91,10 +91,7 @@ pub fn last(done: &Done<'_>, style: Style) -> String {
     );
     next(
         "Coming from fetchmail (or mpop, getmail, fdm), nothing is fetched twice:",
-        &[
-            "postrider import fetchmail > ~/.config/postrider/config.yaml",
-            "postrider import fetchmail --seen",
-        ],
+        &["postrider import fetchmail --write", "postrider import fetchmail --seen"],
     );
     screen
 }

@@ -49,6 +49,9 @@ pub struct Import {
     /// Print passwords of FILE where they are used
     #[arg(long, conflicts_with = "seen")]
     inline: bool,
+    /// Write the configuration to where it belongs, if there is none yet, instead of printing it
+    #[arg(long, conflicts_with = "seen")]
+    write: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -122,7 +125,18 @@ impl Import {
             let what = format!("no account that mail can be fetched from{}", why.collect::<String>());
             return Err(CliError::Foreign { file, what });
         }
-        let directory = self.directory(common)?;
+        let place = place(common)?;
+        if self.write && place.symlink_metadata().is_ok() {
+            let source = io::Error::new(
+                ErrorKind::AlreadyExists,
+                "it is there already; without --write it is printed",
+            );
+            return Err(CliError::Unwritten { file: place, source });
+        }
+        let directory = match &self.secrets {
+            Some(directory) => absolute(directory)?,
+            None => beside(&place).join("secrets"),
+        };
         let mut used = HashSet::new();
         imported.place_secrets(|name, secret| match self.inline {
             true => Ok::<_, CliError>(Value::Text(String::from_utf8_lossy(secret.reveal()).into_owned())),
@@ -143,17 +157,17 @@ impl Import {
         if let Err(error) = Config::from_yaml(&printed, Path::new("what is printed")) {
             log::warn!("it wants a hand: {error}");
         }
-        results.write(printed.as_bytes());
+        if self.write {
+            create(&place, printed.as_bytes())
+                .map_err(|source| CliError::Unwritten { file: place.clone(), source })?;
+            results.line(format_args!(
+                "{} written; look through its comments, stop {program}, then `postrider import {program} --seen`",
+                place.display()
+            ));
+        } else {
+            results.write(printed.as_bytes());
+        }
         Ok(Exit::SUCCESS)
-    }
-
-    fn directory(&self, common: &Common) -> Result<PathBuf, CliError> {
-        let directory = match (&self.secrets, &common.named()) {
-            (Some(directory), _) => directory.clone(),
-            (None, Some(config)) => config.parent().unwrap_or(Path::new("")).join("secrets"),
-            (None, None) => Config::directory()?.join("secrets"),
-        };
-        std::path::absolute(&directory).map_err(|source| CliError::Unwritten { file: directory, source })
     }
 
     /// Records what the other program has fetched, for each account of the configuration that polls what it polled.
@@ -252,26 +266,13 @@ fn stored(
     secret: &Secret,
     used: &mut HashSet<PathBuf>,
 ) -> Result<PathBuf, CliError> {
-    let unwritten = |file: &Path| {
-        let file = file.to_owned();
-        move |source| CliError::Unwritten { file, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unwritten(directory))?;
     let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
     for path in names.map(|name| directory.join(name)) {
         if used.contains(&path) {
             continue;
         }
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => {
-                let write = |file: &mut File| {
-                    file.write_all(secret.reveal())?;
-                    file.write_all(b"\n")?;
-                    durable::sync(file)?;
-                    durable::sync_directory_of(&path)
-                };
-                write(&mut file).map_err(unwritten(&path))?;
-            }
+        match create(&path, &[secret.reveal(), b"\n"].concat()) {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let there = fs::read(&path).unwrap_or_default();
                 if there.strip_suffix(b"\n").unwrap_or(&there) != secret.reveal() {
@@ -284,6 +285,31 @@ fn stored(
         return Ok(path);
     }
     Err(CliError::Usage("no name is free for a file of secrets".into()))
+}
+
+/// Gives where the configuration that is made is to be.
+fn place(common: &Common) -> Result<PathBuf, CliError> {
+    match common.named() {
+        Some(config) => absolute(&config),
+        None => Ok(Config::directory()?.join("config.yaml")),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|source| CliError::Unwritten { file: path.to_owned(), source })
+}
+
+fn beside(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Makes a file, and the directories above it, that its owner alone may read, and makes it durable.
+fn create(path: &Path, octets: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(beside(path))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(octets)?;
+    durable::sync(&file)?;
+    durable::sync_directory_of(path)
 }
 
 /// Lists what getmail reads of its directory: `getmailrc`, else every file that is no list of its own.

@@ -73,7 +73,7 @@ enum Command {
     #[command(subcommand, after_help = example("postrider held list home", EXIT_STATUS))]
     Held(held::Held),
     /// Prints the configuration that does what another program's says, and takes over what that one has fetched
-    #[command(after_help = example("postrider import fetchmail > ~/.config/postrider/config.yaml\n  postrider import fetchmail --seen", EXIT_STATUS))]
+    #[command(after_help = example("postrider import fetchmail --write\n  postrider import fetchmail --seen", EXIT_STATUS))]
     Import(import::Import),
     /// Lets postrider into a mailbox by OAuth2: in a browser on any machine, or by a code
     #[command(after_help = example("postrider login work", EXIT_STATUS))]

@@ -149,6 +149,26 @@ fn what_is_not_understood_is_told_with_its_place_and_nothing_is_written() {
 }
 
 #[test]
+fn what_is_imported_is_written_to_its_place_and_over_nothing() {
+    let home = Home::new();
+    home.write(".fetchmailrc", "poll h proto pop3 user a pass 'one two' is x here\n");
+    let place = home.path("config/postrider/config.yaml");
+    let told = home.must(&["import", "fetchmail", "--write"], 0).stdout;
+    assert!(told.starts_with(&format!("{} written; ", place.display())), "{told}");
+    assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o600);
+    home.must(&["config", "check"], 0);
+    let written = fs::read_to_string(&place).unwrap();
+    home.write(".fetchmailrc", "poll other proto pop3 user a pass three is x here\n");
+    let told = home.must(&["import", "fetchmail", "--write"], 75).stderr;
+    assert!(told.contains("it is there already; without --write it is printed"), "{told}");
+    assert_eq!(fs::read_to_string(&place).unwrap(), written);
+    assert!(!home.path("config/postrider/secrets/other").exists(), "nothing is written");
+    let named = home.path("elsewhere/mine.yaml");
+    home.must(&["--config", named.to_str().unwrap(), "import", "fetchmail", "--write"], 0);
+    assert!(named.exists() && home.path("elsewhere/secrets/other").exists());
+}
+
+#[test]
 fn accounts_that_are_not_configured_are_told_and_a_list_may_be_named() {
     let server = server(&["uid-1"]);
     let home = fetchmail(&server, "keep", &["uid-1"]);
