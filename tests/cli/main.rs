@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod docs;
 mod hints;
 mod import;
 mod origins;

@@ -533,3 +533,19 @@ fn the_examples_of_the_manual_and_the_readme_are_sound_configurations() {
         assert_eq!((checked.status, other), (Some(0), Vec::new()), "{example}");
     }
 }
+
+#[test]
+fn a_sync_of_an_account_that_is_not_enabled_says_so_and_polls_it() {
+    let server = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
+    server.put("one", b"Subject: x\r\n\r\n".to_vec());
+    let home = with(&format!(
+        "accounts:\n  off: {{ host: 127.0.0.1, port: {}, tls: none, auth: [plain], user: alice, password: correct horse, \
+         enabled: false, deliver: {{ maildir: ~/Mail }} }}\n",
+        server.port()
+    ));
+    assert_eq!(home.must(&["sync"], 0).stderr, "postrider: warning: no account is enabled\n");
+    // Without a person who looks on, it is told only to who asks: cron would send it as mail at each run.
+    let said = home.must(&["sync", "-v", "off"], 0).stderr;
+    assert!(said.contains("off: not enabled: polled only because it was named"), "{said}");
+    assert_eq!((home.must(&["sync", "off"], 0).stderr, home.maildir("Mail").len()), (String::new(), 1));
+}
