@@ -3,8 +3,8 @@
 use super::body;
 use super::dialogue::{Broken, Dialogue};
 use super::look::{self, Blind, Settled};
+use super::round::{Round, State};
 use super::upload::Letter;
-use super::{Round, State};
 use crate::delivery::{Outcome, TargetError};
 use crate::lock::lock;
 use crate::message::{FileDigest, FileId};
