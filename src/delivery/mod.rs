@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::config::Target;
 use crate::disk::{self, Disk};
-use crate::message::{FileId, Fingerprint, UniqueId};
+use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
 pub use access::Access;
@@ -107,11 +107,20 @@ impl Sink {
     }
 
     /// Names a target that is a mailbox on a server, for as long as its messages keep their UIDs: by this they are known
-    /// (see [`crate::message::file::digest_in_mailbox`]).
+    /// (see [`crate::message::file::name_in_mailbox`]).
     pub fn mailbox(&self) -> Option<&str> {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => None,
             Self::Imap(mailbox) => Some(mailbox.name()),
+        }
+    }
+
+    /// Gives the digests by which records would know the messages that [`Sink::recover`] gave of a mailbox on a server, in
+    /// the same order (see [`crate::message::file::digest_in_mailbox`]).
+    pub fn recorded_as(&self) -> Vec<FileDigest> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Vec::new(),
+            Self::Imap(mailbox) => mailbox.recorded_as(),
         }
     }
 

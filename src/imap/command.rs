@@ -39,6 +39,8 @@ pub enum Command<'a> {
     Append(&'a Append<'a>),
     /// Asks for messages: the first UID, the last or all that come after it, and what is wanted of them.
     UidFetch(u32, Option<u32>, Items),
+    /// Asks for messages by their UIDs, at least one.
+    UidFetchThese(&'a [u32], Items),
 }
 
 /// What a tagged response answers.
@@ -79,6 +81,17 @@ pub enum Items {
     Fields(&'static [&'static str]),
     /// All of it.
     Whole,
+}
+
+impl fmt::Display for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fields(fields) => {
+                write!(f, "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS ({})])", fields.join(" "))
+            }
+            Self::Whole => f.write_str("(UID BODY.PEEK[])"),
+        }
+    }
 }
 
 /// A message that is to be appended.
@@ -122,7 +135,7 @@ impl Request {
             Command::Status(_) | Command::AppendLimit(_) => Self::Status,
             Command::Examine(_) => Self::Examine,
             Command::Append(_) => Self::Append,
-            Command::UidFetch(..) => Self::Fetch,
+            Command::UidFetch(..) | Command::UidFetchThese(..) => Self::Fetch,
         }
     }
 }
@@ -205,17 +218,13 @@ impl fmt::Display for Command<'_> {
             Self::AppendLimit(mailbox) => write!(f, "STATUS {} (APPENDLIMIT)", Quoted(mailbox)),
             Self::Examine(mailbox) => write!(f, "EXAMINE {}", Quoted(mailbox)),
             Self::Append(append) => append.fmt(f),
-            Self::UidFetch(first, last, items) => {
-                match last {
-                    Some(last) => write!(f, "UID FETCH {first}:{last} ")?,
-                    None => write!(f, "UID FETCH {first}:* ")?,
-                }
-                match items {
-                    Items::Fields(fields) => {
-                        write!(f, "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS ({})])", fields.join(" "))
-                    }
-                    Items::Whole => f.write_str("(UID BODY.PEEK[])"),
-                }
+            Self::UidFetch(first, last, items) => match last {
+                Some(last) => write!(f, "UID FETCH {first}:{last} {items}"),
+                None => write!(f, "UID FETCH {first}:* {items}"),
+            },
+            Self::UidFetchThese(uids, items) => {
+                let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+                write!(f, "UID FETCH {} {items}", uids.join(","))
             }
         }
     }
@@ -282,6 +291,7 @@ mod tests {
             (Command::Authenticate(AuthLine::Cancel), "*"),
             (Command::Separator, r#"LIST "" """#),
             (Command::UidFetch(5, None, Items::Whole), "UID FETCH 5:* (UID BODY.PEEK[])"),
+            (Command::UidFetchThese(&[5, 9], Items::Whole), "UID FETCH 5,9 (UID BODY.PEEK[])"),
             (
                 Command::UidFetch(5, Some(9), Items::Fields(&["date", "from"])),
                 "UID FETCH 5:9 (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (date from)])",

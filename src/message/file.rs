@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, Identity};
+use super::{Content, Identity, InMailbox};
 
 /// The digest in the name of a file: of maildrop and content, or, as version 0.1.0 had it, of maildrop and unique-id.
 pub type FileDigest = [u8; 16];
@@ -72,8 +72,22 @@ pub fn digest_of_name(maildrop: &str, uid: &[u8], ordinal: u32) -> FileDigest {
     digest(&[maildrop.as_bytes(), uid], &ordinal.to_be_bytes())
 }
 
-/// Digests what a message in a mailbox on a server is: whose header a server rewrites, it keeps its identity; what has
-/// none goes by its content. `mailbox` names the mailbox for as long as its messages keep their UIDs.
+/// Digests by what a message in a mailbox on a server is known; the first half is that of what its sender says, and is the
+/// same for all messages that may be one. `mailbox` names the mailbox for as long as its messages keep their UIDs.
+pub fn name_in_mailbox(mailbox: &str, known: &InMailbox) -> FileDigest {
+    let mut name = digest(&[b"sender", mailbox.as_bytes(), &known.sender], &[u8::from(known.is_certain)]);
+    name[8..].copy_from_slice(&known.rest);
+    name
+}
+
+/// Gives the half of such a name that all messages share which may be one.
+pub fn sender_of(name: FileDigest) -> FileDigest {
+    let mut sender = name;
+    sender[8..].fill(0);
+    sender
+}
+
+/// Digests what is recorded of a message in a mailbox on a server: its identity, or its content if it has none.
 pub fn digest_in_mailbox(mailbox: &str, identity: Identity, content: Content) -> FileDigest {
     match identity.is_certain() {
         true => digest(&[b"identity", mailbox.as_bytes(), &identity.digest], &[]),

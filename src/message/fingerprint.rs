@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::arrival;
+use super::in_mailbox::{InMailbox, ToMailbox};
 
 /// Fields that servers write into a message, or change in it, after it has come.
 const SERVERS: [&str; 6] = ["status", "x-status", "x-uidl", "x-keywords", "content-length", "lines"];
@@ -60,6 +61,8 @@ pub struct Fingerprint {
     pub fields: u64,
     /// When it arrived, in seconds since 1970: by the topmost `Received` line, else by `Date`.
     pub arrived: Option<i64>,
+    /// By what it is known in a mailbox on a server.
+    pub in_mailbox: InMailbox,
 }
 
 /// Takes a message as it streams by, unstuffed, as the server sends it, so that RETR and `TOP n 0` of one message give
@@ -70,6 +73,7 @@ pub struct Fingerprinter {
     header: Vec<u8>,
     read: Option<Read>,
     content: Sha256,
+    mailbox: Option<ToMailbox>,
     octets: u64,
 }
 
@@ -84,13 +88,13 @@ struct Read {
 
 impl Fingerprinter {
     pub fn new() -> Self {
-        Self { header: Vec::new(), read: None, content: Sha256::new(), octets: 0 }
+        Self { header: Vec::new(), read: None, content: Sha256::new(), mailbox: None, octets: 0 }
     }
 
     pub fn write(&mut self, octets: &[u8]) {
         self.octets += octets.len() as u64;
         if self.read.is_some() {
-            self.content.update(octets);
+            self.pass(octets);
             return;
         }
         let before = self.header.len();
@@ -100,8 +104,13 @@ impl Fingerprinter {
         let end = end_of_header(&self.header, before.saturating_sub(2));
         if end.is_some() || self.header.len() == LARGEST_HEADER {
             self.read_header(end.unwrap_or(LARGEST_HEADER));
-            self.content.update(body);
+            self.pass(body);
         }
+    }
+
+    fn pass(&mut self, body: &[u8]) {
+        self.content.update(body);
+        self.mailbox.iter_mut().for_each(|mailbox| mailbox.write(body));
     }
 
     /// Gives what the message is known by.
@@ -111,7 +120,8 @@ impl Fingerprinter {
             None => self.read_header(self.header.len()),
         };
         let content = Content(self.content.finalize().into());
-        Fingerprint { identity, content, header, octets: self.octets, fields, arrived }
+        let in_mailbox = self.mailbox.map(ToMailbox::finish).unwrap_or_default();
+        Fingerprint { identity, content, header, octets: self.octets, fields, arrived, in_mailbox }
     }
 
     /// Reads the header, which ends here; what lies behind it in the buffer is body.
@@ -144,6 +154,7 @@ impl Fingerprinter {
         let less = self.content.clone().finalize().into();
         let sent = if fields == 0 { less } else { Sha256::digest(header).into() };
         self.content.update(rest);
+        self.mailbox = Some(ToMailbox::new(header, rest));
         let (hash, certainty) = match message_id && dated {
             true => (telling, Certainty::Certain),
             false => (said(header), Certainty::Weak),
@@ -207,7 +218,7 @@ impl fmt::Debug for Content {
 }
 
 /// Finds where the fields end, before the empty line; `from` is where the search begins.
-fn end_of_header(octets: &[u8], from: usize) -> Option<usize> {
+pub(super) fn end_of_header(octets: &[u8], from: usize) -> Option<usize> {
     let is_empty_line = |at: usize| matches!(octets.get(at..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
     if is_empty_line(0) {
         return Some(0);
@@ -216,7 +227,7 @@ fn end_of_header(octets: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The fields of a header, each with its continuation lines and its line ends.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = &'a [u8];
@@ -236,14 +247,14 @@ impl<'a> Iterator for Fields<'a> {
 /// What a field says, however it is folded: its name in small letters, a colon, its value unfolded (RFC 5322, 2.2.3) with
 /// each run of blanks made one, LF. A line that is no field has no name.
 #[derive(Default)]
-struct Field {
+pub(super) struct Field {
     said: Vec<u8>,
     /// Octets of the name.
     name: usize,
 }
 
 impl Field {
-    fn read(&mut self, field: &[u8]) {
+    pub(super) fn read(&mut self, field: &[u8]) {
         let (name, value) = match memchr::memchr(b':', field) {
             Some(colon) => (field[..colon].trim_ascii_end(), &field[colon + 1..]),
             None => (&b""[..], field),
@@ -262,11 +273,11 @@ impl Field {
         self.said.push(b'\n');
     }
 
-    fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &[u8] {
         &self.said[..self.name]
     }
 
-    fn value(&self) -> &[u8] {
+    pub(super) fn value(&self) -> &[u8] {
         &self.said[self.name + 1..self.said.len() - 1]
     }
 

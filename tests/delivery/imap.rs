@@ -252,6 +252,65 @@ fn of_two_messages_of_one_identity_in_doubt_the_one_that_was_not_kept_is_sent_ag
 }
 
 #[test]
+fn messages_are_known_though_their_server_adds_fields_or_munges_them_in_doubt_and_after_a_lost_state() {
+    let certain = "Message-ID: <1@a>\r\nDate: Sat, 29 Nov 2025 11:00:00 +0000\r\nFrom: J\u{fc}rgen <a@x>\r\n";
+    let all: [String; 7] = [
+        format!(
+            "Received: from a by b; Sat, 29 Nov 2025 12:00:00 +0000\r\n{certain}Subject: Gr\u{fc}\u{df}e\r\n\r\nx\r\n"
+        ),
+        format!("Delivered-To: one@a\r\n{certain}Subject: Gr\u{fc}\u{df}e\r\n\r\nx\r\n"),
+        format!("Delivered-To: two@a\r\n{certain}Subject: Gr\u{fc}\u{df}e\r\n\r\nx\r\n"),
+        format!("{certain}Subject: a\rb\r\n\r\nof another\r\n"),
+        "Subject: w\u{fc}\r\n\r\nline1\nline2\r\n".to_owned(),
+        "Subject: w\u{fc}\r\n\r\nline1\rline3\r\n".to_owned(),
+        "no header at all\r\n".to_owned(),
+    ];
+    let adds = [
+        "",
+        "X-Server: y\r\n",
+        "Received: by imap (APPEND); Sat, 29 Nov 2025 12:00:00 +0000\r\n",
+        "Delivered-To: bob\r\nReceived: by imap; Sat, 29 Nov 2025 12:00:00 +0000\r\n",
+        "Return-Path: <>\r\n",
+    ];
+    let is_known = |adds: &'static str, munges: bool, number: usize| {
+        let why = format!("adds {adds:?}, munges: {munges}, {number}");
+        let drops = Some((number, Drop::BeforeOk));
+        let mut way = Way::new(Habits { adds, munges, drops, ..Habits::default() });
+        way.poller.account.keep = Keep::Forever;
+        (0..).zip(&all).for_each(|(number, text)| way.maildrop.put(&number.to_string(), text.as_bytes()));
+        let report = way.poller.poll();
+        assert_eq!((report.delivered, way.server.inbox().len()), (all.len(), all.len()), "{why}: {report:?}");
+        let mut again = Poller::new(way.maildrop.port(), "tls: none\nauth: [user-pass]");
+        again.account.deliver = way.poller.account.deliver.clone();
+        let report = again.must();
+        assert_eq!((report.delivered, report.already_there), (0, all.len()), "{why}: {report:?}");
+        assert_eq!(way.server.inbox().len(), all.len(), "{why}");
+    };
+    std::thread::scope(|scope| {
+        for adds in adds {
+            for munges in [false, true] {
+                scope.spawn(move || [1, 3, 5, 7].map(|number| is_known(adds, munges, number)));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_message_without_an_identity_is_known_whatever_its_size() {
+    let way = Way::new(Habits { drops: Some((1, Drop::BeforeOk)), ..Habits::default() });
+    let large = format!("Subject: w\r\n\r\n{}", "x".repeat(78).repeat(9 << 17));
+    way.maildrop.put("1", large.as_bytes());
+    way.maildrop.put("2", "Subject: w\r\n\r\nx\r\n");
+    way.poller.must();
+    assert_eq!(way.server.inbox().len(), 2);
+    let mut again = Poller::new(way.maildrop.port(), "tls: none\nauth: [user-pass]");
+    way.maildrop.put("1", large.as_bytes());
+    again.account.deliver = way.poller.account.deliver.clone();
+    assert_eq!(again.must().already_there, 1);
+    assert_eq!(way.server.inbox().len(), 2);
+}
+
+#[test]
 fn messages_without_an_identity_are_known_though_we_have_put_a_line_on_top() {
     let way =
         Way::with(Habits { drops: Some((1, Drop::BeforeOk)), ..Habits::default() }, "", "received: true");

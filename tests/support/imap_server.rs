@@ -31,6 +31,10 @@ pub struct Habits {
     pub down_after: Option<usize>,
     /// It folds the fields of the messages that it takes, and puts some of its own on top.
     pub rewrites: bool,
+    /// It puts these fields on top of the messages that it takes.
+    pub adds: &'static str,
+    /// It writes X for each octet of a header that is not ASCII.
+    pub munges: bool,
     /// It shows no messages.
     pub hides: bool,
     /// It neither keeps nor answers the first message with these octets.
@@ -60,6 +64,8 @@ impl Default for Habits {
             drops: None,
             down_after: None,
             rewrites: false,
+            adds: "",
+            munges: false,
             hides: false,
             swallows: None,
             validity: 7,
@@ -345,6 +351,11 @@ impl Session {
                 octets = text.replacen(": ", ":\r\n\t ", 20).into_bytes();
                 octets.splice(0..0, *b"X-Added: by the server\r\n");
             }
+            octets.splice(0..0, habits.adds.bytes());
+            if habits.munges {
+                let header = octets.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(octets.len());
+                octets[..header].iter_mut().filter(|octet| !octet.is_ascii()).for_each(|octet| *octet = b'X');
+            }
             taken.push((octets, announced));
         }
         if let Some(no) = refused {
@@ -394,14 +405,20 @@ impl Session {
 
     fn fetch(&mut self, tag: &str, rest: &str, habits: &Habits) -> Served {
         let mut words = rest.split(' ').skip(1);
-        let (first, last) = words.next().and_then(|range| range.split_once(':')).expect("a range");
-        let first: u32 = first.parse().expect("a UID");
+        let uids = words.next().expect("UIDs");
+        let ranges: Vec<(u32, u32)> = uids
+            .split(',')
+            .map(|range| {
+                let (first, last) = range.split_once(':').unwrap_or((range, range));
+                (first.parse().expect("a UID"), last.parse().unwrap_or(u32::MAX))
+            })
+            .collect();
         let inbox = self.server.lock().folders.values().flatten().cloned().collect::<Vec<_>>();
         let highest = inbox.iter().map(|message| message.uid).max().unwrap_or(0);
-        let last = last.parse().unwrap_or(u32::MAX);
         for message in inbox {
-            let is_meant =
-                (first..=last).contains(&message.uid) || last == u32::MAX && message.uid == highest;
+            let is_meant = ranges.iter().any(|(first, last)| {
+                (*first..=*last).contains(&message.uid) || *last == u32::MAX && message.uid == highest
+            });
             if !is_meant || habits.hides {
                 continue;
             }
@@ -446,18 +463,18 @@ fn quoted(rest: &str) -> String {
 
 /// Gives the fields that were asked for, as a server does: unchanged and in the order of the message.
 fn telling(octets: &[u8]) -> Vec<u8> {
-    const NAMES: [&str; 5] = ["message-id", "date", "from", "subject", "received"];
-    let text = String::from_utf8_lossy(octets).into_owned();
-    let mut section = String::new();
+    const NAMES: [&[u8]; 6] = [b"message-id", b"date", b"from", b"subject", b"received", b"delivered-to"];
+    let mut section = Vec::new();
     let mut is_meant = false;
-    for line in text.split_inclusive("\r\n").take_while(|line| *line != "\r\n") {
-        if !line.starts_with([' ', '\t']) {
-            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-            is_meant = NAMES.contains(&name.as_str());
+    for line in octets.split_inclusive(|octet| *octet == b'\n').take_while(|line| *line != b"\r\n") {
+        if !line.starts_with(b" ") && !line.starts_with(b"\t") {
+            let name = line.split(|octet| *octet == b':').next().unwrap_or_default().to_ascii_lowercase();
+            is_meant = NAMES.contains(&&*name);
         }
         if is_meant {
-            section += line;
+            section.extend_from_slice(line);
         }
     }
-    (section + "\r\n").into_bytes()
+    section.extend_from_slice(b"\r\n");
+    section
 }

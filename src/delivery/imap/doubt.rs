@@ -1,13 +1,29 @@
 //! Which messages are there already: those of this session whose answer never came, and those of earlier ones.
 
-use super::body;
+use std::collections::{HashMap, HashSet};
+use std::io;
+
 use super::dialogue::{Broken, Dialogue};
-use super::look::{self, Blind, Settled};
+use super::look::{self, Blind, Found, Settled, Sought};
 use super::round::{Round, State};
 use super::upload::Letter;
+use crate::delivery::reading::Parts;
+use crate::delivery::spool::{Content, Spooled};
 use crate::delivery::{Outcome, TargetError};
 use crate::lock::lock;
-use crate::message::{FileDigest, FileId};
+use crate::message::file::sender_of;
+use crate::message::in_mailbox::Said;
+use crate::message::{Body, FileDigest, FileId};
+
+/// By what a message is known in the mailbox.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) name: FileDigest,
+    /// The fields that tell its way.
+    pub(super) way: Vec<u64>,
+    /// Octets that it has there, less those that we have put on top.
+    pub(super) octets: u64,
+}
 
 /// An error that leaves the target as it is, within one that does not.
 type Asked<T> = Result<Result<T, Broken>, TargetError>;
@@ -20,16 +36,21 @@ impl Round<'_> {
             return Ok(Ok(()));
         }
         let at = *lock(&self.shared.at);
-        let count = doubtful.iter().map(|group| group.numbers.len()).sum::<usize>();
-        let is_all = |found: &[FileId]| there(&doubtful, found).len() == count;
-        let looked = look::look_until_still(dialogue, self.shared.place(at), at.next, is_all).await;
+        let senders: HashSet<FileDigest> = doubtful.iter().map(|(_, known)| sender_of(known.name)).collect();
+        let taken: Vec<Known> = {
+            let taken = lock(&self.shared.taken);
+            senders.iter().filter_map(|sender| taken.get(sender)).flatten().cloned().collect()
+        };
+        let is_all = |found: &[Found]| there(&doubtful, &taken, found).len() == doubtful.len();
+        let place = self.shared.place(at);
+        let looked = look::look_until_still(dialogue, place, at.next, Sought::Of(&senders), is_all).await;
         let (found, settled) = match looked {
             Ok(looked) => looked,
             Err(Blind::Broken(broken)) => return Ok(Err(broken)),
             Err(blind) => return Err(self.shared.blind(blind)),
         };
-        let there = there(&doubtful, &found);
-        for number in doubtful.into_iter().flat_map(|group| group.numbers) {
+        let there = there(&doubtful, &taken, &found);
+        for (number, _) in doubtful {
             let message = &mut self.batch[number];
             let (Some(letter), State::Doubtful { why, is_timeout }) = (&message.letter, &message.state)
             else {
@@ -49,47 +70,59 @@ impl Round<'_> {
         Ok(Ok(()))
     }
 
-    /// Gives the messages in doubt, by their digests. One without a digest stays in doubt: it could not be found.
-    fn doubtful(&mut self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        let taken = lock(&self.shared.taken);
+    /// Gives the messages in doubt, by their numbers. One that is known by nothing stays in doubt: it could not be found.
+    fn doubtful(&mut self) -> Vec<(usize, Known)> {
+        let mut doubtful = Vec::new();
         for (number, message) in self.batch.iter_mut().enumerate() {
             let (Some(letter), State::Doubtful { why, .. }) = (&message.letter, &message.state) else {
                 continue;
             };
-            let Some(digest) = letter.digest else {
-                message.state = State::Decided(Outcome::InDoubt(why.clone()));
-                continue;
-            };
-            let at = groups.iter().position(|group| group.digest == digest).unwrap_or_else(|| {
-                let taken = taken.get(&digest).cloned().unwrap_or_default();
-                groups.push(Group { digest, numbers: Vec::new(), octets: Vec::new(), taken });
-                groups.len() - 1
-            });
-            groups[at].numbers.push(number);
-            groups[at].octets.push(letter.octets);
+            match &letter.known {
+                Some(known) => doubtful.push((number, known.clone())),
+                None => message.state = State::Decided(Outcome::InDoubt(why.clone())),
+            }
         }
-        groups
+        doubtful
     }
 
-    /// Recognizes what earlier sessions delivered by its size alone where the way that it came tells it from all others.
-    pub(super) fn recognize_by_size(&mut self) {
+    /// Recognizes what earlier sessions delivered by its name alone where the way that it came, or its body, tells it from
+    /// all others.
+    pub(super) fn recognize_by_name(&mut self) {
         for number in 0..self.batch.len() {
             let Some((letter, found)) = self.may_be(number) else { continue };
-            if letter.is_traced && found.has(letter.octets) {
+            let is_named = letter.known.as_ref().is_some_and(|known| known.name == found.digest);
+            let is_told = !letter.is_certain() || letter.is_traced && found.has(letter.octets);
+            if is_named && is_told {
                 self.recognize(number, found);
             }
         }
     }
 
-    /// Recognizes what earlier sessions delivered by its body.
-    pub(super) async fn recognize_by_body(&mut self, dialogue: &mut Dialogue) -> Asked<()> {
+    /// Recognizes what earlier sessions delivered by its header and its body.
+    pub(super) async fn recognize_by_asking(&mut self, dialogue: &mut Dialogue) -> Asked<()> {
+        let place = self.shared.place(*lock(&self.shared.at));
+        let asked = (0..self.batch.len()).filter_map(|number| self.may_be(number));
+        let asked = asked.filter(|(letter, found)| letter.has_another_way(found));
+        let uids: Vec<u32> = asked.filter_map(|(_, found)| found.uid()).collect();
+        let headers = match uids.is_empty() {
+            true => Ok(HashMap::new()),
+            false => look::headers(dialogue, place, &uids).await,
+        };
+        let headers = match headers {
+            Ok(headers) => headers,
+            Err(Blind::Broken(broken)) => return Ok(Err(broken)),
+            Err(blind) => return Err(self.shared.blind(blind)),
+        };
         for number in 0..self.batch.len() {
             let Some((letter, found)) = self.may_be(number) else { continue };
-            // What cannot be read cannot be sent either, and that is told.
-            let (Some(uid), Ok(body)) = (found.uid(), body::of(&letter.message).await) else { continue };
-            let at = *lock(&self.shared.at);
-            match look::has_body(dialogue, self.shared.place(at), uid, body).await {
+            let Some(uid) = found.uid() else { continue };
+            let (Some(true), Ok(body)) =
+                (letter.came_as(&found, headers.get(&uid)), body(&letter.message).await)
+            else {
+                self.batch[number].is_compared = true;
+                continue;
+            };
+            match look::has_body(dialogue, place, uid, body).await {
                 Ok(true) => self.recognize(number, found),
                 Ok(false) => self.batch[number].is_compared = true,
                 Err(Blind::Broken(broken)) => return Ok(Err(broken)),
@@ -117,56 +150,125 @@ impl Round<'_> {
     }
 }
 
-/// Messages of one digest that are in doubt.
-struct Group {
-    digest: FileDigest,
-    numbers: Vec<usize>,
-    /// Of each of them.
-    octets: Vec<u64>,
-    /// Of those that the server took.
+impl Letter {
+    fn is_certain(&self) -> bool {
+        self.message.known.whole.as_ref().is_some_and(|whole| whole.in_mailbox.is_certain)
+    }
+
+    /// Says whether a message that may be this one has come by another way, or has had fields added.
+    fn has_another_way(&self, found: &FileId) -> bool {
+        self.is_certain() && self.known.as_ref().is_none_or(|known| known.name != found.digest)
+    }
+
+    /// Says whether a message that may be this one has come by its way; `None` if nobody knows.
+    fn came_as(&self, found: &FileId, said: Option<&Said>) -> Option<bool> {
+        match self.has_another_way(found) {
+            true => Some(said?.may_have_come(&self.known.as_ref()?.way)),
+            false => Some(true),
+        }
+    }
+}
+
+/// Digests what follows the header of a message, with the line ends that it has in a mailbox.
+async fn body(message: &Spooled) -> io::Result<[u8; 32]> {
+    let mut body = Body::default();
+    match &message.content {
+        Content::Memory(octets) => body.write(octets.as_ref()),
+        Content::File(file) => {
+            let mut parts = Parts::of(file, message.octets)?;
+            while parts.are_left() {
+                body.write(&parts.next().await?);
+            }
+        }
+    }
+    Ok(body.finish())
+}
+
+/// Messages that nothing but their octets tells apart.
+struct Alike<'a> {
+    known: &'a Known,
+    /// Octets of those that the server took.
     taken: Vec<u64>,
+    /// Numbers and octets of those in doubt.
+    doubtful: Vec<(usize, u64)>,
 }
 
 /// Says which messages in doubt are among those that were found, by their numbers.
-fn there(doubtful: &[Group], found: &[FileId]) -> Vec<usize> {
-    let of = |group: &Group| {
-        let there = found.iter().copied().filter(|found| found.digest == group.digest).collect();
-        let numbers = group.numbers.clone();
-        matched(there, &group.taken, &group.octets).into_iter().map(move |at| numbers[at])
-    };
-    doubtful.iter().flat_map(of).collect()
+fn there(doubtful: &[(usize, Known)], taken: &[Known], found: &[Found]) -> Vec<usize> {
+    let mut all: Vec<Alike<'_>> = Vec::new();
+    let numbered = doubtful.iter().map(|(number, known)| (Some(*number), known));
+    for (number, known) in numbered.chain(taken.iter().map(|known| (None, known))) {
+        let is_it = |alike: &Alike<'_>| alike.known.name == known.name && alike.known.way == known.way;
+        let at = all.iter().position(is_it).unwrap_or_else(|| {
+            all.push(Alike { known, taken: Vec::new(), doubtful: Vec::new() });
+            all.len() - 1
+        });
+        match number {
+            Some(number) => all[at].doubtful.push((number, known.octets)),
+            None => all[at].taken.push(known.octets),
+        }
+    }
+    // What tells little of its way may be what others are.
+    all.sort_by_key(|alike| std::cmp::Reverse(alike.known.way.len()));
+    let mut found: Vec<&Found> = found.iter().collect();
+    all.iter().flat_map(|alike| alike.matched(&mut found)).collect()
 }
 
-/// Says which messages of one digest, by their octets, are among those that lie there, besides those that are known to.
-/// Equal octets go first. Servers may rewrite messages: then they are there if so many are, else nobody knows which.
-fn matched(mut there: Vec<FileId>, taken: &[u64], doubtful: &[u64]) -> Vec<usize> {
-    let mut take = |is_it: &dyn Fn(&FileId) -> bool| {
-        let at = there.iter().position(is_it);
-        at.map(|at| there.swap_remove(at)).is_some()
-    };
-    let rewritten = taken.iter().filter(|octets| !take(&|found| found.has(**octets))).count();
-    let is_of_doubtful = |found: &FileId| doubtful.iter().any(|octets| found.has(*octets));
-    for _ in 0..rewritten {
-        let _ = take(&|found| !is_of_doubtful(found)) || take(&|_| true);
+impl Alike<'_> {
+    fn may_be(&self, found: &Found) -> bool {
+        let Known { name, way, .. } = self.known;
+        let is_of_sender = sender_of(found.id.digest) == sender_of(*name);
+        found.id.digest == *name
+            || is_of_sender && found.said.known.is_certain && found.said.may_have_come(way)
     }
-    let (mut found, left): (Vec<usize>, Vec<usize>) =
-        (0..doubtful.len()).partition(|at| take(&|found| found.has(doubtful[*at])));
-    if there.len() >= left.len() {
-        found.extend(left);
+
+    /// Says which are among the messages that lie there, besides those that are known to, and takes them away. Equal octets
+    /// go first. Servers may rewrite messages: then they are there if so many are, else nobody knows which.
+    fn matched(&self, there: &mut Vec<&Found>) -> Vec<usize> {
+        let mut take = |is_it: &dyn Fn(&FileId) -> bool| {
+            let at = there.iter().position(|found| self.may_be(found) && is_it(&found.id));
+            at.map(|at| there.swap_remove(at)).is_some()
+        };
+        let rewritten = self.taken.iter().filter(|octets| !take(&|found| found.has(**octets))).count();
+        let is_of_doubtful = |found: &FileId| self.doubtful.iter().any(|(_, octets)| found.has(*octets));
+        for _ in 0..rewritten {
+            let _ = take(&|found| !is_of_doubtful(found)) || take(&|_| true);
+        }
+        let (found, left): (Vec<_>, Vec<_>) =
+            self.doubtful.iter().partition(|(_, octets)| take(&|found| found.has(*octets)));
+        let mut found: Vec<usize> = found.into_iter().map(|(number, _)| number).collect();
+        if there.iter().filter(|found| self.may_be(found)).count() >= left.len() {
+            for (number, _) in left {
+                if let Some(at) = there.iter().position(|found| self.may_be(found)) {
+                    there.swap_remove(at);
+                }
+                found.push(number);
+            }
+        }
+        found
     }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::InMailbox;
+
+    fn found(uid: u32, octets: u64, way: &[u64]) -> Found {
+        let said = Said { way: way.to_vec(), ..Said::default() };
+        let said = Said { known: InMailbox { is_certain: true, ..said.known }, ..said };
+        Found { id: FileId::of_message([0; 16], uid, octets), recorded: [0; 16], said }
+    }
+
+    fn known(octets: u64, way: &[u64]) -> Known {
+        let mut name = [0; 16];
+        name[15] = way.len() as u8;
+        Known { name, way: way.to_vec(), octets }
+    }
 
     #[test]
     fn messages_of_one_identity_are_told_apart_by_their_octets() {
-        let there = |octets: &[u64]| -> Vec<FileId> {
-            (1..).zip(octets).map(|(uid, octets)| FileId::of_message([0; 16], uid, *octets)).collect()
-        };
-        for (found, taken, doubtful, expected) in [
+        for (lies, taken, doubtful, expected) in [
             (&[9][..], &[][..], &[5, 9][..], &[1][..]),
             (&[9, 5], &[], &[5, 9], &[0, 1]),
             (&[7], &[], &[5], &[0]),
@@ -179,7 +281,26 @@ mod tests {
             (&[5], &[6], &[5], &[]),
             (&[], &[5], &[5], &[]),
         ] {
-            assert_eq!(matched(there(found), taken, doubtful), expected, "{found:?} {taken:?} {doubtful:?}");
+            let lies: Vec<Found> = (1..).zip(lies).map(|(uid, octets)| found(uid, *octets, &[])).collect();
+            let taken: Vec<Known> = taken.iter().map(|octets| known(*octets, &[])).collect();
+            let doubtful: Vec<_> = doubtful.iter().map(|octets| known(*octets, &[])).enumerate().collect();
+            assert_eq!(there(&doubtful, &taken, &lies), expected, "{lies:?} {taken:?} {doubtful:?}");
+        }
+    }
+
+    #[test]
+    fn messages_of_one_sender_are_told_apart_by_their_way_to_which_servers_add() {
+        for (lies, taken, doubtful, expected) in [
+            (&[&[1][..]][..], &[][..], &[&[1][..], &[2]][..], &[0][..]),
+            (&[&[9, 2]], &[], &[&[1], &[2]], &[1]),
+            (&[&[9, 1, 2]], &[&[1, 2][..]], &[&[], &[2]], &[]),
+            (&[&[9, 1], &[9]], &[], &[&[], &[1]], &[1, 0]),
+            (&[&[2, 1]], &[], &[&[1, 2]], &[]),
+        ] {
+            let lies: Vec<Found> = (1..).zip(lies).map(|(uid, way)| found(uid, 7, way)).collect();
+            let taken: Vec<Known> = taken.iter().map(|way: &&[u64]| known(5, way)).collect();
+            let doubtful: Vec<_> = doubtful.iter().map(|way| known(5, way)).enumerate().collect();
+            assert_eq!(there(&doubtful, &taken, &lies), expected, "{lies:?} {taken:?} {doubtful:?}");
         }
     }
 }

@@ -1,24 +1,27 @@
 //! What lies in a mailbox, by what its messages are known.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::body::Body;
 use super::dialogue::{Broken, Dialogue, Reader};
 use super::judge;
 use crate::imap::{Command, Fetched, Items, Mailbox, Status};
-use crate::message::file::digest_in_mailbox;
+use crate::message::file::{digest_in_mailbox, name_in_mailbox, sender_of};
 use crate::message::fingerprint::TELLING;
-use crate::message::{FileId, Fingerprint, Fingerprinter, trace};
+use crate::message::in_mailbox::Said;
+use crate::message::{Body, FileDigest, FileId, Fingerprint, Fingerprinter, trace};
 
 /// Messages of a mailbox that are kept in mind, the newest.
 const MOST: usize = 100_000;
-/// Messages without an identity that are read whole, the newest, and octets of one and of all.
+/// Messages without an identity that are read whole where nobody knows which are looked for, the newest, and octets of one
+/// and of all.
 const MOST_WHOLE: usize = 1000;
 const LARGEST_WHOLE: u64 = 8 << 20;
 const MOST_OCTETS: u64 = 64 << 20;
+/// Octets of a header that are looked at.
+const LARGEST_HEADER: usize = 256 << 10;
 
 /// A server that adds nothing to a mailbox for so long is done with what it was sent, ...
 const STILL: Duration = Duration::from_secs(2);
@@ -52,10 +55,29 @@ pub(super) struct Place<'a> {
     pub(super) validity: u32,
 }
 
+/// A message that lies in a mailbox.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Its digest is the name that it has in the mailbox.
+    pub(super) id: FileId,
+    /// How a record would know it.
+    pub(super) recorded: FileDigest,
+    pub(super) said: Said,
+}
+
+/// Which messages are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sought<'a> {
+    /// Nobody knows; what they say of their way is not kept.
+    Any,
+    /// Those whose senders say this.
+    Of(&'a HashSet<FileDigest>),
+}
+
 /// What lies in a mailbox.
 #[derive(Debug)]
 pub(super) struct Looked {
-    pub(super) found: Vec<FileId>,
+    pub(super) found: Vec<Found>,
     /// UIDNEXT, if the server told it.
     next: Option<u32>,
 }
@@ -73,33 +95,36 @@ pub(super) enum Settled {
 ///
 /// Read by FETCH and never by SEARCH, which may be slow, stale or refused. Where the server does not show the folder, as
 /// one that may only be written into, nothing is found.
-pub(super) async fn look(dialogue: &mut Dialogue, place: Place<'_>, from: u32) -> Result<Looked, Blind> {
+pub(super) async fn look(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    from: u32,
+    sought: Sought<'_>,
+) -> Result<Looked, Blind> {
     let Some(next) = examine(dialogue, place).await? else {
         return Ok(Looked { found: Vec::new(), next: None });
     };
     // All of another mailbox that has the name by now is new.
     let from =
         if dialogue.told.validity.is_some_and(|validity| validity != place.validity) { 1 } else { from };
-    let mut headers = Headers {
-        name: place.name,
-        from,
-        seen: HashSet::new(),
-        found: VecDeque::new(),
-        weak: VecDeque::new(),
-    };
+    let (seen, found, weak, long) = Default::default();
+    let mut headers = Headers { name: place.name, from, sought, seen, found, weak, long };
     let command = Command::UidFetch(from, None, Items::Fields(&TELLING));
     shown(dialogue.fetch(command, &mut headers).await?)?;
     let Headers { mut found, weak, .. } = headers;
     let mut octets = 0;
-    for (uid, size, added) in weak.into_iter().rev() {
+    for Weak { uid, size, added, said } in weak.into_iter().rev() {
         octets += size;
-        if octets > MOST_OCTETS {
-            break;
+        let is_much = size > LARGEST_WHOLE || octets > MOST_OCTETS;
+        if matches!(sought, Sought::Any) && is_much {
+            let name = name_in_mailbox(place.name, &said.known);
+            found.push_back(Found { id: FileId::of_message(name, uid, size - added), recorded: name, said });
+            continue;
         }
         let mut whole = Whole::default();
         shown(dialogue.fetch(Command::UidFetch(uid, Some(uid), Items::Whole), &mut whole).await?)?;
         if whole.is_there {
-            found.push_back(of(place.name, uid, size - added, &whole.finish()));
+            found.push_back(of(place.name, uid, size - added, &whole.finish(), Said::default()));
         }
     }
     Ok(Looked { found: found.into(), next })
@@ -111,9 +136,10 @@ pub(super) async fn look_until_still(
     dialogue: &mut Dialogue,
     place: Place<'_>,
     from: u32,
-    is_all: impl Fn(&[FileId]) -> bool,
-) -> Result<(Vec<FileId>, Settled), Blind> {
-    let mut looked = look(dialogue, place, from).await?;
+    sought: Sought<'_>,
+    is_all: impl Fn(&[Found]) -> bool,
+) -> Result<(Vec<Found>, Settled), Blind> {
+    let mut looked = look(dialogue, place, from, sought).await?;
     let began = Instant::now();
     let mut came = began;
     while !is_all(&looked.found) {
@@ -128,7 +154,7 @@ pub(super) async fn look_until_still(
             Some(Some(next)) if looked.next == Some(next) => {}
             _ => {
                 let before = looked.found.len();
-                looked = look(dialogue, place, from).await?;
+                looked = look(dialogue, place, from, sought).await?;
                 if looked.found.len() != before {
                     came = Instant::now();
                 }
@@ -136,6 +162,20 @@ pub(super) async fn look_until_still(
         }
     }
     Ok((looked.found, Settled::Still))
+}
+
+/// Gives what the headers of messages say, by their UIDs.
+pub(super) async fn headers(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    uids: &[u32],
+) -> Result<HashMap<u32, Said>, Blind> {
+    if examine(dialogue, place).await?.is_none() {
+        return Ok(HashMap::new());
+    }
+    let mut said = Saids::default();
+    shown(dialogue.fetch(Command::UidFetchThese(uids, Items::Fields(&TELLING)), &mut said).await?)?;
+    Ok(said.said)
 }
 
 /// Says whether the body of the message with this UID is this one.
@@ -176,43 +216,110 @@ fn shown(status: Status) -> Result<(), Blind> {
     }
 }
 
-fn of(name: &str, uid: u32, octets: u64, whole: &Fingerprint) -> FileId {
-    FileId::of_message(digest_in_mailbox(name, whole.identity, whole.content), uid, octets)
+fn of(name: &str, uid: u32, octets: u64, whole: &Fingerprint, said: Said) -> Found {
+    let id = FileId::of_message(name_in_mailbox(name, &whole.in_mailbox), uid, octets);
+    Found { id, recorded: digest_in_mailbox(name, whole.identity, whole.content), said }
+}
+
+/// A header that came, perhaps in parts.
+#[derive(Debug, Default)]
+struct Long(Vec<u8>);
+
+impl Long {
+    fn write(&mut self, octets: &[u8]) {
+        let room = LARGEST_HEADER - self.0.len();
+        self.0.extend_from_slice(&octets[..octets.len().min(room)]);
+    }
+
+    /// Gives the header of a message whose section this is, if one was asked for.
+    fn end(&mut self, section: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let long = std::mem::take(&mut self.0);
+        section.map(|section| if section.is_empty() { long } else { section })
+    }
+}
+
+/// A message that no header tells apart.
+#[derive(Debug)]
+struct Weak {
+    uid: u32,
+    size: u64,
+    /// Octets among them that were added on delivery.
+    added: u64,
+    said: Said,
 }
 
 /// Reads headers.
 struct Headers<'a> {
     name: &'a str,
     from: u32,
+    sought: Sought<'a>,
     seen: HashSet<u32>,
-    found: VecDeque<FileId>,
-    /// What no header tells apart, with sizes, and octets among them that were added on delivery.
-    weak: VecDeque<(u32, u64, u64)>,
+    found: VecDeque<Found>,
+    weak: VecDeque<Weak>,
+    long: Long,
+}
+
+impl Headers<'_> {
+    fn is_sought(&self, said: &Said) -> bool {
+        match self.sought {
+            Sought::Any => true,
+            Sought::Of(senders) => senders.contains(&sender_of(name_in_mailbox(self.name, &said.known))),
+        }
+    }
 }
 
 impl Reader for Headers<'_> {
-    /// A header that is so long tells nothing.
-    fn octets(&mut self, _octets: &[u8]) {}
+    fn octets(&mut self, octets: &[u8]) {
+        self.long.write(octets);
+    }
 
     fn fetched(&mut self, message: Fetched) {
+        let section = self.long.end(message.section);
         // `n:*` is the last message if there is none from n on (RFC 9051, 9: seq-range).
         let Some(uid) = message.uid.filter(|uid| *uid >= self.from) else { return };
         // It may be news of its flags, or come twice.
-        let Some(section) = message.section.filter(|_| self.seen.insert(uid)) else { return };
+        let Some(section) = section.filter(|_| self.seen.insert(uid)) else { return };
         // That which we have put on top is of this delivery, not of the message.
         let added = trace::length_with_crlf(&section);
-        let whole = Fingerprint::from(&section[added..]);
+        let mut said = Said::by(&section[added..]);
+        if !self.is_sought(&said) {
+            return;
+        }
+        if let Sought::Any = self.sought {
+            said.way = Vec::new();
+        }
         let (size, added) = (message.size.unwrap_or(u64::MAX), added as u64);
-        if whole.identity.is_certain() {
-            self.found.push_back(of(self.name, uid, size.saturating_sub(added), &whole));
-        } else if size <= LARGEST_WHOLE {
-            self.weak.push_back((uid, size, added.min(size)));
+        if said.known.is_certain {
+            let whole = Fingerprint::from(&section[added as usize..]);
+            self.found.push_back(of(self.name, uid, size.saturating_sub(added), &whole, said));
+        } else {
+            self.weak.push_back(Weak { uid, size, added: added.min(size), said });
         }
         if self.found.len() > MOST {
             self.found.pop_front();
         }
         if self.weak.len() > MOST_WHOLE {
             self.weak.pop_front();
+        }
+    }
+}
+
+/// Reads what headers say.
+#[derive(Default)]
+struct Saids {
+    said: HashMap<u32, Said>,
+    long: Long,
+}
+
+impl Reader for Saids {
+    fn octets(&mut self, octets: &[u8]) {
+        self.long.write(octets);
+    }
+
+    fn fetched(&mut self, message: Fetched) {
+        let section = self.long.end(message.section);
+        if let (Some(uid), Some(section)) = (message.uid, section) {
+            self.said.insert(uid, Said::by(&section[trace::length_with_crlf(&section)..]));
         }
     }
 }

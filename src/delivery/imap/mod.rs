@@ -9,7 +9,6 @@
 //!
 //! What the user has moved out of the mailbox in between is not found there, and comes again.
 
-mod body;
 mod connect;
 mod dialogue;
 mod doubt;
@@ -31,11 +30,13 @@ use crate::disk::Disk;
 use crate::failure::Class;
 use crate::imap::{self, Status};
 use crate::lock::lock;
-use crate::message::file::digest_in_mailbox;
-use crate::message::{FileDigest, FileId, Header, arrival, trace};
+use crate::message::file::{name_in_mailbox, sender_of};
+use crate::message::in_mailbox::Said;
+use crate::message::{FileDigest, FileId, Header, ToLines, arrival, trace};
 use connect::{Connecting, Opened};
 use dialogue::{At, Dialogue};
-use look::{Blind, Place};
+use doubt::Known;
+use look::{Blind, Found, Place, Sought};
 use memory::{Doubtful, Memory};
 use round::{Message, Round, State};
 use upload::{Letter, Together};
@@ -68,8 +69,10 @@ struct Shared {
     kept: Mutex<Option<Vec<u8>>>,
     /// The connection while nobody uses it.
     idle: Mutex<Option<Dialogue>>,
-    /// Octets of the messages that the server took in this session.
-    taken: Mutex<HashMap<FileDigest, Vec<u64>>>,
+    /// Messages that the server took in this session, by what their senders say.
+    taken: Mutex<HashMap<FileDigest, Vec<Known>>>,
+    /// How records would know the messages that were found there.
+    recorded: Mutex<Vec<FileDigest>>,
     /// Messages of earlier sessions that were recognized.
     claimed: Mutex<HashSet<FileId>>,
     /// Messages of this session that are in doubt.
@@ -120,6 +123,7 @@ impl Mailbox {
             kept: Mutex::new(access.remembered.clone()),
             idle: Mutex::new(Some(dialogue)),
             taken: Mutex::default(),
+            recorded: Mutex::default(),
             claimed: Mutex::default(),
             doubts: AtomicUsize::new(0),
             breaks: AtomicUsize::new(0),
@@ -160,14 +164,23 @@ impl Mailbox {
         let place = self.0.place(at);
         let found = match may_move {
             true => {
-                look::look_until_still(&mut dialogue, place, from, |_| false).await.map(|(found, _)| found)
+                let looked = look::look_until_still(&mut dialogue, place, from, Sought::Any, |_| false).await;
+                looked.map(|(found, _)| found)
             }
-            false => look::look(&mut dialogue, place, from).await.map(|looked| looked.found),
+            false => look::look(&mut dialogue, place, from, Sought::Any).await.map(|looked| looked.found),
         };
         let found = found.map_err(|blind| self.0.blind(blind))?;
+        let (found, recorded): (Vec<_>, _) =
+            found.into_iter().map(|Found { id, recorded, .. }| (id, recorded)).unzip();
+        *lock(&self.0.recorded) = recorded;
         log::debug!("{}: target: {} messages from UID {from} on", self.0.access.account, found.len());
         *lock(&self.0.idle) = Some(dialogue);
         Ok(found)
+    }
+
+    /// Gives how records would know what [`Mailbox::recover`] gave.
+    pub(super) fn recorded_as(&self) -> Vec<FileDigest> {
+        std::mem::take(&mut lock(&self.0.recorded))
     }
 
     /// Says since when polls may have delivered what [`Mailbox::recover`] gave; 0 if nobody knows.
@@ -231,7 +244,7 @@ impl Mailbox {
             made: false,
             spent: false,
         };
-        round.recognize_by_size();
+        round.recognize_by_name();
         if let Err(error) = round.deliver().await {
             if round.batch.iter().all(|message| matches!(message.state, State::Waiting { .. })) {
                 return Err(error);
@@ -275,7 +288,7 @@ impl Shared {
 
     fn letter(&self, message: Spooled) -> Letter {
         let whole = message.known.whole.as_ref();
-        let digest = whole.map(|whole| digest_in_mailbox(&self.name, whole.identity, whole.content));
+        let name = whole.map(|whole| name_in_mailbox(&self.name, &whole.in_mailbox));
         let date = match self.target.date {
             MessageDate::Received => whole.and_then(|whole| whole.arrived),
             MessageDate::Header => {
@@ -286,7 +299,10 @@ impl Shared {
         let added = trace::length_with_crlf(&message.header);
         let is_traced = Header::new(&message.header[added..]).fields("Received").next().is_some();
         let octets = message.octets.saturating_sub(added as u64);
-        Letter { digest, date: date.and_then(date_time), octets, is_traced, message }
+        let mut lines = Vec::new();
+        ToLines::default().convert(&message.header[added..], &mut lines);
+        let known = name.map(|name| Known { name, way: Said::by(&lines).way, octets });
+        Letter { known, date: date.and_then(date_time), octets, is_traced, message }
     }
 
     fn blind(&self, blind: Blind) -> TargetError {
@@ -324,8 +340,8 @@ impl Shared {
 
     /// Notes that the server took a message.
     fn took(&self, letter: &Letter) {
-        if let Some(digest) = letter.digest {
-            lock(&self.taken).entry(digest).or_default().push(letter.octets);
+        if let Some(known) = &letter.known {
+            lock(&self.taken).entry(sender_of(known.name)).or_default().push(known.clone());
         }
         let mut memory = lock(&self.memory);
         let day = today(&self.access);

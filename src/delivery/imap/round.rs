@@ -71,7 +71,7 @@ impl Round<'_> {
                 },
             };
             let asked = match self.resolve(&mut dialogue).await? {
-                Ok(()) => self.recognize_by_body(&mut dialogue).await?,
+                Ok(()) => self.recognize_by_asking(&mut dialogue).await?,
                 broken => broken,
             };
             if let Err(broken) = asked {

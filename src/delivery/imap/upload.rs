@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use super::dialogue::{Broken, Dialogue, Word};
+use super::doubt::Known;
 use crate::delivery::reading::Parts;
 use crate::delivery::spool::{Content, Spooled};
 use crate::imap::{Append, Literal, Mailbox, Status};
-use crate::message::FileDigest;
 use crate::stop::Stop;
 
 /// Commands under way at most, and octets that are not written.
@@ -23,7 +23,7 @@ const GROUP_OCTETS: u64 = 1 << 20;
 pub(super) struct Letter {
     pub(super) message: Spooled,
     /// By what it is known in the mailbox, if it is known.
-    pub(super) digest: Option<FileDigest>,
+    pub(super) known: Option<Known>,
     /// INTERNALDATE.
     pub(super) date: Option<String>,
     /// Octets that it has there, less those that we have put on top.

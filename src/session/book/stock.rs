@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::delivery::{Leftover, Sink};
-use crate::message::file::{digest_in_mailbox, digest_of_content, digest_of_name};
+use crate::message::file::{
+    digest_in_mailbox, digest_of_content, digest_of_name, name_in_mailbox, sender_of,
+};
+use crate::message::in_mailbox::UNREAD;
 use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
 use crate::state::{Detail, Kind, MaildropKey, Memory, RecordedFiles, Store, Timestamp, Unclaimed};
 use crate::text::hex;
@@ -20,7 +23,10 @@ pub struct Stock {
     maildrop: Arc<str>,
     /// The target, if it is a mailbox on a server.
     mailbox: Option<String>,
+    /// By their digests; of messages in a mailbox by what their senders say.
     unclaimed: HashMap<FileDigest, Vec<FileId>>,
+    /// How many of the messages that a mailbox has are recorded without anybody knowing which they are.
+    claims: HashMap<FileDigest, usize>,
     /// Those of them that earlier sessions found in a mailbox, and the messages that were listed then.
     kept: HashSet<FileId>,
     listed: HashSet<(UniqueId, u32)>,
@@ -57,6 +63,7 @@ impl Stock {
         match &stock.mailbox {
             Some(mailbox) => {
                 let mailbox = mailbox.clone();
+                let there = there.into_iter().zip(sink.recorded_as()).collect();
                 stock.messages(of, &mailbox, there, (known, sink.since())).await?;
             }
             None => stock.files(of, there, known.into_iter().collect()).await?,
@@ -109,7 +116,7 @@ impl Stock {
         &mut self,
         of: Inventory<'_>,
         mailbox: &str,
-        messages: Vec<FileId>,
+        messages: Vec<(FileId, FileDigest)>,
         (known, since): (Vec<Unclaimed>, Timestamp),
     ) -> Result<(), Failed> {
         self.kept = known
@@ -146,15 +153,18 @@ impl Stock {
                 *claims.entry(digest_in_mailbox(mailbox, identity, content)).or_default() += 1;
             }
         }
-        for message in messages.into_iter().filter(|message| !self.kept.contains(message)) {
-            match claims.get_mut(&message.digest).filter(|claims| **claims > 0) {
+        let new = messages.into_iter().filter(|(message, _)| !self.kept.contains(message));
+        for (message, recorded) in new {
+            match claims.get_mut(&recorded).filter(|claims| **claims > 0) {
                 Some(claims) => *claims -= 1,
-                None => self.unclaimed.entry(message.digest).or_default().push(message),
+                None => self.unclaimed.entry(sender_of(message.digest)).or_default().push(message),
             }
         }
         for message in &self.kept {
-            self.unclaimed.entry(message.digest).or_default().push(*message);
+            self.unclaimed.entry(sender_of(message.digest)).or_default().push(*message);
         }
+        claims.retain(|_, claims| *claims > 0);
+        self.claims = claims;
         Ok(())
     }
 
@@ -164,8 +174,10 @@ impl Stock {
             return None;
         }
         if let Some(mailbox) = &self.mailbox {
-            let digest = digest_in_mailbox(mailbox, whole.identity, whole.content);
-            return self.offer(digest, (uid, ordinal), whole.octets);
+            let recorded = digest_in_mailbox(mailbox, whole.identity, whole.content);
+            self.let_records_claim(recorded, name_in_mailbox(mailbox, &whole.in_mailbox));
+            let was_listed = !self.kept.is_empty() && self.listed.contains(&(UniqueId::new(uid), ordinal));
+            return self.offer(was_listed, whole);
         }
         let mut digests = vec![
             digest_of_content(&self.maildrop, &whole.content),
@@ -185,14 +197,34 @@ impl Stock {
         })
     }
 
-    /// Gives a message in a mailbox that may be this one, of equal octets if there is one, else each in its turn. What
+    /// Takes away what earlier messages are that were equal to the one that is recorded so: which of those in the mailbox,
+    /// nobody knows where the server has changed them.
+    fn let_records_claim(&mut self, recorded: FileDigest, name: FileDigest) {
+        let Some(claims) = self.claims.remove(&recorded) else { return };
+        let messages = self.unclaimed.entry(sender_of(name)).or_default();
+        for _ in 0..claims {
+            let equal = messages.iter().position(|message| message.digest == name);
+            if let Some(at) = equal.or((!messages.is_empty()).then_some(0)) {
+                messages.remove(at);
+            }
+        }
+    }
+
+    /// Gives a message in a mailbox that may be this one, the likeliest if there are several, else each in its turn. What
     /// earlier sessions found is none that has come to be listed since.
-    fn offer(&mut self, digest: FileDigest, (uid, ordinal): (&[u8], u32), octets: u64) -> Option<FileId> {
-        let was_listed = !self.kept.is_empty() && self.listed.contains(&(UniqueId::new(uid), ordinal));
-        let messages = self.unclaimed.get_mut(&digest)?;
-        let may_be = |message: &FileId| was_listed || !self.kept.contains(message);
-        let equal = messages.iter().position(|message| may_be(message) && message.has(octets));
-        let message = messages.remove(equal.or_else(|| messages.iter().position(may_be))?);
+    fn offer(&mut self, was_listed: bool, whole: &Fingerprint) -> Option<FileId> {
+        let known = &whole.in_mailbox;
+        let name = name_in_mailbox(self.mailbox.as_ref()?, known);
+        let messages = self.unclaimed.get_mut(&sender_of(name))?;
+        let likeliness = |message: &FileId| {
+            let is_equal = message.digest == name;
+            let may_be = (was_listed || !self.kept.contains(message))
+                && (is_equal || known.is_certain || message.digest[8..] == UNREAD);
+            may_be.then_some(1 + 2 * u8::from(is_equal) + u8::from(message.has(whole.octets)))
+        };
+        let ranked = messages.iter().enumerate().filter_map(|(at, message)| Some((likeliness(message)?, at)));
+        let (_, at) = ranked.max_by_key(|(likeliness, at)| (*likeliness, std::cmp::Reverse(*at)))?;
+        let message = messages.remove(at);
         messages.push(message);
         Some(message)
     }

@@ -1,36 +1,16 @@
 //! What follows the header of a message, by which it is known where its header tells too little.
 
-use std::io;
-
 use sha2::{Digest as _, Sha256};
 
-use crate::delivery::reading::Parts;
-use crate::delivery::spool::{Content, Spooled};
-
-/// Digests what follows the header of a message, with the line ends that it has in a mailbox.
-pub(super) async fn of(message: &Spooled) -> io::Result<[u8; 32]> {
-    let mut body = Body::default();
-    match &message.content {
-        Content::Memory(octets) => body.write(octets.as_ref()),
-        Content::File(file) => {
-            let mut parts = Parts::of(file, message.octets)?;
-            while parts.are_left() {
-                body.write(&parts.next().await?);
-            }
-        }
-    }
-    Ok(body.finish())
-}
-
-/// Takes a message as it streams by.
-#[derive(Default)]
-pub(super) struct Body {
+/// Digests what follows the header of a message, which streams by with CRLF.
+#[derive(Debug, Clone, Default)]
+pub struct Body {
     hash: Sha256,
     at: At,
 }
 
 /// Where in a message its next octet is.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum At {
     /// At the start of a line of the header, ...
     #[default]
@@ -44,7 +24,7 @@ enum At {
 }
 
 impl Body {
-    pub(super) fn write(&mut self, octets: &[u8]) {
+    pub fn write(&mut self, octets: &[u8]) {
         let mut rest = octets;
         while self.at != At::Body
             && let Some((first, after)) = rest.split_first()
@@ -60,7 +40,7 @@ impl Body {
         self.hash.update(rest);
     }
 
-    pub(super) fn finish(self) -> [u8; 32] {
+    pub fn finish(self) -> [u8; 32] {
         self.hash.finalize().into()
     }
 }
