@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::fingerprint::{Field, Fields, TELLING, end_of_header};
+use super::fields::{Field, Fields, TELLING, end_of_header};
 use super::{Body, ToLines};
 
 /// So many of [`TELLING`], the first, are what the sender says; the others tell the way.

@@ -2,6 +2,7 @@
 
 pub mod arrival;
 pub mod body;
+pub mod fields;
 pub mod file;
 pub mod fingerprint;
 pub mod header;

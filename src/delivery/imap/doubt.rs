@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::dialogue::{Broken, Dialogue};
+use super::known::Known;
 use super::look::{self, Blind, Found, Settled, Sought};
 use super::round::{Round, State};
 use super::upload::Letter;
@@ -14,16 +15,6 @@ use crate::lock::lock;
 use crate::message::file::sender_of;
 use crate::message::in_mailbox::Said;
 use crate::message::{Body, FileDigest, FileId};
-
-/// By what a message is known in the mailbox.
-#[derive(Debug, Clone)]
-pub(super) struct Known {
-    pub(super) name: FileDigest,
-    /// The fields that tell its way.
-    pub(super) way: Vec<u64>,
-    /// Octets that it has there, less those that we have put on top.
-    pub(super) octets: u64,
-}
 
 /// An error that leaves the target as it is, within one that does not.
 type Asked<T> = Result<Result<T, Broken>, TargetError>;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::dialogue::{Broken, Dialogue, Reader};
 use super::judge;
 use crate::imap::{Command, Fetched, Items, Mailbox, Status};
+use crate::message::fields::TELLING;
 use crate::message::file::{digest_in_mailbox, name_in_mailbox, sender_of};
-use crate::message::fingerprint::TELLING;
 use crate::message::in_mailbox::Said;
 use crate::message::{Body, FileDigest, FileId, Fingerprint, Fingerprinter, trace};
 

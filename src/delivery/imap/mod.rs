@@ -13,79 +13,32 @@ mod connect;
 mod dialogue;
 mod doubt;
 mod judge;
+mod known;
 mod look;
 mod memory;
 mod round;
+mod shared;
 mod upload;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::spool::{self, Spooled, Unspooled};
+use super::spool::{self, Unspooled};
 use super::{Access, Leftover, MessageId, Outcome, TargetError};
 use crate::config;
-use crate::config::target::MessageDate;
 use crate::disk::Disk;
-use crate::failure::Class;
-use crate::imap::{self, Status};
 use crate::lock::lock;
-use crate::message::file::{name_in_mailbox, sender_of};
-use crate::message::in_mailbox::Said;
-use crate::message::{FileDigest, FileId, Header, ToLines, arrival, trace};
+use crate::message::{FileDigest, FileId};
 use connect::{Connecting, Opened};
-use dialogue::{At, Dialogue};
-use doubt::Known;
-use look::{Blind, Found, Place, Sought};
+use look::{Found, Sought};
 use memory::{Doubtful, Memory};
 use round::{Message, Round, State};
-use upload::{Letter, Together};
-
-/// Messages in a row that a server refuses without saying whose trouble it is, before it is its own.
-const MOST_STALLS: usize = 5;
-
-const DAY: i64 = 24 * 60 * 60;
+use shared::{MOST_STALLS, Shared, spent, today};
+use upload::Together;
 
 /// One account's way into a mailbox. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Mailbox(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    target: config::Mailbox,
-    access: Access,
-    disk: Disk,
-    mailbox: imap::Mailbox,
-    /// Octets of a message that the folder takes at most, if it is one of those that differ.
-    append_limit: Option<u64>,
-    /// What the mailbox was at when the session began, or when it was made in it.
-    at: Mutex<At>,
-    /// Names the mailbox for as long as its messages keep their UIDs.
-    name: String,
-    /// What may be there that no record tells of, as earlier sessions left it.
-    doubtful: Doubtful,
-    memory: Mutex<Memory>,
-    /// What was last kept of it.
-    kept: Mutex<Option<Vec<u8>>>,
-    /// The connection while nobody uses it.
-    idle: Mutex<Option<Dialogue>>,
-    /// Messages that the server took in this session, by what their senders say.
-    taken: Mutex<HashMap<FileDigest, Vec<Known>>>,
-    /// How records would know the messages that were found there.
-    recorded: Mutex<Vec<FileDigest>>,
-    /// Messages of earlier sessions that were recognized.
-    claimed: Mutex<HashSet<FileId>>,
-    /// Messages of this session that are in doubt.
-    doubts: AtomicUsize,
-    /// Connections that broke since one served.
-    breaks: AtomicUsize,
-    /// The server refused a log-in.
-    turned_away: AtomicBool,
-    /// Messages in a row that were put off for a reason that nobody knows.
-    stalls: AtomicUsize,
-    /// Why the last commit ended before its last message.
-    failure: Mutex<Option<TargetError>>,
-}
 
 impl Mailbox {
     /// Connects to the server and finds the folder, so that nothing is fetched for one that is not there. `shown` is how
@@ -252,9 +205,8 @@ impl Mailbox {
             // What was delivered before must be recorded.
             *lock(&self.0.failure) = Some(error);
         }
-        let Round { dialogue, batch, .. } = round;
-        *lock(&self.0.idle) = dialogue;
-        Ok(batch.into_iter().map(|message| self.0.outcome(message.state)).collect())
+        *lock(&self.0.idle) = round.dialogue.take();
+        Ok(round.outcomes())
     }
 
     /// Says goodbye.
@@ -263,120 +215,5 @@ impl Mailbox {
         if let Some(dialogue) = idle {
             dialogue.leave().await;
         }
-    }
-}
-
-impl Shared {
-    fn connecting(&self) -> Connecting<'_> {
-        Connecting { target: &self.target, access: &self.access }
-    }
-
-    /// Connects once more.
-    async fn connect(&self) -> Result<Dialogue, TargetError> {
-        let connected = self.connecting().connect().await;
-        if let Err(TargetError::Server(error)) = &connected
-            && error.class == Class::Credentials
-        {
-            self.turned_away.store(true, Relaxed);
-        }
-        connected
-    }
-
-    fn place(&self, at: At) -> Place<'_> {
-        Place { mailbox: &self.mailbox, name: &self.name, validity: at.validity }
-    }
-
-    fn letter(&self, message: Spooled) -> Letter {
-        let whole = message.known.whole.as_ref();
-        let name = whole.map(|whole| name_in_mailbox(&self.name, &whole.in_mailbox));
-        let date = match self.target.date {
-            MessageDate::Received => whole.and_then(|whole| whole.arrived),
-            MessageDate::Header => {
-                Header::new(&message.header).fields("Date").next().and_then(|date| arrival::of_date(&date))
-            }
-            MessageDate::Now => None,
-        };
-        let added = trace::length_with_crlf(&message.header);
-        let is_traced = Header::new(&message.header[added..]).fields("Received").next().is_some();
-        let octets = message.octets.saturating_sub(added as u64);
-        let mut lines = Vec::new();
-        ToLines::default().convert(&message.header[added..], &mut lines);
-        let known = name.map(|name| Known { name, way: Said::by(&lines).way, octets });
-        Letter { known, date: date.and_then(date_time), octets, is_traced, message }
-    }
-
-    fn blind(&self, blind: Blind) -> TargetError {
-        match blind {
-            Blind::Broken(broken) => self.connecting().broken(broken),
-            Blind::Refused(status) => {
-                let what = format!("server does not show what is in the folder {}", self.target.folder);
-                self.connecting().refused(&what, &status, Class::Target, None)
-            }
-        }
-    }
-
-    fn takes_nothing(&self, status: &Status, class: Class) -> TargetError {
-        let hint = (class == Class::Target)
-            .then(|| "nothing is lost: what is left is fetched at the next poll".to_owned());
-        self.connecting().refused("server takes no messages now", status, class, hint)
-    }
-
-    fn outcome(&self, state: State) -> Outcome {
-        match state {
-            State::Decided(outcome) => {
-                if matches!(outcome, Outcome::InDoubt(_)) {
-                    self.doubts.fetch_add(1, Relaxed);
-                }
-                outcome
-            }
-            State::Waiting { .. } => Outcome::NotTried,
-            // The target went away, which is no trouble of the message's: the next poll asks first.
-            State::Doubtful { .. } => {
-                self.doubts.fetch_add(1, Relaxed);
-                Outcome::NotTried
-            }
-        }
-    }
-
-    /// Notes that the server took a message.
-    fn took(&self, letter: &Letter) {
-        if let Some(known) = &letter.known {
-            lock(&self.taken).entry(sender_of(known.name)).or_default().push(known.clone());
-        }
-        let mut memory = lock(&self.memory);
-        let day = today(&self.access);
-        let octets = if memory.day == day { memory.octets } else { 0 };
-        (memory.day, memory.octets) = (day, octets.saturating_add(letter.message.octets));
-    }
-}
-
-/// Counts the days since 1970.
-fn today(access: &Access) -> i64 {
-    access.clock.now().div_euclid(DAY)
-}
-
-fn spent(connecting: Connecting<'_>, most: u64) -> TargetError {
-    let what = format!("the {} MiB that may be uploaded there in a day are used up", most >> 20);
-    let hint =
-        "nothing is lost: what is left is fetched tomorrow (UTC); more would have the account suspended";
-    connecting.failed(what, Some(hint.to_owned()))
-}
-
-/// Writes a time, in seconds since 1970, as RFC 9051, 9 (`date-time`) has it.
-fn date_time(seconds: i64) -> Option<String> {
-    let time = jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0)?;
-    Some(time.strftime("%d-%b-%Y %H:%M:%S +0000").to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_is_written_as_imap_has_it() {
-        assert_eq!(date_time(1_764_417_600).as_deref(), Some("29-Nov-2025 12:00:00 +0000"));
-        assert_eq!(date_time(0).as_deref(), Some("01-Jan-1970 00:00:00 +0000"));
-        assert_eq!(date_time(-1), None);
-        assert_eq!(date_time(i64::MAX), None);
     }
 }

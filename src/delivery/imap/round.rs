@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::dialogue::{Broken, Dialogue};
 use super::judge::{self, Blame};
+use super::shared::{MOST_STALLS, Shared, spent};
 use super::upload::{Letter, Together, Upload, Uploaded};
-use super::{MOST_STALLS, Shared, spent};
 use crate::delivery::{Outcome, TargetError};
 use crate::failure::Class;
 use crate::imap::Status;
@@ -55,6 +55,12 @@ pub(super) struct Round<'a> {
 }
 
 impl Round<'_> {
+    /// Gives what became of each message.
+    pub(super) fn outcomes(self) -> Vec<Outcome> {
+        let Self { shared, batch, .. } = self;
+        batch.into_iter().map(|message| outcome(shared, message.state)).collect()
+    }
+
     /// Goes on until all is said of each message, the process must end, or the target fails. What is still waiting then
     /// was not sent; what is in doubt stays so.
     pub(super) async fn deliver(&mut self) -> Result<(), TargetError> {
@@ -241,5 +247,23 @@ impl Round<'_> {
             return Ok(());
         }
         Err(self.shared.connecting().broken(broken))
+    }
+}
+
+/// Says what became of a message.
+fn outcome(shared: &Shared, state: State) -> Outcome {
+    match state {
+        State::Decided(outcome) => {
+            if matches!(outcome, Outcome::InDoubt(_)) {
+                shared.doubts.fetch_add(1, Relaxed);
+            }
+            outcome
+        }
+        State::Waiting { .. } => Outcome::NotTried,
+        // The target went away, which is no trouble of the message's: the next poll asks first.
+        State::Doubtful { .. } => {
+            shared.doubts.fetch_add(1, Relaxed);
+            Outcome::NotTried
+        }
     }
 }

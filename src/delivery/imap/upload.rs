@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::dialogue::{Broken, Dialogue, Word};
-use super::doubt::Known;
+use super::known::Known;
 use crate::delivery::reading::Parts;
 use crate::delivery::spool::{Content, Spooled};
 use crate::imap::{Append, Literal, Mailbox, Status};
