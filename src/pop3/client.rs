@@ -17,6 +17,8 @@ pub enum Request {
     Capa,
     Stls,
     Utf8,
+    /// LANG with a language: without one it would be a listing
+    Lang,
     User,
     Pass,
     Apop,
@@ -123,7 +125,7 @@ impl Request {
         match self {
             Self::Capa | Self::List | Self::Uidl => Shape::Listing,
             Self::Retr(_) | Self::Top(_) => Shape::Body,
-            Self::Greeting | Self::Stls | Self::Utf8 => Shape::Line,
+            Self::Greeting | Self::Stls | Self::Utf8 | Self::Lang => Shape::Line,
             Self::User | Self::Pass | Self::Apop | Self::Auth => Shape::Line,
             Self::Stat | Self::Dele(_) | Self::Noop | Self::Quit => Shape::Line,
         }
@@ -134,6 +136,7 @@ impl Request {
             Command::Capa => Self::Capa,
             Command::Stls => Self::Stls,
             Command::Utf8 => Self::Utf8,
+            Command::Lang(_) => Self::Lang,
             Command::User(_) => Self::User,
             Command::Pass(_) => Self::Pass,
             Command::Apop(..) => Self::Apop,

@@ -14,6 +14,8 @@ pub enum Command<'a> {
     Stls,
     /// Has headers sent as they are (RFC 6856, 2.1).
     Utf8,
+    /// Has the server's words said in this language (RFC 6856, 3).
+    Lang(&'a str),
     User(&'a str),
     Pass(&'a Secret),
     /// Names the mailbox and proves the password (RFC 1939, 7).
@@ -59,6 +61,10 @@ impl Command<'_> {
                 put(b" ");
                 put(digest.as_bytes());
             }
+            Self::Lang(language) => {
+                put(b"LANG ");
+                put(sendable("language", language.as_bytes())?);
+            }
             Self::Auth(line) => line.encode(out),
             Self::Capa | Self::Stls | Self::Utf8 | Self::Stat | Self::List | Self::Uidl => {
                 put(self.to_string().as_bytes());
@@ -78,6 +84,7 @@ impl fmt::Display for Command<'_> {
             Self::Capa => f.write_str("CAPA"),
             Self::Stls => f.write_str("STLS"),
             Self::Utf8 => f.write_str("UTF8"),
+            Self::Lang(language) => write!(f, "LANG {}", Shown(language.as_bytes())),
             Self::User(user) => write!(f, "USER {}", Shown(user.as_bytes())),
             Self::Pass(secret) => write!(f, "PASS {secret}"),
             Self::Apop(user, _) => write!(f, "APOP {} [secret]", Shown(user.as_bytes())),

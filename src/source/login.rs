@@ -17,6 +17,7 @@ use crate::sasl::{
 use crate::secret::Secret;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
+use super::locale;
 use super::server::{Found, Server, Trial};
 use super::wire::{Wire, WireError};
 
@@ -66,8 +67,8 @@ struct Auth<'a, 'b> {
     behind: Behind,
     /// The last message of the exchange was sent.
     is_last: bool,
-    /// UTF8, which went along with the first command, is not answered yet.
-    utf8_unanswered: bool,
+    /// How many of UTF8 and LANG, which went along with the first command, are not answered yet.
+    unanswered: usize,
     /// Nor is that command.
     behind_utf8: bool,
     /// When the last message was sent.
@@ -84,14 +85,17 @@ impl<'a> Login<'a> {
     /// Notes that an optional command was answered, perhaps with a line too many, which is found only where the next
     /// answer belongs.
     pub(super) fn may_have_said_more(&mut self, to: Trial) {
-        if to == Trial::Utf8 || self.said_more.is_none() {
+        if matches!(to, Trial::Utf8 | Trial::Lang) || self.said_more.is_none() {
             self.said_more = Some(to);
         }
     }
 
     /// Gives the optional command whose answer may be why the session failed so.
     pub(super) fn said_more(&self, error: &SourceError) -> Option<Trial> {
-        self.said_more.filter(|trial| error.is_one_too_many() || *trial == Trial::Utf8 && error.is_unasked())
+        let is_why = |trial: &Trial| {
+            error.is_one_too_many() || matches!(trial, Trial::Utf8 | Trial::Lang) && error.is_unasked()
+        };
+        self.said_more.filter(is_why)
     }
 
     /// Logs in; says how, and what was sent along.
@@ -125,7 +129,7 @@ impl<'a> Login<'a> {
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
         let behind = self.behind(mechanism, known);
-        let utf8_unanswered = self.say_utf8(wire).await?;
+        let unanswered = self.say_how(wire).await?;
         let mut auth = Auth {
             login: self,
             wire,
@@ -133,8 +137,8 @@ impl<'a> Login<'a> {
             doing,
             behind,
             is_last: false,
-            utf8_unanswered,
-            behind_utf8: utf8_unanswered,
+            unanswered,
+            behind_utf8: unanswered > 0,
             sent_at: Instant::now(),
         };
         let accepted = match mechanism.sasl_name() {
@@ -217,22 +221,31 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Says UTF8 where it is announced: without it, Courier puts a report in place of each message whose header has 8-bit
-    /// octets (RFC 6856, 2). A refusal means nothing. Says whether the answer is still to come.
-    async fn say_utf8(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
-        if !self.server.before().utf8() || self.server.found(Trial::Utf8) == Some(Found::Breaks) {
-            return Ok(false);
+    /// Says UTF8 and LANG where they are announced: without UTF8, Courier puts a report in place of each message whose
+    /// header has 8-bit octets (RFC 6856, 2); LANG has refusals told in the user's language. A refusal means nothing. Says
+    /// how many answers are still to come.
+    async fn say_how(&mut self, wire: &mut Wire) -> Result<usize, SourceFailed> {
+        let capabilities = self.server.before();
+        let language = locale::language().filter(|_| capabilities.has("LANG"));
+        let utf8 = (Trial::Utf8, Command::Utf8, "ask for headers as they are (UTF8)");
+        let lang =
+            language.as_deref().map(|tag| (Trial::Lang, Command::Lang(tag), "choose a language (LANG)"));
+        let mut unanswered = 0;
+        for (trial, command, doing) in capabilities.utf8().then_some(utf8).into_iter().chain(lang) {
+            if self.server.found(trial) == Some(Found::Breaks) {
+                continue;
+            }
+            wire.send(command).doing(doing)?;
+            self.may_have_said_more(trial);
+            if self.sends_along(Trial::BehindUtf8) {
+                unanswered += 1;
+                continue;
+            }
+            self.suspect = Some(trial);
+            wire.reply().await.doing(doing)?;
+            self.suspect = None;
         }
-        let doing = "ask for headers as they are (UTF8)";
-        wire.send(Command::Utf8).doing(doing)?;
-        self.may_have_said_more(Trial::Utf8);
-        if self.sends_along(Trial::BehindUtf8) {
-            return Ok(true);
-        }
-        self.suspect = Some(Trial::Utf8);
-        wire.reply().await.doing(doing)?;
-        self.suspect = None;
-        Ok(false)
+        Ok(unanswered)
     }
 
     /// Decides what goes along with the last message of a log-in.
@@ -389,9 +402,9 @@ impl Auth<'_, '_> {
         commands.into_iter().try_for_each(|command| self.wire.send(command)).doing(&self.doing)
     }
 
-    /// Reads past the answer to UTF8, which went along with the first command.
-    async fn hear_utf8(&mut self) -> Result<(), SourceFailed> {
-        if std::mem::take(&mut self.utf8_unanswered) {
+    /// Reads past the answers to UTF8 and LANG, which went along with the first command.
+    async fn hear_how(&mut self) -> Result<(), SourceFailed> {
+        for _ in 0..std::mem::take(&mut self.unanswered) {
             self.wire.reply().await.doing(&self.doing)?;
         }
         Ok(())
@@ -405,7 +418,7 @@ impl Auth<'_, '_> {
     }
 
     async fn accepted(&mut self, within: Option<Duration>) -> Result<(), SourceFailed> {
-        self.hear_utf8().await?;
+        self.hear_how().await?;
         let reply = match within {
             Some(limit) => self.wire.reply_within(limit).await,
             None => self.wire.reply().await,
@@ -430,7 +443,7 @@ impl Carrier for Auth<'_, '_> {
         if left == Left::Nothing && !std::mem::replace(&mut self.is_last, true) {
             self.send_behind()?;
         }
-        self.hear_utf8().await?;
+        self.hear_how().await?;
         let (to, reply) = self.wire.reply().await.doing(&self.doing)?;
         // What it asks for more, it takes from what was sent behind.
         let eats = reply.status == Status::Continue && self.is_last && self.behind != Behind::Nothing;

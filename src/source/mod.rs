@@ -20,6 +20,7 @@ mod error;
 mod headerless;
 mod headers;
 mod list;
+mod locale;
 mod login;
 mod open;
 mod server;

@@ -9,11 +9,12 @@
 //! |---|---|---|
 //! | [`Trial::Capa`] | the server goes, or falls silent, at CAPA, or answers it with a line too many | old servers |
 //! | [`Trial::Utf8`] | the same at UTF8, although it is announced | none known |
+//! | [`Trial::Lang`] | the same at LANG | none known |
 //! | [`Trial::Noop`] | the same at NOOP, behind a message whose end it is to prove | none known |
 //! | [`Trial::Top`] | the same at TOP of each message | none known; of single messages, see `headerless` |
 //! | [`Trial::Pipelining`] | several commands in the TRANSACTION state are answered wrongly, or not at all, or refused | old servers |
 //! | [`Trial::Binding`] | SCRAM bound to the channel is refused, although it is announced | Cyrus over TLS 1.3 |
-//! | [`Trial::BehindUtf8`] | USER or AUTH, sent along with UTF8, is lost, or is answered -ERR | none known |
+//! | [`Trial::BehindUtf8`] | USER or AUTH, sent along with UTF8 or LANG, is lost, or is answered -ERR | none known |
 //! | [`Trial::BehindUser`] | PASS, sent along with USER, is lost | nginx before 1.21 |
 //! | [`Trial::BehindLogIn`] | what is sent along with the last message of a log-in is lost, or is answered -ERR | Courier (PASS), Cyrus (AUTH) |
 //!
@@ -46,6 +47,8 @@ pub enum Trial {
     Capa,
     /// The UTF8 command (RFC 6856).
     Utf8,
+    /// The LANG command (RFC 6856).
+    Lang,
     /// The NOOP command, where STAT does as well.
     Noop,
     /// The TOP command.
@@ -54,7 +57,7 @@ pub enum Trial {
     Pipelining,
     /// SCRAM bound to the TLS channel, of the kind that TLS 1.3 has (RFC 9266).
     Binding,
-    /// USER, or AUTH, along with UTF8.
+    /// USER, or AUTH, along with UTF8 or LANG.
     BehindUtf8,
     /// PASS along with USER.
     BehindUser,
@@ -102,6 +105,7 @@ impl Trial {
         match self {
             Self::Capa => "capa",
             Self::Utf8 => "utf8",
+            Self::Lang => "lang",
             Self::Noop => "noop",
             Self::Top => "top",
             Self::Pipelining => "pipelining",
@@ -116,6 +120,7 @@ impl Trial {
         let plain = [
             Self::Capa,
             Self::Utf8,
+            Self::Lang,
             Self::Noop,
             Self::Top,
             Self::Pipelining,
@@ -132,7 +137,7 @@ impl Trial {
     pub fn is_told_by_one_failure(self) -> bool {
         match self {
             Self::Binding | Self::BehindUtf8 | Self::BehindUser | Self::BehindLogIn(_) => true,
-            Self::Capa | Self::Utf8 | Self::Noop | Self::Top | Self::Pipelining => false,
+            Self::Capa | Self::Utf8 | Self::Lang | Self::Noop | Self::Top | Self::Pipelining => false,
         }
     }
 
@@ -141,11 +146,12 @@ impl Trial {
         match self {
             Self::Capa => "without CAPA".into(),
             Self::Utf8 => "without UTF8".into(),
+            Self::Lang => "without LANG".into(),
             Self::Noop => "without NOOP".into(),
             Self::Top => "without TOP".into(),
             Self::Pipelining => "without pipelining".into(),
             Self::Binding => "without channel binding".into(),
-            Self::BehindUtf8 => "with the log-in only after the answer to UTF8".into(),
+            Self::BehindUtf8 => "with the log-in only after the answers to UTF8 and LANG".into(),
             Self::BehindUser => "with PASS only after the answer to USER".into(),
             Self::BehindLogIn(mechanism) => {
                 format!("with nothing sent before the log-in ({}) is answered", mechanism.shown())

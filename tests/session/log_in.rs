@@ -10,6 +10,8 @@ use postrider::testing::session::WallClock;
 use crate::support::dialogue::*;
 use crate::support::maildrop::{Ahead, Lock, Maildrop, Protection, Settings, What};
 use crate::support::poller::Poller;
+use crate::support::postrider::{Home, LIMIT};
+use crate::support::process::Running;
 
 const ANNOUNCED: &[&str] = &["TOP", "UIDL", "USER", "SASL PLAIN LOGIN", "PIPELINING"];
 const LOG_INS: &[&str] = &["plain", "login", "user-pass"];
@@ -370,6 +372,74 @@ fn utf8_costs_no_round_trip_where_commands_may_be_sent_ahead() {
         }
         server.finish();
     }
+}
+
+/// Syncs as somebody whose messages are in this language.
+fn speaking(home: &Home, locale: &str) -> String {
+    let mut command = home.command(&["sync"]);
+    let ended = Running::start(command.env("LC_ALL", locale)).wait(LIMIT);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    ended.stderr
+}
+
+#[test]
+fn the_users_language_is_chosen_where_lang_is_announced_and_a_refusal_means_nothing() {
+    let listed = format!("{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}");
+    for (answer, locale, lang) in [
+        ("+OK de Jawohl", "de_CH.UTF-8", "C: LANG de-CH\nS: +OK de Jawohl\n"),
+        ("-ERR no", "pt_BR", "C: LANG pt-BR\nS: -ERR no\n"),
+        ("", "C.UTF-8", ""),
+    ] {
+        let log_in = "C: USER alice\nS: +OK\nC: PASS correct horse\nS: +OK\n";
+        let lockstep = format!("C: UTF8\nS: +OK\n{lang}{log_in}");
+        let announces = announces_utf8("S: LANG\n");
+        let at_first = format!("{announces}{lockstep}{ASKED_AFTER}C: UIDL\nC: LIST\n{listed}");
+        let (server, home) = scripted(&[&[&at_first]], "auth: [user-pass]");
+        assert_eq!(speaking(&home, locale), "");
+        server.finish();
+        if answer.is_empty() {
+            continue;
+        }
+        // It costs no round trip where commands may be sent ahead.
+        let announces = announces_utf8("S: LANG\nS: PIPELINING\nS: SASL PLAIN\n");
+        let said = lang.split_once('\n').unwrap().0;
+        let at_first = format!(
+            "{announces}C: UTF8\n{said}\nC: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: +OK\nS: {answer}\nS: +OK\nS: +OK\nS: +OK\n\
+             S: PIPELINING\nS: .\nC: UIDL\nC: LIST\n!flight 4\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}"
+        );
+        let known = format!(
+            "!tls\nS: +OK\nC: UTF8\n{said}\nC: AUTH PLAIN *\nC: UIDL\nC: LIST\nS: +OK\nS: {answer}\nS: +OK\n!flight 2\n\
+             {ONE_LISTED}{GOODBYE}"
+        );
+        let (server, home) = scripted(&[&[&at_first], &[&known]], "");
+        assert_eq!(speaking(&home, locale) + &speaking(&home, locale), "");
+        server.finish();
+    }
+}
+
+#[test]
+fn a_server_that_goes_at_lang_is_polled_without_from_then_on() {
+    let goes = format!("{}C: UTF8\nS: +OK\nC: LANG de\n!cut", announces_utf8("S: LANG\n"));
+    let without = "C: UTF8\nS: +OK\nC: USER alice\nS: +OK\nC: PASS correct horse\nS: +OK\n";
+    let (ask, list) = (announces_utf8("S: LANG\n"), format!("C: UIDL\nC: LIST\n{ONE_LISTED}"));
+    let second = format!("{ask}{without}{ASKED_AFTER}{list}{ONE_RETRIEVED}{GOODBYE}");
+    let third = format!("!tls\nS: +OK\n{without}{list}{GOODBYE}");
+    let (server, home) = scripted(&[&[&goes], &[&second], &[&third]], "auth: [user-pass]");
+    speaking(&home, "de");
+    assert_eq!(speaking(&home, "de"), "");
+    server.finish();
+}
+
+#[test]
+fn a_user_whose_name_is_not_ascii_logs_in_behind_utf8() {
+    let log_in = "C: UTF8\nS: +OK\nC: USER b\u{f8}rn\nS: +OK\nC: PASS correct horse\nS: +OK\n";
+    let listed = format!("{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}");
+    let script = format!("{}{log_in}{ASKED_AFTER}C: UIDL\nC: LIST\n{listed}", announces_utf8(""));
+    let (server, home) = scripted(&[&[&script]], "auth: [user-pass]");
+    let configured = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&configured.replace("user: alice", "user: b\u{f8}rn"));
+    home.must(&["sync"], 0);
+    server.finish();
 }
 
 #[test]
