@@ -216,6 +216,39 @@ pub fn speaks_of_pop_off(said: &[u8]) -> bool {
     has(b"pop") && off.iter().any(|words| has(words))
 }
 
+/// What some providers' words mean for whoever has to do something, and what the words are.
+const MEANINGS: [(&str, &str); 9] = [
+    (
+        "smtpclientauthentication is disabled",
+        "sending with a log-in is switched off for this mailbox: its administrator switches \"Authenticated SMTP\" on",
+    ),
+    ("basic authentication is disabled", NO_PASSWORDS),
+    ("basic auth is disabled", NO_PASSWORDS),
+    ("application-specific password", APP_PASSWORD),
+    ("app password", APP_PASSWORD),
+    ("web login required", "log in in a browser once and answer what is asked there, then try again"),
+    (
+        "log in via your web browser",
+        "log in in a browser once and answer what is asked there, then try again",
+    ),
+    (
+        "authenticated but not connected",
+        "the token is of another user than the mailbox, or the application may not open this mailbox",
+    ),
+    ("imap access is disabled", "IMAP is switched off for this mailbox: switch it on in its settings"),
+];
+const NO_PASSWORDS: &str =
+    "this server takes no passwords any more: write `oauth2` in the place of `password`";
+const APP_PASSWORD: &str =
+    "the server wants an app password, which is made in the account's security settings, or `oauth2`";
+
+/// Says what a provider's words mean, where that is more than they say.
+pub fn meaning(said: &[u8]) -> Option<&'static str> {
+    let said = said.to_ascii_lowercase();
+    let is_in = |words: &str| memchr::memmem::find(&said, words.as_bytes()).is_some();
+    MEANINGS.iter().find(|(words, _)| is_in(words)).map(|(_, meaning)| *meaning)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +266,23 @@ mod tests {
         {
             assert!(!speaks_of_pop_off(said.as_bytes()), "{said}");
         }
+    }
+
+    #[test]
+    fn what_a_provider_says_of_its_switches_is_told_in_words_of_what_to_do() {
+        for (said, told) in [
+            (
+                "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant.",
+                "\"Authenticated SMTP\"",
+            ),
+            ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "`oauth2`"),
+            ("[AUTH] Application-specific password required: https://support.google.com", "app password"),
+            ("[AUTH] Web login required.", "in a browser once"),
+            ("NO User is authenticated but not connected.", "another user"),
+        ] {
+            assert!(meaning(said.as_bytes()).is_some_and(|meaning| meaning.contains(told)), "{said}");
+        }
+        assert_eq!(meaning(b"[AUTH] Username and password not accepted."), None);
     }
 
     #[test]

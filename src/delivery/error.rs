@@ -97,6 +97,14 @@ impl TargetError {
         })
     }
 
+    /// Gives what the server said, if it was one.
+    pub(super) fn said(&self) -> Option<&[u8]> {
+        match self {
+            Self::Server(error) => error.said.as_deref(),
+            Self::File { .. } | Self::Unfit { .. } | Self::Command { .. } => None,
+        }
+    }
+
     /// Says why a server refused, in place of what to do about it.
     pub(super) fn because(self, why: String) -> Self {
         match self {

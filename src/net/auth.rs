@@ -28,6 +28,9 @@ pub trait Carrier {
 
     /// Makes an error of a challenge to which the mechanism has nothing to say.
     fn one_too_many(&self) -> Self::Error;
+
+    /// Gives the words of a refusal, if it is one.
+    fn words<'e>(&self, refusal: &'e Self::Error) -> Option<&'e [u8]>;
 }
 
 /// What the client still has to say.
@@ -60,8 +63,15 @@ pub async fn authenticate<C: Carrier>(
     let along = initial.take_if(|response| fits(name, response, C::LONGEST_LINE));
     let left = |exchange: &Exchange| if exchange.is_complete() { Left::Nothing } else { Left::More };
     let first = if initial.is_some() { Left::More } else { left(&exchange) };
-    let mut answer =
-        carrier.say(AuthLine::Begin(name, along.as_ref().map(|along| &along[..])), first).await?;
+    let begun = carrier.say(AuthLine::Begin(name, along.as_ref().map(|along| &along[..])), first).await;
+    let mut answer = match begun {
+        // Some servers know AUTH of RFC 1734 only, and RFC 5034's initial response is an argument too many to them.
+        Err(refusal) if along.is_some() && carrier.words(&refusal).is_some_and(speaks_of_form) => {
+            initial = along;
+            carrier.say(AuthLine::Begin(name, None), Left::More).await?
+        }
+        begun => begun?,
+    };
     let mut ended = false;
     let mut why = None;
     loop {
@@ -121,6 +131,14 @@ async fn respond(
     .await
 }
 
+/// Says whether these are words about how a command is written, rather than about who logs in.
+fn speaks_of_form(said: &[u8]) -> bool {
+    const FORM: [&[u8]; 6] =
+        [b"syntax", b"argument", b"parameter", b"usage:", b"protocol error", b"initial response"];
+    let said = said.to_ascii_lowercase();
+    FORM.iter().any(|words| memchr::memmem::find(&said, words).is_some())
+}
+
 /// Says whether an AUTH command with this initial response fits a line.
 fn fits(name: &'static str, response: &[u8], longest: usize) -> bool {
     let mut line = Zeroizing::new(Vec::new());
@@ -148,7 +166,15 @@ mod tests {
             let mut octets = Vec::new();
             line.encode(&mut octets);
             self.said.push((String::from_utf8(octets).unwrap(), left));
-            if self.answers.is_empty() { Err("refused".into()) } else { Ok(self.answers.remove(0)) }
+            if self.answers.is_empty() {
+                return Err("refused".into());
+            }
+            match self.answers.remove(0) {
+                Answer::Challenge(words) if words.starts_with(b"-ERR ") => {
+                    Err(String::from_utf8_lossy(&words).into_owned())
+                }
+                answer => Ok(answer),
+            }
         }
 
         fn failed(&self, error: SaslError) -> String {
@@ -161,6 +187,10 @@ mod tests {
 
         fn one_too_many(&self) -> String {
             "one too many".into()
+        }
+
+        fn words<'e>(&self, refusal: &'e String) -> Option<&'e [u8]> {
+            Some(refusal.as_bytes())
         }
     }
 
@@ -206,6 +236,19 @@ mod tests {
         let (outcome, lines) = speak(Mechanism::Plain, "s", &[challenge("bm8="), challenge("")]).await;
         assert_eq!(outcome, Err("one too many".into()));
         assert_eq!(lines, said(&[first, ("", Left::Nothing)]));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_an_initial_response_for_its_form_gets_it_in_a_second_step() {
+        let answers = [challenge("-ERR Syntax error in parameters"), challenge(""), Answer::Accepted];
+        let (outcome, lines) = speak(Mechanism::Plain, "s", &answers).await;
+        assert_eq!(outcome, Ok(()));
+        let response = "AGFsaWNlAHM=";
+        let along = ("AUTH PLAIN AGFsaWNlAHM=", Left::Nothing);
+        assert_eq!(lines, said(&[along, ("AUTH PLAIN", Left::More), (response, Left::Nothing)]));
+        let answers = [challenge("-ERR no such user"), challenge(""), Answer::Accepted];
+        let (outcome, lines) = speak(Mechanism::Plain, "s", &answers).await;
+        assert_eq!((outcome, lines.len()), (Err("-ERR no such user".into()), 1));
     }
 
     #[tokio::test]

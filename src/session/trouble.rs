@@ -12,7 +12,9 @@ use crate::config::target::Destination;
 use crate::config::{Account, Whose, on_command_line};
 use crate::credential::CredentialError;
 use crate::delivery::TargetError;
-use crate::failure::{Class, Failure, explained, speaks_of_a_lock, speaks_of_pop_off, speaks_of_tls};
+use crate::failure::{
+    Class, Failure, explained, meaning, speaks_of_a_lock, speaks_of_pop_off, speaks_of_tls,
+};
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
 use crate::state::{StateError, Timestamp};
 use crate::text::shell_word;
@@ -351,6 +353,9 @@ fn cause(account: &Account, refusal: &Refusal, instead: Option<&str>) -> Option<
         return Some(
             "POP is switched off for this mailbox: switch it on in its settings, or ask who runs it".into(),
         );
+    }
+    if let Some(meaning) = meaning(&refusal.said) {
+        return Some(meaning.to_owned());
     }
     // Some servers say by a code what the class leaves open.
     let told = class_of_refused_log_in(&refusal.said);

@@ -146,7 +146,7 @@ impl<'a> Login<'a> {
             None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
             None => auth.user_pass().await,
         };
-        let (took, behind_utf8) = (auth.sent_at.elapsed(), auth.behind_utf8);
+        let (took, behind_utf8, behind) = (auth.sent_at.elapsed(), auth.behind_utf8, auth.behind);
         if let Err(failed) = &accepted {
             if behind_utf8 {
                 self.suspect = Some(Trial::BehindUtf8);
@@ -439,6 +439,13 @@ impl Carrier for Auth<'_, '_> {
     const LONGEST_LINE: usize = 255;
 
     async fn say(&mut self, line: AuthLine<'_>, left: Left) -> Result<Answer, SourceFailed> {
+        if self.is_last && matches!(line, AuthLine::Begin(..)) {
+            // It is begun anew: what went along with the message that was refused is refused, too.
+            (self.is_last, self.behind, self.login.suspect) = (false, Behind::Nothing, None);
+            while self.wire.unanswered() > 0 {
+                self.wire.event().await.doing(&self.doing)?;
+            }
+        }
         self.send(Command::Auth(line))?;
         if left == Left::Nothing && !std::mem::replace(&mut self.is_last, true) {
             self.send_behind()?;
@@ -479,6 +486,11 @@ impl Carrier for Auth<'_, '_> {
 
     fn one_too_many(&self) -> SourceFailed {
         SourceFailed { doing: self.doing.clone(), error: out_of_step(b"+").into() }
+    }
+
+    fn words<'e>(&self, refusal: &'e SourceFailed) -> Option<&'e [u8]> {
+        // A code speaks of who logs in.
+        refusal.error.said().filter(|_| refusal.error.is_uncoded_refusal())
     }
 }
 

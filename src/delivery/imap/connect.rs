@@ -7,7 +7,7 @@ use super::judge::{self, Blame};
 use crate::config;
 use crate::config::account::TlsMode;
 use crate::delivery::{Access, ServerError, TargetError};
-use crate::failure::{Class, speaks_of_a_lock};
+use crate::failure::{Class, meaning, speaks_of_a_lock};
 use crate::imap::{Client, Command, Kind, Mailbox, Status};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
@@ -338,7 +338,9 @@ impl Connecting<'_> {
         if passes {
             return self.refused(&what, status, Class::Target, None);
         }
+        let meaning = meaning(status.to_string().as_bytes());
         let hint = match self.target.provider {
+            _ if meaning.is_some() => meaning.unwrap_or_default().to_owned(),
             _ if self.target.login.credential.oauth2().is_some() => {
                 format!("run `postrider login {}` and sign in as the target's user", self.access.account)
             }
@@ -391,5 +393,9 @@ impl<const LINE: usize> Carrier for LogIn<'_, LINE> {
 
     fn one_too_many(&self) -> TargetError {
         self.connecting.failed(format!("server asked for more than {} has to say", self.name), None)
+    }
+
+    fn words<'e>(&self, refusal: &'e TargetError) -> Option<&'e [u8]> {
+        refusal.said()
     }
 }

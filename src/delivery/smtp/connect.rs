@@ -11,7 +11,7 @@ use super::transaction::Connection;
 use crate::config::account::{Tls, TlsMode};
 use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
-use crate::failure::Class;
+use crate::failure::{Class, meaning};
 use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
@@ -208,9 +208,11 @@ impl Connecting<'_> {
         self.server.login.as_ref().is_some_and(|login| login.credential.oauth2().is_some())
     }
 
-    /// Says what to look at where credentials are refused.
-    fn check(&self) -> String {
-        if self.tokens() {
+    /// Says what to look at where credentials are refused with these words.
+    fn check(&self, said: &[u8]) -> String {
+        if let Some(meaning) = meaning(said) {
+            meaning.to_owned()
+        } else if self.tokens() {
             format!("run `postrider login {}` and sign in as the target's user", self.access.account)
         } else {
             "check `user` and `password` of the target".to_owned()
@@ -263,7 +265,9 @@ impl Carrier for LogIn<'_> {
             334 => return Ok(Answer::Challenge(reply.text().into_bytes())),
             235 => return Ok(Answer::Accepted),
             400..500 => (self.refusal(), Class::Target, None),
-            500.. => (self.refusal(), Class::Credentials, Some(self.connecting.check())),
+            500.. => {
+                (self.refusal(), Class::Credentials, Some(self.connecting.check(reply.text().as_bytes())))
+            }
             _ => ("server did not answer AUTH".to_owned(), Class::Target, None),
         };
         Err(self.connecting.refused(&what, &reply, class, hint))
@@ -279,6 +283,11 @@ impl Carrier for LogIn<'_> {
 
     fn one_too_many(&self) -> TargetError {
         self.connecting.failed(format!("server asked for more than {} has to say", self.name), None)
+    }
+
+    fn words<'e>(&self, refusal: &'e TargetError) -> Option<&'e [u8]> {
+        // The others speak of who logs in, or of the server.
+        refusal.said().filter(|said| said.starts_with(b"50"))
     }
 }
 
