@@ -67,7 +67,7 @@ use endpoint::Deadline;
 pub use endpoint::Endpoint;
 pub use error::NetError;
 pub use greeting::{another_server, looks_like_tls};
-pub use stage::{Moment, Stage, Watch, Watched};
+pub use stage::{Moment, Stage, Token, Watch, Watched};
 pub use stream::Stream;
 pub use verify::CertificateFault;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
@@ -16,6 +17,10 @@ use crate::text::{Shown, counted};
 pub enum Stage {
     /// The password is there.
     Password,
+    /// The provider of access tokens that is asked, whose stages follow.
+    Asking(String),
+    /// An access token is there, in the place of the password.
+    Token(Token),
     /// The host's addresses, in the order in which they are tried.
     Resolved(Vec<IpAddr>),
     /// One address that was tried in vain, and why.
@@ -43,6 +48,17 @@ pub enum Stage {
     Listed(usize, u64),
     /// A folder of a mailbox.
     Opened(String),
+}
+
+/// What is known of an access token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Where it comes from: `had just now`.
+    pub from: &'static str,
+    /// What it is for, as the provider says.
+    pub scope: String,
+    /// How long it is good, if that is known.
+    pub left: Option<Duration>,
 }
 
 /// When capabilities were read: each of the three sets is believed only there.
@@ -106,6 +122,8 @@ impl Stage {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Password => "password",
+            Self::Asking(_) => "provider",
+            Self::Token(_) => "token",
             Self::Resolved(_) => "name",
             Self::Unreached(..) | Self::Connected(_) => "connection",
             Self::Secured { .. } => "tls",
@@ -115,6 +133,23 @@ impl Stage {
             Self::LoggedIn => "log-in",
             Self::Listed(..) => "listing",
             Self::Opened(_) => "folder",
+        }
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.from)?;
+        match self.left {
+            Some(left) if left.as_secs() < 120 => {
+                write!(f, "; good for {}", counted(left.as_secs(), "second"))?;
+            }
+            Some(left) => write!(f, "; good for {}", counted(left.as_secs() / 60, "minute"))?,
+            None => f.write_str("; nobody says how long it is good")?,
+        }
+        match self.scope.as_str() {
+            "" => Ok(()),
+            scope => write!(f, "\nscopes: {}", Shown(scope.as_bytes())),
         }
     }
 }
@@ -146,6 +181,7 @@ impl fmt::Display for Stage {
                     None => Ok(()),
                 }
             }
+            Self::Asking(whom) => write!(f, "asking {whom} for an access token"),
             Self::Greeted(words) | Self::Opened(words) => f.write_str(words),
             Self::Announced(moment, words) if words.is_empty() => write!(f, "none {moment}"),
             Self::Announced(moment, words) => write!(f, "{moment}: {}", words.join(", ")),
@@ -154,6 +190,7 @@ impl fmt::Display for Stage {
                 write!(f, "{mechanism} of {}: {why}", offered.join(", "))
             }
             Self::Password => f.write_str("there"),
+            Self::Token(token) => token.fmt(f),
             Self::LoggedIn => f.write_str("accepted"),
             Self::Listed(messages, octets) => {
                 write!(f, "{}, {}", counted(*messages, "message"), counted(*octets, "octet"))

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::credential::oauth2::{AccessToken, Age, OAuth2Error};
+use crate::credential::oauth2::{AccessToken, Age, OAuth2Error, Unwanted};
 use crate::failure::Class;
 use crate::net::{Stage, Stream};
 use crate::secret::{Secret, masked};
@@ -12,7 +12,7 @@ use crate::source::{
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
 
 use super::course::{Course, Ended};
-use super::credentials::{Credentials, Reached, no_token, token};
+use super::credentials::{self, Credentials, Reached, no_token, token, unwanted};
 use super::lockout::{Attempted, Word};
 use super::notes::Notes;
 use super::policy::Policy;
@@ -126,28 +126,32 @@ impl Poll<'_> {
             self.progress.doing(Activity::GettingPassword);
             let refused = memory.is_some_and(|memory| memory.log_ins.refused.is_some());
             let credentials = Credentials::of(self.account, self.environment, refused).await?;
-            self.environment.connector.watch().saw(|| Stage::Password);
             if let Some(memory) = memory {
                 self.may_try(course, credentials.identity(), memory).await?;
             }
-            self.reach_with(credentials, None).await
+            let unwanted = memory.map_or(Unwanted::None, |memory| unwanted(&memory.log_ins));
+            self.reach_with(credentials, unwanted).await
         };
         self.unless_stopped("connect", connect).await
     }
 
     /// Gets a token where there is no password, and connects.
-    async fn reach_with(
-        &self,
-        credentials: Credentials,
-        refused: Option<&Secret>,
-    ) -> Result<Reached, Failed> {
+    async fn reach_with(&self, credentials: Credentials, unwanted: Unwanted<'_>) -> Result<Reached, Failed> {
         if let Credentials::Tokens { .. } = &credentials {
             self.progress.doing(Activity::GettingToken);
         }
+        let watch = self.environment.connector.watch();
         let (identity, secret, age) = match credentials {
-            Credentials::Password(password) => (password.clone(), password, Age::New),
-            Credentials::Tokens { identity } => match token(self.account, self.environment, refused).await {
-                Ok(AccessToken { secret, age }) => (identity, secret, age),
+            Credentials::Password(password) => {
+                watch.saw(|| Stage::Password);
+                (password.clone(), password, Age::New)
+            }
+            Credentials::Tokens { identity } => match token(self.account, self.environment, unwanted).await {
+                Ok(token) => {
+                    watch.saw(|| credentials::stage(&token, self.environment));
+                    let AccessToken { secret, age, .. } = token;
+                    (identity, secret, age)
+                }
                 Err(error) => return no_token(self.account, identity, error),
             },
         };
@@ -193,7 +197,7 @@ impl Poll<'_> {
             }
             // It may have been revoked: one new one, once.
             log::info!("{}: server refuses the access token; getting a new one", self.account.name);
-            let again = self.reach_with(Credentials::Tokens { identity }, Some(&secret));
+            let again = self.reach_with(Credentials::Tokens { identity }, Unwanted::This(&secret));
             reached = self.unless_stopped("connect", again).await.map_err(AttemptFailed::plain)?;
         }
     }

@@ -1,13 +1,16 @@
 //! What an account logs in with: a password, or tokens in its place.
 
+use std::time::Duration;
+
 use crate::config::Account;
 use crate::config::oauth2::OAuth2;
 use crate::credential::CredentialError;
-use crate::credential::oauth2::{AccessToken, Age, Look, Means, OAuth2Error, User};
+use crate::credential::oauth2::{AccessToken, Age, Look, Means, OAuth2Error, Unwanted, User};
 use crate::failure::Class;
-use crate::net::{Endpoint, Stream};
+use crate::net::{Endpoint, Stage, Stream, Token};
 use crate::secret::Secret;
 use crate::source;
+use crate::state::LogIns;
 
 use super::Environment;
 use super::trouble::{During, Failed};
@@ -50,16 +53,36 @@ impl Credentials {
     }
 }
 
-/// Gets an access token: not this one, which was refused.
+/// Gets an access token.
 pub async fn token(
     account: &Account,
     environment: &Environment,
-    refused: Option<&Secret>,
+    unwanted: Unwanted<'_>,
 ) -> Result<AccessToken, CredentialError> {
     match User::of_source(account) {
-        Some(user) => user.access_token(&means(account, environment), refused).await,
+        Some(user) => user.access_token(&means(account, environment), unwanted).await,
         None => Err(CredentialError::Missing),
     }
+}
+
+/// Says which tokens are not sent: where credentials were refused, the token was a new one, and would be refused again.
+pub fn unwanted(memory: &LogIns) -> Unwanted<'static> {
+    let is_of_credentials = |class: &str| Class::named(class) == Some(Class::Credentials);
+    match &memory.refused {
+        Some(refused) if is_of_credentials(&refused.class) => Unwanted::Kept,
+        Some(_) | None => Unwanted::None,
+    }
+}
+
+/// Puts a token into words, without itself.
+pub fn stage(token: &AccessToken, environment: &Environment) -> Stage {
+    let left = |until| u64::try_from(until - environment.clock.now()).unwrap_or_default();
+    let from = match token.age {
+        Age::New => "had just now",
+        Age::Kept => "kept from an earlier poll",
+    };
+    let left = token.until.map(|until| Duration::from_secs(left(until)));
+    Stage::Token(Token { from, scope: token.scope.clone(), left })
 }
 
 /// Tells a provider's refusal, which is remembered, from what else may go wrong with tokens.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::credentials::{is_refusal, means};
+use super::credentials::{self, is_refusal, means, unwanted};
 use super::lockout::{self, Attempted, Refusal, Word};
 use super::trouble::{During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::oauth2::Credential;
 use crate::config::target::{Destination, Login};
 use crate::config::{Account, Target};
-use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, User};
+use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, Unwanted, User};
 use crate::credential::{self, CredentialError};
 use crate::delivery::{Access, ServerError, Sink, TargetError, probe};
 use crate::failure::{Class, Failure};
@@ -33,13 +33,12 @@ pub(super) async fn open_target(
     };
     let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
     log_in.may_try(retry).await.during(OPEN)?;
-    let (mut secret, age) = log_in.secret(None).await?;
-    environment.connector.watch().saw(|| Stage::Password);
+    let (mut secret, age) = log_in.secret(unwanted(&log_in.memory)).await?;
     let mut opened = open(account, target, environment, Some(secret.clone())).await?;
     if age == Age::Kept && opened.as_ref().is_err_and(|error| refusal(error).is_some()) {
         // It may have been revoked: one new one, once.
         log::info!("{}: target refuses the access token; getting a new one", account.name);
-        (secret, _) = log_in.secret(Some(&secret)).await?;
+        (secret, _) = log_in.secret(Unwanted::This(&secret)).await?;
         opened = open(account, target, environment, Some(secret.clone())).await?;
     }
     log_in.note(opened, &secret).await
@@ -166,13 +165,19 @@ impl<'a> TargetLogIn<'a> {
         })
     }
 
-    /// Gets the password, or a token: not this one, which was refused.
-    async fn secret(&self, refused: Option<&Secret>) -> Result<(Secret, Age), Failed> {
+    /// Gets the password, or a token.
+    async fn secret(&self, unwanted: Unwanted<'_>) -> Result<(Secret, Age), Failed> {
+        let watch = self.environment.connector.watch();
         let Some(user) = User::of_target(self.target) else {
+            watch.saw(|| Stage::Password);
             return Ok((self.identity.clone(), Age::New));
         };
-        match user.access_token(&means(self.account, self.environment), refused).await {
-            Ok(AccessToken { secret, age }) => Ok((secret, age)),
+        match user.access_token(&means(self.account, self.environment), unwanted).await {
+            Ok(token) => {
+                watch.saw(|| credentials::stage(&token, self.environment));
+                let AccessToken { secret, age, .. } = token;
+                Ok((secret, age))
+            }
             Err(CredentialError::Tokens(error)) if is_refusal(&error) => self.no_token(&error).await,
             Err(error) => Err(error).during("get the target's access token"),
         }

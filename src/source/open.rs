@@ -39,13 +39,17 @@ impl Login<'_> {
         self.watch.saw(|| Stage::greeted(greeting.text));
         let stamp = apop::stamp(greeting.text).map(<[u8]>::to_vec);
         if account.tls.mode == TlsMode::StartTls {
+            if self.watch.is_heard() {
+                // Nothing of it is believed: it is for whoever looks.
+                self.ask_first(&mut wire, Moment::BeforeTls).await?;
+            }
             wire = self.start_tls(wire, connector).await?;
         }
 
         // Capabilities read before TLS are never believed after it, so they are not even asked for.
         let known = self.server.is_known();
         if !known {
-            let before = self.ask_before(&mut wire).await?;
+            let before = self.ask_first(&mut wire, Moment::BeforeLogIn).await?;
             self.server.saw_before(before);
         }
         let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
@@ -89,7 +93,7 @@ impl Login<'_> {
     }
 
     /// Asks for the capabilities before the log-in. A server that has no CAPA, or does not bear it, has none.
-    async fn ask_before(&mut self, wire: &mut Wire) -> Result<Capabilities, SourceFailed> {
+    async fn ask_first(&mut self, wire: &mut Wire, moment: Moment) -> Result<Capabilities, SourceFailed> {
         if self.server.found(Trial::Capa) == Some(Found::Breaks) {
             return Ok(Capabilities::NONE);
         }
@@ -98,7 +102,7 @@ impl Login<'_> {
         self.suspect = None;
         self.may_have_said_more(Trial::Capa);
         let asked = asked.unwrap_or_default();
-        self.watch.saw(|| Stage::announced(Moment::BeforeLogIn, asked.lines()));
+        self.watch.saw(|| Stage::announced(moment, asked.lines()));
         Ok(asked)
     }
 

@@ -1,5 +1,6 @@
 //! The program as its user sees it, its configuration, and what its sandbox lets it do.
 
+mod browser;
 mod config;
 mod demo;
 mod docs;
@@ -7,6 +8,7 @@ mod hints;
 mod import;
 mod origins;
 mod program;
+mod provider;
 mod sandbox;
 mod seen;
 #[path = "../support/mod.rs"]

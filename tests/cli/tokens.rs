@@ -16,11 +16,11 @@ use crate::support::mounted::Mounted;
 use crate::support::postrider::{Home, LIMIT};
 use crate::support::process::{Ended, mail_owner};
 
-const MINUTE: i64 = 60;
-const HOUR: i64 = 60 * MINUTE;
+pub const MINUTE: i64 = 60;
+pub const HOUR: i64 = 60 * MINUTE;
 
 /// A maildrop with a message, the server whose tokens it takes, and a home whose account logs in by these keys.
-fn servers(more: &str) -> (AuthorizationServer, Maildrop, Home) {
+pub fn servers(more: &str) -> (AuthorizationServer, Maildrop, Home) {
     let tokens = AuthorizationServer::start();
     let server = Maildrop::start(Settings::with_tokens(tokens.check("pop")));
     server.put("one", b"Subject: 1\r\n\r\n".to_vec());
@@ -29,11 +29,11 @@ fn servers(more: &str) -> (AuthorizationServer, Maildrop, Home) {
     (tokens, server, home)
 }
 
-fn configuration(server: &Maildrop, oauth2: &str, more: &str) -> String {
+pub fn configuration(server: &Maildrop, oauth2: &str, more: &str) -> String {
     format!("accounts:\n{}", account("home", server, oauth2, more))
 }
 
-fn account(name: &str, server: &Maildrop, oauth2: &str, more: &str) -> String {
+pub fn account(name: &str, server: &Maildrop, oauth2: &str, more: &str) -> String {
     format!(
         "  {name}: {{ host: 127.0.0.1, port: {}, tls: none, user: alice, maildrop_id: {name}, {more}, \
          oauth2: {oauth2}, deliver: {{ maildir: ~/{name} }} }}\n",
@@ -42,14 +42,14 @@ fn account(name: &str, server: &Maildrop, oauth2: &str, more: &str) -> String {
 }
 
 /// The program while somebody logs in.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     shown: BufReader<ChildStdout>,
     text: String,
 }
 
 impl Terminal {
-    fn start(home: &Home, arguments: &[&str]) -> Self {
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -58,7 +58,7 @@ impl Terminal {
     }
 
     /// Reads until a line has this in it, and gives that line.
-    fn shows(&mut self, words: &str) -> String {
+    pub fn shows(&mut self, words: &str) -> String {
         loop {
             let mut line = String::new();
             let count = self.shown.read_line(&mut line).unwrap();
@@ -74,23 +74,30 @@ impl Terminal {
         }
     }
 
-    fn paste(&mut self, line: &str) {
+    pub fn paste(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn ends(mut self, status: i32) -> (String, String) {
-        let mut rest = String::new();
+    pub fn ends(mut self, status: i32) -> (String, String) {
+        let (mut rest, mut stderr) = (String::new(), String::new());
         self.shown.read_to_string(&mut rest).unwrap();
-        let output = self.child.wait_with_output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         self.text += &rest;
-        assert_eq!(output.status.code(), Some(status), "{}{stderr}", self.text);
-        (self.text, stderr)
+        assert_eq!(self.child.wait().unwrap().code(), Some(status), "{}{stderr}", self.text);
+        (std::mem::take(&mut self.text), stderr)
+    }
+}
+
+/// Who gives up does not leave it waiting for a browser.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// Logs in with a browser on this machine.
-fn log_in(home: &Home) {
+pub fn log_in(home: &Home) {
     let mut terminal = Terminal::start(home, &["login", "home"]);
     let address = terminal.shows("/authorize?");
     let (status, location, _) = browse(&address).unwrap();
@@ -101,7 +108,7 @@ fn log_in(home: &Home) {
     assert!(said.contains("Logged in as alice at 127.0.0.1"), "{said}");
 }
 
-fn is_told(ended: &Ended, words: &[&str]) {
+pub fn is_told(ended: &Ended, words: &[&str]) {
     for words in words {
         assert!(ended.stderr.contains(words), "{words:?}: {}", ended.stderr);
     }

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::support::authorization_server::AuthorizationServer;
 use crate::support::dovecot::{Dovecot, Format, PASSWORD};
 use crate::support::imap_server::{Habits, ImapServer};
+use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::mails;
 use crate::support::postrider::Home;
 use crate::support::process::free_port;
@@ -91,6 +93,40 @@ fn each_step_is_told_with_what_was_seen_and_nothing_is_changed() {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert!(!told.contains(PASSWORD) && !told.contains("FAILED"), "{told}");
+}
+
+#[test]
+fn a_token_is_told_with_its_end_and_scopes_and_a_starttls_server_by_what_it_says_before() {
+    let tokens = AuthorizationServer::start();
+    let server =
+        Maildrop::start(Settings { tls: Protection::Stls, ..Settings::with_tokens(tokens.check("pop")) });
+    let home = Home::new();
+    let ca = home.write("ca.pem", &server.certificate.authority_pem);
+    let token = tokens.refresh_token("alice", "pop offline_access");
+    let keys = tokens.keys(&format!(", refresh_token: {token}"));
+    let target = ImapServer::start(Habits::default());
+    home.configure(&format!(
+        "accounts:\n  home: {{ host: 127.0.0.1, port: {}, tls: starttls, tls_ca: '{}', user: alice, oauth2: {keys}, \
+         deliver: {} }}\n",
+        server.port(),
+        ca.display(),
+        target.target("")
+    ));
+    let first = steps(&home, 0);
+    let expected =
+        ["provider", "name", "connection", "token", "name", "connection", "greeting", "capabilities", "tls"];
+    assert_eq!(names(&first)[..9], expected);
+    assert_eq!(names(&first)[9..12], ["capabilities", "mechanism", "log-in"]);
+    assert_eq!(first[3].3, "had just now; good for 60 minutes\nscopes: pop offline_access |  | ");
+    assert!(
+        first[7].3.starts_with("before TLS: ") && first[9].3.starts_with("before the log-in: "),
+        "{first:?}"
+    );
+    let second = steps(&home, 0);
+    assert_eq!(names(&second)[..3], ["token", "name", "connection"]);
+    assert!(second[0].3.starts_with("kept from an earlier poll; good for "), "{second:?}");
+    let told = home.must(&["doctor"], 0).stdout;
+    assert!(told.contains("scopes: pop offline_access") && !told.contains("access-"), "{told}");
 }
 
 #[test]

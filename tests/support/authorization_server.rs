@@ -21,6 +21,10 @@ pub const CLIENT: &str = "postrider-test";
 /// What may be asked for.
 const SCOPES: [&str; 4] = ["pop", "imap", "smtp", "offline_access"];
 
+/// What the browser is shown first.
+const SIGN_IN: &str = "<!doctype html><title>Sign in</title><p>One moment.<script>\
+                       location.replace('/authorize' + location.search)</script>";
+
 /// A running server; it ends with the process.
 #[derive(Debug, Clone)]
 pub struct AuthorizationServer {
@@ -73,6 +77,8 @@ pub enum Instead {
     Silence,
     /// A body without end.
     Endless,
+    /// An octet now and then, without end.
+    Trickle,
 }
 
 #[derive(Debug)]
@@ -222,7 +228,7 @@ impl AuthorizationServer {
         let instead = {
             let mut state = self.state();
             state.asked.push((request.path.clone(), request.form.clone()));
-            if request.path == "/authorize" || request.path == "/introspect" {
+            if ["/authorize", "/sign-in", "/introspect"].contains(&request.path.as_str()) {
                 None
             } else {
                 state.instead.pop_front()
@@ -240,6 +246,13 @@ impl AuthorizationServer {
                     stream.write_all(&[b' '; 4096])?;
                 }
             }
+            Some(Instead::Trickle) => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")?;
+                loop {
+                    stream.write_all(b" ")?;
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
             None => {}
         }
         let mut state = self.state();
@@ -250,6 +263,8 @@ impl AuthorizationServer {
                     Err(why) => reply(stream, 400, "Content-Type: text/html\r\n", why),
                 };
             }
+            // A page whose script goes on, as those of real servers do.
+            "/sign-in" => return reply(stream, 200, "Content-Type: text/html\r\n", SIGN_IN),
             "/token" => state.token(&request),
             "/device" => state.device(&request),
             "/introspect" => Ok(state.introspect(&request)),
@@ -411,7 +426,7 @@ impl State {
         if known.redirect != redirect {
             return refused("invalid_grant", "The redirect is another one.");
         }
-        if URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) != known.challenge {
+        if verifier.len() < 43 || URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) != known.challenge {
             return refused("invalid_grant", "The verifier is wrong.");
         }
         let (user, scope, family) = (known.user.clone(), known.scope.clone(), known.family);
@@ -587,6 +602,23 @@ fn signed_by(certificate: &str, assertion: &str, audience: &str) -> Result<(), S
         .iter()
         .any(|algorithm| algorithm.verify_signature(key, signed.as_bytes(), &signature).is_ok());
     if fits { Ok(()) } else { Err(wrong("signature")) }
+}
+
+/// Asks as a client does; gives status and answer.
+pub fn post(url: &str, form: &[(&str, &str)]) -> (u16, Value) {
+    let (authority, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let body = pairs.join("&");
+    let mut stream = TcpStream::connect(authority).expect("a server");
+    let length = body.len();
+    write!(stream, "POST /{path} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n{body}")
+        .expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
 }
 
 /// Asks for an address as a browser does; gives status, where it is sent, and what is shown.

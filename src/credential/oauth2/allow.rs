@@ -96,7 +96,7 @@ impl Attempt {
             (Some(error), _) => {
                 let said = value("error_description").unwrap_or_default();
                 let said = said.lines().next().unwrap_or_default().as_bytes().to_vec();
-                Err(NotTaken::Refused(OAuth2Error::Refused(Refused { error, said, from: Origin::Login })))
+                Err(NotTaken::Refused(OAuth2Error::Refused(Refused { error, said, from: Origin::Code })))
             }
             (None, Some(code)) => Ok(Secret::new(code)),
             (None, None) => Err(NotTaken::NoCode),

@@ -78,7 +78,7 @@ pub(super) async fn allowed(
 
 fn expired() -> OAuth2Error {
     let said = b"nobody has allowed the access in time".to_vec();
-    OAuth2Error::Refused(Refused { error: "expired_token".to_owned(), said, from: Origin::Login })
+    OAuth2Error::Refused(Refused { error: "expired_token".to_owned(), said, from: Origin::Code })
 }
 
 impl Code {

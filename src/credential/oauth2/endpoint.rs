@@ -18,8 +18,8 @@ use crate::config::HttpUrl;
 use crate::config::account::Tls;
 use crate::config::oauth2::ClientProof;
 use crate::disk::blocking;
-use crate::net::Endpoint;
 use crate::net::http::{HttpError, Reply};
+use crate::net::{Endpoint, Stage};
 use crate::secret::{Secret, masked};
 use crate::text::Shown;
 
@@ -88,6 +88,7 @@ pub(super) async fn ask(
     let tls = Tls { ca: means.through.tls.ca.clone(), min: means.through.tls.min, ..Tls::bare(url.mode) };
     let through = Endpoint { tls: &tls, connect: None, ..means.through };
     log::debug!("{}: asking {}", means.through.account, url.authority());
+    means.connector.watch().saw(|| Stage::Asking(url.authority()));
     let reply = means.connector.request(&through, url, request).await.map_err(OAuth2Error::Http)?;
     Ok(judge(&reply, login, &secrets))
 }

@@ -65,13 +65,15 @@ pub struct Refused {
     pub error: String,
     /// Its own words, with secrets masked.
     pub said: Vec<u8>,
-    /// Where the refresh token came from.
+    /// What was refused.
     pub from: Origin,
 }
 
-/// Where a refresh token came from.
+/// What a provider has refused: an address or a code of a person who is logging in, or a refresh token, by where that came
+/// from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    Code,
     /// `login` stored it.
     Login,
     /// `refresh_token` names it.
@@ -177,32 +179,28 @@ impl Refused {
             .contains(&self.error.as_str());
         let remedy = match self.from {
             _ if !is_of_grant => None,
-            Origin::Login => Some(login.to_owned()),
+            Origin::Code | Origin::Login => Some(login.to_owned()),
             Origin::Configuration => {
                 Some("put a new one in the place of the configured `refresh_token`".to_owned())
             }
         };
-        let words =
-            if words.is_empty() && is_of_grant { "the login has expired or was revoked" } else { words };
+        let words = match self.from {
+            _ if !words.is_empty() || !is_of_grant => words,
+            Origin::Code => "the code came too late, or is another's",
+            Origin::Login | Origin::Configuration => "the login has expired or was revoked",
+        };
         let parts = [Some(words.to_owned()).filter(|words| !words.is_empty()), remedy];
         Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; ")).filter(|hint| !hint.is_empty())
     }
 
-    /// Says whether a person must act before the same can succeed.
+    /// Says whether a person must act before the same can succeed: of all that is not about the moment, and whatever else
+    /// it is about, asking again each five minutes helps nobody.
     fn class(&self) -> Class {
         match self.error.as_str() {
-            "invalid_grant"
-            | "invalid_client"
-            | "unauthorized_client"
-            | "access_denied"
-            | "consent_required"
-            | "interaction_required"
-            | "login_required"
-            | "admin_policy_enforced"
-            | "org_internal" => Class::Credentials,
-            "temporarily_unavailable" | "server_error" => Class::Refused,
-            _ if self.code().is_some() => Class::Credentials,
-            _ => Class::Permanent,
+            "temporarily_unavailable" | "server_error" | "slow_down" => Class::Refused,
+            // The code, not the credentials.
+            "expired_token" | "authorization_pending" => Class::Refused,
+            _ => Class::Credentials,
         }
     }
 }
@@ -329,7 +327,7 @@ mod tests {
                 "invalid_scope",
                 "",
                 "the client may not ask for this access: look at its registration, and at `scope`",
-                Class::Permanent,
+                Class::Credentials,
             ),
             ("temporarily_unavailable", "", "", Class::Refused),
         ] {

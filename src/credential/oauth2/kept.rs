@@ -16,6 +16,36 @@ const BEFORE_THE_END: Timestamp = 120;
 /// How long a token is good of which nobody says it, in seconds.
 const UNTOLD: Timestamp = 300;
 
+/// A token, and what is known of it.
+#[derive(Debug)]
+pub struct AccessToken {
+    pub secret: Secret,
+    pub age: Age,
+    /// What it is for, as far as known.
+    pub scope: String,
+    /// When it ends, if that is known.
+    pub until: Option<Timestamp>,
+}
+
+/// Whether a token may have been refused by now without anybody knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// It was had just now.
+    New,
+    /// It was had earlier.
+    Kept,
+}
+
+/// Which tokens are not wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Unwanted<'a> {
+    None,
+    /// This one, which the server has just refused.
+    This(&'a Secret),
+    /// Any that is kept: the server has refused the credentials, and the new token of that time with them.
+    Kept,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Kept {
     version: u32,
@@ -68,16 +98,25 @@ impl Kept {
         self.secrets.get(32..) == Some(&digest(salt, secrets))
     }
 
-    /// Gives an access token that is good for this, if there is one: not the one that was refused.
-    pub fn fresh(&self, scope: &str, now: Timestamp, refused: Option<&Secret>) -> Option<Secret> {
+    /// Gives an access token that is good for this, if there is one that is wanted.
+    pub fn fresh(&self, scope: &str, now: Timestamp, unwanted: Unwanted<'_>) -> Option<AccessToken> {
         let is_good = |access: &&Access| {
             let margin = BEFORE_THE_END.min((access.until - access.from) / 10);
             // One of a time to come was had by a clock that was wrong.
             (access.from..access.until - margin).contains(&now)
                 && covers(&access.scope, scope)
-                && refused.is_none_or(|refused| refused.reveal() != access.token.as_bytes())
+                && match unwanted {
+                    Unwanted::None => true,
+                    Unwanted::This(refused) => refused.reveal() != access.token.as_bytes(),
+                    Unwanted::Kept => false,
+                }
         };
-        self.access.iter().find(is_good).map(|access| Secret::new(access.token.as_bytes()))
+        self.access.iter().find(is_good).map(|access| AccessToken {
+            secret: Secret::new(access.token.as_bytes()),
+            age: Age::Kept,
+            scope: access.scope.clone(),
+            until: Some(access.until),
+        })
     }
 
     /// Takes a new access token, good for `seconds` if that is known; those that it replaces are forgotten.
@@ -133,14 +172,17 @@ mod tests {
     fn a_token_is_good_until_shortly_before_its_end_and_for_what_it_was_given() {
         let mut kept = Kept::new("alice".into(), &[]).unwrap();
         kept.add(token("t1"), POP.into(), 1000, Some(3600));
-        let fresh =
-            |kept: &Kept, scope, now| kept.fresh(scope, now, None).map(|token| token.reveal().to_vec());
+        let fresh = |kept: &Kept, scope, now| {
+            kept.fresh(scope, now, Unwanted::None).map(|token| token.secret.reveal().to_vec())
+        };
         assert_eq!(fresh(&kept, POP, 1000).as_deref(), Some(b"t1".as_slice()));
         assert_eq!(fresh(&kept, POP, 4479).as_deref(), Some(b"t1".as_slice()));
         assert_eq!(fresh(&kept, POP, 4480), None);
         assert_eq!(fresh(&kept, POP, 999), None);
         assert_eq!(fresh(&kept, IMAP, 1000), None);
-        assert_eq!(kept.fresh(POP, 1000, Some(&Secret::new(*b"t1"))), None);
+        assert!(kept.fresh(POP, 1000, Unwanted::This(&Secret::new(*b"t1"))).is_none());
+        assert!(kept.fresh(POP, 1000, Unwanted::This(&Secret::new(*b"t2"))).is_some());
+        assert!(kept.fresh(POP, 1000, Unwanted::Kept).is_none());
         kept.add(token("t2"), IMAP.into(), 1000, None);
         assert_eq!(fresh(&kept, IMAP, 1269).as_deref(), Some(b"t2".as_slice()));
         assert_eq!(fresh(&kept, IMAP, 1270), None);

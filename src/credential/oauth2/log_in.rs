@@ -10,7 +10,7 @@ use super::User;
 use super::allow::{Attempt, NotTaken};
 use super::device;
 use super::endpoint::{self, Form};
-use super::error::OAuth2Error;
+use super::error::{OAuth2Error, Origin, Refused};
 use super::granted::Granted;
 use super::kept::{Kept, lacking};
 use super::listen::Return;
@@ -154,7 +154,7 @@ impl Needed<'_> {
         let turn = turn(means, &self.login.name()).await?;
         // Before the code is spent.
         let room = turn.room().await.map_err(OAuth2Error::State)?;
-        let answer = endpoint::ask(means, &self.login, &client.token_url, form).await??;
+        let answer = endpoint::ask(means, &self.login, &client.token_url, form).await?.map_err(of_code)?;
         self.store(means, room, answer).await
     }
 
@@ -200,6 +200,14 @@ async fn brought(
             Some(Err(error)) => say(&format!("That is not the right address: {error}.")),
             None => {}
         }
+    }
+}
+
+/// Says that it was the code, and no refresh token, that a provider has refused.
+fn of_code(error: OAuth2Error) -> OAuth2Error {
+    match error {
+        OAuth2Error::Refused(refused) => OAuth2Error::Refused(Refused { from: Origin::Code, ..refused }),
+        other => other,
     }
 }
 

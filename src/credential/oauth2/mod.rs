@@ -40,6 +40,7 @@ use crate::state::tokens;
 use endpoint::Form;
 pub use error::OAuth2Error;
 use granted::{Granted, printed_token};
+pub use kept::{AccessToken, Age, Unwanted};
 use kept::{Kept, id_of, lacking};
 pub use login::Means;
 use login::{Login, read, turn};
@@ -50,22 +51,6 @@ pub struct User<'a> {
     pub oauth2: &'a OAuth2,
     pub user: &'a str,
     pub protocol: Protocol,
-}
-
-/// A token, and whether it was just had.
-#[derive(Debug)]
-pub struct AccessToken {
-    pub secret: Secret,
-    pub age: Age,
-}
-
-/// Whether a token may have been refused by now without anybody knowing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    /// It was had just now.
-    New,
-    /// It was had earlier.
-    Kept,
 }
 
 /// How closely is looked at what identifies credentials.
@@ -96,17 +81,17 @@ impl<'a> User<'a> {
         Self::of_source(account).into_iter().chain(account.targets().filter_map(Self::of_target))
     }
 
-    /// Gives a token that is good for a while: not this one, which the server has refused.
+    /// Gives a token that is good for a while.
     pub async fn access_token(
         &self,
         means: &Means<'_>,
-        refused: Option<&Secret>,
+        unwanted: Unwanted<'_>,
     ) -> Result<AccessToken, CredentialError> {
         match self.oauth2 {
-            OAuth2::Command(line) => self.of_command(means, line, refused).await,
+            OAuth2::Command(line) => self.of_command(means, line, unwanted).await,
             OAuth2::Client(client) => {
                 let login = Login { client, user: self.user };
-                login.access_token(means, &client.scope(self.protocol), refused).await
+                login.access_token(means, &client.scope(self.protocol), unwanted).await
             }
         }
     }
@@ -124,15 +109,16 @@ impl<'a> User<'a> {
         &self,
         means: &Means<'_>,
         line: &CommandLine,
-        refused: Option<&Secret>,
+        unwanted: Unwanted<'_>,
     ) -> Result<AccessToken, CredentialError> {
         let name = format!("command {line:?} {}", self.user);
-        if let Some(secret) = read(means, &name).await?.and_then(|kept| kept.fresh("", means.now, refused)) {
-            return Ok(AccessToken { secret, age: Age::Kept });
+        let good = |kept: Option<Kept>| kept?.fresh("", means.now, unwanted);
+        if let Some(token) = good(read(means, &name).await?) {
+            return Ok(token);
         }
         let turn = turn(means, &name).await?;
-        if let Some(secret) = read(means, &name).await?.and_then(|kept| kept.fresh("", means.now, refused)) {
-            return Ok(AccessToken { secret, age: Age::Kept });
+        if let Some(token) = good(read(means, &name).await?) {
+            return Ok(token);
         }
         let printed = command::output(line, means.patience()).await?;
         let (token, seconds) = printed_token(line, &printed)?;
@@ -142,7 +128,8 @@ impl<'a> User<'a> {
             let room = turn.room().await.map_err(OAuth2Error::State)?;
             room.write(kept.write()).await.map_err(OAuth2Error::State)?;
         }
-        Ok(AccessToken { secret: Secret::new(token.as_bytes()), age: Age::New })
+        let until = seconds.map(|seconds| means.now.saturating_add(seconds.max(0)));
+        Ok(AccessToken { secret: Secret::new(token.as_bytes()), age: Age::New, scope: String::new(), until })
     }
 }
 
@@ -151,7 +138,7 @@ impl Login<'_> {
         &self,
         means: &Means<'_>,
         scope: &str,
-        refused: Option<&Secret>,
+        unwanted: Unwanted<'_>,
     ) -> Result<AccessToken, CredentialError> {
         let name = self.name();
         // What was had by another secret than is configured now is another's, maybe.
@@ -159,22 +146,21 @@ impl Login<'_> {
         let is_of_these = |kept: &Kept| secrets.as_ref().is_none_or(|secrets| kept.is_of(secrets));
         let good = |kept: &Option<Kept>| {
             let kept = kept.as_ref().filter(|kept| is_of_these(kept))?;
-            kept.fresh(scope, means.now, refused)
+            kept.fresh(scope, means.now, unwanted)
         };
-        if let Some(secret) = good(&read(means, &name).await?) {
-            return Ok(AccessToken { secret, age: Age::Kept });
+        if let Some(token) = good(&read(means, &name).await?) {
+            return Ok(token);
         }
         let turn = turn(means, &name).await?;
         // Whoever had the turn before may have renewed it.
         let kept = read(means, &name).await?;
-        if let Some(secret) = good(&kept) {
-            return Ok(AccessToken { secret, age: Age::Kept });
+        if let Some(token) = good(&kept) {
+            return Ok(token);
         }
-        let secret = match self.client.grant {
+        match self.client.grant {
             Grant::ClientCredentials => self.by_client(means, scope, kept, &turn).await,
             Grant::RefreshToken => self.by_refreshing(means, scope, kept, &turn).await,
-        };
-        secret.map(|secret| AccessToken { secret, age: Age::New })
+        }
     }
 
     /// RFC 6749, 4.4.
@@ -184,7 +170,7 @@ impl Login<'_> {
         scope: &str,
         kept: Option<Kept>,
         turn: &tokens::Turn,
-    ) -> Result<Secret, CredentialError> {
+    ) -> Result<AccessToken, CredentialError> {
         let secrets = self.secrets(means).await?;
         let mut kept = self.kept_by(kept, &secrets)?;
         let room = turn.room().await.map_err(OAuth2Error::State)?;
@@ -193,9 +179,9 @@ impl Login<'_> {
             form.add("scope", scope.as_bytes());
         }
         let granted = Granted::of(endpoint::ask(means, self, &self.client.token_url, form).await??)?;
-        let secret = kept.take(granted, scope, means.now);
+        let token = kept.take(granted, scope, means.now);
         room.write(kept.write()).await.map_err(OAuth2Error::State)?;
-        Ok(secret)
+        Ok(token)
     }
 
     /// RFC 6749, 6.
@@ -205,7 +191,7 @@ impl Login<'_> {
         scope: &str,
         kept: Option<Kept>,
         turn: &tokens::Turn,
-    ) -> Result<Secret, CredentialError> {
+    ) -> Result<AccessToken, CredentialError> {
         let secrets = self.secrets(means).await?;
         let not_logged_in = || OAuth2Error::NotLoggedIn { user: self.user.to_owned() };
         let mut kept = match (&self.client.refresh_token, kept) {
@@ -237,14 +223,14 @@ impl Login<'_> {
         }
         match endpoint::ask(means, self, &self.client.token_url, form).await? {
             Ok(answer) => {
-                let secret = kept.take(Granted::of(answer)?, &scope, means.now);
+                let token = kept.take(Granted::of(answer)?, &scope, means.now);
                 if !kept.is_of(&secrets) {
                     // The client has another secret now.
                     let Kept { id, secrets, .. } = self.anew(&secrets)?;
                     (kept.id, kept.secrets) = (id, secrets);
                 }
                 room.write(kept.write()).await.map_err(OAuth2Error::State)?;
-                Ok(secret)
+                Ok(token)
             }
             Err(error) => {
                 if matches!(&error, OAuth2Error::Refused(refused) if refused.error == "invalid_grant")
@@ -286,14 +272,16 @@ impl Login<'_> {
 
 impl Kept {
     /// Takes over what a provider gave; the scope is that which was asked for, unless it says otherwise.
-    fn take(&mut self, granted: Granted, asked: &str, now: Timestamp) -> Secret {
+    fn take(&mut self, granted: Granted, asked: &str, now: Timestamp) -> AccessToken {
         let Granted { token, refresh, seconds, scope } = granted;
         let secret = Secret::new(token.as_bytes());
         if let Some(refresh) = refresh {
             self.refresh = Some(refresh);
         }
         self.refused = false;
-        self.add(token, scope.unwrap_or_else(|| asked.to_owned()), now, seconds);
-        secret
+        let scope = scope.unwrap_or_else(|| asked.to_owned());
+        self.add(token, scope.clone(), now, seconds);
+        let until = seconds.map(|seconds| now.saturating_add(seconds.max(0)));
+        AccessToken { secret, age: Age::New, scope, until }
     }
 }
