@@ -230,8 +230,12 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
+        let begun = std::time::Instant::now();
         let stream = race([address, good].into(), None, &Watch::default()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
+        // A quarter of a second, and what a busy machine adds.
+        let took = begun.elapsed();
+        assert!((ATTEMPT_DELAY..ATTEMPT_DELAY * 8).contains(&took), "{took:?}");
     }
 
     #[test]

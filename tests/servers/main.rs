@@ -8,6 +8,7 @@ mod import_dumps;
 mod import_peers;
 mod kills;
 mod locked;
+mod mechanisms;
 mod oauth2;
 mod real_servers;
 mod recipes;

@@ -1,19 +1,24 @@
-//! Roads to a server: SOCKS5 and CONNECT by Debian's proxies, and by ones that refuse, lie or hang.
+//! Roads to a server: SOCKS5 and CONNECT by Debian's proxies, and by ones that refuse, lie or hang; a command to a server
+//! of old TLS; addresses and names; POP before SMTP.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
 use nix::unistd::getuid;
 use tempfile::TempDir;
 
+use crate::support::certificate::Certificate;
 use crate::support::dovecot::{Dovecot, Format, PASSWORD};
 use crate::support::imap_server::{Habits, ImapServer};
+use crate::support::mail_server::MailServer;
+use crate::support::maildrop::{Maildrop, Protection, Settings, What};
 use crate::support::mails;
-use crate::support::postrider::Home;
-use crate::support::process::{Server, free_port};
+use crate::support::postrider::{Home, LIMIT};
+use crate::support::process::{Running, Server, free_port};
 
 const LOG_IN: (&str, &str) = ("walker", "p@ss:word");
 /// The same in a URL.
@@ -147,7 +152,7 @@ fn a_proxy_that_refuses_says_why_and_what_to_do() {
 }
 
 /// A proxy that answers what it is asked first as told; gives its port.
-fn scripted(play: impl Fn(TcpStream) + Send + 'static) -> u16 {
+fn scripted(play: impl FnMut(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || listener.incoming().flatten().for_each(play));
@@ -249,5 +254,172 @@ fn a_password_goes_to_no_proxys_own_machine_in_clear() {
             "accounts: {{ home: {{ host: h, user: u, password: p, deliver: {near} }} }}\n"
         ));
         home.must(&["config", "check"], 0);
+    }
+}
+
+/// An empty maildrop over TLS 1.0, which nothing written in Rust speaks.
+const OF_OLD_TLS: &str = r"
+import socket, ssl, sys
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.minimum_version = tls.maximum_version = ssl.TLSVersion.TLSv1
+tls.set_ciphers('ALL:@SECLEVEL=0')
+tls.load_cert_chain('certificate.pem', 'key.pem')
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+while True:
+    client, _ = listener.accept()
+    try:
+        wire = tls.wrap_socket(client, server_side=True).makefile('rwb', buffering=0)
+        wire.write(b'+OK ready\r\n')
+        for line in wire:
+            listing = line.split()[0] in (b'CAPA', b'UIDL', b'LIST')
+            wire.write(b'+OK\r\n.\r\n' if listing else b'+OK 0 0\r\n')
+    except OSError:
+        pass
+";
+
+fn of_old_tls() -> (Road, Certificate) {
+    let certificate = Certificate::for_loopback();
+    let road = run("/usr/bin/python3", |command, directory, port| {
+        fs::write(directory.path().join("key.pem"), &certificate.key_pem).unwrap();
+        fs::write(directory.path().join("certificate.pem"), &certificate.pem).unwrap();
+        command.args(["-W", "ignore", "-c", OF_OLD_TLS, &port.to_string()]).current_dir(directory.path());
+    });
+    (road, certificate)
+}
+
+#[test]
+fn a_server_that_speaks_only_tls_1_0_is_told_and_reached_by_the_manuals_recipe() {
+    let (server, certificate) = of_old_tls();
+    let port = server.port;
+    let home = Home::new();
+    let ca = home.write("ca.pem", &certificate.authority_pem);
+    let account = |more: &str| {
+        home.configure(&format!(
+            "accounts:\n  home:\n    host: localhost\n    user: u\n    password: p\n    deliver: {{ maildir: ~/Mail }}\n{more}"
+        ));
+    };
+    account(&format!("    port: {port}\n    tls_ca: {}\n", ca.display()));
+    let told = home.must(&["sync"], 75).stderr;
+    assert!(told.contains("too old") && told.contains("openssl s_client"), "{told}");
+    // As the manual has it, but for where the server is.
+    let page = fs::read_to_string("man/postrider.yaml.5").unwrap();
+    let recipe = page.lines().skip_while(|line| !line.contains("connect: >-"));
+    let recipe: Vec<_> = recipe.take_while(|line| !line.starts_with(".Ed")).collect();
+    let recipe = recipe.join("\n").replace("pop.example.org:995", &format!("localhost:{port}"));
+    let recipe = recipe
+        .replace("pop.example.org", "localhost")
+        .replace("/etc/ssl/certs/ca-certificates.crt", &ca.display().to_string());
+    let wrong = recipe.replace("-verify_hostname localhost", "-verify_hostname other.example");
+    account(&recipe);
+    let told = home.must(&["sync", "-v"], 0).stderr;
+    assert!(!told.contains("FAILED"), "{told}");
+    assert_ne!(wrong, recipe);
+    account(&wrong);
+    let told = home.must(&["sync"], 75).stderr;
+    assert!(told.contains("certificate verify failed"), "{told}");
+}
+
+#[test]
+fn a_host_may_be_an_address_of_either_family() {
+    for (at, hosts) in [("127.0.0.1:0", &["127.0.0.1"][..]), ("[::1]:0", &["'::1'", "'[::1]'"])] {
+        let Ok(listener) = TcpListener::bind(at) else {
+            eprintln!("not tested: this machine has no {at}");
+            continue;
+        };
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.write_all(b"+OK ready\r\n");
+                maildrop(&mut stream);
+            }
+        });
+        for host in hosts {
+            let home = Home::new();
+            home.configure(&format!(
+                "accounts:\n  home: {{ host: {host}, port: {port}, user: u, password: p, tls: none, auth: [user-pass], \
+                 deliver: {{ maildir: ~/Mail }} }}\n"
+            ));
+            home.must(&["sync"], 0);
+        }
+    }
+}
+
+#[test]
+fn a_resolver_that_does_not_answer_is_told_apart_from_a_name_that_is_not_there() {
+    if !getuid().is_root() {
+        return eprintln!("not tested: only root can give a program another resolver");
+    }
+    let home = Home::new();
+    home.configure(
+        "accounts:\n  home: { host: pop.example.org, user: u, password: p, timeout: 60s, deliver: { maildir: ~/Mail } }\n",
+    );
+    // Nobody answers there; or the name is looked for in a file that does not have it.
+    for (resolver, lookup, told) in [
+        (
+            "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+            "hosts: dns\n",
+            "Temporary failure in name resolution",
+        ),
+        ("", "hosts: files\n", "no such name"),
+    ] {
+        let (resolver, lookup) = (home.write("resolv.conf", resolver), home.write("nsswitch.conf", lookup));
+        let mut command = home.command(&["sync", "--force"]);
+        let script = format!(
+            "mount --bind {} /etc/resolv.conf && mount --bind {} /etc/nsswitch.conf && exec \"$0\" check",
+            resolver.display(),
+            lookup.display()
+        );
+        let program = command.get_program().to_owned();
+        command = {
+            let mut outer = Command::new("unshare");
+            outer.args(["--mount", "sh", "-c", &script]).arg(program);
+            outer.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            outer
+        };
+        let ended = Running::start(&mut command).wait(LIMIT);
+        assert_eq!(ended.status, Some(75), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("look up the host") && ended.stderr.contains(told),
+            "{told}: {}",
+            ended.stderr
+        );
+    }
+}
+
+/// Lets nobody through to a mail server who has not logged in at the maildrop since the last one who came; gives its port.
+fn pop_before_smtp(maildrop: &Arc<Maildrop>, behind: u16) -> u16 {
+    let (maildrop, mut seen) = (Arc::clone(maildrop), 0);
+    scripted(move |mut client| {
+        let log_ins = maildrop.count(|what| *what == What::LoggedIn);
+        if log_ins == seen {
+            let _ = client.write_all(b"554 5.7.1 first fetch your mail\r\n");
+            return;
+        }
+        seen = log_ins;
+        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, behind)).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+        let _ = std::io::copy(&mut server, &mut client);
+    })
+}
+
+#[test]
+fn the_log_in_at_the_maildrop_comes_before_the_way_to_the_same_providers_mail_server() {
+    let maildrop = Arc::new(Maildrop::start(Settings { tls: Protection::None, ..Settings::default() }));
+    let relay = MailServer::start(&["8BITMIME", "SIZE", "PIPELINING"]);
+    let home = Home::new();
+    home.configure(&format!(
+        "accounts:\n  home: {{ host: 127.0.0.1, port: {}, tls: none, auth: [user-pass], user: alice, password: correct horse, \
+         deliver: {{ smtp: {{ host: 127.0.0.1, port: {}, to: [b@example.org] }} }} }}\n",
+        maildrop.port(),
+        pop_before_smtp(&maildrop, relay.port())
+    ));
+    for poll in 1..=3 {
+        maildrop.put(&format!("uid-{poll}"), format!("From: <a@b>\r\nMessage-ID: <{poll}@a>\r\n\r\n"));
+        home.must(&["sync"], 0);
+        assert_eq!(relay.arrived().len(), poll);
     }
 }

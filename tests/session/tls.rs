@@ -22,6 +22,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use crate::support::poller::Poller;
+
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
 fn ca(name: &str) -> Ca {
@@ -389,7 +391,30 @@ async fn a_certificate_that_is_not_pinned_is_refused_even_if_its_ca_is_known() {
         assert_eq!(refused(&account, &identity).await, CertificateFault::NotPinned);
         account.tls.pins = vec![identity.fingerprint()];
         greeted(connect(&account).await.unwrap()).await;
+        // The old one and the new one, while the server changes from one to the other.
+        account.tls.pins = vec![[7; 32], identity.fingerprint()];
+        greeted(connect(&account).await.unwrap()).await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_its_intermediate_certificate_out_is_told_so() {
+    let root = ca("Root");
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "Intermediate");
+    let between = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap();
+    let mut identity = Identity::of(&between, |_| ());
+    let (server, _seen) = serve(configuration(&identity, BOTH, None), End::WithCloseNotify).await;
+    let (account, _files) = trusting(server, &root);
+    let issuer = "CN=Intermediate".to_owned();
+    let fault = refused(&account, &identity).await;
+    assert_eq!(fault, CertificateFault::UnknownIssuer { issuer, alone: true });
+    let hint = connect(&account).await.unwrap_err().hint().unwrap();
+    assert!(hint.starts_with("the server sent no intermediate certificate"), "{hint}");
+    identity.chain.push(between.der().clone());
+    let (server, _seen) = serve(configuration(&identity, BOTH, None), End::WithCloseNotify).await;
+    greeted(connect(&trusting(server, &root).0).await.unwrap()).await;
 }
 
 /// Shows a certificate without having its key.
@@ -589,6 +614,26 @@ async fn a_session_is_resumed_by_the_same_settings_only() {
         account.tls.pins = vec![[7; 32]];
         assert!(connector.connect(&account).await.is_err());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_resumed_from_one_poll_to_the_next() {
+    let ca = ca("CA");
+    let identity = Identity::of(&ca, |_| ());
+    let (server, mut seen) = serve(configuration(&identity, BOTH, None), End::WithCloseNotify).await;
+    let polls = tokio::task::spawn_blocking(move || {
+        let poller = Poller::new(server.port(), "tls_ca: {}/ca.pem");
+        poller.write("ca.pem", &ca.pem());
+        // It greets, and ends at what is asked next.
+        (0..2).for_each(|_| assert!(poller.poll().failure.is_some()));
+    });
+    polls.await.unwrap();
+    let mut kinds = Vec::new();
+    while let Ok(Seen { kind, .. }) = seen.try_recv() {
+        kinds.push(kind);
+    }
+    assert_eq!(kinds[0], HandshakeKind::Full);
+    assert!(kinds.len() > 1 && kinds[1..].iter().all(|kind| *kind == HandshakeKind::Resumed), "{kinds:?}");
 }
 
 #[tokio::test]
