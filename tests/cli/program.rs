@@ -517,6 +517,31 @@ fn the_examples_of_the_page_on_gmail_are_sound_configurations() {
 }
 
 #[test]
+fn each_page_on_a_provider_has_ten_steps_at_most_and_sound_configurations() {
+    let pages = ["google", "microsoft", "yahoo", "fastmail", "icloud", "gmx", "any"];
+    for name in pages {
+        let page = format!("{}/docs/providers/{name}.md", env!("CARGO_MANIFEST_DIR"));
+        let page = fs::read_to_string(page).unwrap();
+        assert!(page.contains("postrider says"), "{name}: what goes wrong");
+        assert!(!page.lines().any(|line| line.starts_with("11. ")), "{name}");
+        let blocks: Vec<_> =
+            page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!blocks.is_empty(), "{name}");
+        for block in blocks {
+            let mut example: String =
+                block.lines().map(|line| line.get(3..).unwrap_or("").to_owned() + "\n").collect();
+            if !example.contains("accounts:") {
+                example += "accounts: { a: { user: a, deliver: { maildir: /m } } }\n";
+            }
+            let checked = with(&example).run(&["config", "check"]);
+            let other: Vec<_> =
+                checked.stderr.lines().filter(|line| !line.ends_with(" is not there")).collect();
+            assert_eq!((checked.status, other), (Some(0), Vec::new()), "{name}: {example}");
+        }
+    }
+}
+
+#[test]
 fn the_examples_of_the_manual_and_the_readme_are_sound_configurations() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let manual = page("postrider.yaml.5");

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -307,6 +308,21 @@ fn a_configured_refresh_token_counts_until_the_provider_replaces_it_and_again_wh
     home.must_at(4 * HOUR + 2 * MINUTE, &["sync"], 0);
 }
 
+/// Makes an RSA key and a certificate for it.
+fn key_and_certificate(home: &Home) -> (PathBuf, PathBuf) {
+    let serial = std::fs::read_dir(home.path("")).unwrap().count();
+    let (key, certificate) = (home.path(format!("key-{serial}.pem")), home.path(format!("{serial}.pem")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=postrider", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    (key, certificate)
+}
+
 #[test]
 fn an_application_has_access_by_its_secret_or_its_certificate() {
     let (tokens, server, home) = servers("");
@@ -327,15 +343,7 @@ fn an_application_has_access_by_its_secret_or_its_certificate() {
     home.must(&["sync"], 0);
     home.must(&["sync"], 0);
     assert_eq!(tokens.count("client_credentials"), 2);
-    let (key, certificate) = (home.path("key.pem"), home.path("certificate.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=postrider", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    let (key, certificate) = key_and_certificate(&home);
     tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
     let fresh = Home::new();
     fresh.configure(&of(&format!(
@@ -522,7 +530,11 @@ fn no_secret_stands_in_anything_that_is_said_or_handed_on_and_none_in_a_core_dum
     let (tokens, server, home) = servers("");
     tokens.state().secret = Some("the/client's+secret".into());
     let keys = tokens.keys(", client_secret: \"the/client's+secret\"");
-    let more = "auth: [xoauth2], hooks: { after: 'env; cat /proc/$PPID/cmdline' }";
+    let (port, _asked) = proxy();
+    let road = format!("http://walker:pr%40xy%2Fpass%20word@127.0.0.1:{port}");
+    let more =
+        format!("auth: [xoauth2], proxy: '{road}', hooks: {{ after: 'env; cat /proc/$PPID/cmdline' }}");
+    let more = more.as_str();
     home.configure(&configuration(&server, &keys, more));
     let mut said = String::new();
     let mut terminal = Terminal::start(&home, &["login", "-vvv", "home"]);
@@ -553,8 +565,27 @@ fn no_secret_stands_in_anything_that_is_said_or_handed_on_and_none_in_a_core_dum
     // The server names what it was sent.
     run(&["sync", "-vvv"], 77);
     run(&["config", "show"], 0);
+    // An assertion, and the key that signs it.
+    let (key, certificate) = key_and_certificate(&home);
+    tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
+    let files = format!("client_certificate: '{}', client_key: '{}'", certificate.display(), key.display());
+    let keys = tokens.keys(&format!(", grant: client_credentials, {files}"));
+    home.configure(&configuration(&server, &keys, more));
+    run(&["sync", "-vvv", "--force"], 0);
+    run(&["doctor"], 0);
+    run(&["config", "show"], 0);
+    tokens.state().certificate = Some(std::fs::read_to_string(key_and_certificate(&home).1).unwrap());
+    run(&["doctor", "--json"], 0);
+    tokens.revoke_access();
+    run(&["doctor", "--json"], 77);
     assert!(said.contains("Invalid request, [secret] is malformed"), "{said}");
-    let secrets = tokens.secrets().into_iter().chain(["the/client's+secret".to_owned(), token]);
+    let pem = std::fs::read_to_string(&key).unwrap();
+    let of_key = pem.lines().filter(|line| !line.contains("PRIVATE KEY")).map(str::to_owned);
+    let assertions: Vec<String> =
+        tokens.state().asked.iter().filter_map(|(_, form)| form.get("client_assertion").cloned()).collect();
+    assert!(assertions.len() >= 2);
+    let known = ["the/client's+secret".to_owned(), token, "pr@xy/pass word".to_owned()];
+    let secrets = tokens.secrets().into_iter().chain(known).chain(of_key).chain(assertions);
     let mut looked = 0;
     for secret in secrets {
         for spelling in spellings(&secret) {
