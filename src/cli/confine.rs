@@ -33,7 +33,8 @@ fn make(purpose: &Purpose<'_>) {
                 | Target::Pipe(_)
                 | Target::Smtp(_)
                 | Target::Lmtp(_)
-                | Target::Imap(_) => {}
+                | Target::Imap(_)
+                | Target::Http(_) => {}
             }
         }
     }

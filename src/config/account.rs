@@ -177,9 +177,13 @@ impl Account {
             self.received = each.first().copied().filter(|first| each.iter().all(|other| other == first));
         }
         for to in self.deliver.iter_mut().chain(&mut self.refused) {
-            if let Target::Pipe(pipe) = &mut to.target {
-                (pipe.account, pipe.user) = (self.name.clone(), self.user.clone());
-            }
+            let (account, user) = match &mut to.target {
+                Target::Pipe(pipe) => (&mut pipe.account, &mut pipe.user),
+                Target::Http(receiver) => (&mut receiver.account, &mut receiver.user),
+                _ => continue,
+            };
+            account.clone_from(&self.name);
+            user.clone_from(&self.user);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::host::host_and_port;
+use super::http::{self, HTTP};
 use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
 use super::pipe::{self, PIPE};
@@ -23,6 +24,7 @@ pub(super) const KEYS: &[Key<Target>] = &[
     variant!("smtp", Target::Smtp, SMTP, "A server that speaks SMTP."),
     variant!("lmtp", Target::Lmtp, LMTP, "A server that speaks LMTP."),
     variant!("imap", Target::Imap, IMAP, "A mailbox on a server that speaks IMAP."),
+    variant!("http", Target::Http, HTTP, "An endpoint that takes each message as the body of a request."),
 ];
 
 /// The key beside the kind.
@@ -99,7 +101,8 @@ pub(super) fn targets(deliver: &[impl AsRef<str>], places: &Places) -> Result<Ve
 /// Reads `maildir:PATH` and the like; a relative path is relative to the working directory, as on any command line.
 ///
 /// Mail servers are `smtp://HOST:PORT?to=ADDRESS`, the same with `smtps:` (TLS at once) or `lmtp:`, or
-/// `lmtp:SOCKET?to=ADDRESS`; behind the `?` stand, joined by `&`, keys and values of the configuration file.
+/// `lmtp:SOCKET?to=ADDRESS`; behind the `?` stand, joined by `&`, keys and values of the configuration file. The URL of an
+/// endpoint is the endpoint's as it is.
 fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
     let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
     let path = || {
@@ -117,6 +120,10 @@ fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
         "smtp" => server(place, &[], SMTP, places).map(Target::Smtp),
         "smtps" => server(place, &[("tls", "implicit")], SMTP, places).map(Target::Smtp),
         "lmtp" => server(place, &[], LMTP, places).map(Target::Lmtp),
+        "https" | "http" => {
+            let receiver = http::of_url(deliver).map_err(UrlError::TargetUrl)?;
+            Ok(Target::Http(Box::new(receiver)))
+        }
         _ => Err(UrlError::Target),
     }
 }

@@ -155,7 +155,8 @@ impl Whole<'_> {
         let of_targets = account.targets().filter_map(Target::login);
         let of_targets = of_targets.flat_map(|(_, Login { credential, .. })| credential.secrets());
         let of_tokens = account.oauth2.iter().flat_map(OAuth2::secrets);
-        let secrets = of_targets.chain(of_tokens).map(|(secret, _)| secret);
+        let others = account.targets().flat_map(Target::secrets).map(|(secret, _)| secret);
+        let secrets = of_targets.chain(of_tokens).map(|(secret, _)| secret).chain(others);
         let has_secret = secrets.chain(&account.password).any(|from| matches!(from, Password::Literal(_)));
         let mut proxies = account.proxy.iter().chain(account.targets().filter_map(Target::proxy));
         if has_secret || proxies.any(|proxy| proxy.login.is_some()) {

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use super::host::{HostAndPort, host_and_port, host_name, is_loopback};
 use super::tls::TlsMode;
+use crate::text::hex;
 
 /// An `https` URL, or an `http` one of this machine (RFC 9110, 4.2). No user, no fragment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +23,20 @@ pub struct HttpUrl {
 impl HttpUrl {
     /// Reads a URL. The words of an error complete "KEY: ...", and quote nothing.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let url = Self::parse_any(text)?;
+        match url.is_protected_or_near() {
+            true => Ok(url),
+            false => Err("must be an https:// URL: without TLS only this machine is asked"),
+        }
+    }
+
+    /// Says whether nobody between here and there can read along.
+    pub fn is_protected_or_near(&self) -> bool {
+        self.mode != TlsMode::None || is_loopback(&self.host)
+    }
+
+    /// Reads a URL that may be of another machine and without TLS.
+    pub(super) fn parse_any(text: &str) -> Result<Self, &'static str> {
         let (mode, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (TlsMode::Implicit, rest),
             (None, Some(rest)) => (TlsMode::None, rest),
@@ -41,11 +58,20 @@ impl HttpUrl {
         let (host, port) = host_and_port(authority).map_err(|bad| bad.in_url(HOST))?;
         let host = host_name(host).map_err(|_| HOST)?;
         let port = port.unwrap_or(if mode == TlsMode::None { 80 } else { 443 });
-        if mode == TlsMode::None && !is_loopback(&host) {
-            return Err("must be an https:// URL: without TLS only this machine is asked");
-        }
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Self { mode, host, port, target: format!("{slash}{target}") })
+    }
+
+    /// Shows it without its query, in which there may be a secret; another query shows otherwise.
+    pub fn without_query(&self) -> String {
+        let whole = self.to_string();
+        match whole.split_once('?') {
+            Some((shown, query)) => {
+                let digest = Sha256::digest(query.as_bytes());
+                format!("{shown}?[{}]", hex(&digest[..4]))
+            }
+            None => whole,
+        }
     }
 
     /// Gives `host`, with the port where it is not the usual one, as a Host field has it.
@@ -83,6 +109,16 @@ mod tests {
         ] {
             assert_eq!(HttpUrl::parse(text).unwrap().to_string(), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_query_is_not_shown_and_tells_urls_apart_all_the_same() {
+        let shown = |text: &str| HttpUrl::parse(text).unwrap().without_query();
+        assert_eq!(shown("https://a.example/in"), "https://a.example/in");
+        let (one, other) =
+            (shown("https://a.example/in?key=hunter2"), shown("https://a.example/in?key=hunter3"));
+        assert!(one.starts_with("https://a.example/in?[") && !one.contains("hunter2"), "{one}");
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::command_line::CommandLine;
 use super::host::HostAndPort;
+use super::http_url::HttpUrl;
 use super::oauth2::Credential;
+use super::password::Password;
 use super::providers::Protocol;
 use super::proxy::Proxy;
 use super::tls::Tls;
@@ -30,6 +32,8 @@ pub enum Target {
     Lmtp(Box<MailServer>),
     /// A mailbox on a server that speaks IMAP (RFC 9051).
     Imap(Box<Mailbox>),
+    /// An endpoint that takes messages over HTTP (RFC 9110).
+    Http(Box<Receiver>),
 }
 
 /// A target, and what it is called.
@@ -212,6 +216,59 @@ pub enum MessageDate {
     Now,
 }
 
+/// An endpoint that takes each message as the body of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    pub url: HttpUrl,
+    pub method: Method,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// What connects to it in our place.
+    pub proxy: Option<Proxy>,
+    /// How the connection is protected; its mode is the URL's.
+    pub tls: Tls,
+    /// The longest wait for a connect, and for the server to say or take anything.
+    pub timeout: Duration,
+    /// Who asks, if that is to be shown.
+    pub login: Option<HttpLogin>,
+    /// The key by which requests are signed.
+    pub hmac: Option<Password>,
+    /// More header fields. Each value may be a secret.
+    pub headers: Vec<(String, Password)>,
+    /// Statuses that mean that the message was taken, if they were written.
+    pub success: Option<Vec<u16>>,
+    /// The account's name, which the endpoint is told.
+    pub account: String,
+    /// The account's user.
+    pub user: String,
+}
+
+/// What a request asks for (RFC 9110, 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Post,
+    Put,
+}
+
+/// How a request shows who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpLogin {
+    /// By user and password (RFC 7617).
+    Basic(Login),
+    /// By a token (RFC 6750), under a user's name that is not sent.
+    Bearer(Login),
+}
+
+impl Receiver {
+    /// Gives what asks, whatever way that is shown.
+    pub fn login(&self) -> Option<&Login> {
+        match &self.login {
+            Some(HttpLogin::Basic(login) | HttpLogin::Bearer(login)) => Some(login),
+            None => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipients {
     /// To these addresses, at least one, each of them an [`is_address`].
@@ -279,7 +336,7 @@ impl Target {
     /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
     pub fn traces(&self) -> bool {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Imap(_) => false,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Imap(_) | Self::Http(_) => false,
             Self::Smtp(_) | Self::Lmtp(_) => true,
         }
     }
@@ -289,7 +346,7 @@ impl Target {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             // What a server is like is so for all who use it.
-            Self::Smtp(_) | Self::Lmtp(_) => Some(self.to_string()),
+            Self::Smtp(_) | Self::Lmtp(_) | Self::Http(_) => Some(self.to_string()),
             // What may be there unrecorded is of one maildrop.
             Self::Imap(_) => Some(format!("{self} {maildrop}")),
         }
@@ -303,6 +360,7 @@ impl Target {
                 Place::Socket(_) => None,
             },
             Self::Imap(mailbox) => mailbox.proxy.as_ref(),
+            Self::Http(receiver) => receiver.proxy.as_ref(),
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
         }
     }
@@ -311,9 +369,12 @@ impl Target {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Imap(_) => Protocol::Imap,
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Smtp(_) | Self::Lmtp(_) => {
-                Protocol::Smtp
-            }
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Smtp(_)
+            | Self::Lmtp(_)
+            | Self::Http(_) => Protocol::Smtp,
         }
     }
 
@@ -324,6 +385,7 @@ impl Target {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Smtp(server) | Self::Lmtp(server) => Some(server.place.to_string()),
             Self::Imap(mailbox) => Some(mailbox.server()),
+            Self::Http(receiver) => Some(receiver.url.without_query()),
         }
     }
 
@@ -336,6 +398,25 @@ impl Target {
                 (Place::Tcp { .. } | Place::Socket(_), _) => None,
             },
             Self::Imap(mailbox) => Some((&mailbox.host, &mailbox.login)),
+            Self::Http(receiver) => Some((&receiver.url.host, receiver.login()?)),
+        }
+    }
+
+    /// Gives secrets that it is used with, besides the log-in's, and what each is.
+    pub fn secrets(&self) -> Vec<(&Password, String)> {
+        match self {
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Smtp(_)
+            | Self::Lmtp(_)
+            | Self::Imap(_) => Vec::new(),
+            Self::Http(receiver) => {
+                let hmac = receiver.hmac.iter().map(|key| (key, "`hmac`".to_owned()));
+                let headers =
+                    receiver.headers.iter().map(|(name, value)| (value, format!("the header {name}")));
+                hmac.chain(headers).collect()
+            }
         }
     }
 }
@@ -354,6 +435,7 @@ impl fmt::Display for Target {
                 let Mailbox { host, port, login, folder, .. } = &**mailbox;
                 write!(f, "imap:{}@{}/{folder}", login.user, HostAndPort(host, *port))
             }
+            Self::Http(receiver) => f.write_str(&receiver.url.without_query()),
         }
     }
 }

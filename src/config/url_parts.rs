@@ -63,6 +63,9 @@ pub enum UrlError {
     /// `--deliver pipe:` with a command that cannot be one.
     #[error("cannot deliver there: the command {0}")]
     TargetCommand(String),
+    /// `--deliver https:` with a URL that is none, or must not be used.
+    #[error("cannot deliver there: it {0}")]
+    TargetUrl(String),
     /// An empty `--password-command`.
     #[error("cannot run the password command: it is empty")]
     Command,

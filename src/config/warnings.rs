@@ -37,7 +37,7 @@ const COMMANDS: [&str; 9] =
 const SERVERS: [(&str, &str); 2] = [("smtp", "none"), ("imap", "implicit")];
 
 /// Keys whose value may well have ` #` in it.
-const TEXTS: [&str; 2] = ["password", "user"];
+const TEXTS: [&str; 4] = ["password", "user", "bearer", "hmac"];
 
 /// What is probably not meant.
 #[derive(Debug, Default)]

@@ -15,6 +15,8 @@ pub struct Access {
     pub connector: Connector,
     /// The password of the target's user, if it has one.
     pub secret: Option<Secret>,
+    /// What else it is used with, as `Target::secrets` lists them.
+    pub more: Vec<Secret>,
     /// The longest wait for a connection.
     pub timeout: Duration,
     /// Tells when the process was asked to end.

@@ -6,6 +6,7 @@
 mod access;
 pub mod envelope;
 mod error;
+pub mod http;
 pub mod imap;
 pub mod maildir;
 pub mod mbox;
@@ -17,6 +18,7 @@ mod reading;
 pub mod smtp;
 mod space;
 pub mod spool;
+mod upload;
 
 use std::sync::Arc;
 
@@ -42,6 +44,7 @@ pub enum Sink {
     Pipe(pipe::Pipe),
     Server(smtp::Server),
     Imap(imap::Mailbox),
+    Http(http::Receiver),
 }
 
 /// A message that is being received; dropping it leaves no trace of it.
@@ -83,6 +86,9 @@ impl Sink {
             Target::Imap(mailbox) => {
                 Self::Imap(imap::Mailbox::open(mailbox, target.to_string(), disk, access).await?)
             }
+            Target::Http(receiver) => {
+                Self::Http(http::Receiver::open(receiver, target.to_string(), disk, access).await?)
+            }
         })
     }
 
@@ -94,7 +100,7 @@ impl Sink {
             Self::Maildir(maildir) => maildir.recover().await,
             Self::Imap(mailbox) => mailbox.recover().await,
             // Nothing in it tells which messages are there; what a server took is the server's.
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Ok(Vec::new()),
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => Ok(Vec::new()),
         }
     }
 
@@ -102,7 +108,8 @@ impl Sink {
     pub fn recognizes(&self) -> bool {
         match self {
             Self::Maildir(_) | Self::Imap(_) => true,
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+            // An endpoint may, by the key; nobody knows.
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => false,
         }
     }
 
@@ -110,7 +117,7 @@ impl Sink {
     /// (see [`crate::message::file::name_in_mailbox`]).
     pub fn mailbox(&self) -> Option<&str> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => None,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => None,
             Self::Imap(mailbox) => Some(mailbox.name()),
         }
     }
@@ -119,7 +126,7 @@ impl Sink {
     /// the same order (see [`crate::message::file::digest_in_mailbox`]).
     pub fn recorded_as(&self) -> Vec<FileDigest> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => Vec::new(),
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => Vec::new(),
             Self::Imap(mailbox) => mailbox.recorded_as(),
         }
     }
@@ -128,7 +135,7 @@ impl Sink {
     /// 0 if nobody knows.
     pub fn since(&self) -> i64 {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => 0,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => 0,
             Self::Imap(mailbox) => mailbox.since(),
         }
     }
@@ -136,7 +143,7 @@ impl Sink {
     /// Says whether a message that was found in a mailbox on a server turned out to be one that came.
     pub fn has_claimed(&self, found: &FileId) -> bool {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => false,
             Self::Imap(mailbox) => mailbox.has_claimed(found),
         }
     }
@@ -146,14 +153,29 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
             Self::Imap(mailbox) => mailbox.was_turned_away(),
+            Self::Http(receiver) => receiver.was_turned_away(),
         }
+    }
+
+    /// Says whether a server that hears of the credentials with each message, and not before, has taken them; `None`: it is
+    /// no such server.
+    pub fn was_let_in(&self) -> Option<bool> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Imap(_) => None,
+            Self::Http(receiver) => Some(receiver.was_let_in()),
+        }
+    }
+
+    /// Says whether equal messages are to be counted, see [`Draft::count`].
+    pub fn counts_copies(&self) -> bool {
+        matches!(self, Self::Http(_))
     }
 
     /// Notes that all is recorded that was delivered by the poll that began at this time, and what becomes of messages that
     /// were found.
     pub fn settle(&self, leftover: Leftover, polled_at: i64) {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => {}
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => {}
             Self::Imap(mailbox) => mailbox.settle(leftover, polled_at),
         }
     }
@@ -165,6 +187,7 @@ impl Sink {
             Self::Pipe(pipe) => Draft::Spool(pipe.draft(message)),
             Self::Server(server) => Draft::Spool(server.draft(message)),
             Self::Imap(mailbox) => Draft::Spool(mailbox.draft(message)),
+            Self::Http(receiver) => Draft::Spool(receiver.draft(message)),
         }
     }
 
@@ -176,7 +199,7 @@ impl Sink {
             // One round trip more for so many.
             Self::Server(_) => 32,
             Self::Imap(_) => 64,
-            Self::Pipe(_) => 1,
+            Self::Pipe(_) | Self::Http(_) => 1,
         }
     }
 
@@ -186,8 +209,8 @@ impl Sink {
         match self {
             // One is recorded while the next is delivered.
             Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) | Self::Imap(_) => 2,
-            // The command may keep the record from the processor until it ends.
-            Self::Pipe(_) => 3,
+            // The command may keep the record from the processor until it ends; and of single messages that much is little.
+            Self::Pipe(_) | Self::Http(_) => 3,
         }
     }
 
@@ -195,7 +218,7 @@ impl Sink {
     pub fn most_waiting(&self) -> usize {
         match self {
             Self::Maildir(_) => 256,
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => 32,
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => 32,
             Self::Imap(_) => 64,
         }
     }
@@ -218,6 +241,10 @@ impl Sink {
             Self::Pipe(pipe) => pipe.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Server(server) => server.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Imap(mailbox) => mailbox.commit(finished.into_iter().map(spooled).collect()).await,
+            Self::Http(receiver) => {
+                // Its futures are large.
+                Box::pin(receiver.commit(finished.into_iter().map(spooled).collect())).await
+            }
         }
     }
 
@@ -227,6 +254,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.failure(),
             Self::Imap(mailbox) => mailbox.failure(),
+            Self::Http(receiver) => receiver.failure(),
         }
     }
 
@@ -237,6 +265,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => 0,
             Self::Server(server) => server.retracted(),
             Self::Imap(mailbox) => mailbox.retracted(),
+            Self::Http(receiver) => receiver.retracted(),
         }
     }
 
@@ -247,6 +276,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.news(),
             Self::Imap(mailbox) => mailbox.news(),
+            Self::Http(receiver) => receiver.news(),
         }
     }
 
@@ -256,6 +286,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => {}
             Self::Server(server) => server.close().await,
             Self::Imap(mailbox) => mailbox.close().await,
+            Self::Http(receiver) => receiver.close(),
         }
     }
 }
@@ -356,6 +387,15 @@ impl Draft {
         match self {
             Self::Maildir(draft) => Some(draft.file()),
             Self::Spool(_) => None,
+        }
+    }
+
+    /// Says how many equal messages of its maildrop the target had before this session.
+    pub fn count(&mut self, copies: u32) {
+        match self {
+            // Its name counts them.
+            Self::Maildir(_) => {}
+            Self::Spool(draft) => draft.count(copies),
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::spool::{Content, Spooled};
+
 /// Octets of a message that are read from the spool at once.
 const PART: usize = 256 << 10;
 
@@ -63,6 +65,20 @@ impl Parts {
             file.read_exact_at(&mut part, at).map(|()| part)
         }));
     }
+}
+
+/// Has each part of a message looked at in its turn.
+pub(super) async fn each_part(message: &Spooled, mut look: impl FnMut(&[u8])) -> io::Result<()> {
+    match &message.content {
+        Content::Memory(octets) => look(octets.as_ref()),
+        Content::File(file) => {
+            let mut parts = Parts::of(file, message.octets)?;
+            while parts.are_left() {
+                look(&parts.next().await?);
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

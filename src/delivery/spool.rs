@@ -54,6 +54,8 @@ pub struct Known {
     pub unclaimed: Option<FileId>,
     /// There are NULs among its octets.
     pub has_nul: bool,
+    /// Equal messages of its maildrop that the target had before.
+    pub copies: u32,
 }
 
 /// A message in the spool.
@@ -152,6 +154,10 @@ impl Draft {
     ) {
         (self.id.uid, self.id.ordinal) = (uid, ordinal);
         (self.known.whole, self.known.unclaimed) = (Some(Box::new(*whole)), unclaimed);
+    }
+
+    pub(super) fn count(&mut self, copies: u32) {
+        self.known.copies = copies;
     }
 
     pub(super) fn spare(&mut self, recipients: Vec<String>) {

@@ -1,7 +1,10 @@
 //! A client of HTTP/1.1 (RFC 9112): one request a connection, over the streams that everything else goes over, so that
 //! roots, time limits and source address are the same.
 //!
-//! Redirects are not followed: what is sent is meant for one host. What comes back is bounded in time and size.
+//! Redirects are not followed: what is sent is meant for one host. What comes back is bounded in time and size. What is
+//! sent may be of any size over a connection that is [`Kept`].
+
+mod kept;
 
 use std::error::Error;
 use std::io;
@@ -10,7 +13,8 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use hyper::http::response::Parts;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use zeroize::Zeroizing;
@@ -18,6 +22,7 @@ use zeroize::Zeroizing;
 use super::{Connector, Endpoint, NetError};
 use crate::config::HttpUrl;
 use crate::text::Shown;
+pub use kept::{Answered, Kept, Upload};
 
 /// Octets of a reply's head at most.
 const LONGEST_HEAD: usize = 32 << 10;
@@ -36,7 +41,7 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// Where it would rather be asked, without a query: it may hold what is secret.
     pub elsewhere: Option<String>,
-    /// It may hold tokens.
+    /// It may hold tokens; what is longer than was to be read is cut.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -58,6 +63,9 @@ pub enum HttpError {
     /// The request cannot be made, as of a secret with a line end in it.
     #[error("cannot ask: {0}")]
     Request(String),
+    /// What was to be sent cannot be read.
+    #[error("cannot read the message: {0}")]
+    Unreadable(String),
 }
 
 impl HttpError {
@@ -70,7 +78,12 @@ impl HttpError {
             }
             Self::Net(error) => error.hint(),
             Self::Protocol(_) => Some("is there an HTTPS server at that address?".to_owned()),
-            Self::TimedOut { .. } | Self::Closed | Self::TooLong | Self::Lost(_) | Self::Request(_) => None,
+            Self::TimedOut { .. }
+            | Self::Closed
+            | Self::TooLong
+            | Self::Lost(_)
+            | Self::Request(_)
+            | Self::Unreadable(_) => None,
         }
     }
 }
@@ -83,6 +96,9 @@ impl From<hyper::Error> for HttpError {
             return Self::Closed;
         }
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        if error.is_user() {
+            return Self::Unreadable(why);
+        }
         if error.is_parse() { Self::Protocol(why) } else { Self::Lost(why) }
     }
 }
@@ -127,6 +143,7 @@ impl Connector {
 
 async fn take(response: Response<hyper::body::Incoming>) -> Result<Reply, HttpError> {
     let (head, mut incoming) = response.into_parts();
+    let reply = Reply::of(&head);
     // Sized at once: a vector that grows leaves its old octets behind in freed memory.
     let mut body = Zeroizing::new(Vec::with_capacity(LONGEST_BODY));
     while let Some(frame) = incoming.frame().await {
@@ -136,19 +153,56 @@ async fn take(response: Response<hyper::body::Incoming>) -> Result<Reply, HttpEr
         }
         body.extend_from_slice(&octets);
     }
-    let field = |name: HeaderName| field(&head.headers, name);
-    let media_type = field(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let elsewhere = field(LOCATION).split(['?', '#']).next().unwrap_or_default().to_owned();
-    Ok(Reply {
-        status: head.status.as_u16(),
-        media_type,
-        // RFC 9110, 10.2.3 has dates too, which are not worth it.
-        retry_after: field(RETRY_AFTER).trim().parse().ok().map(Duration::from_secs),
-        elsewhere: head.status.is_redirection().then(|| Shown(elsewhere.as_bytes()).to_string()),
-        body,
-    })
+    Ok(Reply { body, ..reply })
+}
+
+impl Reply {
+    fn of(head: &Parts) -> Self {
+        let field = |name: HeaderName| field(&head.headers, name);
+        let media_type =
+            field(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let elsewhere = field(LOCATION).split(['?', '#']).next().unwrap_or_default().to_owned();
+        Self {
+            status: head.status.as_u16(),
+            media_type,
+            retry_after: wait(field(RETRY_AFTER).trim(), field(DATE).trim()),
+            elsewhere: head.status.is_redirection().then(|| Shown(elsewhere.as_bytes()).to_string()),
+            body: Zeroizing::default(),
+        }
+    }
+}
+
+/// Reads how long is to be waited (RFC 9110, 10.2.3): seconds, or a date, against the server's own if it tells one.
+fn wait(after: &str, date: &str) -> Option<Duration> {
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let seconds = at(after)?.as_second() - at(date).unwrap_or_else(jiff::Timestamp::now).as_second();
+    Some(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
 
 fn field(fields: &HeaderMap, name: HeaderName) -> String {
     fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_by_a_date() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (after, date, seconds) in [
+            ("120", "", Some(120)),
+            ("0", date, Some(0)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", date, Some(120)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", "", Some(0)),
+            ("soon", date, None),
+            ("-1", date, None),
+            ("", date, None),
+        ] {
+            assert_eq!(wait(after, date), seconds.map(Duration::from_secs), "{after}");
+        }
+    }
 }

@@ -137,6 +137,12 @@ impl<'a> Purpose<'a> {
                         let secrets = mailbox.login.credential.secrets();
                         paths.extend(files(&mailbox.tls, secrets.into_iter().map(|(secret, _)| secret)));
                     }
+                    Target::Http(receiver) => {
+                        let secrets = receiver.login().map(|login| login.credential.secrets());
+                        let secrets = secrets.into_iter().flatten().map(|(secret, _)| secret);
+                        let others = target.secrets().into_iter().map(|(secret, _)| secret);
+                        paths.extend(files(&receiver.tls, secrets.chain(others)));
+                    }
                 }
             }
         }
@@ -270,6 +276,15 @@ impl Needs {
                 self.tls(&mailbox.tls, name);
                 self.credential(&mailbox.login.credential, &format!("`deliver` of {name}"));
             }
+            Target::Http(receiver) => {
+                self.tls(&receiver.tls, name);
+                if let Some(login) = receiver.login() {
+                    self.credential(&login.credential, &format!("`deliver` of {name}"));
+                }
+            }
+        }
+        for (secret, what) in target.secrets() {
+            self.password(secret, || format!("{what} of {name}"));
         }
     }
 

@@ -28,6 +28,7 @@ use super::commit::{self, Commit, Complete};
 pub use super::ledger::Of;
 use super::ledger::{Event, Ledger, Parcel, Way};
 use super::poll::Poll;
+use super::target::note_log_in;
 use super::trouble::{During, Failed, Trouble};
 
 /// How long one target may take to open while others have their mail.
@@ -179,6 +180,9 @@ impl Fan {
                     kept = leftover;
                 }
             }
+            let failed = lane.failed.as_mut().and_then(Failed::target_error);
+            let Poll { account, environment, .. } = *of.poll;
+            note_log_in((account, &lane.to.target), environment, sink, failed).await?;
             sink.close().await;
             let memory = lane.to.target.memory(&of.poll.account.maildrop_id);
             if let (Some(news), Some(name)) = (sink.news(), memory) {
@@ -359,6 +363,7 @@ impl Parcel {
         let unclaimed = delivery.fingerprint.as_ref().and_then(|whole| stock.claim(name, whole));
         if let Some(whole) = &delivery.fingerprint {
             draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
+            draft.count(stock.copies(whole));
         }
         let holder = holders.iter().find(|holder| holder.target == key);
         draft.spare(holder.and_then(|holder| holder.recipients.clone()).unwrap_or_default());

@@ -342,6 +342,7 @@ impl Fetch<'_, '_> {
         };
         if let Some(whole) = &delivery.fingerprint {
             draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
+            draft.count(self.book.stock.copies(whole));
         }
         draft.spare(self.drafts.map(|drafts| drafts.reached(&holders)).unwrap_or_default());
         let files = draft.file().into_iter().collect();

@@ -80,6 +80,9 @@ impl Attempted {
             Target::Imap(mailbox) => {
                 format!("{:?}", (mailbox.port, &mailbox.tls, &mailbox.auth, mailbox.bind))
             }
+            Target::Http(receiver) => {
+                format!("{:?}", (&receiver.url, &receiver.tls, receiver.bind))
+            }
             Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
         };
         Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secret)

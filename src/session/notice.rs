@@ -258,7 +258,7 @@ fn catch_all(target: &Target) -> Option<&CatchAll> {
             Recipients::Header(catch_all) => Some(catch_all),
             Recipients::List(_) => None,
         },
-        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) | Target::Imap(_) => None,
+        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) | Target::Imap(_) | Target::Http(_) => None,
     }
 }
 

@@ -54,8 +54,15 @@ async fn open(
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
         None => None,
     };
+    let mut more = Vec::new();
+    for (source, what) in target.secrets() {
+        let (host, user) = target.login().map_or(("", ""), |(host, login)| (host, login.user.as_str()));
+        let secret = credential::password(source, host, user, account.timeout).await;
+        more.push(secret.during(format!("get {what} of the target"))?);
+    }
     let access = Access {
         remembered,
+        more,
         account: account.name.clone(),
         connector: environment.connector.clone(),
         secret,
@@ -67,22 +74,44 @@ async fn open(
     Ok(Sink::open(target, maildrop, environment.disk.clone(), access).await)
 }
 
-/// Notes that the target's server refused a log-in that was made anew in the middle of a session.
-pub(super) async fn note_refused(
-    account: &Account,
-    target: &Target,
+/// Notes what a target's server said of the credentials in the middle of a session: refused a log-in that was made anew, or
+/// took the first message of one where each message shows them.
+pub(super) async fn note_log_in(
+    (account, target): (&Account, &Target),
     environment: &Environment,
-    error: &TargetError,
-) -> Result<Option<TargetError>, Failed> {
-    let (Some(error), Some((host, login))) = (refusal(error), target.login()) else {
-        return Ok(None);
-    };
+    sink: &Sink,
+    failed: Option<&mut TargetError>,
+) -> Result<(), Failed> {
+    let Some((host, login)) = target.login() else { return Ok(()) };
     if let Credential::OAuth2(_) = login.credential {
         // The token of the hour is over, as far as anybody knows.
-        return Ok(None);
+        return Ok(());
     }
-    let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
-    log_in.refused(error, &log_in.identity).await.map(Some)
+    if let Some(error) = failed.filter(|_| sink.was_turned_away())
+        && let Some(said) = refusal(error)
+    {
+        let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
+        *error = log_in.refused(said, &log_in.identity).await?;
+    } else if sink.was_let_in() == Some(true) {
+        let name = TargetLogIn::name(target, login);
+        let memory = log_ins(environment, &name).await?;
+        if memory.refused.is_some() || !lately(&memory, environment.clock.now()) {
+            TargetLogIn::read((account, target), environment, host, login).await?.worked().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what is remembered of log-ins.
+async fn log_ins(environment: &Environment, name: &str) -> Result<LogIns, Failed> {
+    let kept = environment.store.target_memory(name.to_owned()).await.during("read the state")?;
+    // What cannot be read is as good as nothing.
+    Ok(kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default())
+}
+
+/// Says whether a log-in worked not long ago.
+fn lately(memory: &LogIns, now: Timestamp) -> bool {
+    memory.ok_at.is_some_and(|at| (0..STILL_WORKS).contains(&(now - at)))
 }
 
 /// Gives what is said by an error that is a server's refusal of credentials.
@@ -128,18 +157,19 @@ struct TargetLogIn<'a> {
 }
 
 impl<'a> TargetLogIn<'a> {
+    /// Names it, whatever folder it is for.
+    fn name(target: &Target, login: &Login) -> String {
+        format!("log-in {} {}", login.user, target.server().unwrap_or_default())
+    }
+
     async fn read(
         (account, target): (&'a Account, &'a Target),
         environment: &'a Environment,
         host: &str,
         login: &'a Login,
     ) -> Result<Self, Failed> {
-        // Whatever folder it is for.
-        let server = target.server().unwrap_or_default();
-        let name = format!("log-in {} {server}", login.user);
-        let kept = environment.store.target_memory(name.clone()).await.during("read the state")?;
-        // What cannot be read is as good as nothing.
-        let memory: LogIns = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
+        let name = Self::name(target, login);
+        let memory = log_ins(environment, &name).await?;
         let identity = match (&login.credential, User::of_target(target)) {
             (Credential::Password(password), _) => {
                 credential::password(password, host, &login.user, account.timeout).await
@@ -219,20 +249,24 @@ impl<'a> TargetLogIn<'a> {
     /// Notes what became of it.
     async fn note(self, opened: Result<Sink, TargetError>, secret: &Secret) -> Result<Sink, Failed> {
         match opened {
-            Ok(sink) => {
-                let mark = Some(lockout::worked(&self.attempted, &self.memory).mark);
-                let LogIns { ok_at, mark: known, refused } = &self.memory;
-                let lately = ok_at.is_some_and(|at| (0..STILL_WORKS).contains(&(self.now - at)));
-                if !lately || *known != mark || refused.is_some() {
-                    self.remember(LogIns { ok_at: Some(self.now), mark, refused: None }).await?;
-                }
-                Ok(sink)
-            }
+            // Where each message shows the credentials, nobody has said anything of them.
+            Ok(sink) if sink.was_let_in().is_some() => Ok(sink),
+            Ok(sink) => self.worked().await.map(|()| sink),
             Err(error) => match refusal(&error) {
                 Some(error) => Err(self.refused(error, secret).await?).during(OPEN),
                 None => Err(error).during(OPEN),
             },
         }
+    }
+
+    /// Notes that the server took it.
+    async fn worked(&self) -> Result<(), Failed> {
+        let mark = Some(lockout::worked(&self.attempted, &self.memory).mark);
+        let LogIns { mark: known, refused, .. } = &self.memory;
+        if !lately(&self.memory, self.now) || *known != mark || refused.is_some() {
+            self.remember(LogIns { ok_at: Some(self.now), mark, refused: None }).await?;
+        }
+        Ok(())
     }
 
     /// Notes that the server refused it.

@@ -16,7 +16,7 @@ use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
 use super::poll::Poll;
 use super::summary::messages;
-use super::target::note_refused;
+use super::target::note_log_in;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
@@ -181,13 +181,9 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
     let store = &poll.environment.store;
     match outlet {
         Some(Outlet::One(sink, _)) => {
-            if let Some(Failed { trouble: Trouble::Target(error), .. }) = &mut fetched.aborted
-                && sink.was_turned_away()
-                && let Some(noted) =
-                    note_refused(poll.account, poll.account.target(), poll.environment, error).await?
-            {
-                *error = noted;
-            }
+            let failed = fetched.aborted.as_mut().and_then(Failed::target_error);
+            let own = (poll.account, poll.account.target());
+            note_log_in(own, poll.environment, sink, failed).await?;
             // What a target that failed had delivered before is recorded.
             let aborted = fetched.aborted.as_ref().map(|failed| &failed.trouble);
             if aborted.is_none_or(|trouble| matches!(trouble, Trouble::Target(_))) {

@@ -272,6 +272,18 @@ impl Failed {
         Self { trouble, ..self }
     }
 
+    /// Gives what a target is in trouble with.
+    pub fn target_error(&mut self) -> Option<&mut TargetError> {
+        match &mut self.trouble {
+            Trouble::Target(error) => Some(error),
+            Trouble::OneTarget { trouble, .. } => match &mut **trouble {
+                Trouble::Target(error) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Gives the target, as it is shown, if it is not the maildrop's trouble.
     pub fn target(&self, account: &Account) -> Option<String> {
         match &self.trouble {

@@ -159,6 +159,15 @@ pub(super) fn details(
     indexes.iter().map(of).collect()
 }
 
+/// Lists what recorded messages consist of.
+pub(super) fn contents(connection: &Connection, maildrop: &str) -> Result<Vec<Content>> {
+    let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
+    let mut select =
+        connection.prepare_cached("SELECT content FROM seen WHERE maildrop = ?1 AND content IS NOT NULL")?;
+    let contents = select.query_map([id], |row| row.get::<_, [u8; 32]>(0).map(Content))?;
+    contents.collect()
+}
+
 fn detail(row: &Row<'_>) -> Result<Detail> {
     let header = row.get::<_, Option<[u8; 32]>>(3)?;
     let files = match row.get_ref(7)?.as_blob_or_null()? {

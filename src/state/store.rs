@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::message::UniqueId;
+use crate::message::{Content, UniqueId};
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
@@ -204,6 +204,12 @@ impl Store {
         }
         let (maildrop, entries) = (maildrop.identity.clone(), entries.share());
         self.read(move |connection| reading::details(connection, &maildrop, &entries, &indexes)).await
+    }
+
+    /// Lists what the recorded messages of a maildrop consist of, as far as that is known.
+    pub async fn contents(&self, maildrop: &MaildropKey) -> Result<Vec<Content>, StateError> {
+        let maildrop = maildrop.identity.clone();
+        self.read(move |connection| reading::contents(connection, &maildrop)).await
     }
 
     /// Lists the files in the target that no record claimed when the state was new, or when a session had not ended.

@@ -728,6 +728,23 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
         ),
         ("{lmtp: {socket: /run/l, to: [a]}}".to_owned(), "{ lmtp: { socket: /run/l, to: [a] } }"),
         ("{lmtp: {host: '::1', to: [a]}}".to_owned(), "{ lmtp: { host: '::1', port: 24, tls: none, to: [a] } }"),
+        ("{http: {url: 'https://Desk.example/in'}}".to_owned(), "{ http: { url: 'https://desk.example/in' } }"),
+        (
+            "{http: {url: 'http://desk.example/in', tls: none, method: PUT, hmac: hunter2, success: [200, 409], timeout: 5s}}"
+                .to_owned(),
+            "{ http: { url: 'http://desk.example/in', method: PUT, tls: none, timeout: 5s, hmac: '[secret]', success: [200, \
+             409] } }",
+        ),
+        (
+            "{http: {url: 'https://d/', user: u, password: hunter2, headers: {X-Key: hunter2, X-Id: {file: /i}}, tls_min: '1.3'}}"
+                .to_owned(),
+            "{ http: { url: 'https://d/', tls_min: '1.3', user: u, password: '[secret]', headers: { X-Key: '[secret]', X-Id: \
+             { file: /i } } } }",
+        ),
+        (
+            "{http: {url: 'https://d/', bearer: {env: TOKEN}, bind: '::1'}}".to_owned(),
+            "{ http: { url: 'https://d/', bind: '::1', bearer: { env: TOKEN } } }",
+        ),
     ] {
         let config = Config::from_yaml(&deliver(&target), Path::new(FILE)).unwrap();
         let shown = show(&config);
@@ -745,6 +762,57 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
 }
 
 #[test]
+fn an_endpoint_that_contradicts_itself_or_gives_a_secret_away_is_refused() {
+    for (keys, told) in [
+        ("{}", "needs `url`"),
+        ("{url: 'ftp://d/'}", "url: must be a URL that begins with https://"),
+        ("{url: 'https://u:p@d/'}", "url: must be a URL without a user in it"),
+        ("{url: 'http://d.example/'}", "url: is an http:// URL of another machine"),
+        ("{url: 'http://d.example/', tls: implicit}", "tls: contradicts `url`"),
+        ("{url: 'https://d.example/', tls: none}", "tls: contradicts `url`"),
+        ("{url: 'https://d.example/', tls: starttls}", "tls: has no starttls in HTTP"),
+        (
+            "{url: 'http://d.example/', tls: none, user: u, password: p}",
+            "password: is sent to another machine only",
+        ),
+        (
+            "{url: 'http://d.example/', tls: none, bearer: p}",
+            "bearer: is sent to another machine only over TLS",
+        ),
+        (
+            "{url: 'http://localhost/', proxy: 'socks5://p', bearer: p}",
+            "bearer: is sent to another machine only over TLS",
+        ),
+        ("{url: 'https://d/', user: u}", "user: needs `password` too"),
+        ("{url: 'https://d/', password: p}", "needs `user` beside `password`"),
+        ("{url: 'https://d/', user: u, bearer: p}", "user: has no meaning with `bearer`"),
+        ("{url: 'https://d/', user: 'u:v', password: p}", "user: must have no colon"),
+        ("{url: 'https://d/', method: GET}", "method: must be POST or PUT"),
+        ("{url: 'https://d/', success: []}", "success: must be a list of statuses"),
+        ("{url: 'https://d/', success: [100]}", "success[0]: must be a status from 200 to 599"),
+        ("{url: 'https://d/', headers: {Host: x}}", "Host is written by postrider itself"),
+        (
+            "{url: 'https://d/', headers: {idempotency-KEY: x}}",
+            "idempotency-KEY is written by postrider itself",
+        ),
+        (
+            "{url: 'https://d/', headers: {X-Postrider-Uid: x}}",
+            "X-Postrider-Uid is written by postrider itself",
+        ),
+        ("{url: 'https://d/', headers: {'a b': x}}", "the name of a header field"),
+        ("{url: 'https://d/', headers: {A: x, a: y}}", "a is given twice"),
+        ("{url: 'https://d/', headers: {A: \"x\\r\\nB: y\"}}", "headers.A: must have no control characters"),
+        ("{url: 'https://d/', bearer: b, headers: {authorization: x}}", "headers: has Authorization in it"),
+        ("{url: 'http://127.0.0.1/', tls_ca: /c}", "tls_ca: has no meaning with `tls: none`"),
+    ] {
+        let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {{http: {keys}}}}}}}");
+        let error = Config::from_yaml(&yaml, Path::new(FILE)).unwrap_err().to_string();
+        assert!(error.contains(told), "{keys}: {error}");
+        assert!(!error.contains("u:p@"), "{error}");
+    }
+}
+
+#[test]
 fn a_targets_password_makes_the_file_one_that_others_must_not_read() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
@@ -752,8 +820,16 @@ fn a_targets_password_makes_the_file_one_that_others_must_not_read() {
     let text = "state: /s\naccounts: {a: {host: h, user: u, deliver: {smtp: {to: [a], user: u, password: hunter2}}}}";
     std::fs::write(&file, text).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let error = Config::load(&file).unwrap_err().to_string();
-    assert!(error.contains("holds a password and is readable by others"), "{error}");
+    for target in
+        ["", "http: {url: 'https://d/', hmac: hunter2}", "http: {url: 'https://d/', headers: {X: hunter2}}"]
+    {
+        if !target.is_empty() {
+            let text = format!("state: /s\naccounts: {{a: {{host: h, user: u, deliver: {{{target}}}}}}}");
+            std::fs::write(&file, text).unwrap();
+        }
+        let error = Config::load(&file).unwrap_err().to_string();
+        assert!(error.contains("holds a password and is readable by others"), "{target}: {error}");
+    }
 }
 
 #[test]

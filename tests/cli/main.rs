@@ -10,6 +10,7 @@ mod origins;
 mod program;
 mod provider;
 mod sandbox;
+mod secrets;
 mod seen;
 #[path = "../support/mod.rs"]
 mod support;

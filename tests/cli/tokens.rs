@@ -514,7 +514,7 @@ fn a_command_prints_tokens_and_is_not_run_before_they_end() {
 }
 
 /// How a secret may be written.
-fn spellings(secret: &str) -> Vec<String> {
+pub fn spellings(secret: &str) -> Vec<String> {
     let hex: String = secret.bytes().map(|octet| format!("{octet:02x}")).collect();
     let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
     // Wherever it stands in what is encoded; what lies at its ends depends on its neighbours.

@@ -1,8 +1,9 @@
-//! The targets: maildir, mbox, commands, SMTP, LMTP and IMAP.
+//! The targets: maildir, mbox, commands, SMTP, LMTP, IMAP and HTTP.
 
 #[cfg(target_os = "linux")]
 mod alone;
 mod catch_all;
+mod http;
 mod imap;
 mod lmtp;
 mod maildir;

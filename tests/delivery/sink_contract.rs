@@ -14,6 +14,7 @@ use crate::sink::{
     assert_tmp_is_empty, assert_unlocked, deliver, fill, id, maildir, maildir_files, mbox, mbox_file, names,
     open, scratch,
 };
+use crate::support::http_server::{HttpServer, answer};
 use crate::support::imap_server::{Habits, ImapServer};
 use crate::support::mail_server::MailServer;
 #[cfg(target_os = "linux")]
@@ -85,6 +86,13 @@ const KINDS: &[Kind] = &[
         clean: |_| {},
         most: 2,
     },
+    Kind {
+        target: |dir| crate::smtp::target(&format!("{{ http: {{ url: '{}' }} }}", endpoint(dir).url("/"))),
+        delivered: |dir| endpoint(dir).asked().iter().map(|asked| in_files(&asked.body)).collect(),
+        arrives: <[u8]>::to_vec,
+        clean: |_| {},
+        most: 2,
+    },
 ];
 
 fn ends_its_last_line(text: &[u8]) -> Vec<u8> {
@@ -109,6 +117,13 @@ fn mailbox(dir: &Path) -> ImapServer {
     let capabilities = "IMAP4rev1 LITERAL+ MULTIAPPEND BINARY";
     let start = || ImapServer::start(Habits { capabilities, ..Habits::default() });
     servers.entry(dir.to_owned()).or_insert_with(start).clone()
+}
+
+/// Gives the endpoint of a directory.
+fn endpoint(dir: &Path) -> HttpServer {
+    static SERVERS: Mutex<BTreeMap<PathBuf, HttpServer>> = Mutex::new(BTreeMap::new());
+    let mut servers = SERVERS.lock().unwrap();
+    servers.entry(dir.to_owned()).or_insert_with(|| HttpServer::start(|_| answer(204))).clone()
 }
 
 fn lmtp(dir: &Path) -> Target {

@@ -215,7 +215,7 @@ impl OAuth2Error {
             Self::NoAnswer { .. } => Class::Protocol,
             Self::Http(HttpError::Net(error)) => error.class(),
             Self::Http(HttpError::Protocol(_) | HttpError::TooLong) => Class::Protocol,
-            Self::Http(HttpError::Request(_)) => Class::Internal,
+            Self::Http(HttpError::Request(_) | HttpError::Unreadable(_)) => Class::Internal,
             Self::Http(HttpError::TimedOut { .. } | HttpError::Closed | HttpError::Lost(_)) => Class::Network,
             Self::Busy { .. } => Class::InUse,
             Self::State(_) => Class::State,

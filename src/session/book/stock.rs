@@ -8,7 +8,7 @@ use crate::message::file::{
     digest_in_mailbox, digest_of_content, digest_of_name, name_in_mailbox, sender_of,
 };
 use crate::message::in_mailbox::UNREAD;
-use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
+use crate::message::{Content, FileDigest, FileId, Fingerprint, UniqueId};
 use crate::state::{Detail, Kind, MaildropKey, Memory, RecordedFiles, Store, Timestamp, Unclaimed};
 use crate::text::hex;
 
@@ -30,6 +30,8 @@ pub struct Stock {
     /// Those of them that earlier sessions found in a mailbox, and the messages that were listed then.
     kept: HashSet<FileId>,
     listed: HashSet<(UniqueId, u32)>,
+    /// How many recorded messages consist of the same, where that is counted.
+    copies: HashMap<Content, u32>,
     /// Files that were found to belong to no record, for the state.
     pub found: Vec<Unclaimed>,
 }
@@ -67,6 +69,13 @@ impl Stock {
                 stock.messages(of, &mailbox, there, (known, sink.since())).await?;
             }
             None => stock.files(of, there, known.into_iter().collect()).await?,
+        }
+        if sink.counts_copies() {
+            let recorded = of.store.contents(&of.memory.key).await.during("read the state")?;
+            let reached = of.memory.reached.iter().filter(|reached| reached.is_in(of.target));
+            for content in recorded.into_iter().chain(reached.filter_map(|reached| reached.content)) {
+                *stock.copies.entry(content).or_default() += 1;
+            }
         }
         Ok(stock)
     }
@@ -166,6 +175,11 @@ impl Stock {
         claims.retain(|_, claims| *claims > 0);
         self.claims = claims;
         Ok(())
+    }
+
+    /// Counts the recorded messages that consist of the same as this one.
+    pub fn copies(&self, whole: &Fingerprint) -> u32 {
+        self.copies.get(&whole.content).copied().unwrap_or(0)
     }
 
     /// Takes what may be this message, of which the listing shows name and ordinal.
