@@ -16,6 +16,7 @@ use super::report::messages;
 use super::seen::lease;
 use super::stdout::Results;
 use super::{CliError, Common, common};
+use crate::config::account::Keep;
 use crate::config::{self, Config, ConfigError};
 use crate::disk::durable;
 use crate::import::{self, Around, Fetched, Imported, SeenList, Value};
@@ -23,6 +24,7 @@ use crate::message::UniqueId;
 use crate::secret::Secret;
 use crate::session::now;
 use crate::state::{Delivery, Kind, Store};
+use crate::text::shell_word;
 
 /// Octets of another program's configuration at most.
 const MOST_OCTETS: u64 = 4 * 1024 * 1024;
@@ -154,20 +156,47 @@ impl Import {
         );
         let printed = import::print(&imported, &head);
         // What another program bears, we may not: a host that is none, a list of one address twice.
-        if let Err(error) = Config::from_yaml(&printed, Path::new("what is printed")) {
-            log::warn!("it wants a hand: {error}");
+        let shown = if self.write { &place } else { Path::new("what is printed") };
+        match Config::from_yaml(&printed, shown) {
+            Err(error) => log::warn!("it wants a hand: {error}"),
+            Ok(config) => self.warn_of_deletion(&config),
         }
         if self.write {
             create(&place, printed.as_bytes())
                 .map_err(|source| CliError::Unwritten { file: place.clone(), source })?;
+            let again = self
+                .file
+                .as_deref()
+                .map_or_else(String::new, |file| format!(" {}", shell_word(&file.to_string_lossy())));
             results.line(format_args!(
-                "{} written; look through its comments, stop {program}, then `postrider import {program} --seen`",
+                "{} written. Look through its comments, stop {program}, then:\n  \
+                 postrider import {program}{again} --seen\n  postrider sync",
                 place.display()
             ));
         } else {
             results.write(printed.as_bytes());
         }
         Ok(Exit::SUCCESS)
+    }
+
+    /// Says which accounts will delete what they deliver: that program does by its file, but may have been called with an
+    /// option that keeps mail, and what is deleted does not come back.
+    fn warn_of_deletion(&self, config: &Config) {
+        let deleting: Vec<&str> = config
+            .accounts
+            .iter()
+            .filter(|account| account.enabled && account.keep == Keep::None)
+            .map(|account| account.name.as_str())
+            .collect();
+        if !deleting.is_empty() {
+            let option = if let Program::Getmail = self.program { "-l" } else { "-k" };
+            log::warn!(
+                "{}: deleted on the server once delivered (`keep: none`), as the file says; if {} was called with \
+                 {option}, write `keep: forever`",
+                deleting.join(", "),
+                import::Program::from(self.program)
+            );
+        }
     }
 
     /// Records what the other program has fetched, for each account of the configuration that polls what it polled.

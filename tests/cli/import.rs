@@ -154,7 +154,8 @@ fn what_is_imported_is_written_to_its_place_and_over_nothing() {
     home.write(".fetchmailrc", "poll h proto pop3 user a pass 'one two' is x here\n");
     let place = home.path("config/postrider/config.yaml");
     let told = home.must(&["import", "fetchmail", "--write"], 0).stdout;
-    assert!(told.starts_with(&format!("{} written; ", place.display())), "{told}");
+    assert!(told.starts_with(&format!("{} written. ", place.display())), "{told}");
+    assert!(told.ends_with("\n  postrider import fetchmail --seen\n  postrider sync\n"), "{told}");
     assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o600);
     home.must(&["config", "check"], 0);
     let written = fs::read_to_string(&place).unwrap();
@@ -166,6 +167,19 @@ fn what_is_imported_is_written_to_its_place_and_over_nothing() {
     let named = home.path("elsewhere/mine.yaml");
     home.must(&["--config", named.to_str().unwrap(), "import", "fetchmail", "--write"], 0);
     assert!(named.exists() && home.path("elsewhere/secrets/other").exists());
+}
+
+#[test]
+fn who_may_lose_mail_by_an_option_that_the_file_does_not_have_is_warned() {
+    let home = Home::new();
+    for (options, warned) in [("", true), ("keep", false), ("no keep", true)] {
+        home.write(".fetchmailrc", &format!("poll h proto pop3 user a pass b is x here {options}\n"));
+        let said = home.must(&["import", "fetchmail"], 0).stderr;
+        assert_eq!(said.contains("h: deleted on the server once delivered (`keep: none`)"), warned, "{said}");
+    }
+    home.write(".mpoprc", "account h\nhost h\nuser a\npassword b\ndelivery maildir ~/Mail\nkeep off\n");
+    let said = home.must(&["import", "mpop"], 0).stderr;
+    assert!(said.contains("if mpop was called with -k, write `keep: forever`"), "{said}");
 }
 
 #[test]
