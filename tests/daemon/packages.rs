@@ -388,3 +388,24 @@ fn shells_load_completions_from_the_package() {
     let told = ask("zsh", &["--no-rcs"], &zsh);
     assert_eq!(told.matches(":: :_postrider_commands").count(), 2, "{told}");
 }
+
+#[test]
+fn the_crate_holds_what_is_built_tested_read_and_installed_and_nothing_else() {
+    let mut list = Command::new(env!("CARGO"));
+    list.args(["package", "--list", "--allow-dirty", "--offline", "--quiet"]).current_dir(repository());
+    let listed = run(&mut list);
+    let files: Vec<&str> = listed.lines().collect();
+    let wanted =
+        ["src/main.rs", "man/postrider.1", "contrib/packages/postinst", "docs/safety.md", "LICENSE-MIT"];
+    assert!(wanted.iter().all(|file| files.contains(file)), "{listed}");
+    let of_cargo = [".cargo_vcs_info.json", "Cargo.toml", "Cargo.toml.orig", "Cargo.lock"];
+    let pages =
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"];
+    let folders = ["src", "tests", "benches", "examples", "man", "contrib", "docs"];
+    let stray = files.iter().filter(|file| {
+        let hidden = file.split('/').any(|part| part.starts_with('.'));
+        let folder = file.split_once('/').map_or("", |(folder, _)| folder);
+        !of_cargo.contains(file) && !pages.contains(file) && (hidden || !folders.contains(&folder))
+    });
+    assert_eq!(stray.collect::<Vec<_>>(), [&""; 0]);
+}
