@@ -29,7 +29,8 @@ use crate::failure::Class;
 use crate::logging;
 use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Audience, Environment, Limits, Report, Task};
-use crate::state::{Lease, StateError};
+use crate::state::lease::DAEMON;
+use crate::state::{Lease, StateError, Timestamp};
 use crate::stop::{CLOSING, SESSIONS, SETTLING, Stop};
 
 use clock::Clock;
@@ -38,9 +39,6 @@ use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
-
-/// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
-const DAEMON: &str = "\0daemon";
 
 /// How often certificates are read again after a TLS failure: in months they change under a process.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
@@ -92,6 +90,7 @@ pub async fn run(
             alive_by = Some(now.saturating_add(every));
         }
         let next = daemon.begin_what_is_due(now);
+        daemon.tell_the_schedule(now);
         let metrics_by = daemon.metrics.as_mut().and_then(|metrics| metrics.write(now));
         let wake_at = [next, alive_by, metrics_by].into_iter().flatten().min();
         // A signal goes first: the end of a session is still there at the next turn.
@@ -219,6 +218,21 @@ impl Daemon {
             (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.failing.len());
         self.systemd.status(format!("{accounts}, {sessions} being polled, {failing} failing"));
         turn.wait_until
+    }
+
+    /// Writes down for who looks when accounts are polled next.
+    fn tell_the_schedule(&mut self, now: Duration) {
+        let changes = self.schedule.changes();
+        if changes.is_empty() {
+            return;
+        }
+        let wall = session::now();
+        let at = |due: Duration| {
+            let seconds = due.saturating_sub(now).as_millis().div_ceil(1000);
+            wall.saturating_add(Timestamp::try_from(seconds).unwrap_or(Timestamp::MAX))
+        };
+        let due = changes.into_iter().map(|(maildrop, due)| (maildrop, due.map(at)));
+        self.environment.store.schedule(due.collect());
     }
 
     fn session_ended(&mut self, now: Duration, joined: Result<(Id, Report), JoinError>) {

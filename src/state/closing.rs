@@ -7,6 +7,7 @@ use rusqlite::{Connection, Result, params};
 use crate::message::{FileId, UniqueId};
 
 use super::entries::Packed;
+use super::outlook::count;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
 use super::{Change, Closing, Confirmed, LogIn, RecordedFiles, Timestamp, Told};
@@ -297,7 +298,7 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             to_column(poll.backlog),
             poll.target,
         ])?;
-    Ok(())
+    count(connection, closing.at, poll)
 }
 
 pub(super) fn tell(connection: &Connection, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {

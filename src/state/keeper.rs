@@ -169,12 +169,18 @@ impl Keeper {
         }
     }
 
-    /// Runs the writes in one transaction and makes it durable, in a file that is made for it if there is none.
+    /// Runs the writes in one transaction and makes it durable, in a file that is made for it if there is none. What may
+    /// be lost waits for no disk, and for the file that others make.
     fn write(&mut self, writes: &[Write]) -> Result<Vec<rusqlite::Result<usize>>, StateError> {
+        let may_be_lost = writes.iter().all(Write::may_be_lost);
         loop {
             let (path, patience) = (self.path.clone(), self.limits.patience);
-            let outcomes = commit(&mut self.file()?.connection, writes)
-                .map_err(|error| StateError::of_sqlite(error, &path, patience))?;
+            let connection = &mut self.file()?.connection;
+            let outcomes = if may_be_lost { commit_lightly(connection, writes) } else { commit(connection, writes) };
+            let outcomes = outcomes.map_err(|error| StateError::of_sqlite(error, &path, patience))?;
+            if may_be_lost {
+                return Ok(outcomes);
+            }
             match mem::replace(&mut self.access, Access::Shut) {
                 // It is opened from the disk by whoever asks next.
                 Access::Open(file) if !file.is_written() => {
@@ -221,6 +227,18 @@ fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec
     }
     transaction.commit()?;
     Ok(outcomes)
+}
+
+/// Does the same without making it durable: others see it at once, and the next commit that is durable makes it so, too.
+fn commit_lightly(
+    connection: &mut Connection,
+    writes: &[Write],
+) -> rusqlite::Result<Vec<rusqlite::Result<usize>>> {
+    // SQLite, "PRAGMA synchronous": in WAL mode NORMAL leaves out the fsync of a commit, and a power cut may roll it back.
+    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    let outcomes = commit(connection, writes);
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    outcomes
 }
 
 /// Says whether a write's error is one of the file or the disk, so that nothing beside it can be committed either.

@@ -5,10 +5,12 @@
 //! file anew, and the lock belongs to that opening ("open file description"), so that two tasks of one process exclude
 //! each other as two processes do, and nothing but its end or a drop gives it back: no time limit, no stale lock.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +18,9 @@ use sha2::{Digest, Sha256};
 use super::path::is_ours;
 use super::{StateError, path};
 use crate::disk::{blocking, durable, trust};
+
+/// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
+pub const DAEMON: &str = "\0daemon";
 
 /// Pauses between two tries grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -60,6 +65,33 @@ impl Lease {
                 Try::GivenUp => return Ok(None),
             }
         }
+    }
+
+    /// Gives those of these maildrops on which somebody holds the lease. Nothing is made or taken.
+    ///
+    /// # Errors
+    ///
+    /// The lock cannot be looked at, or its file system does not answer.
+    pub async fn held(state: &Path, maildrops: Vec<Arc<str>>) -> io::Result<HashSet<Arc<str>>> {
+        let state = path::resolve(state);
+        blocking::ask(&path::beside(&state, ".lock"), SHORTEST, move || {
+            let is_held = |maildrop: &Arc<str>| {
+                let octet = octet_of(maildrop);
+                match File::open(kernel::lock_file(&state, octet)) {
+                    Ok(file) => kernel::is_locked(&file, octet),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+            let mut held = HashSet::new();
+            for maildrop in maildrops {
+                if is_held(&maildrop)? {
+                    held.insert(maildrop);
+                }
+            }
+            Ok(held)
+        })
+        .await?
     }
 
     /// Says whether the state file was there when the lease was taken.
@@ -187,15 +219,24 @@ mod kernel {
         super::path::beside(state, ".lock")
     }
 
-    pub(super) fn try_lock(file: &File, octet: u64) -> io::Result<bool> {
-        let lock = libc::flock {
+    fn lock(octet: u64) -> libc::flock {
+        libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
             l_start: octet.cast_signed(),
             l_len: 1,
             l_pid: 0,
-        };
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+        }
+    }
+
+    pub(super) fn is_locked(file: &File, octet: u64) -> io::Result<bool> {
+        let mut lock = lock(octet);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    pub(super) fn try_lock(file: &File, octet: u64) -> io::Result<bool> {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(octet))) {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -212,6 +253,10 @@ mod whole_files {
 
     pub(super) fn lock_file(state: &Path, octet: u64) -> PathBuf {
         super::path::beside(state, &format!(".lock.{octet:016x}"))
+    }
+
+    pub(super) fn is_locked(file: &File, octet: u64) -> io::Result<bool> {
+        try_lock(file, octet).map(|taken| !taken)
     }
 
     pub(super) fn try_lock(file: &File, _octet: u64) -> io::Result<bool> {
@@ -338,7 +383,9 @@ mod tests {
         assert!(whole_files::try_lock(&first, 0).unwrap());
         assert!(!whole_files::try_lock(&second, 0).unwrap());
         assert!(whole_files::try_lock(&other, 0).unwrap());
+        assert!(whole_files::is_locked(&second, 0).unwrap());
         drop(first);
+        assert!(!whole_files::is_locked(&file("a@h"), 0).unwrap());
         assert!(whole_files::try_lock(&second, 0).unwrap());
     }
 

@@ -1,10 +1,12 @@
 //! A maildrop: its row, and what `status` and `seen list` show of it.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::message::UniqueId;
 
-use super::{Held, Kind, Timestamp};
+use super::{Held, Hour, Kind, Timestamp};
 
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,6 +113,17 @@ pub struct Status {
     pub seen: u64,
     /// Held messages that the last listing showed.
     pub held: Vec<Held>,
+}
+
+/// All that there is to be seen of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// By identity.
+    pub maildrops: Vec<Status>,
+    /// When a daemon polls next, by identity; of maildrops that were never polled, too.
+    pub due: HashMap<String, Timestamp>,
+    /// The oldest first.
+    pub hours: Vec<Hour>,
 }
 
 /// One recorded unique-id, as `seen list` shows it.

@@ -8,6 +8,7 @@
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
 //! | [`tokens`] | what logins of OAuth2 leave, one file each |
+//! | [`outlook`] | when maildrops are polled next, what the last day brought |
 //! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`] | why the state cannot be used, and what to do about it |
 //! | `path` | where the file lies, and directories that are made for it |
@@ -37,6 +38,7 @@ mod keeper;
 pub mod lease;
 mod maildrop;
 pub mod memory;
+pub mod outlook;
 mod path;
 mod proof;
 mod reading;
@@ -55,13 +57,14 @@ pub use error::StateError;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
-    LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, PollResult, SeenLine, ServerMemory, Status, Told,
+    LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory, Status, Told,
 };
 pub use memory::{
     Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen,
     Unclaimed, prove,
 };
 pub(crate) use path::make_directory_of;
+pub use outlook::Hour;
 pub use proof::Recorded;
 pub use store::Store;
 

@@ -172,6 +172,16 @@ ALTER TABLE held DROP COLUMN recipients;
 ALTER TABLE held ADD COLUMN identity BLOB;
 -- The target, if that was what failed.
 ALTER TABLE maildrop ADD COLUMN poll_target TEXT;
+", "
+-- When a daemon is going to poll a maildrop: a word to who looks, which a power cut may take back.
+CREATE TABLE due (maildrop TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+-- What the polls of an hour, by its number since 1970, brought, and how many failed.
+CREATE TABLE hour (
+    hour INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL DEFAULT 0,
+    octets INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0
+);
 "];
 
 /// The tables as all steps leave them, for a file that is new: to take each step costs ten times as much, since SQLite
@@ -280,6 +290,13 @@ CREATE TABLE told (
     noticed_at INTEGER,
     PRIMARY KEY (maildrop, what)
 ) WITHOUT ROWID;
+CREATE TABLE due (maildrop TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE hour (
+    hour INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL DEFAULT 0,
+    octets INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0
+);
 ";
 
 /// The newest version that this program knows.

@@ -16,9 +16,10 @@ use crate::message::{Content, UniqueId};
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
+use super::outlook::Due;
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Reached, Recorded, SeenLine,
+    Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded, SeenLine,
     StateError, Status, Timestamp, Told, Unclaimed, reading,
 };
 
@@ -242,6 +243,11 @@ impl Store {
         self.read(reading::status).await
     }
 
+    /// Reads all that there is to be seen: the maildrops, when they are polled next, what the last day brought.
+    pub async fn overview(&self) -> Result<Overview, StateError> {
+        self.read(reading::overview).await
+    }
+
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.
     pub async fn tell(
         &self,
@@ -250,6 +256,18 @@ impl Store {
     ) -> Result<(), StateError> {
         self.write(Write::Tell { maildrop, told }).await?;
         Ok(())
+    }
+
+    /// Notes when maildrops are polled next, for who looks. Nobody waits for it, and it costs no fsync: a power cut may
+    /// take it back.
+    pub fn schedule(&self, due: Due) {
+        // A store that cannot be written tells those who have more to lose.
+        let _ = self.worker.send(Request::Write(Write::Schedule(due), Answer::channel().0));
+    }
+
+    /// Drops all that is known of a maildrop, durably; says whether there was anything.
+    pub async fn drop_maildrop(&self, maildrop: Arc<str>) -> Result<usize, StateError> {
+        self.write(Write::Drop { maildrop }).await
     }
 
     /// Gives what was last kept for a delivery target by [`Store::remember`].

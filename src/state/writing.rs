@@ -10,6 +10,7 @@ use crate::message::file::digest_of_name;
 
 use super::closing::{close, login, tell};
 use super::entries::Packed;
+use super::outlook::{Due, schedule};
 use super::reading::find;
 use super::recording::{forget_messages, reached, record, unclaimed};
 use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed};
@@ -36,9 +37,18 @@ pub(super) enum Write {
     LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
     /// See [`super::Store::tell`].
     Tell { maildrop: Arc<str>, told: Vec<(&'static str, Option<Told>)> },
+    /// See [`super::Store::schedule`].
+    Schedule(Due),
+    /// See [`super::Store::drop_maildrop`].
+    Drop { maildrop: Arc<str> },
 }
 
 impl Write {
+    /// Says whether it may be lost by a power cut, so that no fsync is due to it.
+    pub(super) fn may_be_lost(&self) -> bool {
+        matches!(self, Self::Schedule(_))
+    }
+
     /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.
     pub(super) fn apply(&self, connection: &Connection) -> Result<usize> {
         match self {
@@ -87,6 +97,11 @@ impl Write {
                 let id = existing_or_new(connection, maildrop)?;
                 tell(connection, id, told).map(|()| 0)
             }
+            Self::Schedule(due) => schedule(connection, due).map(|()| 0),
+            Self::Drop { maildrop } => match find(connection, maildrop)? {
+                Some(id) => drop_maildrop(connection, id, maildrop),
+                None => Ok(0),
+            },
         }
     }
 }
@@ -129,6 +144,15 @@ fn forget(connection: &Connection, id: i64, maildrop: &str, uids: &[UniqueId]) -
         reached.execute(row)?;
     }
     Ok(forgotten)
+}
+
+/// Drops all that is known of a maildrop.
+fn drop_maildrop(connection: &Connection, id: i64, maildrop: &str) -> Result<usize> {
+    for table in ["seen", "held", "reached", "unclaimed", "told"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE maildrop = ?1"), [id])?;
+    }
+    connection.execute("DELETE FROM due WHERE maildrop = ?1", [maildrop])?;
+    connection.execute("DELETE FROM maildrop WHERE id = ?1", [id])
 }
 
 fn hasten(connection: &Connection, id: i64, names: &[(UniqueId, u32)], at: Timestamp) -> Result<usize> {

@@ -50,6 +50,8 @@ pub struct Schedule {
     unreachable: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// What was last given as the time to come back.
     promised: Option<Duration>,
+    /// By maildrop: what has changed of the next polls and nobody has been told of.
+    changes: HashMap<Arc<str>, Option<Duration>>,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +132,7 @@ impl Schedule {
             placed: 0,
             unreachable: HashMap::new(),
             promised: None,
+            changes: HashMap::new(),
         }
     }
 
@@ -181,8 +184,10 @@ impl Schedule {
                 again: running.is_some() && interval(account).is_some(),
                 dispersal: None,
             };
-            if running.is_none() && interval(account).is_some() {
-                fresh.push(name.clone());
+            match (running, interval(account)) {
+                (Some(_), _) => {}
+                (None, Some(_)) => fresh.push(name.clone()),
+                (None, None) => self.note_next(account, None),
             }
             self.entries.insert(name, entry);
         }
@@ -331,9 +336,10 @@ impl Schedule {
         };
         (entry.place, entry.again) = (Place::Resting, false);
         let due = due.map(|due| entry.earliest().map_or(due, |earliest| earliest.max(due)));
-        let server = entry.server.clone();
-        if let Some(due) = due {
-            self.set(now, due, &name);
+        let (server, account) = (entry.server.clone(), entry.account.clone());
+        match due {
+            Some(due) => self.set(now, due, &name),
+            None => self.note_next(&account, None),
         }
         self.note_server(now, server, name, answered);
         due
@@ -389,6 +395,12 @@ impl Schedule {
         })
     }
 
+    /// Takes what has changed of the next polls, by maildrop, since it was last asked for; `None`: that one is polled
+    /// when it is asked for. A poll changes it when it has ended.
+    pub fn changes(&mut self) -> HashMap<Arc<str>, Option<Duration>> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Counts the sessions with servers.
     pub fn sessions(&self) -> usize {
         self.placed
@@ -426,6 +438,8 @@ impl Schedule {
 
     /// Puts a resting account onto a timer, or into the queue if it is due.
     fn set(&mut self, now: Duration, due: Duration, name: &Arc<str>) {
+        let account = self.entry(name).account.clone();
+        self.note_next(&account, Some(due));
         if due <= now {
             return self.enqueue(name);
         }
@@ -461,7 +475,12 @@ impl Schedule {
         self.leave(name);
         let entry = self.entries.remove(name)?;
         self.forget_unreachable(&entry.server, name);
+        self.note_next(&entry.account, None);
         Some(entry)
+    }
+
+    fn note_next(&mut self, account: &Account, due: Option<Duration>) {
+        self.changes.insert(account.maildrop_id.as_str().into(), due);
     }
 
     /// Remembers which accounts found no server. The first of them that finds it again tells the others, however

@@ -129,6 +129,27 @@ fn failed(class: Class) -> Fate {
 }
 
 #[test]
+fn whoever_looks_is_told_of_each_next_poll_once() {
+    let named = |name: &str, interval| {
+        Arc::new(Account { maildrop_id: name.into(), ..(*account(name, name, interval)).clone() })
+    };
+    let hourly = |name| named(name, Interval::Every(HOUR));
+    let accounts = [hourly("a"), hourly("b"), named("c", Interval::Manual)];
+    let mut world = World::new(&accounts, LIMITS);
+    let id = |n: usize| accounts[n].maildrop_id.as_str();
+    let changes = world.schedule.changes();
+    assert_eq!((changes.len(), changes[id(2)], changes[id(0)]), (3, None, Some(Duration::ZERO)));
+    assert!(world.schedule.changes().is_empty());
+    // That a poll begins changes nothing.
+    world.schedule.next(Duration::ZERO);
+    assert!(world.schedule.changes().is_empty());
+    let next = world.schedule.ended(SECOND, "a", Ended::Complete, LogIn::default());
+    assert_eq!(world.schedule.changes(), HashMap::from([(id(0).into(), next)]));
+    world.schedule.set_accounts(SECOND, &accounts[..1], LIMITS);
+    assert_eq!(world.schedule.changes()[id(1)], None);
+}
+
+#[test]
 fn in_a_week_of_ten_thousand_accounts_none_starves_and_no_limit_is_exceeded() {
     let dead = |number: usize| number % 10 < 3;
     let host = |number: usize| if dead(number) { "dead".into() } else { format!("host{}", number % 700) };

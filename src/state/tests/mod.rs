@@ -3,6 +3,7 @@
 mod commits;
 mod failures;
 mod files;
+mod outlook;
 mod sessions;
 
 use std::path::{Path, PathBuf};

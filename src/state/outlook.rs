@@ -1,0 +1,77 @@
+//! What whoever looks at the accounts is told besides their maildrops: when they are polled next, and what the last day
+//! brought.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Result, params};
+
+use super::recording::to_column;
+use super::{PollResult, Timestamp};
+
+/// Hours of which the counts are kept: a day, and the hour that has begun.
+pub const HOURS: Timestamp = 25;
+
+/// When maildrops are polled next; `None`: when somebody asks for it.
+pub type Due = Vec<(Arc<str>, Option<Timestamp>)>;
+
+/// What the polls of an hour brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hour {
+    /// Its number since 1970.
+    pub hour: Timestamp,
+    pub messages: u64,
+    pub octets: u64,
+    /// Polls that failed.
+    pub failures: u64,
+}
+
+/// Notes when maildrops are polled next.
+pub(super) fn schedule(connection: &Connection, due: &Due) -> Result<()> {
+    let mut set = connection.prepare_cached(
+        "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at",
+    )?;
+    let mut unset = connection.prepare_cached("DELETE FROM due WHERE maildrop = ?1")?;
+    due.iter().try_for_each(|(maildrop, at)| {
+        let done = match at {
+            Some(at) => set.execute(params![maildrop, at]),
+            None => unset.execute([maildrop]),
+        };
+        done.map(drop)
+    })
+}
+
+/// Gives when each maildrop is polled next that is polled by itself.
+pub(super) fn due(connection: &Connection) -> Result<HashMap<String, Timestamp>> {
+    let mut select = connection.prepare_cached("SELECT maildrop, at FROM due")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Counts what a poll brought. One that brought nothing costs nothing.
+pub(super) fn count(connection: &Connection, at: Timestamp, poll: &PollResult) -> Result<()> {
+    let failed = poll.failure.as_ref().is_some_and(|(class, _)| class != "stopped");
+    if !failed && poll.messages == 0 {
+        return Ok(());
+    }
+    let hour = at.div_euclid(3600);
+    connection.prepare_cached("DELETE FROM hour WHERE hour <= ?1")?.execute([hour - HOURS])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO hour (hour, messages, octets, failures) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (hour) DO UPDATE SET messages = messages + excluded.messages,
+                 octets = octets + excluded.octets, failures = failures + excluded.failures",
+        )?
+        .execute(params![hour, to_column(poll.messages), to_column(poll.octets), failed])?;
+    Ok(())
+}
+
+/// Gives the hours that have counts, the oldest first.
+pub(super) fn hours(connection: &Connection) -> Result<Vec<Hour>> {
+    let mut select =
+        connection.prepare_cached("SELECT hour, messages, octets, failures FROM hour ORDER BY hour")?;
+    let hours = select.query_map([], |row| {
+        let count = |column| -> Result<u64> { Ok(row.get::<_, i64>(column)?.cast_unsigned()) };
+        Ok(Hour { hour: row.get(0)?, messages: count(1)?, octets: count(2)?, failures: count(3)? })
+    })?;
+    hours.collect()
+}
