@@ -7,6 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Seconds since 1970.
 pub type Timestamp = i64;
 
+/// Shows a time for machines: RFC 3339, UTC.
+pub fn utc(at: Timestamp) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| format!("@{at}"), |at| at.to_string())
+}
+
 /// Tells the time of day.
 #[derive(Debug, Clone, Default)]
 pub enum WallClock {

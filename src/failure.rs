@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use serde::{Serialize, Serializer};
+
 use crate::text::Shown;
 
 /// Says what kind of trouble a [`Failure`] is; it decides exit status and how long to wait.
@@ -117,6 +119,12 @@ impl Class {
     }
 }
 
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Says why this process could not use a path, if it was kept from it; without `error` nothing is known but the path.
 type Explain = fn(path: &Path, error: Option<&io::Error>) -> Option<String>;
 
@@ -142,20 +150,28 @@ pub(crate) fn explained(path: &Path, error: Option<&io::Error>) -> Option<String
 ///   server: [AUTH] Authentication failed.
 ///   hint: check the password
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// As JSON, which the manual describes, it has class, host, doing, what, server and hint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
+    #[serde(skip)]
     pub account: String,
+    pub class: Class,
     /// `host:port`, empty when no server was involved.
     pub host: String,
     /// What was being done, as a verb phrase: `log in as alice (PLAIN)`.
     pub doing: String,
-    pub class: Class,
     /// What went wrong: `refused`, `gave up after 60s waiting for the greeting`.
     pub what: String,
-    /// The server's own words, if it said any.
+    /// The server's own words, if it said any: octets that need not be text at all, and are shown as such everywhere.
+    #[serde(rename = "server", serialize_with = "shown")]
     pub said: Option<Vec<u8>>,
     /// What the user can do, if that is known.
     pub hint: Option<String>,
+}
+
+fn shown<S: Serializer>(said: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    said.as_ref().map(|said| Shown(said).to_string()).serialize(serializer)
 }
 
 impl fmt::Display for Failure {

@@ -33,8 +33,9 @@
 //! delivery                                config message net sasl smtp imap disk
 //! source                                  config message net credential sasl pop3 disk state/proof
 //! session                                 delivery state source credential net config message disk
+//! status                                  session state config
 //! sandbox                                 config disk
-//! daemon                                  session state config sandbox disk
+//! daemon                                  status session state config sandbox disk
 //! cli testing                             all
 //! ```
 //!
@@ -97,6 +98,7 @@ mod session;
 mod smtp;
 mod source;
 mod state;
+mod status;
 mod stop;
 #[doc(hidden)]
 pub mod testing;

@@ -29,8 +29,9 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     // The connector that source and targets share, hooks' processes and the targets' passwords are why `net` and
     // `credential` are here.
     (&["session"], &["delivery", "state", "source", "credential", "net", "config", "message", "disk"]),
+    (&["status"], &["session", "state", "config"]),
     (&["sandbox"], &["config", "disk"]),
-    (&["daemon"], &["session", "state", "config", "sandbox", "disk"]),
+    (&["daemon"], &["status", "session", "state", "config", "sandbox", "disk"]),
     (&["cli", "testing"], &["all"]),
 ];
 

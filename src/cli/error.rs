@@ -34,6 +34,10 @@ pub(super) enum CliError {
     UnknownAccount { name: String, file: String, nearest: Option<String>, hint: Option<String> },
     #[error("no recorded unique-id {0}; nothing was changed")]
     UnknownUid(String),
+    #[error("no maildrop {}; nothing was changed", Shown(.0.as_bytes()))]
+    UnknownMaildrop(String),
+    #[error("account {0} is in the configuration; nothing was changed")]
+    Configured(String),
     #[error("no held message {0}; nothing was changed")]
     NotHeld(String),
     #[error(transparent)]
@@ -72,6 +76,8 @@ impl CliError {
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
             | Self::UnknownUid(_)
+            | Self::UnknownMaildrop(_)
+            | Self::Configured(_)
             | Self::NotHeld(_)
             | Self::NoLogin(_) => Exit::USAGE,
             Self::Login { error, .. } => Exit::of_class(error.class()),
@@ -109,6 +115,12 @@ impl CliError {
             ),
             Self::Login { account, error } => error.hint(account),
             Self::UnknownAccount { hint, .. } => hint.clone(),
+            Self::UnknownMaildrop(_) => {
+                Some("`postrider status --json` has the maildrops that the state knows of".into())
+            }
+            Self::Configured(account) => Some(format!(
+                "take it out of the configuration first, or have messages fetched again by `postrider seen forget {account} --all`"
+            )),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)

@@ -11,12 +11,12 @@ use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
 use super::seen::lease;
-use super::status::{JsonHeld, again, time};
 use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::Account;
 use crate::session::{Limits, Task, now};
 use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
+use crate::status::words::{again, time};
 use crate::text::{Shown, counted};
 
 /// What to do with the held messages of an account.
@@ -82,7 +82,7 @@ impl List {
         let (config, account) = &load(common, &self.account)?;
         for held in held(&Store::open_read_only(&config.state), account).await? {
             match self.json {
-                true => results.line(JsonHeld::from(&held)),
+                true => results.line(held.json()),
                 false => results.line(listed(&held)),
             }
         }
@@ -202,7 +202,7 @@ fn listed(held: &HeldMessage) -> String {
         "since {}, tried {}, again {} ({}) {uid}: {}",
         time(*since),
         counted(tries, "time"),
-        again(held),
+        again(held, time),
         Octets(*octets),
         Shown(reason.as_bytes())
     )

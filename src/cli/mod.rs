@@ -23,6 +23,7 @@ mod seen;
 mod status;
 mod stdout;
 mod sync;
+mod table;
 mod wake;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -63,7 +64,7 @@ enum Command {
     /// Goes through each step of a session and of opening the target, and says what it sees and what to do
     #[command(after_help = example("postrider doctor home", EXIT_STATUS))]
     Doctor(doctor::Doctor),
-    /// Shows what the last poll of every account did, and what is held; contacts nobody
+    /// Shows what the last poll of every account did, when the next is due, and what is held; contacts nobody
     #[command(after_help = example("postrider status --max-age 1h", EXIT_STATUS))]
     Status(status::Status),
     /// Shows and edits the recorded unique-ids: the messages that are not fetched again

@@ -2,96 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::failure::Failure;
 pub use crate::session::summary::{Octets, Took, messages, synced};
 use crate::session::{Planned, Report};
-use crate::text::Shown;
-
-/// One account's result as JSON; the manual describes the fields, and their names stay.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    account: &'a str,
-    host: &'a str,
-    exit_status: u8,
-    listed: Option<usize>,
-    listed_octets: u64,
-    new: usize,
-    new_octets: u64,
-    delivered: usize,
-    delivered_octets: u64,
-    already_there: usize,
-    deleted: usize,
-    held: usize,
-    newly_held: usize,
-    left: usize,
-    seconds: f64,
-    planned: Vec<JsonPlanned<'a>>,
-    failure: Option<JsonFailure<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonPlanned<'a> {
-    uid: &'a str,
-    octets: u64,
-    action: &'a str,
-    reason: &'a str,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonFailure<'a> {
-    class: &'a str,
-    host: &'a str,
-    doing: &'a str,
-    what: &'a str,
-    server: Option<String>,
-    hint: Option<&'a str>,
-}
 
 /// Gives one account's result as one line of JSON.
 pub fn json(report: &Report) -> String {
-    let result = Json {
-        account: &report.account,
-        host: &report.host,
-        exit_status: report.exit_status(),
-        listed: report.listed,
-        listed_octets: report.listed_octets,
-        new: report.new,
-        new_octets: report.new_octets,
-        delivered: report.delivered,
-        delivered_octets: report.delivered_octets,
-        already_there: report.already_there,
-        deleted: report.deleted,
-        held: report.held,
-        newly_held: report.newly_held,
-        left: report.left,
-        seconds: (report.took.as_secs_f64() * 1e3).round() / 1e3,
-        planned: report.planned.iter().map(JsonPlanned::from).collect(),
-        failure: report.failure.as_ref().map(JsonFailure::from),
-    };
-    serde_json::to_string(&result).expect("strings and numbers are always JSON")
-}
-
-impl<'a> From<&'a Planned> for JsonPlanned<'a> {
-    fn from(planned: &'a Planned) -> Self {
-        let Planned { uid, octets, action, reason } = planned;
-        Self { uid, octets: *octets, action, reason }
-    }
-}
-
-impl<'a> From<&'a Failure> for JsonFailure<'a> {
-    fn from(failure: &'a Failure) -> Self {
-        Self {
-            class: failure.class.name(),
-            host: &failure.host,
-            doing: &failure.doing,
-            what: &failure.what,
-            // As it is shown everywhere: the octets need not be text at all.
-            server: failure.said.as_deref().map(|said| Shown(said).to_string()),
-            hint: failure.hint.as_deref(),
-        }
-    }
+    serde_json::to_string(report).expect("strings and numbers are always JSON")
 }
 
 /// Sums up a sync of several accounts.
@@ -132,7 +48,7 @@ pub fn checked(report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Class;
+    use crate::failure::{Class, Failure};
 
     fn report() -> Report {
         Report {

@@ -12,7 +12,6 @@ use super::accounts::{OfUrl, is_url, load, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::messages;
-use super::status::time;
 use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
@@ -21,6 +20,7 @@ use crate::pop3::UniqueId;
 use crate::session::{self, Task, now};
 use crate::state::lease::Lease;
 use crate::state::{Delivery, Kind, SeenLine, Store};
+use crate::status::words::time;
 use crate::text::Shown;
 
 /// The longest unique-id that is taken from a person, in octets.

@@ -132,7 +132,7 @@ fn listen(state: &Path) -> (Option<SocketPath>, control::server::Requests) {
         Ok((Some(place), requests))
     });
     opened.unwrap_or_else(|error| {
-        log::warn!("no control socket, so that wake and status cannot ask this daemon: {error}");
+        log::warn!("no control socket, so that wake cannot ask this daemon: {error}");
         (None, control::server::Requests::none())
     })
 }
@@ -245,6 +245,7 @@ impl Daemon {
         let log_in =
             LogIn { after: report.logged_in, delay: report.login_delay, refused_for: report.refused_for };
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
+        self.tell_the_schedule(now);
         self.tell(now, &report, next);
         if let Some(metrics) = &mut self.metrics {
             metrics.note(&report, session::now());

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 use tokio::task::JoinError;
 
 use crate::config::Account;
@@ -66,6 +68,31 @@ pub struct Report {
     pub serves_others: bool,
     /// What of it is news; `None` if that is not remembered.
     pub heard: Option<Heard>,
+}
+
+/// As JSON it is what `sync --json` prints; the manual describes the fields, and their names stay.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Report", 17)?;
+        fields.serialize_field("account", &self.account)?;
+        fields.serialize_field("host", &self.host)?;
+        fields.serialize_field("exit_status", &self.exit_status())?;
+        fields.serialize_field("listed", &self.listed)?;
+        fields.serialize_field("listed_octets", &self.listed_octets)?;
+        fields.serialize_field("new", &self.new)?;
+        fields.serialize_field("new_octets", &self.new_octets)?;
+        fields.serialize_field("delivered", &self.delivered)?;
+        fields.serialize_field("delivered_octets", &self.delivered_octets)?;
+        fields.serialize_field("already_there", &self.already_there)?;
+        fields.serialize_field("deleted", &self.deleted)?;
+        fields.serialize_field("held", &self.held)?;
+        fields.serialize_field("newly_held", &self.newly_held)?;
+        fields.serialize_field("left", &self.left)?;
+        fields.serialize_field("seconds", &((self.took.as_secs_f64() * 1e3).round() / 1e3))?;
+        fields.serialize_field("planned", &self.planned)?;
+        fields.serialize_field("failure", &self.failure)?;
+        fields.end()
+    }
 }
 
 impl Report {
@@ -135,7 +162,7 @@ pub struct CameHeld {
 }
 
 /// One message in the plan of a dry run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Planned {
     /// The unique-id, made safe to show.
     pub uid: String,

@@ -1,5 +1,8 @@
 //! Messages that could not be fetched, or that not all targets take, or not for all of their recipients.
 
+use serde::{Serialize, Serializer};
+
+use crate::clock::utc;
 use crate::message::{Content, FileId, Identity, UniqueId};
 
 use super::Timestamp;
@@ -34,6 +37,12 @@ pub struct Holder {
     pub file: Option<FileId>,
 }
 
+impl Held {
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are always JSON")
+    }
+}
+
 impl Reached {
     /// Says whether a target has it, for all recipients.
     pub fn is_in(&self, target: &str) -> bool {
@@ -41,29 +50,46 @@ impl Reached {
     }
 }
 
-/// A message that could not be fetched, or that the target does not take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message that could not be fetched, or that the target does not take. As JSON it is what `held list --json` prints;
+/// the manual describes the fields, and their names stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
+    #[serde(serialize_with = "shown")]
     pub uid: UniqueId,
     /// Which of those that share the unique-id.
+    #[serde(skip)]
     pub ordinal: u32,
     /// Octets by the server's listing (0: unknown). Another size is another message.
     pub octets: u64,
     /// Whose trouble it is.
+    #[serde(skip)]
     pub kind: HeldKind,
     /// Whether it is held already.
+    #[serde(skip)]
     pub standing: Standing,
     /// Why, in words for the user.
     pub reason: String,
+    #[serde(serialize_with = "in_utc")]
     pub since: Timestamp,
     /// How often it was tried.
     pub tries: u32,
     /// When it was tried last.
+    #[serde(skip)]
     pub tried_at: Timestamp,
     /// When it is tried again.
+    #[serde(serialize_with = "in_utc")]
     pub next_try: Timestamp,
     /// What came of it, if it came short.
+    #[serde(skip)]
     pub came: Option<Came>,
+}
+
+fn shown<S: Serializer>(uid: &UniqueId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(uid)
+}
+
+fn in_utc<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&utc(*at))
 }
 
 /// Whose trouble it is that a message is held.

@@ -176,7 +176,8 @@ impl Keeper {
         loop {
             let (path, patience) = (self.path.clone(), self.limits.patience);
             let connection = &mut self.file()?.connection;
-            let outcomes = if may_be_lost { commit_lightly(connection, writes) } else { commit(connection, writes) };
+            let outcomes =
+                if may_be_lost { commit_lightly(connection, writes) } else { commit(connection, writes) };
             let outcomes = outcomes.map_err(|error| StateError::of_sqlite(error, &path, patience))?;
             if may_be_lost {
                 return Ok(outcomes);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::UniqueId;
 
-use super::{Held, Hour, Kind, Timestamp};
+use super::{Held, Kind, Timestamp};
 
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,6 +124,17 @@ pub struct Overview {
     pub due: HashMap<String, Timestamp>,
     /// The oldest first.
     pub hours: Vec<Hour>,
+}
+
+/// What the polls of an hour brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hour {
+    /// Its number since 1970.
+    pub hour: Timestamp,
+    pub messages: u64,
+    pub octets: u64,
+    /// Polls that failed.
+    pub failures: u64,
 }
 
 /// One recorded unique-id, as `seen list` shows it.

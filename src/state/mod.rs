@@ -57,14 +57,14 @@ pub use error::StateError;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
 pub use lease::Lease;
 pub use maildrop::{
-    LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory, Status, Told,
+    Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
+    Status, Told,
 };
 pub use memory::{
     Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen,
     Unclaimed, prove,
 };
 pub(crate) use path::make_directory_of;
-pub use outlook::Hour;
 pub use proof::Recorded;
 pub use store::Store;
 

@@ -6,25 +6,15 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Result, params};
 
+use super::reading::status;
 use super::recording::to_column;
-use super::{PollResult, Timestamp};
+use super::{Hour, Overview, PollResult, Timestamp};
 
 /// Hours of which the counts are kept: a day, and the hour that has begun.
 pub const HOURS: Timestamp = 25;
 
 /// When maildrops are polled next; `None`: when somebody asks for it.
 pub type Due = Vec<(Arc<str>, Option<Timestamp>)>;
-
-/// What the polls of an hour brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Hour {
-    /// Its number since 1970.
-    pub hour: Timestamp,
-    pub messages: u64,
-    pub octets: u64,
-    /// Polls that failed.
-    pub failures: u64,
-}
 
 /// Notes when maildrops are polled next.
 pub(super) fn schedule(connection: &Connection, due: &Due) -> Result<()> {
@@ -42,7 +32,7 @@ pub(super) fn schedule(connection: &Connection, due: &Due) -> Result<()> {
 }
 
 /// Gives when each maildrop is polled next that is polled by itself.
-pub(super) fn due(connection: &Connection) -> Result<HashMap<String, Timestamp>> {
+fn due(connection: &Connection) -> Result<HashMap<String, Timestamp>> {
     let mut select = connection.prepare_cached("SELECT maildrop, at FROM due")?;
     select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
@@ -66,7 +56,7 @@ pub(super) fn count(connection: &Connection, at: Timestamp, poll: &PollResult) -
 }
 
 /// Gives the hours that have counts, the oldest first.
-pub(super) fn hours(connection: &Connection) -> Result<Vec<Hour>> {
+fn hours(connection: &Connection) -> Result<Vec<Hour>> {
     let mut select =
         connection.prepare_cached("SELECT hour, messages, octets, failures FROM hour ORDER BY hour")?;
     let hours = select.query_map([], |row| {
@@ -74,4 +64,9 @@ pub(super) fn hours(connection: &Connection) -> Result<Vec<Hour>> {
         Ok(Hour { hour: row.get(0)?, messages: count(1)?, octets: count(2)?, failures: count(3)? })
     })?;
     hours.collect()
+}
+
+/// Reads all that there is to be seen.
+pub(super) fn overview(connection: &Connection) -> Result<Overview> {
+    Ok(Overview { maildrops: status(connection)?, due: due(connection)?, hours: hours(connection)? })
 }

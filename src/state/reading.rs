@@ -9,10 +9,9 @@ use crate::message::UniqueId;
 use crate::message::{Certainty, Content, FileId, Identity};
 
 use super::entries::{Entry, Packed};
-use super::outlook::{due, hours};
 use super::{
     Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
-    Naming, Overview, PollResult, Reached, RecordedFiles, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
+    Naming, PollResult, Reached, RecordedFiles, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
@@ -255,11 +254,6 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
         Ok(Status { maildrop, seen: counts.remove(&id).unwrap_or(0), held })
     };
     maildrops(connection)?.into_iter().map(&mut status).collect()
-}
-
-/// Reads all that there is to be seen.
-pub(super) fn overview(connection: &Connection) -> Result<Overview> {
-    Ok(Overview { maildrops: status(connection)?, due: due(connection)?, hours: hours(connection)? })
 }
 
 fn entries(connection: &Connection, id: i64) -> Result<Entries> {

@@ -16,11 +16,11 @@ use crate::message::{Content, UniqueId};
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
-use super::outlook::Due;
+use super::outlook::{self, Due};
 use super::writing::Write;
 use super::{
-    Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded, SeenLine,
-    StateError, Status, Timestamp, Told, Unclaimed, reading,
+    Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
+    SeenLine, StateError, Status, Timestamp, Told, Unclaimed, reading,
 };
 
 /// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -245,7 +245,7 @@ impl Store {
 
     /// Reads all that there is to be seen: the maildrops, when they are polled next, what the last day brought.
     pub async fn overview(&self) -> Result<Overview, StateError> {
-        self.read(reading::overview).await
+        self.read(outlook::overview).await
     }
 
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.

@@ -329,6 +329,24 @@ fn status_before_the_first_poll_says_so_and_makes_no_state_file() {
 }
 
 #[test]
+fn status_forget_drops_a_maildrop_that_is_no_longer_configured_and_no_other() {
+    let (home, _) = with_nobody_there();
+    home.must(&["sync"], 75);
+    let told = home.must(&["status", "forget", "home"], 2).stderr;
+    assert!(told.contains("account home is in the configuration; nothing was changed"), "{told}");
+    let row: Value = serde_json::from_str(&home.must(&["status", "--json"], 0).stdout).unwrap();
+    let maildrop = row["maildrop"].as_str().unwrap().to_owned();
+    home.configure(TWO_ACCOUNTS);
+    let shown = home.must(&["status"], 0).stdout;
+    assert!(shown.contains(", not in the configuration"), "{shown}");
+    let told = home.must(&["status", "forget", "nobody"], 2).stderr;
+    assert!(told.contains("no maildrop nobody; nothing was changed\n  hint: "), "{told}");
+    let told = home.must(&["status", "forget", &maildrop], 0).stdout;
+    assert_eq!(told, format!("{maildrop}: forgotten, 0 recorded messages\n"));
+    assert_eq!(home.must(&["status", "--json"], 0).stdout.lines().count(), 2);
+}
+
+#[test]
 fn status_needs_no_configuration_where_there_is_none() {
     let ended = Home::new().run(&["status"]);
     assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));

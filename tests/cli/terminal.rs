@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::maildrop::{Fault, Maildrop, Protection, Settings, What};
 use crate::support::postrider::{Home, LIMIT};
-use crate::support::process::{Running, wait_until};
+use crate::support::process::{Running, free_port, wait_until};
 
 fn server() -> Maildrop {
     Maildrop::start(Settings { tls: Protection::None, ..Settings::default() })
@@ -131,4 +131,48 @@ fn many_accounts_share_a_line_and_no_line_is_wider_than_the_terminal() {
         assert!(unicode_width::UnicodeWidthStr::width(text.trim_end()) <= 41, "{line:?}");
     }
     assert!(!screen.contains("\u{1b}[3") && !screen.contains("\u{1b}[1m"), "no colours: {screen:?}");
+}
+
+#[test]
+fn status_is_a_table_that_fits_with_what_fails_first_and_away_from_a_terminal_has_no_colours() {
+    let (server, home) = (server(), Home::new());
+    server.put("one", b"Subject: 1\r\n\r\n".to_vec());
+    let long = "受信箱のとても長い名前のメール".repeat(3);
+    home.configure(&format!(
+        "accounts:\n{}{}{}",
+        account("home", server.port()),
+        account("broken", free_port()),
+        account(&long, free_port())
+    ));
+    home.must(&["sync"], 75);
+    for (environment, colours) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let ended = on_terminal(&home, 80, "status", environment).wait(LIMIT);
+        let screen = screen(&home);
+        assert_eq!(ended.status, Some(0), "{screen}");
+        assert_eq!(screen.contains("\u{1b}["), colours, "{screen:?}");
+        let lines: Vec<&str> = screen.lines().filter(|line| !line.starts_with("Script ")).collect();
+        let at = |words: &str| {
+            lines.iter().position(|line| line.contains(words)).unwrap_or_else(|| panic!("{screen}"))
+        };
+        assert!(at("ACCOUNT") < at("broken") && at("broken") < at("home"), "{screen}");
+        assert!(
+            at("3 accounts: 2 failing, 1 fine") > at("home") && at("last day: 1 message") > at("home"),
+            "{screen}"
+        );
+        assert!(lines[at("home")].contains(" ago") || lines[at("home")].contains("now"), "{screen}");
+        if !colours {
+            let widest =
+                lines.iter().map(|line| unicode_width::UnicodeWidthStr::width(line.trim_end())).max();
+            assert!(widest <= Some(80), "{screen}");
+        }
+        std::fs::remove_file(home.path("screen")).unwrap();
+    }
+    assert!(!home.must(&["status"], 0).stdout.contains('\u{1b}'));
+    let alone = on_terminal(&home, 80, "status home", &[]).wait(LIMIT);
+    assert_eq!(alone.status, Some(0));
+    assert!(
+        screen(&home).contains(" 1 message delivered") && !screen(&home).contains("ACCOUNT"),
+        "{}",
+        screen(&home)
+    );
 }

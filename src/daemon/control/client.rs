@@ -8,13 +8,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Live, Reply, Request, line, socket_path};
+use super::{Reply, Request, line, socket_path};
 
 /// How long a daemon that lives may take for a reply: its loop waits for nothing itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest reply, in octets: the status of some hundred thousand accounts.
-const LONGEST_REPLY: u64 = 32 << 20;
+/// The longest reply, in octets: it repeats names of the request.
+const LONGEST_REPLY: u64 = 2 * super::LONGEST_REQUEST;
 
 /// A connection to a running daemon.
 #[derive(Debug)]
@@ -58,14 +58,6 @@ impl Client {
         self.send(&Request::Wake { accounts }).await?;
         match self.reply().await? {
             Reply::Woken { accounts, unknown } => Ok((accounts, unknown)),
-            other => Err(strange(&other)),
-        }
-    }
-
-    pub async fn status(&mut self) -> Result<Live, ClientError> {
-        self.send(&Request::Status).await?;
-        match self.reply().await? {
-            Reply::Status(live) => Ok(live),
             other => Err(strange(&other)),
         }
     }

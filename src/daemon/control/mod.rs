@@ -19,8 +19,6 @@ const LONGEST_REQUEST: u64 = 256 << 10;
 pub enum Request {
     /// Poll now; without names all accounts that have an interval. Answered by [`Reply::Woken`].
     Wake { accounts: Vec<String> },
-    /// Say how it stands. Answered by [`Reply::Status`].
-    Status,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,41 +30,8 @@ pub enum Reply {
         /// Names that the daemon does not know.
         unknown: Vec<String>,
     },
-    Status(Live),
     /// The request cannot be understood.
-    Error {
-        what: String,
-    },
-}
-
-/// How a running daemon stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Live {
-    pub pid: u32,
-    /// Its accounts, by name.
-    pub accounts: Vec<LiveAccount>,
-}
-
-/// How an account of a running daemon stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LiveAccount {
-    pub account: String,
-    pub doing: Doing,
-    /// Failed polls in a row that made the wait longer.
-    pub failures: u32,
-}
-
-/// What an account is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Doing {
-    Polling,
-    /// Its time has come, and it waits for a free session.
-    Due,
-    /// It is polled in so many milliseconds.
-    Waiting(u64),
-    /// It is polled when it is asked for.
-    Resting,
+    Error { what: String },
 }
 
 fn line(of: &impl Serialize) -> Vec<u8> {
@@ -83,6 +48,5 @@ mod tests {
     fn requests_are_what_the_manual_shows() {
         let wake = Request::Wake { accounts: vec!["home".into()] };
         assert_eq!(line(&wake), b"{\"wake\":{\"accounts\":[\"home\"]}}\n");
-        assert_eq!(line(&Request::Status), b"\"status\"\n");
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::{LONGEST_REQUEST, Live, Reply, Request, line};
+use super::{LONGEST_REQUEST, Reply, Request, line};
 
 /// Connections at once; others wait until one has ended.
 const CONNECTIONS: usize = 16;
@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Asked {
     /// [`Request::Wake`]. The answer is how many, and the names that are not known.
     Wake(Vec<String>, oneshot::Sender<(usize, Vec<String>)>),
-    /// [`Request::Status`].
-    Status(oneshot::Sender<Live>),
 }
 
 #[derive(Debug)]
@@ -119,11 +117,6 @@ async fn answer(request: Request, asks: &mpsc::Sender<Asked>, to: &mut OwnedWrit
             let (answer, answered) = oneshot::channel();
             let (accounts, unknown) = ask(asks, Asked::Wake(accounts, answer), answered).await?;
             say(to, &Reply::Woken { accounts, unknown }).await
-        }
-        Request::Status => {
-            let (answer, answered) = oneshot::channel();
-            let live = ask(asks, Asked::Status(answer), answered).await?;
-            say(to, &Reply::Status(live)).await
         }
     }
 }

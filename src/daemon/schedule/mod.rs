@@ -91,15 +91,6 @@ pub struct LogIn {
     pub refused_for: Option<Duration>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is polled when it is asked for.
-    Resting,
-    Waiting(Duration),
-    Due,
-    Polling,
-}
-
 /// What is known of an account from before the process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
@@ -282,9 +273,7 @@ impl Schedule {
             // What it met says nothing of the maildrop that is meant now.
             let due = entry.again.then(|| entry.earliest().map_or(now, |earliest| earliest.max(now)));
             (entry.place, entry.again) = (Place::Resting, false);
-            if let Some(due) = due {
-                self.set(now, due, &name);
-            }
+            self.rest_or_set(now, due, &name);
             return due;
         }
         let began = running.began;
@@ -336,11 +325,8 @@ impl Schedule {
         };
         (entry.place, entry.again) = (Place::Resting, false);
         let due = due.map(|due| entry.earliest().map_or(due, |earliest| earliest.max(due)));
-        let (server, account) = (entry.server.clone(), entry.account.clone());
-        match due {
-            Some(due) => self.set(now, due, &name),
-            None => self.note_next(&account, None),
-        }
+        let server = entry.server.clone();
+        self.rest_or_set(now, due, &name);
         self.note_server(now, server, name, answered);
         due
     }
@@ -380,19 +366,6 @@ impl Schedule {
     /// Gives the accounts, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.entries.values().map(|entry| &entry.account)
-    }
-
-    /// Says of each account what it is doing and how many polls in a row have failed, in no order.
-    pub fn standings(&self) -> impl Iterator<Item = (&str, Standing, u32)> {
-        self.entries.iter().map(|(name, entry)| {
-            let standing = match entry.place {
-                Place::Resting => Standing::Resting,
-                Place::Timer(due) => Standing::Waiting(due),
-                Place::Queue(_) => Standing::Due,
-                Place::Session => Standing::Polling,
-            };
-            (&**name, standing, entry.failures)
-        })
     }
 
     /// Takes what has changed of the next polls, by maildrop, since it was last asked for; `None`: that one is polled
@@ -445,6 +418,16 @@ impl Schedule {
         }
         self.entry(name).place = Place::Timer(due);
         self.timers.insert((due, name.clone()));
+    }
+
+    fn rest_or_set(&mut self, now: Duration, due: Option<Duration>, name: &Arc<str>) {
+        match due {
+            Some(due) => self.set(now, due, name),
+            None => {
+                let account = self.entry(name).account.clone();
+                self.note_next(&account, None);
+            }
+        }
     }
 
     fn enqueue(&mut self, name: &Arc<str>) {

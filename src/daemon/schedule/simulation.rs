@@ -474,7 +474,7 @@ fn a_session_that_a_reload_left_behind_says_nothing_of_the_maildrop_that_is_mean
     assert_eq!(schedule.ended(MINUTE, "a", Ended::Failed(Class::Permanent), log_in), Some(MINUTE));
     let start = schedule.next(MINUTE).start;
     assert_eq!(start.iter().map(|start| &start.account).collect::<Vec<_>>(), [&moved]);
-    assert!(schedule.standings().all(|(_, _, failures)| failures == 0));
+    assert!(schedule.entries.values().all(|entry| entry.failures == 0));
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! How the accounts stand, as a table on a terminal: a line each, what fails first, and below a failure what was said.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::state::Timestamp;
+use crate::status::words::{age, held_words};
+use crate::status::{Row, Snapshot, Standing};
+use crate::text::Shown;
+
+/// The width of a terminal that does not say it.
+const WIDTH: usize = 80;
+
+/// Accounts of which all that is known is shown; of more, the first lines.
+const FEW: usize = 20;
+
+/// The most columns that a name may take, so that there is room beside it.
+const NAME: usize = 24;
+
+/// A screen of which the table is a part.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    pub columns: usize,
+    pub colours: Colours,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    Shown,
+    /// The terminal has none, or its user wants none.
+    Left,
+}
+
+impl Screen {
+    /// Looks at the terminal that standard output is, if it is one.
+    pub fn of_stdout() -> Option<Self> {
+        if !io::stdout().is_terminal() {
+            return None;
+        }
+        let size = terminal_size::terminal_size_of(io::stdout());
+        let columns = size.map_or(WIDTH, |(width, _)| usize::from(width.0)).max(20);
+        let is = |name, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
+        // https://no-color.org: set, to anything but nothing.
+        let unwanted =
+            std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || is("TERM", "dumb");
+        Some(Self { columns, colours: if unwanted { Colours::Left } else { Colours::Shown } })
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        match self.colours {
+            Colours::Shown if !colour.is_empty() && !text.is_empty() => {
+                format!("\x1b[{colour}m{text}\x1b[0m")
+            }
+            Colours::Shown | Colours::Left => text.to_owned(),
+        }
+    }
+}
+
+/// A snapshot as a table.
+#[derive(Debug)]
+pub struct Table<'a> {
+    pub snapshot: &'a Snapshot,
+    pub screen: Screen,
+}
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const YELLOW: &str = "33";
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { snapshot, screen } = self;
+        let (now, rows) = (snapshot.at, &snapshot.rows);
+        let cells: Vec<[String; 4]> = rows.iter().map(|row| cells(row, now)).collect();
+        let titles = ["ACCOUNT", "LAST POLL", "NEXT", "RESULT"].map(str::to_owned);
+        let width = |column: usize| {
+            cells.iter().chain([&titles]).map(|cells| cells[column].width()).max().unwrap_or(0)
+        };
+        let widths = [width(0).min(NAME).min(screen.columns / 3), width(1), width(2)];
+        let line = |f: &mut fmt::Formatter<'_>, cells: &[String; 4], [plain, last]: [&str; 2]| {
+            let mut left = screen.columns;
+            for (cell, width) in cells.iter().zip(widths) {
+                let width = width.min(left);
+                let shown = fitted(cell, width);
+                let gap = (left - width).min(2);
+                let pad = width.saturating_sub(shown.width()) + gap;
+                write!(f, "{}{:pad$}", screen.paint(plain, &shown), "")?;
+                left -= width + gap;
+            }
+            writeln!(f, "{}", screen.paint(last, &fitted(&cells[3], left)))
+        };
+        if !rows.is_empty() {
+            line(f, &titles, [BOLD, BOLD])?;
+        }
+        let most = if rows.len() > FEW { 2 } else { usize::MAX };
+        let details: Vec<_> = rows.iter().map(|row| details(row, now)).collect();
+        for (at, row) in rows.iter().enumerate() {
+            line(f, &cells[at], colours(row))?;
+            // What many have in common is said once, below the last of them.
+            if details.get(at + 1) == Some(&details[at]) {
+                continue;
+            }
+            for detail in details[at].iter().take(most) {
+                writeln!(f, "  {}", fitted(detail, screen.columns - 2))?;
+            }
+        }
+        for sum in [snapshot.sum(), snapshot.day()] {
+            for part in folded(&sum, screen.columns) {
+                writeln!(f, "{}", screen.paint(BOLD, &part))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cells(row: &Row, now: Timestamp) -> [String; 4] {
+    let last = row.last_poll.map_or_else(|| "never".into(), |at| age(now, at).to_string());
+    let next = match (row.polling, row.next_poll) {
+        (Some(true), _) => "now".into(),
+        (Some(false), Some(at)) => age(now, at.max(now)).to_string(),
+        (Some(false), None) => "when asked".into(),
+        (None, _) => "-".into(),
+    };
+    [Shown(row.account.as_bytes()).to_string(), last, next, row.outcome()]
+}
+
+/// Gives the colours of a row: of its first cells, and of its result.
+fn colours(row: &Row) -> [&'static str; 2] {
+    match row.standing() {
+        Standing::Failing => [RED, RED],
+        Standing::Holding | Standing::Unpolled => [YELLOW, YELLOW],
+        Standing::Fine => ["", ""],
+        Standing::Disabled | Standing::NotConfigured => [DIM, DIM],
+    }
+}
+
+/// Says what is wrong with an account, a line each.
+fn details(row: &Row, now: Timestamp) -> Vec<String> {
+    let when = |at| age(now, at).to_string();
+    let held = row.held.iter().map(|held| held_words(held, when));
+    row.wrong(when).into_iter().chain(held).collect()
+}
+
+/// Cuts a text to so many columns, of which a wide character takes two.
+fn fitted(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |c: &char| {
+        let width = c.width().unwrap_or(0);
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    let mut cut: String = text.chars().take_while(fits).collect();
+    if columns > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+/// Folds a line at its blanks.
+fn folded(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one from the beginning");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.width() + 1 + word.width() <= columns {
+            *line += " ";
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{failing, fine, snapshot};
+
+    fn shown(snapshot: &Snapshot, columns: usize, colours: Colours) -> String {
+        Table { snapshot, screen: Screen { columns, colours } }.to_string()
+    }
+
+    #[test]
+    fn a_table_has_a_line_an_account_what_is_wrong_below_it_and_a_sum() {
+        let snapshot = snapshot(vec![failing("work"), fine("home")]);
+        let expected = "\
+ACCOUNT  LAST POLL      NEXT          RESULT
+work     3 minutes ago  in 4 minutes  failed (credentials), 3 times in a row
+  pop.example.org:995: log in: refused
+  server: \\u{1b}[31mno
+  last succeeded 27 hours ago
+home     3 minutes ago  in 4 minutes  succeeded, 2 messages delivered (4.0 KiB)…
+2 accounts: 1 failing, 1 fine
+last day: 6 messages (6.0 KiB), 3 failed polls
+";
+        assert_eq!(shown(&snapshot, 80, Colours::Left), expected);
+        let coloured = shown(&snapshot, 80, Colours::Shown);
+        assert!(coloured.contains("\x1b[31mwork\x1b[0m"), "{coloured}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_whatever_the_names() {
+        let names = ["受信箱のとても長い名前", "x\u{301}y", &"n".repeat(200), "ordinary"];
+        let rows = names.iter().flat_map(|name| [failing(name), fine(name)]).collect();
+        let snapshot = snapshot(rows);
+        for columns in [20, 40, 80, 200] {
+            for line in shown(&snapshot, columns, Colours::Left).lines() {
+                assert!(line.width() <= columns, "{columns}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_accounts_have_in_common_is_said_once() {
+        let names: Vec<String> = (0..500).map(|n| format!("a{n:03}")).collect();
+        let snapshot = snapshot(names.iter().map(|name| failing(name)).collect());
+        let shown = shown(&snapshot, 80, Colours::Left);
+        assert_eq!(shown.lines().count(), 1 + 500 + 2 + 2, "{shown}");
+        assert!(shown.contains("500 accounts: 500 failing"));
+    }
+}

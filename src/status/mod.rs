@@ -1,0 +1,86 @@
+//! How the accounts stand: one [`Snapshot`], read from the store once, for the terminal, for machines, for the metrics and
+//! for the page.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `row` | an account and what is known of its maildrop, and since when it is stale |
+//! | `ago` | times in words |
+//! | `words` | the same in words: when, what the last poll did, what is held |
+//! | `metrics` | for a monitoring system |
+//! | `page`, `picture` | for a browser |
+
+mod ago;
+mod row;
+pub mod words;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::Account;
+use crate::state::lease::DAEMON;
+use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
+
+pub use row::{Row, Standing};
+
+/// How all accounts stand, at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub at: Timestamp,
+    /// The accounts in the order of their file, then maildrops that the file does not name (any more).
+    pub rows: Vec<Row>,
+    /// Hours of the last day in which something came or failed, the oldest first.
+    pub hours: Vec<Hour>,
+}
+
+impl Snapshot {
+    /// Reads how these accounts stand, and maildrops that are not theirs; contacts nobody, changes nothing.
+    pub async fn take(
+        store: &Store,
+        state: &Path,
+        accounts: &[Arc<Account>],
+        at: Timestamp,
+    ) -> Result<Self, StateError> {
+        let overview = store.overview().await?;
+        let scheduled = accounts.iter().filter(|account| account.enabled);
+        let maildrops = scheduled.map(|account| account.maildrop_id.as_str().into());
+        // What the state says is worth showing without it.
+        let held =
+            Lease::held(state, maildrops.chain([DAEMON.into()]).collect()).await.unwrap_or_else(|error| {
+                log::debug!("cannot look at the leases: {error}");
+                Default::default()
+            });
+        Ok(Self::of(overview, accounts, at, |maildrop| held.contains(maildrop)))
+    }
+
+    fn of(
+        mut overview: Overview,
+        accounts: &[Arc<Account>],
+        at: Timestamp,
+        is_held: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut rows: Vec<Row> = Vec::with_capacity(accounts.len());
+        let daemon_runs = is_held(DAEMON);
+        for account in accounts {
+            let identity = account.maildrop_id.as_str();
+            let known =
+                overview.maildrops.binary_search_by(|known| known.maildrop.identity.as_str().cmp(identity));
+            let known = known.ok().map(|at| overview.maildrops.remove(at));
+            let due = overview.due.get(identity).copied().filter(|_| daemon_runs && account.enabled);
+            let polling = (daemon_runs && account.enabled).then(|| is_held(identity));
+            rows.push(Row { polling, next_poll: due, ..Row::of(Some(account), known) });
+        }
+        rows.extend(overview.maildrops.into_iter().map(|known| Row::of(None, Some(known))));
+        let day = at.div_euclid(3600) - 23..=at.div_euclid(3600);
+        overview.hours.retain(|hour| day.contains(&hour.hour));
+        Self { at, rows, hours: overview.hours }
+    }
+
+    /// Puts what fails first, then what has messages held, what was never polled, what works, and what is polled by nobody;
+    /// those of one trouble stand together.
+    pub fn worst_first(&mut self) {
+        self.rows.sort_by(|one, other| one.rank().cmp(&other.rank()));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
