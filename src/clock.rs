@@ -4,12 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::Serializer;
+
 /// Seconds since 1970.
 pub type Timestamp = i64;
 
 /// Shows a time for machines: RFC 3339, UTC.
 pub fn utc(at: Timestamp) -> String {
     jiff::Timestamp::from_second(at).map_or_else(|_| format!("@{at}"), |at| at.to_string())
+}
+
+/// Writes a time so into JSON.
+pub fn in_utc<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&utc(*at))
 }
 
 /// Tells the time of day.

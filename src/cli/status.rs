@@ -70,20 +70,19 @@ impl Status {
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
         snapshot.rows.retain(|row| !common.quiet || row.is_in_trouble());
-        self.show(common, snapshot, results);
+        self.show(common, &snapshot, results);
         Ok(exit)
     }
 
-    fn show(&self, common: &Common, mut snapshot: Snapshot, results: &mut Results) {
+    fn show(&self, common: &Common, snapshot: &Snapshot, results: &mut Results) {
         if self.json {
             return snapshot.rows.iter().for_each(|row| results.line(row.json()));
         }
-        snapshot.worst_first();
         let is_one_asked_for = !self.accounts.is_empty() && snapshot.rows.len() == 1;
         match Screen::of_stdout().filter(|_| !common.quiet && !is_one_asked_for && !snapshot.rows.is_empty())
         {
-            Some(screen) => results.write(Table { snapshot: &snapshot, screen }.to_string().as_bytes()),
-            None => snapshot.rows.iter().for_each(|row| results.line(row.told(snapshot.at))),
+            Some(screen) => results.write(Table { snapshot, screen }.to_string().as_bytes()),
+            None => snapshot.worst_first().into_iter().for_each(|row| results.line(row.told(snapshot.at))),
         }
     }
 }

@@ -92,6 +92,7 @@ impl Sync {
             state: &config.state,
             file: config.file.as_deref(),
             metrics: None,
+            served: Vec::new(),
             socket: None,
         };
         // Before anything that might start a thread.

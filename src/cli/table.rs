@@ -73,7 +73,7 @@ const YELLOW: &str = "33";
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { snapshot, screen } = self;
-        let (now, rows) = (snapshot.at, &snapshot.rows);
+        let (now, rows) = (snapshot.at, snapshot.worst_first());
         let cells: Vec<[String; 4]> = rows.iter().map(|row| cells(row, now)).collect();
         let titles = ["ACCOUNT", "LAST POLL", "NEXT", "RESULT"].map(str::to_owned);
         let width = |column: usize| {

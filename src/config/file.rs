@@ -68,7 +68,7 @@ impl Whole<'_> {
         let Ok(entries) = root.mapping(what) else { return };
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key);
         if let Some(daemon) = entry("daemon") {
-            self.gather("daemon", &daemon.value, "a mapping of limits", LIMITS, &mut config.daemon);
+            self.gather("daemon", &daemon.value, "a mapping of limits", LIMITS, config);
         }
         let mut defaults = Defaults { account: Account::new(""), entries: &[], are_sound: true };
         if let Some(given) = entry("defaults") {

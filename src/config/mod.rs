@@ -10,6 +10,7 @@ mod http;
 mod http_url;
 mod imap;
 mod keys;
+mod listen;
 mod load;
 mod mail_server;
 pub mod oauth2;
@@ -42,6 +43,7 @@ pub use account::Account;
 pub use error::{ConfigError, Mistake};
 pub use host::HostAndPort;
 pub use http_url::HttpUrl;
+pub use listen::Listen;
 pub(crate) use load::default_state;
 pub use proxy::{Proxy, ProxyKind};
 pub(crate) use show::reference;
@@ -62,6 +64,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// How failures that last are told, if the file says so.
     pub notify: Option<Notify>,
+    /// Where a daemon shows how the accounts stand.
+    pub status_listen: Vec<Listen>,
     /// Where a daemon writes its metrics.
     pub metrics_file: Option<PathBuf>,
     /// Whether the process confines itself to the files that it needs.

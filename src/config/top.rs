@@ -1,8 +1,9 @@
 //! The keys at the top of the file, and of what stands beside the accounts: one row each.
 
+use super::listen::LISTEN;
 use super::rows::{Form, Key, block, inline, key, mapping};
 use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, choice, count};
-use super::{Config, Confinement, Daemon, Notify};
+use super::{Config, Confinement, Notify};
 
 const CONFINEMENTS: [(&str, Confinement); 2] = [("auto", Confinement::Auto), ("off", Confinement::Off)];
 
@@ -12,8 +13,8 @@ pub(super) const TOP: &[Key<Config>] = &[
     named("accounts", "From the accounts' names to their keys."),
     key!("state", state, PATH, "The state file."),
     Key {
-        show: |config| format!("\n{}", block(2, LIMITS, &config.daemon).trim_end()),
-        ..named("daemon", "Limits that hold for all accounts together.")
+        show: |config| format!("\n{}", block(2, LIMITS, config).trim_end()),
+        ..named("daemon", "Limits that hold for all accounts together, and where the status is served.")
     },
     key!("notify", notify, NOTIFY_FORM, "How a failure that lasts is told."),
     key!("metrics_file", metrics_file, PATH, "Where a daemon writes its metrics."),
@@ -21,10 +22,26 @@ pub(super) const TOP: &[Key<Config>] = &[
 ];
 
 /// The keys of `daemon`.
-pub(super) const LIMITS: &[Key<Daemon>] = &[
-    key!("max_sessions", max_sessions, SESSIONS, "Sessions open at once."),
-    key!("max_sessions_per_host", max_sessions_per_host, SESSIONS, "Sessions open at once with one host."),
-    key!("startup_spread", startup_spread, DURATION, "Time over which a daemon's first polls are spread."),
+pub(super) const LIMITS: &[Key<Config>] = &[
+    key!("max_sessions", daemon.max_sessions, SESSIONS, "Sessions open at once."),
+    key!(
+        "max_sessions_per_host",
+        daemon.max_sessions_per_host,
+        SESSIONS,
+        "Sessions open at once with one host."
+    ),
+    key!(
+        "startup_spread",
+        daemon.startup_spread,
+        DURATION,
+        "Time over which a daemon's first polls are spread."
+    ),
+    key!(
+        "status_listen",
+        status_listen,
+        LISTEN,
+        "Where a daemon serves a page, JSON, metrics and health over HTTP: 127.0.0.1:PORT or unix:PATH."
+    ),
 ];
 
 pub(super) const NOTIFY: &[Key<Notify>] = &[

@@ -347,7 +347,7 @@ fn password(node: &Node<'_>, places: &Places) -> Result<Password, Complaint> {
     }
 }
 
-fn each<'n, 't, T>(
+pub(super) fn each<'n, 't, T>(
     items: &'n [Node<'t>],
     read: impl Fn(&'n Node<'t>) -> Result<T, Complaint>,
 ) -> Result<Vec<T>, Complaint> {

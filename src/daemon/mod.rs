@@ -13,9 +13,12 @@ mod reload;
 pub mod schedule;
 pub mod signals;
 pub mod systemd;
+mod view;
+mod web;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +27,7 @@ use log::Level;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::config::{Account, Config, ConfigError};
+use crate::config::{Account, Config, ConfigError, Listen};
 use crate::failure::Class;
 use crate::logging;
 use crate::session::summary::{self, Took, synced};
@@ -39,6 +42,8 @@ use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
+use view::View;
+use web::Web;
 
 /// How often certificates are read again after a TLS failure: in months they change under a process.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
@@ -73,10 +78,10 @@ pub async fn run(
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let stop = signals::stop(0);
-    let metrics_file = config.metrics_file.clone();
     let (place, mut asked) = listen(&state);
-    let (mut daemon, fresh) = Daemon::new(config, clock.now(), stop.clone());
-    daemon.set_metrics(metrics_file);
+    let (metrics_file, addresses) = (config.metrics_file.clone(), config.status_listen.clone());
+    let (mut daemon, accounts, fresh) = Daemon::new(config, clock.now(), stop.clone());
+    daemon.show(&accounts, metrics_file, &addresses).await;
     daemon.recall(&clock, fresh).await;
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
@@ -113,6 +118,7 @@ pub async fn run(
     }
     // Who asks now finds no daemon, and does without.
     drop(asked);
+    mem::take(&mut daemon.web).end().await;
     daemon.end(&clock, place).await;
     Ok(())
 }
@@ -148,19 +154,23 @@ struct Daemon {
     heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
     /// The accounts whose last poll failed.
     failing: HashSet<String>,
+    /// What others are shown, if anybody looks.
+    view: Option<View>,
     metrics: Option<Metrics>,
+    web: Web,
     systemd: Systemd,
     /// When the certificates that are trusted were read.
     certificates_read: Duration,
 }
 
 impl Daemon {
-    /// Gives the accounts of which nothing is known, too.
-    fn new(config: Config, now: Duration, stop: Stop) -> (Self, HashSet<Arc<str>>) {
+    /// Gives the accounts, and those of which nothing is known, too.
+    fn new(config: Config, now: Duration, stop: Stop) -> (Self, Vec<Arc<Account>>, HashSet<Arc<str>>) {
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
-        let fresh = schedule.set_accounts(now, &shared(config.accounts), config.daemon);
+        let accounts = shared(config.accounts);
+        let fresh = schedule.set_accounts(now, &accounts, config.daemon);
         if schedule.accounts() == 0 {
             log::warn!("no account is enabled");
         }
@@ -177,24 +187,36 @@ impl Daemon {
             leaving,
             heard_leaving,
             failing: HashSet::new(),
+            view: None,
             metrics: None,
+            web: Web::default(),
             systemd: Systemd::from_environment(),
             certificates_read: now,
         };
-        (this, fresh)
+        (this, accounts, fresh)
     }
 
-    /// Counts for these accounts from now on, into this file.
-    fn set_metrics(&mut self, file: Option<PathBuf>) {
-        let accounts = self.schedule.all().map(|account| account.name.as_str());
-        self.metrics = file.map(|path| {
-            let mut metrics = match self.metrics.take() {
-                Some(metrics) if metrics.path() == path => metrics,
-                Some(_) | None => Metrics::new(path),
-            };
-            metrics.set_accounts(accounts);
-            metrics
+    /// Shows others how these accounts stand from now on: in this file, and at these addresses.
+    async fn show(&mut self, accounts: &[Arc<Account>], file: Option<PathBuf>, addresses: &[Listen]) {
+        if self.web.addresses() != addresses {
+            mem::take(&mut self.web).end().await;
+        }
+        if file.is_none() && addresses.is_empty() {
+            (self.view, self.metrics) = (None, None);
+            return;
+        }
+        let view = self.view.get_or_insert_with(|| View::new(&self.environment.state));
+        view.set_accounts(accounts);
+        self.metrics = file.map(|path| match self.metrics.take().filter(|metrics| metrics.path() == path) {
+            Some(metrics) => metrics,
+            None => Metrics::new(path, view.clone()),
         });
+        if let Some(metrics) = &mut self.metrics {
+            metrics.changed();
+        }
+        if self.web.addresses() != addresses {
+            self.web = Web::listen(addresses, view).await;
+        }
     }
 
     /// Begins the sessions whose turn it is, and gives when the next is due.
@@ -247,8 +269,11 @@ impl Daemon {
         let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
         self.tell_the_schedule(now);
         self.tell(now, &report, next);
+        if let Some(view) = &self.view {
+            view.note(&report);
+        }
         if let Some(metrics) = &mut self.metrics {
-            metrics.note(&report, session::now());
+            metrics.changed();
         }
         let is_of_tls = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Tls);
         if is_of_tls && now.saturating_sub(self.certificates_read) >= CERTIFICATES {

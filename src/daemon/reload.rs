@@ -45,7 +45,7 @@ impl Daemon {
         let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.failing.retain(|name| wanted(name));
-        self.set_metrics(config.metrics_file);
+        self.show(&accounts, config.metrics_file, &config.status_listen).await;
         self.recall(clock, fresh).await;
         log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
     }
@@ -53,7 +53,7 @@ impl Daemon {
     /// Takes over what the state file knows of earlier polls, so that neither a restart nor a reload ends a backoff or a
     /// LOGIN-DELAY of these accounts.
     pub(super) async fn recall(&mut self, clock: &Clock, fresh: HashSet<Arc<str>>) {
-        if fresh.is_empty() && self.metrics.is_none() {
+        if fresh.is_empty() {
             return;
         }
         let known = tokio::select! {
@@ -71,9 +71,6 @@ impl Daemon {
         let accounts: Vec<_> = self.schedule.all().cloned().collect();
         for account in accounts {
             let Some(known) = known.get(account.maildrop_id.as_str()) else { continue };
-            if let (Some(metrics), Some(last_success)) = (&mut self.metrics, known.last_success) {
-                metrics.recall(&account.name, last_success.min(session::now()));
-            }
             let Some(past) = past(known, &account.server(), session::now()) else { continue };
             if !fresh.contains(account.name.as_str()) {
                 continue;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Place;
-use crate::config::{Account, Config, MailServer, Target};
-use crate::disk::{blocking, spool_directory};
+use crate::config::{Account, Config, Listen, MailServer, Target};
+use crate::disk::{above, blocking, spool_directory};
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since
 /// their files are replaced (resolv.conf at every new network), and which of them the C library's name service reads
@@ -64,6 +64,8 @@ pub struct Purpose<'a> {
     pub file: Option<&'a Path>,
     /// A file of metrics that is replaced again and again.
     pub metrics: Option<&'a Path>,
+    /// Sockets at which the status is served.
+    pub served: Vec<&'a Path>,
     /// The directory in which a socket is made.
     pub socket: Option<PathBuf>,
 }
@@ -96,6 +98,13 @@ fn token_files(oauth2: &OAuth2) -> impl Iterator<Item = PathBuf> {
     oauth2.files().into_iter().map(|(path, _)| path.clone())
 }
 
+fn path_of(listen: &Listen) -> Option<&Path> {
+    match listen {
+        Listen::Unix(path) => Some(path),
+        Listen::Tcp(_) => None,
+    }
+}
+
 impl<'a> Purpose<'a> {
     /// Polls all enabled accounts of a configuration.
     pub fn of(config: &'a Config) -> Self {
@@ -104,6 +113,7 @@ impl<'a> Purpose<'a> {
             state: &config.state,
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
+            served: config.status_listen.iter().filter_map(path_of).collect(),
             socket: None,
         }
     }
@@ -113,6 +123,7 @@ impl<'a> Purpose<'a> {
         let mut paths = vec![self.state.to_owned()];
         paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
         paths.extend(self.socket.clone());
+        paths.extend(self.served.iter().map(|path| above(path).to_owned()));
         paths.push(spool_directory());
         for account in &self.accounts {
             let secrets = account.oauth2.iter().flat_map(OAuth2::secrets).map(|(secret, _)| secret);
@@ -182,6 +193,9 @@ impl Needs {
         needs.write_beside(purpose.state, "the state file");
         if let Some(directory) = &purpose.socket {
             needs.write(directory, "the control socket");
+        }
+        for socket in &purpose.served {
+            needs.write_beside(socket, "`status_listen`");
         }
         if let Some(metrics) = purpose.metrics {
             needs.write_beside(metrics, "`metrics_file`");

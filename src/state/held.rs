@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::clock::utc;
+use crate::clock::in_utc;
 use crate::message::{Content, FileId, Identity, UniqueId};
 
 use super::Timestamp;
@@ -86,10 +86,6 @@ pub struct Held {
 
 fn shown<S: Serializer>(uid: &UniqueId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(uid)
-}
-
-fn in_utc<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&utc(*at))
 }
 
 /// Whose trouble it is that a message is held.

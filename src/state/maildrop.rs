@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use crate::clock::in_utc;
 use crate::message::UniqueId;
 
 use super::{Held, Kind, Timestamp};
@@ -127,14 +128,19 @@ pub struct Overview {
 }
 
 /// What the polls of an hour brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Hour {
     /// Its number since 1970.
+    #[serde(rename = "from", serialize_with = "beginning")]
     pub hour: Timestamp,
     pub messages: u64,
     pub octets: u64,
     /// Polls that failed.
     pub failures: u64,
+}
+
+fn beginning<S: Serializer>(hour: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    in_utc(&hour.saturating_mul(3600), serializer)
 }
 
 /// One recorded unique-id, as `seen list` shows it.

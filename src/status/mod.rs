@@ -10,23 +10,32 @@
 //! | `page`, `picture` | for a browser |
 
 mod ago;
+mod html;
+pub mod metrics;
+pub mod page;
+mod picture;
 mod row;
 pub mod words;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use crate::clock::in_utc;
 use crate::config::Account;
 use crate::state::lease::DAEMON;
 use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 
 pub use row::{Row, Standing};
 
-/// How all accounts stand, at one moment.
-#[derive(Debug)]
+/// How all accounts stand, at one moment. The manual describes the fields of the JSON, and their names stay.
+#[derive(Debug, Serialize)]
 pub struct Snapshot {
+    #[serde(serialize_with = "in_utc")]
     pub at: Timestamp,
     /// The accounts in the order of their file, then maildrops that the file does not name (any more).
+    #[serde(rename = "accounts")]
     pub rows: Vec<Row>,
     /// Hours of the last day in which something came or failed, the oldest first.
     pub hours: Vec<Hour>,
@@ -75,10 +84,16 @@ impl Snapshot {
         Self { at, rows, hours: overview.hours }
     }
 
-    /// Puts what fails first, then what has messages held, what was never polled, what works, and what is polled by nobody;
+    /// Gives what fails first, then what has messages held, what was never polled, what works, and what is polled by nobody;
     /// those of one trouble stand together.
-    pub fn worst_first(&mut self) {
-        self.rows.sort_by(|one, other| one.rank().cmp(&other.rank()));
+    pub fn worst_first(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|one, other| one.rank().cmp(&other.rank()));
+        rows
+    }
+
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are always JSON")
     }
 }
 

@@ -187,9 +187,8 @@ fn what_fails_comes_first_then_what_is_held_then_what_was_never_polled() {
     let gone = Row::of(None, Some(known("gone", Some(("tls", "x")))));
     let network = |name| row(name, Some(("network", "pop.example.org:995: connect: no")));
     let rows = vec![gone, off, fine("fine"), never, held, network("n1"), failing("first"), network("n2")];
-    let mut snapshot = snapshot(rows);
-    snapshot.worst_first();
-    let names: Vec<_> = snapshot.rows.iter().map(|row| row.account.as_str()).collect();
+    let snapshot = snapshot(rows);
+    let names: Vec<_> = snapshot.worst_first().into_iter().map(|row| row.account.as_str()).collect();
     assert_eq!(names, ["first", "n1", "n2", "held", "never", "fine", "off", "old-name"]);
     assert_eq!(
         snapshot.sum(),

@@ -10,3 +10,4 @@ mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 mod units;
+mod web;

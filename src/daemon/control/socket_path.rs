@@ -58,7 +58,7 @@ impl SocketPath {
         let directory = above(&socket);
         make(directory)?;
         check(directory)?;
-        let listener = listen(directory, &socket)?;
+        let listener = listen(directory, &socket, 0o600)?;
         let mut this = Self { made: vec![socket.clone()] };
         if socket != link {
             let new = state::beside(state, ".control.new");
@@ -118,13 +118,13 @@ fn check(directory: &Path) -> Result<(), SocketError> {
     Err(SocketError::NotOurs { path: directory.to_owned(), why })
 }
 
-/// Makes the socket where nobody else can reach it, and puts it into its place when only its owner may use it.
-fn listen(directory: &Path, socket: &Path) -> Result<UnixListener, SocketError> {
+/// Makes the socket where nobody else can reach it, and puts it into its place when only those may use it who shall.
+pub fn listen(directory: &Path, socket: &Path, mode: u32) -> Result<UnixListener, SocketError> {
     let hidden =
         tempfile::Builder::new().prefix(".c").rand_bytes(4).tempdir_in(directory).map_err(at(directory))?;
     let new = hidden.path().join("s");
     let listener = UnixListener::bind(&new).map_err(at(&new))?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(at(&new))?;
+    fs::set_permissions(&new, Permissions::from_mode(mode)).map_err(at(&new))?;
     durable::replace(socket, &new).map_err(at(socket))?;
     Ok(listener)
 }
@@ -153,10 +153,10 @@ mod tests {
     fn a_socket_is_its_owners_alone_and_takes_the_place_of_one_that_was_left() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("s");
-        let first = listen(directory.path(), &socket).unwrap();
+        let first = listen(directory.path(), &socket, 0o600).unwrap();
         std::mem::drop(first);
         assert!(std::os::unix::net::UnixStream::connect(&socket).is_err());
-        let _second = listen(directory.path(), &socket).unwrap();
+        let _second = listen(directory.path(), &socket, 0o600).unwrap();
         assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();

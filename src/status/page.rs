@@ -1,0 +1,189 @@
+//! The page for a person: HTML that needs no script, with all that strangers wrote escaped.
+
+use std::fmt;
+
+use super::html::Html;
+use super::row::{Row, Standing};
+use super::words::{age, held_words, time};
+use super::{Snapshot, picture};
+use crate::clock::utc;
+use crate::state::Timestamp;
+use crate::text::counted;
+
+/// What the page looks like, on a phone and in the dark, too.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Held messages of an account that are listed; of more, the number.
+const LISTED: usize = 20;
+
+/// A snapshot as a page.
+pub struct Page<'a>(pub &'a Snapshot);
+
+impl fmt::Display for Page<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(snapshot) = self;
+        let (now, sum) = (snapshot.at, snapshot.sum());
+        let worst = snapshot.rows.iter().map(Row::standing).min().unwrap_or(Standing::Fine);
+        let count = snapshot.rows.iter().filter(|row| row.standing() == worst).count();
+        let (mood, said) = mood(worst);
+        write!(
+            f,
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{count} {said} - postrider</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             <header><h1>postrider</h1><p>as of {} <a href=\"/\">look again</a></p></header>\n<main>\n\
+             <p class=\"sum {mood}\">{}</p>\n{}",
+            at(now),
+            Html(&sum),
+            picture::Picture(snapshot)
+        )?;
+        if snapshot.rows.is_empty() {
+            return f.write_str("<p>There is no account.</p>\n</main>\n</body>\n</html>\n");
+        }
+        f.write_str(
+            "<table>\n<caption>Accounts, what fails first</caption>\n<thead><tr><th scope=\"col\">Account</th><th \
+             scope=\"col\">State</th><th scope=\"col\">Last poll</th><th scope=\"col\">Next poll</th><th \
+             scope=\"col\">What it did</th></tr></thead>\n<tbody>\n",
+        )?;
+        snapshot.worst_first().into_iter().try_for_each(|row| account(f, row, now))?;
+        f.write_str("</tbody>\n</table>\n</main>\n</body>\n</html>\n")
+    }
+}
+
+fn account(f: &mut fmt::Formatter<'_>, row: &Row, now: Timestamp) -> fmt::Result {
+    let (mood, state) = mood(row.standing());
+    write!(
+        f,
+        "<tr class=\"{mood}\"><th scope=\"row\">{}</th><td data-name=\"State\"><span class=\"mark\">{state}</span></td><td \
+         data-name=\"Last poll\">",
+        Html(&row.account)
+    )?;
+    match row.last_poll {
+        Some(last) => f.write_str(&ago(now, last))?,
+        None => f.write_str("never")?,
+    }
+    f.write_str("</td><td data-name=\"Next poll\">")?;
+    match (row.polling, row.next_poll) {
+        (Some(true), _) => f.write_str("now")?,
+        (Some(false), Some(next)) => f.write_str(&ago(now, next.max(now)))?,
+        (Some(false), None) => f.write_str("when asked")?,
+        (None, _) => f.write_str("-")?,
+    }
+    write!(f, "</td><td data-name=\"What it did\"><p>{}</p>", Html(&row.outcome()))?;
+    for line in row.wrong(|at| age(now, at).to_string()) {
+        write!(f, "<p class=\"said\">{}</p>", Html(&line))?;
+    }
+    if !row.held.is_empty() {
+        let held = counted(row.held.len(), "message");
+        write!(f, "<details><summary>{held} held, and why</summary><ul>")?;
+        for held in row.held.iter().take(LISTED) {
+            write!(f, "<li>{}</li>", Html(&held_words(held, |at| age(now, at).to_string())))?;
+        }
+        if let more @ 1.. = row.held.len().saturating_sub(LISTED) {
+            write!(f, "<li>and {}</li>", counted(more, "other"))?;
+        }
+        f.write_str("</ul></details>")?;
+    }
+    f.write_str("</td></tr>\n")
+}
+
+/// Gives the class, and the word for people, of a standing: colours alone say nothing to some.
+fn mood(standing: Standing) -> (&'static str, &'static str) {
+    match standing {
+        Standing::Failing => ("bad", "failing"),
+        Standing::Holding => ("odd", "messages held"),
+        Standing::Unpolled => ("odd", "never polled"),
+        Standing::Fine => ("good", "fine"),
+        Standing::Disabled => ("off", "not enabled"),
+        Standing::NotConfigured => ("off", "not configured"),
+    }
+}
+
+fn at(at: Timestamp) -> String {
+    format!("<time datetime=\"{}\">{}</time>", utc(at), time(at))
+}
+
+fn ago(now: Timestamp, at: Timestamp) -> String {
+    format!("<time datetime=\"{}\" title=\"{}\">{}</time>", utc(at), time(at), age(now, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{failing, fine, held, snapshot};
+
+    #[test]
+    fn what_strangers_wrote_is_text_wherever_it_stands() {
+        let evil = "<script>alert(1)</script>\"'&\u{202e}";
+        let mut row = failing(evil);
+        row.failure.as_mut().unwrap().message = format!("{evil}: {evil}\n  server: {evil}");
+        row.target = Some(evil.into());
+        let holding = Row { held: vec![crate::state::Held { reason: evil.into(), ..held() }], ..fine(evil) };
+        let page = Page(&snapshot(vec![row, holding])).to_string();
+        assert!(!page.contains("<script") && !page.contains('\u{202e}'), "{page}");
+        assert!(
+            page.matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;\\u{202e}").count() >= 6,
+            "{page}"
+        );
+    }
+
+    /// Gives the contrast of two colours (WCAG 2.1, 1.4.3).
+    fn contrast(one: &str, other: &str) -> f64 {
+        let light = |colour: &str| {
+            let digits = colour.trim_start_matches('#');
+            let wide = digits.len() / 3;
+            let channel = |at: usize| {
+                let part = &digits[at * wide..(at + 1) * wide];
+                let value = f64::from(u8::from_str_radix(&part.repeat(3 - wide), 16).unwrap()) / 255.0;
+                if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+            };
+            0.2126 * channel(0) + 0.7152 * channel(1) + 0.0722 * channel(2)
+        };
+        let (one, other) = (light(one), light(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn each_colour_can_be_read_by_day_and_in_the_dark() {
+        let palettes: Vec<Vec<(&str, &str)>> = STYLE
+            .split(":root {")
+            .skip(1)
+            .map(|rules| {
+                let rules = rules.split('}').next().unwrap().split(';');
+                rules.filter_map(|rule| rule.trim().strip_prefix("--")?.split_once(": ")).collect()
+            })
+            .collect();
+        assert_eq!(palettes.len(), 2);
+        assert!((contrast("#fff", "#000000") - 21.0).abs() < 0.01);
+        for palette in palettes {
+            let paper = palette.iter().find(|(name, _)| *name == "paper").unwrap().1;
+            for (name, colour) in palette.iter().filter(|(name, _)| !["paper", "edge"].contains(name)) {
+                // Bars are no text.
+                let least = if *name == "came" { 3.0 } else { 4.5 };
+                assert!(
+                    contrast(paper, colour) >= least,
+                    "{name} {colour} on {paper}: {}",
+                    contrast(paper, colour)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_has_what_fails_what_is_held_and_each_account() {
+        let holding = Row { held: vec![held(); 23], ..fine("holding") };
+        let page = Page(&snapshot(vec![failing("work"), holding, fine("home")])).to_string();
+        for words in [
+            "<title>1 failing - postrider</title>",
+            "3 accounts: 1 failing, 1 with 23 messages held, 1 fine",
+            "<p class=\"said\">pop.example.org:995: log in: refused</p>",
+            "<details><summary>23 messages held, and why</summary><ul><li>held QhdPYR (25.0 MiB)",
+            "<li>and 3 others</li>",
+            "<tr class=\"good\"><th scope=\"row\">home</th>",
+            "title=\"",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert!(!page.contains("style=") && !page.contains(" on"), "{page}");
+    }
+}
