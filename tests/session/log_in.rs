@@ -335,6 +335,27 @@ fn a_server_that_refuses_to_bind_scram_to_the_channel_is_asked_in_the_next_way_a
     }
 }
 
+#[test]
+fn a_server_that_takes_auth_alone_gets_what_it_refused_along_with_it_in_a_second_step() {
+    let announces = "!tls\nS: +OK\nC: CAPA\nS: +OK\nS: PIPELINING\nS: SASL PLAIN\nS: UIDL\nS: .\n";
+    // What went along with the refused one is refused, or answered before the log-in.
+    let along = "C: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: -ERR Syntax: AUTH takes one argument\nS: -ERR\nS: +OK\nS: UIDL\nS: .\n";
+    let second = "C: AUTH PLAIN\nS: +\nC: *\nS: +OK\n";
+    let script = format!(
+        "{announces}{along}{second}{ASKED_AFTER}C: UIDL\nC: LIST\n{ONE_LISTED}{ONE_RETRIEVED}{GOODBYE}"
+    );
+    let (server, home) = scripted(&[&[&script]], "");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    server.finish();
+    // A word on who logs in is none on the form.
+    let wrong = format!(
+        "{announces}C: AUTH PLAIN *\nC: NOOP\nC: CAPA\nS: -ERR [AUTH] bad argument\nS: -ERR\nS: -ERR\n!expect-close"
+    );
+    let (server, home) = scripted(&[&[&wrong]], "");
+    home.must(&["sync"], 77);
+    server.finish();
+}
+
 /// Before the log-in: a server that announces UTF8, and this.
 fn announces_utf8(more: &str) -> String {
     format!("!tls\nS: +OK\nC: CAPA\nS: +OK\nS: UTF8 USER\nS: USER\nS: UIDL\n{more}S: .\n")
