@@ -7,13 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
 use postrider::testing::config::Config;
 use postrider::testing::session::WallClock;
 use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
-use super::tokens::{HOUR, Terminal, configuration, is_told, log_in, servers};
-use crate::support::authorization_server::{AuthorizationServer, CLIENT, Instead, Person, browse, post};
+use super::tokens::{HOUR, Terminal, configuration, is_told, key_and_certificate, log_in, servers};
+use crate::support::authorization_server::{
+    AuthorizationServer, CLIENT, Instead, OUTLOOK_POP, Person, browse, post,
+};
 use crate::support::certificate::{Certificate, Validity};
 use crate::support::maildrop::{Maildrop, Settings, TokenCheck, What};
 use crate::support::poller::Poller;
@@ -335,4 +339,67 @@ fn a_day_in_which_the_server_refuses_each_token_makes_twenty_six_log_ins_of_a_to
     let log_ins = || server.count(|what| matches!(what, What::Command(line) if line.starts_with("AUTH")));
     assert_eq!(a_day(&poller, &clock, log_ins), seldom());
     assert_eq!((log_ins(), tokens.count("refresh_token")), (26, 26));
+}
+
+/// Gives what was asked last at this endpoint.
+fn asked(tokens: &AuthorizationServer, endpoint: &str, parameter: &str) -> String {
+    let state = tokens.state();
+    let (_, form) = state.asked.iter().rfind(|(path, _)| path == endpoint).expect("a question");
+    form.get(parameter).cloned().unwrap_or_default()
+}
+
+#[test]
+fn microsofts_row_of_the_table_lets_in_a_person_a_device_and_an_application() {
+    let tokens = AuthorizationServer::start();
+    let server = Maildrop::start(Settings::with_tokens(tokens.check(OUTLOOK_POP)));
+    server.put("one", b"Subject: 1\r\n\r\n".to_vec());
+    let home = Home::new();
+    let authority = tokens.url("").trim_end_matches('/').to_owned();
+    let row =
+        format!("provider: microsoft, authority: '{authority}', tenant: example.org, client_id: {CLIENT}");
+    let account = configuration(&server, &format!("{{ {row} }}"), "auth: [xoauth2]");
+    let mailbox = format!(
+        "[{{ maildir: ~/home }}, {{ imap: {{ host: 127.0.0.1, tls: none, user: alice, oauth2: {{ {row} }} }} }}]"
+    );
+    home.configure(&account.replace("{ maildir: ~/home }", &mailbox));
+    // One login for both, with what both need.
+    let mut terminal = Terminal::start(&home, &["login", "home"]);
+    let location = browse(&terminal.shows("/example.org/oauth2/v2.0/authorize?")).unwrap().1.unwrap();
+    assert!(location.starts_with("http://localhost:"), "{location}");
+    assert_eq!(browse(&location).unwrap().0, 200);
+    terminal.ends(0);
+    let scopes = format!("{OUTLOOK_POP} offline_access https://outlook.office.com/IMAP.AccessAsUser.All");
+    assert_eq!(asked(&tokens, "/authorize", "scope"), scopes);
+    assert_eq!(asked(&tokens, "/authorize", "login_hint"), "alice");
+    home.must(&["check"], 0);
+    home.must_at(HOUR, &["check"], 0);
+    assert_eq!((asked(&tokens, "/token", "scope"), tokens.count("refresh_token")), (scopes.clone(), 1));
+    home.must(&["login", "--device", "home"], 0);
+    assert_eq!(asked(&tokens, "/devicecode", "scope"), scopes);
+    // An application needs nobody.
+    let (key, certificate) = key_and_certificate(&home);
+    tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
+    let files = format!("client_certificate: '{}', client_key: '{}'", certificate.display(), key.display());
+    let keys = format!("{{ {row}, grant: client_credentials, {files} }}");
+    home.configure(&configuration(&server, &keys, "auth: [xoauth2]"));
+    home.must(&["check"], 0);
+    home.must(&["check"], 0);
+    assert_eq!(tokens.count("client_credentials"), 1);
+    let header = asked(&tokens, "/token", "client_assertion").split('.').next().unwrap().to_owned();
+    let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    assert!(header.contains("\"alg\":\"PS256\""), "{header}");
+}
+
+#[test]
+fn google_gives_no_codes_for_other_devices() {
+    let home = Home::new();
+    home.configure(
+        "accounts:\n  home: { host: pop.gmail.com, user: alice, oauth2: { provider: google, client_id: x }, \
+         deliver: { maildir: ~/Mail } }\n",
+    );
+    let ended = home.must(&["login", "--device", "home"], 77);
+    is_told(
+        &ended,
+        &["no codes for other devices, or not for mail", "hint: log in in a browser, without --device"],
+    );
 }

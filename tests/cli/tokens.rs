@@ -308,8 +308,25 @@ fn a_configured_refresh_token_counts_until_the_provider_replaces_it_and_again_wh
     home.must_at(4 * HOUR + 2 * MINUTE, &["sync"], 0);
 }
 
+#[test]
+fn a_refresh_token_that_a_command_prints_gives_way_to_the_providers_next_one_until_it_changes() {
+    let (tokens, server, home) = servers("");
+    let secret = home.write("secret", &tokens.refresh_token("alice", "pop offline_access"));
+    let keys = tokens.keys(&format!(", refresh_token: {{ command: 'cat {}' }}", secret.display()));
+    home.configure(&configuration(&server, &keys, "auth: [xoauth2]"));
+    for hour in 0..3 {
+        home.must_at(hour * HOUR, &["sync"], 0);
+    }
+    assert_eq!(tokens.count("refresh_token"), 3);
+    tokens.revoke_logins();
+    home.must_at(3 * HOUR, &["sync"], 77);
+    home.write("secret", &tokens.refresh_token("alice", "pop offline_access"));
+    home.must_at(3 * HOUR + MINUTE, &["sync"], 0);
+    assert_eq!(tokens.count("refresh_token"), 5);
+}
+
 /// Makes an RSA key and a certificate for it.
-fn key_and_certificate(home: &Home) -> (PathBuf, PathBuf) {
+pub fn key_and_certificate(home: &Home) -> (PathBuf, PathBuf) {
     let serial = std::fs::read_dir(home.path("")).unwrap().count();
     let (key, certificate) = (home.path(format!("key-{serial}.pem")), home.path(format!("{serial}.pem")));
     let made = Command::new("openssl")

@@ -11,6 +11,7 @@ use std::thread;
 use nix::unistd::getuid;
 use tempfile::TempDir;
 
+use crate::support::authorization_server::AuthorizationServer;
 use crate::support::certificate::Certificate;
 use crate::support::dovecot::{Dovecot, Format, PASSWORD};
 use crate::support::imap_server::{Habits, ImapServer};
@@ -26,7 +27,7 @@ const IN_URL: &str = "walker:p%40ss%3Aword@";
 
 /// A proxy that runs, and its URL.
 struct Road {
-    _server: Server,
+    server: Server,
     _directory: TempDir,
     port: u16,
 }
@@ -38,7 +39,7 @@ fn run(program: &str, configure: impl Fn(&mut Command, &TempDir, u16)) -> Road {
     configure(&mut command, &directory, port);
     let server = Server::start(&mut command, &directory.path().join("log"), &[port]);
     let server = server.unwrap_or_else(|log| panic!("{program} does not start; run tests/run: {log}"));
-    Road { _server: server, _directory: directory, port }
+    Road { server, _directory: directory, port }
 }
 
 fn microsocks(log_in: Option<(&str, &str)>) -> Road {
@@ -110,6 +111,32 @@ fn maildrop_and_targets_are_reached_by_each_kind_of_proxy() {
 }
 
 #[test]
+fn token_endpoints_and_mail_servers_are_reached_by_a_proxy_too() {
+    let tokens = AuthorizationServer::start();
+    let server = Maildrop::start(Settings::with_tokens(tokens.check("pop")));
+    server.put("one", b"From: <a@b>\r\nSubject: 1\r\n\r\n".to_vec());
+    let relay = MailServer::start(&["8BITMIME", "SIZE", "PIPELINING"]);
+    let road = microsocks(Some(LOG_IN));
+    let proxy = format!("socks5://{IN_URL}127.0.0.1:{}", road.port);
+    let keys =
+        tokens.keys(&format!(", refresh_token: {}", tokens.refresh_token("alice", "pop offline_access")));
+    let home = Home::new();
+    home.configure(&format!(
+        "accounts:\n  home: {{ host: 127.0.0.1, port: {}, tls: none, auth: [xoauth2], user: alice, oauth2: {keys}, \
+         proxy: '{proxy}', deliver: {{ smtp: {{ host: 127.0.0.1, port: {}, to: [b@example.org], proxy: '{proxy}' }} }} }}\n",
+        server.port(),
+        relay.port()
+    ));
+    home.must(&["sync"], 0);
+    assert_eq!(relay.arrived().len(), 1);
+    let endpoint = tokens.url("").trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let log = road.server.log();
+    for port in [endpoint, server.port(), relay.port()] {
+        assert!(log.contains(&format!("127.0.0.1:{port}")), "{port}: {log}");
+    }
+}
+
+#[test]
 fn a_proxy_that_refuses_says_why_and_what_to_do() {
     let server = Dovecot::start(Format::Maildir, 1);
     let closed = microsocks(Some(LOG_IN));
@@ -169,13 +196,20 @@ fn read(stream: &mut TcpStream, octets: usize) -> Vec<u8> {
 
 #[test]
 fn a_proxy_that_hangs_or_lies_is_one_clear_error() {
-    for (play, said) in [
-        (None, "gave up after 1s waiting for it to connect"),
-        (Some(&b""[..]), "closed the connection"),
-        (Some(b"+OK POP3 ready\r\n"), "what it sent"),
-        (Some(b"HTTP/1.1 200 \r\nContent-Length: 5\r\n"), "closed the connection"),
-        (Some(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"), "status 302"),
-        (Some(b"\x05\x00"), "what it sent"),
+    const SOCKS: &str = "socks5";
+    for (scheme, play, said) in [
+        ("http", None, "gave up after 1s waiting for it to connect"),
+        ("http", Some(&b""[..]), "closed the connection"),
+        ("http", Some(b"+OK POP3 ready\r\n"), "what it sent"),
+        ("http", Some(b"HTTP/1.1 200 \r\nContent-Length: 5\r\n"), "closed the connection"),
+        ("http", Some(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"), "status 302"),
+        ("http", Some(b"\x05\x00"), "what it sent"),
+        (SOCKS, None, "gave up after 1s waiting for it to connect"),
+        (SOCKS, Some(b""), "closed the connection"),
+        (SOCKS, Some(b"+OK POP3 ready\r\n"), ""),
+        (SOCKS, Some(b"\x05\x07"), ""),
+        (SOCKS, Some(b"\x05\x00\x05\x04\x00\x01\0\0\0\0\0\0"), ""),
+        (SOCKS, Some(b"\x05\x00\x05\x00\x00\x09\0\0\0\0\0\0"), ""),
     ] {
         let octets = play.map(<[u8]>::to_vec);
         let port = scripted(move |mut stream| {
@@ -187,11 +221,12 @@ fn a_proxy_that_hangs_or_lies_is_one_clear_error() {
         });
         let home = Home::new();
         home.configure(&format!(
-            "accounts:\n  home: {{ host: pop.example.org, user: u, password: p, timeout: 1s, proxy: 'http://127.0.0.1:{port}', \
+            "accounts:\n  home: {{ host: pop.example.org, user: u, password: p, timeout: 1s, proxy: '{scheme}://127.0.0.1:{port}', \
              deliver: {{ maildir: ~/Mail }} }}\n"
         ));
         let words = home.must(&["sync"], 75).stderr;
-        assert!(words.contains(said), "{said}: {words}");
+        assert!(words.contains("cannot connect by the proxy ") && words.contains(said), "{play:?}: {words}");
+        assert_eq!(words.matches("home: ").count(), 1, "{words}");
     }
 }
 

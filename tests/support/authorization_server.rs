@@ -19,7 +19,17 @@ use super::maildrop::TokenCheck;
 /// The client that is registered.
 pub const CLIENT: &str = "postrider-test";
 /// What may be asked for.
-const SCOPES: [&str; 4] = ["pop", "imap", "smtp", "offline_access"];
+const SCOPES: [&str; 7] = [
+    "pop",
+    "imap",
+    "smtp",
+    "offline_access",
+    OUTLOOK_POP,
+    "https://outlook.office.com/IMAP.AccessAsUser.All",
+    "https://outlook.office.com/SMTP.Send",
+];
+/// Microsoft's, for a maildrop.
+pub const OUTLOOK_POP: &str = "https://outlook.office.com/POP.AccessAsUser.All";
 
 /// What the browser is shown first.
 const SIGN_IN: &str = "<!doctype html><title>Sign in</title><p>One moment.<script>\
@@ -266,7 +276,7 @@ impl AuthorizationServer {
             // A page whose script goes on, as those of real servers do.
             "/sign-in" => return reply(stream, 200, "Content-Type: text/html\r\n", SIGN_IN),
             "/token" => state.token(&request),
-            "/device" => state.device(&request),
+            "/device" | "/devicecode" => state.device(&request),
             "/introspect" => Ok(state.introspect(&request)),
             _ => return reply(stream, 404, "Content-Type: text/html\r\n", "<p>nothing"),
         };
@@ -406,6 +416,12 @@ impl State {
             "urn:ietf:params:oauth:grant-type:device_code" => self.by_device(&value("device_code")),
             "client_credentials" if self.secret.is_some() || self.certificate.is_some() => {
                 let family = self.next();
+                if value("scope").ends_with("/.default") {
+                    // Microsoft's answer does not name scopes.
+                    let mut tokens = self.tokens("alice", OUTLOOK_POP, family);
+                    tokens.as_object_mut().expect("an object").remove("scope");
+                    return Ok(tokens);
+                }
                 Ok(self.tokens("alice", "pop imap smtp", family))
             }
             _ => refused("unsupported_grant_type", ""),
@@ -522,6 +538,7 @@ impl State {
 }
 
 struct Request {
+    /// The last part of the path.
     path: String,
     /// The URL that it was sent to.
     own_url: String,
@@ -556,7 +573,9 @@ impl Request {
         let body = String::from_utf8_lossy(&body);
         let form = query.split('&').chain(body.split('&')).filter_map(|pair| pair.split_once('='));
         let form = form.map(|(name, value)| (decode(name), decode(value))).collect();
-        Ok(Self { path: path.to_owned(), own_url: format!("http://{host}{path}"), form, authorization })
+        // Whatever directory it is in: Microsoft's have the tenant before it.
+        let endpoint = path.rfind('/').map_or(path, |at| &path[at..]).to_owned();
+        Ok(Self { path: endpoint, own_url: format!("http://{host}{path}"), form, authorization })
     }
 }
 
@@ -574,8 +593,8 @@ fn reply(stream: &mut TcpStream, status: u16, fields: &str, body: &str) -> io::R
 
 /// Verifies a client's assertion (RFC 7523, 3).
 fn signed_by(certificate: &str, assertion: &str, audience: &str) -> Result<(), String> {
-    use tokio_rustls::rustls::pki_types::CertificateDer;
     use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, alg_id};
     let wrong = |what: &str| format!("AADSTS700027: {what}");
     let parts: Vec<&str> = assertion.split('.').collect();
     let [header, payload, signature] = parts.as_slice() else { return Err(wrong("no assertion")) };
@@ -583,8 +602,13 @@ fn signed_by(certificate: &str, assertion: &str, audience: &str) -> Result<(), S
         |part: &str| -> Option<Value> { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok() };
     let (head, claims) = (json(header).ok_or(wrong("header"))?, json(payload).ok_or(wrong("claims"))?);
     let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| wrong("certificate"))?;
-    if head["alg"] != "RS256" || head["x5t#S256"] != URL_SAFE_NO_PAD.encode(Sha256::digest(&der)) {
-        return Err(wrong("another algorithm or certificate"));
+    let by = match head["alg"].as_str() {
+        Some("RS256") => alg_id::RSA_PKCS1_SHA256,
+        Some("PS256") => alg_id::RSA_PSS_SHA256,
+        _ => return Err(wrong("another algorithm")),
+    };
+    if head["x5t#S256"] != URL_SAFE_NO_PAD.encode(Sha256::digest(&der)) {
+        return Err(wrong("another certificate"));
     }
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -600,6 +624,7 @@ fn signed_by(certificate: &str, assertion: &str, audience: &str) -> Result<(), S
     let fits = algorithms
         .all
         .iter()
+        .filter(|algorithm| algorithm.signature_alg_id() == by)
         .any(|algorithm| algorithm.verify_signature(key, signed.as_bytes(), &signature).is_ok());
     if fits { Ok(()) } else { Err(wrong("signature")) }
 }
