@@ -4,7 +4,7 @@ use super::super::place::port;
 use super::super::shape::{self, Value};
 use super::Reading;
 use super::lex::Text;
-use super::parse::{Condition, Does, Perform, Rule, Server, Test};
+use super::statement::{Condition, Does, Perform, Rule, Server, Test};
 use crate::secret::Secret;
 
 /// Actions within actions at most.

@@ -3,6 +3,9 @@
 mod deliver;
 mod lex;
 mod parse;
+mod rules;
+mod statement;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +16,8 @@ use super::seen::{List, SeenList};
 use super::shape::{self, Imported, Value};
 use crate::secret::Secret;
 use lex::Text;
-use parse::{Account, Parsed, parse};
+use parse::parse;
+use statement::{Account, Parsed, Setting};
 
 /// What is told of an option that has no counterpart.
 const TOLD: &[(&str, &str)] = &[
@@ -58,7 +62,7 @@ struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    fn option(&self, key: &str) -> Option<&parse::Setting> {
+    fn option(&self, key: &str) -> Option<&Setting> {
         self.parsed.options.iter().rfind(|option| option.key == key)
     }
 
