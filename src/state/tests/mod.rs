@@ -5,6 +5,7 @@ mod failures;
 mod files;
 mod outlook;
 mod sessions;
+mod targets;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +13,12 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::*;
-use crate::message::UniqueId;
+use crate::message::{Fingerprint, UniqueId};
 
 const DAY: Timestamp = 86_400;
 const ALICE: &str = "alice@pop.example.org";
+/// A message whose identity is certain.
+const CERTAIN: &str = "Message-ID: <1@a>\r\nDate: today\r\n\r\nbody\r\n";
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -27,6 +30,10 @@ fn directory() -> (TempDir, PathBuf) {
 fn store() -> (TempDir, Store) {
     let (directory, path) = directory();
     (directory, Store::open(&path))
+}
+
+fn known(text: &str) -> Fingerprint {
+    text.as_bytes().into()
 }
 
 fn uid(octets: impl AsRef<[u8]>) -> UniqueId {
