@@ -177,15 +177,19 @@ impl Unwritten {
             return;
         }
         let told = &mut *lock(&self.0);
-        let told = told.entry(account.to_owned()).or_default();
-        told.retain(|told| changes.iter().all(|(what, _)| told.what != *what));
-        told.extend(changes.into_iter().filter_map(|(_, told)| told));
+        change(told.entry(account.to_owned()).or_default(), changes);
     }
 
     /// Forgets what is written by now.
     pub fn forget(&self, account: &str) {
         lock(&self.0).remove(account);
     }
+}
+
+/// Puts what is to be remembered in the place of what was.
+fn change(told: &mut Vec<Told>, changes: Changes) {
+    told.retain(|told| changes.iter().all(|(what, _)| told.what != *what));
+    told.extend(changes.into_iter().filter_map(|(_, told)| told));
 }
 
 /// Puts what could not be written in the place of what was.
@@ -203,6 +207,14 @@ mod tests {
 
     const DAY: Timestamp = 24 * 3600;
 
+    /// Takes a poll's end, and remembers what was told of it.
+    fn heard(before: &mut Vec<Told>, now: Timestamp, report: &Report) -> Heard {
+        let health = if report.failure.is_some() { Health::Fails } else { Health::Works };
+        let (heard, changes) = polled(before, health, report, now);
+        change(before, changes);
+        heard
+    }
+
     #[test]
     fn what_is_odd_about_a_listing_is_told_when_it_begins_and_once_a_day() {
         let odd = Report { listed: Some(3), garbage: 1, nameless: 1, ..Report::default() };
@@ -210,10 +222,7 @@ mod tests {
             (Report { listed: Some(3), ..Report::default() }, Report::failed("home", Class::Network));
         let mut before = Vec::new();
         let mut heard = |now, report: &Report| {
-            let health = if report.failure.is_some() { Health::Fails } else { Health::Works };
-            let (heard, changes) = polled(&before, health, report, now);
-            before.retain(|told: &Told| changes.iter().all(|(what, _)| told.what != *what));
-            before.extend(changes.into_iter().filter_map(|(_, told)| told));
+            let heard = heard(&mut before, now, report);
             assert_eq!(heard.garbage, heard.nameless);
             heard.garbage
         };
@@ -230,13 +239,7 @@ mod tests {
         let refused = Report { held: 0, ..Report::failed("home", Class::Message) };
         let away = Report::failed("home", Class::Network);
         let mut before = Vec::new();
-        let mut heard = |now, report: &Report| {
-            let health = if report.failure.is_some() { Health::Fails } else { Health::Works };
-            let (heard, changes) = polled(&before, health, report, now);
-            before.retain(|told: &Told| changes.iter().all(|(what, _)| told.what != *what));
-            before.extend(changes.into_iter().filter_map(|(_, told)| told));
-            heard
-        };
+        let mut heard = |now, report: &Report| heard(&mut before, now, report);
         let none = (Change::None, News::None);
         let begins = (Change::Began, News::Trouble);
         assert_eq!(heard(0, &refused), Heard { polls: none, held: begins, ..Heard::default() });
