@@ -10,14 +10,14 @@ use super::oauth2_keys::{OAUTH2, credential, parts, suits};
 use super::places::Places;
 use super::proxy::Proxy;
 use super::rows::{Form, Key, inline, key, mapping};
-use super::server::{Given, conflicts, with_tls};
+use super::server::{Given, conflicts, of_target, with_tls};
 use super::target::{Login, Mailbox, MessageDate, Provider};
 use super::tree::{Complaint, Content, Entry, Node};
-use super::values::{ADDRESS, AUTH, BOOLEAN, HOST, PASSWORD, PORT, POSITIVE, PROXY, USER, choice};
+use super::values::{AUTH, BOOLEAN, HOST, PASSWORD, PORT, USER, choice};
 use crate::sasl::{Auth, Mechanism};
 
 /// The keys of `imap`.
-pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
+pub(super) const IMAP_KEYS: &[Key<Written>] = of_target!(
     [
         key!(
             "provider",
@@ -29,9 +29,6 @@ pub(super) const IMAP_KEYS: &[Key<Written>] = with_tls!(
         key!("port", port, PORT, "The TCP port; 993, or 143 without `tls: implicit`."),
     ],
     [
-        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
-        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
-        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("auth", auth, AUTH, "Mechanisms that may be used: auto, or a list in order of preference."),
         key!("user", user, USER, "Who logs in there; required."),
         key!("password", password, PASSWORD, "The password, or where it comes from; or `oauth2`."),

@@ -12,20 +12,17 @@ use super::places::Places;
 use super::proxy::Proxy;
 use super::recipients::{RECIPIENTS, SENDER};
 use super::rows::{Form, Key, inline, key, mapping};
-use super::server::{Given, OF_TLS, conflicts, with_tls};
+use super::server::{Given, OF_TLS, conflicts, of_target, with_tls};
 use super::target::{Login, MailServer, Place, Recipients, Sender};
 use super::tree::{Complaint, Entry, Node};
-use super::values::{ADDRESS, HOST, PASSWORD, PATH, PORT, POSITIVE, PROXY, USER};
+use super::values::{HOST, PASSWORD, PATH, PORT, USER};
 
-pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
+pub(super) const SMTP_KEYS: &[Key<Written>] = of_target!(
     [
         key!("host", host, HOST, "The server's name or address; localhost."),
         key!("port", port, PORT, "The TCP port; 25, or 465 for `tls: implicit`."),
     ],
     [
-        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
-        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
-        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
         key!("user", user, USER, "Who logs in there."),
         key!("password", password, PASSWORD, "The password, or where it comes from; or `oauth2`."),
         key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
@@ -34,18 +31,13 @@ pub(super) const SMTP_KEYS: &[Key<Written>] = with_tls!(
     ]
 );
 
-pub(super) const LMTP_KEYS: &[Key<Written>] = with_tls!(
+pub(super) const LMTP_KEYS: &[Key<Written>] = of_target!(
     [
         key!("socket", socket, PATH, "The Unix socket on which it listens; or `host`."),
         key!("host", host, HOST, "The server's name or address; or `socket`."),
         key!("port", port, PORT, "The TCP port; 24."),
     ],
-    [
-        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
-        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
-        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for an answer."),
-        key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),
-    ]
+    [key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),]
 );
 
 pub(super) const SMTP: Form<MailServer> = Form { read: smtp, show: |server| show(SMTP_KEYS, server) };

@@ -51,7 +51,22 @@ macro_rules! with_tls {
     }};
 }
 
-pub(super) use with_tls;
+/// Makes the rows of a target that is a server: some rows, those of TLS and of the way there, and more rows.
+macro_rules! of_target {
+    ([$($before:expr),* $(,)?], [$($after:expr),* $(,)?]) => {
+        with_tls!(
+            [$($before,)*],
+            [
+                rows::key!("bind", bind, values::ADDRESS, "The address of this machine to connect from."),
+                rows::key!("proxy", proxy, values::PROXY, "A proxy that connects to the server: socks5:// or http://."),
+                rows::key!("timeout", timeout, values::POSITIVE, "The longest wait for a connect or for an answer."),
+                $($after,)*
+            ]
+        )
+    };
+}
+
+pub(super) use {of_target, with_tls};
 
 /// Keys that mean nothing without TLS.
 pub(super) const OF_TLS: [&str; 6] =
