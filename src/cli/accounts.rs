@@ -74,9 +74,9 @@ pub fn chosen(config: &mut Config, names: &[String]) -> Result<Vec<Arc<Account>>
 }
 
 /// Says when log-ins that servers refused may be tried again: a person who names accounts wants it now.
-pub fn retry(names: &[String], force: bool) -> Retry {
+pub fn retry(names: &[String]) -> Retry {
     let names_on_a_terminal = !names.is_empty() && progress::ask() == Ask::Terminal;
-    if force || names_on_a_terminal { Retry::Now } else { Retry::InTime }
+    if names_on_a_terminal { Retry::Now } else { Retry::InTime }
 }
 
 /// Reads the configuration, and finds an account in it; or makes one of a URL, whose state is where `sync URL` has it.

@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use super::accounts::{self, chosen};
+use super::accounts::{chosen, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, poll, report};
 use crate::config::Config;
-use crate::session::{Report, Task};
+use crate::session::{Report, Retry, Task};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -31,7 +31,7 @@ impl Check {
         let reports = poll::accounts(
             &chosen,
             &config,
-            Task::Check(accounts::retry(&self.accounts, self.force)),
+            Task::Check(if self.force { Retry::Now } else { retry(&self.accounts) }),
             bars,
             |report| {
                 if self.json {

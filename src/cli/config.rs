@@ -38,7 +38,8 @@ impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
             Self::Check => check(&common.load()?, common, results)?,
-            Self::Show { origin } => results.write(shown(&common.load()?, *origin)?.as_bytes()),
+            Self::Show { origin: false } => results.write(config::show(&common.load()?).as_bytes()),
+            Self::Show { origin: true } => results.write(with_origins(&common.load()?)?.as_bytes()),
             Self::Accounts => {
                 common.load()?.accounts.iter().for_each(|account| results.line(&account.name));
             }
@@ -52,8 +53,8 @@ impl ConfigCommand {
     }
 }
 
-fn shown(config: &Config, origin: bool) -> Result<String, CliError> {
-    let Some(file) = config.file.clone().filter(|_| origin) else { return Ok(config::show(config)) };
+fn with_origins(config: &Config) -> Result<String, CliError> {
+    let Some(file) = config.file.clone() else { return Ok(config::show(config)) };
     let again = file.clone();
     let source = common::read(&file, move || fs::read_to_string(again))?;
     let source = source.map_err(|source| config::ConfigError::Unreadable { file, source })?;

@@ -119,7 +119,7 @@ impl Retry {
             return Ok(Exit::SUCCESS);
         }
         let accounts = [Arc::new(account.clone())];
-        let retry = retry(std::slice::from_ref(&account.name), false);
+        let retry = retry(std::slice::from_ref(&account.name));
         let task = Task::Sync(Limits { retry, ..Limits::default() });
         let reports = poll::accounts(&accounts, config, task, Bars::new(common, 1), |_| ()).await;
         let still = held(&Store::open_read_only(&config.state), account).await?;

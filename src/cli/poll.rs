@@ -64,6 +64,8 @@ fn tell_stopped(reports: &[Report]) {
     }
 }
 
+/// Runs a session for each account, as many at a time as may be. The daemon's schedule is not asked: here everything is due
+/// once, at once and in the order of the accounts, nothing is due again, and who is done is waited for.
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
     limits: Daemon,

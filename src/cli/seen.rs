@@ -121,7 +121,7 @@ impl Mark {
         let reports = poll::accounts(
             &accounts,
             &Config { notify: None, ..config },
-            Task::MarkAll(retry(std::slice::from_ref(&self.account), false)),
+            Task::MarkAll(retry(std::slice::from_ref(&self.account))),
             Bars::new(common, 1),
             |_| (),
         )

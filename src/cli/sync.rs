@@ -7,14 +7,14 @@ use std::time::Instant;
 use clap::Args;
 use log::Level;
 
-use super::accounts::{self, OfUrl, address_hint, chosen, is_url};
+use super::accounts::{OfUrl, address_hint, chosen, is_url, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, confine, poll, report};
 use crate::config::{Config, ConfigError};
 use crate::sandbox::{self, Missing, Purpose};
-use crate::session::{Limits, MayDelete, Report, Task};
+use crate::session::{Limits, MayDelete, Report, Retry, Task};
 
 #[derive(Debug, Args)]
 #[command(override_usage = "postrider sync [OPTIONS] [ACCOUNT]...\n       \
@@ -141,7 +141,7 @@ impl Sync {
         let limits = Limits {
             limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             deletions: if self.keep { MayDelete::NotNow } else { MayDelete::AsConfigured },
-            retry: accounts::retry(&self.accounts, self.force),
+            retry: if self.force { Retry::Now } else { retry(&self.accounts) },
         };
         if self.dry_run { Task::DryRun(limits) } else { Task::Sync(limits) }
     }

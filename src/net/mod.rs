@@ -68,7 +68,7 @@ pub use endpoint::Endpoint;
 pub use error::NetError;
 pub use greeting::{another_server, looks_like_tls};
 pub use stage::{Moment, Stage, Token, Watch, Watched};
-pub use stream::Stream;
+pub use stream::{Stream, TlsFacts};
 pub use verify::CertificateFault;
 
 use crate::config::account::TlsMode;

@@ -9,7 +9,7 @@ use crate::config::account::Pipelining;
 use crate::failure::speaks_of_tls;
 use crate::line::{self, AuthLine};
 use crate::net::auth::{self, Answer, Carrier, Left};
-use crate::net::{Stage, Watch};
+use crate::net::{Stage, TlsFacts, Watch};
 use crate::pop3::{Capabilities, Code, Command, ProtocolError, Reply, Request, Status, apop};
 use crate::sasl::{
     self, Credentials, Exchange, Exposes, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
@@ -114,9 +114,9 @@ impl<'a> Login<'a> {
             capabilities.sasl().into_iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
         let offered = Offered {
             sasl: &names,
-            user: user(capabilities.has("USER"), &names),
+            user: user(capabilities, &names),
             apop_stamp: stamp.is_some(),
-            tls: protection(facts.is_some(), capabilities.has("STLS")),
+            tls: protection(capabilities, facts),
             client_certificate: account.tls.client.is_some(),
             tokens: account.oauth2.is_some(),
             exporter: exporter.is_some(),
@@ -303,11 +303,11 @@ impl<'a> Login<'a> {
     }
 }
 
-fn protection(has_tls: bool, announces_stls: bool) -> Protection {
-    match (has_tls, announces_stls) {
-        (true, _) => Protection::Protected,
-        (false, true) => Protection::Announced,
-        (false, false) => Protection::Plain,
+fn protection(capabilities: &Capabilities, facts: Option<&TlsFacts>) -> Protection {
+    match facts {
+        Some(_) => Protection::Protected,
+        None if capabilities.has("STLS") => Protection::Announced,
+        None => Protection::Plain,
     }
 }
 
@@ -335,11 +335,11 @@ fn wants_tls(protection: Protection, capabilities: &Capabilities) -> Option<&'st
 }
 
 /// RFC 2449, 6.3: servers without USER must say so by CAPA; one that names no mechanism either means it less.
-fn user(announced: bool, mechanisms: &[&str]) -> User {
-    match (announced, mechanisms) {
-        (true, _) => User::Announced,
-        (false, []) => User::Untold,
-        (false, _) => User::Absent,
+fn user(capabilities: &Capabilities, mechanisms: &[&str]) -> User {
+    match mechanisms {
+        _ if capabilities.has("USER") => User::Announced,
+        [] => User::Untold,
+        _ => User::Absent,
     }
 }
 

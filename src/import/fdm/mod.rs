@@ -85,8 +85,8 @@ impl Reading<'_> {
             return account;
         }
         self.server(&mut account);
-        let protected = self.tls(&mut account);
-        self.login(&mut account, protected);
+        self.tls(&mut account);
+        self.login(&mut account);
         if let Some(command) = &self.account.pipe {
             match command {
                 Text::Plain(command) => account.set("connect", Value::text(command)),
@@ -163,7 +163,11 @@ impl Reading<'_> {
     }
 
     /// Says whether TLS protects the connection.
-    fn tls(&self, account: &mut shape::Account) -> bool {
+    fn is_protected(&self) -> bool {
+        self.account.kind == "pop3s" || self.has("starttls")
+    }
+
+    fn tls(&self, account: &mut shape::Account) {
         let at = &self.account.at;
         match (self.account.kind.as_str(), self.has("starttls")) {
             ("pop3s", _) => {}
@@ -176,7 +180,7 @@ impl Reading<'_> {
                         "nothing protects this connection: try `tls: implicit`, or `tls: starttls`",
                     );
                 }
-                return false;
+                return;
             }
         }
         if self.option("verify-certificates").is_none() || self.has("no-verify") {
@@ -189,11 +193,10 @@ impl Reading<'_> {
         if self.has("insecure") {
             account.note(at, "`insecure`: TLS 1.2 is the least that is spoken");
         }
-        true
     }
 
-    fn login(&self, account: &mut shape::Account, protected: bool) {
-        match (protected, self.has("no-apop")) {
+    fn login(&self, account: &mut shape::Account) {
+        match (self.is_protected(), self.has("no-apop")) {
             (true, _) => {}
             (false, true) => account.set("auth", Value::words(["user-pass"])),
             (false, false) => account.set("auth", Value::words(["apop", "user-pass"])),

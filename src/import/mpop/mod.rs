@@ -86,8 +86,8 @@ impl Reading<'_> {
         if let Some(user) = self.text("user") {
             account.set("user", Value::text(user));
         }
-        let is_protected = self.tls(&mut account);
-        self.login(&mut account, is_protected);
+        self.tls(&mut account);
+        self.login(&mut account);
         self.connection(&mut account);
         self.disposal(&mut account);
         self.deliver(&mut account);
@@ -107,8 +107,12 @@ impl Reading<'_> {
     }
 
     /// Says whether TLS protects the connection.
-    fn tls(&self, account: &mut Account) -> bool {
-        match (self.switch("tls", false), self.switch("tls_starttls", true)) {
+    fn is_protected(&self) -> bool {
+        self.switch("tls", false)
+    }
+
+    fn tls(&self, account: &mut Account) {
+        match (self.is_protected(), self.switch("tls_starttls", true)) {
             (true, false) => {}
             (true, true) => account.set("tls", Value::bare("starttls")),
             (false, _) => {
@@ -117,7 +121,7 @@ impl Reading<'_> {
                     account
                         .remark("nothing protects this connection: try `tls: implicit`, or `tls: starttls`");
                 }
-                return false;
+                return;
             }
         }
         match self.text("tls_trust_file") {
@@ -147,7 +151,6 @@ impl Reading<'_> {
         if let Some(name) = self.text("tls_host_override") {
             account.set("tls_server_name", Value::text(name));
         }
-        true
     }
 
     fn client(&self, account: &mut Account) {
@@ -163,7 +166,8 @@ impl Reading<'_> {
         }
     }
 
-    fn login(&self, account: &mut Account, is_protected: bool) {
+    fn login(&self, account: &mut Account) {
+        let is_protected = self.is_protected();
         let auth = self.text("auth").unwrap_or("on");
         let here = self.text("host").is_some_and(is_here);
         let mechanisms: &[&str] = match auth {
