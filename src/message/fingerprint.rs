@@ -47,6 +47,8 @@ pub struct Fingerprint {
     pub octets: u64,
     /// Octets of the servers' fields among them.
     pub fields: u64,
+    /// Lines of those.
+    pub lines: u64,
     /// When it arrived, in seconds since 1970: by the topmost `Received` line, else by `Date`.
     pub arrived: Option<i64>,
     /// By what it is known in a mailbox on a server.
@@ -71,6 +73,7 @@ struct Read {
     identity: Identity,
     header: [[u8; 32]; 2],
     fields: u64,
+    lines: u64,
     arrived: Option<i64>,
 }
 
@@ -103,13 +106,13 @@ impl Fingerprinter {
 
     /// Gives what the message is known by.
     pub fn finish(mut self) -> Fingerprint {
-        let Read { identity, header, fields, arrived } = match self.read {
+        let Read { identity, header, fields, lines, arrived } = match self.read {
             Some(read) => read,
             None => self.read_header(self.header.len()),
         };
         let content = Content(self.content.finalize().into());
         let in_mailbox = self.mailbox.map(ToMailbox::finish).unwrap_or_default();
-        Fingerprint { identity, content, header, octets: self.octets, fields, arrived, in_mailbox }
+        Fingerprint { identity, content, header, octets: self.octets, fields, lines, arrived, in_mailbox }
     }
 
     /// Reads the header, which ends here; what lies behind it in the buffer is body.
@@ -117,12 +120,13 @@ impl Fingerprinter {
         let buffer = std::mem::take(&mut self.header);
         let (header, rest) = buffer.split_at(end);
         let (mut telling, mut field) = (Sha256::new(), Field::default());
-        let (mut message_id, mut dated, mut fields) = (false, false, 0);
+        let (mut message_id, mut dated, mut fields, mut lines) = (false, false, 0, 0);
         let (mut received, mut date) = (None, None);
         for octets in Fields(header) {
             field.read(octets);
             if field.is_one_of(&SERVERS) {
                 fields += octets.len() as u64;
+                lines += memchr::memchr_iter(b'\n', octets).count() as u64;
                 continue;
             }
             self.content.update(octets);
@@ -150,7 +154,7 @@ impl Fingerprinter {
         let digest = *hash.finalize().first_chunk().expect("SHA-256 has 32 octets");
         let arrived = received.flatten().or(date.flatten());
         let identity = Identity { digest, certainty };
-        let read = Read { identity, header: [sent, less], fields, arrived };
+        let read = Read { identity, header: [sent, less], fields, lines, arrived };
         self.read = Some(read);
         read
     }

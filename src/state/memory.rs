@@ -115,9 +115,6 @@ pub fn prove<T>(entry: &super::Entry, detail: &Detail, seen: &Seen, of: T) -> Op
     proven.then_some(Recorded(of))
 }
 
-/// Lines of fields that a server writes into a message, at most as a rule.
-const SERVERS_LINES: u64 = 4;
-
 impl Detail {
     /// Says whether a header shows an identity that the message is known by.
     pub fn has_header_of(&self, header: &Fingerprint) -> bool {
@@ -148,9 +145,8 @@ impl Detail {
             None => {
                 // The listing may count otherwise than RETR, line ends as one octet, and have the servers' fields in it or not.
                 let bare = listed.saturating_sub(whole.fields);
-                let plain = [listed, whole.octets, whole.octets - whole.fields];
-                let mut sizes = plain.into_iter().chain(bare..=bare + SERVERS_LINES);
-                self.has_old_header_of(whole) && sizes.any(|octets| self.is_verified(octets))
+                let plain = [listed, whole.octets, whole.octets - whole.fields, bare, bare + whole.lines];
+                self.has_old_header_of(whole) && plain.iter().any(|octets| self.is_verified(*octets))
             }
         }
     }

@@ -491,3 +491,16 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         assert_eq!(health().await, (failures, last_success), "{at}");
     }
 }
+
+#[test]
+fn a_record_of_version_0_1_0_is_known_again_however_many_lines_the_server_has_written_since() {
+    for lines in [0, 1, 7] {
+        let whole = known(&("Status: RO\r\n".repeat(lines) + CERTAIN));
+        // The listing counts line ends as one octet.
+        let (before, written) = (CERTAIN.len() as u64 - 4, 11 * lines as u64);
+        let header = Some(known(CERTAIN).header[0]);
+        let detail = Detail { header, listed: before, ..Detail::default() };
+        assert!(detail.is_whole(before + written, &whole), "{lines}");
+        assert!(!detail.is_whole(before + written + 2, &whole), "{lines}");
+    }
+}
