@@ -30,16 +30,9 @@ fn words(help: &str, prefix: &str) -> BTreeSet<String> {
 #[test]
 fn hints_name_only_commands_and_options_that_exist() {
     let home = Home::new();
-    let help = home.must(&["--help"], 0).stdout;
-    let listed = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
-    let commands: BTreeSet<String> = listed
-        .take_while(|line| !line.trim().is_empty())
-        // What is indented deeper goes on with the line before.
-        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
-        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
-        .collect();
+    let commands = home.commands();
     assert!(commands.contains("sync") && commands.len() > 5, "{commands:?}");
-    let mut options = words(&help, "--");
+    let mut options = words(&home.must(&["--help"], 0).stdout, "--");
     for command in &commands {
         options.extend(words(&home.must(&[command, "--help"], 0).stdout, "--"));
         for below in ["list", "mark", "forget", "retry", "discard", "check", "show"] {

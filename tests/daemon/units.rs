@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::support::postrider::Home;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
 
 /// What systemd before 253 says of a type that it does not know. The line before it holds there.
@@ -260,21 +262,10 @@ fn calls(text: &str, commands: &BTreeSet<String>) -> Vec<(String, Vec<String>)> 
     calls
 }
 
-fn help(arguments: &[&str]) -> String {
-    let output = run(Command::new(PROGRAM).args(arguments).arg("--help"));
-    assert!(output.status.success(), "{arguments:?}: {}", words(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn every_command_and_option_in_contrib_is_one_of_the_program() {
-    let page = help(&[]);
-    let listed =
-        page.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // What is indented deeper goes on with the line before.
-    let listed = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    let commands: BTreeSet<String> =
-        listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    let home = Home::new();
+    let commands = home.commands();
     assert!(commands.contains("daemon") && commands.contains("config"), "{commands:?}");
     for (file, called) in [
         ("systemd/system/postrider.service", &["daemon", "status"][..]),
@@ -292,7 +283,7 @@ fn every_command_and_option_in_contrib_is_one_of_the_program() {
         let text = text.replace("command_args=\"", "postrider ");
         let calls = calls(&text, &commands);
         for (command, options) in &calls {
-            let page = help(&[command]);
+            let page = home.must(&[command, "--help"], 0).stdout;
             for option in options {
                 let known = |line: &str| line.split([' ', ',', '.', '[']).any(|word| word == option);
                 assert!(page.lines().any(known), "{file}: postrider {command} has no {option}");

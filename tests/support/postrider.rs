@@ -1,5 +1,6 @@
 //! The built program in a home of its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -139,6 +140,18 @@ impl Home {
         }
         assert!(met > kills as usize / 4, "only {met} kills met it alive");
         met
+    }
+
+    /// Gives the names of the commands that `--help` lists.
+    pub fn commands(&self) -> BTreeSet<String> {
+        let help = self.must(&["--help"], 0).stdout;
+        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        listed
+            .take_while(|line| !line.trim().is_empty())
+            // What is indented deeper goes on with the line before.
+            .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect()
     }
 
     /// Gives the messages in a maildir, `new` and `cur`, sorted; none if there is no maildir.

@@ -27,19 +27,7 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     // Due at once.
     assert_eq!(memory.held.iter().map(|held| (held.tries, held.next_try)).collect::<Vec<_>>(), [(0, 7)]);
     store.reached(&memory.key, 8, vec![reached(&["a@b", "c@d"])]).await.unwrap();
-    let held = Held {
-        uid: uid("h"),
-        ordinal: 0,
-        octets: 5,
-        reason: "over quota".into(),
-        since: 7,
-        tries: 1,
-        next_try: 99,
-        kind: HeldKind::Refused,
-        standing: Standing::Held,
-        tried_at: 0,
-        came: None,
-    };
+    let held = held(5);
     let closing = Closing { held: vec![held.clone()], ..listed(9) };
     store.close(&memory.key, &memory.entries, closing).await.unwrap();
     let memory = begin(&store).await;
@@ -105,6 +93,23 @@ async fn of_equal_messages_each_has_its_own_targets() {
     assert_eq!(found(b"c", &["a", "b", "c"]), None);
 }
 
+/// A message that is held for the second time.
+fn held(octets: u64) -> Held {
+    Held {
+        uid: uid("h"),
+        ordinal: 0,
+        octets,
+        reason: "over quota".into(),
+        since: 7,
+        tries: 1,
+        next_try: 99,
+        kind: HeldKind::Refused,
+        standing: Standing::Held,
+        tried_at: 0,
+        came: None,
+    }
+}
+
 /// A message that one of its recipients has.
 fn reached(octets: u64) -> Reached {
     Reached {
@@ -120,19 +125,6 @@ fn reached(octets: u64) -> Reached {
 
 #[tokio::test]
 async fn a_held_message_of_another_size_is_one_that_nobody_has() {
-    let hold = |octets| Held {
-        uid: uid("h"),
-        ordinal: 0,
-        octets,
-        reason: "over quota".into(),
-        since: 7,
-        tries: 1,
-        next_try: 99,
-        kind: HeldKind::Refused,
-        standing: Standing::Held,
-        tried_at: 0,
-        came: None,
-    };
     for (had, listed_now, still) in
         [(5, 5, Some(5)), (5, 6, None), (0, 6, Some(6)), (5, 0, Some(5)), (0, 0, Some(0))]
     {
@@ -140,7 +132,7 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
         let store = Store::open(&path);
         let memory = begin(&store).await;
         store.reached(&memory.key, 7, vec![reached(had)]).await.unwrap();
-        let closing = Closing { held: vec![hold(listed_now)], ..listed(9) };
+        let closing = Closing { held: vec![held(listed_now)], ..listed(9) };
         store.close(&memory.key, &memory.entries, closing).await.unwrap();
         let memory = begin(&store).await;
         let expected: Vec<_> = still.map(reached).into_iter().collect();
