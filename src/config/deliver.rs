@@ -7,12 +7,13 @@ use super::host::host_and_port;
 use super::http::{self, HTTP};
 use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
+use super::percent::decode;
 use super::pipe::{self, PIPE};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, key, unknown, variant};
 use super::target::{Destination, MailServer, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
-use super::url_parts::{UrlError, decode};
+use super::url_parts::UrlError;
 use super::values::{HOST, PATH};
 use super::yaml::{list, text};
 

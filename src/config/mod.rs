@@ -16,6 +16,7 @@ mod mail_server;
 pub mod oauth2;
 mod oauth2_keys;
 mod password;
+mod percent;
 mod pipe;
 mod places;
 pub mod providers;

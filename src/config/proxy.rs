@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
-
 use super::host::{HostAndPort, host_and_port, host_name};
+use super::percent::decode;
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -58,11 +57,10 @@ impl Proxy {
 }
 
 fn log_in(text: &str) -> Result<(String, Secret), &'static str> {
-    const WRONG: &str =
-        "must have USER:PASSWORD before the @, each of 1 to 255 octets, with %40 for @ and %3A for :";
+    const WRONG: &str = "must have USER:PASSWORD before the @, each of 1 to 255 octets, with %40 for @, %3A for : and %25 for %";
     let (user, password) = text.split_once(':').ok_or(WRONG)?;
     let decoded = |text: &str| {
-        let text = percent_decode_str(text).decode_utf8().map_err(|_| WRONG)?.into_owned();
+        let text = decode(text).ok_or(WRONG)?;
         // HTTP's Basic has no colon in a user (RFC 7617, 2).
         let fits = (1..=LONGEST).contains(&text.len()) && !text.contains(char::is_control);
         if fits { Ok(text) } else { Err(WRONG) }
@@ -124,6 +122,7 @@ mod tests {
             "socks5://u:@h",
             "http://u:p\n@h",
             "http://u:%00@h",
+            "http://u:100%@h",
             "http://h h",
             &format!("http://u:{long}@h"),
         ] {

@@ -6,8 +6,9 @@ use super::account::{Account, CommandLine, Password, Tls, TlsMode};
 use super::deliver::targets;
 use super::host::{host_and_port, host_name};
 use super::keys::KEYS;
+use super::percent::decode;
 use super::places::Places;
-use super::url_parts::{UrlError, decode, in_url};
+use super::url_parts::{UrlError, in_url};
 use crate::sasl::{Auth, Exposes, MECHANISMS, Mechanism};
 
 /// What RFC 2384 lets stand in a user as it is (`achar`).

@@ -1,7 +1,5 @@
 //! What accounts and targets on the command line are made of, and what can be wrong with them.
 
-use percent_encoding::percent_decode_str;
-
 use super::host::BadAddress;
 use super::values::one_of;
 use crate::sasl::{MECHANISMS, Mechanism};
@@ -84,14 +82,6 @@ impl From<BadAddress> for UrlError {
             BadAddress::Port => Self::Port,
         }
     }
-}
-
-/// Turns `%41` into `A`; nothing if that is not possible.
-pub(super) fn decode(text: &str) -> Option<String> {
-    let is_whole = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    let is_sound = text.split('%').skip(1).all(is_whole);
-    let decoded = percent_decode_str(text).decode_utf8().ok()?;
-    is_sound.then(|| decoded.into_owned())
 }
 
 /// Names a mechanism in a URL: by its SASL name, and with `+` what is not SASL (RFC 2384, 3); `+USER` is ours.
