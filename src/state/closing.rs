@@ -40,7 +40,10 @@ pub(super) fn close(
     deletions(connection, id, closing)?;
     confirm(connection, id, &closing.confirmed)?;
     doubt(connection, id, &closing.doubted)?;
-    record(connection, id, closing.at, &closing.pending)?;
+    if closing.stays_open {
+        settle_open(connection, id, session, 0)?;
+    }
+    record(connection, id, (closing.at, open_mark(session)), &closing.pending)?;
     hold(connection, id, &closing.held)?;
     if closing.listed_at.is_some() {
         gone(connection, id, closing)?;
@@ -189,7 +192,31 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
     Ok(())
 }
 
-/// Believes records that were doubted for as long as their session lasted.
+/// Gives what stands in `deleting` of a record that is doubted for as long as its session is open: neither 0 nor 1, and
+/// nothing has to be written of all those records when it closes.
+pub(super) fn open_mark(session: i64) -> i64 {
+    (session >> 32).max(2)
+}
+
+/// Doubts for good what a session has left open that is not `session` and did not close.
+pub(super) fn doubt_open(connection: &Connection, id: i64, session: i64) -> Result<()> {
+    let publisher: Option<i64> = connection
+        .prepare_cached("SELECT publisher FROM maildrop WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    match publisher {
+        Some(other) if other != 0 && other != session => settle_open(connection, id, other, 1),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn settle_open(connection: &Connection, id: i64, session: i64, deleting: u8) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE seen SET deleting = ?3 WHERE maildrop = ?1 AND deleting = ?2")?
+        .execute(params![id, open_mark(session), deleting])
+        .map(drop)
+}
+
+/// Adds to records what was left out of them for as long as their session lasted.
 fn confirm(connection: &Connection, id: i64, confirmed: &[(usize, Confirmed)]) -> Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5, second = ?6

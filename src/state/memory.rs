@@ -197,6 +197,8 @@ pub struct Delivery {
     pub place: Option<u32>,
     /// It is deleted as soon as it is recorded.
     pub deleting: bool,
+    /// It may have come in the place of another: what is recorded is believed once its session has closed.
+    pub open: bool,
 }
 
 impl Delivery {
@@ -213,6 +215,7 @@ impl Delivery {
             files: Vec::new(),
             place: None,
             deleting: false,
+            open: false,
         }
     }
 }
@@ -293,7 +296,7 @@ pub struct Change {
     pub stays: bool,
 }
 
-/// What is right of a record that was doubted until the session's end.
+/// What is to be added to an open record ([`Delivery::open`]) when its session closes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
     pub name: (UniqueId, u32),
@@ -333,7 +336,7 @@ pub struct Closing {
     /// Records that may be of other messages, and of what came: they are asked about, and compared where what came has
     /// another size than is listed.
     pub doubted: Vec<(UniqueId, u32)>,
-    /// Records of this session that are doubted no more, with the messages' indices in the listing.
+    /// What is added to records of this session, with the messages' indices in the listing.
     pub confirmed: Vec<(usize, Confirmed)>,
     /// Messages newly held, or held again.
     pub held: Vec<Held>,

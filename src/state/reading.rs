@@ -8,6 +8,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use crate::message::UniqueId;
 use crate::message::{Certainty, Content, FileId, Identity};
 
+use super::closing::open_mark;
 use super::entries::{Entry, Packed};
 use super::{
     Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
@@ -47,7 +48,7 @@ pub(super) fn memory(connection: &Connection, key: MaildropKey) -> Result<Memory
     memory.listed_at = row.get(2)?;
     memory.newest_file = octets(row, 3)?;
     memory.naming = Naming { renames: row.get(4)?, holes: row.get(5)?, sample: row.get(6)? };
-    memory.entries = entries(connection, id)?;
+    memory.entries = entries(connection, id, publisher)?;
     (memory.held, memory.reached) = held(connection, id, "")?;
     memory.reached.sort_by_key(|reached| reached.content);
     // A row without a listing and without a message is what a first session leaves that did not get to the listing.
@@ -256,7 +257,8 @@ pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
     maildrops(connection)?.into_iter().map(&mut status).collect()
 }
 
-fn entries(connection: &Connection, id: i64) -> Result<Entries> {
+fn entries(connection: &Connection, id: i64, publisher: Option<i64>) -> Result<Entries> {
+    let open = publisher.filter(|session| *session != 0).map(open_mark);
     let mut packed = Packed::default();
     // The order of the primary key: SQLite sorts nothing, and `push` finds a damaged table by it.
     let mut select = connection.prepare_cached(
@@ -273,7 +275,11 @@ fn entries(connection: &Connection, id: i64) -> Result<Entries> {
             last_listed: row.get(4)?,
             delete_tries: row.get(5)?,
             deleted: row.get_ref(6)? != ValueRef::Null,
-            deleting: row.get(7)?,
+            deleting: match row.get(7)? {
+                0 => false,
+                1 => true,
+                mark => Some(mark) == open,
+            },
             kind: Kind::from_number(row.get(8)?),
             placed: row.get_ref(9)? != ValueRef::Null,
             blank: row.get(10)?,

@@ -7,7 +7,13 @@ use crate::message::{FileId, Identity, UniqueId};
 use super::reading::CERTAIN;
 use super::{Delivery, Held, Holder, Kind, Reached, Standing, Timestamp, Unclaimed};
 
-pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries: &[Delivery]) -> Result<()> {
+/// Records messages; `open` marks what the session doubts.
+pub(super) fn record(
+    connection: &Connection,
+    id: i64,
+    (at, open): (Timestamp, i64),
+    deliveries: &[Delivery],
+) -> Result<()> {
     let mut upsert = connection.prepare_cached(
         "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, kind,
              identity, second, content, sent, listed, fields, file, place, deleting)
@@ -40,7 +46,7 @@ pub(super) fn record(connection: &Connection, id: i64, at: Timestamp, deliveries
             to_column(fingerprint.map_or(0, |known| known.fields)),
             FileId::all_to_octets(&delivery.files),
             delivery.place,
-            delivery.deleting,
+            if delivery.open { open } else { i64::from(delivery.deleting) },
         ])?;
     }
     claim(connection, id, &files)?;

@@ -152,7 +152,8 @@ impl Store {
         deliveries: Vec<(Delivery, T)>,
     ) -> Result<Vec<Recorded<T>>, StateError> {
         let (deliveries, of): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
-        self.write(Write::Record { maildrop: maildrop.identity.clone(), at, deliveries }).await?;
+        let session = maildrop.session;
+        self.write(Write::Record { maildrop: maildrop.identity.clone(), session, at, deliveries }).await?;
         Ok(of.into_iter().map(Recorded).collect())
     }
 

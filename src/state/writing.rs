@@ -8,7 +8,7 @@ use crate::message::FileId;
 use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
 
-use super::closing::{close, login, tell};
+use super::closing::{close, doubt_open, login, open_mark, tell};
 use super::entries::Packed;
 use super::outlook::{Due, schedule};
 use super::reading::find;
@@ -22,7 +22,7 @@ pub(super) enum Write {
     /// See [`super::Store::forget_messages`].
     ForgetMessages { maildrop: Arc<str> },
     /// See [`super::Store::record`].
-    Record { maildrop: Arc<str>, at: Timestamp, deliveries: Vec<Delivery> },
+    Record { maildrop: Arc<str>, session: i64, at: Timestamp, deliveries: Vec<Delivery> },
     /// See [`super::Store::reached`].
     Reached { maildrop: Arc<str>, at: Timestamp, reached: Vec<Reached> },
     /// See [`super::Store::close`].
@@ -54,6 +54,7 @@ impl Write {
         match self {
             Self::Publishing { maildrop, session, unclaimed: files } => {
                 let id = existing_or_new(connection, maildrop)?;
+                doubt_open(connection, id, *session)?;
                 connection
                     .prepare_cached("UPDATE maildrop SET publisher = ?2 WHERE id = ?1")?
                     .execute(params![id, session])?;
@@ -63,9 +64,9 @@ impl Write {
                 Some(id) => forget_messages(connection, id),
                 None => Ok(0),
             },
-            Self::Record { maildrop, at, deliveries } => {
+            Self::Record { maildrop, session, at, deliveries } => {
                 let id = existing_or_new(connection, maildrop)?;
-                record(connection, id, *at, deliveries).map(|()| 0)
+                record(connection, id, (*at, open_mark(*session)), deliveries).map(|()| 0)
             }
             Self::Reached { maildrop, at, reached: messages } => {
                 let id = existing_or_new(connection, maildrop)?;

@@ -97,11 +97,8 @@ impl Book<'_> {
             closing.vanished.retain(is_gone);
         }
         closing.returned = self.sorted.returned(&self.memory.entries);
-        let recorded = |(index, confirmed): (usize, Confirmed)| {
-            let name = self.recorded.get(&index)?.clone();
-            Some((index, Confirmed { name, ..confirmed }))
-        };
-        closing.confirmed = std::mem::take(&mut self.doubted).into_iter().filter_map(recorded).collect();
+        closing.confirmed = std::mem::take(&mut self.doubted).into_iter().collect();
+        closing.confirmed.retain(|(index, _)| self.recorded.contains(index));
         let is_held = |(uid, ordinal): &(UniqueId, u32)| self.is_there(uid, *ordinal, &closing.vanished);
         closing.released.retain(|name| !is_held(name));
         closing.open = !complete || !self.sorted.is_complete();
@@ -122,11 +119,13 @@ impl Book<'_> {
         if delivery.deleting {
             return;
         }
-        let (name, octets, place) =
-            ((delivery.uid.clone(), delivery.ordinal), delivery.octets, delivery.place);
-        self.doubted.insert(index, Confirmed { name, octets, place, second });
-        (delivery.deleting, delivery.place) = (true, None);
+        delivery.open = true;
+        let (octets, place) = (delivery.octets, delivery.place.take());
         delivery.octets = delivery.fingerprint.map_or(octets, |whole| whole.octets);
+        if delivery.octets != octets || place.is_some() || second.is_some() {
+            let name = (delivery.uid.clone(), delivery.ordinal);
+            self.doubted.insert(index, Confirmed { name, octets, place, second });
+        }
     }
 
     /// Doubts what was written down of messages that may have come in the place of others: nothing is changed by them,
@@ -135,14 +134,17 @@ impl Book<'_> {
         if uncertain.is_empty() {
             return;
         }
-        let came = uncertain.iter().filter(|index| self.whole.contains(index));
-        let changed: HashSet<usize> = came.filter_map(|index| self.record_of(*index)).collect();
+        let came = || uncertain.iter().filter(|index| self.whole.contains(index));
+        let changed: HashSet<usize> = came().filter_map(|index| self.record_of(*index)).collect();
         closing.changes.retain(|change| !changed.contains(&change.index));
         closing.returned.retain(|entry| !changed.contains(entry));
         closing.vanished.clear();
         closing.open = true;
         closing.confirmed.retain(|(index, _)| !uncertain.contains(index));
-        closing.doubted.extend(uncertain.iter().filter_map(|index| self.recorded.get(index).cloned()));
+        // Whether or not it was heard that they are recorded.
+        let new =
+            came().filter(|index| self.recorded.contains(index) || self.record_of(**index).is_none());
+        closing.doubted.extend(new.map(|index| self.listed_name(*index)));
     }
 
     /// Says whether a recorded message is there for all that is known, so that what is held of it is, too: nothing but
@@ -241,7 +243,7 @@ impl Book<'_> {
         };
         let is_nameless = self.answers.are_none() && self.listing.shown(index).uid.is_empty();
         let stays = self.around.nameless == Nameless::Stay && is_nameless;
-        is_new && !stays && !self.recorded.contains_key(&index)
+        is_new && !stays && !self.recorded.contains(&index)
     }
 
     /// Says whether a message is to come that may be one that was found in a mailbox: of which no session has seen more than

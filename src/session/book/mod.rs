@@ -46,10 +46,10 @@ pub struct Book<'a> {
     settled: HashMap<usize, Option<usize>>,
     /// Messages that came whole.
     whole: HashSet<usize>,
-    /// Records that are doubted until the session's end, by index.
+    /// What is added to records of this session at its end, by index.
     doubted: HashMap<usize, Confirmed>,
-    /// Under which names messages were recorded in this session, by index.
-    recorded: HashMap<usize, (UniqueId, u32)>,
+    /// Messages that were recorded in this session, under the names by which they are listed.
+    recorded: HashSet<usize>,
     /// Names that were given in this session, and to which messages.
     names: HashSet<(UniqueId, u32)>,
     named: HashSet<usize>,
@@ -111,7 +111,7 @@ impl<'a> Book<'a> {
             settled: HashMap::new(),
             whole: HashSet::new(),
             doubted: HashMap::new(),
-            recorded: HashMap::new(),
+            recorded: HashSet::new(),
             names: HashSet::new(),
             named: HashSet::new(),
             renamed: HashMap::new(),
@@ -255,8 +255,7 @@ impl<'a> Book<'a> {
 
     /// Notes that a message is recorded.
     pub fn recorded(&mut self, index: usize) {
-        let message = self.listing.get(index);
-        self.recorded.insert(index, (UniqueId::new(message.uid), message.ordinal));
+        self.recorded.insert(index);
     }
 
     fn owner(&self, entry: usize) -> Option<usize> {

@@ -93,19 +93,19 @@ impl Book<'_> {
 
     /// Gives the record under which a message is deleted.
     pub fn name_of(&self, index: usize) -> (UniqueId, u32) {
-        if let Some(recorded) = self.recorded.get(&index) {
-            return recorded.clone();
-        }
         match self.sorted.verdicts[index] {
-            Verdict::Known(entry) => self.renamed.get(&entry).cloned().unwrap_or_else(|| {
+            Verdict::Known(entry) if !self.recorded.contains(&index) => self.renamed.get(&entry).cloned().unwrap_or_else(|| {
                 let (uid, ordinal, _) = self.memory.entries.get(entry);
                 (UniqueId::new(uid), ordinal)
             }),
-            _ => {
-                let message = self.listing.get(index);
-                (UniqueId::new(message.uid), message.ordinal)
-            }
+            _ => self.listed_name(index),
         }
+    }
+
+    /// Gives the name by which a message is listed.
+    pub(super) fn listed_name(&self, index: usize) -> (UniqueId, u32) {
+        let message = self.listing.get(index);
+        (UniqueId::new(message.uid), message.ordinal)
     }
 }
 

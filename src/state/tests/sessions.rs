@@ -276,6 +276,31 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
 }
 
 #[tokio::test]
+async fn what_a_session_leaves_open_is_doubted_unless_that_session_has_closed() {
+    let (_directory, store) = store();
+    let is_doubted = async |name: &str| begin(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
+    let open = |name: &str| vec![(Delivery { open: true, ..delivery(name, 0) }, ())];
+    let closed = begin(&store).await;
+    store.publishing(&closed.key, Vec::new()).await.unwrap();
+    store.record(&closed.key, 1, open("closed")).await.unwrap();
+    assert!(is_doubted("closed").await);
+    store.close(&closed.key, &closed.entries, listed(1)).await.unwrap();
+    assert!(!is_doubted("closed").await);
+    let stays = begin(&store).await;
+    store.publishing(&stays.key, Vec::new()).await.unwrap();
+    store.record(&stays.key, 2, open("stays open")).await.unwrap();
+    let closing = Closing { stays_open: true, ..listed(2) };
+    store.close(&stays.key, &stays.entries, closing).await.unwrap();
+    assert!(!is_doubted("stays open").await);
+    let killed = begin(&store).await;
+    store.publishing(&killed.key, Vec::new()).await.unwrap();
+    store.record(&killed.key, 3, open("killed")).await.unwrap();
+    session(&store, |_| listed(4)).await;
+    assert!(is_doubted("killed").await);
+    assert!(!is_doubted("closed").await);
+}
+
+#[tokio::test]
 async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
     let (_directory, store) = store();
     let memory = begin(&store).await;
