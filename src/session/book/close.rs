@@ -142,8 +142,7 @@ impl Book<'_> {
         closing.open = true;
         closing.confirmed.retain(|(index, _)| !uncertain.contains(index));
         // Whether or not it was heard that they are recorded.
-        let new =
-            came().filter(|index| self.recorded.contains(index) || self.record_of(**index).is_none());
+        let new = came().filter(|index| self.recorded.contains(index) || self.record_of(**index).is_none());
         closing.doubted.extend(new.map(|index| self.listed_name(*index)));
     }
 

@@ -94,10 +94,12 @@ impl Book<'_> {
     /// Gives the record under which a message is deleted.
     pub fn name_of(&self, index: usize) -> (UniqueId, u32) {
         match self.sorted.verdicts[index] {
-            Verdict::Known(entry) if !self.recorded.contains(&index) => self.renamed.get(&entry).cloned().unwrap_or_else(|| {
-                let (uid, ordinal, _) = self.memory.entries.get(entry);
-                (UniqueId::new(uid), ordinal)
-            }),
+            Verdict::Known(entry) if !self.recorded.contains(&index) => {
+                self.renamed.get(&entry).cloned().unwrap_or_else(|| {
+                    let (uid, ordinal, _) = self.memory.entries.get(entry);
+                    (UniqueId::new(uid), ordinal)
+                })
+            }
             _ => self.listed_name(index),
         }
     }

@@ -278,7 +278,8 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
 #[tokio::test]
 async fn what_a_session_leaves_open_is_doubted_unless_that_session_has_closed() {
     let (_directory, store) = store();
-    let is_doubted = async |name: &str| begin(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
+    let is_doubted =
+        async |name: &str| begin(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
     let open = |name: &str| vec![(Delivery { open: true, ..delivery(name, 0) }, ())];
     let closed = begin(&store).await;
     store.publishing(&closed.key, Vec::new()).await.unwrap();
