@@ -7,6 +7,7 @@ use rusqlite::{Connection, Result, params};
 use crate::message::{FileId, UniqueId};
 
 use super::entries::Packed;
+use super::memory::open_mark;
 use super::outlook::count;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
@@ -190,12 +191,6 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
         tried.execute(params![id, uid.as_bytes(), ordinal, None::<Timestamp>, closing.at])?;
     }
     Ok(())
-}
-
-/// Gives what stands in `deleting` of a record that is doubted for as long as its session is open: neither 0 nor 1, and
-/// nothing has to be written of all those records when it closes.
-pub(super) fn open_mark(session: i64) -> i64 {
-    (session >> 32).max(2)
 }
 
 /// Doubts for good what a session has left open that is not `session` and did not close.

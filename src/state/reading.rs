@@ -8,8 +8,8 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use crate::message::UniqueId;
 use crate::message::{Certainty, Content, FileId, Identity};
 
-use super::closing::open_mark;
 use super::entries::{Entry, Packed};
+use super::memory::open_mark;
 use super::{
     Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
     Naming, PollResult, Reached, RecordedFiles, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,

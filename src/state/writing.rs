@@ -8,8 +8,9 @@ use crate::message::FileId;
 use crate::message::UniqueId;
 use crate::message::file::digest_of_name;
 
-use super::closing::{close, doubt_open, login, open_mark, tell};
+use super::closing::{close, doubt_open, login, tell};
 use super::entries::Packed;
+use super::memory::open_mark;
 use super::outlook::{Due, schedule};
 use super::reading::find;
 use super::recording::{forget_messages, reached, record, unclaimed};
