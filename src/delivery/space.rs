@@ -1,7 +1,7 @@
 //! Whether a disk that was full has room again, seen without fetching a message for it.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -32,7 +32,7 @@ pub async fn probe(target: &Target, workers: &Disk) -> Result<Vec<(PathBuf, u64)
         let about = directory.clone();
         let looked = workers.run(&about, move || {
             tempfile::tempfile_in(&directory).and_then(|mut file| file.write_all(&[0; PROBE]))?;
-            free(&directory).map_err(io::Error::from)
+            disk::free(&directory)
         });
         let looked = looked.await.unwrap_or_else(Err);
         found.push((about.clone(), looked.map_err(|source| file_error("write into", &about, source))?));
@@ -53,15 +53,8 @@ fn directories(target: &Target) -> Vec<PathBuf> {
     own.into_iter().chain([disk::spool_directory()]).collect()
 }
 
-fn free(directory: &Path) -> nix::Result<u64> {
-    let disk = nix::sys::statvfs::statvfs(directory)?;
-    #[allow(clippy::unnecessary_cast, reason = "the sizes of these depend on the system")]
-    let (blocks, size) = (disk.blocks_available() as u64, disk.fragment_size() as u64);
-    Ok(blocks.saturating_mul(size))
-}
-
 fn may_hold(directory: &Path, octets: u64) -> bool {
-    match free(directory) {
+    match disk::free(directory) {
         Ok(free) if free < octets => false,
         // A quota, and a limit on files, show only when something is asked for.
         Ok(_) => tempfile::tempfile_in(directory).is_ok_and(|file| may_grow(&file, octets)),

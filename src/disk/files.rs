@@ -26,6 +26,14 @@ use super::answers::answered;
 use super::moving::{self, Moved};
 use super::{blocking, durable, trust};
 
+/// Gives the octets that are free on the disk of a directory.
+pub(crate) fn free(directory: &Path) -> io::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(directory)?;
+    #[allow(clippy::unnecessary_cast, reason = "the sizes of these depend on the system")]
+    let (blocks, size) = (disk.blocks_available() as u64, disk.fragment_size() as u64);
+    Ok(blocks.saturating_mul(size))
+}
+
 /// How long a look for the directory of spools may take.
 const LOOK: Duration = Duration::from_secs(5);
 

@@ -21,6 +21,6 @@ pub(crate) mod trust;
 pub(crate) mod workers;
 
 pub(crate) use durable::above;
-pub(crate) use files::{Directory, Identity, OpenFile, spool_directory};
+pub(crate) use files::{Directory, Identity, OpenFile, free, spool_directory};
 pub(crate) use moving::Moved;
 pub use workers::{Disk, Limits};

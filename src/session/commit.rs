@@ -155,6 +155,10 @@ impl Commit<'_> {
                 remembered.and(published).during("write the state")?;
                 marked = true;
             }
+            // Nobody could say later which of these messages are there.
+            if !self.sink.recognizes() {
+                self.store.has_room().await.during("record what is to be delivered")?;
+            }
             let batch = self.deliver(batch, &mut put_off).await?;
             let goes_on = batch.ended.is_none();
             place.forget();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::disk;
 use crate::message::{Content, UniqueId};
 
 use super::file::Limits;
@@ -34,6 +35,9 @@ pub struct Store {
 
 /// How long the thread may take to close the file; whoever was asked to end is ended before (`stop`).
 const LONGEST_CLOSING: Duration = Duration::from_secs(10);
+
+/// Octets that a batch of records may take, with the log before them.
+const RESERVE: u64 = 1 << 20;
 
 /// How long an answer is waited for by whoever has said nothing of it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -138,6 +142,19 @@ impl Store {
     pub async fn forget_messages(&self, maildrop: &MaildropKey) -> Result<(), StateError> {
         self.write(Write::ForgetMessages { maildrop: maildrop.identity.clone() }).await?;
         Ok(())
+    }
+
+    /// Fails with [`StateError::Full`] if the disk is so full that what is delivered next might not be recorded.
+    pub async fn has_room(&self) -> Result<(), StateError> {
+        let path = self.worker.path.clone();
+        let look = move |source: Source<'_>| match source {
+            Source::Kept(Ok(_)) if is_nearly_full(&path) => Err(StateError::Full { path: path.clone() }),
+            Source::Kept(Err(error)) => Err(error),
+            Source::Kept(Ok(_)) | Source::Path(_) => Ok(()),
+        };
+        let (answer, answered) = Answer::channel();
+        self.worker.send(Request::Read(Box::new(move |source| answer.tell(look(source)))))?;
+        self.worker.receive(answered, self.patience).await
     }
 
     /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
@@ -324,6 +341,12 @@ impl Store {
         self.worker.send(Request::Read(Box::new(move |source| answer.tell(source.query(query)))))?;
         self.worker.receive(answered, self.patience).await
     }
+}
+
+/// Says whether little is free where the file is; where nobody can say it is not.
+fn is_nearly_full(path: &Path) -> bool {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    disk::free(directory.unwrap_or(Path::new("."))).is_ok_and(|free| free < RESERVE)
 }
 
 /// What the handles of a store share.

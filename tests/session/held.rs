@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::dialogue::{honest, mail};
 use crate::support::maildrop::{Fault, Maildrop, Settings, What};
+use crate::support::mounted::Mounted;
 use crate::support::postrider::Home;
 
 #[test]
@@ -18,6 +19,29 @@ fn a_message_that_the_server_refuses_is_held_and_the_others_are_fetched() {
     let quiet = home.must(&["sync"], 75);
     assert_eq!(quiet.stderr, "");
     assert!(home.must(&["status"], 0).stdout.contains("uid-1"));
+}
+
+#[test]
+fn what_may_not_be_recorded_is_not_delivered_where_nobody_could_say_later_that_it_is_there() {
+    let (server, home) = honest(Settings::default(), "");
+    (0..4).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+    let Some(mounted) = Mounted::tmpfs(home.path("small"), "512k") else { return };
+    let config = std::fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    let (state, maildir) = (home.path("small/state.db"), home.path("Mail"));
+    let mbox = config.replace(
+        &format!("maildir: {}", maildir.display()),
+        &format!("mbox: {}", home.path("mbox").display()),
+    );
+    home.configure(&format!("state: {}\n{mbox}", state.display()));
+    for _ in 0..2 {
+        let said = home.must(&["sync"], 75).stderr;
+        assert!(said.is_empty() || said.contains("full") && said.contains("make room"), "{said}");
+        assert!(!home.path("mbox").exists());
+    }
+    mounted.remount("size=16m");
+    home.must(&["sync"], 0);
+    let mbox = std::fs::read_to_string(home.path("mbox")).unwrap();
+    assert_eq!(mbox.matches("\nSubject: number ").count(), 4);
 }
 
 #[test]
