@@ -152,9 +152,10 @@ fn limit(plan: &mut Plan, grounds: Grounds<'_>) {
         deletions.filter_map(|(index, entry)| Some((index, grounds.details.get(entry)?.tried_at))).collect();
     let mut fetches: Vec<&mut (usize, Step)> =
         plan.steps.iter_mut().filter(|(_, step)| matches!(step, Step::Fetch(_))).collect();
+    // Neither keeps the other away for good.
     fetches.sort_by_key(|(index, step)| match step {
-        Step::Fetch(Reason::Retry) => (true, tried_at(*index)),
-        _ => (false, deletions.get(index).copied().flatten()),
+        Step::Fetch(Reason::Retry) => tried_at(*index),
+        _ => deletions.get(index).copied().flatten(),
     });
     for (_, step) in fetches.into_iter().skip(limit) {
         *step = if *step == Step::Fetch(Reason::Retry) { Step::Held } else { Step::Later };

@@ -86,6 +86,14 @@ impl From<NetError> for SourceFailed {
 }
 
 impl SourceFailed {
+    /// Adds what to do, unless the server said so.
+    pub(super) fn or_hint(mut self, words: &str) -> Self {
+        if let SourceError::Refused { hint, .. } = &mut self.error {
+            hint.get_or_insert_with(|| words.to_owned());
+        }
+        self
+    }
+
     /// Makes a refusal of a reply.
     pub(super) fn refused(reply: &Reply<'_>, about: About, doing: &str) -> Self {
         Self { doing: doing.into(), error: SourceError::refused(reply, about) }

@@ -235,7 +235,7 @@ impl Login<'_> {
             Some(refused)
                 if heard.list_refused.is_some() || heard.uidl_refused.as_deref().is_some_and(is_certain) =>
             {
-                return Err(refused);
+                return Err(if heard.list_refused.is_none() { refused.or_hint(REFUSED_UIDL) } else { refused });
             }
             uidl_refused => uidl_refused,
         };
@@ -261,6 +261,10 @@ impl Login<'_> {
         (!offers_as_before).then_some(fresh)
     }
 }
+
+/// What to do where UIDL is announced and refused.
+const REFUSED_UIDL: &str = "the server announces UIDL, and without it every message would be a new one, so nothing is \
+                            fetched; if it does not pass, tell its operator";
 
 /// Asks for capabilities; gives `None` if the server has no CAPA.
 async fn ask_capabilities(wire: &mut Wire) -> Result<Option<Capabilities>, WireError> {

@@ -49,6 +49,15 @@ pub enum Proof {
     Stat,
 }
 
+impl Proof {
+    fn command(self) -> Command<'static> {
+        match self {
+            Self::Noop => Command::Noop,
+            Self::Stat => Command::Stat,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     Anything,
@@ -100,6 +109,15 @@ struct Incoming {
     octets: u64,
 }
 
+/// Whether an answer may have come twice, so that one more is to come than was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Twice {
+    No,
+    Maybe,
+    /// It is being found out.
+    Asked,
+}
+
 /// What is under way, and what is to be.
 #[derive(Debug)]
 pub struct Window {
@@ -128,6 +146,9 @@ pub struct Window {
     alone: bool,
     /// The message at which a session broke before, and that is asked for now.
     suspect: Option<usize>,
+    twice: Twice,
+    /// Nothing that is refused among others is asked for once more, singly.
+    ends: bool,
     steps: Steps,
     rest: Rest,
 }
@@ -151,6 +172,8 @@ impl Window {
             ended: None,
             alone: false,
             suspect: None,
+            twice: Twice::No,
+            ends: true,
             steps: Steps::default(),
             rest: Rest::default(),
         }
@@ -161,6 +184,7 @@ impl Window {
         let Order { wanted, old, last, careful } = order;
         (self.wanted, self.old, self.last, self.careful) = (wanted.into(), old.into(), last.into(), careful);
         (self.alone, self.suspect, self.came) = (false, None, None);
+        self.ends = self.sending == Sending::Lockstep || self.wanted.len() + self.old.len() < 2;
     }
 
     /// Gives what is left of the order, and forgets it.
@@ -216,6 +240,9 @@ impl Window {
         };
         let waiting = self.deletions.peek_waiting().filter(|index| !is_open(index));
         if let Some(index) = waiting.or(old) {
+            if self.twice != Twice::No {
+                return self.finds_out(wire);
+            }
             self.alone = self.careful.contains(&index);
             if self.alone && unanswered > 0 {
                 return Ok(false);
@@ -244,6 +271,23 @@ impl Window {
         Ok(true)
     }
 
+    /// Has an answer too many show itself before anything is deleted: its first line would be taken for the first of two
+    /// replies, and what follows is none. Says whether anything was sent.
+    fn finds_out(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
+        if wire.unanswered() > 0 {
+            return Ok(false);
+        }
+        if self.twice == Twice::Asked {
+            self.twice = Twice::No;
+            return Ok(true);
+        }
+        for _ in 0..2 {
+            wire.send(self.proof.command()).doing("delete")?;
+        }
+        self.twice = Twice::Asked;
+        Ok(true)
+    }
+
     fn retrieve(&mut self, wire: &mut Wire, listing: &Listing, index: usize) -> Result<(), SourceFailed> {
         let message = listing.get(index);
         wire.send(Command::Retr(message.number)).doing("fetch")?;
@@ -257,6 +301,11 @@ impl Window {
     pub fn send_last(&mut self, wire: &mut Wire, listing: &Listing) -> Result<bool, SourceFailed> {
         if !self.deletions.accepted().is_empty() {
             self.rest.postponed += std::mem::take(&mut self.last).len();
+        }
+        while self.twice != Twice::No {
+            if self.finds_out(wire)? && self.twice == Twice::Asked {
+                return Ok(true);
+            }
         }
         self.alone = true;
         match self.last.pop_front() {
@@ -291,6 +340,7 @@ impl Window {
         self.wanted.clear();
         self.old.clear();
         self.last.clear();
+        self.ends = true;
     }
 
     /// Gives the message that comes in, or is to come next.
@@ -340,7 +390,7 @@ impl Window {
                     self.incoming = Some(Incoming { index, octets: 0 });
                     Event::Began(index)
                 } else {
-                    Event::Refused(Refusal::of(index, Reply { status, text }, listing))
+                    self.refused(Refusal::of(index, Reply { status, text }, listing))
                 }
             }
             pop3::Event::Reply { to, status, text } => {
@@ -355,6 +405,18 @@ impl Window {
             }
             pop3::Event::Line { .. } | pop3::Event::End { .. } => Event::Nothing,
         })
+    }
+
+    /// Takes a refusal; where it may be for its place among others, the message is asked for again.
+    fn refused<'a>(&mut self, refusal: Refusal) -> Event<'a> {
+        let Refusal { index, of_server, .. } = &refusal;
+        let was_alone = self.careful.contains(index) || self.suspect == Some(*index);
+        if self.ends || was_alone || of_server.is_some() {
+            return Event::Refused(refusal);
+        }
+        self.careful.insert(*index);
+        self.wanted.push_back(*index);
+        Event::Answered
     }
 
     /// A reply has come, so the message before it had really ended.
@@ -387,11 +449,7 @@ impl Window {
     pub fn ask_for_proof(&mut self, wire: &mut Wire) -> Result<bool, SourceFailed> {
         let asks = self.doubtful.is_some() && wire.unanswered() == 0;
         if asks {
-            let command = match self.proof {
-                Proof::Noop => Command::Noop,
-                Proof::Stat => Command::Stat,
-            };
-            wire.send(command).doing("fetch")?;
+            wire.send(self.proof.command()).doing("fetch")?;
         }
         Ok(asks)
     }
@@ -399,6 +457,7 @@ impl Window {
     /// Notes that the octets of a message are those of the one before.
     pub fn came_again(&mut self, index: usize) {
         self.steps.came_again(index);
+        self.twice = Twice::Maybe;
     }
 
     /// Says whether a message that came may have come in the place of another, until the session has come to a good end.

@@ -448,6 +448,7 @@ fn uidl_that_is_refused_for_once_is_no_reason_to_fetch_anything() {
     let ended = home.must(&["sync"], 75);
     server.finish();
     assert!(ended.stderr.contains("ask for unique-ids (UIDL): refused"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: the server announces UIDL"), "{}", ended.stderr);
 }
 
 #[test]

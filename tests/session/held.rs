@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::dialogue::{honest, mail};
+use crate::support::dialogue::{GOODBYE, LOG_IN, honest, mail, scripted};
 use crate::support::maildrop::{Fault, Maildrop, Settings, What};
 use crate::support::mounted::Mounted;
 use crate::support::postrider::Home;
@@ -19,6 +19,18 @@ fn a_message_that_the_server_refuses_is_held_and_the_others_are_fetched() {
     let quiet = home.must(&["sync"], 75);
     assert_eq!(quiet.stderr, "");
     assert!(home.must(&["status"], 0).stdout.contains("uid-1"));
+}
+
+#[test]
+fn a_message_that_is_refused_where_it_was_asked_for_ahead_is_asked_for_singly_before_it_is_held() {
+    let listed = "S: +OK\nS: 1 a\nS: 2 b\nS: 3 c\nS: .\nS: +OK\nS: 1 36\nS: 2 36\nS: 3 36\nS: .\n";
+    let came = |i: usize| format!("S: +OK\nS: Message-ID: <{i}@a>\nS: Date: b\nS:\nS: body\nS: .\n");
+    let ahead = format!("C: RETR 1\nC: RETR 2\nC: RETR 3\n{}S: -ERR too many commands\n{}", came(1), came(3));
+    let singly = format!("C: NOOP\nS: +OK\nC: RETR 2\n{}", came(2));
+    let (server, home) = scripted(&[&[LOG_IN, listed, &ahead, &singly, GOODBYE]], "");
+    assert_eq!(home.must(&["sync"], 0).stderr, "");
+    server.finish();
+    assert_eq!(home.maildir("Mail").len(), 3);
 }
 
 #[test]
