@@ -20,7 +20,7 @@ use super::poll::Poll;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::waits::seconds;
-use super::which::{self, Nameless, Uidl};
+use super::which::{self, Nameless, Uidl, Verdict};
 use super::{Activity, Limits, Task};
 
 const ASK: &str = "ask for headers (TOP)";
@@ -162,7 +162,8 @@ impl Turn<'_> {
                     plain.push(*index);
                 }
                 Shows::Doubtful => doubtful.push(*index),
-                Shows::No => answers.push((*index, None)),
+                Shows::No => self.book.answers.withhold(*index),
+                Shows::Never => answers.push((*index, None)),
             }
         }
         answers.extend(self.ask_for(&plain, free_ones).await?);
@@ -309,7 +310,7 @@ impl Turn<'_> {
         }
         if !tried.is_empty() {
             self.open().await?;
-            self.book.expect(&self.poll.environment.store).await?;
+            self.book.expect(&self.poll.environment.store, &tried).await?;
             let (messages, octets) = self.sum(&tried);
             self.planned = (self.planned.0 + messages, self.planned.1.saturating_add(octets));
             if self.notes.course.is_first() {
@@ -331,6 +332,20 @@ impl Turn<'_> {
         Ok(self.fetched.aborted.is_none() && self.fetched.postponed == 0)
     }
 
+    /// Fetches what was taken for recorded messages that others turned out to be, as far as the limit goes.
+    pub(super) async fn fetch_ousted(&mut self) -> Result<bool, Failed> {
+        loop {
+            let mut ousted = self.book.take_ousted();
+            ousted.truncate(self.book.policy.limit.unwrap_or(usize::MAX));
+            if ousted.is_empty() {
+                return Ok(true);
+            }
+            if !self.fetch(ousted, Vec::new(), Vec::new()).await? {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Deletes what earlier sessions delivered, as far as it is seen to be that.
     pub(super) async fn delete(&mut self, plan: &Plan) -> Result<bool, Failed> {
         let due: Vec<(usize, usize)> = plan
@@ -341,6 +356,7 @@ impl Turn<'_> {
                 _ => None,
             })
             .collect();
+        self.book.begin_deletions();
         // What needs no question that may break the session comes first.
         let is_doubtful = |(index, entry): &(usize, usize)| {
             self.book.asks_to_prove(*index, *entry) && self.shows_header(*index) == Shows::Doubtful
@@ -361,10 +377,11 @@ impl Turn<'_> {
         self.fetch(Vec::new(), Vec::new(), last).await
     }
 
-    /// Says whether a deletion that is due is to be tried now: this session has not had its word on it, and no session
+    /// Says whether a deletion that is due is to be tried now: it is what it was taken for, this session has not had its word on it, and no session
     /// broke at it lately.
     fn may_delete(&self, index: usize, entry: usize) -> bool {
-        !self.source.was_deleted(index) && !self.book.rests(entry)
+        let is_known = self.book.sorted.verdicts[index] == Verdict::Known(entry);
+        is_known && !self.source.was_deleted(index) && !self.book.rests(entry)
     }
 
     /// Deletes those of these that are seen to be the recorded ones; what broke a session before is for the end.

@@ -5,7 +5,7 @@
 //! it, the whole message, whose content decides. Where unique-ids tell nothing, messages go by their place: as long as
 //! the last known one is what it was, and the sizes before it are, too, so are the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::message::{Fingerprint, Listing};
 use crate::state::{Detail, Entries, Held, Naming};
@@ -32,6 +32,8 @@ pub enum Verdict {
 pub struct Answers {
     /// By index in the listing; `None`: refused.
     headers: HashMap<usize, Option<Fingerprint>>,
+    /// Those that are not asked for, since sessions broke at them: that says nothing of the others.
+    withheld: HashSet<usize>,
     works: bool,
     spent: bool,
 }
@@ -57,6 +59,11 @@ impl Answers {
         answers.into_iter().for_each(|(index, header)| self.note(index, header));
     }
 
+    /// Notes that a header is not asked for.
+    pub fn withhold(&mut self, index: usize) {
+        self.withheld.insert(index);
+    }
+
     pub fn spend(&mut self) {
         self.spent = true;
     }
@@ -68,7 +75,7 @@ impl Answers {
 
     /// Says whether nobody has asked for this header yet.
     pub fn is_unasked(&self, index: usize) -> bool {
-        !self.headers.contains_key(&index) && !self.are_none()
+        !self.headers.contains_key(&index) && !self.withheld.contains(&index) && !self.are_none()
     }
 
     /// Says whether it has shown one.
@@ -86,7 +93,7 @@ impl Answers {
         match self.headers.get(&index) {
             Some(Some(header)) => Answer::Header(header),
             Some(None) => Answer::Never,
-            None if self.are_none() => Answer::Never,
+            None if self.are_none() || self.withheld.contains(&index) => Answer::Never,
             None if self.spent => Answer::Unasked,
             None => Answer::Open,
         }

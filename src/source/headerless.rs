@@ -1,7 +1,7 @@
 //! Messages whose header the server does not show, since sessions broke at their TOP.
 
 use crate::clock::{Timestamp, is_left_alone};
-use crate::message::Listed;
+use crate::message::{Listed, MessageNumber};
 use crate::text::hex;
 
 /// Messages that are remembered.
@@ -20,6 +20,8 @@ pub enum Shows {
     Doubtful,
     /// It is taken for refused.
     No,
+    /// The server shows none.
+    Never,
 }
 
 /// The messages at whose TOP a session broke, those at which it broke last behind the others.
@@ -30,6 +32,8 @@ pub struct Headerless(Vec<Finding>);
 struct Finding {
     /// By its name on the server.
     message: String,
+    /// Its number then: there are servers with other names in each session.
+    number: MessageNumber,
     octets: u64,
     at: Timestamp,
     /// How often a session broke here again.
@@ -51,7 +55,8 @@ impl Headerless {
     pub fn broke(&mut self, message: &Listed<'_>, at: Timestamp) {
         let before = self.find(message, at).map(|at| self.0.remove(at));
         let times = before.map_or(0, |before| before.times.saturating_add(1));
-        self.0.push(Finding { message: named(message), octets: message.octets, at, times });
+        let Listed { number, octets, .. } = *message;
+        self.0.push(Finding { message: named(message), number, octets, at, times });
         self.0.drain(..self.0.len().saturating_sub(MOST));
     }
 
@@ -69,7 +74,9 @@ impl Headerless {
 
     /// Gives what is to be remembered, a message each.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|Finding { message, octets, at, times }| format!("{message} {octets} {at} {times}"))
+        self.0.iter().map(|Finding { message, number, octets, at, times }| {
+            format!("{message} {octets} {at} {times} {number}")
+        })
     }
 
     /// Takes one of [`Headerless::lines`]; what it does not understand is not known.
@@ -79,18 +86,24 @@ impl Headerless {
         if let (message, Ok(octets), Ok(at), Ok(times)) =
             (next().to_owned(), next().parse(), next().parse(), next().parse())
         {
-            self.0.push(Finding { message, octets, at, times });
+            let number = MessageNumber(next().parse().unwrap_or(0));
+            self.0.push(Finding { message, number, octets, at, times });
         }
     }
 
-    /// Another size is another message, but for the hour: some servers list another at each session.
+    /// Another size is another message, but for the hour: some servers list another at each session. The same size in the
+    /// same place is taken for the same message, whatever it is called: if it is another one, it is fetched and compared.
     fn find(&self, message: &Listed<'_>, now: Timestamp) -> Option<usize> {
         if self.0.is_empty() {
             return None;
         }
         let name = named(message);
         let is_it = |finding: &Finding| finding.octets == message.octets || finding.is_fresh(now);
-        self.0.iter().position(|finding| finding.message == name && is_it(finding))
+        let is_there = |finding: &Finding| {
+            finding.number == message.number && finding.octets == message.octets && message.octets > 0
+        };
+        let by_name = self.0.iter().position(|finding| finding.message == name && is_it(finding));
+        by_name.or_else(|| self.0.iter().position(is_there))
     }
 }
 
@@ -118,7 +131,7 @@ mod tests {
     const DAY: Timestamp = 24 * 3600;
 
     fn message(uid: &[u8], octets: u64) -> Listed<'_> {
-        Listed { number: MessageNumber(1), uid, ordinal: 0, octets, is_hole: uid.is_empty() }
+        Listed { number: MessageNumber(uid.len() as u32), uid, ordinal: 0, octets, is_hole: uid.is_empty() }
     }
 
     #[test]
@@ -145,17 +158,32 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_known_by_place_and_size_where_its_name_is_another_in_each_session() {
+        let mut headerless = Headerless::default();
+        headerless.broke(&message(b"a", 9), 0);
+        headerless.broke(&message(b"b", 9), 0);
+        for (other, shows) in [
+            (message(b"c", 9), Shows::No),
+            (message(b"c", 8), Shows::Yes),
+            (message(b"in another place", 9), Shows::Yes),
+        ] {
+            assert_eq!(headerless.shows(&other, 0), shows, "{other:?}");
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_read_again_and_has_a_bound() {
         let uids: Vec<String> = (0..99).map(|i| format!("uid {i}")).collect();
         let mut before = Headerless::default();
-        uids.iter().for_each(|uid| before.broke(&message(uid.as_bytes(), 1), 0));
+        let octets = |at: usize| 100 + at as u64;
+        (0..99).for_each(|at| before.broke(&message(uids[at].as_bytes(), octets(at)), 0));
         before.broke(&message(b"", 1), 0);
         let mut after = Headerless::default();
         before.lines().for_each(|line| after.read(&line));
         after.read("nonsense");
         assert_eq!((before.count(0), after.count(0), after.count(HOUR)), (MOST, MOST, 0));
         assert_eq!(after.shows(&message(b"", 1), 0), Shows::Doubtful);
-        assert_eq!(after.shows(&message(uids[98].as_bytes(), 1), 0), Shows::Doubtful);
-        assert_eq!(after.shows(&message(uids[0].as_bytes(), 1), 0), Shows::Yes);
+        assert_eq!(after.shows(&message(uids[98].as_bytes(), octets(98)), 0), Shows::Doubtful);
+        assert_eq!(after.shows(&message(uids[0].as_bytes(), octets(0)), 0), Shows::Yes);
     }
 }

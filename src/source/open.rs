@@ -235,7 +235,11 @@ impl Login<'_> {
             Some(refused)
                 if heard.list_refused.is_some() || heard.uidl_refused.as_deref().is_some_and(is_certain) =>
             {
-                return Err(if heard.list_refused.is_none() { refused.or_hint(REFUSED_UIDL) } else { refused });
+                return Err(if heard.list_refused.is_none() {
+                    refused.or_hint(REFUSED_UIDL)
+                } else {
+                    refused
+                });
             }
             uidl_refused => uidl_refused,
         };

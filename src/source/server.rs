@@ -362,7 +362,7 @@ impl Server {
     /// Says whether the header of a message, as the server shows it, can be had.
     pub fn shows_header(&self, of: &Listed<'_>) -> Shows {
         match self.found(Trial::Top) {
-            Some(Found::Breaks) => Shows::No,
+            Some(Found::Breaks) => Shows::Never,
             Some(Found::Takes) | None => self.headerless.shows(of, self.now),
         }
     }

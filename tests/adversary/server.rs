@@ -179,8 +179,6 @@ impl Server {
             Flaw::Swallows(times) if !is_exact => Flaw::Unanswered(times),
             // One answer too many makes up for one too few: where sizes tell nothing, nobody can see either.
             Flaw::Doubled(_) if self.scenario.has(is_missing) => Flaw::Sound,
-            // Of equal sizes, it is noticed when all of them came; by then such a server may have deleted some.
-            Flaw::Doubled(_) if self.scenario.deletes == Deletes::WithoutQuit => Flaw::Sound,
             // Where less comes than is listed, what follows it makes its end doubtful, each time.
             Flaw::Doubled(_) if self.scenario.has(|event| *event == Event::Recount) => Flaw::Doubled(2),
             flaw => flaw,

@@ -132,6 +132,23 @@ fn a_uidl_that_is_always_empty_repeats_nothing() {
 }
 
 #[test]
+fn a_message_that_another_one_is_taken_for_is_known_by_its_content_and_the_other_is_fetched() {
+    for kind in [Weak, Normal] {
+        let events = vec![(0, Arrive(kind, 0, Sound)), (2, Renumber), (2, Arrive(SameSize, 0, Sound))];
+        for keep in [Keep::Forever, Keep::TwoWeeks] {
+            let events = events.clone();
+            delivers(2, Scenario { uids: Uids::Small, keep, polls: 3, events, ..Scenario::plain() });
+        }
+    }
+}
+
+#[test]
+fn weak_messages_come_once_more_where_deletions_are_forgotten_and_unique_ids_are_others_in_each_session() {
+    let events = vec![(0, WEAK), (0, Arrive(Weak, 0, Sound))];
+    delivers(4, Scenario { uids: Uids::Random, deletes: Deletes::Ignored, events, ..none() });
+}
+
+#[test]
 fn a_few_renumbered_messages_are_not_fetched_again() {
     for keep in [Keep::Forever, Keep::TwoWeeks] {
         let events = vec![(0, NEW), (0, NEW), (1, Renumber), (2, NEW), (3, Renumber)];

@@ -71,6 +71,22 @@ fn is_held_alone(trick: Trick) {
 }
 
 #[test]
+fn a_message_whose_header_ends_sessions_does_not_tell_that_a_server_has_no_top() {
+    for pace in ["", "PIPELINING"] {
+        let capabilities = Some(vec!["TOP".to_owned(), "USER".to_owned(), pace.to_owned()]);
+        let settings = Settings { capabilities, unknown: vec!["UIDL".to_owned()], ..Settings::default() };
+        let (server, home) = honest(settings, "");
+        (0..3).for_each(|i| server.put(&format!("uid-{i}"), mail(i)));
+        server.play("uid-0", Some(Trick::CutAtTop));
+        home.must(&["sync"], 0);
+        assert_eq!(home.maildir("Mail").len(), 3, "{pace}");
+        server.put("uid-3", mail(3));
+        home.must(&["sync"], 0);
+        assert_eq!(home.maildir("Mail").len(), 4, "{pace}");
+    }
+}
+
+#[test]
 fn a_poll_of_which_every_message_breaks_the_session_has_failed() {
     for trick in [Trick::CutBefore, Trick::StallBefore] {
         let (server, home) = filled("", &[(0, trick), (1, trick)]);

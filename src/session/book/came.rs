@@ -40,9 +40,11 @@ impl Book<'_> {
     /// Says what a message is that came whole.
     pub fn came(&mut self, index: usize, whole: &Fingerprint, extent: Extent) -> Identified {
         self.whole.insert(index);
-        match self.recorded_as(index, whole).filter(|entry| self.may_be(*entry, whole, extent)) {
+        let recorded = self.recorded_as(index, whole).or_else(|| self.taken_by_another(index, whole));
+        match recorded.filter(|entry| self.may_be(*entry, whole, extent)) {
             Some(entry) => {
                 self.supersede(index, entry);
+                self.oust(index, entry);
                 self.sorted.taken[entry] = true;
                 self.settled.insert(index, Some(entry));
                 self.sorted.verdicts[index] = Verdict::Known(entry);
@@ -52,6 +54,7 @@ impl Book<'_> {
             }
             None => {
                 self.settled.insert(index, None);
+                self.came_back |= self.is_back(index, whole);
                 self.is_other(index);
                 if self.is_by_place(index) && self.record_of(index).is_none() {
                     self.rename(index, header_name(whole));
@@ -97,12 +100,48 @@ impl Book<'_> {
         }
     }
 
+    /// Finds a record of this content that another message has by name, place or header alone: what RETR shows decides.
+    fn taken_by_another(&self, index: usize, whole: &Fingerprint) -> Option<usize> {
+        if self.is_deleting {
+            return None;
+        }
+        let mut alike = self.taken_by_content.get(&whole.content)?.iter().copied();
+        alike.find(|entry| {
+            self.taker(*entry).is_some_and(|other| other != index && !self.whole.contains(&other))
+        })
+    }
+
+    fn taker(&self, entry: usize) -> Option<usize> {
+        self.sorted.verdicts.iter().position(|verdict| *verdict == Verdict::Known(entry))
+    }
+
+    /// Has the message fetched that was taken for a recorded one, which turned out to be this.
+    fn oust(&mut self, index: usize, entry: usize) {
+        let Some(other) = self.taker(entry).filter(|other| *other != index) else { return };
+        self.sorted.verdicts[other] = Verdict::New { pending: None };
+        self.name_one(other);
+        self.ousted.push(other);
+    }
+
     /// Says whether a message like one that is surely deleted, which no listing has been without, is another one: where it
     /// has a unique-id of its own, and where nothing but its content tells it from others. In the same poll it is not.
     fn may_be_another(&self, index: usize) -> bool {
         let is_told = self.around.top == Top::Announced || self.answers.work();
         let is_nameless = !is_told && self.listing.shown(index).uid.is_empty();
         self.around.showing == Showing::First && (is_nameless || self.sorted.group_of(index).is_none())
+    }
+
+    /// Says whether a message that counts as another one is like one that is surely deleted, and was listed last: twice
+    /// running that is a server that forgets deletions and changes names.
+    fn is_back(&self, index: usize, whole: &Fingerprint) -> bool {
+        let alike = self.by_content.get(&whole.content).into_iter().flatten();
+        let mut known = alike.map(|entry| (*entry, self.entry(*entry)));
+        known.any(|(entry, known)| {
+            known.deleted
+                && !known.is_missed()
+                && !self.sorted.taken[entry]
+                && self.owner(entry) != Some(index)
+        })
     }
 
     /// Gives a message that is not the recorded one that it was taken for a record and a name of its own.

@@ -27,7 +27,10 @@ use super::plan::{self, Grounds, Plan};
 use super::policy::Policy;
 use super::sort::sort;
 use super::trouble::{During, Failed};
-use super::which::{Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Verdict};
+use super::which::{Answer, Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Verdict};
+
+/// Listed records of one size, or of several, whose content is compared with that of what is fetched.
+const MOST_ALIKE: usize = 1000;
 
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
@@ -61,6 +64,14 @@ pub struct Book<'a> {
     by_content: HashMap<Content, Vec<usize>>,
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
+    /// Records that are listed, of sizes that are fetched.
+    taken_by_content: HashMap<Content, Vec<usize>>,
+    /// Messages that were taken for recorded ones that others turned out to be.
+    ousted: Vec<usize>,
+    /// One came that is like one that is deleted.
+    came_back: bool,
+    /// Deletions of what earlier sessions delivered have begun.
+    is_deleting: bool,
     /// What lies in the target.
     pub stock: Stock,
     /// Messages that were found in a mailbox are kept for those that are to come.
@@ -119,6 +130,10 @@ impl<'a> Book<'a> {
             by_content: HashMap::new(),
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
+            taken_by_content: HashMap::new(),
+            ousted: Vec::new(),
+            came_back: false,
+            is_deleting: false,
             stock: Stock::default(),
             keeps_found: false,
             late: Some(Vec::new()),
@@ -220,8 +235,10 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed.
-    pub async fn expect(&mut self, store: &Store) -> Result<(), Failed> {
+    /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed, or, of the same
+    /// size, one that another message is taken for.
+    pub async fn expect(&mut self, store: &Store, wanted: &[usize]) -> Result<(), Failed> {
+        self.expect_alike(store, wanted).await?;
         let missing: Vec<usize> =
             (0..self.memory.entries.len()).filter(|entry| !self.sorted.taken[*entry]).collect();
         self.load(store, missing.clone()).await?;
@@ -241,6 +258,38 @@ impl<'a> Book<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn expect_alike(&mut self, store: &Store, wanted: &[usize]) -> Result<(), Failed> {
+        let sizes: HashSet<u64> = wanted.iter().map(|index| self.listing.get(*index).octets).collect();
+        let is_alike = |(index, entry): &(usize, usize)| {
+            let known = self.entry(*entry);
+            known.kind == Kind::Delivered
+                && known.octets > 0
+                && sizes.contains(&known.octets)
+                && !self.whole.contains(index)
+        };
+        let mut alike: Vec<usize> = self.known().filter(is_alike).map(|(_, entry)| entry).collect();
+        alike.truncate(MOST_ALIKE);
+        self.load(store, alike.clone()).await?;
+        self.taken_by_content.clear();
+        for entry in alike {
+            if let Some(content) = self.details[&entry].content {
+                self.taken_by_content.entry(content).or_default().push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the messages that are to be fetched after all. Once deletions begin there are none: what was seen to be a
+    /// recorded one until then stays that.
+    pub fn take_ousted(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.ousted)
+    }
+
+    /// Leaves what is taken for a recorded message at that from here on: it may be deleted.
+    pub fn begin_deletions(&mut self) {
+        self.is_deleting = true;
     }
 
     /// Says whether a message goes by its place because it has no unique-id that lasts.
@@ -274,8 +323,8 @@ impl<'a> Book<'a> {
 
     /// Says whether a header may prove that a message is a recorded one, and is not known yet.
     pub fn asks_to_prove(&self, index: usize, entry: usize) -> bool {
-        let may = self.details[&entry].may_be_certain() && !self.answers.are_none();
-        may && self.answers.header(index).is_none()
+        let may = self.details[&entry].may_be_certain();
+        may && matches!(self.answers.of(index), Answer::Open | Answer::Unasked)
     }
 
     /// Counts those that another program has left, where nothing deletes them.
