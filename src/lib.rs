@@ -68,6 +68,8 @@
 //! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages:
 //!   `session/fetch.rs` begins no more, and `session/transfer.rs` lets what has come become durable. How long
 //!   each ending may take stands in `stop.rs`.
+//! - How the accounts stand is read from the store once, into a `status::Snapshot`: for `postrider status`, the metrics, and
+//!   what `daemon/web` serves.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
 //! - A target is a variant in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
 //!   a mechanism, a command or a source: CONTRIBUTING.md has every place that each touches.

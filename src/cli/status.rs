@@ -13,9 +13,10 @@ use super::table::{Screen, Table};
 use super::{CliError, Common};
 use crate::config::units;
 use crate::config::{Account, Config, ConfigError, default_state};
+use crate::logging;
 use crate::state::Store;
+use crate::state::outlook::Seen;
 use crate::status::Snapshot;
-use crate::{logging, session};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -65,7 +66,7 @@ impl Status {
         };
         let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
         let store = Store::open_read_only(&state);
-        let mut snapshot = Snapshot::take(&store, &state, &accounts, session::now()).await?;
+        let mut snapshot = Snapshot::take(&store, &state, &accounts, Seen::Counted).await?;
         snapshot.rows.retain(|row| row.configured || self.accounts.is_empty());
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
@@ -107,7 +108,7 @@ impl Forget {
         };
         let accounts: Vec<_> = config.accounts.iter().cloned().map(Arc::new).collect();
         let store = Store::open_read_only(&config.state);
-        let snapshot = Snapshot::take(&store, &config.state, &accounts, session::now()).await?;
+        let snapshot = Snapshot::take(&store, &config.state, &accounts, Seen::Counted).await?;
         let meant = |of: fn(&crate::status::Row) -> &String| {
             let mut rows = snapshot.rows.iter().filter(|row| *of(row) == self.maildrop);
             // A name may have been that of several.

@@ -56,3 +56,50 @@ fn one(node: &Node<'_>, places: &Places) -> Result<Listen, Complaint> {
     let address = text.parse().ok().or_else(local).filter(|address: &SocketAddr| address.port() != 0);
     address.map(Listen::Tcp).ok_or_else(|| node.wrong(SHAPE))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn read(written: &str) -> Result<Vec<Listen>, String> {
+        let yaml = format!(
+            "daemon: {{ status_listen: {written} }}\naccounts: {{ a: {{ host: h.example, user: u, password: x, deliver: {{ \
+             maildir: /m }} }} }}"
+        );
+        let config = Config::from_yaml(&yaml, Path::new("config.yaml")).map_err(|error| error.to_string())?;
+        Ok(config.status_listen)
+    }
+
+    #[test]
+    fn the_status_is_served_at_an_address_with_a_port_or_a_socket_or_several() {
+        let tcp = |address: &str| Listen::Tcp(address.parse().unwrap());
+        for (written, meant) in [
+            ("none", vec![]),
+            ("127.0.0.1:9110", vec![tcp("127.0.0.1:9110")]),
+            ("'[::1]:9110'", vec![tcp("[::1]:9110")]),
+            ("localhost:9110", vec![tcp("127.0.0.1:9110")]),
+            ("unix:/run/p", vec![Listen::Unix("/run/p".into())]),
+            ("[127.0.0.1:1, 0.0.0.0:2]", vec![tcp("127.0.0.1:1"), tcp("0.0.0.0:2")]),
+        ] {
+            assert_eq!(read(written), Ok(meant.clone()), "{written}");
+            let shown = (LISTEN.show)(&meant);
+            assert!(shown.is_empty() || read(&shown) == Ok(meant), "{written}: {shown}");
+        }
+        for wrong in [
+            "9110",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "mail.example:9110",
+            "'unix:p'",
+            "[]",
+            "{ port: 1 }",
+            "[none]",
+        ] {
+            let told = read(wrong).unwrap_err();
+            assert!(told.contains("daemon.status_listen"), "{wrong}: {told}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::view::View;
 use crate::disk::{blocking, durable};
+use crate::state::outlook::Seen;
 use crate::status::metrics::Format;
 
 /// The file is written this often at most, however many polls end.
@@ -49,7 +50,7 @@ impl Metrics {
     pub fn write(&mut self, now: Duration) -> Option<Duration> {
         let (view, path) = (self.view.clone(), self.path.clone());
         self.write_by(now, async move {
-            let snapshot = view.look().await;
+            let snapshot = view.look(Seen::Uncounted).await;
             if let Err(error) = &snapshot {
                 log::debug!("{error}");
             }

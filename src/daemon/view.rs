@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::lock::lock;
-use crate::session::{self, Report};
+use crate::session::Report;
+use crate::state::outlook::Seen;
 use crate::state::{StateError, Store};
 use crate::status::Snapshot;
 use crate::status::metrics::{self, Counts, Format};
@@ -28,7 +29,7 @@ struct Inner {
     state: PathBuf,
     shown: Mutex<Shown>,
     /// The last look. Who comes meanwhile waits for it.
-    last: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    last: tokio::sync::Mutex<Option<(Instant, Seen, Arc<Snapshot>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,15 +59,16 @@ impl View {
     }
 
     /// Reads how all accounts stand.
-    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, StateError> {
+    pub async fn snapshot(&self, seen: Seen) -> Result<Arc<Snapshot>, StateError> {
         let mut last = self.0.last.lock().await;
-        if let Some((at, snapshot)) = &*last
+        if let Some((at, counted, snapshot)) = &*last
             && at.elapsed() < FRESH
+            && (*counted == seen || *counted == Seen::Counted)
         {
             return Ok(snapshot.clone());
         }
-        let snapshot = Arc::new(self.look().await?);
-        *last = Some((Instant::now(), snapshot.clone()));
+        let snapshot = Arc::new(self.look(seen).await?);
+        *last = Some((Instant::now(), seen, snapshot.clone()));
         Ok(snapshot)
     }
 
@@ -76,8 +78,8 @@ impl View {
     }
 
     /// Reads how all accounts stand now.
-    pub async fn look(&self) -> Result<Snapshot, StateError> {
+    pub async fn look(&self, seen: Seen) -> Result<Snapshot, StateError> {
         let accounts = lock(&self.0.shown).accounts.clone();
-        Snapshot::take(&self.0.store, &self.0.state, &accounts, session::now()).await
+        Snapshot::take(&self.0.store, &self.0.state, &accounts, seen).await
     }
 }

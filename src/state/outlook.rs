@@ -6,12 +6,20 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Result, params};
 
-use super::reading::status;
+use super::reading::{counts, status};
 use super::recording::to_column;
 use super::{Hour, Overview, PollResult, Timestamp};
 
 /// Hours of which the counts are kept: a day, and the hour that has begun.
 pub const HOURS: Timestamp = 25;
+
+/// Whether the recorded messages are counted, which takes reading all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    Counted,
+    /// They are told as none.
+    Uncounted,
+}
 
 /// When maildrops are polled next; `None`: when somebody asks for it.
 pub type Due = Vec<(Arc<str>, Option<Timestamp>)>;
@@ -67,6 +75,10 @@ fn hours(connection: &Connection) -> Result<Vec<Hour>> {
 }
 
 /// Reads all that there is to be seen.
-pub(super) fn overview(connection: &Connection) -> Result<Overview> {
-    Ok(Overview { maildrops: status(connection)?, due: due(connection)?, hours: hours(connection)? })
+pub(super) fn overview(connection: &Connection, seen: Seen) -> Result<Overview> {
+    let counts = match seen {
+        Seen::Counted => counts(connection)?,
+        Seen::Uncounted => HashMap::new(),
+    };
+    Ok(Overview { maildrops: status(connection, counts)?, due: due(connection)?, hours: hours(connection)? })
 }

@@ -243,12 +243,16 @@ pub(super) fn seen(connection: &Connection, maildrop: &str) -> Result<Vec<SeenLi
     lines.collect()
 }
 
-/// Lists all maildrops with what is recorded and held of them, by identity.
-pub(super) fn status(connection: &Connection) -> Result<Vec<Status>> {
-    let mut counts: HashMap<i64, u64> = connection
+/// Counts the recorded messages of each maildrop.
+pub(super) fn counts(connection: &Connection) -> Result<HashMap<i64, u64>> {
+    connection
         .prepare_cached("SELECT maildrop, count(*) FROM seen WHERE kind != 2 GROUP BY maildrop")?
         .query_map([], |row| Ok((row.get(0)?, octets(row, 1)?)))?
-        .collect::<Result<_>>()?;
+        .collect()
+}
+
+/// Lists all maildrops with what is recorded, by these counts, and held of them, by identity.
+pub(super) fn status(connection: &Connection, mut counts: HashMap<i64, u64>) -> Result<Vec<Status>> {
     let mut status = |maildrop: Maildrop| {
         let id = find(connection, &maildrop.identity)?.unwrap_or_default();
         let (held, _) = held(connection, id, SHOWN)?;

@@ -17,7 +17,7 @@ use crate::message::{Content, UniqueId};
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
-use super::outlook::{self, Due};
+use super::outlook::{self, Due, Seen};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
@@ -258,12 +258,12 @@ impl Store {
 
     /// Lists all maildrops that were ever polled, with what is recorded and held of them, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
-        self.read(reading::status).await
+        self.read(|connection| reading::status(connection, reading::counts(connection)?)).await
     }
 
     /// Reads all that there is to be seen: the maildrops, when they are polled next, what the last day brought.
-    pub async fn overview(&self) -> Result<Overview, StateError> {
-        self.read(outlook::overview).await
+    pub async fn overview(&self, seen: Seen) -> Result<Overview, StateError> {
+        self.read(move |connection| outlook::overview(connection, seen)).await
     }
 
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.

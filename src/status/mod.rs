@@ -24,7 +24,9 @@ use serde::Serialize;
 
 use crate::clock::in_utc;
 use crate::config::Account;
+use crate::session;
 use crate::state::lease::DAEMON;
+use crate::state::outlook::Seen;
 use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 
 pub use row::{Row, Standing};
@@ -47,9 +49,9 @@ impl Snapshot {
         store: &Store,
         state: &Path,
         accounts: &[Arc<Account>],
-        at: Timestamp,
+        seen: Seen,
     ) -> Result<Self, StateError> {
-        let overview = store.overview().await?;
+        let (overview, at) = (store.overview(seen).await?, session::now());
         let scheduled = accounts.iter().filter(|account| account.enabled);
         let maildrops = scheduled.map(|account| account.maildrop_id.as_str().into());
         // What the state says is worth showing without it.

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::super::view::View;
 use crate::config::units;
 use crate::disk::blocking::compute;
+use crate::state::outlook::Seen;
 use crate::status::Snapshot;
 use crate::status::metrics::Format;
 use crate::status::page::{Page, STYLE};
@@ -65,7 +66,8 @@ pub(super) async fn answer(request: Parts, door: Door, view: &View) -> Response<
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let snapshot = view.snapshot().await;
+    let seen = if path == "/status.json" { Seen::Counted } else { Seen::Uncounted };
+    let snapshot = view.snapshot(seen).await;
     if let Err(error) = &snapshot {
         log::debug!("{error}");
     }

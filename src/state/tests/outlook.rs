@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::state::lease::DAEMON;
+use crate::state::outlook::Seen;
 
 fn polled(failure: Option<&str>, messages: u64) -> PollResult {
     let failure = failure.map(|class| (class.to_owned(), "why".to_owned()));
@@ -17,12 +18,12 @@ async fn others_see_at_once_when_a_maildrop_is_due_and_no_file_is_made_for_it() 
     let store = Store::open(&path);
     let due = |at| vec![(ALICE.into(), at), ("bob@h".into(), Some(7))];
     store.schedule(due(Some(100)));
-    assert_eq!(store.overview().await.unwrap().due.len(), 2);
+    assert_eq!(store.overview(Seen::Counted).await.unwrap().due.len(), 2);
     assert!(!path.exists());
     store.remember("a target".into(), Vec::new()).await.unwrap();
     let seen = async || {
         store.maildrop("nobody".into()).await.unwrap();
-        Store::open_read_only(&path).overview().await.unwrap().due
+        Store::open_read_only(&path).overview(Seen::Counted).await.unwrap().due
     };
     assert_eq!(seen().await[ALICE], 100);
     store.schedule(due(Some(200)));
@@ -41,7 +42,7 @@ async fn a_day_is_counted_by_hours_and_a_poll_that_brings_nothing_not_at_all() {
         let memory = begin(&store).await;
         let closing = Closing { at, poll: Some(poll), ..Closing::default() };
         store.close(&memory.key, &memory.entries, closing).await.unwrap();
-        store.overview().await.unwrap().hours
+        store.overview(Seen::Counted).await.unwrap().hours
     };
     poll(3600, polled(None, 2)).await;
     poll(7199, polled(Some("network"), 0)).await;
@@ -65,8 +66,9 @@ async fn nothing_is_left_of_a_maildrop_that_was_dropped_and_all_of_the_others() 
     store.schedule(vec![(ALICE.into(), Some(1)), ("bob@h".into(), Some(2))]);
     assert_eq!(store.drop_maildrop(ALICE.into()).await, Ok(1));
     assert_eq!(store.drop_maildrop(ALICE.into()).await, Ok(0));
-    let left = store.overview().await.unwrap();
+    let left = store.overview(Seen::Counted).await.unwrap();
     assert_eq!((left.maildrops.len(), left.maildrops[0].seen, left.due.len()), (1, 2, 1));
+    assert_eq!(store.overview(Seen::Uncounted).await.unwrap().maildrops[0].seen, 0);
     assert!(names(&store).await.is_empty() && begin(&store).await.unclosed);
 }
 
