@@ -28,6 +28,7 @@
 //! import                                  config message
 //! disk                                    -
 //! net                                     config sasl disk
+//! autoconfig                              config net
 //! state                                   message disk
 //! credential                              config net state disk
 //! delivery                                config message net sasl smtp imap disk
@@ -77,6 +78,7 @@
 // `clippy.toml` says how many; a test may tell a longer story.
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
+mod autoconfig;
 mod cli;
 mod clock;
 mod config;

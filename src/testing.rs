@@ -1,6 +1,10 @@
 //! The one door for tests, benches, examples and fuzzing: what they use of the inside, by name. Nothing in the program
 //! imports it, and nobody else may rely on it.
 
+pub mod autoconfig {
+    pub use crate::autoconfig::{Address, Document, Server};
+}
+
 pub mod config {
     pub use crate::config::account::{
         ClientCertificate, CommandLine, FirstSync, Interval, Keep, Order, Password, Pipelining, Tls, TlsMode,

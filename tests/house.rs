@@ -22,6 +22,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["import"], &["config", "message"]),
     (&["disk"], &[]),
     (&["net"], &["config", "sasl", "disk"]),
+    (&["autoconfig"], &["config", "net"]),
     (&["state"], &["message", "disk"]),
     (&["credential"], &["config", "net", "state", "disk"]),
     (&["delivery"], &["config", "message", "net", "sasl", "smtp", "imap", "disk"]),

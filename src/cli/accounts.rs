@@ -123,9 +123,9 @@ pub fn address_hint(name: &str, accounts: &[Account]) -> Option<String> {
             format!("the account of that address is called {0}: `postrider sync {0}`", account.name)
         }
         None => format!(
-            "a mail address is no account: name the POP3 server in a URL, such as \
-             `postrider sync pops://{}@HOST --deliver maildir:~/Mail` with HOST in place of its name, or write an \
-             account into the configuration",
+            "a mail address is no account: `postrider setup {}` makes one of it; or name the POP3 server in a URL, such \
+             as `postrider sync pops://{}@HOST --deliver maildir:~/Mail` with HOST in place of its name",
+            Shown(name.as_bytes()),
             Shown(user.as_bytes())
         ),
     })

@@ -208,7 +208,7 @@ impl Page<'_> {
 }
 
 /// A terminal is at least so wide.
-const NARROW: usize = 80;
+pub(super) const NARROW: usize = 80;
 
 /// Gives what stands beside the words of a step: how it went, its name, and how long it took.
 fn beside(mark: &str, name: &str, took: Duration) -> String {
@@ -216,7 +216,7 @@ fn beside(mark: &str, name: &str, took: Duration) -> String {
 }
 
 /// Puts words beside their step, in lines of at most so many characters where they have blanks.
-fn laid_out(beside: &str, words: &str, width: usize) -> Vec<String> {
+pub(super) fn laid_out(beside: &str, words: &str, width: usize) -> Vec<String> {
     let indent = " ".repeat(beside.chars().count());
     let mut lines = Vec::new();
     let mut line = beside.to_owned();

@@ -30,6 +30,9 @@ pub(super) enum CliError {
     Silent { at: String, file: PathBuf, source: io::Error },
     #[error("{0}")]
     Usage(String),
+    /// Nobody named a server, or whoever sits there has ended it.
+    #[error("{0}; nothing was written")]
+    NotSetUp(String),
     #[error("no account {name:?} in {file}{}", Nearest(.nearest.as_deref()))]
     UnknownAccount { name: String, file: String, nearest: Option<String>, hint: Option<String> },
     #[error("no recorded unique-id {0}; nothing was changed")]
@@ -82,7 +85,8 @@ impl CliError {
             | Self::NoLogin(_) => Exit::USAGE,
             Self::Login { error, .. } => Exit::of_class(error.class()),
             Self::Poll(failure) => Exit::of_class(failure.class),
-            Self::State(_)
+            Self::NotSetUp(_)
+            | Self::State(_)
             | Self::Silent { .. }
             | Self::Unwritten { .. }
             | Self::Daemon(_)
@@ -121,6 +125,7 @@ impl CliError {
             Self::Configured(account) => Some(format!(
                 "take it out of the configuration first, or have messages fetched again by `postrider seen forget {account} --all`"
             )),
+            Self::Config(ConfigError::NotFound { .. }) => Some("`postrider setup ADDRESS` writes one".into()),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
@@ -129,6 +134,7 @@ impl CliError {
             | Self::Unwritten { .. }
             | Self::Silent { .. }
             | Self::Usage(_)
+            | Self::NotSetUp(_)
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
             | Self::Poll(_)

@@ -143,7 +143,7 @@ impl Import {
         imported.place_secrets(|name, secret| match self.inline {
             true => Ok::<_, CliError>(Value::Text(String::from_utf8_lossy(secret.reveal()).into_owned())),
             false => {
-                let path = stored(&directory, name, secret, &mut used)?;
+                let (path, _) = stored(&directory, name, secret, &mut used)?;
                 let path = path.to_string_lossy().into_owned();
                 Ok(Value::Map(vec![("file".to_owned(), Value::Text(path))]))
             }
@@ -289,17 +289,18 @@ async fn record(
 
 /// Writes a secret into a file of its own, which only its owner may read, and gives its path. One that is there and holds
 /// the same is used; another is left alone.
-fn stored(
+pub(super) fn stored(
     directory: &Path,
     name: &str,
     secret: &Secret,
     used: &mut HashSet<PathBuf>,
-) -> Result<PathBuf, CliError> {
+) -> Result<(PathBuf, Written), CliError> {
     let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
     for path in names.map(|name| directory.join(name)) {
         if used.contains(&path) {
             continue;
         }
+        let mut written = Written::Now;
         match create(&path, &[secret.reveal(), b"\n"].concat()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -307,11 +308,12 @@ fn stored(
                 if there.strip_suffix(b"\n").unwrap_or(&there) != secret.reveal() {
                     continue;
                 }
+                written = Written::Before;
             }
             Err(source) => return Err(CliError::Unwritten { file: path, source }),
         }
         used.insert(path.clone());
-        return Ok(path);
+        return Ok((path, written));
     }
     Err(CliError::Usage("no name is free for a file of secrets".into()))
 }
@@ -339,6 +341,13 @@ fn create(path: &Path, octets: &[u8]) -> io::Result<()> {
     file.write_all(octets)?;
     durable::sync(&file)?;
     durable::sync_directory_of(path)
+}
+
+/// When a file of a secret was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Now,
+    Before,
 }
 
 /// Lists what getmail reads of its directory: `getmailrc`, else every file that is no list of its own.
@@ -388,7 +397,7 @@ fn utf8(octets: Vec<u8>) -> Result<String, String> {
 }
 
 /// Reads a file on a file system that may not answer.
-fn content(file: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn content(file: &Path, most: u64) -> io::Result<Vec<u8>> {
     let path = file.to_owned();
     let read = move || {
         let mut octets = Vec::new();

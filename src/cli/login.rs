@@ -13,8 +13,9 @@ use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::clock::WallClock;
+use crate::config::{Account, Config};
 use crate::credential::oauth2::Means;
-use crate::credential::oauth2::log_in::{By, Needed, Person, needed};
+use crate::credential::oauth2::log_in::{By, Person, needed};
 use crate::net::{Connector, Endpoint};
 use crate::text::Shown;
 
@@ -34,45 +35,54 @@ impl Login {
         let account = named(&config, &self.account)?;
         let owner = || CliError::Owner(config.state.clone());
         become_owner(&config.state).map_err(|_| owner())?;
-        let connector = Connector::default();
-        let means = Means {
-            connector: &connector,
-            through: Endpoint::from(account),
-            state: &config.state,
-            now: WallClock::System.now(),
-        };
-        let failed = |error| CliError::Login { account: account.name.clone(), error };
-        let mut all = needed(&means, account, &config.accounts).await.map_err(failed)?;
-        if all.is_empty() {
-            return Err(CliError::NoLogin(account.name.clone()));
-        }
-        // Whoever calls it where nothing is lacking wants all of them anew.
-        if all.iter().any(|needed| needed.is_lacking) {
-            all.retain(|needed| needed.is_lacking);
-        }
         let by = if self.device { By::Device } else { By::Usual };
+        let next = format!("; `postrider check {}` tries it.", account.name);
         let mut say = |text: &str| {
             results.line(text);
             results.flush();
         };
-        let mut person = Person { say: &mut say, lines: lines() };
-        for needed in &all {
-            // A person takes minutes.
-            let means = Means { now: WallClock::System.now(), ..means };
-            needed.log_in(&means, by, &mut person).await.map_err(failed)?;
-            (person.say)(&logged_in(needed, &account.name));
-        }
+        log_in(account, &config, by, lines(), (&mut say, &next)).await?;
         Ok(Exit::SUCCESS)
     }
 }
 
-fn logged_in(needed: &Needed<'_>, account: &str) -> String {
-    let whose = needed.whose();
-    format!("Logged in as {}; `postrider check {account}` tries it.", Shown(whose.as_bytes()))
+/// Has a person log in to all that an account needs and lacks, and gives back the lines that are typed. `next` completes
+/// what is said of each.
+pub(super) async fn log_in(
+    account: &Account,
+    config: &Config,
+    by: By,
+    lines: mpsc::UnboundedReceiver<String>,
+    (say, next): (&mut dyn FnMut(&str), &str),
+) -> Result<mpsc::UnboundedReceiver<String>, CliError> {
+    let connector = Connector::default();
+    let means = Means {
+        connector: &connector,
+        through: Endpoint::from(account),
+        state: &config.state,
+        now: WallClock::System.now(),
+    };
+    let failed = |error| CliError::Login { account: account.name.clone(), error };
+    let mut all = needed(&means, account, &config.accounts).await.map_err(failed)?;
+    if all.is_empty() {
+        return Err(CliError::NoLogin(account.name.clone()));
+    }
+    // Whoever calls it where nothing is lacking wants all of them anew.
+    if all.iter().any(|needed| needed.is_lacking) {
+        all.retain(|needed| needed.is_lacking);
+    }
+    let mut person = Person { say, lines };
+    for needed in &all {
+        // A person takes minutes.
+        let means = Means { now: WallClock::System.now(), ..means };
+        needed.log_in(&means, by, &mut person).await.map_err(failed)?;
+        (person.say)(&format!("Logged in as {}{next}", Shown(needed.whose().as_bytes())));
+    }
+    Ok(person.lines)
 }
 
 /// Reads what is typed or pasted, on a thread that may wait for ever.
-fn lines() -> mpsc::UnboundedReceiver<String> {
+pub(super) fn lines() -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     // Without a thread nobody can paste; the browser may still come by itself.
     let _ = std::thread::Builder::new().name("paste".into()).spawn(move || {

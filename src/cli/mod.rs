@@ -20,6 +20,7 @@ mod poll;
 mod progress;
 mod report;
 mod seen;
+mod setup;
 mod status;
 mod stdout;
 mod sync;
@@ -73,6 +74,9 @@ enum Command {
     /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
     #[command(subcommand, after_help = example("postrider held list home", EXIT_STATUS))]
     Held(held::Held),
+    /// Finds the POP3 server of a mail address, tries the log-in, and writes the account into the configuration
+    #[command(after_help = example("postrider setup alice@example.org", EXIT_STATUS))]
+    Setup(setup::Setup),
     /// Prints the configuration that does what another program's says, and takes over what that one has fetched
     #[command(after_help = example("postrider import fetchmail --write\n  postrider import fetchmail --seen", EXIT_STATUS))]
     Import(import::Import),
@@ -109,6 +113,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Status(status) => status.run(&common, &mut results).await,
         Command::Seen(seen) => seen.run(&common, &mut results).await,
         Command::Held(held) => held.run(&common, &mut results).await,
+        Command::Setup(setup) => Box::pin(setup.run(&common, &mut results)).await,
         Command::Import(import) => import.run(&common, &mut results).await,
         Command::Login(login) => login.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),

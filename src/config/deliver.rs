@@ -99,6 +99,29 @@ pub(super) fn targets(deliver: &[impl AsRef<str>], places: &Places) -> Result<Ve
     if targets.iter().all(|to| keys.insert(to.key())) { Ok(targets) } else { Err(UrlError::Twice) }
 }
 
+/// Reads targets of the command line and writes them as they may stand in the file; a path keeps its `~`.
+///
+/// # Errors
+///
+/// A target that is none, or with a secret in it.
+pub(super) fn as_yaml(deliver: &[impl AsRef<str>], places: &Places) -> Result<String, UrlError> {
+    let read = targets(deliver, places)?;
+    let each = deliver.iter().zip(&read).map(|(given, to)| match given.as_ref().split_once(':') {
+        Some((kind @ ("maildir" | "mbox"), place)) if place.starts_with(['~', '$']) => {
+            let plain = place.strip_prefix('~').filter(|rest| rest.starts_with('/') && text(rest) == *rest);
+            let place = plain.map_or_else(|| text(place), |rest| format!("~{rest}"));
+            format!("{{ {kind}: {place} }}")
+        }
+        _ => show(to),
+    });
+    let each: Vec<_> = each.collect();
+    match each.iter().any(|shown| shown.contains("[secret]")) {
+        true => Err(UrlError::TargetCommand("has a secret in it; write it into the configuration".into())),
+        false if each.len() == 1 => Ok(each.concat()),
+        false => Ok(list(each)),
+    }
+}
+
 /// Reads `maildir:PATH` and the like; a relative path is relative to the working directory, as on any command line.
 ///
 /// Mail servers are `smtp://HOST:PORT?to=ADDRESS`, the same with `smtps:` (TLS at once) or `lmtp:`, or
@@ -232,6 +255,21 @@ mod tests {
             let config = Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap();
             assert_eq!(read(deliver).as_ref(), Ok(&config.accounts[0].deliver[0].target), "{deliver}");
         }
+    }
+
+    #[test]
+    fn targets_of_the_command_line_are_written_as_the_file_has_them() {
+        let places = Places { home: Some("/home/alice".into()), ..Places::default() };
+        let written = |deliver: &[&str]| as_yaml(deliver, &places);
+        assert_eq!(written(&["maildir:~/Mail"]).unwrap(), "{ maildir: ~/Mail }");
+        assert_eq!(written(&["maildir:~/My Mail"]).unwrap(), "{ maildir: '~/My Mail' }");
+        assert_eq!(written(&["mbox:/var/mail/a"]).unwrap(), "{ mbox: /var/mail/a }");
+        let both = written(&["maildir:$HOME/M", "smtp://mx?to=a@b"]).unwrap();
+        assert!(both.starts_with("[{ maildir: '$HOME/M' }, { smtp: { host: mx, "), "{both}");
+        let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {both}}}}}\nstate: /s");
+        assert_eq!(Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap().accounts[0].deliver.len(), 2);
+        assert!(written(&["pipe:TOKEN=hunter2 deliver"]).is_err());
+        assert_eq!(written(&["nowhere"]), Err(UrlError::Target));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) fn host_and_port(server: &str) -> Result<(&str, Option<u16>), BadAddr
 
 /// Checks a host name or address literal; gives it in lower case, so that `maildrop_id` does not depend on how it was
 /// typed, and without the brackets of an IPv6 address.
-pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn host_name(text: &str) -> Result<String, &'static str> {
     let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if address.parse::<IpAddr>().is_ok() {
         return Ok(address.to_ascii_lowercase());

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::Config;
+use super::deliver;
 use super::error::ConfigError;
 use super::file::{self, Secrets};
 use super::places::Places;
 use super::tree::MOST_OCTETS;
+use super::url_parts::UrlError;
 
 /// Permission bits that let others than the owner read.
 const OTHERS_READ: u32 = 0o044;
@@ -66,6 +68,15 @@ impl Config {
 /// There is no home directory.
 pub fn default_state() -> Result<PathBuf, ConfigError> {
     Places::of_process().default_state()
+}
+
+/// Reads targets of the command line, as `maildir:~/Mail`, and writes them as they may stand in the file.
+///
+/// # Errors
+///
+/// A target that is none, or with a secret in it.
+pub fn targets_as_yaml(deliver: &[impl AsRef<str>]) -> Result<String, UrlError> {
+    deliver::as_yaml(deliver, &Places::of_process())
 }
 
 fn load(path: &Path, places: &Places) -> Result<Config, ConfigError> {

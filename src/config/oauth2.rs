@@ -7,6 +7,7 @@ use super::http_url::HttpUrl;
 use super::password::Password;
 use super::providers::{Assertion, NamesScopesAgain, Protocol, Provider};
 use super::tls::ClientCertificate;
+use crate::secret::Secret;
 
 /// What a user logs in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,15 @@ impl OAuth2 {
         match self {
             Self::Command(_) => Vec::new(),
             Self::Client(client) => client.files(),
+        }
+    }
+}
+
+impl OAuth2 {
+    /// Puts a client's secret in the place of where it is to be.
+    pub fn set_client_secret(&mut self, secret: Secret) {
+        if let Self::Client(client) = self {
+            client.client = ClientProof::Secret(Password::Literal(secret));
         }
     }
 }

@@ -119,6 +119,11 @@ impl Provider {
         self.scopes.iter().find(|(of, _)| *of == protocol).map_or("", |(_, scope)| scope)
     }
 
+    /// Says whether who packages this has registered a client, so that nobody else has to.
+    pub fn has_client(&self) -> bool {
+        self.client_id.is_some()
+    }
+
     /// Makes a URL of a host and a path of the table.
     pub(super) fn url(
         &self,

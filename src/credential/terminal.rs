@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroize;
 
@@ -16,7 +16,7 @@ static TERMINAL: Mutex<()> = Mutex::const_new(());
 /// Asks on the controlling terminal. Dropped, it leaves the terminal as it was.
 pub(super) async fn ask(prompt: String) -> Result<Secret, CredentialError> {
     let _turn = TERMINAL.lock().await;
-    let _mode = Mode::save().map_err(CredentialError::NoTerminal)?;
+    let _mode = Mode::hide().map_err(CredentialError::NoTerminal)?;
     let (answer, answered) = oneshot::channel();
     // Not a thread of the runtime's: those are waited for at its end, and this one may wait for a key for ever.
     let asking = std::thread::Builder::new().name("ask".into()).spawn(move || {
@@ -49,10 +49,16 @@ struct Mode {
 }
 
 impl Mode {
-    fn save() -> io::Result<Self> {
+    /// Has nothing shown of what is typed, from before the question on: whoever is quick, or pastes, does not wait for it.
+    fn hide() -> io::Result<Self> {
         let terminal = File::options().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
-        Ok(Self { terminal, before })
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        hidden.local_flags.insert(LocalFlags::ECHONL);
+        let this = Self { terminal, before };
+        tcsetattr(&this.terminal, SetArg::TCSANOW, &hidden)?;
+        Ok(this)
     }
 }
 

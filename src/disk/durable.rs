@@ -3,8 +3,8 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -65,6 +65,42 @@ pub(crate) fn publish(path: &Path, prefix: &str, octets: &[u8]) -> io::Result<()
     Ok(())
 }
 
+/// A file that is to replace another, or to be the first of its name: complete and on the disk, but not in its place yet.
+/// Dropped before, it leaves no trace.
+pub(crate) struct Successor {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Successor {
+    /// Writes it beside the one that is to be replaced, for the same owner and with the same permissions; without one for
+    /// us alone. A symbolic link stays, and what it leads to is replaced.
+    pub(crate) fn write(path: &Path, octets: &[u8]) -> io::Result<Self> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mut file = tempfile::Builder::new().prefix(".postrider-").tempfile_in(above(&path))?;
+        file.write_all(octets)?;
+        match fs::metadata(&path) {
+            Ok(before) => {
+                let ours = file.as_file().metadata()?;
+                if (ours.uid(), ours.gid()) != (before.uid(), before.gid()) {
+                    fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
+                }
+                file.as_file().set_permissions(before.permissions())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        sync(file.as_file())?;
+        Ok(Self { file, path })
+    }
+
+    /// Puts it in its place, durably.
+    pub(crate) fn put_in_place(self) -> io::Result<()> {
+        self.file.persist(&self.path)?;
+        sync_directory_of(&self.path)
+    }
+}
+
 /// Gives the directory that a path is in.
 pub(crate) fn above(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -108,4 +144,28 @@ fn to_the_disk(file: impl AsFd) -> nix::Result<()> {
 #[cfg(not(target_vendor = "apple"))]
 fn to_the_disk(file: impl AsFd) -> nix::Result<()> {
     nix::unistd::fsync(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_is_not_seen_before_it_is_whole_and_has_what_its_predecessor_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("file"), directory.path().join("link"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let names = || fs::read_dir(directory.path()).unwrap().count();
+        drop(Successor::write(&path, b"never").unwrap());
+        assert_eq!(names(), 0);
+        let first = Successor::write(&path, b"first").unwrap();
+        assert!(!path.exists());
+        first.put_in_place().unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path), names()), (&b"first"[..], 0o600, 1));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        Successor::write(&link, b"second").unwrap().put_in_place().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path), names()), (&b"second"[..], 0o640, 2));
+    }
 }

@@ -12,6 +12,8 @@ mod provider;
 mod sandbox;
 mod secrets;
 mod seen;
+mod setup;
+mod setup_dialogue;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

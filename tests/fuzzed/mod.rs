@@ -9,6 +9,7 @@ mod session;
 
 use std::path::Path;
 
+use postrider::testing::autoconfig::{Address, Document};
 use postrider::testing::config::{
     self, Account, CatchAll, Config, Occurrence, Recipients, Sender, Unknown, is_address,
 };
@@ -40,6 +41,7 @@ pub const ENTRIES: &[Entry] = &[
     ("envelope", envelope),
     ("config", config),
     ("url", url),
+    ("autoconfig", autoconfig),
     ("sasl", sasl),
     ("session", session::session),
 ];
@@ -341,6 +343,21 @@ fn url(octets: &[u8]) {
             assert_eq!(again.map(|again| again.name).as_ref(), Ok(&account.name), "the name is a URL again");
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The document in which a domain names its servers.
+fn autoconfig(octets: &[u8]) {
+    let address = Address::parse("alice@example.org").expect("an address");
+    if let Ok(Ok(server)) = Document::parse(octets).map(|document| document.server(&address)) {
+        assert!(server.port > 0 && !server.host.is_empty());
+        let yaml = format!(
+            "accounts: {{ a: {{ host: '{}', port: {}, user: u, deliver: {{ maildir: /m }} }} }}\nstate: /s",
+            server.host, server.port
+        );
+        let config = Config::from_yaml(&yaml, Path::new("f")).expect("a server that can be configured");
+        assert_eq!(config.accounts[0].host, server.host);
+        assert!(!server.user.contains(char::is_control));
     }
 }
 

@@ -248,7 +248,11 @@ impl Maildrop {
 
     /// Starts on this port, as a server that comes back does.
     pub fn start_at(port: u16, settings: Settings) -> Self {
-        let certificate = Certificate::for_loopback();
+        Self::start_with(port, settings, Certificate::for_loopback())
+    }
+
+    /// Starts on this port with this certificate.
+    pub fn start_with(port: u16, settings: Settings, certificate: Certificate) -> Self {
         let tls = certificate.server();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free loopback port");
         let address = listener.local_addr().expect("the listener's address");

@@ -15,6 +15,7 @@
 //! - [`chroot`], [`mbox_file`]: what some of them stand in and on.
 //! - [`relay`]: stands between a client and a server, and stops passing octets on, or cuts the connection, at a chosen one.
 //! - [`mounted`]: a small disk that can be filled up.
+//! - [`namespace`]: a network of the test's own, with names, a name server and every port; [`web`]: HTTPS servers in it.
 //! - [`poller`]: sessions inside the test's own process.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
@@ -39,6 +40,7 @@ pub mod mails;
 pub mod mbox_file;
 pub mod mounted;
 pub mod mta;
+pub mod namespace;
 pub mod odd_mail_server;
 pub mod poller;
 pub mod popa3d;
@@ -51,4 +53,5 @@ pub mod relay;
 pub mod scripted;
 pub mod solid_pop3d;
 pub mod transcript;
+pub mod web;
 pub mod wire;
