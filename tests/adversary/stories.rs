@@ -143,6 +143,13 @@ fn a_message_that_another_one_is_taken_for_is_known_by_its_content_and_the_other
 }
 
 #[test]
+fn a_message_that_another_one_is_taken_for_is_fetched_once_though_the_session_has_questions() {
+    let equal = Arrive(Equal, 0, Sound);
+    let events = vec![(0, NEW), (0, NEW), (2, equal), (2, Arrive(Normal, 0, Flaw::BreaksAfter(0)))];
+    delivers(4, Scenario { polls: 3, events, ..Scenario::plain() });
+}
+
+#[test]
 fn weak_messages_come_once_more_where_deletions_are_forgotten_and_unique_ids_are_others_in_each_session() {
     let events = vec![(0, WEAK), (0, Arrive(Weak, 0, Sound))];
     delivers(4, Scenario { uids: Uids::Random, deletes: Deletes::Ignored, events, ..none() });

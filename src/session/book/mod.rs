@@ -284,7 +284,10 @@ impl<'a> Book<'a> {
     /// Gives the messages that are to be fetched after all. Once deletions begin there are none: what was seen to be a
     /// recorded one until then stays that.
     pub fn take_ousted(&mut self) -> Vec<usize> {
-        std::mem::take(&mut self.ousted)
+        let mut ousted = std::mem::take(&mut self.ousted);
+        // Once a question was asked, they may have been planned like all others.
+        ousted.retain(|index| !self.settled.contains_key(index));
+        ousted
     }
 
     /// Leaves what is taken for a recorded message at that from here on: it may be deleted.
