@@ -36,9 +36,14 @@ impl<'a> Dialogue<'a> {
         self.beside("", words);
     }
 
-    /// Says something whose lines are as they shall be: an address that is to be copied.
-    pub(super) fn say_as_it_is(&mut self, words: &str) {
-        self.results.line(words);
+    /// Passes on what a log-in says; what is indented is an address that is to be copied, and stays as it is.
+    pub(super) fn pass_on(&mut self, words: &str) {
+        for line in words.lines() {
+            match line.is_empty() || line.starts_with(' ') {
+                true => self.results.line(line),
+                false => laid_out("", line, NARROW).iter().for_each(|line| self.results.line(line)),
+            }
+        }
         self.results.flush();
     }
 

@@ -202,7 +202,7 @@ impl Talk<'_> {
         }
         if account.oauth2.is_some() {
             let (stop, typed) = (self.dialogue.stop().clone(), self.dialogue.take_typed());
-            let mut say = |words: &str| self.dialogue.say_as_it_is(words);
+            let mut say = |words: &str| self.dialogue.pass_on(words);
             let logging_in = login::log_in(&account, &config, By::Usual, typed, (&mut say, "."));
             let typed = tokio::select! {
                 logged_in = Box::pin(logging_in) => Some(logged_in?),
