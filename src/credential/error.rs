@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::oauth2::OAuth2Error;
+use super::oauth2::error::OAuth2Error;
 use crate::failure::Class;
 use crate::text::Shown;
 

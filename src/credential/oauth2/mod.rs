@@ -18,7 +18,7 @@ pub mod allow;
 mod assertion;
 mod device;
 mod endpoint;
-mod error;
+pub(super) mod error;
 mod granted;
 mod kept;
 mod listen;
