@@ -34,6 +34,7 @@ fn make(purpose: &Purpose<'_>) {
                 | Target::Smtp(_)
                 | Target::Lmtp(_)
                 | Target::Imap(_)
+                | Target::Gmail(_)
                 | Target::Http(_) => {}
             }
         }

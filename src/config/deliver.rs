@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use super::gmail::GMAIL;
 use super::host::host_and_port;
 use super::http::{self, HTTP};
 use super::imap::IMAP;
@@ -25,6 +26,7 @@ pub(super) const KEYS: &[Key<Target>] = &[
     variant!("smtp", Target::Smtp, SMTP, "A server that speaks SMTP."),
     variant!("lmtp", Target::Lmtp, LMTP, "A server that speaks LMTP."),
     variant!("imap", Target::Imap, IMAP, "A mailbox on a server that speaks IMAP."),
+    variant!("gmail", Target::Gmail, GMAIL, "A user's Gmail, by its API."),
     variant!("http", Target::Http, HTTP, "An endpoint that takes each message as the body of a request."),
 ];
 

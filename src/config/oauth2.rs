@@ -156,3 +156,24 @@ impl OAuth2Client {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::config::oauth2::OAuth2;
+    use crate::config::providers::Protocol;
+
+    #[test]
+    fn gmail_is_asked_for_what_an_import_needs_and_no_more() {
+        let yaml = "accounts: { a: { host: h, user: u, deliver: { gmail: { user: a@gmail.com, oauth2: { provider: google, client_id: c } } } } }";
+        let config = Config::from_yaml(yaml, std::path::Path::new("f")).unwrap();
+        let target = config.accounts[0].target();
+        let Some(OAuth2::Client(client)) = target.login().and_then(|(_, login)| login.credential.oauth2())
+        else {
+            panic!("a client")
+        };
+        assert_eq!(target.protocol(), Protocol::Gmail);
+        let base = "https://www.googleapis.com/auth/gmail";
+        assert_eq!(client.scope(target.protocol()), format!("{base}.insert {base}.labels"));
+    }
+}

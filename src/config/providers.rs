@@ -22,7 +22,7 @@ pub struct Provider {
     pub redirect_host: &'static str,
     /// What is asked for besides, so that there is a refresh token.
     pub more: &'static [(&'static str, &'static str)],
-    scopes: [(Protocol, &'static str); 3],
+    scopes: &'static [(Protocol, &'static str)],
     /// A scope that all log-ins have besides.
     pub(super) always: Option<&'static str>,
     /// The scope of an application's own access (`grant: client_credentials`), if there is such a thing.
@@ -44,6 +44,8 @@ pub enum Protocol {
     Pop,
     Imap,
     Smtp,
+    /// The API of Gmail.
+    Gmail,
 }
 
 /// Whether a refresh names the scopes (RFC 6749, 6 leaves it open).
@@ -75,10 +77,14 @@ pub static PROVIDERS: [Provider; 2] = [
         tenant: None,
         redirect_host: "127.0.0.1",
         more: &[("access_type", "offline"), ("prompt", "consent")],
-        scopes: [
+        scopes: &[
             (Protocol::Pop, "https://mail.google.com/"),
             (Protocol::Imap, "https://mail.google.com/"),
             (Protocol::Smtp, "https://mail.google.com/"),
+            (
+                Protocol::Gmail,
+                "https://www.googleapis.com/auth/gmail.insert https://www.googleapis.com/auth/gmail.labels",
+            ),
         ],
         always: None,
         application: None,
@@ -99,7 +105,7 @@ pub static PROVIDERS: [Provider; 2] = [
         tenant: Some("common"),
         redirect_host: "localhost",
         more: &[],
-        scopes: [
+        scopes: &[
             (Protocol::Pop, "https://outlook.office.com/POP.AccessAsUser.All"),
             (Protocol::Imap, "https://outlook.office.com/IMAP.AccessAsUser.All"),
             (Protocol::Smtp, "https://outlook.office.com/SMTP.Send"),

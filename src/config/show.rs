@@ -1,5 +1,6 @@
 //! The effective configuration, and what may stand in one, as text.
 
+use super::gmail::GMAIL_KEYS;
 use super::http::HTTP_KEYS;
 use super::imap::IMAP_KEYS;
 use super::keys::{HOOKS, KEYS};
@@ -85,6 +86,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
         below("accounts.NAME.deliver.smtp.", SMTP_KEYS),
         below("accounts.NAME.deliver.lmtp.", LMTP_KEYS),
         below("accounts.NAME.deliver.imap.", IMAP_KEYS),
+        below("accounts.NAME.deliver.gmail.", GMAIL_KEYS),
         below("accounts.NAME.deliver.http.", HTTP_KEYS),
         below("accounts.NAME.deliver.SERVER.to.", CATCH_ALL),
     ]

@@ -32,6 +32,8 @@ pub enum Target {
     Lmtp(Box<MailServer>),
     /// A mailbox on a server that speaks IMAP (RFC 9051).
     Imap(Box<Mailbox>),
+    /// A user's Gmail, by its API.
+    Gmail(Box<Gmail>),
     /// An endpoint that takes messages over HTTP (RFC 9110).
     Http(Box<Receiver>),
 }
@@ -216,6 +218,37 @@ pub enum MessageDate {
     Now,
 }
 
+/// A user's Gmail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gmail {
+    /// Whose it is, and where tokens come from.
+    pub login: Login,
+    /// Labels of each message, by name.
+    pub labels: Vec<String>,
+    pub spam: Spam,
+    /// What Gmail is to take for the date of a message: not when it arrived, which it cannot be told.
+    pub date: MessageDate,
+    /// Where the API is; no query.
+    pub url: HttpUrl,
+    /// How the connection is protected; its mode is the URL's.
+    pub tls: Tls,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// What connects to it in our place.
+    pub proxy: Option<Proxy>,
+    /// The longest wait for a connect and for the server; `None`: the account's.
+    pub timeout: Option<Duration>,
+}
+
+/// What becomes of what Gmail takes for spam.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spam {
+    /// Gmail's filter decides.
+    Classify,
+    /// It is none.
+    Never,
+}
+
 /// An endpoint that takes each message as the body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
@@ -336,7 +369,12 @@ impl Target {
     /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
     pub fn traces(&self) -> bool {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Imap(_) | Self::Http(_) => false,
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Imap(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => false,
             Self::Smtp(_) | Self::Lmtp(_) => true,
         }
     }
@@ -348,7 +386,7 @@ impl Target {
             // What a server is like is so for all who use it.
             Self::Smtp(_) | Self::Lmtp(_) | Self::Http(_) => Some(self.to_string()),
             // What may be there unrecorded is of one maildrop.
-            Self::Imap(_) => Some(format!("{self} {maildrop}")),
+            Self::Imap(_) | Self::Gmail(_) => Some(format!("{self} {maildrop}")),
         }
     }
 
@@ -360,6 +398,7 @@ impl Target {
                 Place::Socket(_) => None,
             },
             Self::Imap(mailbox) => mailbox.proxy.as_ref(),
+            Self::Gmail(gmail) => gmail.proxy.as_ref(),
             Self::Http(receiver) => receiver.proxy.as_ref(),
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
         }
@@ -369,6 +408,7 @@ impl Target {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Imap(_) => Protocol::Imap,
+            Self::Gmail(_) => Protocol::Gmail,
             Self::Maildir(_)
             | Self::Mbox(_)
             | Self::Pipe(_)
@@ -385,6 +425,7 @@ impl Target {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Smtp(server) | Self::Lmtp(server) => Some(server.place.to_string()),
             Self::Imap(mailbox) => Some(mailbox.server()),
+            Self::Gmail(gmail) => Some(gmail.url.authority()),
             Self::Http(receiver) => Some(receiver.url.without_query()),
         }
     }
@@ -398,6 +439,7 @@ impl Target {
                 (Place::Tcp { .. } | Place::Socket(_), _) => None,
             },
             Self::Imap(mailbox) => Some((&mailbox.host, &mailbox.login)),
+            Self::Gmail(gmail) => Some((&gmail.url.host, &gmail.login)),
             Self::Http(receiver) => Some((&receiver.url.host, receiver.login()?)),
         }
     }
@@ -410,7 +452,8 @@ impl Target {
             | Self::Pipe(_)
             | Self::Smtp(_)
             | Self::Lmtp(_)
-            | Self::Imap(_) => Vec::new(),
+            | Self::Imap(_)
+            | Self::Gmail(_) => Vec::new(),
             Self::Http(receiver) => {
                 let hmac = receiver.hmac.iter().map(|key| (key, "`hmac`".to_owned()));
                 let headers =
@@ -435,6 +478,7 @@ impl fmt::Display for Target {
                 let Mailbox { host, port, login, folder, .. } = &**mailbox;
                 write!(f, "imap:{}@{}/{folder}", login.user, HostAndPort(host, *port))
             }
+            Self::Gmail(gmail) => write!(f, "gmail:{}", gmail.login.user),
             Self::Http(receiver) => f.write_str(&receiver.url.without_query()),
         }
     }

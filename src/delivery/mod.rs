@@ -6,6 +6,7 @@
 mod access;
 pub mod envelope;
 mod error;
+pub mod gmail;
 pub mod http;
 pub mod imap;
 pub mod maildir;
@@ -27,7 +28,7 @@ use crate::disk::{self, Disk};
 use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
-pub use access::Access;
+pub use access::{Access, Errand};
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{Leftover, MessageId, Others, Outcome};
@@ -44,6 +45,7 @@ pub enum Sink {
     Pipe(pipe::Pipe),
     Server(smtp::Server),
     Imap(imap::Mailbox),
+    Gmail(gmail::Gmail),
     Http(http::Receiver),
 }
 
@@ -86,6 +88,10 @@ impl Sink {
             Target::Imap(mailbox) => {
                 Self::Imap(imap::Mailbox::open(mailbox, target.to_string(), disk, access).await?)
             }
+            Target::Gmail(gmail) => {
+                let opening = gmail::Gmail::open(gmail, target.to_string(), disk, access);
+                Self::Gmail(Box::pin(opening).await?)
+            }
             Target::Http(receiver) => {
                 Self::Http(http::Receiver::open(receiver, target.to_string(), disk, access).await?)
             }
@@ -100,7 +106,9 @@ impl Sink {
             Self::Maildir(maildir) => maildir.recover().await,
             Self::Imap(mailbox) => mailbox.recover().await,
             // Nothing in it tells which messages are there; what a server took is the server's.
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => Ok(Vec::new()),
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -108,8 +116,8 @@ impl Sink {
     pub fn recognizes(&self) -> bool {
         match self {
             Self::Maildir(_) | Self::Imap(_) => true,
-            // An endpoint may, by the key; nobody knows.
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => false,
+            // An endpoint may, by the key, and Gmail does, by the Message-ID; nobody hears of it.
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => false,
         }
     }
 
@@ -117,7 +125,12 @@ impl Sink {
     /// (see [`crate::message::file::name_in_mailbox`]).
     pub fn mailbox(&self) -> Option<&str> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => None,
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => None,
             Self::Imap(mailbox) => Some(mailbox.name()),
         }
     }
@@ -126,7 +139,12 @@ impl Sink {
     /// the same order (see [`crate::message::file::digest_in_mailbox`]).
     pub fn recorded_as(&self) -> Vec<FileDigest> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => Vec::new(),
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => Vec::new(),
             Self::Imap(mailbox) => mailbox.recorded_as(),
         }
     }
@@ -135,7 +153,12 @@ impl Sink {
     /// 0 if nobody knows.
     pub fn since(&self) -> i64 {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => 0,
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => 0,
             Self::Imap(mailbox) => mailbox.since(),
         }
     }
@@ -143,7 +166,12 @@ impl Sink {
     /// Says whether a message that was found in a mailbox on a server turned out to be one that came.
     pub fn has_claimed(&self, found: &FileId) -> bool {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => false,
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => false,
             Self::Imap(mailbox) => mailbox.has_claimed(found),
         }
     }
@@ -153,6 +181,7 @@ impl Sink {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
             Self::Imap(mailbox) => mailbox.was_turned_away(),
+            Self::Gmail(gmail) => gmail.was_turned_away(),
             Self::Http(receiver) => receiver.was_turned_away(),
         }
     }
@@ -161,21 +190,43 @@ impl Sink {
     /// no such server.
     pub fn was_let_in(&self) -> Option<bool> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Imap(_) => None,
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Imap(_)
+            | Self::Gmail(_) => None,
             Self::Http(receiver) => Some(receiver.was_let_in()),
         }
     }
 
     /// Says whether equal messages are to be counted, see [`Draft::count`].
     pub fn counts_copies(&self) -> bool {
-        matches!(self, Self::Http(_))
+        matches!(self, Self::Gmail(_) | Self::Http(_))
+    }
+
+    /// Takes the ids under which the target had messages of this maildrop, if it is one that tells merged ones by that.
+    pub fn know(&self, files: Vec<FileId>) {
+        if let Self::Gmail(gmail) = self {
+            gmail.know(files);
+        }
+    }
+
+    /// Says whether [`Self::know`] is to be told.
+    pub fn has_ids(&self) -> bool {
+        matches!(self, Self::Gmail(_))
     }
 
     /// Notes that all is recorded that was delivered by the poll that began at this time, and what becomes of messages that
     /// were found.
     pub fn settle(&self, leftover: Leftover, polled_at: i64) {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => {}
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => {}
             Self::Imap(mailbox) => mailbox.settle(leftover, polled_at),
         }
     }
@@ -187,6 +238,7 @@ impl Sink {
             Self::Pipe(pipe) => Draft::Spool(pipe.draft(message)),
             Self::Server(server) => Draft::Spool(server.draft(message)),
             Self::Imap(mailbox) => Draft::Spool(mailbox.draft(message)),
+            Self::Gmail(gmail) => Draft::Spool(gmail.draft(message)),
             Self::Http(receiver) => Draft::Spool(receiver.draft(message)),
         }
     }
@@ -199,7 +251,7 @@ impl Sink {
             // One round trip more for so many.
             Self::Server(_) => 32,
             Self::Imap(_) => 64,
-            Self::Pipe(_) | Self::Http(_) => 1,
+            Self::Pipe(_) | Self::Gmail(_) | Self::Http(_) => 1,
         }
     }
 
@@ -210,7 +262,7 @@ impl Sink {
             // One is recorded while the next is delivered.
             Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) | Self::Imap(_) => 2,
             // The command may keep the record from the processor until it ends; and of single messages that much is little.
-            Self::Pipe(_) | Self::Http(_) => 3,
+            Self::Pipe(_) | Self::Gmail(_) | Self::Http(_) => 3,
         }
     }
 
@@ -218,7 +270,7 @@ impl Sink {
     pub fn most_waiting(&self) -> usize {
         match self {
             Self::Maildir(_) => 256,
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Http(_) => 32,
+            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => 32,
             Self::Imap(_) => 64,
         }
     }
@@ -241,6 +293,7 @@ impl Sink {
             Self::Pipe(pipe) => pipe.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Server(server) => server.commit(finished.into_iter().map(spooled).collect()).await,
             Self::Imap(mailbox) => mailbox.commit(finished.into_iter().map(spooled).collect()).await,
+            Self::Gmail(gmail) => Box::pin(gmail.commit(finished.into_iter().map(spooled).collect())).await,
             Self::Http(receiver) => {
                 // Its futures are large.
                 Box::pin(receiver.commit(finished.into_iter().map(spooled).collect())).await
@@ -254,6 +307,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.failure(),
             Self::Imap(mailbox) => mailbox.failure(),
+            Self::Gmail(gmail) => gmail.failure(),
             Self::Http(receiver) => receiver.failure(),
         }
     }
@@ -265,6 +319,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => 0,
             Self::Server(server) => server.retracted(),
             Self::Imap(mailbox) => mailbox.retracted(),
+            Self::Gmail(gmail) => gmail.retracted(),
             Self::Http(receiver) => receiver.retracted(),
         }
     }
@@ -276,6 +331,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
             Self::Server(server) => server.news(),
             Self::Imap(mailbox) => mailbox.news(),
+            Self::Gmail(gmail) => gmail.news(),
             Self::Http(receiver) => receiver.news(),
         }
     }
@@ -286,6 +342,7 @@ impl Sink {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => {}
             Self::Server(server) => server.close().await,
             Self::Imap(mailbox) => mailbox.close().await,
+            Self::Gmail(gmail) => gmail.close(),
             Self::Http(receiver) => receiver.close(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::message::UniqueId;
+use crate::message::{FileId, UniqueId};
 
 /// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,10 +22,18 @@ pub enum Outcome {
     Delivered,
     /// The identical message was already there (and is durable now); nothing was added.
     AlreadyThere,
+    /// As [`Self::Delivered`], and the target knows it by an id.
+    Filed(FileId),
+    /// As [`Self::Delivered`], but the target has made one of it and another message, as the warning says: it stays where
+    /// it came from.
+    Merged(String),
     /// The target could not take it now; the reason is for the user.
     Later(String),
     /// It was sent, and the answer never came: it may be there. The reason is for the user.
     InDoubt(String),
+    /// It was sent, the answer never came, and it would be there twice if it was sent again: that is for a person to decide.
+    /// The reason is for the user.
+    Unknown(String),
     /// The target does not want it; the reason is for the user.
     Refused(String),
     /// Some recipients have it, and others do not.

@@ -48,7 +48,12 @@ fn directories(target: &Target) -> Vec<PathBuf> {
     let own = match target {
         Target::Maildir(path) => return vec![path.join("tmp")],
         Target::Mbox(path) => path.parent().map(Path::to_owned),
-        Target::Pipe(_) | Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) | Target::Http(_) => None,
+        Target::Pipe(_)
+        | Target::Smtp(_)
+        | Target::Lmtp(_)
+        | Target::Imap(_)
+        | Target::Gmail(_)
+        | Target::Http(_) => None,
     };
     own.into_iter().chain([disk::spool_directory()]).collect()
 }

@@ -18,6 +18,8 @@ pub struct FileId {
 
 /// Marks messages in mailboxes: no file has such a time.
 const MESSAGE: u64 = 1 << 63;
+/// Stands for a file where a target has made one of a message and another.
+pub const MERGED: FileId = FileId { digest: *b"merged          ", time: MESSAGE };
 /// Octets of a message that can be told; more count as so many.
 const MOST_OCTETS: u64 = (1 << 31) - 1;
 
@@ -25,6 +27,12 @@ impl FileId {
     /// Names a message in a mailbox by its UID; `octets` are those of RFC822.SIZE, less what was added on delivery.
     pub fn of_message(digest: FileDigest, uid: u32, octets: u64) -> Self {
         Self { digest, time: MESSAGE | octets.min(MOST_OCTETS) << 32 | u64::from(uid) }
+    }
+
+    /// Names a message that is known on a server by an id, of which this is the SHA-256.
+    pub fn of_id(digest: FileDigest, id: [u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = id;
+        Self { digest, time: MESSAGE | u64::from_be_bytes([a, b, c, d, e, f, g, h]) }
     }
 
     /// Gives the UID of a message in a mailbox; `None` for a file.

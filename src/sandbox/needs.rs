@@ -148,6 +148,10 @@ impl<'a> Purpose<'a> {
                         let secrets = mailbox.login.credential.secrets();
                         paths.extend(files(&mailbox.tls, secrets.into_iter().map(|(secret, _)| secret)));
                     }
+                    Target::Gmail(gmail) => {
+                        let secrets = gmail.login.credential.secrets();
+                        paths.extend(files(&gmail.tls, secrets.into_iter().map(|(secret, _)| secret)));
+                    }
                     Target::Http(receiver) => {
                         let secrets = receiver.login().map(|login| login.credential.secrets());
                         let secrets = secrets.into_iter().flatten().map(|(secret, _)| secret);
@@ -289,6 +293,10 @@ impl Needs {
             Target::Imap(mailbox) => {
                 self.tls(&mailbox.tls, name);
                 self.credential(&mailbox.login.credential, &format!("`deliver` of {name}"));
+            }
+            Target::Gmail(gmail) => {
+                self.tls(&gmail.tls, name);
+                self.credential(&gmail.login.credential, &format!("`deliver` of {name}"));
             }
             Target::Http(receiver) => {
                 self.tls(&receiver.tls, name);

@@ -60,6 +60,8 @@ pub struct Done {
     pub octets: u64,
     /// The identical message had been delivered before.
     pub already_there: bool,
+    /// It is not to be deleted.
+    pub stays: bool,
 }
 
 /// Where messages are delivered and recorded.
@@ -186,7 +188,7 @@ impl Commit<'_> {
         let (mut rest, mut finished) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for Complete { index, finished: message, delivery, unclaimed, octets, .. } in batch {
             finished.push(message);
-            rest.push((delivery, unclaimed, Done { index, octets, already_there: false }));
+            rest.push((delivery, unclaimed, Done { index, octets, already_there: false, stays: false }));
         }
         let mut committed = Committed::default();
         let outcomes = match self.sink.commit(finished).await {
@@ -200,7 +202,13 @@ impl Commit<'_> {
             match outcome {
                 Outcome::Later(_) => put_off.push(done.index),
                 Outcome::InDoubt(_) | Outcome::NotTried => {}
-                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Refused(_) | Outcome::Partly { .. } => {
+                Outcome::Delivered
+                | Outcome::Filed(_)
+                | Outcome::Merged(_)
+                | Outcome::AlreadyThere
+                | Outcome::Unknown(_)
+                | Outcome::Refused(_)
+                | Outcome::Partly { .. } => {
                     put_off.clear();
                 }
             }
@@ -221,6 +229,14 @@ impl Commit<'_> {
     ) {
         let declined = match outcome {
             Outcome::Delivered => None,
+            Outcome::Filed(file) => {
+                delivery.files = vec![file];
+                None
+            }
+            Outcome::Merged(why) => {
+                self.leave(&mut delivery, &mut done, &why);
+                None
+            }
             Outcome::AlreadyThere => {
                 if unclaimed.is_some() {
                     delivery.files = unclaimed.into_iter().collect();
@@ -229,21 +245,10 @@ impl Commit<'_> {
                 None
             }
             Outcome::Later(reason) | Outcome::InDoubt(reason) => Some((HeldKind::Later, reason)),
+            Outcome::Unknown(reason) => Some((HeldKind::Doubtful, reason)),
             Outcome::Refused(reason) => Some((HeldKind::Refused, reason)),
             Outcome::Partly { delivered, reason, others } => {
-                committed.reached.push(Reached {
-                    uid: delivery.uid.clone(),
-                    ordinal: delivery.ordinal,
-                    octets: delivery.octets,
-                    content: delivery.fingerprint.map(|whole| whole.content),
-                    identity: delivery.fingerprint.map(|whole| whole.identity),
-                    targets: vec![Holder {
-                        target: self.key.to_owned(),
-                        recipients: Some(delivered),
-                        file: None,
-                    }],
-                    reason: reason.clone(),
-                });
+                committed.reached.push(self.reached(&delivery, delivered, reason.clone()));
                 let kind = match others {
                     Others::Later => HeldKind::Later,
                     Others::Refused => HeldKind::Refused,
@@ -274,6 +279,27 @@ impl Commit<'_> {
             }
             None => committed.deliveries.push((delivery, done)),
         }
+    }
+
+    /// Says which recipients have a message.
+    fn reached(&self, delivery: &Delivery, recipients: Vec<String>, reason: String) -> Reached {
+        let recipients = Some(recipients);
+        Reached {
+            uid: delivery.uid.clone(),
+            ordinal: delivery.ordinal,
+            octets: delivery.octets,
+            content: delivery.fingerprint.map(|whole| whole.content),
+            identity: delivery.fingerprint.map(|whole| whole.identity),
+            targets: vec![Holder { target: self.key.to_owned(), recipients, file: None }],
+            reason,
+        }
+    }
+
+    /// Notes that a message is delivered, and stays where it came from.
+    fn leave(&self, delivery: &mut Delivery, done: &mut Done, why: &str) {
+        log::warn!("{}: {}: {}: {why}", self.account, Shown(delivery.uid.as_bytes()), self.target);
+        delivery.keep();
+        done.stays = true;
     }
 
     /// Notes that the target failed, and of which messages it turns out not to have been the trouble.

@@ -10,7 +10,7 @@ use crate::delivery::{Draft, MessageId, Sink};
 use crate::disk::Disk;
 use crate::message::{Content, Fingerprinter, Trace, UniqueId};
 use crate::source::{Begin, Blamed, Broke, End, Event, Refusal, Rest, Source, SourceError};
-use crate::state::{Came, Delivery, HeldKind, Holder, Kind, Standing};
+use crate::state::{Came, Delivery, HeldKind, Holder, Standing};
 use crate::stop::{MESSAGES, Stop};
 use crate::text::Shown;
 
@@ -376,8 +376,7 @@ impl Fetch<'_, '_> {
 
     /// Has a message delivered as it came, and never deleted.
     fn keep(&mut self, message: &mut Complete) {
-        (message.delivery.kind, message.delivery.delivered_at) = (Kind::Marked, None);
-        message.delivery.deleting = false;
+        message.delivery.keep();
         self.round.kept.insert(message.index);
         // Where messages vanish once they were shown, it is to stay all the same.
         self.round.fetched.shown_undelivered = true;
@@ -450,7 +449,9 @@ impl Fetch<'_, '_> {
                 fetched.octets += if done.already_there { 0 } else { done.octets };
                 self.progress.delivered(1);
                 self.book.recorded(done.index);
-                if self.book.policy.deletes_at_once() && !kept.contains(&done.index) {
+                // Where messages vanish once they were shown, it is to stay all the same.
+                fetched.shown_undelivered |= done.stays;
+                if self.book.policy.deletes_at_once() && !done.stays && !kept.contains(&done.index) {
                     self.source.delete(proof.map(|done| done.index));
                 }
             }

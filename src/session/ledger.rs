@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::spool::Spooled;
+use crate::message::file::MERGED;
 use crate::state::{Delivery, HeldKind, Holder, Memory, Reached};
 
 use super::commit::{self, Committed, Declined, Done};
@@ -207,7 +208,7 @@ impl<'a> Ledger<'a> {
         page.touched.insert(done.index);
         waiting.open.remove(&lane);
         waiting.is_new |= !done.already_there;
-        let file = delivery.files.first().copied();
+        let file = if done.stays { Some(MERGED) } else { delivery.files.first().copied() };
         waiting.hold(Holder { target: self.ways[lane].key.clone(), recipients: None, file });
         // It has it for those that refused it.
         for (refuser, _) in std::mem::take(&mut waiting.refused) {
@@ -295,7 +296,7 @@ impl<'a> Ledger<'a> {
     /// Says of a message that not all have who has it, and why the others have not.
     fn declined(&self, waiting: &Waiting) -> Declined {
         let Waiting { parcel, holders, refused, missing, is_new, .. } = waiting;
-        let kinds = [HeldKind::Away, HeldKind::Later, HeldKind::NoRoom];
+        let kinds = [HeldKind::Away, HeldKind::Later, HeldKind::NoRoom, HeldKind::Doubtful];
         let kind = kinds.into_iter().find(|kind| missing.iter().any(|(_, other, _)| other == kind));
         let refused = refused.iter().map(|(lane, why)| (lane, why));
         let missing = missing.iter().map(|(lane, _, why)| (lane, why));
@@ -325,9 +326,14 @@ impl Waiting {
 
     fn delivered(self) -> (Delivery, Done) {
         let Self { parcel, holders, is_new, .. } = self;
-        let files = holders.iter().filter_map(|holder| holder.file).collect();
-        let done = Done { index: parcel.index, octets: parcel.octets, already_there: !is_new };
-        (Delivery { files, ..parcel.delivery.clone() }, done)
+        let stays = holders.iter().any(|holder| holder.file == Some(MERGED));
+        let files = holders.iter().filter_map(|holder| holder.file).filter(|file| *file != MERGED).collect();
+        let done = Done { index: parcel.index, octets: parcel.octets, already_there: !is_new, stays };
+        let mut delivery = Delivery { files, ..parcel.delivery.clone() };
+        if stays {
+            delivery.keep();
+        }
+        (delivery, done)
     }
 
     fn reached(&self) -> Reached {

@@ -80,6 +80,7 @@ impl Attempted {
             Target::Imap(mailbox) => {
                 format!("{:?}", (mailbox.port, &mailbox.tls, &mailbox.auth, mailbox.bind))
             }
+            Target::Gmail(gmail) => format!("{:?}", (&gmail.url, &gmail.tls, gmail.bind)),
             Target::Http(receiver) => {
                 format!("{:?}", (&receiver.url, &receiver.tls, receiver.bind))
             }

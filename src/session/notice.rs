@@ -147,7 +147,7 @@ async fn deliver(
     let outcomes = sink.commit(vec![draft.finish()]).await.during("deliver")?;
     sink.close().await;
     match outcomes.first() {
-        Some(Outcome::Delivered | Outcome::AlreadyThere) => {
+        Some(Outcome::Delivered | Outcome::Filed(_) | Outcome::Merged(_) | Outcome::AlreadyThere) => {
             beside.noticed(what);
             log::info!("{}: delivered a notice of the failure", account.name);
             beside.worked(NOTICE, format_args!("notices can be delivered again"));
@@ -156,6 +156,7 @@ async fn deliver(
         Some(
             Outcome::Later(why)
             | Outcome::InDoubt(why)
+            | Outcome::Unknown(why)
             | Outcome::Refused(why)
             | Outcome::Partly { reason: why, .. },
         ) => Err(NotTaken::Declined(why.clone())),
@@ -258,7 +259,12 @@ fn catch_all(target: &Target) -> Option<&CatchAll> {
             Recipients::Header(catch_all) => Some(catch_all),
             Recipients::List(_) => None,
         },
-        Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) | Target::Imap(_) | Target::Http(_) => None,
+        Target::Maildir(_)
+        | Target::Mbox(_)
+        | Target::Pipe(_)
+        | Target::Imap(_)
+        | Target::Gmail(_)
+        | Target::Http(_) => None,
     }
 }
 

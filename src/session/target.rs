@@ -1,6 +1,7 @@
 //! Opens the target of an account, unless its server has refused the log-in lately.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::credentials::{self, is_refusal, means, unwanted};
 use super::lockout::{self, Attempted, Refusal, Word};
@@ -11,7 +12,7 @@ use crate::config::target::{Destination, Login};
 use crate::config::{Account, Target};
 use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, Unwanted, User};
 use crate::credential::{self, CredentialError};
-use crate::delivery::{Access, ServerError, Sink, TargetError, probe};
+use crate::delivery::{Access, Errand, ServerError, Sink, TargetError, probe};
 use crate::failure::{Class, Failure};
 use crate::net::Stage;
 use crate::secret::{Secret, masked};
@@ -61,6 +62,8 @@ async fn open(
         more.push(secret.during(format!("get {what} of the target"))?);
     }
     let access = Access {
+        renew: renew(account, target, environment),
+        keep: keep(account, target, environment),
         remembered,
         more,
         account: account.name.clone(),
@@ -72,6 +75,59 @@ async fn open(
     };
     let maildrop = account.maildrop_id.as_str().into();
     Ok(Sink::open(target, maildrop, environment.disk.clone(), access).await)
+}
+
+/// Makes what gets another token for a target that sees them with each request.
+fn renew(
+    account: &Account,
+    target: &Target,
+    environment: &Environment,
+) -> Option<Errand<Secret, Result<Secret, TargetError>>> {
+    let Target::Gmail(_) = target else { return None };
+    let of = Arc::new((account.clone(), target.clone(), environment.clone()));
+    Some(Errand::new(move |refused: Secret| {
+        let of = of.clone();
+        async move {
+            let (account, target, environment) = &*of;
+            let user = User::of_target(target).ok_or(CredentialError::Missing);
+            let token = match user {
+                Ok(user) => {
+                    Box::pin(user.access_token(&means(account, environment), Unwanted::This(&refused))).await
+                }
+                Err(missing) => Err(missing),
+            };
+            token.map(|token| token.secret).map_err(|error| {
+                let (said, hint, class) = match &error {
+                    CredentialError::Tokens(error) => {
+                        (Some(error.full_said()), error.hint(&account.name), error.class())
+                    }
+                    _ => (None, None, Class::Target),
+                };
+                let what = format!("cannot get another access token: {error}");
+                TargetError::Server(Box::new(ServerError {
+                    place: target.to_string(),
+                    what,
+                    said,
+                    hint,
+                    class,
+                }))
+            })
+        }
+    }))
+}
+
+/// Makes what keeps a target's memory in the middle of a session.
+fn keep(
+    account: &Account,
+    target: &Target,
+    environment: &Environment,
+) -> Option<Errand<Vec<u8>, Result<(), String>>> {
+    let (Target::Gmail(_), Some(name)) = (target, target.memory(&account.maildrop_id)) else { return None };
+    let store = environment.store.clone();
+    Some(Errand::new(move |memory| {
+        let (store, name) = (store.clone(), name.clone());
+        async move { store.remember(name, memory).await.map_err(|error| error.to_string()) }
+    }))
 }
 
 /// Notes what a target's server said of the credentials in the middle of a session: refused a log-in that was made anew, or

@@ -9,10 +9,14 @@ const LATER: [u64; 5] = [5, 10, 20, 40, 60];
 /// Waits of everything else, growing to a day.
 const REFUSED: [u64; 4] = [15, 60, 240, 1440];
 
+/// Nobody tries again what a person must decide.
+const DOUBTFUL: [u64; 1] = [100 * 365 * 24 * 60];
+
 /// Says how long a message of this kind waits after so many tries.
 pub fn wait(kind: HeldKind, tries: u32) -> Duration {
     let waits: &[u64] = match kind {
         HeldKind::Later | HeldKind::NoRoom | HeldKind::Away => &LATER,
+        HeldKind::Doubtful => &DOUBTFUL,
         HeldKind::Refused
         | HeldKind::Breaks
         | HeldKind::Short

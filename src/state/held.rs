@@ -99,6 +99,8 @@ pub enum HeldKind {
     NoRoom,
     /// A target that others have it beside was not to be had: it is looked at before the message is fetched again.
     Away,
+    /// It may be in the target, and would be there twice if it was sent again: it is tried when somebody says so.
+    Doubtful,
     /// Larger than the limit: it stays, and is not shown as held.
     TooLarge,
     /// The session broke at it.
@@ -136,11 +138,12 @@ impl Held {
 }
 
 impl HeldKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Refused,
         Self::Later,
         Self::NoRoom,
         Self::Away,
+        Self::Doubtful,
         Self::TooLarge,
         Self::Breaks,
         Self::Short,
@@ -154,6 +157,7 @@ impl HeldKind {
             Self::Later => "later",
             Self::NoRoom => "no-room",
             Self::Away => "away",
+            Self::Doubtful => "doubtful",
             Self::TooLarge => "too-large",
             Self::Breaks => "breaks",
             Self::Short => "short",

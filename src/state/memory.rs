@@ -208,6 +208,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Has a message recorded as one that is never deleted.
+    pub fn keep(&mut self) {
+        (self.kind, self.delivered_at, self.deleting) = (Kind::Marked, None, false);
+    }
+
     /// Makes a record of which nothing is known but the name and the octets by the listing.
     pub fn new(uid: UniqueId, ordinal: u32, octets: u64, kind: Kind) -> Self {
         Self {

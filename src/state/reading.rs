@@ -169,6 +169,15 @@ pub(super) fn contents(connection: &Connection, maildrop: &str) -> Result<Vec<Co
     contents.collect()
 }
 
+/// Lists the files that recorded messages are.
+pub(super) fn files(connection: &Connection, maildrop: &str) -> Result<Vec<FileId>> {
+    let Some(id) = find(connection, maildrop)? else { return Ok(Vec::new()) };
+    let mut select =
+        connection.prepare_cached("SELECT file FROM seen WHERE maildrop = ?1 AND file IS NOT NULL")?;
+    let files = select.query_map([id], |row| Ok(FileId::all_from_octets(blob(row, 0)?)))?;
+    Ok(files.collect::<Result<Vec<_>>>()?.concat())
+}
+
 fn detail(row: &Row<'_>) -> Result<Detail> {
     let header = row.get::<_, Option<[u8; 32]>>(3)?;
     let files = match row.get_ref(7)?.as_blob_or_null()? {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::disk;
-use crate::message::{Content, UniqueId};
+use crate::message::{Content, FileId, UniqueId};
 
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
@@ -229,6 +229,12 @@ impl Store {
     pub async fn contents(&self, maildrop: &MaildropKey) -> Result<Vec<Content>, StateError> {
         let maildrop = maildrop.identity.clone();
         self.read(move |connection| reading::contents(connection, &maildrop)).await
+    }
+
+    /// Lists the files that the recorded messages of a maildrop are.
+    pub async fn files(&self, maildrop: &MaildropKey) -> Result<Vec<FileId>, StateError> {
+        let maildrop = maildrop.identity.clone();
+        self.read(move |connection| reading::files(connection, &maildrop)).await
     }
 
     /// Lists the files in the target that no record claimed when the state was new, or when a session had not ended.

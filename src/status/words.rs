@@ -16,6 +16,7 @@ fn when(now: Timestamp, at: Timestamp) -> String {
 pub fn again(held: &Held, when: impl Fn(Timestamp) -> String) -> String {
     match held.kind {
         HeldKind::NoRoom => "when a poll finds room for it".to_owned(),
+        HeldKind::Doubtful => "when you say so".to_owned(),
         HeldKind::Away => "when a poll reaches the target".to_owned(),
         HeldKind::Refused
         | HeldKind::Later

@@ -742,6 +742,17 @@ fn servers_as_targets_are_shown_whole_but_for_the_password() {
              { file: /i } } } }",
         ),
         (
+            "{gmail: {user: a@gmail.com, oauth2: {token_command: t}}}".to_owned(),
+            "{ gmail: { user: a@gmail.com, oauth2: { token_command: t } } }",
+        ),
+        (
+            "{gmail: {user: a, labels: [INBOX, Lists/x], spam: never, date: now, url: 'http://localhost:9/', timeout: 5s, oauth2: \
+             {token_command: t}}}"
+                .to_owned(),
+            "{ gmail: { user: a, oauth2: { token_command: t }, labels: [INBOX, Lists/x], spam: never, date: now, url: \
+             'http://localhost:9/', timeout: 5s } }",
+        ),
+        (
             "{http: {url: 'https://d/', bearer: {env: TOKEN}, bind: '::1'}}".to_owned(),
             "{ http: { url: 'https://d/', bind: '::1', bearer: { env: TOKEN } } }",
         ),
@@ -809,6 +820,36 @@ fn an_endpoint_that_contradicts_itself_or_gives_a_secret_away_is_refused() {
         let error = Config::from_yaml(&yaml, Path::new(FILE)).unwrap_err().to_string();
         assert!(error.contains(told), "{keys}: {error}");
         assert!(!error.contains("u:p@"), "{error}");
+    }
+}
+
+#[test]
+fn a_gmail_that_cannot_be_is_refused() {
+    let oauth2 = "oauth2: {token_command: t}";
+    for (keys, told) in [
+        ("{user: a}".to_owned(), "needs `user` and `oauth2`"),
+        (format!("{{{oauth2}}}"), "needs `user` and `oauth2`"),
+        (
+            "{user: a, oauth2: {provider: microsoft, client_id: c}}".to_owned(),
+            "oauth2: has tokens of microsoft",
+        ),
+        (format!("{{user: a, {oauth2}, labels: INBOX}}"), "labels: must be a list"),
+        (format!("{{user: a, {oauth2}, labels: [SENT]}}"), "labels[0]: is given by Gmail alone"),
+        (format!("{{user: a, {oauth2}, labels: [x, x]}}"), "labels[1]: stands in the list twice"),
+        (format!("{{user: a, {oauth2}, labels: ['']}}"), "labels[0]: must be a label"),
+        (format!("{{user: a, {oauth2}, spam: always}}"), "spam: must be classify or never"),
+        (format!("{{user: a, {oauth2}, date: received}}"), "date: must be header or now"),
+        (format!("{{user: a, {oauth2}, url: 'http://gmail.example/'}}"), "url: must be an https:// URL"),
+        (
+            format!("{{user: a, {oauth2}, url: 'https://gmail.example/?x'}}"),
+            "url: must be a URL without a query",
+        ),
+        (format!("{{user: a, {oauth2}, tls: none}}"), "tls: contradicts `url`"),
+        (format!("{{user: a, {oauth2}, password: p}}"), "password: unknown key"),
+    ] {
+        let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {{gmail: {keys}}}}}}}");
+        let error = Config::from_yaml(&yaml, Path::new(FILE)).unwrap_err().to_string();
+        assert!(error.contains(told), "{keys}: {error}");
     }
 }
 

@@ -1,8 +1,9 @@
-//! The targets: maildir, mbox, commands, SMTP, LMTP, IMAP and HTTP.
+//! The targets: maildir, mbox, commands, SMTP, LMTP, IMAP, HTTP and Gmail.
 
 #[cfg(target_os = "linux")]
 mod alone;
 mod catch_all;
+mod gmail;
 mod http;
 mod imap;
 mod lmtp;

@@ -3,6 +3,7 @@
 mod contract;
 mod cron;
 mod doctor;
+mod gmail_targets;
 mod http_targets;
 mod imap_targets;
 mod import_dumps;

@@ -43,6 +43,8 @@ pub enum Answer {
     CloseWithin(usize),
     /// The body is read and kept, and the connection closed without an answer.
     CloseBehind,
+    /// What would be answered is done, and the connection closed without an answer.
+    Lost,
     /// The body is read and kept, and nothing is said.
     Silence,
     /// Nothing is read, and nothing said.
@@ -180,6 +182,10 @@ impl HttpServer {
                     continue;
                 }
                 Some(Answer::Continue(_)) | None => (self.shared.respond)(&asked),
+                Some(Answer::Lost) => {
+                    (self.shared.respond)(&asked);
+                    Answer::CloseBehind
+                }
                 Some(other) => other,
             };
             self.state().asked.push(asked);

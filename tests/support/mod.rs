@@ -6,6 +6,7 @@
 //! - [`maildrop`]: a small honest POP3 server in memory with faults that can be set.
 //! - [`mail_server`]: a small honest SMTP and LMTP server in memory; [`odd_mail_server`]: one with peculiarities.
 //! - [`imap_server`]: an IMAP server in memory, with peculiarities.
+//! - [`gmail_server`]: Gmail's API in memory.
 //! - [`http_server`]: keeps what it is sent over HTTP, and misbehaves as it is told.
 //! - [`authorization_server`]: gives tokens, and refuses what a real one would.
 //! - [`dialogue`]: an account and a transcript or an honest server for it.
@@ -31,6 +32,7 @@ pub mod cyrus;
 pub mod daemon;
 pub mod dialogue;
 pub mod dovecot;
+pub mod gmail_server;
 pub mod gnu_pop3d;
 pub mod http_server;
 pub mod imap_server;

@@ -32,7 +32,7 @@ use crate::message::Content;
 use crate::net::http::{Answered, HttpError, Reply};
 use judge::{Verdict, judge, words};
 use request::{Digests, Secrets, request};
-use way::Way;
+use way::{Again, Way};
 
 /// Octets of an answer that are read.
 const MOST: usize = 64 << 10;
@@ -165,7 +165,7 @@ impl Shared {
                 .map_err(|what| self.way.error(format!("cannot send: {what}"), None, None, Class::Target))
         };
         log::debug!("{}: target: {} octets to {}", access.account, message.octets, self.way.place);
-        let answered = self.way.ask(make, MOST).await?;
+        let answered = self.way.ask(make, Again::Known, MOST).await?;
         let outcome = match answered {
             Answered::Reply { reply, whole } => self.judged(&reply, whole)?,
             Answered::Nothing { error, whole } => self.unanswered(error, whole)?,
@@ -248,7 +248,7 @@ impl Shared {
 
 impl Way {
     /// Says that the server wanted to be left alone for some time, which is not over.
-    pub(super) fn left_alone(&self, left: Duration) -> TargetError {
+    pub fn left_alone(&self, left: Duration) -> TargetError {
         let what =
             format!("server wants nothing for another {} (Retry-After)", humantime::format_duration(left));
         let hint = "nothing is lost: what is left is fetched when that time is over";

@@ -33,6 +33,14 @@ pub struct Way {
     pub idle: Mutex<Option<Kept>>,
 }
 
+/// Whether a request may be sent again that may have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// The server knows it again.
+    Known,
+    Never,
+}
+
 impl Way {
     /// Connects, so that nothing is fetched for a server that is not there.
     pub async fn open(&self) -> Result<(), TargetError> {
@@ -61,6 +69,7 @@ impl Way {
     pub async fn ask(
         &self,
         make: impl Fn() -> Result<Request<Upload>, TargetError>,
+        again: Again,
         most: usize,
     ) -> Result<Answered, TargetError> {
         let stop = &self.access.stop;
@@ -84,8 +93,9 @@ impl Way {
             };
             match &answered {
                 Answered::Reply { .. } => *lock(&self.idle) = Some(kept),
-                // Of one that may have arrived the server knows the key.
-                Answered::Nothing { error: HttpError::Closed | HttpError::Lost(_), .. } if is_used => {
+                Answered::Nothing { error: HttpError::Closed | HttpError::Lost(_), whole }
+                    if is_used && (again == Again::Known || !*whole) =>
+                {
                     log::debug!("{}: target: connection was over; making another", self.access.account);
                     continue;
                 }

@@ -77,6 +77,13 @@ impl Stock {
                 *stock.copies.entry(content).or_default() += 1;
             }
         }
+        if sink.has_ids() {
+            let mut files = of.store.files(&of.memory.key).await.during("read the state")?;
+            let holders = of.memory.reached.iter().flat_map(|reached| &reached.targets);
+            files
+                .extend(holders.filter(|holder| holder.target == of.target).filter_map(|holder| holder.file));
+            sink.know(files);
+        }
         Ok(stock)
     }
 
