@@ -336,6 +336,8 @@ impl Turn<'_> {
     pub(super) async fn fetch_ousted(&mut self) -> Result<bool, Failed> {
         loop {
             let mut ousted = self.book.take_ousted();
+            // What broke a session comes last, as it was planned, or at the next poll.
+            ousted.retain(|index| self.book.broke(*index).is_none());
             ousted.truncate(self.book.policy.limit.unwrap_or(usize::MAX));
             if ousted.is_empty() {
                 return Ok(true);
