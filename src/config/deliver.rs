@@ -8,11 +8,12 @@ use super::host::host_and_port;
 use super::http::{self, HTTP};
 use super::imap::IMAP;
 use super::mail_server::{LMTP, SMTP};
+use super::oauth2::Credential;
 use super::percent::decode;
 use super::pipe::{self, PIPE};
 use super::places::Places;
 use super::rows::{self, Form, Key, inline, key, unknown, variant};
-use super::target::{Destination, MailServer, Target};
+use super::target::{Destination, MailServer, Mailbox, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url_parts::UrlError;
 use super::values::{HOST, PATH};
@@ -108,6 +109,14 @@ pub(super) fn targets(deliver: &[impl AsRef<str>], places: &Places) -> Result<Ve
 /// A target that is none, or with a secret in it.
 pub(super) fn as_yaml(deliver: &[impl AsRef<str>], places: &Places) -> Result<String, UrlError> {
     let read = targets(deliver, places)?;
+    let asks = |to: &Destination| {
+        to.target.login().is_some_and(|(_, login)| login.credential == Credential::Nothing)
+    };
+    if read.iter().any(|to| asks(to) && !to.target.is_certified()) {
+        let what =
+            "password: a file asks nobody; say where it comes from, by password_file=PATH and the like";
+        return Err(UrlError::TargetKey(what.into()));
+    }
     let each = deliver.iter().zip(&read).map(|(given, to)| match given.as_ref().split_once(':') {
         Some((kind @ ("maildir" | "mbox"), place)) if place.starts_with(['~', '$']) => {
             let plain = place.strip_prefix('~').filter(|rest| rest.starts_with('/') && text(rest) == *rest);
@@ -150,6 +159,8 @@ fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
             let receiver = http::of_url(deliver).map_err(UrlError::TargetUrl)?;
             Ok(Target::Http(Box::new(receiver)))
         }
+        "imap" => mailbox(place, "starttls", places).map(Target::Imap),
+        "imaps" => mailbox(place, "implicit", places).map(Target::Imap),
         _ => Err(UrlError::Target),
     }
 }
@@ -201,6 +212,61 @@ fn server(
     }
     let read = (form.read)(&content(Content::Mapping(entries)), places);
     read.map(Box::new).map_err(|complaint| UrlError::TargetKey(words(&complaint)))
+}
+
+/// Reads what stands behind `imaps:` as the mapping that it would be in the file. The password is asked for, if no key says
+/// where it comes from; it never stands there itself.
+fn mailbox(place: &str, tls: &str, places: &Places) -> Result<Box<Mailbox>, UrlError> {
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let (server, folder) =
+        place.trim_start_matches('/').split_once('/').unwrap_or((place.trim_start_matches('/'), ""));
+    let Some((user, host)) = server.rsplit_once('@') else { return Err(UrlError::NoTargetUser) };
+    if user.contains(':') {
+        return Err(UrlError::Password);
+    }
+    let (host, port) = host_and_port(host)?;
+    let decoded = |text: &str| decode(text).ok_or(UrlError::Encoding);
+    let mut entries =
+        vec![entry("user", plain(&decoded(user)?)), entry("host", plain(host)), entry("tls", plain(tls))];
+    entries.extend(port.map(|port| entry("port", plain(&port.to_string()))));
+    if !folder.is_empty() {
+        entries.push(entry("folder", plain(&decoded(folder)?)));
+    }
+    let mut is_asked_for = true;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or(UrlError::TargetQuery)?;
+        let (key, value) = (decoded(key)?, decoded(value)?);
+        match key.strip_prefix("password_") {
+            Some(source) => {
+                let source = content(Content::Mapping(vec![entry(source, plain(&value))]));
+                entries.push(entry("password", source));
+                is_asked_for = false;
+            }
+            None if key == "password" => return Err(UrlError::Password),
+            // The scheme says it but for none.
+            None if key == "tls" && value == "none" => {
+                entries.retain(|entry| entry.key != "tls");
+                entries.push(entry("tls", plain("none")));
+            }
+            None if entries.iter().any(|entry| entry.key == *key) => {
+                return Err(UrlError::TargetKey(format!("{key} is given twice")));
+            }
+            None if key == "flags" => {
+                let flags = value.split(',').map(plain).collect();
+                entries.push(entry("flags", content(Content::List(flags))));
+            }
+            None => entries.push(entry(&key, plain(&value))),
+        }
+    }
+    if is_asked_for {
+        entries.push(entry("password", plain("asked for")));
+    }
+    let read = (IMAP.read)(&content(Content::Mapping(entries)), places);
+    let mut mailbox = read.map_err(|complaint| UrlError::TargetKey(words(&complaint)))?;
+    if is_asked_for {
+        mailbox.login.credential = Credential::Nothing;
+    }
+    Ok(Box::new(mailbox))
 }
 
 /// Says what is wrong, without a place in a file.
@@ -272,6 +338,33 @@ mod tests {
         assert_eq!(Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap().accounts[0].deliver.len(), 2);
         assert!(written(&["pipe:TOKEN=hunter2 deliver"]).is_err());
         assert_eq!(written(&["nowhere"]), Err(UrlError::Target));
+        assert!(matches!(written(&["imaps://u@h"]), Err(UrlError::TargetKey(_))));
+        assert!(written(&["imaps://u@h?password_file=/p"]).unwrap().contains("password: { file: /p }"));
+    }
+
+    #[test]
+    fn a_mailbox_on_the_command_line_is_the_configured_one() {
+        for (deliver, configured) in [
+            (
+                "imaps://alice@IMAP.example/Lists/Gr%C3%BCn?password_file=/p",
+                "imap: { host: imap.example, user: alice, password: { file: /p }, folder: Lists/Grün }",
+            ),
+            (
+                "imap://a%2Fb@c@h:144?password_env=P&flags=\\Seen,work&date=now&create=false",
+                "imap: { host: h, port: 144, tls: starttls, user: a/b@c, password: { env: P }, flags: ['\\Seen', work], \
+                 date: now, create: false }",
+            ),
+            (
+                "imap://u@127.0.0.1/?tls=none&password_command=pass x",
+                "imap: { host: 127.0.0.1, tls: none, user: u, password: { command: pass x } }",
+            ),
+        ] {
+            let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {{{configured}}}}}}}\nstate: /s");
+            let config = Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap();
+            assert_eq!(read(deliver).as_ref(), Ok(&config.accounts[0].deliver[0].target), "{deliver}");
+        }
+        let Ok(Target::Imap(mailbox)) = read("imaps://u@h") else { panic!("it is a mailbox") };
+        assert_eq!((mailbox.login.credential, &*mailbox.folder), (Credential::Nothing, "INBOX"));
     }
 
     #[test]
@@ -295,7 +388,16 @@ mod tests {
             ("smtp://mx:0?to=a", UrlError::Port),
             ("smtp://mx?to", UrlError::TargetQuery),
             ("smtp://mx?to=%4", UrlError::Encoding),
-            ("imap://mx?to=a", UrlError::Target),
+            ("imap://mx/INBOX", UrlError::NoTargetUser),
+            ("imaps://u:secret@mx", UrlError::Password),
+            ("imaps://u@mx?password=secret", UrlError::Password),
+            (
+                "imaps://u@mx/a//b",
+                key(
+                    "folder: must be the name of a folder such as INBOX or Lists/rust: no *, no %, and a slash only between parts",
+                ),
+            ),
+            ("nntp://mx?to=a", UrlError::Target),
         ] {
             assert_eq!(read(deliver), Err(error), "{deliver}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::account::{Password, Tls, TlsMode};
 use super::host::is_loopback;
-use super::oauth2::OAuth2;
+use super::oauth2::{Credential, OAuth2};
 use super::oauth2_keys::{OAUTH2, credential, parts, suits};
 use super::places::Places;
 use super::proxy::Proxy;
@@ -53,13 +53,31 @@ const PROVIDER: Form<&'static Provider> = Form {
     show: |provider| provider.name.to_owned(),
 };
 
-/// Providers with the keys that they stand for. Octets are what an account may upload in a day: more has it suspended.
+/// What most providers have.
+const USUAL: Provider = Provider {
+    name: "",
+    host: "",
+    port: 993,
+    has_all_mail: false,
+    date: MessageDate::Received,
+    append_limit: None,
+    octets_a_day: None,
+};
+
+/// Providers with the keys that they stand for. Octets a day are what an account may upload: more has it suspended.
 const PROVIDERS: &[Provider] = &[
-    Provider { name: "gmail", host: "imap.gmail.com", octets_a_day: Some(400 << 20) },
-    Provider { name: "outlook", host: "outlook.office365.com", octets_a_day: None },
-    Provider { name: "fastmail", host: "imap.fastmail.com", octets_a_day: None },
-    Provider { name: "icloud", host: "imap.mail.me.com", octets_a_day: None },
-    Provider { name: "yahoo", host: "imap.mail.yahoo.com", octets_a_day: None },
+    Provider {
+        name: "gmail",
+        host: "imap.gmail.com",
+        has_all_mail: true,
+        append_limit: Some(35_651_584),
+        octets_a_day: Some(400 << 20),
+        ..USUAL
+    },
+    Provider { name: "outlook", host: "outlook.office365.com", ..USUAL },
+    Provider { name: "fastmail", host: "imap.fastmail.com", ..USUAL },
+    Provider { name: "icloud", host: "imap.mail.me.com", ..USUAL },
+    Provider { name: "yahoo", host: "imap.mail.yahoo.com", ..USUAL },
 ];
 
 const FOLDER: Form<String> = Form { read: |node, _| folder(node), ..HOST };
@@ -88,7 +106,7 @@ pub(super) struct Written {
     folder: String,
     create: bool,
     flags: Vec<String>,
-    date: MessageDate,
+    date: Option<MessageDate>,
 }
 
 fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
@@ -108,7 +126,7 @@ fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
         folder: "INBOX".to_owned(),
         create: true,
         flags: Vec::new(),
-        date: MessageDate::Received,
+        date: None,
     };
     let written = mapping(node, places, what, IMAP_KEYS, nothing)?;
     written.mailbox(node, node.mapping(what)?)
@@ -127,27 +145,38 @@ impl Written {
             return Err(node.wrong("needs `host` or `provider`"));
         };
         let credential = credential(own, self.password, self.oauth2)?;
+        // A certificate alone says who it is.
+        let is_certified = self.tls.client.is_some()
+            && match &self.auth {
+                Auth::Auto => true,
+                Auth::List(list) => list.contains(&Mechanism::External),
+            };
+        let auth = match &credential {
+            None if is_certified => Auth::List(vec![Mechanism::External]),
+            _ => self.auth,
+        };
+        let credential = credential.or(is_certified.then_some(Credential::Nothing));
         let (Some(user), Some(credential)) = (self.user, credential) else {
             return Err(node.wrong("needs `user`, and `password` or `oauth2`"));
         };
-        if let (Some((entry, _)), Err(what)) = (given.find("auth"), suits(&self.auth, credential.oauth2())) {
+        if let (Some((entry, _)), Err(what)) = (given.find("auth"), suits(&auth, credential.oauth2())) {
             return Err(wrong(entry, what));
         }
-        if let (Auth::List(list), Some((entry, _))) = (&self.auth, given.find("auth"))
+        if let (Auth::List(list), Some((entry, _))) = (&auth, given.find("auth"))
             && list.contains(&Mechanism::Apop)
         {
             return Err(wrong(entry, "has apop in it, which is a command of POP3"));
         }
         // What is this machine to a proxy is none of ours.
         let is_near = is_loopback(&host) && self.proxy.is_none();
-        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &self.auth, is_near)
+        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &auth, is_near)
             && let Some((entry, _)) = given.find("password").or_else(|| given.find("oauth2"))
         {
             let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
             return Err(wrong(entry, what));
         }
         let default_port = match self.tls.mode {
-            TlsMode::Implicit => 993,
+            TlsMode::Implicit => self.provider.map_or(993, |provider| provider.port),
             TlsMode::StartTls | TlsMode::None => 143,
         };
         Ok(Mailbox {
@@ -158,12 +187,12 @@ impl Written {
             proxy: self.proxy,
             tls: self.tls,
             timeout: self.timeout,
-            auth: self.auth,
+            auth,
             login: Login { user, credential },
             folder: self.folder,
             create: self.create,
             flags: self.flags,
-            date: self.date,
+            date: self.date.or(self.provider.map(|provider| provider.date)).unwrap_or(MessageDate::Received),
         })
     }
 
@@ -199,7 +228,7 @@ impl Written {
             folder,
             create,
             flags,
-            date,
+            date: Some(date),
         }
     }
 }
@@ -211,7 +240,7 @@ fn show(mailbox: &Mailbox) -> String {
         "tls_min" => written.tls.min != Tls::bare(written.tls.mode).min,
         "auth" => written.auth != Auth::Auto,
         "create" => !written.create,
-        "date" => written.date != MessageDate::Received,
+        "date" => written.date != Some(MessageDate::Received),
         _ => true,
     };
     inline(IMAP_KEYS.iter().filter(is_worth_it), &written)
@@ -252,6 +281,62 @@ fn is_flag(text: &str) -> bool {
         None => {
             !text.is_empty()
                 && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"$-_.".contains(&octet))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::oauth2::Credential;
+    use crate::config::{Config, Target};
+
+    fn read(imap: &str) -> Result<Mailbox, String> {
+        let yaml = format!(
+            "accounts: {{ a: {{ host: h, user: u, deliver: {{ imap: {{ {imap} }} }} }} }}\nstate: /s"
+        );
+        let config = Config::from_yaml(&yaml, Path::new("f")).map_err(|error| error.to_string())?;
+        match config.accounts.into_iter().next().and_then(|account| account.deliver.into_iter().next()) {
+            Some(to) => match to.target {
+                Target::Imap(mailbox) => Ok(*mailbox),
+                other => panic!("{other}"),
+            },
+            None => panic!("there is no target"),
+        }
+    }
+
+    #[test]
+    fn a_provider_stands_for_its_server_and_what_is_written_stands_before_it() {
+        for (name, host, octets) in [
+            ("gmail", "imap.gmail.com", Some(400 << 20)),
+            ("outlook", "outlook.office365.com", None),
+            ("fastmail", "imap.fastmail.com", None),
+            ("icloud", "imap.mail.me.com", None),
+            ("yahoo", "imap.mail.yahoo.com", None),
+        ] {
+            let mailbox = read(&format!("provider: {name}, user: u, password: p")).unwrap();
+            assert_eq!((&*mailbox.host, mailbox.port, mailbox.octets_a_day()), (host, 993, octets));
+            assert_eq!((mailbox.date, &*mailbox.folder), (MessageDate::Received, "INBOX"));
+        }
+        let other =
+            read("provider: gmail, host: proxy, port: 1993, date: now, user: u, password: p").unwrap();
+        assert_eq!((&*other.host, other.port, other.date), ("proxy", 1993, MessageDate::Now));
+        assert_eq!(other.octets_a_day(), Some(400 << 20));
+    }
+
+    #[test]
+    fn a_client_certificate_needs_no_password() {
+        let certificate = "host: h, user: u, tls_client_cert: /c, tls_client_key: /k";
+        for auth in ["", ", auth: [external]", ", auth: [external, plain]"] {
+            let mailbox = read(&format!("{certificate}{auth}")).unwrap();
+            assert_eq!(mailbox.login.credential, Credential::Nothing);
+            assert_eq!(mailbox.auth, Auth::List(vec![Mechanism::External]));
+            assert!(!show(&mailbox).contains("password"));
+        }
+        for wrong in [format!("{certificate}, auth: [plain]"), "host: h, user: u, auth: [external]".into()] {
+            assert!(read(&wrong).unwrap_err().contains("`password` or `oauth2`"), "{wrong}");
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::secret::Secret;
 pub enum Credential {
     Password(Password),
     OAuth2(OAuth2),
+    /// The client certificate says who it is, or a person is asked for the password.
+    Nothing,
 }
 
 /// Where access tokens come from.
@@ -71,7 +73,7 @@ pub enum Grant {
 impl Credential {
     pub fn oauth2(&self) -> Option<&OAuth2> {
         match self {
-            Self::Password(_) => None,
+            Self::Password(_) | Self::Nothing => None,
             Self::OAuth2(oauth2) => Some(oauth2),
         }
     }
@@ -81,6 +83,7 @@ impl Credential {
         match self {
             Self::Password(password) => vec![(password, "the password")],
             Self::OAuth2(oauth2) => oauth2.secrets(),
+            Self::Nothing => Vec::new(),
         }
     }
 }

@@ -273,6 +273,7 @@ pub(super) fn parts(credential: Credential) -> (Option<Password>, Option<OAuth2>
     match credential {
         Credential::Password(password) => (Some(password), None),
         Credential::OAuth2(oauth2) => (None, Some(oauth2)),
+        Credential::Nothing => (None, None),
     }
 }
 

@@ -15,7 +15,7 @@ use super::password::Password;
 use super::providers::Protocol;
 use super::proxy::Proxy;
 use super::tls::Tls;
-use crate::sasl::Auth;
+use crate::sasl::{Auth, Mechanism};
 
 /// One delivery target; `delivery::Sink::open` makes a sink of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,12 +197,20 @@ impl Mailbox {
 }
 
 /// What stands for the keys of a provider's server.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provider {
     /// Its name in the configuration.
     pub name: &'static str,
     /// The server.
     pub host: &'static str,
+    /// Its port for TLS at once.
+    pub port: u16,
+    /// Its folders are labels, and one of them has all messages: what is in doubt is looked for there.
+    pub has_all_mail: bool,
+    /// What the date of a message is.
+    pub date: MessageDate,
+    /// Octets of a message that it takes, if it does not say so itself.
+    pub append_limit: Option<u64>,
     /// Octets that an account may upload in a day.
     pub octets_a_day: Option<u64>,
 }
@@ -387,6 +395,29 @@ impl Target {
             Self::Smtp(_) | Self::Lmtp(_) | Self::Http(_) => Some(self.to_string()),
             // What may be there unrecorded is of one maildrop.
             Self::Imap(_) | Self::Gmail(_) => Some(format!("{self} {maildrop}")),
+        }
+    }
+
+    /// Says whether a client certificate is all that logs in there.
+    pub fn is_certified(&self) -> bool {
+        matches!(self, Self::Imap(mailbox) if mailbox.auth == Auth::List(vec![Mechanism::External]))
+    }
+
+    /// Gives the budget for what may be uploaded there in a day, if there is one: whose it is, whatever the folder, and its
+    /// octets.
+    pub fn budget(&self) -> Option<(String, u64)> {
+        match self {
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Smtp(_)
+            | Self::Lmtp(_)
+            | Self::Http(_)
+            | Self::Gmail(_) => None,
+            Self::Imap(mailbox) => {
+                let name = format!("uploaded {} {}", mailbox.login.user, mailbox.host);
+                mailbox.octets_a_day().map(|most| (name.to_lowercase(), most))
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub enum UrlError {
     Path,
     #[error(
         "cannot deliver there: --deliver must be maildir:PATH, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, \
-         smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS or lmtp://HOST?to=ADDRESS"
+         smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS, lmtp://HOST?to=ADDRESS or imaps://USER@HOST/FOLDER"
     )]
     Target,
     #[error("cannot deliver there: two of the targets are the same")]
@@ -53,6 +53,8 @@ pub enum UrlError {
     /// A log-in, whose password would stand on the command line.
     #[error("cannot deliver there: a server that wants a log-in needs a configuration file")]
     TargetLogin,
+    #[error("cannot deliver there: names no user, as in imaps://alice@imap.example.org/INBOX")]
+    NoTargetUser,
     /// `--deliver maildir:` with a path that is none.
     #[error("cannot deliver there: the path {0}")]
     TargetPath(&'static str),

@@ -32,6 +32,8 @@ pub struct Access {
     pub keep: Option<Errand<Vec<u8>, Result<(), String>>>,
     /// What [`super::Sink::news`] said in an earlier session.
     pub remembered: Option<Vec<u8>>,
+    /// Octets that were uploaded there today, if there is a budget for that.
+    pub uploaded: u64,
     /// Tells the time that names of files begin with, and when what a server lost is tried again.
     pub clock: WallClock,
 }

@@ -301,6 +301,39 @@ impl Sink {
         }
     }
 
+    /// Says what of a day's budget these messages take, and what earlier ones left of what was granted: octets, each. `None`:
+    /// there is no budget.
+    pub fn takes(&self, finished: &[Finished]) -> Option<(u64, u64)> {
+        match self {
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Http(_)
+            | Self::Gmail(_) => None,
+            Self::Imap(mailbox) => {
+                let octets = finished.iter().map(|message| match message {
+                    Finished::Spool(message) => message.octets(),
+                    Finished::Maildir(_) => 0,
+                });
+                mailbox.takes(octets.sum())
+            }
+        }
+    }
+
+    /// Grants octets of a day's budget.
+    pub fn grant(&self, octets: u64) {
+        match self {
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Server(_)
+            | Self::Http(_)
+            | Self::Gmail(_) => {}
+            Self::Imap(mailbox) => mailbox.grant(octets),
+        }
+    }
+
     /// Gives why messages of the last commit were [`Outcome::NotTried`].
     pub fn failure(&self) -> Option<TargetError> {
         match self {

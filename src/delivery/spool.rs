@@ -180,6 +180,11 @@ impl Draft {
 }
 
 impl Finished {
+    /// Counts the octets that it has in the target.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
     /// Waits until the whole message lies in the spool.
     ///
     /// # Errors

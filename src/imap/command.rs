@@ -27,6 +27,8 @@ pub enum Command<'a> {
     Namespace,
     /// Asks for the hierarchy's separator alone.
     Separator,
+    /// Asks for the mailboxes with a use of their own (RFC 6154, 5.1).
+    SpecialUse,
     /// Makes a mailbox.
     Create(&'a Mailbox),
     /// Asks for UIDVALIDITY and UIDNEXT.
@@ -130,7 +132,7 @@ impl Request {
             Command::Authenticate(_) | Command::Login(..) => Self::LogIn,
             Command::Enable(_) => Self::Enable,
             Command::Namespace => Self::Namespace,
-            Command::Separator => Self::List,
+            Command::Separator | Command::SpecialUse => Self::List,
             Command::Create(_) => Self::Create,
             Command::Status(_) | Command::AppendLimit(_) => Self::Status,
             Command::Examine(_) => Self::Examine,
@@ -213,6 +215,7 @@ impl fmt::Display for Command<'_> {
             Self::Enable(what) => write!(f, "ENABLE {what}"),
             Self::Namespace => f.write_str("NAMESPACE"),
             Self::Separator => f.write_str("LIST \"\" \"\""),
+            Self::SpecialUse => f.write_str("LIST (SPECIAL-USE) \"\" \"*\""),
             Self::Create(mailbox) => write!(f, "CREATE {}", Quoted(mailbox)),
             Self::Status(mailbox) => write!(f, "STATUS {} (UIDVALIDITY UIDNEXT)", Quoted(mailbox)),
             Self::AppendLimit(mailbox) => write!(f, "STATUS {} (APPENDLIMIT)", Quoted(mailbox)),
@@ -290,6 +293,7 @@ mod tests {
             (Command::Authenticate(AuthLine::Response(b"x")), "eA=="),
             (Command::Authenticate(AuthLine::Cancel), "*"),
             (Command::Separator, r#"LIST "" """#),
+            (Command::SpecialUse, r#"LIST (SPECIAL-USE) "" "*""#),
             (Command::UidFetch(5, None, Items::Whole), "UID FETCH 5:* (UID BODY.PEEK[])"),
             (Command::UidFetchThese(&[5, 9], Items::Whole), "UID FETCH 5,9 (UID BODY.PEEK[])"),
             (

@@ -31,6 +31,11 @@ impl Mailbox {
         }
     }
 
+    /// Takes a name as its server spells it.
+    pub fn spelt(name: String) -> Self {
+        Self(name)
+    }
+
     /// Gives the name as it is spelt on the wire.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -5,10 +5,12 @@ use std::fmt;
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
 use imap_codec::imap_types::core::QuotedChar;
+use imap_codec::imap_types::mailbox::Mailbox as Named;
 use imap_codec::imap_types::response::{Data as Decoded, Response};
 
 use super::command::Request;
 use super::fetch::Fetched;
+use super::name::Mailbox;
 use crate::text::Shown;
 
 /// What a server says. `T` is where the octets of a streamed literal are.
@@ -61,6 +63,8 @@ pub enum Data {
     Capability(Vec<String>),
     /// The hierarchy's separator, as LIST tells it; `None` where there is no hierarchy.
     Separator(Option<char>),
+    /// The mailbox that shows the messages of all others (RFC 6154, 2: `\\All`).
+    All(Mailbox),
     /// The prefix and the separator of the first personal namespace, if there is one.
     Namespace(Option<(String, Option<char>)>),
     /// What a mailbox is at.
@@ -192,6 +196,13 @@ impl Data {
 
     fn of(decoded: Decoded<'_>) -> Self {
         match decoded {
+            Decoded::List { items, mailbox, .. } if items.iter().any(|item| is_all(&item.to_string())) => {
+                let name = match mailbox {
+                    Named::Inbox => "INBOX".to_owned(),
+                    Named::Other(name) => String::from_utf8_lossy(name.as_ref()).into_owned(),
+                };
+                Self::All(Mailbox::spelt(name))
+            }
             Decoded::List { delimiter, .. } => Self::Separator(delimiter.map(|delimiter| delimiter.inner())),
             Decoded::Namespace { personal, .. } => {
                 Self::Namespace(personal.into_iter().next().map(|first| {
@@ -202,6 +213,10 @@ impl Data {
             _ => Self::Other,
         }
     }
+}
+
+fn is_all(attribute: &str) -> bool {
+    attribute.eq_ignore_ascii_case("\\All")
 }
 
 /// Reads what the grammar's library does not know: `(APPENDLIMIT 35651584)`, whatever the mailbox is called before that.
@@ -272,6 +287,10 @@ mod tests {
         );
         assert_eq!(data(r#"* LIST (\Noselect) "." """#), Data::Separator(Some('.')));
         assert_eq!(data(r#"* LIST (\Noselect) NIL """#), Data::Separator(None));
+        assert_eq!(
+            data(r#"* LIST (\HasNoChildren \All) "/" "[Gmail]/Alle &- Nachrichten""#),
+            Data::All(Mailbox::spelt("[Gmail]/Alle &- Nachrichten".into()))
+        );
         assert_eq!(
             data(r#"* NAMESPACE (("INBOX." ".")) NIL (("Public." "."))"#),
             Data::Namespace(Some(("INBOX.".into(), Some('.'))))

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
@@ -12,6 +14,8 @@ use super::{Deadline, Endpoint, NetError, Stage, Watch};
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305, 5: Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Octets that the system may hold for a connection; it takes twice as many.
+const UNSENT: usize = 128 << 10;
 /// Addresses that are tried at most; a name with more is no mail server.
 const MOST_ADDRESSES: usize = 32;
 
@@ -31,6 +35,10 @@ pub(super) async fn tcp(
     // Commands are small and wait for answers: nothing is won by holding them back.
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("{}: cannot set TCP_NODELAY: {error}", to.account);
+    }
+    // What lies there counts as taken, and drains unseen: on a slow line for longer than the time limit, if it is much.
+    if let Err(error) = setsockopt(&stream, SndBuf, &UNSENT) {
+        log::debug!("{}: cannot set SO_SNDBUF: {error}", to.account);
     }
     Ok(stream)
 }

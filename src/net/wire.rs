@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{NetError, Stream};
 use crate::line::{CommandError, Pace, Protocol};
+use crate::secret::{Secret, masked};
 
 /// Octets of the read buffer at first; thousands of idle connections stay small.
 const SMALLEST_BUFFER: usize = 4 << 10;
@@ -37,6 +38,8 @@ pub struct Wire<P, S = Stream> {
     clock: Clock,
     /// The account, for the dialogue in the log.
     name: String,
+    /// What must not stand there, whoever says it.
+    secrets: Vec<Secret>,
 }
 
 /// An event, and where in the buffer its octets are counted from.
@@ -118,7 +121,13 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
             broken: None,
             clock: Clock::new(limits.into()),
             name: name.into(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// Keeps a secret out of the trace, which the server may say again.
+    pub fn conceal(&mut self, secret: Secret) {
+        self.secrets.push(secret);
     }
 
     /// Queues a command; it is written with the next [`Wire::event`].
@@ -255,7 +264,9 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         if log::log_enabled!(log::Level::Trace)
             && let Some(line) = P::shown(&event)
         {
-            log::trace!("{}: S: {line}", self.name);
+            let secrets: Vec<&Secret> = self.secrets.iter().collect();
+            let line = masked(line.as_bytes(), &secrets);
+            log::trace!("{}: S: {}", self.name, String::from_utf8_lossy(&line));
         }
         event
     }

@@ -325,6 +325,7 @@ impl Needs {
         match credential {
             Credential::Password(password) => self.password(password, || format!("the password of {whose}")),
             Credential::OAuth2(oauth2) => self.oauth2(oauth2, whose),
+            Credential::Nothing => {}
         }
     }
 

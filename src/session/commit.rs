@@ -4,12 +4,13 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::delivery::{Finished, Others, Outcome, Sink, TargetError};
 use crate::message::FileId;
+use crate::state::spending::Spending;
 use crate::state::{
     Delivery, HeldKind, Holder, MaildropKey, Reached, Recorded, StateError, Store, Timestamp, Unclaimed,
 };
 use crate::text::Shown;
 
-use super::trouble::{During, Failed, Trouble};
+use super::trouble::{DAY, During, Failed, Trouble};
 
 /// A message that came in whole.
 #[derive(Debug)]
@@ -80,6 +81,8 @@ pub struct Commit<'a> {
     pub key: &'a str,
     /// By what the target's memory goes in the store, if it has one.
     pub memory: Option<String>,
+    /// The budget for what may be uploaded there in a day, and its octets.
+    pub budget: Option<(String, u64)>,
     /// Files in the target that belong to no record.
     pub found: Vec<Unclaimed>,
 }
@@ -168,7 +171,7 @@ impl Commit<'_> {
                 break;
             }
         }
-        Ok(())
+        self.spend(&[]).await.during("write the state")
     }
 
     /// Keeps what a session after this one must know of a mailbox on a server, if this one does not end.
@@ -178,6 +181,20 @@ impl Commit<'_> {
             Some(news) => self.store.remember(name, news).await,
             None => Ok(()),
         }
+    }
+
+    /// Has octets of a day's budget granted, before any of them is uploaded, and gives back what was not used.
+    async fn spend(&self, finished: &[Finished]) -> std::result::Result<(), StateError> {
+        let (Some((name, most)), Some((octets, unspent))) = (self.budget.clone(), self.sink.takes(finished))
+        else {
+            return Ok(());
+        };
+        if octets > 0 || unspent > 0 {
+            let day = self.now.div_euclid(DAY);
+            let spending = Spending { name, day, most, octets, unspent };
+            self.sink.grant(self.store.spend(spending).await?);
+        }
+        Ok(())
     }
 
     async fn deliver(
@@ -191,6 +208,7 @@ impl Commit<'_> {
             rest.push((delivery, unclaimed, Done { index, octets, already_there: false, stays: false }));
         }
         let mut committed = Committed::default();
+        self.spend(&finished).await.during("write the state")?;
         let outcomes = match self.sink.commit(finished).await {
             Ok(outcomes) => outcomes,
             Err(error) => {

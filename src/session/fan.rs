@@ -317,6 +317,7 @@ impl Lane {
             target: self.to.to_string(),
             key: &self.key,
             memory: self.to.target.memory(&account.maildrop_id),
+            budget: self.to.target.budget(),
             found: std::mem::take(&mut stock.found),
         };
         let trace = account.traces(&self.to.target).then(|| of.poll.trace());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::credentials::{self, is_refusal, means, unwanted};
 use super::lockout::{self, Attempted, Refusal, Word};
-use super::trouble::{During, Failed, Trouble, tries_once, waits};
+use super::trouble::{DAY, During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::oauth2::Credential;
 use crate::config::target::{Destination, Login};
@@ -15,7 +15,8 @@ use crate::credential::{self, CredentialError};
 use crate::delivery::{Access, Errand, ServerError, Sink, TargetError, probe};
 use crate::failure::{Class, Failure};
 use crate::net::Stage;
-use crate::secret::{Secret, masked};
+use crate::secret::{Ask, Secret, masked};
+use crate::state::spending::Spending;
 use crate::state::{LogIns, Timestamp};
 
 const OPEN: &str = "open the target";
@@ -61,11 +62,19 @@ async fn open(
         let secret = credential::password(source, host, user, account.timeout).await;
         more.push(secret.during(format!("get {what} of the target"))?);
     }
+    let uploaded = match target.budget() {
+        Some((name, _)) => {
+            let kept = environment.store.target_memory(name).await.during("read the state")?;
+            Spending::used(&kept.unwrap_or_default(), environment.clock.now().div_euclid(DAY))
+        }
+        None => 0,
+    };
     let access = Access {
         renew: renew(account, target, environment),
         keep: keep(account, target, environment),
         remembered,
         more,
+        uploaded,
         account: account.name.clone(),
         connector: environment.connector.clone(),
         secret,
@@ -230,6 +239,11 @@ impl<'a> TargetLogIn<'a> {
             (Credential::Password(password), _) => {
                 credential::password(password, host, &login.user, account.timeout).await
             }
+            (Credential::Nothing, _) if target.is_certified() => Ok(Secret::new(Vec::new())),
+            (Credential::Nothing, _) if environment.ask == Ask::Terminal => {
+                credential::ask(format!("Password for {} at {host}: ", login.user)).await
+            }
+            (Credential::Nothing, _) => Err(CredentialError::Missing),
             (Credential::OAuth2(_), None) => Err(CredentialError::Missing),
             (Credential::OAuth2(_), Some(user)) => {
                 let look = if memory.refused.is_some() { Look::AtSecrets } else { Look::AtWhatIsKept };

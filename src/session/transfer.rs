@@ -87,6 +87,7 @@ impl Poll<'_> {
                     target: account.target().to_string(),
                     key: &key,
                     memory: account.target().memory(&account.maildrop_id),
+                    budget: account.target().budget(),
                     found,
                 };
                 tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))

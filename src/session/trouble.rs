@@ -22,6 +22,9 @@ use crate::text::shell_word;
 use super::lockout::Refusal;
 use super::summary::messages;
 
+/// Seconds of a day.
+pub const DAY: Timestamp = 24 * 60 * 60;
+
 /// Why a session ended before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {

@@ -44,6 +44,7 @@ mod proof;
 mod reading;
 mod recording;
 mod schema;
+pub mod spending;
 pub mod store;
 pub mod tokens;
 mod writing;

@@ -18,6 +18,7 @@ use crate::message::{Content, FileId, UniqueId};
 use super::file::Limits;
 use super::keeper::{Answer, Keeper, Request, Source};
 use super::outlook::{self, Due, Seen};
+use super::spending::Spending;
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
@@ -303,6 +304,12 @@ impl Store {
     pub async fn remember(&self, target: String, memory: Vec<u8>) -> Result<(), StateError> {
         self.write(Write::Remember { target, memory }).await?;
         Ok(())
+    }
+
+    /// Grants octets of a day's budget, and counts them as used before they are: no two sessions are granted the same.
+    /// Gives how many.
+    pub async fn spend(&self, spending: Spending) -> Result<u64, StateError> {
+        Ok(self.write(Write::Spend(spending)).await? as u64)
     }
 
     pub(super) fn open_within(path: &Path, limits: Limits) -> Self {

@@ -12,8 +12,9 @@ use super::closing::{close, doubt_open, login, tell};
 use super::entries::Packed;
 use super::memory::open_mark;
 use super::outlook::{Due, schedule};
-use super::reading::find;
+use super::reading::{self, find};
 use super::recording::{forget_messages, reached, record, unclaimed};
+use super::spending::Spending;
 use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed};
 
 /// A request that changes rows.
@@ -34,6 +35,8 @@ pub(super) enum Write {
     Hasten { maildrop: Arc<str>, names: Vec<(UniqueId, u32)>, at: Timestamp },
     /// See [`super::Store::remember`].
     Remember { target: String, memory: Vec<u8> },
+    /// See [`super::Store::spend`].
+    Spend(Spending),
     /// See [`super::Store::logged_in`].
     LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
     /// See [`super::Store::tell`].
@@ -91,6 +94,7 @@ impl Write {
                      ON CONFLICT (name) DO UPDATE SET memory = excluded.memory",
                 )?
                 .execute(params![target, memory]),
+            Self::Spend(spending) => spend(connection, spending),
             Self::LoggedIn { maildrop, at, outcome } => {
                 let id = existing_or_new(connection, maildrop)?;
                 login(connection, id, *at, outcome).map(|()| 0)
@@ -106,6 +110,19 @@ impl Write {
             },
         }
     }
+}
+
+/// Grants octets of a day's budget, and counts them as used.
+fn spend(connection: &Connection, spending: &Spending) -> Result<usize> {
+    let Spending { name, day, most, octets, unspent } = spending;
+    let kept = reading::target_memory(connection, name)?.unwrap_or_default();
+    let used = Spending::used(&kept, *day).saturating_sub(*unspent);
+    let granted = most.saturating_sub(used).min(*octets);
+    if granted > 0 || *unspent > 0 {
+        let memory = format!("{day} {}", used + granted).into_bytes();
+        Write::Remember { target: name.clone(), memory }.apply(connection)?;
+    }
+    Ok(usize::try_from(granted).unwrap_or(usize::MAX))
 }
 
 /// Finds the row of a maildrop or makes it. It is made with the first thing that is worth a commit, not when a session

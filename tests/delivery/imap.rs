@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider::testing::config::{Keep, Provider, Target};
+use postrider::testing::config::{Destination, Keep, Provider, Target};
 use postrider::testing::failure::Class;
 use postrider::testing::session::WallClock;
 
@@ -10,7 +10,7 @@ use crate::smtp::target;
 use crate::support::imap_server::{Drop, Habits, ImapServer};
 use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::poller::Poller;
-use crate::support::postrider::LIMIT;
+use crate::support::postrider::{Home, LIMIT};
 use crate::support::process::wait_until;
 
 const LITERALS: [&str; 4] = [
@@ -714,12 +714,17 @@ fn an_app_password_that_is_revoked_in_the_middle_loses_nothing() {
     way.assert_once(0..4, "revoked in the middle");
 }
 
+/// Lets so many octets be uploaded in a day, as to a provider that limits that.
+fn limit(to: &mut Destination, octets: u64) {
+    let Target::Imap(mailbox) = &mut to.target else { panic!("it is a mailbox") };
+    let gmail = mailbox.provider.expect("a provider").clone();
+    mailbox.provider = Some(Box::leak(Box::new(Provider { octets_a_day: Some(octets), ..gmail })));
+}
+
 #[test]
 fn what_a_provider_lets_be_uploaded_in_a_day_is_counted_and_the_rest_waits() {
-    let mut way = Way::new(Habits::default());
-    let Target::Imap(mailbox) = &mut way.poller.account.deliver[0].target else { panic!() };
-    static SMALL: Provider = Provider { name: "small", host: "h", octets_a_day: Some(700) };
-    mailbox.provider = Some(&SMALL);
+    let mut way = Way::with(Habits::default(), ", provider: gmail", "");
+    limit(&mut way.poller.account.deliver[0], 700);
     way.put(0..9);
     let length = message(0).len();
     let a_day = 700 / length;
@@ -732,4 +737,72 @@ fn what_a_provider_lets_be_uploaded_in_a_day_is_counted_and_the_rest_waits() {
     way.a_day_passes();
     way.poller.poll();
     assert_eq!(way.server.inbox().len(), 2 * a_day);
+}
+
+#[test]
+fn one_log_in_has_one_budget_whatever_the_folder_and_what_is_not_uploaded_is_given_back() {
+    let mut way = Way::with(Habits::default(), ", provider: gmail", "");
+    let work = target(&way.server.target(", provider: gmail, folder: Work"));
+    way.poller.account.deliver.push(work.into());
+    let length = message(0).len() as u64;
+    way.poller.account.deliver.iter_mut().for_each(|to| limit(to, 9 * length + 100));
+    let there = || way.server.inbox().len() + way.server.folder("Work").len();
+    way.put(0..4);
+    // What was there is recognized, and takes nothing.
+    (0..4).for_each(|number| way.server.put(&message(number)));
+    way.poller.must();
+    assert_eq!(there(), 8);
+    way.put(4..9);
+    way.poller.poll();
+    assert_eq!(there(), 8 + 5);
+}
+
+#[test]
+fn what_is_in_doubt_is_looked_for_among_all_mail_where_folders_are_labels() {
+    let capabilities = "IMAP4rev1 LITERAL+ SPECIAL-USE NAMESPACE";
+    for (all_mail, name) in [(true, "[Gmail]/All Mail"), (false, "INBOX")] {
+        let drops = Some((2, Drop::BeforeOk));
+        let way =
+            Way::with(Habits { capabilities, all_mail, drops, ..Habits::default() }, ", provider: gmail", "");
+        way.put(0..3);
+        way.poller.must();
+        way.assert_once(0..3, name);
+        assert!(way.server.count(&format!("EXAMINE \"{name}\"")) > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_goodbye_that_refuses_one_message_among_several_holds_that_one_alone() {
+    for answer in ["* BYE [TOOBIG] too large", "* BYE gone"] {
+        let mut way = Way::new(Habits { append_of: Some(("of 2\r\n", answer)), ..Habits::default() });
+        way.put(0..6);
+        let report = way.poller.poll();
+        assert_eq!((report.delivered, report.held), (5, 1), "{answer}: {report:?}");
+        assert_eq!(way.maildrop.uids(), ["2"]);
+        way.a_day_passes();
+        way.server.change(|habits| habits.append_of = None);
+        way.poller.must();
+        way.assert_once(0..6, answer);
+    }
+}
+
+#[test]
+fn no_trace_shows_a_password_that_the_server_says_again() {
+    for answer in ["NO unknown: AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=", "* BYE 'bob' 'secret' is wrong"] {
+        let way = Way::new(Habits { log_in: Some(answer), ..Habits::default() });
+        let home = Home::new();
+        home.configure(&format!(
+            "accounts:\n  a: {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none, auth: [user-pass], \
+             deliver: {}}}\n",
+            way.maildrop.port(),
+            way.server.target("")
+        ));
+        let ended = home.run(&["-vvv", "sync"]);
+        assert!(ended.stderr.contains("[secret]"), "{}", ended.stderr);
+        assert!(
+            !ended.stderr.contains("AGJvYgBzZWNyZXQ") && !ended.stderr.contains("'secret'"),
+            "{}",
+            ended.stderr
+        );
+    }
 }

@@ -29,6 +29,8 @@ pub struct Habits {
     pub drops: Option<(usize, Drop)>,
     /// It is down once so many messages have come.
     pub down_after: Option<usize>,
+    /// It has a folder with the messages of all others.
+    pub all_mail: bool,
     /// It folds the fields of the messages that it takes, and puts some of its own on top.
     pub rewrites: bool,
     /// It puts these fields on top of the messages that it takes.
@@ -63,6 +65,7 @@ impl Default for Habits {
             append_of: None,
             drops: None,
             down_after: None,
+            all_mail: false,
             rewrites: false,
             adds: "",
             munges: false,
@@ -119,6 +122,8 @@ struct Shared {
     commands: Vec<String>,
     appends: usize,
     next: u32,
+    /// All that was kept, numbered.
+    ever: Vec<(u32, Vec<u8>)>,
 }
 
 impl ImapServer {
@@ -188,6 +193,16 @@ impl ImapServer {
         }
     }
 
+    /// Gives all messages that it ever kept, numbered.
+    pub fn ever(&self) -> Vec<(u32, Vec<u8>)> {
+        self.lock().ever.clone()
+    }
+
+    /// Counts the messages that it was told of.
+    pub fn appends(&self) -> usize {
+        self.lock().appends
+    }
+
     /// Counts the connections that were made.
     pub fn connections(&self) -> usize {
         self.lock().connections
@@ -206,6 +221,8 @@ impl ImapServer {
 impl Shared {
     fn keep(&mut self, folder: &str, octets: Vec<u8>, words: String) -> Option<u32> {
         let uid = self.next;
+        let number = self.ever.len() as u32;
+        self.ever.push((number, octets.clone()));
         self.folders.get_mut(folder)?.push(Kept { uid, octets, words });
         self.next += 1;
         Some(uid)
@@ -226,6 +243,8 @@ struct Session {
     lines: BufReader<TcpStream>,
     out: TcpStream,
     server: ImapServer,
+    /// The folder that is looked at.
+    selected: String,
 }
 
 type Served = std::io::Result<()>;
@@ -245,7 +264,7 @@ impl Session {
             return Ok(());
         }
         let out = stream.try_clone()?;
-        let mut session = Self { lines: BufReader::new(stream), out, server };
+        let mut session = Self { lines: BufReader::new(stream), out, server, selected: String::new() };
         session.say(habits.greeting.unwrap_or("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hello"))?;
         while let Some(line) = session.line()? {
             let Some((tag, command)) = line.split_once(' ') else { return Ok(()) };
@@ -275,12 +294,19 @@ impl Session {
                 let (prefix, separator) = habits.namespace;
                 self.say(&format!("* NAMESPACE ((\"{prefix}\" \"{separator}\")) NIL NIL\r\n{tag} OK"))
             }
+            "LIST" if rest.starts_with("(SPECIAL-USE)") => {
+                let all = "* LIST (\\HasNoChildren \\All) \"/\" \"[Gmail]/All Mail\"\r\n";
+                self.say(&format!("{}{tag} OK", if habits.all_mail { all } else { "" }))
+            }
             "LIST" => self.say(&format!("* LIST (\\Noselect) \"{}\" \"\"\r\n{tag} OK", habits.namespace.1)),
             "STATUS" | "EXAMINE" => {
                 let name = quoted(rest);
+                if verb == "EXAMINE" {
+                    self.selected.clone_from(&name);
+                }
                 let shared = self.server.lock();
-                let (is_there, next, validity) =
-                    (shared.folders.contains_key(&name), shared.next, habits.validity);
+                let is_there = shared.folders.contains_key(&name) || habits.all_mail && name.contains("/All");
+                let (next, validity) = (shared.next, habits.validity);
                 drop(shared);
                 if let Some(limit) = habits.limit.filter(|_| rest.ends_with("(APPENDLIMIT)")) {
                     return self.say(&format!("* STATUS \"{name}\" (APPENDLIMIT {limit})\r\n{tag} OK done"));
@@ -413,7 +439,12 @@ impl Session {
                 (first.parse().expect("a UID"), last.parse().unwrap_or(u32::MAX))
             })
             .collect();
-        let inbox = self.server.lock().folders.values().flatten().cloned().collect::<Vec<_>>();
+        let is_seen = |name: &str| name == self.selected || self.selected.contains("/All");
+        let inbox: Vec<Kept> = {
+            let shared = self.server.lock();
+            let seen = shared.folders.iter().filter(|(name, _)| is_seen(name));
+            seen.flat_map(|(_, kept)| kept.clone()).collect()
+        };
         let highest = inbox.iter().map(|message| message.uid).max().unwrap_or(0);
         for message in inbox {
             let is_meant = ranges.iter().any(|(first, last)| {

@@ -34,6 +34,9 @@ fn announced(moment: Moment, dialogue: &Dialogue) -> Stage {
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
     pub(super) mailbox: Mailbox,
+    /// Where what is in doubt is looked for.
+    pub(super) asked: Mailbox,
+    /// What that is at.
     pub(super) at: At,
     /// Octets of a message that the folder takes at most, if it is one of those that differ.
     pub(super) append_limit: Option<u64>,
@@ -107,7 +110,10 @@ impl Connecting<'_> {
     }
 
     fn over(&self, stream: Stream, protocol: Client) -> Dialogue {
-        Dialogue::new(stream, protocol, &self.access.account, self.timeout(), self.access.stop.clone())
+        let stop = self.access.stop.clone();
+        let mut dialogue = Dialogue::new(stream, protocol, &self.access.account, self.timeout(), stop);
+        self.access.secret.iter().for_each(|secret| dialogue.conceal(secret.clone()));
+        dialogue
     }
 
     /// RFC 9051, 6.2.1: what was said before the handshake, capabilities too, may be anybody's.
@@ -198,7 +204,8 @@ impl Connecting<'_> {
         };
         self.access.connector.watch().saw(|| Stage::Opened(self.target.folder.clone()));
         let append_limit = self.append_limit(dialogue, &mailbox).await?;
-        Ok(Opened { mailbox, at, append_limit })
+        let (asked, at) = self.all_mail(dialogue).await?.unwrap_or_else(|| (mailbox.clone(), at));
+        Ok(Opened { mailbox, asked, at, append_limit })
     }
 
     /// Asks what the folder is at; `None`: the server does not tell.
@@ -211,6 +218,20 @@ impl Connecting<'_> {
             dialogue.command(Command::Status(mailbox)).await.map_err(|broken| self.broken(broken))?;
         self.accept(&format!("server does not show the folder {}", self.target.folder), status)?;
         Ok(dialogue.told.at())
+    }
+
+    /// Finds the folder that has the messages of all others, at a provider whose folders are labels: what the user takes out
+    /// of one stays there. `None`: the server does not show it.
+    async fn all_mail(self, dialogue: &mut Dialogue) -> Result<Option<(Mailbox, At)>, TargetError> {
+        let has_all = self.target.provider.is_some_and(|provider| provider.has_all_mail);
+        if !has_all || !dialogue.capabilities.has("SPECIAL-USE") {
+            return Ok(None);
+        }
+        let broken = |broken| self.broken(broken);
+        dialogue.command(Command::SpecialUse).await.map_err(broken)?;
+        let Some(all) = dialogue.told.all.take() else { return Ok(None) };
+        let status = dialogue.command(Command::Status(&all)).await.map_err(broken)?;
+        Ok(dialogue.told.at().filter(|_| status.is_ok()).map(|at| (all, at)))
     }
 
     /// Asks for the limit of the folder where the server says that each has its own (RFC 7889, 3).

@@ -3,9 +3,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::imap::{Append, Capabilities, Client, Command, Data, Event, Fetched, ProtocolError, Status};
+use crate::imap::{
+    Append, Capabilities, Client, Command, Data, Event, Fetched, Mailbox, ProtocolError, Status,
+};
 use crate::net::wire::{Wire, WireError};
 use crate::net::{NetError, Stream};
+use crate::secret::Secret;
 use crate::stop::{self, Stop};
 use crate::text::Shown;
 
@@ -56,6 +59,7 @@ pub(super) struct Told {
     capabilities: Option<Vec<String>>,
     pub(super) namespace: Option<(String, Option<char>)>,
     pub(super) separator: Option<char>,
+    pub(super) all: Option<Mailbox>,
     pub(super) validity: Option<u32>,
     pub(super) next: Option<u32>,
     pub(super) append_limit: Option<u64>,
@@ -141,6 +145,11 @@ impl Dialogue {
             bye: None,
             too_late: Some(Box::pin(async move { stop.over(stop::SERVER).await })),
         }
+    }
+
+    /// Keeps a secret out of the log, which the server may say again.
+    pub(super) fn conceal(&mut self, secret: Secret) {
+        self.wire.conceal(secret);
     }
 
     /// Hears the greeting.
@@ -331,6 +340,7 @@ impl Dialogue {
             }
             Data::Capability(names) => told.capabilities = Some(names),
             Data::Separator(separator) => told.separator = separator,
+            Data::All(mailbox) => told.all = Some(mailbox),
             Data::Namespace(namespace) => told.namespace = namespace,
             Data::AppendLimit(limit) => told.append_limit = Some(limit),
             Data::Mailbox { validity, next } => {

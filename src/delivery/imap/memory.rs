@@ -12,9 +12,6 @@ pub(super) struct Memory {
     pub(super) since: i64,
     /// Messages that were found there and belong to no record are kept in the state.
     pub(super) keeps: bool,
-    /// Days since 1970, and octets that were uploaded on that day.
-    pub(super) day: i64,
-    pub(super) octets: u64,
 }
 
 /// What may be in a mailbox and is not recorded.
@@ -31,8 +28,8 @@ pub(super) enum Doubtful {
 impl Memory {
     /// Writes it.
     pub(super) fn to_octets(self) -> Vec<u8> {
-        let Self { validity, from, since, keeps, day, octets } = self;
-        format!("2 {validity} {} {since} {} {day} {octets}", from.unwrap_or(0), u8::from(keeps)).into_bytes()
+        let Self { validity, from, since, keeps } = self;
+        format!("2 {validity} {} {since} {}", from.unwrap_or(0), u8::from(keeps)).into_bytes()
     }
 
     /// Reads what [`Memory::to_octets`] wrote; what it did not means nothing.
@@ -44,8 +41,6 @@ impl Memory {
             from: Some(words.next()?.parse().ok()?).filter(|from| *from > 0),
             since: words.next()?.parse().ok()?,
             keeps: words.next()? == "1",
-            day: words.next()?.parse().ok()?,
-            octets: words.next()?.parse().ok()?,
         })
     }
 
@@ -67,17 +62,17 @@ mod tests {
     #[test]
     fn what_is_remembered_is_read_back() {
         for (from, keeps) in [(None, true), (Some(7), false)] {
-            let memory = Memory { validity: 5, from, since: -3, keeps, day: 20_000, octets: u64::MAX };
+            let memory = Memory { validity: 5, from, since: -3, keeps };
             assert_eq!(Memory::from_octets(&memory.to_octets()), Some(memory));
         }
-        for wrong in ["", "2 ", "1 5 7 1 1", "2 5 7 1 0 1", "2 5 x 1 0 1 1", "2 -5 7 1 0 1 1"] {
+        for wrong in ["", "2 ", "1 5 7 1 1", "2 5 7", "2 5 x 1 0 1 1", "2 -5 7 1 0 1 1"] {
             assert_eq!(Memory::from_octets(wrong.as_bytes()), None, "{wrong}");
         }
     }
 
     #[test]
     fn all_of_a_mailbox_is_looked_at_where_nothing_is_known_or_what_is_in_doubt_has_other_uids() {
-        let memory = |from, keeps| Some(Memory { validity: 5, from, since: 0, keeps, day: 0, octets: 0 });
+        let memory = |from, keeps| Some(Memory { validity: 5, from, since: 0, keeps });
         for (before, validity, doubtful) in [
             (None, 5, Doubtful::Anything),
             (memory(None, false), 5, Doubtful::Nothing),

@@ -33,8 +33,11 @@ use connect::{Connecting, Opened};
 use look::{Found, Sought};
 use memory::{Doubtful, Memory};
 use round::{Message, Round, State};
-use shared::{MOST_STALLS, Shared, spent, today};
+use shared::{MOST_STALLS, Shared, spent};
 use upload::Together;
+
+/// Messages of a folder that has those of all others that are looked at where nobody knows what is there.
+const MOST_OF_ALL: u32 = 10_000;
 
 /// One account's way into a mailbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,15 +54,13 @@ impl Mailbox {
     ) -> Result<Self, TargetError> {
         let connecting = Connecting { target, access: &access };
         let before = access.remembered.as_deref().and_then(Memory::from_octets);
-        let day = today(&access);
-        let octets = before.filter(|before| before.day == day).map_or(0, |before| before.octets);
         if let Some(most) = target.octets_a_day()
-            && octets >= most
+            && access.uploaded >= most
         {
             return Err(spent(connecting, most));
         }
         let mut dialogue = connecting.connect().await?;
-        let Opened { mailbox, at, append_limit } = connecting.open(&mut dialogue).await?;
+        let Opened { mailbox, asked, at, append_limit } = connecting.open(&mut dialogue).await?;
         let doubtful = Memory::doubtful(before, at.validity);
         let from = Some(match doubtful {
             Doubtful::Nothing => at.next,
@@ -67,7 +68,7 @@ impl Mailbox {
             Doubtful::From(from) => from,
         });
         let (since, keeps) = before.map_or((0, false), |before| (before.since, before.keeps));
-        let memory = Memory { validity: at.validity, from, since, keeps, day, octets };
+        let memory = Memory { validity: at.validity, from, since, keeps };
         Ok(Self(Arc::new(Shared {
             target: target.clone(),
             name: format!("{shown};{}", at.validity),
@@ -83,9 +84,12 @@ impl Mailbox {
             stalls: AtomicUsize::new(0),
             turned_away: AtomicBool::new(false),
             failure: Mutex::new(None),
+            granted: Mutex::new(0),
+            is_spent: AtomicBool::new(false),
             access,
             disk,
             mailbox,
+            asked,
             append_limit,
             at: Mutex::new(at),
         })))
@@ -106,6 +110,10 @@ impl Mailbox {
         let (from, may_move) = match self.0.doubtful {
             Doubtful::Nothing => return Ok(Vec::new()),
             Doubtful::Anything if at.next == 1 => return Ok(Vec::new()),
+            // A provider that merges what comes again has no need of what is older.
+            Doubtful::Anything if self.0.asked != self.0.mailbox => {
+                (at.next.saturating_sub(MOST_OF_ALL).max(1), false)
+            }
             Doubtful::Anything => (1, false),
             Doubtful::From(from) => (from, true),
         };
@@ -152,6 +160,20 @@ impl Mailbox {
     /// Says whether a message that was found there turned out to be one that came.
     pub(super) fn has_claimed(&self, found: &FileId) -> bool {
         lock(&self.0.claimed).contains(found)
+    }
+
+    /// Says what of a day's budget is to be granted for so many octets, and what is left of what was.
+    pub(super) fn takes(&self, octets: u64) -> Option<(u64, u64)> {
+        self.0.target.octets_a_day()?;
+        let unspent = std::mem::take(&mut *lock(&self.0.granted));
+        // No message is fetched for it again today.
+        let octets = if self.0.is_spent.swap(false, Relaxed) { u64::MAX } else { octets };
+        Some((octets, unspent))
+    }
+
+    /// Grants octets of a day's budget.
+    pub(super) fn grant(&self, octets: u64) {
+        *lock(&self.0.granted) = octets;
     }
 
     pub(super) fn failure(&self) -> Option<TargetError> {

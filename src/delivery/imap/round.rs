@@ -101,10 +101,13 @@ impl Round<'_> {
     /// Sends what is to be sent.
     async fn upload(&mut self, dialogue: &mut Dialogue) -> Uploaded {
         let Shared { target, access, mailbox, append_limit, .. } = self.shared;
-        let most = target.octets_a_day().unwrap_or(u64::MAX);
-        let limit = append_limit.or(dialogue.capabilities.append_limit());
+        let provided = target.provider.and_then(|provider| provider.append_limit);
+        let limit = append_limit.or(dialogue.capabilities.append_limit()).or(provided);
         let binary = dialogue.capabilities.has("BINARY");
-        let mut octets = lock(&self.shared.memory).octets;
+        let mut left = match target.octets_a_day() {
+            Some(_) => *lock(&self.shared.granted),
+            None => u64::MAX,
+        };
         let mut sent = Vec::new();
         for (number, message) in self.batch.iter_mut().enumerate() {
             let (Some(letter), State::Waiting { .. }) = (&message.letter, &message.state) else { continue };
@@ -115,18 +118,15 @@ impl Round<'_> {
             } else if spooled.known.has_nul && !binary {
                 let why = "there are NULs in it, which the server does not take (it has no BINARY)";
                 message.state = State::Decided(Outcome::Refused(why.into()));
-            } else if octets.saturating_add(spooled.octets) > most {
+            } else if spooled.octets > left {
                 self.spent = true;
                 break;
             } else {
-                octets = octets.saturating_add(spooled.octets);
+                left -= spooled.octets;
                 sent.push(number);
             }
         }
-        if self.spent {
-            // No message is fetched for it again today.
-            lock(&self.shared.memory).octets = most;
-        }
+        self.shared.is_spent.fetch_or(self.spent, Relaxed);
         let numbered = |number: usize| Some((number, self.batch[number].letter.as_ref()?));
         let letters: Vec<_> = sent.into_iter().filter_map(numbered).collect();
         let upload = Upload::new(dialogue, mailbox, &target.flags, &access.stop);
@@ -136,7 +136,7 @@ impl Round<'_> {
     /// Takes what came of it.
     async fn judge(&mut self, dialogue: &mut Dialogue, uploaded: Uploaded) -> Result<(), TargetError> {
         let Uploaded { mut answers, is_refused_together, broken, doubtful, cut } = uploaded;
-        if is_refused_together {
+        if is_refused_together && self.together == Together::Several {
             self.together = Together::One;
         }
         answers.sort_by_key(|(number, _)| *number);
@@ -196,7 +196,9 @@ impl Round<'_> {
         self.made = true;
         let (connecting, mailbox) = (self.shared.connecting(), &self.shared.mailbox);
         connecting.create(dialogue, mailbox, missing).await?;
-        if let Some(at) = connecting.look_at(dialogue, mailbox).await? {
+        if self.shared.asked == self.shared.mailbox
+            && let Some(at) = connecting.look_at(dialogue, mailbox).await?
+        {
             *lock(&self.shared.at) = at;
             let mut memory = lock(&self.shared.memory);
             (memory.validity, memory.from) = (at.validity, Some(at.next));
@@ -216,15 +218,16 @@ impl Round<'_> {
 
     /// Notes what a connection that broke leaves open.
     fn cut_off(&mut self, broken: &Broken, doubtful: Vec<usize>, cut: Vec<usize>) {
-        if cut.len() > 1 {
-            self.together = Together::One;
+        if doubtful.len() + cut.len() > 1 {
+            self.together = Together::Alone;
         }
         let said = broken.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
         let is_refused = broken.bye.as_ref().is_some_and(|bye| judge::blame(bye, 0) == Blame::Message);
         // Of several nobody knows which it was.
-        if let ([], [number], true) = (&doubtful[..], &cut[..], is_refused) {
+        if let (([], [number]) | ([number], []), true) = ((&doubtful[..], &cut[..]), is_refused) {
             let why = format!("{} refused the message{said}", self.shared.target.server());
             self.batch[*number].state = State::Decided(Outcome::Refused(why));
+            return;
         }
         for number in doubtful {
             let why = format!("in doubt: {broken}{said}; the message may have arrived, and is looked for");

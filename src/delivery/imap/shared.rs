@@ -25,8 +25,6 @@ use crate::message::{FileDigest, FileId, Header, ToLines, arrival, trace};
 /// Messages in a row that a server refuses without saying whose trouble it is, before it is its own.
 pub(super) const MOST_STALLS: usize = 5;
 
-const DAY: i64 = 24 * 60 * 60;
-
 /// What all that use a mailbox in a session share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -34,6 +32,8 @@ pub(super) struct Shared {
     pub(super) access: Access,
     pub(super) disk: Disk,
     pub(super) mailbox: imap::Mailbox,
+    /// Where what is in doubt is looked for.
+    pub(super) asked: imap::Mailbox,
     /// Octets of a message that the folder takes at most, if it is one of those that differ.
     pub(super) append_limit: Option<u64>,
     /// What the mailbox was at when the session began, or when it was made in it.
@@ -61,6 +61,9 @@ pub(super) struct Shared {
     pub(super) turned_away: AtomicBool,
     /// Messages in a row that were put off for a reason that nobody knows.
     pub(super) stalls: AtomicUsize,
+    /// Octets that may still be uploaded today, where there is a budget for that, and whether they were too few.
+    pub(super) granted: Mutex<u64>,
+    pub(super) is_spent: AtomicBool,
     /// Why the last commit ended before its last message.
     pub(super) failure: Mutex<Option<TargetError>>,
 }
@@ -82,7 +85,7 @@ impl Shared {
     }
 
     pub(super) fn place(&self, at: At) -> Place<'_> {
-        Place { mailbox: &self.mailbox, name: &self.name, validity: at.validity }
+        Place { mailbox: &self.asked, name: &self.name, validity: at.validity }
     }
 
     pub(super) fn letter(&self, message: Spooled) -> Letter {
@@ -91,7 +94,9 @@ impl Shared {
         let date = match self.target.date {
             MessageDate::Received => whole.and_then(|whole| whole.arrived),
             MessageDate::Header => {
-                Header::new(&message.header).fields("Date").next().and_then(|date| arrival::of_date(&date))
+                let date = Header::new(&message.header).fields("Date").next();
+                // What says nothing has a date all the same.
+                date.and_then(|date| arrival::of_date(&date)).or(whole.and_then(|whole| whole.arrived))
             }
             MessageDate::Now => None,
         };
@@ -125,16 +130,9 @@ impl Shared {
         if let Some(known) = &letter.known {
             lock(&self.taken).entry(sender_of(known.name)).or_default().push(known.clone());
         }
-        let mut memory = lock(&self.memory);
-        let day = today(&self.access);
-        let octets = if memory.day == day { memory.octets } else { 0 };
-        (memory.day, memory.octets) = (day, octets.saturating_add(letter.message.octets));
+        let mut granted = lock(&self.granted);
+        *granted = granted.saturating_sub(letter.message.octets);
     }
-}
-
-/// Counts the days since 1970.
-pub(super) fn today(access: &Access) -> i64 {
-    access.clock.now().div_euclid(DAY)
 }
 
 pub(super) fn spent(connecting: Connecting<'_>, most: u64) -> TargetError {

@@ -42,6 +42,8 @@ pub(super) enum Together {
     Several,
     /// One: of several the server refused one, and did not say which.
     One,
+    /// One, and no other before its answer: at one of several the connection broke.
+    Alone,
 }
 
 /// What came of an upload.
@@ -106,6 +108,9 @@ impl<'a> Upload<'a> {
         while !letters.is_empty() && !self.stop.is_asked() {
             let (group, rest) = letters.split_at(self.group(letters, together));
             self.send(group).await?;
+            while together == Together::Alone && !self.under_way.is_empty() {
+                self.hear().await?;
+            }
             letters = rest;
         }
         while !self.under_way.is_empty() {
@@ -116,7 +121,7 @@ impl<'a> Upload<'a> {
 
     /// Counts the messages that go in the next command.
     fn group(&self, letters: &[Numbered<'_>], together: Together) -> usize {
-        if together == Together::One || !self.dialogue.capabilities.has("MULTIAPPEND") {
+        if together != Together::Several || !self.dialogue.capabilities.has("MULTIAPPEND") {
             return 1;
         }
         let mut octets = 0;
