@@ -4,10 +4,11 @@
 //! [`Judge::excuse_for_deleting`], and what rest is in [`Judge::is_blind`] and [`Judge::are_taking_turns`], each with its
 //! reason.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::imap_server::ImapServer;
 use super::mail::{Mail, without_written};
 use super::scenario::{DAY, Deletes, Event, First, Flaw, Keep, Scenario, Sizes, Top, Uids, Writes};
 
@@ -91,6 +92,9 @@ enum Mark {
 pub struct Judge {
     scenario: Scenario,
     folder: PathBuf,
+    /// The server of the mailbox that messages are delivered into; what it has is written into the folder.
+    mailbox: Option<ImapServer>,
+    written: HashSet<u32>,
     facts: Vec<Fact>,
     /// What each file holds, by its name less the flags.
     files: HashMap<String, Vec<u8>>,
@@ -107,10 +111,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(scenario: &Scenario, folder: &Path) -> Self {
+    pub fn new(scenario: &Scenario, folder: &Path, mailbox: Option<ImapServer>) -> Self {
         Self {
             scenario: scenario.clone(),
             folder: folder.to_owned(),
+            mailbox,
+            written: HashSet::new(),
             facts: Vec::new(),
             files: HashMap::new(),
             filed: HashMap::new(),
@@ -250,6 +256,9 @@ impl Judge {
         }
         for path in self.paths() {
             fs::remove_file(path).expect("a file that is moved away");
+        }
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.remove("INBOX");
         }
         // Where no poll had a reason to look at it in between, it is known by nothing.
         for (content, count) in &self.at_loss {
@@ -558,6 +567,12 @@ impl Judge {
 
     /// Takes note of new files.
     fn look(&mut self) {
+        for (number, octets) in self.mailbox.iter().flat_map(ImapServer::ever) {
+            if self.written.insert(number) {
+                let text = octets.iter().copied().filter(|octet| *octet != b'\r').collect::<Vec<_>>();
+                fs::write(self.folder.join(format!("new/{number}")), text).expect("a file that is written");
+            }
+        }
         let mut there = HashMap::new();
         for path in self.paths() {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();

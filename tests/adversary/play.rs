@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use postrider::testing::config::{Account, Config, FirstSync, Keep as Kept, Target};
+use postrider::testing::config::{Account, Config, Destination, FirstSync, Keep as Kept, Target};
 use postrider::testing::session::{self, Environment, Limits, Report, Retry, Task, WallClock};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use super::imap_server::{Drop, Habits, ImapServer};
 use super::judge::{Finding, Judge, Wrong};
 use super::kills::{self, Killed, Records};
 use super::scenario::{At, DAY, Deletes, Event, First, Flaw, HOUR, Keep, MINUTE, Scenario};
@@ -35,7 +36,16 @@ pub struct Bench {
     listener: TcpListener,
     scratch: PathBuf,
     account: Account,
+    into: Into,
     stories: usize,
+}
+
+/// What messages are delivered into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    Maildir,
+    /// A mailbox on a server that drops connections.
+    Mailbox,
 }
 
 /// How a story went.
@@ -58,19 +68,19 @@ impl Played {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub fn new(into: Into) -> Self {
         kills::install();
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "-");
-        let scratch = base.join(format!("postrider-adversary-{}-{thread}", std::process::id()));
+        let scratch = base.join(format!("postrider-adversary-{}-{into:?}-{thread}", std::process::id()));
         let _ = fs::remove_dir_all(&scratch);
         fs::create_dir_all(&scratch).expect("a scratch directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free loopback port");
         let port = listener.local_addr().expect("the listener's address").port();
         let account = account(port);
-        Self { runtime, listener, scratch, account, stories: 0 }
+        Self { runtime, listener, scratch, account, into, stories: 0 }
     }
 
     /// Plays a story from its beginning to its rest.
@@ -80,7 +90,25 @@ impl Bench {
         fs::create_dir_all(&folder).expect("a directory");
         let mail = folder.join("Mail");
         let mut account = self.account.clone();
-        account.deliver = vec![Target::Maildir(mail.clone()).into()];
+        let (mailbox, without);
+        let scenario = match self.into {
+            Into::Maildir => {
+                mailbox = None;
+                account.deliver = vec![Target::Maildir(mail.clone()).into()];
+                scenario
+            }
+            Into::Mailbox => {
+                let server = ImapServer::start(Habits::default());
+                account.deliver = target(&server);
+                mailbox = Some(server);
+                // A mailbox is not looked at by one who remembers that all was well.
+                without = scenario.without(|event| matches!(event, Event::OldState(_)));
+                for folder in ["new", "cur"] {
+                    fs::create_dir_all(mail.join(folder)).expect("a directory");
+                }
+                &without
+            }
+        };
         account.keep = match scenario.keep {
             Keep::Nothing => Kept::None,
             Keep::TwoWeeks => Kept::For(Duration::from_secs(14 * 86_400)),
@@ -88,7 +116,7 @@ impl Bench {
         };
         account.first_sync = if scenario.first == First::Skips { FirstSync::None } else { FirstSync::All };
         (account.order, account.max_messages) = (scenario.order, scenario.limit);
-        let mut server = Server::new(scenario, Judge::new(scenario, &mail));
+        let mut server = Server::new(scenario, Judge::new(scenario, &mail, mailbox.clone()));
         server.told = is_told.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(BEGINNING));
         let mut story = Story {
@@ -104,6 +132,7 @@ impl Bench {
             is_first_told: true,
             kept: HashMap::new(),
             calm: true,
+            mailbox,
         };
         let Self { runtime, listener, .. } = self;
         runtime.block_on(Box::pin(story.run(listener)));
@@ -120,7 +149,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl std::ops::Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
     }
@@ -146,6 +175,8 @@ struct Story<'a> {
     kept: HashMap<usize, bool>,
     /// Nothing is made to go wrong in this poll.
     calm: bool,
+    /// The target's server, if it has one.
+    mailbox: Option<ImapServer>,
 }
 
 /// What a program has that runs.
@@ -177,6 +208,7 @@ impl Story<'_> {
                 told_time(self.clock.load(Relaxed) - BEGINNING)
             ));
             self.calm = self.server.once.is_empty();
+            self.plan_a_drop(poll);
             self.poll(poll, listener).await;
             let is_clean = self.is_clean();
             if is_clean {
@@ -186,6 +218,28 @@ impl Story<'_> {
             if !self.server.judge.found.is_empty() {
                 return;
             }
+        }
+    }
+
+    /// Has the target's server drop the connection in some polls that something happens in, by a rule that any story has.
+    fn plan_a_drop(&mut self, poll: usize) {
+        let Some(server) = &self.mailbox else { return };
+        const POINTS: [Drop; 6] = [
+            Drop::BeforeLiteral,
+            Drop::InLiteral,
+            Drop::AfterLiteral,
+            Drop::BeforeOk,
+            Drop::AfterOk,
+            Drop::Renewed,
+        ];
+        let count = self.scenario.events.len() + 7 * poll;
+        let drops = poll < self.scenario.polls && count.is_multiple_of(3);
+        let at = server.appends() + 1 + count % 4;
+        let drops = drops.then_some((at, POINTS[count / 3 % POINTS.len()]));
+        server.change(|habits| habits.drops = drops);
+        self.calm &= drops.is_none();
+        if let Some((at, point)) = drops {
+            self.tell(format!("    the target drops its message {at}: {point:?}"));
         }
     }
 
@@ -433,6 +487,14 @@ async fn serve(
     drop(serve);
     server.hang_up();
     ended.unwrap_or(Session::Killed)
+}
+
+/// Reads the target that is a mailbox on this server.
+fn target(server: &ImapServer) -> Vec<Destination> {
+    let target = server.target("");
+    let yaml = format!("accounts: {{ a: {{ host: h, user: u, deliver: {target} }} }}\nstate: /s");
+    let config = Config::from_yaml(&yaml, Path::new("/etc/postrider/config.yaml")).expect("a configuration");
+    config.accounts.into_iter().next().expect("one account").deliver
 }
 
 fn account(port: u16) -> Account {

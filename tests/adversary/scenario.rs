@@ -309,6 +309,13 @@ impl Scenario {
         self.events.iter().any(|(_, event)| is(event))
     }
 
+    /// Gives it without events like this.
+    pub fn without(&self, is: impl Fn(&Event) -> bool) -> Self {
+        let mut scenario = self.clone();
+        scenario.events.retain(|(_, event)| !is(event));
+        scenario
+    }
+
     /// Gives it as the expression that makes it.
     pub fn told(&self) -> String {
         let mut told = String::from("Scenario {\n");

@@ -1,6 +1,6 @@
 //! Stories that were once wrong, or that a simpler rule gets wrong. Each is judged like those that chance makes.
 
-use super::play::{Bench, Played};
+use super::play::{Bench, Into, Played};
 use super::scenario::{
     At, DAY, Deletes, Event::*, First, Flaw, Flaw::Sound, Keep, Kind::*, Order, Scenario, Sizes, Top, Uids,
     Writes,
@@ -28,7 +28,7 @@ fn delivers_and_leaves(delivered: usize, left: usize, scenario: Scenario) {
 
 #[track_caller]
 fn plays(scenario: Scenario, judge: impl Fn(&Played)) {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(Into::Maildir);
     for pipelining in [true, false] {
         let played = bench.play(&Scenario { pipelining, ..scenario.clone() }, true);
         assert!(played.found.is_empty(), "{:?}\n{}", played.found, played.words());
