@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll::{Pending, Ready};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Account;
@@ -26,7 +26,7 @@ use crate::state::{Delivery, Holder, Memory, Unclaimed};
 use super::book::{Inventory, Stock, ToCome};
 use super::commit::{self, Commit, Complete};
 pub use super::ledger::Of;
-use super::ledger::{Event, Ledger, Parcel, Way};
+use super::ledger::{Event, Ledger, Parcel, SLOWER, Way};
 use super::poll::Poll;
 use super::target::note_log_in;
 use super::trouble::{During, Failed, Trouble};
@@ -36,6 +36,9 @@ const OPENING: Duration = Duration::from_secs(20);
 
 /// How long the others wait in a session for one that is slower; what comes then it gets later.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one that is slower may still be at work once all messages have come.
+const LAST: Duration = Duration::from_secs(5 * 60);
 
 /// Messages that may wait for one target.
 const QUEUE: usize = 64;
@@ -131,7 +134,9 @@ impl Fan {
         incoming: mpsc::Receiver<Complete>,
         results: mpsc::UnboundedSender<commit::Result>,
     ) -> Result<(), Failed> {
+        let others = self.lanes.len() > 1;
         let (events, heard) = mpsc::unbounded_channel();
+        let (all_came, last) = watch::channel(None);
         let (mut ways, mut queues, mut works): (Vec<_>, Vec<_>, Vec<Work<'_, ()>>) = Default::default();
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             let unrecorded = Arc::new(Semaphore::new(0));
@@ -146,17 +151,23 @@ impl Fan {
             let places = Arc::new(Semaphore::new(QUEUE));
             queues.push(Queue { parcels: queue, places: places.clone() });
             let events = events.clone();
-            works.push(Box::pin(async move {
-                lane.run(of, number, Arrivals { parcels, places }, &unrecorded, &events).await
-            }));
+            let arrivals = Arrivals { parcels, places, last: last.clone(), is_late: false };
+            works.push(Box::pin(async move { lane.run(of, number, arrivals, &unrecorded, &events).await }));
         }
         let refused = self.refused.map(|lane| (lane, queues[lane].parcels.clone()));
         let lacking: Vec<String> = ways.iter().map(|way| way.key.clone()).collect();
         let ledger = Ledger::new(of, ways, refused, results);
         let targets: Vec<usize> = (0..lacking.len()).filter(|lane| Some(*lane) != self.refused).collect();
         let dispatch = Dispatch { queues, targets, keys: lacking, patience: &mut self.patience, events };
-        let (dispatched, worked, recorded) =
-            tokio::join!(dispatch.run(incoming), all(works), ledger.run(heard));
+        let dispatching = async {
+            let dispatched = dispatch.run(incoming).await;
+            // Where it is the only one, nobody waits for it in vain.
+            if others {
+                all_came.send_replace(Some(Instant::now() + LAST));
+            }
+            dispatched
+        };
+        let (dispatched, worked, recorded) = tokio::join!(dispatching, all(works), ledger.run(heard));
         let failures = recorded?;
         dispatched?;
         worked?;
@@ -279,14 +290,15 @@ impl Lane {
         &mut self,
         of: Of<'_>,
         number: usize,
-        mut arrivals: Arrivals,
+        mut arrivals: Arrivals<Arc<Parcel>>,
         unrecorded: &Semaphore,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<(), Failed> {
         let ended = self.work(of, number, &mut arrivals, unrecorded, events).await;
         // Before nobody takes any more.
         arrivals.places.close();
-        let _ = events.send(Event::Ended(number, self.why.clone()));
+        let why = self.why.clone().or(arrivals.is_late.then(|| SLOWER.to_owned()));
+        let _ = events.send(Event::Ended(number, why));
         ended
     }
 
@@ -294,7 +306,7 @@ impl Lane {
         &mut self,
         of: Of<'_>,
         number: usize,
-        arrivals: &mut Arrivals,
+        arrivals: &mut Arrivals<Arc<Parcel>>,
         unrecorded: &Semaphore,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<(), Failed> {
@@ -307,7 +319,8 @@ impl Lane {
         let Some(Opened { sink, stock }) = &mut self.opened else { return Ok(()) };
         let Poll { account, environment, now, .. } = *of.poll;
         unrecorded.add_permits(sink.most_unrecorded());
-        let (complete, incoming) = mpsc::channel(sink.most_waiting());
+        // What waits there is delivered however late it is.
+        let (complete, incoming) = mpsc::channel(sink.most_waiting().min(sink.most_at_once()));
         let commit = Commit {
             sink,
             store: &environment.store,
@@ -376,16 +389,35 @@ impl Parcel {
 }
 
 /// What comes for one target.
-struct Arrivals {
-    parcels: mpsc::UnboundedReceiver<Arc<Parcel>>,
+struct Arrivals<T> {
+    parcels: mpsc::UnboundedReceiver<T>,
     places: Arc<Semaphore>,
+    /// When the others have waited for long enough, once that is known.
+    last: watch::Receiver<Option<Instant>>,
+    is_late: bool,
 }
 
-impl Arrivals {
-    async fn next(&mut self) -> Option<Arc<Parcel>> {
-        let parcel = self.parcels.recv().await?;
+impl<T> Arrivals<T> {
+    async fn next(&mut self) -> Option<T> {
+        let parcel = tokio::select! {
+            biased;
+            () = patience_ends(&mut self.last) => {
+                self.is_late = true;
+                return None;
+            }
+            parcel = self.parcels.recv() => parcel?,
+        };
         self.places.add_permits(1);
         Some(parcel)
+    }
+}
+
+/// Waits until the others have waited for long enough.
+async fn patience_ends(last: &mut watch::Receiver<Option<Instant>>) {
+    let known = last.wait_for(Option::is_some).await.map(|last| *last);
+    match known {
+        Ok(Some(last)) => tokio::time::sleep_until(last).await,
+        Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 
@@ -496,4 +528,26 @@ async fn all<T>(works: Vec<Work<'_, T>>) -> Result<Vec<T>, Failed> {
     })
     .await;
     done.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slower_target_takes_no_more_once_the_others_have_waited_for_five_minutes() {
+        let (parcels, arriving) = mpsc::unbounded_channel();
+        let (all_came, last) = watch::channel(None);
+        let mut arrivals =
+            Arrivals { parcels: arriving, places: Arc::new(Semaphore::new(0)), last, is_late: false };
+        (0..3).for_each(|parcel| parcels.send(parcel).unwrap());
+        tokio::time::sleep(2 * LAST).await;
+        assert_eq!(arrivals.next().await, Some(0), "they come for as long as they come");
+        all_came.send_replace(Some(Instant::now() + LAST));
+        tokio::time::sleep(LAST - Duration::from_secs(1)).await;
+        assert_eq!((arrivals.next().await, arrivals.is_late), (Some(1), false));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((arrivals.next().await, arrivals.is_late), (None, true));
+        assert_eq!(arrivals.places.available_permits(), 2);
+    }
 }

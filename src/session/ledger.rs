@@ -13,6 +13,9 @@ use super::commit::{self, Committed, Declined, Done};
 use super::poll::Poll;
 use super::trouble::{During, Failed, Trouble};
 
+/// Why a target does not have what the others have.
+pub const SLOWER: &str = "it is slower than the others, and gets this later";
+
 /// A message on its way to several targets.
 pub struct Parcel {
     pub index: usize,
@@ -143,7 +146,7 @@ impl<'a> Ledger<'a> {
                 page.told.push(commit::Result::Declined(declined));
             }
             Event::Left(lane, index) => {
-                let slower = "it is slower than the others, and gets this later".to_owned();
+                let slower = SLOWER.to_owned();
                 let why = self.ways[lane].why.clone().unwrap_or(slower);
                 self.miss(lane, index, (HeldKind::Away, why), page);
             }

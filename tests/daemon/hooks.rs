@@ -218,6 +218,17 @@ fn a_target_that_failed_and_takes_a_notice_gets_one() {
 }
 
 #[test]
+fn a_notice_goes_to_the_second_target_where_the_first_takes_none() {
+    let (server, home) = (Maildrop::start(Settings::default()), Home::new());
+    let keys = "    deliver: [{ maildir: /proc/nothing }, { maildir: ~/Mail }]\n";
+    configure(&home, &server, free_port(), "notify: { after: 1 }\n", keys);
+    home.must(&["sync"], 75);
+    let notice = String::from_utf8(home.maildir("Mail").remove(0)).unwrap();
+    assert!(notice.contains("Subject: postrider: cannot fetch mail for home"), "{notice}");
+    assert_eq!(home.maildir("Mail").len(), 1);
+}
+
+#[test]
 fn without_the_key_and_with_deliver_false_a_single_run_puts_nothing_into_the_target() {
     let (server, home) = (Maildrop::start(Settings::default()), Home::new());
     for top in ["", "notify: { after: 1, deliver: false }\n"] {

@@ -176,6 +176,45 @@ fn a_target_that_does_not_answer_costs_a_poll_one_time_limit_and_the_others_noth
 }
 
 #[test]
+fn a_target_that_is_slower_holds_the_others_up_for_five_seconds_and_gets_the_rest_later() {
+    let mut ways = Ways::new("[{ maildir: DIR/one }, { pipe: 'cat >> DIR/slow && sleep 0.1' }]");
+    let all = 300;
+    ways.put(0..all);
+    let report = ways.poller.poll();
+    assert_eq!((report.delivered, ways.maildir("one")), (all, messages(0..all)), "{report:?}");
+    let held = ways.held();
+    assert!(
+        !held.is_empty() && held.iter().all(|why| why.contains("it is slower than the others")),
+        "{held:?}"
+    );
+    for _ in 0..5 {
+        ways.a_day_passes();
+        ways.poller.poll();
+    }
+    assert_eq!(ways.maildrop.uids(), Vec::<String>::new());
+    let slow = fs::read_to_string(ways.directory.path().join("slow")).unwrap();
+    (0..all).for_each(|number| {
+        assert_eq!(slow.matches(&format!("Message-ID: <{number}@a>")).count(), 1, "{number}");
+    });
+    assert_eq!(ways.maildir("one").len(), all);
+}
+
+#[test]
+fn a_target_that_does_not_open_is_given_up_after_twenty_seconds_whatever_its_time_limit() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let silent = format!(
+        "[{{ imap: {{ host: 127.0.0.1, port: {port}, tls: none, user: b, password: p, timeout: 10m }} }}, {{ maildir: DIR/one }}]"
+    );
+    let ways = Ways::new(&silent);
+    ways.put(0..3);
+    let report = ways.poller.poll();
+    assert_eq!((report.delivered, ways.maildir("one").len()), (3, 3), "{report:?}");
+    assert!(report.took >= Duration::from_secs(19) && report.took < Duration::from_secs(120), "{report:?}");
+    assert!(report.failure.unwrap().to_string().contains("the target does not open"));
+}
+
+#[test]
 fn refused_credentials_of_one_target_are_told_as_such_and_hold_the_mail_for_it_alone() {
     let ways = Ways::new(BOTH);
     ways.server.change(|habits| habits.log_in = Some("NO [AUTHENTICATIONFAILED] no"));
