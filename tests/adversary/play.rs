@@ -101,8 +101,14 @@ impl Bench {
                 let server = ImapServer::start(Habits::default());
                 account.deliver = target(&server);
                 mailbox = Some(server);
-                // A mailbox is not looked at by one who remembers that all was well.
-                without = scenario.without(|event| matches!(event, Event::OldState(_)));
+                // A mailbox is not looked at by one who remembers that all was well; and it is looked at once, for the messages
+                // that the maildrop names then.
+                let loses = scenario.has(|event| matches!(event, Event::LoseState));
+                without = scenario.without(|event| match event {
+                    Event::OldState(_) => true,
+                    Event::Holes(_) | Event::EmptyUidl | Event::ShowHalf(_) | Event::ShowNothing => loses,
+                    _ => false,
+                });
                 for folder in ["new", "cur"] {
                     fs::create_dir_all(mail.join(folder)).expect("a directory");
                 }
