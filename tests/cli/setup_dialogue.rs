@@ -74,7 +74,8 @@ impl<'a> Screen<'a> {
         let _ = self.child.kill();
         let code = self.child.wait().expect("a child").code();
         assert!(ended && code == Some(status), "{code:?}: {shown}");
-        for line in shown.lines() {
+        // The recorder's own lines name the program, wherever it lies.
+        for line in shown.lines().filter(|line| !line.starts_with("Script ")) {
             let is_wide = line.trim_end().chars().count() > 80
                 && line.contains(' ')
                 && !line.contains("/tmp/")
