@@ -54,11 +54,8 @@ pub fn naming(of: &Evidence<'_>) -> Naming {
         let known: HashSet<u64> = (0..entries.len())
             .filter(|entry| !entries.is_made(*entry))
             .map(|entry| entries.get(entry).2)
-            // One that was deleted more than once was listed again in spite of that; and so may others be once content has
-            // shown that.
-            .filter(|known| {
-                !known.is_missed() && (!known.deleted || known.delete_tries > 1 || before.renames > 0)
-            })
+            // One that was deleted more than once was listed again in spite of that.
+            .filter(|known| !known.is_missed() && (!known.deleted || known.delete_tries > 1))
             .map(|known| known.octets)
             .chain(of.held.iter().map(|held| held.octets))
             .collect();

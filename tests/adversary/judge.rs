@@ -1,8 +1,8 @@
 //! What must never be, and the few things that nobody can see.
 //!
 //! All excuses are in [`Judge::excuse_for_repeating`] and [`Judge::excuse_for_leaving`] and
-//! [`Judge::excuse_for_deleting`], and what rest is in [`Judge::is_blind`] and [`Judge::are_taking_turns`], each with its
-//! reason.
+//! [`Judge::excuse_for_deleting`], and what rest is in [`Judge::is_blind`], [`Judge::is_flooded`] and
+//! [`Judge::are_taking_turns`], each with its reason.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -496,6 +496,12 @@ impl Judge {
     pub fn names_change(&self) -> bool {
         let renames = |event: &Event| matches!(event, Event::Renumber | Event::EmptyUidl | Event::Holes(_));
         matches!(self.scenario.uids, Uids::Random | Uids::Plain) || self.scenario.has(renames)
+    }
+
+    /// Says whether weak messages come under new names at each poll although they were deleted: they may as well be new.
+    pub fn is_flooded(&self) -> bool {
+        let ignored = self.scenario.deletes == Deletes::Ignored && self.scenario.uids == Uids::Random;
+        ignored && self.facts.iter().any(|fact| !fact.mail.is_certain)
     }
 
     /// Says whether more deletions are never carried out than `max_messages` lets be compared in one poll, without TOP:

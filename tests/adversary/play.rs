@@ -391,7 +391,9 @@ impl Story<'_> {
         let Cost { tops, retrs, deles, .. } = self.last;
         // What is due only now is asked about now.
         let is_due = self.scenario.keep == Keep::TwoWeeks && deles > 0;
-        let is_excused = server.judge.is_blind() || server.judge.are_taking_turns(messages.len(), retrs);
+        let is_excused = server.judge.is_blind()
+            || server.judge.is_flooded()
+            || server.judge.are_taking_turns(messages.len(), retrs);
         if !is_flawed && !is_due && !is_excused && (retrs > 0 || tops > server.groups) {
             let words =
                 format!("the last poll sent {retrs} RETR and {tops} TOP, for {} groups", server.groups);

@@ -150,9 +150,9 @@ fn a_message_that_another_one_is_taken_for_is_fetched_once_though_the_session_ha
 }
 
 #[test]
-fn weak_messages_come_once_more_where_deletions_are_forgotten_and_unique_ids_are_others_in_each_session() {
-    let events = vec![(0, WEAK), (0, Arrive(Weak, 0, Sound))];
-    delivers(4, Scenario { uids: Uids::Random, deletes: Deletes::Ignored, events, ..none() });
+fn a_mail_of_the_same_words_in_each_poll_arrives_each_time() {
+    let equal = |poll| (poll, Arrive(Equal, 0, Sound));
+    delivers(4, Scenario { events: vec![(0, WEAK), equal(1), equal(2), equal(3)], ..none() });
 }
 
 #[test]

@@ -54,7 +54,6 @@ impl Book<'_> {
             }
             None => {
                 self.settled.insert(index, None);
-                self.came_back |= self.is_back(index, whole);
                 self.is_other(index);
                 if self.is_by_place(index) && self.record_of(index).is_none() {
                     self.rename(index, header_name(whole));
@@ -129,19 +128,6 @@ impl Book<'_> {
         let is_told = self.around.top == Top::Announced || self.answers.work();
         let is_nameless = !is_told && self.listing.shown(index).uid.is_empty();
         self.around.showing == Showing::First && (is_nameless || self.sorted.group_of(index).is_none())
-    }
-
-    /// Says whether a message that counts as another one is like one that is surely deleted, and was listed last: twice
-    /// running that is a server that forgets deletions and changes names.
-    fn is_back(&self, index: usize, whole: &Fingerprint) -> bool {
-        let alike = self.by_content.get(&whole.content).into_iter().flatten();
-        let mut known = alike.map(|entry| (*entry, self.entry(*entry)));
-        known.any(|(entry, known)| {
-            known.deleted
-                && !known.is_missed()
-                && !self.sorted.taken[entry]
-                && self.owner(entry) != Some(index)
-        })
     }
 
     /// Gives a message that is not the recorded one that it was taken for a record and a name of its own.

@@ -102,12 +102,7 @@ impl Book<'_> {
         let is_held = |(uid, ordinal): &(UniqueId, u32)| self.is_there(uid, *ordinal, &closing.vanished);
         closing.released.retain(|name| !is_held(name));
         closing.open = !complete || !self.sorted.is_complete();
-        let mut naming = self.sorted.naming.clone();
-        // Where deletions are not carried out, other names are seen by the content alone.
-        if self.came_back && naming.renames == 0 {
-            naming.renames = 1;
-        }
-        closing.naming = Some(naming);
+        closing.naming = Some(self.sorted.naming.clone());
         closing.changes = std::mem::take(&mut self.changes).into_values().collect();
         self.renamed = closing
             .changes

@@ -68,8 +68,6 @@ pub struct Book<'a> {
     taken_by_content: HashMap<Content, Vec<usize>>,
     /// Messages that were taken for recorded ones that others turned out to be.
     ousted: Vec<usize>,
-    /// One came that is like one that is deleted.
-    came_back: bool,
     /// Deletions of what earlier sessions delivered have begun.
     is_deleting: bool,
     /// What lies in the target.
@@ -132,7 +130,6 @@ impl<'a> Book<'a> {
             by_header: HashMap::new(),
             taken_by_content: HashMap::new(),
             ousted: Vec::new(),
-            came_back: false,
             is_deleting: false,
             stock: Stock::default(),
             keeps_found: false,
