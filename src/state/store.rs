@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::disk;
+use crate::disk::{self, blocking};
 use crate::message::{Content, FileId, UniqueId};
 
 use super::file::Limits;
@@ -148,14 +148,12 @@ impl Store {
     /// Fails with [`StateError::Full`] if the disk is so full that what is delivered next might not be recorded.
     pub async fn has_room(&self) -> Result<(), StateError> {
         let path = self.worker.path.clone();
-        let look = move |source: Source<'_>| match source {
-            Source::Kept(Ok(_)) if is_nearly_full(&path) => Err(StateError::Full { path: path.clone() }),
-            Source::Kept(Err(error)) => Err(error),
-            Source::Kept(Ok(_)) | Source::Path(_) => Ok(()),
-        };
-        let (answer, answered) = Answer::channel();
-        self.worker.send(Request::Read(Box::new(move |source| answer.tell(look(source)))))?;
-        self.worker.receive(answered, self.patience).await
+        let asked = path.clone();
+        // Not behind what is being recorded; who does not answer says nothing about room.
+        match blocking::ask(&path, self.patience, move || is_nearly_full(&asked)).await {
+            Ok(true) => Err(StateError::Full { path: path.to_path_buf() }),
+            Ok(false) | Err(_) => Ok(()),
+        }
     }
 
     /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
