@@ -130,7 +130,6 @@ async fn transfer(turn: &mut Turn<'_>) -> Result<(), Failed> {
     turn.end_cut_off(&plan).await?;
     let wanted = turn.fetches(&plan);
     if turn.fetch(wanted, Vec::new(), Vec::new()).await?
-        && turn.fetch_ousted().await?
         && turn.delete(&plan).await?
         && Box::pin(turn.fetch_lacking(&plan)).await?
     {

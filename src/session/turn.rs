@@ -20,7 +20,7 @@ use super::poll::Poll;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::waits::seconds;
-use super::which::{self, Nameless, Uidl, Verdict};
+use super::which::{self, Nameless, Uidl};
 use super::{Activity, Limits, Task};
 
 const ASK: &str = "ask for headers (TOP)";
@@ -310,7 +310,7 @@ impl Turn<'_> {
         }
         if !tried.is_empty() {
             self.open().await?;
-            self.book.expect(&self.poll.environment.store, &tried).await?;
+            self.book.expect(&self.poll.environment.store).await?;
             let (messages, octets) = self.sum(&tried);
             self.planned = (self.planned.0 + messages, self.planned.1.saturating_add(octets));
             if self.notes.course.is_first() {
@@ -332,22 +332,6 @@ impl Turn<'_> {
         Ok(self.fetched.aborted.is_none() && self.fetched.postponed == 0)
     }
 
-    /// Fetches what was taken for recorded messages that others turned out to be, as far as the limit goes.
-    pub(super) async fn fetch_ousted(&mut self) -> Result<bool, Failed> {
-        loop {
-            let mut ousted = self.book.take_ousted();
-            // What broke a session comes last, as it was planned, or at the next poll.
-            ousted.retain(|index| self.book.broke(*index).is_none());
-            ousted.truncate(self.book.policy.limit.unwrap_or(usize::MAX));
-            if ousted.is_empty() {
-                return Ok(true);
-            }
-            if !self.fetch(ousted, Vec::new(), Vec::new()).await? {
-                return Ok(false);
-            }
-        }
-    }
-
     /// Deletes what earlier sessions delivered, as far as it is seen to be that.
     pub(super) async fn delete(&mut self, plan: &Plan) -> Result<bool, Failed> {
         let due: Vec<(usize, usize)> = plan
@@ -358,7 +342,6 @@ impl Turn<'_> {
                 _ => None,
             })
             .collect();
-        self.book.begin_deletions();
         // What needs no question that may break the session comes first.
         let is_doubtful = |(index, entry): &(usize, usize)| {
             self.book.asks_to_prove(*index, *entry) && self.shows_header(*index) == Shows::Doubtful
@@ -379,11 +362,10 @@ impl Turn<'_> {
         self.fetch(Vec::new(), Vec::new(), last).await
     }
 
-    /// Says whether a deletion that is due is to be tried now: it is what it was taken for, this session has not had its word on it, and no session
+    /// Says whether a deletion that is due is to be tried now: this session has not had its word on it, and no session
     /// broke at it lately.
     fn may_delete(&self, index: usize, entry: usize) -> bool {
-        let is_known = self.book.sorted.verdicts[index] == Verdict::Known(entry);
-        is_known && !self.source.was_deleted(index) && !self.book.rests(entry)
+        !self.source.was_deleted(index) && !self.book.rests(entry)
     }
 
     /// Deletes those of these that are seen to be the recorded ones; what broke a session before is for the end.

@@ -132,18 +132,7 @@ fn a_uidl_that_is_always_empty_repeats_nothing() {
 }
 
 #[test]
-fn a_message_that_another_one_is_taken_for_is_known_by_its_content_and_the_other_is_fetched() {
-    for kind in [Weak, Normal] {
-        let events = vec![(0, Arrive(kind, 0, Sound)), (2, Renumber), (2, Arrive(SameSize, 0, Sound))];
-        for keep in [Keep::Forever, Keep::TwoWeeks] {
-            let events = events.clone();
-            delivers(2, Scenario { uids: Uids::Small, keep, polls: 3, events, ..Scenario::plain() });
-        }
-    }
-}
-
-#[test]
-fn a_message_that_another_one_is_taken_for_is_fetched_once_though_the_session_has_questions() {
+fn an_equal_message_is_fetched_once_beside_one_that_breaks_the_session() {
     let equal = Arrive(Equal, 0, Sound);
     let events = vec![(0, NEW), (0, NEW), (2, equal), (2, Arrive(Normal, 0, Flaw::BreaksAfter(0)))];
     delivers(4, Scenario { polls: 3, events, ..Scenario::plain() });

@@ -40,11 +40,9 @@ impl Book<'_> {
     /// Says what a message is that came whole.
     pub fn came(&mut self, index: usize, whole: &Fingerprint, extent: Extent) -> Identified {
         self.whole.insert(index);
-        let recorded = self.recorded_as(index, whole).or_else(|| self.taken_by_another(index, whole));
-        match recorded.filter(|entry| self.may_be(*entry, whole, extent)) {
+        match self.recorded_as(index, whole).filter(|entry| self.may_be(*entry, whole, extent)) {
             Some(entry) => {
                 self.supersede(index, entry);
-                self.oust(index, entry);
                 self.sorted.taken[entry] = true;
                 self.settled.insert(index, Some(entry));
                 self.sorted.verdicts[index] = Verdict::Known(entry);
@@ -97,29 +95,6 @@ impl Book<'_> {
             self.changes.remove(&seen);
             self.superseded.push(seen);
         }
-    }
-
-    /// Finds a record of this content that another message has by name, place or header alone: what RETR shows decides.
-    fn taken_by_another(&self, index: usize, whole: &Fingerprint) -> Option<usize> {
-        if self.is_deleting {
-            return None;
-        }
-        let mut alike = self.taken_by_content.get(&whole.content)?.iter().copied();
-        alike.find(|entry| {
-            self.taker(*entry).is_some_and(|other| other != index && !self.whole.contains(&other))
-        })
-    }
-
-    fn taker(&self, entry: usize) -> Option<usize> {
-        self.sorted.verdicts.iter().position(|verdict| *verdict == Verdict::Known(entry))
-    }
-
-    /// Has the message fetched that was taken for a recorded one, which turned out to be this.
-    fn oust(&mut self, index: usize, entry: usize) {
-        let Some(other) = self.taker(entry).filter(|other| *other != index) else { return };
-        self.sorted.verdicts[other] = Verdict::New { pending: None };
-        self.name_one(other);
-        self.ousted.push(other);
     }
 
     /// Says whether a message like one that is surely deleted, which no listing has been without, is another one: where it

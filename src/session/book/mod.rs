@@ -29,9 +29,6 @@ use super::sort::sort;
 use super::trouble::{During, Failed};
 use super::which::{Answer, Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Verdict};
 
-/// Listed records of one size, or of several, whose content is compared with that of what is fetched.
-const MOST_ALIKE: usize = 1000;
-
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
     /// What the server lists; messages go by the names that they have in the state.
@@ -64,12 +61,6 @@ pub struct Book<'a> {
     by_content: HashMap<Content, Vec<usize>>,
     by_identity: HashMap<Identity, Vec<usize>>,
     by_header: HashMap<[u8; 32], Vec<usize>>,
-    /// Records that are listed, of sizes that are fetched.
-    taken_by_content: HashMap<Content, Vec<usize>>,
-    /// Messages that were taken for recorded ones that others turned out to be.
-    ousted: Vec<usize>,
-    /// Deletions of what earlier sessions delivered have begun.
-    is_deleting: bool,
     /// What lies in the target.
     pub stock: Stock,
     /// Messages that were found in a mailbox are kept for those that are to come.
@@ -128,9 +119,6 @@ impl<'a> Book<'a> {
             by_content: HashMap::new(),
             by_identity: HashMap::new(),
             by_header: HashMap::new(),
-            taken_by_content: HashMap::new(),
-            ousted: Vec::new(),
-            is_deleting: false,
             stock: Stock::default(),
             keeps_found: false,
             late: Some(Vec::new()),
@@ -232,10 +220,8 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed, or, of the same
-    /// size, one that another message is taken for.
-    pub async fn expect(&mut self, store: &Store, wanted: &[usize]) -> Result<(), Failed> {
-        self.expect_alike(store, wanted).await?;
+    /// Gets ready for messages that come whole: any of them may be one that is recorded and not listed.
+    pub async fn expect(&mut self, store: &Store) -> Result<(), Failed> {
         let missing: Vec<usize> =
             (0..self.memory.entries.len()).filter(|entry| !self.sorted.taken[*entry]).collect();
         self.load(store, missing.clone()).await?;
@@ -255,41 +241,6 @@ impl<'a> Book<'a> {
             }
         }
         Ok(())
-    }
-
-    async fn expect_alike(&mut self, store: &Store, wanted: &[usize]) -> Result<(), Failed> {
-        let sizes: HashSet<u64> = wanted.iter().map(|index| self.listing.get(*index).octets).collect();
-        let is_alike = |(index, entry): &(usize, usize)| {
-            let known = self.entry(*entry);
-            known.kind == Kind::Delivered
-                && known.octets > 0
-                && sizes.contains(&known.octets)
-                && !self.whole.contains(index)
-        };
-        let mut alike: Vec<usize> = self.known().filter(is_alike).map(|(_, entry)| entry).collect();
-        alike.truncate(MOST_ALIKE);
-        self.load(store, alike.clone()).await?;
-        self.taken_by_content.clear();
-        for entry in alike {
-            if let Some(content) = self.details[&entry].content {
-                self.taken_by_content.entry(content).or_default().push(entry);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the messages that are to be fetched after all. Once deletions begin there are none: what was seen to be a
-    /// recorded one until then stays that.
-    pub fn take_ousted(&mut self) -> Vec<usize> {
-        let mut ousted = std::mem::take(&mut self.ousted);
-        // Once a question was asked, they may have been planned like all others.
-        ousted.retain(|index| !self.settled.contains_key(index));
-        ousted
-    }
-
-    /// Leaves what is taken for a recorded message at that from here on: it may be deleted.
-    pub fn begin_deletions(&mut self) {
-        self.is_deleting = true;
     }
 
     /// Says whether a message goes by its place because it has no unique-id that lasts.
