@@ -196,7 +196,7 @@ fn a_command_that_writes_without_end_is_neither_held_up_nor_kept_in_memory() {
         let (ended, peak) = home.start(&["-v", "sync"]).wait_and_weigh(LIMIT);
         assert_eq!(ended.status, Some(0), "{}", ended.stderr);
         assert_eq!(fs::read_to_string(home.path("message")).unwrap(), MESSAGE);
-        assert!(peak < 24 << 20, "{peak} octets for {text}");
+        assert!(peak < 8 << 20, "{peak} octets for {text}");
         assert!(ended.stderr.len() < 100_000, "{} octets of log", ended.stderr.len());
         assert!(ended.stderr.lines().all(|line| line.contains("home: ") || !line.contains("sh: ")));
     }

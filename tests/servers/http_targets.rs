@@ -129,7 +129,7 @@ fn a_message_of_150_megabytes_is_sent_in_little_memory() {
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     let came: Vec<_> = server.asked().into_iter().map(|asked| asked.body).collect();
     assert!(came == [large, message(2)], "another message came");
-    assert!(most < 40 << 20, "{most} octets");
+    assert!(most < 10 << 20, "{most} octets");
 }
 
 /// Does as the relay ingress of Rails' Action Mailbox does (`ActionMailbox::Ingresses::Relay::InboundEmailsController`).

@@ -548,7 +548,7 @@ fn memory_does_not_grow_with_the_size_of_a_message_or_the_number_of_octets() {
     let delivered = std::fs::metadata(&home.files("Mail")[0]).unwrap().len();
     assert!(delivered > large - large / 30, "{delivered}");
     // A debug build needs more than what a user runs.
-    assert!(peak < 40 << 20, "{} MiB at the peak", peak >> 20);
+    assert!(peak < 10 << 20, "{} MiB at the peak", peak >> 20);
 }
 
 #[test]

@@ -180,14 +180,15 @@ impl Running {
 }
 
 impl Running {
-    /// Waits like [`Running::wait`], and gives the most memory that was resident, in octets.
+    /// Waits like [`Running::wait`], and gives the most memory of its own that was resident, in octets. Pages of the program's
+    /// file are not in it: those depend on how it was built.
     pub fn wait_and_weigh(mut self, limit: Duration) -> (Ended, u64) {
         let status = format!("/proc/{}/status", self.child.id());
         let mut peak = 0;
         let begin = Instant::now();
         while self.is_running() && begin.elapsed() < limit {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
             let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
             peak = peak.max(kib.unwrap_or(0) << 10);
             thread::sleep(Duration::from_millis(5));
