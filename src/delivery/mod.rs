@@ -16,6 +16,7 @@ mod owner;
 mod parts;
 pub mod pipe;
 mod reading;
+mod series;
 pub mod smtp;
 mod space;
 pub mod spool;
@@ -121,59 +122,39 @@ impl Sink {
         }
     }
 
-    /// Names a target that is a mailbox on a server, for as long as its messages keep their UIDs: by this they are known
-    /// (see [`crate::message::file::name_in_mailbox`]).
-    pub fn mailbox(&self) -> Option<&str> {
+    fn imap(&self) -> Option<&imap::Mailbox> {
         match self {
+            Self::Imap(mailbox) => Some(mailbox),
             Self::Maildir(_)
             | Self::Mbox(_)
             | Self::Pipe(_)
             | Self::Server(_)
             | Self::Gmail(_)
             | Self::Http(_) => None,
-            Self::Imap(mailbox) => Some(mailbox.name()),
         }
+    }
+
+    /// Names a target that is a mailbox on a server, for as long as its messages keep their UIDs: by this they are known
+    /// (see [`crate::message::file::name_in_mailbox`]).
+    pub fn mailbox(&self) -> Option<&str> {
+        self.imap().map(|mailbox| mailbox.name())
     }
 
     /// Gives the digests by which records would know the messages that [`Sink::recover`] gave of a mailbox on a server, in
     /// the same order (see [`crate::message::file::digest_in_mailbox`]).
     pub fn recorded_as(&self) -> Vec<FileDigest> {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Gmail(_)
-            | Self::Http(_) => Vec::new(),
-            Self::Imap(mailbox) => mailbox.recorded_as(),
-        }
+        self.imap().map(|mailbox| mailbox.recorded_as()).unwrap_or_default()
     }
 
     /// Says since when polls may have delivered what [`Sink::recover`] gave of a mailbox on a server, in seconds since 1970;
     /// 0 if nobody knows.
     pub fn since(&self) -> i64 {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Gmail(_)
-            | Self::Http(_) => 0,
-            Self::Imap(mailbox) => mailbox.since(),
-        }
+        self.imap().map_or(0, |mailbox| mailbox.since())
     }
 
     /// Says whether a message that was found in a mailbox on a server turned out to be one that came.
     pub fn has_claimed(&self, found: &FileId) -> bool {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Gmail(_)
-            | Self::Http(_) => false,
-            Self::Imap(mailbox) => mailbox.has_claimed(found),
-        }
+        self.imap().is_some_and(|mailbox| mailbox.has_claimed(found))
     }
 
     /// Says whether the server refused a log-in that was made anew since the target was opened.
@@ -220,14 +201,8 @@ impl Sink {
     /// Notes that all is recorded that was delivered by the poll that began at this time, and what becomes of messages that
     /// were found.
     pub fn settle(&self, leftover: Leftover, polled_at: i64) {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Gmail(_)
-            | Self::Http(_) => {}
-            Self::Imap(mailbox) => mailbox.settle(leftover, polled_at),
+        if let Some(mailbox) = self.imap() {
+            mailbox.settle(leftover, polled_at);
         }
     }
 
@@ -304,33 +279,17 @@ impl Sink {
     /// Says what of a day's budget these messages take, and what earlier ones left of what was granted: octets, each. `None`:
     /// there is no budget.
     pub fn takes(&self, finished: &[Finished]) -> Option<(u64, u64)> {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Http(_)
-            | Self::Gmail(_) => None,
-            Self::Imap(mailbox) => {
-                let octets = finished.iter().map(|message| match message {
-                    Finished::Spool(message) => message.octets(),
-                    Finished::Maildir(_) => 0,
-                });
-                mailbox.takes(octets.sum())
-            }
-        }
+        let octets = finished.iter().map(|message| match message {
+            Finished::Spool(message) => message.octets(),
+            Finished::Maildir(_) => 0,
+        });
+        self.imap()?.takes(octets.sum())
     }
 
     /// Grants octets of a day's budget.
     pub fn grant(&self, octets: u64) {
-        match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Server(_)
-            | Self::Http(_)
-            | Self::Gmail(_) => {}
-            Self::Imap(mailbox) => mailbox.grant(octets),
+        if let Some(mailbox) = self.imap() {
+            mailbox.grant(octets);
         }
     }
 

@@ -22,7 +22,7 @@ mod pace;
 mod request;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ use sha2::{Digest as _, Sha256};
 use super::http::memory::until;
 use super::http::way::{Again, Way as Line};
 use super::reading::each_part;
-use super::spool::{self, LineEnds, Spooled, Unspooled};
+use super::series::{Stalls, one_by_one};
+use super::spool::{self, LineEnds, Spooled};
 use super::{Access, MessageId, Outcome, TargetError, file_error};
 use crate::clock::Timestamp;
 use crate::config;
@@ -62,9 +63,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// For how long nothing is sent when Gmail does not say.
 const USUAL_WAIT: Duration = Duration::from_secs(60);
 
-/// Messages in a row that Gmail cannot take before it is its own trouble.
-const MOST_STALLS: usize = 5;
-
 /// One account's way into a user's Gmail. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gmail(Arc<Shared>);
@@ -84,7 +82,7 @@ struct Shared {
     ids: Mutex<HashMap<u64, [u8; 16]>>,
     /// Copies of messages that were delivered in this session.
     copies: Mutex<HashMap<Content, u32>>,
-    stalls: AtomicUsize,
+    stalls: Stalls,
     /// It is open: before, whoever opens it gets another token where the first one is refused.
     is_open: AtomicBool,
     turned_away: AtomicBool,
@@ -119,7 +117,7 @@ impl Gmail {
             kept: Mutex::new(kept),
             ids: Mutex::default(),
             copies: Mutex::default(),
-            stalls: AtomicUsize::new(0),
+            stalls: Stalls::default(),
             is_open: AtomicBool::new(false),
             turned_away: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -148,8 +146,7 @@ impl Gmail {
     }
 
     pub(super) fn retracted(&self) -> usize {
-        let stalls = self.0.stalls.load(Relaxed);
-        if stalls < MOST_STALLS { 0 } else { stalls }
+        self.0.stalls.retracted()
     }
 
     pub(super) fn was_turned_away(&self) -> bool {
@@ -165,29 +162,9 @@ impl Gmail {
     }
 
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
-        let count = finished.len();
-        let mut outcomes = Vec::with_capacity(count);
-        for message in finished {
-            if self.0.line.access.stop.is_asked() || lock(&self.0.failure).is_some() {
-                break;
-            }
-            let delivered = match message.spooled().await {
-                Ok(message) => self.0.deliver(Arc::new(message)).await,
-                Err(Unspooled::Later(reason)) => Ok(Outcome::Later(reason)),
-                Err(Unspooled::Disk(error)) => Err(error),
-            };
-            match delivered {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) if outcomes.is_empty() => return Err(error),
-                // What was delivered before must be recorded.
-                Err(error) => {
-                    *lock(&self.0.failure) = Some(error);
-                    break;
-                }
-            }
-        }
-        outcomes.resize(count, Outcome::NotTried);
-        Ok(outcomes)
+        let shared = &self.0;
+        let deliver = |message| shared.deliver(message);
+        one_by_one(finished, &shared.line.access.stop, &shared.failure, deliver).await
     }
 
     pub(super) fn close(&self) {
@@ -298,7 +275,7 @@ impl Shared {
             Asked::Stopped => return Ok(Outcome::NotTried),
         };
         if verdict != Verdict::Later {
-            self.stalls.store(0, Relaxed);
+            self.stalls.end();
         }
         match verdict {
             Verdict::Done => match judge::id(&reply) {
@@ -475,7 +452,7 @@ impl Shared {
 
     /// Puts a message off; after some in a row it is Gmail's trouble.
     fn put_off(&self, why: String) -> Outcome {
-        if self.stalls.fetch_add(1, Relaxed) + 1 >= MOST_STALLS {
+        if self.stalls.add() {
             let hint = "nothing is lost: what is left is fetched at the next poll";
             let what = format!("Gmail takes no messages now: {why}");
             *lock(&self.failure) = Some(self.line.error(what, None, Some(hint.to_owned()), Class::Target));

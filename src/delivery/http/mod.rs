@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::spool::{self, LineEnds, Spooled, Unspooled};
+use super::series::{Stalls, one_by_one};
+use super::spool::{self, LineEnds, Spooled};
 use super::{Access, MessageId, Outcome, TargetError, file_error};
 use crate::clock::Timestamp;
 use crate::config;
@@ -36,9 +37,6 @@ use way::{Again, Way};
 
 /// Octets of an answer that are read.
 const MOST: usize = 64 << 10;
-
-/// Messages in a row that an endpoint cannot take before it is its own trouble.
-const MOST_STALLS: usize = 5;
 
 /// Connections that may break one after the other before the endpoint counts as gone.
 const MOST_BREAKS: usize = 3;
@@ -57,7 +55,7 @@ struct Shared {
     /// Until when nothing is to be sent, if that was said in this session.
     until: Mutex<Option<Timestamp>>,
     /// Messages in a row that were put off.
-    stalls: AtomicUsize,
+    stalls: Stalls,
     /// Connections that broke since one served.
     breaks: AtomicUsize,
     turned_away: AtomicBool,
@@ -87,7 +85,7 @@ impl Receiver {
             way,
             copies: Mutex::default(),
             until: Mutex::default(),
-            stalls: AtomicUsize::new(0),
+            stalls: Stalls::default(),
             breaks: AtomicUsize::new(0),
             turned_away: AtomicBool::new(false),
             let_in: AtomicBool::new(false),
@@ -104,8 +102,7 @@ impl Receiver {
     }
 
     pub(super) fn retracted(&self) -> usize {
-        let stalls = self.0.stalls.load(Relaxed);
-        if stalls < MOST_STALLS { 0 } else { stalls }
+        self.0.stalls.retracted()
     }
 
     pub(super) fn news(&self) -> Option<Vec<u8>> {
@@ -121,29 +118,9 @@ impl Receiver {
     }
 
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
-        let count = finished.len();
-        let mut outcomes = Vec::with_capacity(count);
-        for message in finished {
-            if self.0.way.access.stop.is_asked() || lock(&self.0.failure).is_some() {
-                break;
-            }
-            let delivered = match message.spooled().await {
-                Ok(message) => self.0.deliver(Arc::new(message)).await,
-                Err(Unspooled::Later(reason)) => Ok(Outcome::Later(reason)),
-                Err(Unspooled::Disk(error)) => Err(error),
-            };
-            match delivered {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) if outcomes.is_empty() => return Err(error),
-                // What was delivered before must be recorded.
-                Err(error) => {
-                    *lock(&self.0.failure) = Some(error);
-                    break;
-                }
-            }
-        }
-        outcomes.resize(count, Outcome::NotTried);
-        Ok(outcomes)
+        let shared = &self.0;
+        let deliver = |message| shared.deliver(message);
+        one_by_one(finished, &shared.way.access.stop, &shared.failure, deliver).await
     }
 
     pub(super) fn close(&self) {
@@ -183,7 +160,7 @@ impl Shared {
         self.breaks.store(0, Relaxed);
         let verdict = judge(reply, self.target.success.as_deref());
         if verdict != Verdict::Later {
-            self.stalls.store(0, Relaxed);
+            self.stalls.end();
         }
         let why = || format!("{} answered {said}", self.way.place);
         match verdict {
@@ -213,7 +190,7 @@ impl Shared {
 
     /// Puts a message off; after some in a row it is the endpoint's trouble.
     fn put_off(&self, why: String) -> Outcome {
-        if self.stalls.fetch_add(1, Relaxed) + 1 >= MOST_STALLS {
+        if self.stalls.add() {
             let hint = "nothing is lost: what is left is fetched at the next poll";
             let what = format!("endpoint takes no messages now: {why}");
             let error = self.way.error(what, None, Some(hint.to_owned()), Class::Target);

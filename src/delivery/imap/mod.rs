@@ -23,6 +23,7 @@ mod upload;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::series::Stalls;
 use super::spool::{self, Unspooled};
 use super::{Access, Leftover, MessageId, Outcome, TargetError};
 use crate::config;
@@ -33,7 +34,7 @@ use connect::{Connecting, Opened};
 use look::{Found, Sought};
 use memory::{Doubtful, Memory};
 use round::{Message, Round, State};
-use shared::{MOST_STALLS, Shared, spent};
+use shared::{Shared, spent};
 use upload::Together;
 
 /// Messages of a folder that has those of all others that are looked at where nobody knows what is there.
@@ -81,7 +82,7 @@ impl Mailbox {
             claimed: Mutex::default(),
             doubts: AtomicUsize::new(0),
             breaks: AtomicUsize::new(0),
-            stalls: AtomicUsize::new(0),
+            stalls: Stalls::default(),
             turned_away: AtomicBool::new(false),
             failure: Mutex::new(None),
             granted: Mutex::new(0),
@@ -181,8 +182,7 @@ impl Mailbox {
     }
 
     pub(super) fn retracted(&self) -> usize {
-        let stalls = self.0.stalls.load(Relaxed);
-        if stalls < MOST_STALLS { 0 } else { stalls }
+        self.0.stalls.retracted()
     }
 
     pub(super) fn news(&self) -> Option<Vec<u8>> {

@@ -12,6 +12,7 @@ use super::memory::{Doubtful, Memory};
 use super::upload::Letter;
 use crate::config;
 use crate::config::target::MessageDate;
+use crate::delivery::series::Stalls;
 use crate::delivery::spool::Spooled;
 use crate::delivery::{Access, TargetError};
 use crate::disk::Disk;
@@ -21,9 +22,6 @@ use crate::lock::lock;
 use crate::message::file::{name_in_mailbox, sender_of};
 use crate::message::in_mailbox::Said;
 use crate::message::{FileDigest, FileId, Header, ToLines, arrival, trace};
-
-/// Messages in a row that a server refuses without saying whose trouble it is, before it is its own.
-pub(super) const MOST_STALLS: usize = 5;
 
 /// What all that use a mailbox in a session share.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ pub(super) struct Shared {
     /// The server refused a log-in.
     pub(super) turned_away: AtomicBool,
     /// Messages in a row that were put off for a reason that nobody knows.
-    pub(super) stalls: AtomicUsize,
+    pub(super) stalls: Stalls,
     /// Octets that may still be uploaded today, where there is a budget for that, and whether they were too few.
     pub(super) granted: Mutex<u64>,
     pub(super) is_spent: AtomicBool,
