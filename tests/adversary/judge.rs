@@ -51,6 +51,8 @@ struct Fact {
     is_absent: bool,
     /// Unique-id and size were last shown for another message, which we had not deleted.
     is_swapped: bool,
+    /// Times that its own were given to another so.
+    ousted: usize,
     /// The same of one that our deletions had not removed: after three of them it is asked about once a day.
     is_behind_a_rest: bool,
     /// A DELE of ours was answered +OK, and its session reached UPDATE state.
@@ -135,6 +137,7 @@ impl Judge {
             comebacks: 0,
             is_absent: false,
             is_swapped: false,
+            ousted: 0,
             is_behind_a_rest: false,
             was_deleted: false,
             mark: Mark::Not,
@@ -188,6 +191,7 @@ impl Judge {
     pub fn is_swapped(&mut self, id: usize, before: usize) {
         if !self.facts[before].was_deleted {
             self.facts[id].is_swapped = true;
+            self.facts[before].ousted += 1;
         } else if self.deletions_lie() {
             self.facts[id].is_behind_a_rest = true;
         }
@@ -367,8 +371,10 @@ impl Judge {
     }
 
     /// Judges what is on the server when all has come to rest.
-    pub fn is_at_rest(&mut self, messages: &[Mail]) {
-        for mail in messages {
+    pub fn is_at_rest(&mut self, messages: &[Mail], fetched: usize) {
+        // What broke comes behind the deletions that have their turn.
+        let have_turns = self.are_taking_turns(messages.len(), fetched);
+        for mail in messages.iter().filter(|mail| mail.flaw == Flaw::Sound || !have_turns) {
             let fact = &self.facts[mail.id];
             if self.delivered(&fact.content) == 0
                 && !fact.mail.flaw.lasts()
@@ -382,6 +388,13 @@ impl Judge {
     /// Says whether a message was delivered, whole.
     pub fn has(&self, id: usize) -> bool {
         self.delivered(&self.facts[id].content) > 0
+    }
+
+    /// Says whether two messages are the same octets, or as large where nothing else tells messages apart.
+    pub fn are_alike(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.facts[one].content, &self.facts[other].content);
+        let go_by_size = self.scenario.uids.are_by_place() && self.scenario.top != Top::Works;
+        one == other || go_by_size && one.len() == other.len()
     }
 
     /// Counts what was ever delivered.
@@ -416,6 +429,8 @@ impl Judge {
         excuse += facts.iter().map(|fact| fact.forgotten).sum::<usize>();
         // A weak identity that is brought back may come once more: it may as well be another message.
         excuse += facts.iter().filter(|fact| !fact.mail.is_certain).map(|fact| fact.comebacks).sum::<usize>();
+        // One comes under a new name, and its own stands at another of its size, which is taken for it.
+        excuse += facts.iter().map(|fact| fact.ousted).sum::<usize>();
         // Where the last known one of a group has a twin, it does not prove that those before it are where they were.
         if self.scenario.uids.are_by_place() && self.deletions_lie() {
             excuse += self.facts.iter().map(|fact| self.equals(fact.mail.id).count()).sum::<usize>();
@@ -504,11 +519,12 @@ impl Judge {
         ignored && self.facts.iter().any(|fact| !fact.mail.is_certain)
     }
 
-    /// Says whether more deletions are never carried out than `max_messages` lets be compared in one poll, without TOP:
-    /// those that were tried longest ago have their turn, each once a day.
+    /// Says whether more deletions are never carried out than `max_messages` lets be compared in one poll, for want of TOP
+    /// or of an identity: those that were tried longest ago have their turn, each once a day.
     pub fn are_taking_turns(&self, messages: usize, fetched: usize) -> bool {
         let fails = matches!(self.scenario.deletes, Deletes::Ignored | Deletes::Refused | Deletes::LosesQuit);
-        let are_compared = fails && self.scenario.keep != Keep::Forever && self.scenario.top != Top::Works;
+        let is_told = self.scenario.top == Top::Works && self.facts.iter().all(|fact| fact.mail.is_certain);
+        let are_compared = fails && self.scenario.keep != Keep::Forever && !is_told;
         are_compared && fetched < messages && self.scenario.limit.is_some_and(|limit| limit < messages)
     }
 

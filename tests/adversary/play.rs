@@ -385,10 +385,10 @@ impl Story<'_> {
             return;
         }
         let messages = std::mem::take(&mut server.messages);
-        server.judge.is_at_rest(&messages);
+        let Cost { tops, retrs, deles, .. } = self.last;
+        server.judge.is_at_rest(&messages, retrs);
         let is_flawed = messages.iter().any(|mail| mail.flaw != Flaw::Sound);
         let is_nameless = messages.iter().any(|mail| server.judge.is_nameless(mail.id));
-        let Cost { tops, retrs, deles, .. } = self.last;
         // What is due only now is asked about now.
         let is_due = self.scenario.keep == Keep::TwoWeeks && deles > 0;
         let is_excused = server.judge.is_blind()
@@ -399,10 +399,16 @@ impl Story<'_> {
                 format!("the last poll sent {retrs} RETR and {tops} TOP, for {} groups", server.groups);
             server.judge.find(Wrong::NoRest, words);
         }
+        // Of messages that nothing tells apart, of which one is kept as it came, or breaks each session, nobody knows which.
+        let is_kept =
+            |id| messages.iter().any(|kept| kept.flaw != Flaw::Sound && server.judge.are_alike(kept.id, id));
         let left: Vec<usize> = messages
             .iter()
             .filter(|mail| {
-                mail.flaw == Flaw::Sound && server.judge.has(mail.id) && !server.judge.is_marked(mail.id)
+                mail.flaw == Flaw::Sound
+                    && server.judge.has(mail.id)
+                    && !server.judge.is_marked(mail.id)
+                    && !is_kept(mail.id)
             })
             .map(|mail| mail.id)
             .collect();

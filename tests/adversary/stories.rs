@@ -478,3 +478,34 @@ fn a_message_of_the_header_of_one_that_is_kept_as_it_came_is_deleted() {
     let (uids, top, deletes) = (Uids::Holes, Top::Nameless, Deletes::WithoutQuit);
     plays(Scenario { uids, top, deletes, step: 3 * DAY, polls: 7, events, ..none() }, |_| {});
 }
+
+#[test]
+fn of_equal_messages_one_that_is_kept_as_it_came_leaves_one() {
+    let events = vec![
+        (0, NEW),
+        (0, NEW),
+        (1, NEW),
+        (1, Arrive(Normal, 0, Flaw::Garbled(0))),
+        (1, Arrive(Normal, 0, Flaw::Doubled(0))),
+        (4, Vanish(1)),
+        (5, Arrive(Equal, 3, Sound)),
+    ];
+    let (uids, top) = (Uids::Missing, Top::Nameless);
+    plays(Scenario { uids, top, step: DAY, polls: 6, events, ..none() }, |_| {});
+}
+
+#[test]
+fn what_broke_has_its_turn_beside_deletions_that_are_refused() {
+    let mut events =
+        vec![(0, WEAK), (0, Arrive(SameHeader, 0, Sound)), (1, Arrive(SameHeader, 0, Sound)), (1, NEW)];
+    events.extend([(1, Arrive(Normal, 0, Flaw::Short(2))), (1, Arrive(Normal, 0, Flaw::Short(2)))]);
+    events.extend([(1, Arrive(SameSize, 0, Sound)), (1, Arrive(SameHeader, 0, Sound)), (3, OtherDeletes(3))]);
+    events.extend([
+        (3, Kill(At::Amid(1))),
+        (3, Arrive(SameSize, 0, Sound)),
+        (3, Arrive(Normal, 0, Flaw::BreaksBefore(2))),
+    ]);
+    events.extend([(3, Arrive(SameHeader, 0, Sound)), (5, Holes(0))]);
+    let (uids, writes, deletes) = (Uids::Numbers, Writes::Status, Deletes::Refused);
+    plays(Scenario { uids, writes, deletes, limit: Some(3), polls: 6, events, ..none() }, |_| {});
+}
