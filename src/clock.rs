@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
 use serde::Serializer;
 
 /// Seconds since 1970.
@@ -50,6 +51,18 @@ impl WallClock {
             }
         }
     }
+}
+
+/// CLOCK_MONOTONIC stands still while Linux is suspended; other systems have no clock that does otherwise.
+#[cfg(target_os = "linux")]
+const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
+#[cfg(not(target_os = "linux"))]
+const BOOT: ClockId = ClockId::CLOCK_MONOTONIC;
+
+/// Gives the time since some moment in the past, by a clock that runs on while the machine is suspended and that nobody
+/// sets.
+pub fn since_boot() -> Duration {
+    clock_gettime(BOOT).expect("every system has this clock").into()
 }
 
 /// The longest time for which what went wrong is left alone, in days.

@@ -14,10 +14,14 @@
 //! | QUIT | after delivery | [`QUIT`] |
 //! | files being removed, commands being ended | after the sessions | [`SETTLING`]; a command has [`COMMAND`], then its pipes [`PIPES`] |
 //! | the state file being closed | after that | [`CLOSING`] |
+//!
+//! A session whose lease can be lost has a [`Term`] besides: when that is over nothing more is done, not even QUIT said.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
+
+use crate::clock::since_boot;
 
 /// What whoever asks a process to end was promised.
 const PROMISED: Duration = Duration::from_secs(10);
@@ -52,7 +56,10 @@ pub const CLOSING: Duration = Duration::from_millis(500);
 /// Tells when the process was asked to end: nothing new is begun from then on. The default is never asked. Cheap to
 /// clone.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Option<watch::Receiver<bool>>);
+pub struct Stop {
+    asked: Option<watch::Receiver<bool>>,
+    term: Term,
+}
 
 /// Asks all to end that have the other half.
 #[derive(Debug)]
@@ -60,7 +67,7 @@ pub struct Stopper(watch::Sender<bool>);
 
 pub fn channel() -> (Stopper, Stop) {
     let (stopper, stop) = watch::channel(false);
-    (Stopper(stopper), Stop(Some(stop)))
+    (Stopper(stopper), Stop { asked: Some(stop), term: Term::default() })
 }
 
 impl Stopper {
@@ -71,20 +78,34 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Says whether it was asked.
+    /// Gives one for what must end with a lease, too.
+    pub fn under(&self, term: Term) -> Self {
+        Self { asked: self.asked.clone(), term }
+    }
+
+    /// Gives the time for which the lease is held.
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    /// Says whether it was asked, or the lease is lost.
     pub fn is_asked(&self) -> bool {
-        self.0.as_ref().is_some_and(|stop| *stop.borrow())
+        self.asked.as_ref().is_some_and(|stop| *stop.borrow()) || self.term.is_over()
     }
 
     /// Resolves once it was asked. Nothing is lost if it is dropped.
     pub async fn asked(&self) {
-        if let Some(stop) = &self.0
-            && stop.clone().wait_for(|asked| *asked).await.is_ok()
-        {
-            return;
+        let asked = async {
+            match &self.asked {
+                Some(stop) if stop.clone().wait_for(|asked| *asked).await.is_ok() => {}
+                // Nobody is there who could ask.
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = self.term.over() => {}
         }
-        // Nobody is there who could ask.
-        std::future::pending::<()>().await;
     }
 
     /// Resolves so long after it was asked, or after now if that was before.
@@ -94,9 +115,90 @@ impl Stop {
     }
 }
 
+/// Until when a session may act on its maildrop: a lease that is a row of a database is held for so long as its worker is
+/// heard of there. The default is for ever, as the kernel's locks last. Cheap to clone.
+///
+/// Its clock is the one that runs on while the machine is suspended; a process that was stopped finds on waking that it is
+/// too late, before whatever it was about to do. [`crate::net::Stream`] looks before each octet that it sends, and
+/// [`crate::disk::Disk`] before a file gets its name.
+#[derive(Debug, Clone, Default)]
+pub struct Term(Option<watch::Receiver<Duration>>);
+
+/// Says how long a [`Term`] lasts; once it is dropped that is over.
+#[derive(Debug)]
+pub struct Renewer(watch::Sender<Duration>);
+
+/// Begins a term that lasts until then, by [`since_boot`].
+pub fn term(until: Duration) -> (Renewer, Term) {
+    let (renewer, term) = watch::channel(until);
+    (Renewer(renewer), Term(Some(term)))
+}
+
+impl Renewer {
+    /// Lets it last until then.
+    pub fn renew(&self, until: Duration) {
+        self.0.send_replace(until);
+    }
+
+    /// Ends it at once.
+    pub fn end(&self) {
+        self.renew(Duration::ZERO);
+    }
+}
+
+impl Drop for Renewer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Term {
+    pub fn is_over(&self) -> bool {
+        self.0.as_ref().is_some_and(|until| since_boot() >= *until.borrow())
+    }
+
+    /// Resolves once it is over. Nothing is lost if it is dropped.
+    pub async fn over(&self) {
+        let Some(until) = &self.0 else { return std::future::pending().await };
+        let mut until = until.clone();
+        loop {
+            let left = until.borrow_and_update().saturating_sub(since_boot());
+            if left.is_zero() {
+                return;
+            }
+            // Timers stand still while the machine is suspended, so that it may be told late; whatever is not to be done
+            // then asks by itself.
+            tokio::select! {
+                renewed = until.changed() => if renewed.is_err() { return },
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_term_is_over_when_it_was_not_renewed_in_time_or_is_ended() {
+        let hour = Duration::from_secs(3600);
+        let waits = async |term: &Term| tokio::time::timeout(Duration::ZERO, term.over()).await.is_err();
+        assert!(waits(&Term::default()).await && !Term::default().is_over());
+        let (renewer, term) = super::term(since_boot() + hour);
+        let stop = Stop::default().under(term.clone());
+        assert!(!term.is_over() && !stop.is_asked() && waits(&term).await);
+        renewer.renew(since_boot() + Duration::from_millis(5));
+        term.over().await;
+        assert!(term.is_over() && stop.is_asked(), "nothing new is begun");
+        renewer.renew(since_boot() + hour);
+        assert!(!term.is_over() && waits(&term).await);
+        renewer.end();
+        assert!(term.is_over() && !waits(&term).await);
+        let (renewer, term) = super::term(since_boot() + hour);
+        drop(renewer);
+        assert!(term.is_over() && !waits(&term).await, "nobody renews it");
+    }
 
     #[test]
     fn the_endings_that_follow_each_other_add_up_to_less_than_ten_seconds() {

@@ -92,5 +92,6 @@ pub mod state {
 }
 
 pub mod stop {
-    pub use crate::stop::channel;
+    pub use crate::clock::since_boot;
+    pub use crate::stop::{Renewer, Term, channel, term};
 }

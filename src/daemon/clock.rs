@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use crate::clock::since_boot;
 
 /// A clock, and one timer by it.
 #[derive(Debug)]
@@ -12,15 +12,8 @@ pub struct Clock {
     timer: boot_time::Timer,
 }
 
-/// CLOCK_MONOTONIC stands still while Linux is suspended; other systems have no clock that does otherwise.
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
-
 impl Clock {
     pub fn new() -> io::Result<Self> {
-        clock_gettime(CLOCK)?;
         Ok(Self {
             #[cfg(target_os = "linux")]
             timer: boot_time::Timer::new()?,
@@ -29,7 +22,7 @@ impl Clock {
 
     /// Gives the time since some moment in the past.
     pub fn now(&self) -> Duration {
-        clock_gettime(CLOCK).expect("a clock that went once does not stop").into()
+        since_boot()
     }
 
     /// Waits until a time; without one for ever. After a suspend it is told at once that the time has passed.

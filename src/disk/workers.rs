@@ -21,6 +21,7 @@ use super::answers::Counting;
 use super::part::{Lane, Part, Queue, Silence, UnderWay, Wait, Work};
 use super::room::{AllRoom, Room};
 use crate::lock::lock;
+use crate::stop::Term;
 
 /// Access to the file system for all deliveries of a process, with a bounded number of workers and a bound on the
 /// octets that wait for them. Cheap to clone.
@@ -30,6 +31,7 @@ pub struct Disk {
     part: Arc<Part>,
     /// Whether [`Disk::settled`] waits for all parts.
     is_whole: bool,
+    term: Term,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl Disk {
         let part = Arc::new(Part::new(&room, PATIENCE));
         let (workers, under_way, parts) = Default::default();
         let shared = Arc::new(Shared { limits, workers, under_way, room, parts });
-        Self { shared, part, is_whole: true }
+        Self { shared, part, is_whole: true, term: Term::default() }
     }
 
     /// Gives a session with a maildrop its part: whatever it waits for, the file system may answer nothing for
@@ -98,7 +100,20 @@ impl Disk {
         parts.retain(|_, part| part.strong_count() > 0);
         let part = Arc::new(Part::new(&self.shared.room, patience));
         parts.insert(maildrop.into(), Arc::downgrade(&part));
-        Ok(Self { shared: self.shared.clone(), part, is_whole: false })
+        Ok(Self { shared: self.shared.clone(), part, is_whole: false, term: Term::default() })
+    }
+
+    /// Gives one by which nothing becomes visible any more once a term is over.
+    pub fn under(self, term: &Term) -> Self {
+        Self { term: term.clone(), ..self }
+    }
+
+    /// Fails if nothing may become visible any more. To be asked right before a file gets its name.
+    pub(crate) fn may_publish(&self) -> io::Result<()> {
+        match self.term.is_over() {
+            true => Err(io::Error::other("the lease on the maildrop is lost")),
+            false => Ok(()),
+        }
     }
 
     /// Waits until nothing is queued or under way: abandoned messages are removed, too. To be awaited before the

@@ -72,6 +72,7 @@ pub use stream::{Stream, TlsFacts};
 pub use verify::CertificateFault;
 
 use crate::config::account::TlsMode;
+use crate::stop::Term;
 
 /// Names this machine.
 pub fn host_name() -> String {
@@ -83,12 +84,18 @@ pub fn host_name() -> String {
 pub struct Connector {
     configurations: Arc<tls::Configurations>,
     watch: Watch,
+    term: Term,
 }
 
 impl Connector {
     /// Gives one whose connections are watched.
     pub fn watched(watch: Watch) -> Self {
         Self { watch, ..Self::default() }
+    }
+
+    /// Gives one whose connections send nothing any more once a term is over.
+    pub fn under(&self, term: &Term) -> Self {
+        Self { term: term.clone(), ..self.clone() }
     }
 
     /// Gives whoever hears of the stages of its connections.
@@ -101,7 +108,7 @@ impl Connector {
     pub async fn connect<'a>(&self, to: impl Into<Endpoint<'a>>) -> Result<Stream, NetError> {
         let to = &to.into();
         let deadline = Deadline::after(to.timeout);
-        let socket = socket(to, &deadline, &self.watch);
+        let socket = async { Ok(socket(to, &deadline, &self.watch).await?.under(&self.term)) };
         match to.tls.mode {
             TlsMode::None => socket.await,
             // Files are read and roots parsed while TCP waits for its answer; and what is wrong with them is told

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
 use super::ahead::Ahead;
 use super::command::Piped;
 use super::tcp::Tcp;
+use crate::stop::Term;
 
 /// Octets of a handshake that are kept, to show what a server sent that does not speak TLS.
 const FIRST_OCTETS: usize = 96;
@@ -39,6 +40,7 @@ pub struct Stream {
     tls: Option<TlsFacts>,
     /// The first octets read, while they are of interest.
     first: Option<Vec<u8>>,
+    term: Term,
 }
 
 /// What a TLS connection turned out to be.
@@ -55,13 +57,19 @@ pub struct TlsFacts {
 impl Stream {
     /// Makes a connection without TLS of whatever carries it.
     pub fn plain(io: impl Io + 'static) -> Self {
-        Self { io: Box::new(io), tls: None, first: None }
+        Self { io: Box::new(io), tls: None, first: None, term: Term::default() }
     }
 
     /// Makes one of TLS over a plain connection.
     pub(super) fn protected(tls: TlsStream<BufReader<Stream>>) -> Self {
-        let facts = TlsFacts::of(tls.get_ref().1);
-        Self { io: Box::new(tls), tls: Some(facts), first: None }
+        let (below, connection) = tls.get_ref();
+        let (facts, term) = (TlsFacts::of(connection), below.get_ref().term.clone());
+        Self { io: Box::new(tls), tls: Some(facts), first: None, term }
+    }
+
+    /// Gives one that sends nothing any more once a term is over: writing waits then, until whoever has the lease ends it.
+    pub(super) fn under(self, term: &Term) -> Self {
+        Self { term: term.clone(), ..self }
     }
 
     /// Keeps the first octets that are read from now on.
@@ -120,4 +128,64 @@ impl AsyncRead for Stream {
     }
 }
 
-write_through!(Stream, io);
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_write(cx, octets) }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.term.is_over() {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.io).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_flush(cx) }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_shutdown(cx) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::clock::since_boot;
+    use crate::stop::term;
+
+    #[tokio::test]
+    async fn nothing_is_sent_once_the_term_is_over() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let hour = std::time::Duration::from_secs(3600);
+        let (renewer, term) = term(since_boot() + hour);
+        let mut stream = Stream::plain(near).under(&term);
+        stream.write_all(b"DATA\r\n").await.unwrap();
+        renewer.end();
+        {
+            let end = stream.write_all(b".\r\n");
+            tokio::pin!(end);
+            assert!(waits(&mut end).await);
+        }
+        assert!(waits(&mut Box::pin(stream.shutdown())).await);
+        drop(stream);
+        let mut sent = Vec::new();
+        far.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent, b"DATA\r\n");
+    }
+
+    async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
+    }
+}

@@ -8,6 +8,7 @@ use crate::state::spending::Spending;
 use crate::state::{
     Delivery, HeldKind, Holder, MaildropKey, Reached, Recorded, StateError, Store, Timestamp, Unclaimed,
 };
+use crate::stop::Stop;
 use crate::text::Shown;
 
 use super::trouble::{DAY, During, Failed, Trouble};
@@ -85,6 +86,7 @@ pub struct Commit<'a> {
     pub budget: Option<(String, u64)>,
     /// Files in the target that belong to no record.
     pub found: Vec<Unclaimed>,
+    pub stop: &'a Stop,
 }
 
 /// What has become of a batch, of which nothing is recorded yet.
@@ -209,6 +211,10 @@ impl Commit<'_> {
         }
         let mut committed = Committed::default();
         self.spend(&finished).await.during("write the state")?;
+        if self.stop.term().is_over() {
+            // Somebody else may have the maildrop by now, and deliver these.
+            return Err(Failed { doing: "deliver".into(), trouble: Trouble::LeaseLost });
+        }
         let outcomes = match self.sink.commit(finished).await {
             Ok(outcomes) => outcomes,
             Err(error) => {

@@ -65,9 +65,10 @@ impl Environment {
     /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
     /// other.
     pub(super) fn of(&self, account: &Account) -> Result<Self, TargetError> {
-        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?;
+        let term = self.stop.term();
+        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?.under(term);
         let store = self.store.within(account.timeout.max(SLOW_STATE));
-        Ok(Self { disk, store, ..self.clone() })
+        Ok(Self { disk, store, connector: self.connector.under(term), ..self.clone() })
     }
 
     /// Ends its use. Work that hangs keeps the lease until it has ended: whatever it does then, nobody else is at the

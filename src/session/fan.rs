@@ -332,6 +332,7 @@ impl Lane {
             memory: self.to.target.memory(&account.maildrop_id),
             budget: self.to.target.budget(),
             found: std::mem::take(&mut stock.found),
+            stop: &environment.stop,
         };
         let trace = account.traces(&self.to.target).then(|| of.poll.trace());
         let copying = async {

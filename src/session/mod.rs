@@ -132,6 +132,8 @@ pub async fn poll(
     report.took = began.elapsed();
     let is_written = report.heard.is_some() && !is_of_state(&report);
     match task {
+        // What another worker may be writing by now is none of our business.
+        Task::Sync(_) if environment.stop.term().is_over() => {}
         Task::Sync(_) if is_written => environment.failing.forget(&account.name),
         Task::Sync(_) => unwritten(account, environment, health, &mut report).await,
         Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
@@ -146,6 +148,7 @@ impl Polled {
         let Self { report, task, health } = self;
         if matches!(task, Task::Sync(_))
             && (account.hooks != Hooks::default() || environment.notify.is_some())
+            && !environment.stop.term().is_over()
         {
             let mut beside = Beside::of(account, environment).await;
             hooks::after(&mut beside, health, &report).await;
@@ -199,7 +202,15 @@ async fn under_lease(
     let now = environment.clock.now();
     let has_state = lease.found_state();
     let poll = Poll { account, environment: &environment, task, progress, now, began, has_state };
-    let ended = retrying(poll, report).await;
+    let ended = tokio::select! {
+        biased;
+        // What is under way is dropped: drafts leave no trace, and the server hears no QUIT (RFC 1939, 6: without one no
+        // message is removed).
+        () = environment.stop.term().over() => {
+            Err(Failed { doing: "poll".into(), trouble: Trouble::LeaseLost })
+        }
+        ended = retrying(poll, report) => ended,
+    };
     environment.leave(lease);
     ended
 }

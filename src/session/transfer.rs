@@ -89,6 +89,7 @@ impl Poll<'_> {
                     memory: account.target().memory(&account.maildrop_id),
                     budget: account.target().budget(),
                     found,
+                    stop: &self.environment.stop,
                 };
                 tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))
             }

@@ -58,6 +58,9 @@ pub enum Trouble {
         /// How long was waited for it.
         waited: std::time::Duration,
     },
+    /// Another worker may have the maildrop by now: this one was not heard of for too long.
+    #[error("the lease on the maildrop was lost")]
+    LeaseLost,
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -168,7 +171,9 @@ impl Health {
             Ok(()) => Self::Works,
             // The lease is tried before anything is written to the state, which does not count these either. A server's
             // [IN-USE] is something else: it may last until a person ends the session that has the maildrop.
-            Err(Failed { trouble: Trouble::Stopped | Trouble::Leased { .. }, .. }) => Self::Open,
+            Err(Failed {
+                trouble: Trouble::Stopped | Trouble::Leased { .. } | Trouble::LeaseLost, ..
+            }) => Self::Open,
             Err(_) => Self::Fails,
         }
     }
@@ -182,7 +187,7 @@ impl Trouble {
             Self::Nameless => Class::Permanent,
             Self::Credential(error) => error.class(),
             Self::LogInRefused { refusal, .. } | Self::LockedOut(refusal) => refusal.class,
-            Self::Leased { .. } => Class::InUse,
+            Self::Leased { .. } | Self::LeaseLost => Class::InUse,
             Self::State(_) => Class::State,
             Self::Target(TargetError::Server(error)) => error.class,
             Self::Target(_) => Class::Target,
@@ -231,6 +236,9 @@ impl Trouble {
                 Some("such a server can only be emptied: write `keep: none`, without `first_sync: none`, and every message is deleted once it is delivered".into())
             }
             Self::Leased { .. } => Some("wait until it has finished, or poll less often".into()),
+            Self::LeaseLost => {
+                Some("another worker polls it; nothing is lost, and what was not recorded it fetches again".into())
+            }
             Self::LogInRefused { refusal, hint, .. } => Some(refused_log_in(account, refusal, hint.as_deref())),
             Self::LockedOut(refusal) => {
                 let instead = match (account.tls.mode, speaks_of_tls(&refusal.said)) {
@@ -305,6 +313,7 @@ impl Failed {
                 | Trouble::Credential(_)
                 | Trouble::Hook(_)
                 | Trouble::Leased { .. }
+                | Trouble::LeaseLost
         );
         Failure {
             account: account.name.clone(),

@@ -18,6 +18,7 @@ mod http;
 mod listings;
 mod lockout;
 mod log_in;
+mod lost_lease;
 mod lost_state;
 mod net;
 mod pins;

@@ -146,8 +146,10 @@ impl TmpFile {
     pub(super) fn publish(&mut self) -> Result<Moved, TargetError> {
         let Self { opened, message, name, size, .. } = self;
         let Directories { tmp, new, .. } = &opened.directories;
-        let published =
-            unique(&opened.namer, message, &format!(",S={size}"), |new_name| tmp.rename(name, new, new_name));
+        let published = unique(&opened.namer, message, &format!(",S={size}"), |new_name| {
+            opened.disk.may_publish()?;
+            tmp.rename(name, new, new_name)
+        });
         let (published, moved) =
             published.map_err(|(name, error)| file_error("deliver", &new.path.join(name), error))?;
         self.state = State::InNew(published);
