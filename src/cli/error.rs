@@ -8,7 +8,6 @@ use super::exit::Exit;
 use crate::config::{ConfigError, UrlError};
 use crate::credential::CredentialError;
 use crate::daemon::DaemonError;
-use crate::daemon::control::client::ClientError;
 use crate::failure::Failure;
 use crate::state::StateError;
 use crate::text::Shown;
@@ -51,8 +50,9 @@ pub(super) enum CliError {
     NoDaemon(PathBuf),
     #[error("the running daemon has no account {}", .0.join(", "))]
     NotScheduled(Vec<String>),
-    #[error(transparent)]
-    Client(#[from] ClientError),
+    /// It is there, but another user's.
+    #[error("cannot ask the running daemon: {0}")]
+    Unasked(io::Error),
     #[error(transparent)]
     Poll(#[from] Box<Failure>),
     #[error("account {0} has no `oauth2` in which a person logs in")]
@@ -92,7 +92,7 @@ impl CliError {
             | Self::Daemon(_)
             | Self::NoDaemon(_)
             | Self::NotScheduled(_)
-            | Self::Client(_)
+            | Self::Unasked(_)
             | Self::Owner(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::LATER,
@@ -139,7 +139,7 @@ impl CliError {
             | Self::NotHeld(_)
             | Self::Poll(_)
             | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
-            | Self::Client(_)
+            | Self::Unasked(_)
             | Self::Owner(_)
             | Self::Input(_)
             | Self::Output(_) => None,

@@ -13,7 +13,7 @@ use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, confine, poll, report};
 use crate::config::{Config, ConfigError};
-use crate::sandbox::{self, Missing, Purpose};
+use crate::sandbox::{self, Missing, Purpose, Reading};
 use crate::session::{Limits, MayDelete, Report, Retry, Task};
 
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ impl Sync {
             file: config.file.as_deref(),
             metrics: None,
             served: Vec::new(),
-            socket: None,
+            reading: Reading::Once,
         };
         // Before anything that might start a thread.
         let missing = if self.dry_run { Missing::Left } else { confine::MADE };

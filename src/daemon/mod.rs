@@ -2,24 +2,23 @@
 //!
 //! [`run`] is one loop over what can happen: a session ends, somebody asks for something, it is time. What to begin is
 //! decided by [`schedule`], which knows no clock; [`clock`] is the one it goes by. Each session is a task of its own, so
-//! that a defect met by one ends that one. [`systemd`] hears how it goes; clients ask
-//! by the socket of [`control`].
+//! that a defect met by one ends that one. [`systemd`] hears how it goes; what clients ask for
+//! stands in the store, and [`wake`] says so.
 
-mod answers;
 pub mod clock;
-pub mod control;
 pub mod metrics;
 mod reload;
 pub mod schedule;
 pub mod signals;
 pub mod systemd;
 mod view;
+pub mod wake;
 mod web;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,12 +36,12 @@ use crate::state::{Lease, StateError, Timestamp};
 use crate::stop::{CLOSING, SESSIONS, SETTLING, Stop};
 
 use clock::Clock;
-use control::socket_path::SocketPath;
 use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
 use systemd::Systemd;
 use view::View;
+use wake::Asked;
 use web::Web;
 
 /// How often certificates are read again after a TLS failure: in months they change under a process.
@@ -78,11 +77,13 @@ pub async fn run(
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let stop = signals::stop(0);
-    let (place, mut asked) = listen(&state);
+    let mut asked = Asked::listen(&state);
     let (metrics_file, addresses) = (config.metrics_file.clone(), config.status_listen.clone());
     let (mut daemon, accounts, fresh) = Daemon::new(config, clock.now(), stop.clone());
     daemon.show(&accounts, metrics_file, &addresses).await;
     daemon.recall(&clock, fresh).await;
+    // Somebody may have asked while the one before was ending.
+    daemon.look_for_asked();
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
     daemon.systemd.ready();
@@ -103,12 +104,11 @@ pub async fn run(
             biased;
             () = stop.asked() => break,
             request = requests.next() => match request {
-                Request::Wake => {
-                    daemon.schedule.wake_all(clock.now());
-                }
+                Request::Wake => daemon.schedule.wake_all(clock.now()),
                 Request::Reload => daemon.reload(&reload, &clock).await,
             },
-            asked = asked.next() => daemon.answer(clock.now(), asked),
+            () = asked.next() => daemon.look_for_asked(),
+            Some(found) = daemon.looks.join_next() => daemon.wake(clock.now(), found),
             // Before it has ended, which it may have, too.
             Some(account) = daemon.heard_leaving.recv() => daemon.schedule.left(&account),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
@@ -116,10 +116,8 @@ pub async fn run(
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
-    // Who asks now finds no daemon, and does without.
-    drop(asked);
     mem::take(&mut daemon.web).end().await;
-    daemon.end(&clock, place).await;
+    daemon.end(&clock, asked).await;
     Ok(())
 }
 
@@ -131,24 +129,14 @@ async fn written(metrics: &mut Option<Metrics>) {
     }
 }
 
-/// Opens the control socket; without one the daemon has signals.
-fn listen(state: &Path) -> (Option<SocketPath>, control::server::Requests) {
-    let opened = SocketPath::open(state).map_err(|error| error.to_string()).and_then(|(place, listener)| {
-        let requests = control::server::Requests::serve(listener).map_err(|error| error.to_string())?;
-        Ok((Some(place), requests))
-    });
-    opened.unwrap_or_else(|error| {
-        log::warn!("no control socket, so that wake cannot ask this daemon: {error}");
-        (None, control::server::Requests::none())
-    })
-}
-
 /// Everything that the loop keeps from turn to turn.
 struct Daemon {
     schedule: Schedule,
     environment: Environment,
     sessions: JoinSet<Report>,
     running: HashMap<Id, Start>,
+    /// Looks into the store for what is asked for.
+    looks: JoinSet<Result<Vec<String>, StateError>>,
     /// Sessions that have left their servers say so here.
     leaving: mpsc::UnboundedSender<Arc<str>>,
     heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
@@ -184,6 +172,7 @@ impl Daemon {
             },
             sessions: JoinSet::new(),
             running: HashMap::new(),
+            looks: JoinSet::new(),
             leaving,
             heard_leaving,
             failing: HashSet::new(),
@@ -257,6 +246,30 @@ impl Daemon {
         self.environment.store.schedule(due.collect());
     }
 
+    fn look_for_asked(&mut self) {
+        let store = self.environment.store.clone();
+        self.looks.spawn(async move { store.asked_for(session::now()).await });
+    }
+
+    /// Has the maildrops polled that were found to be asked for.
+    fn wake(&mut self, now: Duration, found: Result<Result<Vec<String>, StateError>, JoinError>) {
+        let mut asked: HashSet<String> = match found {
+            Ok(Ok(found)) => found.into_iter().collect(),
+            Ok(Err(error)) => return log::error!("cannot see which accounts are asked for: {error}"),
+            Err(error) => return log::error!("cannot see which accounts are asked for: {error}"),
+        };
+        self.schedule.wake_each(now, |account| asked.contains(&account.maildrop_id));
+        for account in self.schedule.all() {
+            asked.remove(&account.maildrop_id);
+        }
+        for maildrop in asked {
+            log::warn!(
+                "{maildrop}: asked for, and the maildrop of no account\n  \
+                 hint: send SIGHUP if the configuration has changed"
+            );
+        }
+    }
+
     fn session_ended(&mut self, now: Duration, joined: Result<(Id, Report), JoinError>) {
         let (id, report) = match joined {
             Ok((id, report)) => (id, Ok(report)),
@@ -303,9 +316,10 @@ impl Daemon {
     }
 
     /// Lets the sessions end, which were asked to.
-    async fn end(mut self, clock: &Clock, place: Option<SocketPath>) {
+    async fn end(mut self, clock: &Clock, asked: Asked) {
         self.systemd.stopping();
-        let removed = tokio::task::spawn_blocking(move || drop(place));
+        // Who asks now finds no daemon, and does without.
+        let removed = tokio::task::spawn_blocking(move || drop(asked));
         let wind_down = async {
             while let Some(joined) = self.sessions.join_next_with_id().await {
                 self.session_ended(clock.now(), joined);

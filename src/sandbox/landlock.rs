@@ -60,7 +60,7 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
         Access::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
         Access::Write => {
             read | make_bitflags!(AccessFs::{
-                WriteFile | Truncate | MakeReg | MakeDir | MakeSock | MakeSym | RemoveFile | RemoveDir | Refer
+                WriteFile | Truncate | MakeReg | MakeDir | MakeSock | MakeFifo | RemoveFile | RemoveDir | Refer
             })
         }
     }

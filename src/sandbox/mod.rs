@@ -46,7 +46,7 @@ use crate::config::{Config, ConfigError, Confinement};
 use crate::failure;
 
 use confined::Confined;
-pub use needs::{Access, Needs, Purpose};
+pub use needs::{Access, Needs, Purpose, Reading};
 
 /// What this process has confined itself to. The kernel keeps it for the process, so there is one.
 static IN_FORCE: OnceLock<Needs> = OnceLock::new();

@@ -66,8 +66,15 @@ pub struct Purpose<'a> {
     pub metrics: Option<&'a Path>,
     /// Sockets at which the status is served.
     pub served: Vec<&'a Path>,
-    /// The directory in which a socket is made.
-    pub socket: Option<PathBuf>,
+    pub reading: Reading,
+}
+
+/// How often a configuration is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    Once,
+    /// At SIGHUP, mostly with new accounts in it.
+    Again,
 }
 
 /// The files that a process needs, and the commands that it runs.
@@ -114,7 +121,7 @@ impl<'a> Purpose<'a> {
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
             served: config.status_listen.iter().filter_map(path_of).collect(),
-            socket: None,
+            reading: Reading::Once,
         }
     }
 
@@ -122,7 +129,6 @@ impl<'a> Purpose<'a> {
     pub(super) fn silent(&self) -> Option<PathBuf> {
         let mut paths = vec![self.state.to_owned()];
         paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
-        paths.extend(self.socket.clone());
         paths.extend(self.served.iter().map(|path| above(path).to_owned()));
         paths.push(spool_directory());
         for account in &self.accounts {
@@ -195,9 +201,6 @@ impl Needs {
             needs.read(file, "the configuration".to_owned());
         }
         needs.write_beside(purpose.state, "the state file");
-        if let Some(directory) = &purpose.socket {
-            needs.write(directory, "the control socket");
-        }
         for socket in &purpose.served {
             needs.write_beside(socket, "`status_listen`");
         }
@@ -208,9 +211,9 @@ impl Needs {
         needs.allow(&spool_directory(), Access::Write);
         for account in &purpose.accounts {
             needs.account(account);
-            // Who reads the configuration again mostly finds new accounts in it, with maildirs beside the others.
+            // New accounts have their maildirs beside those of the others.
             for target in account.targets() {
-                if let (Some(_), Target::Maildir(path)) = (&purpose.socket, target)
+                if let (Reading::Again, Target::Maildir(path)) = (purpose.reading, target)
                     && let Some(above) = resolve(path).parent()
                     && !needs.is_wide(above)
                 {
@@ -512,7 +515,7 @@ mod tests {
         let lacks = |maildir: &str, other: &str| {
             let keys = |path: &str| format!("deliver: {{maildir: {path}}}");
             let config = config(home.path(), &[&keys(maildir)]);
-            let purpose = Purpose { socket: Some(home.path().join("state")), ..Purpose::of(&config) };
+            let purpose = Purpose { reading: Reading::Again, ..Purpose::of(&config) };
             Needs::at_home(&purpose, Some(home.path())).lacks(&needs(home.path(), &[&keys(other)]))
         };
         assert_eq!(lacks("~/Mail/alice", "~/Mail/bob"), None);

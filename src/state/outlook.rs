@@ -24,12 +24,13 @@ pub enum Seen {
 /// When maildrops are polled next; `None`: when somebody asks for it.
 pub type Due = Vec<(Arc<str>, Option<Timestamp>)>;
 
-/// Notes when maildrops are polled next.
+/// Notes when maildrops are polled next. What is asked for stays: its time stands below zero until it is looked for.
 pub(super) fn schedule(connection: &Connection, due: &Due) -> Result<()> {
     let mut set = connection.prepare_cached(
-        "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at",
+        "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at
+         WHERE due.at >= 0",
     )?;
-    let mut unset = connection.prepare_cached("DELETE FROM due WHERE maildrop = ?1")?;
+    let mut unset = connection.prepare_cached("DELETE FROM due WHERE maildrop = ?1 AND at >= 0")?;
     due.iter().try_for_each(|(maildrop, at)| {
         let done = match at {
             Some(at) => set.execute(params![maildrop, at]),
@@ -39,9 +40,23 @@ pub(super) fn schedule(connection: &Connection, due: &Due) -> Result<()> {
     })
 }
 
+/// Notes what is asked for, and when; then that it was looked for.
+pub(super) fn ask_for(connection: &Connection, maildrops: &[Arc<str>], at: Timestamp) -> Result<()> {
+    let mut set = connection.prepare_cached(
+        "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at",
+    )?;
+    maildrops.iter().try_for_each(|maildrop| set.execute(params![maildrop, at]).map(drop))
+}
+
+/// Gives the maildrops that are asked for.
+pub(super) fn asked_for(connection: &Connection) -> Result<Vec<String>> {
+    let mut select = connection.prepare_cached("SELECT maildrop FROM due WHERE at < 0")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
 /// Gives when each maildrop is polled next that is polled by itself.
 fn due(connection: &Connection) -> Result<HashMap<String, Timestamp>> {
-    let mut select = connection.prepare_cached("SELECT maildrop, at FROM due")?;
+    let mut select = connection.prepare_cached("SELECT maildrop, abs(at) FROM due")?;
     select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 

@@ -288,6 +288,23 @@ impl Store {
         let _ = self.worker.send(Request::Write(Write::Schedule(due), Answer::channel().0));
     }
 
+    /// Asks the daemon for polls of these maildrops, for [`Store::asked_for`] to find.
+    pub async fn ask_for(&self, maildrops: Vec<Arc<str>>, at: Timestamp) -> Result<(), StateError> {
+        self.write(Write::AskFor { maildrops, at: -at }).await?;
+        Ok(())
+    }
+
+    /// Gives the maildrops that polls are asked for of, once.
+    pub async fn asked_for(&self, at: Timestamp) -> Result<Vec<String>, StateError> {
+        let found = self.read(outlook::asked_for).await?;
+        if !found.is_empty() {
+            // Who asks again meanwhile asks for the poll that follows this.
+            let maildrops = found.iter().map(|maildrop| maildrop.as_str().into()).collect();
+            self.write(Write::AskFor { maildrops, at }).await?;
+        }
+        Ok(found)
+    }
+
     /// Drops all that is known of a maildrop, durably; says whether there was anything.
     pub async fn drop_maildrop(&self, maildrop: Arc<str>) -> Result<usize, StateError> {
         self.write(Write::Drop { maildrop }).await

@@ -11,7 +11,7 @@ use crate::message::file::digest_of_name;
 use super::closing::{close, doubt_open, login, tell};
 use super::entries::Packed;
 use super::memory::open_mark;
-use super::outlook::{Due, schedule};
+use super::outlook::{Due, ask_for, schedule};
 use super::reading::{self, find};
 use super::recording::{forget_messages, reached, record, unclaimed};
 use super::spending::Spending;
@@ -43,6 +43,8 @@ pub(super) enum Write {
     Tell { maildrop: Arc<str>, told: Vec<(&'static str, Option<Told>)> },
     /// See [`super::Store::schedule`].
     Schedule(Due),
+    /// See [`super::Store::ask_for`].
+    AskFor { maildrops: Vec<Arc<str>>, at: Timestamp },
     /// See [`super::Store::drop_maildrop`].
     Drop { maildrop: Arc<str> },
 }
@@ -50,7 +52,7 @@ pub(super) enum Write {
 impl Write {
     /// Says whether it may be lost by a power cut, so that no fsync is due to it.
     pub(super) fn may_be_lost(&self) -> bool {
-        matches!(self, Self::Schedule(_))
+        matches!(self, Self::Schedule(_) | Self::AskFor { at: 0.., .. })
     }
 
     /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.
@@ -104,6 +106,7 @@ impl Write {
                 tell(connection, id, told).map(|()| 0)
             }
             Self::Schedule(due) => schedule(connection, due).map(|()| 0),
+            Self::AskFor { maildrops, at } => ask_for(connection, maildrops, *at).map(|()| 0),
             Self::Drop { maildrop } => match find(connection, maildrop)? {
                 Some(id) => drop_maildrop(connection, id, maildrop),
                 None => Ok(0),

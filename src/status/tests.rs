@@ -146,8 +146,9 @@ fn a_running_daemon_adds_when_the_next_poll_is() {
     assert_eq!(json(&waiting)["polling"], false);
     assert!(seen(&[(due[0].0.clone(), NOW)], &[DAEMON]).told(NOW).ends_with("\n  to be polled next"));
     assert!(seen(&[], &[DAEMON]).told(NOW).ends_with("\n  polled when asked for"));
-    let polling = seen(&due, &[DAEMON, "home@pop.example.org"]);
-    assert!(polling.told(NOW).ends_with("\n  being polled now"));
+    let begun = [(due[0].0.clone(), NOW - 180)];
+    let polling = seen(&begun, &[DAEMON, "home@pop.example.org"]);
+    assert!(polling.told(NOW).ends_with(&format!("\n  polling since {} (3 minutes ago)", time(NOW - 180))));
     assert_eq!(json(&polling)["polling"], true);
     let alone = seen(&due, &["home@pop.example.org"]);
     assert_eq!(

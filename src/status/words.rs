@@ -73,7 +73,8 @@ impl Row {
     /// Says when it is polled next, if a daemon polls it.
     pub fn next(&self, now: Timestamp) -> Option<String> {
         Some(match (self.polling?, self.next_poll) {
-            (true, _) => "being polled now".into(),
+            (true, None) => "being polled now".into(),
+            (true, Some(since)) => format!("polling since {}", when(now, since)),
             (false, None) => "polled when asked for".into(),
             (false, Some(at)) if at <= now => "to be polled next".into(),
             (false, Some(at)) => format!("next poll {}", when(now, at)),

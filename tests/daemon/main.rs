@@ -1,6 +1,5 @@
 //! The daemon, its hooks, metrics and units.
 
-mod control;
 mod hooks;
 mod metrics;
 mod months;
@@ -10,4 +9,5 @@ mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 mod units;
+mod wake;
 mod web;

@@ -246,6 +246,7 @@ impl Schedule {
             let messages = (entry.login_delay == Duration::ZERO).then_some(MESSAGES_A_TURN);
             start.push(Start { account: entry.account.clone(), messages });
             let (account, host) = (entry.account.clone(), Some(entry.host.clone()));
+            self.note_next(&account, Some(now));
             self.running.insert(name, Running { account, host, began: now });
             self.placed += 1;
         }
@@ -347,16 +348,20 @@ impl Schedule {
         true
     }
 
-    /// Does the same for all accounts that have an interval, and counts them.
-    pub fn wake_all(&mut self, now: Duration) -> usize {
-        let scheduled = self.entries.iter().filter(|(_, entry)| interval(&entry.account).is_some());
-        let mut names: Vec<_> = scheduled.map(|(name, _)| name.clone()).collect();
+    /// Does the same for all accounts that have an interval.
+    pub fn wake_all(&mut self, now: Duration) {
+        self.wake_each(now, |account| interval(account).is_some());
+    }
+
+    /// Does the same for all accounts that are meant.
+    pub fn wake_each(&mut self, now: Duration, is_meant: impl Fn(&Account) -> bool) {
+        let meant = self.entries.iter().filter(|(_, entry)| is_meant(&entry.account));
+        let mut names: Vec<_> = meant.map(|(name, _)| name.clone()).collect();
         // Nothing may depend on the order of a hash.
         names.sort_unstable();
         names.iter().for_each(|name| {
             self.wake(now, name);
         });
-        names.len()
     }
 
     pub fn accounts(&self) -> usize {
@@ -369,7 +374,7 @@ impl Schedule {
     }
 
     /// Takes what has changed of the next polls, by maildrop, since it was last asked for; `None`: that one is polled
-    /// when it is asked for. A poll changes it when it has ended.
+    /// when it is asked for. Of one that is under way it is when it began.
     pub fn changes(&mut self) -> HashMap<Arc<str>, Option<Duration>> {
         std::mem::take(&mut self.changes)
     }

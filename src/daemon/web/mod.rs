@@ -7,9 +7,10 @@
 mod answer;
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::control::socket_path;
 use super::view::View;
 use crate::config::Listen;
-use crate::disk::above;
+use crate::disk::{above, durable};
 use answer::{Door, answer};
 
 /// Connections at once by one address; others wait until one has ended.
@@ -114,9 +114,19 @@ fn open(path: &Path) -> io::Result<UnixListener> {
         }
         Ok(_) | Err(_) => {}
     }
-    let listener = socket_path::listen(above(path), path, 0o660).map_err(io::Error::other)?;
+    let listener = listen(path)?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
+}
+
+/// Makes the socket where nobody else can reach it, and puts it into its place when only those may use it who shall.
+fn listen(socket: &Path) -> io::Result<net::UnixListener> {
+    let hidden = tempfile::Builder::new().prefix(".c").rand_bytes(4).tempdir_in(above(socket))?;
+    let new = hidden.path().join("s");
+    let listener = net::UnixListener::bind(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o660))?;
+    durable::replace(socket, &new)?;
+    Ok(listener)
 }
 
 async fn accept(listener: Listener, door: Door, view: View) {
@@ -167,5 +177,23 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, view: Vi
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::debug!("`status_listen`: {error}"),
         Err(_) => log::debug!("`status_listen`: the client did not take the answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_its_owners_and_their_groups_and_takes_the_place_of_one_that_was_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        drop(listen(&socket).unwrap());
+        assert!(net::UnixStream::connect(&socket).is_err());
+        let _second = listen(&socket).unwrap();
+        assert!(net::UnixStream::connect(&socket).is_ok());
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 }

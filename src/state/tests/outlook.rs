@@ -36,6 +36,22 @@ async fn others_see_at_once_when_a_maildrop_is_due_and_no_file_is_made_for_it() 
 }
 
 #[tokio::test]
+async fn what_is_asked_for_is_found_once_whatever_is_planned_meanwhile() {
+    let (_directory, path) = directory();
+    let (daemon, client) = (Store::open(&path), Store::open(&path));
+    daemon.schedule(vec![(ALICE.into(), Some(500))]);
+    client.ask_for(vec![ALICE.into(), "bob@h".into()], 100).await.unwrap();
+    daemon.schedule(vec![(ALICE.into(), Some(900)), ("bob@h".into(), None)]);
+    let due = daemon.overview(Seen::Counted).await.unwrap().due;
+    assert_eq!((due[ALICE], due["bob@h"]), (100, 100));
+    assert_eq!(daemon.asked_for(101).await.unwrap(), [ALICE, "bob@h"]);
+    assert!(daemon.asked_for(102).await.unwrap().is_empty());
+    daemon.schedule(vec![(ALICE.into(), Some(900)), ("bob@h".into(), None)]);
+    let due = daemon.overview(Seen::Counted).await.unwrap().due;
+    assert_eq!((due.len(), due[ALICE]), (1, 900));
+}
+
+#[tokio::test]
 async fn a_day_is_counted_by_hours_and_a_poll_that_brings_nothing_not_at_all() {
     let (_directory, store) = store();
     let poll = async |at: Timestamp, poll: PollResult| {

@@ -69,7 +69,7 @@ proptest! {
                     let known = accounts.iter().any(|account| account.name == number.to_string());
                     prop_assert_eq!(schedule.wake(now, &number.to_string()), known);
                 }
-                Event::WakeAll => drop(schedule.wake_all(now)),
+                Event::WakeAll => schedule.wake_all(now),
                 Event::Reload(named, all, here) => {
                     limits = Daemon { max_sessions: all, max_sessions_per_host: here, ..limits };
                     let named: BTreeMap<_, _> = named.into_iter().collect();

@@ -143,12 +143,13 @@ fn whoever_looks_is_told_of_each_next_poll_once() {
     let changes = world.schedule.changes();
     assert_eq!((changes.len(), changes[id(2)], changes[id(0)]), (3, None, Some(Duration::ZERO)));
     assert!(world.schedule.changes().is_empty());
-    // That a poll begins changes nothing.
-    world.schedule.next(Duration::ZERO);
-    assert!(world.schedule.changes().is_empty());
-    let next = world.schedule.ended(SECOND, "a", Ended::Complete, LogIn::default());
+    // Of a poll that has begun, since when it goes on.
+    world.schedule.next(MINUTE);
+    let begun = [(id(0).into(), Some(MINUTE)), (id(1).into(), Some(MINUTE))];
+    assert_eq!(world.schedule.changes(), HashMap::from(begun));
+    let next = world.schedule.ended(2 * MINUTE, "a", Ended::Complete, LogIn::default());
     assert_eq!(world.schedule.changes(), HashMap::from([(id(0).into(), next)]));
-    world.schedule.set_accounts(SECOND, &accounts[..1], LIMITS);
+    world.schedule.set_accounts(2 * MINUTE, &accounts[..1], LIMITS);
     assert_eq!(world.schedule.changes()[id(1)], None);
 }
 

@@ -1,19 +1,19 @@
-//! The control socket: what a running daemon can be asked, and what clients cannot do to it.
+//! What a running daemon can be asked by whoever has its state file, and what they cannot do to it.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use crate::support::daemon::{Daemon, SOON, account, arrives, begun, config, message, polls, server};
 use crate::support::maildrop::{Fault, Maildrop, What};
 use crate::support::postrider::{Home, LIMIT};
 use crate::support::process::wait_until;
+use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const SOCKET: &str = "state/postrider/state.db.control";
+const PIPE: &str = "state/postrider/state.db.wake";
 
 fn connections(server: &Maildrop) -> usize {
     server.count(|what| *what == What::Connected)
@@ -60,7 +60,7 @@ fn wake_polls_now_and_says_what_the_daemon_does_not_have() {
     assert!(told.contains("the running daemon has no account off"), "{told}");
     daemon.stop();
     home.must(&["wake"], 75);
-    assert!(!home.path(SOCKET).exists() && connections(&other) == 0);
+    assert!(!home.path(PIPE).exists() && connections(&other) == 0);
 }
 
 #[test]
@@ -77,6 +77,7 @@ fn status_knows_of_a_running_daemon_what_it_does_and_when_it_polls_next() {
     server.set_fault(Fault::StallAt(1));
     home.must(&["wake"], 0);
     assert!(wait_until(SOON, || status(&home)["polling"] == true), "{}", daemon.log());
+    assert!(wait_until(SOON, || home.must(&["status"], 0).stdout.contains("\n  polling since 20")));
     daemon.running.signal(Signal::SIGKILL);
     daemon.running.wait(LIMIT);
     let row = status(&home);
@@ -96,7 +97,7 @@ fn status_max_age_says_by_its_exit_status_whether_polls_succeed() {
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_the_socket_of_a_killed_one_is_taken_over() {
+fn a_second_daemon_is_refused_and_the_pipe_of_a_killed_one_is_taken_over() {
     let (server, home) = (server(), Home::new());
     let daemon = resting(&home, &server);
     let told = home.must(&["daemon"], 75).stderr;
@@ -104,7 +105,7 @@ fn a_second_daemon_is_refused_and_the_socket_of_a_killed_one_is_taken_over() {
     assert!(told.starts_with(expected) && told.lines().count() == 2, "{told}");
     daemon.running.signal(Signal::SIGKILL);
     daemon.running.wait(LIMIT);
-    assert!(home.path(SOCKET).exists());
+    assert!(home.path(PIPE).exists());
     home.must(&["wake"], 75);
     let daemon = resting(&home, &server);
     home.must(&["wake"], 0);
@@ -113,79 +114,63 @@ fn a_second_daemon_is_refused_and_the_socket_of_a_killed_one_is_taken_over() {
 }
 
 #[test]
-fn the_socket_is_its_owners_and_lies_in_the_runtime_directory_if_there_is_one() {
+fn what_was_never_polled_is_when_it_is_asked_for() {
     let (server, home) = (server(), Home::new());
-    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
+    server.put("one", message(1));
+    home.configure(&config("", &[account("home", server.port(), "interval: manual")]));
     let daemon = Daemon::start(&home);
-    polls(&server, 1);
-    assert_eq!(home.mode(SOCKET), 0o600);
-    daemon.stop();
-
-    let session = home.path("run");
-    fs::create_dir(&session).unwrap();
-    let daemon = Daemon::start_with(&home, &["daemon"], &[("XDG_RUNTIME_DIR", session.to_str().unwrap())]);
-    polls(&server, 2);
-    let socket = fs::read_link(home.path(SOCKET)).unwrap_or_else(|_| panic!("{}", daemon.log()));
-    assert!(socket.starts_with(session.join("postrider")), "{socket:?}");
-    assert_eq!((home.mode("run/postrider"), home.mode(&socket)), (0o700, 0o600));
-    // A client finds it without the variable.
-    home.must(&["wake"], 0);
-    polls(&server, 3);
-    daemon.stop();
-    assert!(!socket.exists() && fs::symlink_metadata(home.path(SOCKET)).is_err());
-
-    fs::set_permissions(&session, fs::Permissions::from_mode(0o777)).unwrap();
-    let open_to_all = [("RUNTIME_DIRECTORY", session.to_str().unwrap())];
-    let daemon = Daemon::start_with(&home, &["daemon"], &open_to_all);
-    daemon.logs("no control socket, so that wake cannot ask this daemon: ");
-    daemon.logs("is not ours alone: others may write there");
-    polls(&server, 4);
+    assert!(wait_until(SOON, || home.path(PIPE).exists()));
+    home.must(&["wake", "home"], 0);
+    arrives(&home, "home", 1);
     daemon.stop();
 }
 
 #[test]
-fn clients_that_say_nonsense_or_nothing_or_never_read_do_not_hurt_the_daemon() {
+fn an_account_that_the_daemon_has_not_read_yet_is_told_in_its_log() {
     let (server, home) = (server(), Home::new());
-    home.configure(&config("", &[account("home", server.port(), "interval: 1s")]));
+    let daemon = resting(&home, &server);
+    let new = account("new", server.port(), "keep: forever");
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h"), new]));
+    home.must(&["wake", "home", "new"], 0);
+    daemon.logs(
+        "asked for, and the maildrop of no account\n  hint: send SIGHUP if the configuration has changed",
+    );
+    polls(&server, 2);
+    daemon.stop();
+}
+
+#[test]
+fn the_pipe_is_its_owners_and_a_daemon_without_one_polls_all_the_same() {
+    let (server, home) = (server(), Home::new());
+    home.configure(&config("", &[account("home", server.port(), "interval: 1h")]));
     let daemon = Daemon::start(&home);
     polls(&server, 1);
-    let connect = || {
-        let socket = UnixStream::connect(home.path(SOCKET)).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        socket.set_write_timeout(Some(SOON)).unwrap();
-        socket
-    };
-    for nonsense in ["{\n", "\n", "\"stop\"\n", "{\"wake\":{\"accounts\":7}}\n", "\u{0}\n"] {
-        let mut socket = connect();
-        socket.write_all(nonsense.as_bytes()).unwrap();
-        let mut told = String::new();
-        socket.read_to_string(&mut told).unwrap();
-        assert!(told.starts_with("{\"error\":{\"what\":"), "{nonsense:?}: {told}");
-    }
-    // One that never ends its line, more that say nothing than have a place, one that asks and never reads.
-    let mut endless = connect();
-    let mut written = 0;
-    while let Ok(octets @ 1..) = endless.write(&[b' '; 65536]) {
-        written += octets;
-    }
-    assert!(written < 2 << 20, "it read {written} octets");
-    let silent: Vec<_> = (0..40).map(|_| connect()).collect();
-    let mut deaf = connect();
-    let asks =
-        std::thread::spawn(
-            move || while deaf.write_all(b"{\"wake\":{\"accounts\":[\"nobody\"]}}\n").is_ok() {},
-        );
-    let before = connections(&server);
-    // The silent ones lose their places.
-    home.must(&["wake"], 0);
-    server.put("one", message(1));
-    arrives(&home, "home", 1);
-    asks.join().unwrap();
-    assert!(connections(&server) >= before + 3, "polls went on");
-    drop(silent);
-    let open = || fs::read_dir(format!("/proc/{}/fd", daemon.running.id())).unwrap().count();
-    assert!(wait_until(SOON, || open() < 40), "{} descriptors are open", open());
+    assert_eq!(home.mode(PIPE), 0o600);
     daemon.stop();
+
+    home.write(PIPE, "of somebody else");
+    let daemon = Daemon::start(&home);
+    daemon.logs("state.db.wake: not a pipe by which wake could ask this daemon: ");
+    daemon.running.signal(Signal::SIGUSR1);
+    polls(&server, 2);
+    daemon.stop();
+    assert_eq!(fs::read(home.path(PIPE)).unwrap(), b"of somebody else");
+}
+
+#[test]
+fn whatever_is_written_into_the_pipe_does_not_hurt_the_daemon() {
+    let (server, home) = (server(), Home::new());
+    let daemon = resting(&home, &server);
+    let mut pipe = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(home.path(PIPE)).unwrap();
+    for _ in 0..100 {
+        // It may be full.
+        let _ = pipe.write(&[0xff; 65536]);
+    }
+    server.put("one", message(1));
+    home.must(&["wake"], 0);
+    arrives(&home, "home", 1);
+    daemon.stop();
+    assert_eq!(begun(&server).len(), 2, "polled what nobody had asked for");
 }
 
 #[test]
