@@ -203,6 +203,20 @@ fn a_server_that_takes_no_recipient_after_so_many_messages_gets_all_of_them_over
 }
 
 #[test]
+fn a_server_that_ends_the_connection_at_each_message_holds_none() {
+    for extensions in [vec![], vec!["PIPELINING"]] {
+        let mut way = Way::new(Habits { extensions, most_ended: Some(0), ..Habits::default() });
+        way.put(500);
+        let shown = way.must_fail().failure.unwrap().to_string();
+        assert!(shown.contains("421 4.3.2 the filter is away"), "{shown}");
+        assert!(way.retrieved() < 100, "{} messages fetched", way.retrieved());
+        assert_eq!(way.server.connections(), 5);
+        way.server.change(|habits| habits.most_ended = Some(3));
+        way.must_deliver(7);
+    }
+}
+
+#[test]
 fn a_server_that_wants_tls_or_a_log_in_first_holds_nothing_and_says_what_to_write() {
     for (no, hint) in [
         ("530 5.7.0 Must issue a STARTTLS command first", "write `tls: starttls` in the target"),

@@ -26,6 +26,8 @@ pub struct Habits {
     pub mail_from: Option<(&'static str, &'static str)>,
     /// Its reply to each RCPT.
     pub rcpt: Option<&'static str>,
+    /// Messages of one connection; the next is ended by 421 in place of its answer.
+    pub most_ended: Option<usize>,
     /// Messages of one connection; then 451 to RCPT.
     pub most_served: Option<usize>,
     /// How long it takes for MAIL.
@@ -126,6 +128,9 @@ impl Session {
                     continue;
                 }
                 let octets = message.take().unwrap_or_default();
+                if habits.most_ended.is_some_and(|most| self.taken >= most) {
+                    return self.say("421 4.3.2 the filter is away");
+                }
                 self.server.lock().messages.push(octets);
                 self.taken += 1;
                 self.say("250 taken")?;

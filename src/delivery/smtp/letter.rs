@@ -42,6 +42,8 @@ pub(super) enum Stall {
     Mail(Reply),
     /// 4yz to RCPT, and no recipient was taken.
     Recipients(Reply),
+    /// It ends the connection instead of taking the message (421): its filter may be away, or choke on this one.
+    End(Reply),
     /// It wants TLS or a log-in first (530), whatever the message.
     Unready(Reply),
 }

@@ -57,9 +57,9 @@ struct Shared {
     idle: Mutex<Option<Connection>>,
     /// Connections that broke since one served.
     breaks: AtomicUsize,
-    /// Messages in a row that were put off since the server could take none of their recipients.
+    /// Messages in a row that were put off since the server could take none of their recipients, or ended at each.
     stalls: AtomicUsize,
-    /// Connections in a row that were made for the recipients of one message, and took it no more than the one before.
+    /// Connections in a row that were made for one message, and took it no more than the one before.
     vain: AtomicUsize,
     /// Why the last commit ended before its last message.
     failure: Mutex<Option<TargetError>>,
@@ -351,7 +351,7 @@ impl Round<'_> {
             Some(Stall::Unready(reply)) => Stalled::Server(reply),
             Some(Stall::Mail(reply)) if taken > 0 => Stalled::Connection(reply),
             Some(Stall::Mail(reply)) => Stalled::Server(reply),
-            Some(Stall::Recipients(reply)) => {
+            Some(Stall::Recipients(reply) | Stall::End(reply)) => {
                 let are_many = stalls.load(Relaxed) + 1 >= MOST_STALLS;
                 if taken > 0 && (are_many || vain.load(Relaxed) < MOST_VAIN) {
                     vain.fetch_add(1, Relaxed);

@@ -112,9 +112,11 @@ impl Connection {
             None => Ahead::NotSent,
         };
         let first = self.dialogue.end().await?;
+        let closing = first.is_closing().then(|| Stall::End(first.clone()));
         self.judge(&mut verdicts, first).await?;
         self.taken += usize::from(verdicts.contains(&Verdict::Delivered));
-        Ok(Done { verdicts, ahead, stall: None })
+        let is_put_off = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Later(_)));
+        Ok(Done { verdicts, ahead, stall: closing.filter(|_| is_put_off) })
     }
 
     /// Queues MAIL, RCPT and DATA for a message.
