@@ -219,7 +219,7 @@ fn indented(failure: &Failure) -> String {
 
 fn end(notify: &Notify) -> String {
     format!(
-        "This is said again every {} while it lasts. In the configuration,\n\
+        "This is said again after {}, as long as it lasts. In the configuration,\n\
          `notify: {{ deliver: false }}` ends such messages.\n",
         humantime::format_duration(notify.remind)
     )
