@@ -88,7 +88,13 @@ pub mod smtp {
 }
 
 pub mod state {
-    pub use crate::state::{Closing, Delivery, Kind, Lease, MaildropKey, Memory, Store};
+    pub use crate::state::{Closing, Delivery, Kind, Lease, MaildropKey, Memory, StateError, Store, Trouble};
+
+    pub mod postgres {
+        pub use crate::config::Postgres;
+        pub use crate::state::postgres::schema::statements;
+        pub use crate::state::postgres::{Database, Param, Server, Statement};
+    }
 }
 
 pub mod stop {

@@ -23,7 +23,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["disk"], &[]),
     (&["net"], &["config", "sasl", "disk"]),
     (&["autoconfig"], &["config", "net"]),
-    (&["state"], &["message", "disk"]),
+    (&["state"], &["config", "message", "disk", "net"]),
     (&["credential"], &["config", "net", "state", "disk"]),
     (&["delivery"], &["config", "message", "net", "sasl", "smtp", "imap", "disk"]),
     (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "disk", "state/proof"]),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{ErrorCode, ffi};
 
+use super::trouble::Trouble;
+
 /// Why the state cannot be used. Nothing may be fetched then, since nothing could be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -80,6 +82,14 @@ pub enum StateError {
     /// The store's thread did not start, or has met a defect.
     #[error("cannot use the state file {path}: {why}")]
     Thread { path: PathBuf, why: String },
+    /// The database that holds the state cannot be used, or refused what was asked of it.
+    #[error("cannot use the database {place}: {what}")]
+    Database {
+        /// Its name and its hosts.
+        place: String,
+        trouble: Trouble,
+        what: String,
+    },
     /// SQLite refused a statement for a reason that has no case of its own.
     #[error("cannot use the state file {path}: {what}")]
     Statement { path: PathBuf, what: String },
@@ -127,6 +137,7 @@ impl StateError {
                     path.display()
                 )
             }
+            Self::Database { trouble, .. } => return trouble.hint().map(str::to_owned),
             Self::Unfit { .. } | Self::ReadOnly { .. } | Self::Thread { .. } | Self::Statement { .. } => return None,
         };
         Some(words)
@@ -151,6 +162,7 @@ impl StateError {
             | Self::Lock { .. }
             | Self::Tokens { .. }
             | Self::Thread { .. }
+            | Self::Database { .. }
             | Self::Statement { .. } => false,
         }
     }

@@ -10,10 +10,11 @@
 //! | [`tokens`] | what logins of OAuth2 leave, one file each |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
 //! | `proof` | what only a durable record gives, and a deletion takes |
-//! | [`error`] | why the state cannot be used, and what to do about it |
+//! | [`error`], `trouble` | why the state cannot be used, and what to do about it |
 //! | `path` | where the file lies, and directories that are made for it |
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
+//! | [`postgres`] | the same in a database that any number of processes share |
 //! | `reading`; `writing`, `recording`, `closing` | the statements |
 //!
 //! A session goes `begin`, (recover the target), `publishing`, `record` ..., `close`, under a [`lease::Lease`]. What
@@ -40,6 +41,7 @@ mod maildrop;
 pub mod memory;
 pub mod outlook;
 mod path;
+pub mod postgres;
 mod proof;
 mod reading;
 mod recording;
@@ -47,6 +49,7 @@ mod schema;
 pub mod spending;
 pub mod store;
 pub mod tokens;
+mod trouble;
 mod writing;
 
 #[cfg(test)]
@@ -68,6 +71,7 @@ pub use memory::{
 pub(crate) use path::make_directory_of;
 pub use proof::Recorded;
 pub use store::Store;
+pub use trouble::Trouble;
 
 /// Names a file beside the state file, wherever symbolic links to that lead.
 pub fn beside(state: &std::path::Path, suffix: &str) -> std::path::PathBuf {

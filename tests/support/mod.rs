@@ -18,6 +18,7 @@
 //! - [`mounted`]: a small disk that can be filled up.
 //! - [`namespace`]: a network of the test's own, with names, a name server and every port; [`web`]: HTTPS servers in it.
 //! - [`poller`]: sessions inside the test's own process.
+//! - [`postgres`]: a real PostgreSQL.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
 
@@ -46,6 +47,7 @@ pub mod namespace;
 pub mod odd_mail_server;
 pub mod poller;
 pub mod popa3d;
+pub mod postgres;
 pub mod postrider;
 pub mod process;
 pub mod proxies;

@@ -4,8 +4,13 @@ mod commits;
 mod failures;
 mod files;
 mod outlook;
+mod postgres;
 mod sessions;
 mod targets;
+
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code, reason = "each program of tests uses its part")]
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,17 @@
+//! The state in PostgreSQL: any number of processes, on any number of machines, share one database.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`connection`] | connections, and statements on them; what is tried again |
+//! | `error` | what the server's errors mean |
+//! | [`schema`] | the tables, and who may use them |
+//!
+//! The statements keep to what CockroachDB and YugabyteDB share with PostgreSQL 13 and later, and to what a pooler by
+//! transactions lets through: no SKIP LOCKED, advisory locks, LISTEN, triggers or partial indexes, no named statements,
+//! nothing that a session would have to remember.
+
+pub mod connection;
+mod error;
+pub mod schema;
+
+pub use connection::{Database, Param, Server, Statement};

@@ -1,0 +1,152 @@
+//! Connections to a real PostgreSQL.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::server::Postgres;
+use crate::config;
+use crate::secret::Secret;
+use crate::state::postgres::{Database, Param, Server};
+use crate::state::{StateError, Trouble};
+
+fn database(url: &str) -> Database {
+    Database::new(Server::new(config::Postgres::new(url).unwrap(), None))
+}
+
+fn trouble(error: &StateError) -> Trouble {
+    match error {
+        StateError::Database { trouble, .. } => *trouble,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn statements_of_several_tasks_share_a_connection_and_transactions_are_whole() {
+    let database = database(&Postgres::shared().database());
+    database.query("CREATE TABLE t (a BIGINT PRIMARY KEY)", &[]).await.unwrap();
+    let one = database.query("SELECT $1 + 1", &[(&41_i64, Type::INT8)]);
+    let other = database.query("SELECT pg_backend_pid(), $1", &[(&"x", Type::TEXT)]);
+    let (one, other) = tokio::join!(one, other);
+    assert_eq!(one.unwrap()[0].get::<_, i64>(0), 42);
+    assert_eq!(other.unwrap()[0].get::<_, &str>(1), "x");
+    let insert = "INSERT INTO t VALUES ($1)";
+    let first: &[Param<'_>] = &[(&1_i64, Type::INT8)];
+    let second: &[Param<'_>] = &[(&2_i64, Type::INT8)];
+    let rows = database.transaction(&[(insert, first), ("SELECT a FROM t", &[])]).await.unwrap();
+    assert_eq!(rows[1].len(), 1);
+    let error = database.transaction(&[(insert, second), (insert, first)]).await.unwrap_err();
+    assert_eq!(trouble(&error), Trouble::Statement);
+    assert!(error.to_string().contains("duplicate key") && error.to_string().contains("[23505]"), "{error}");
+    assert_eq!(database.query("SELECT a FROM t", &[]).await.unwrap().len(), 1, "nothing of it was done");
+    database.transaction(&[(insert, second)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_others_come_between_is_tried_again() {
+    let server = Postgres::shared();
+    let url = server.database();
+    let database = database(&url);
+    database.query("CREATE TABLE t (a BIGINT)", &[]).await.unwrap();
+    database.query("INSERT INTO t VALUES (0)", &[]).await.unwrap();
+    let add = |database: Database| async move {
+        for _ in 0..20 {
+            let level: &[Param<'_>] = &[];
+            let statements =
+                [("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", level), ("UPDATE t SET a = a + 1", level)];
+            database.transaction(&statements).await.unwrap();
+        }
+    };
+    let other = Database::new(Server::new(config::Postgres::new(&url).unwrap(), None));
+    tokio::join!(add(database.clone()), add(other));
+    assert_eq!(database.query("SELECT a FROM t", &[]).await.unwrap()[0].get::<_, i64>(0), 40);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_made_anew() {
+    let database = database(&Postgres::shared().database());
+    let pid = "SELECT pg_backend_pid()";
+    let first: i32 = database.query(pid, &[]).await.unwrap()[0].get(0);
+    let killed =
+        Postgres::shared().execute("postgres", &format!("SELECT pg_terminate_backend({first}, 5000)"));
+    assert_eq!(killed, "t");
+    let mut tries = 0;
+    let second: i32 = loop {
+        match database.query(pid, &[]).await {
+            Ok(rows) => break rows[0].get(0),
+            // It was sent before anybody could know.
+            Err(error) => assert_eq!(trouble(&error), Trouble::Lost),
+        }
+        tries += 1;
+        assert!(tries < 3);
+    };
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_database_is_one_clear_error() {
+    let server = Postgres::shared();
+    let url = server.database();
+    let error = |url: String| async move { database(&url).query("SELECT 1", &[]).await.unwrap_err() };
+    let missing = error(server.url("missing")).await;
+    assert_eq!(trouble(&missing), Trouble::NoDatabase);
+    let said = "cannot use the database missing at /";
+    assert!(missing.to_string().starts_with(said), "{missing}");
+    assert!(missing.to_string().contains("database \"missing\" does not exist"), "{missing}");
+    assert_eq!(trouble(&error("postgresql://u@127.0.0.1:1/x".into()).await), Trouble::Unreachable);
+    assert_eq!(trouble(&error("postgresql://u@%2Fnowhere/x".into()).await), Trouble::Unreachable);
+    assert_eq!(trouble(&error(url.replace("postrider@", "stranger@")).await), Trouble::LogIn);
+    let name = url.rsplit_once('/').unwrap().1;
+    server.execute("postgres", &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    assert_eq!(trouble(&error(url).await), Trouble::ReadOnly);
+}
+
+#[tokio::test]
+async fn a_password_is_shown_to_the_server_alone() {
+    let port = super::server::free_port();
+    let server = Postgres::start(port, "");
+    server.execute("postgres", "ALTER USER postrider PASSWORD 'secret'");
+    let log_in = |password: Option<&str>| {
+        let postgres =
+            config::Postgres::new(&format!("postgresql://postrider@127.0.0.1:{port}/postgres")).unwrap();
+        let server = Server::new(postgres, password.map(Secret::new));
+        assert!(!format!("{server:?}").contains("secret\""));
+        Database::new(server)
+    };
+    assert!(log_in(Some("secret")).query("SELECT 1", &[]).await.is_ok());
+    for wrong in [Some("wrong"), None] {
+        let error = log_in(wrong).query("SELECT 1", &[]).await.unwrap_err();
+        assert_eq!(trouble(&error), Trouble::LogIn, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn two_processes_that_make_the_tables_at_once_make_them_once() {
+    let server = Postgres::shared();
+    let url = server.database();
+    let prepare = || {
+        let server = Server::new(config::Postgres::new(&url).unwrap(), None);
+        async move { server.connect().await.map(drop) }
+    };
+    let (one, other, third) = tokio::join!(prepare(), prepare(), prepare());
+    assert_eq!((one, other, third), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(prepare().await, Ok(()));
+    let name = url.rsplit_once('/').unwrap().1;
+    assert_eq!(server.execute(name, "SELECT count(*) FROM postrider"), "1");
+    server.execute(name, "UPDATE postrider SET version = 99, oldest = 12");
+    assert_eq!(prepare().await, Ok(()), "an old one may run beside a new one");
+    server.execute(name, "UPDATE postrider SET oldest = 99");
+    let newer = prepare().await.unwrap_err();
+    assert_eq!(trouble(&newer), Trouble::Newer);
+    assert!(newer.to_string().contains("(schema 99; this one knows 12)"), "{newer}");
+}
+
+#[tokio::test]
+async fn a_process_that_stops_inside_a_transaction_does_not_hold_what_it_has_locked() {
+    let server = Server::new(config::Postgres::new(&Postgres::shared().database()).unwrap(), None);
+    let client = server.connect().await.unwrap();
+    client.batch_execute(crate::state::postgres::connection::BEGIN).await.unwrap();
+    let shown = client.query_typed("SHOW idle_in_transaction_session_timeout", &[]).await.unwrap();
+    let shown: Duration = humantime::parse_duration(shown[0].get(0)).unwrap();
+    assert!(shown <= Duration::from_secs(10), "{shown:?}");
+}

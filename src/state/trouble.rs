@@ -1,0 +1,62 @@
+//! What may be wrong with a database.
+
+/// What is wrong with the database, or with what was asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No server is reached there.
+    Unreachable,
+    /// The server was there, and is not any more; what was asked may have been done.
+    Lost,
+    /// It does not answer.
+    Silent,
+    /// It does not let this user in.
+    LogIn,
+    /// There is no database of this name.
+    NoDatabase,
+    /// This user may not do that there.
+    Forbidden,
+    /// There are no tables of ours.
+    NoTables,
+    /// A newer version made the tables.
+    Newer,
+    /// It is a standby, or set to be read only.
+    ReadOnly,
+    /// It has no room.
+    Full,
+    /// It serves as many as it can, or starts, or stops.
+    Busy,
+    /// Others' transactions came between, each time; nothing was done.
+    Contended,
+    /// The lease on the maildrop is another's by now; nothing was written.
+    LeaseLost,
+    /// It refuses a statement for a reason that has no case of its own.
+    Statement,
+}
+
+impl Trouble {
+    /// Gives what the user can do about it, if that is known.
+    pub(super) fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable => "see whether it runs, and whether `url` names its host and port",
+            Self::Lost => "nothing is lost: what was not recorded is asked about by the next poll",
+            Self::Silent => "see what load it has, and whether something blocks it (pg_stat_activity)",
+            Self::LogIn => {
+                "check `url` and `password` under `state: postgres:`, and the server's pg_hba.conf"
+            }
+            Self::NoDatabase => "make it (createdb), owned by the user in `url`",
+            Self::Forbidden => {
+                "the user in `url` must own the tables, or may make them in its schema (search_path)"
+            }
+            Self::NoTables => {
+                "check that `url` names the right database; `postrider sync` makes the tables in an empty one"
+            }
+            Self::Newer => "use that version here, too",
+            Self::ReadOnly => "name the primary in `url` (several hosts are tried in turn)",
+            Self::Full => {
+                "make room there; what was deleted on mail servers had been recorded, and nothing is lost"
+            }
+            Self::Busy => "the next poll tries again; raise max_connections if that lasts",
+            Self::Contended | Self::LeaseLost | Self::Statement => return None,
+        })
+    }
+}
