@@ -21,7 +21,7 @@
 //! has the same table.
 //!
 //! ```text
-//! text secret failure logging stop clock lock line - (open to all)
+//! text secret failure logging stop clock lock line seal - (open to all)
 //! message                                 -
 //! pop3 smtp imap sasl                     message
 //! config                                  sasl message
@@ -97,6 +97,7 @@ mod net;
 mod pop3;
 mod sandbox;
 mod sasl;
+mod seal;
 mod secret;
 mod session;
 mod smtp;

@@ -72,6 +72,10 @@ pub mod sasl {
     pub use crate::sasl::{Auth, Credentials, Exchange, MECHANISMS, Mechanism};
 }
 
+pub mod seal {
+    pub use crate::seal::{Ring, SealError, Sealed};
+}
+
 pub mod secret {
     pub use crate::secret::Secret;
 }

@@ -15,7 +15,7 @@ use rules::{Broken, Rule, violations};
 /// Rooms, and what they may import besides the first line's, which is open to all: a room, or one file of it. Nothing
 /// imports a line below its own.
 const ROOMS: &[(&[&str], &[&str])] = &[
-    (&["text", "secret", "failure", "logging", "stop", "clock", "lock", "line"], &[]),
+    (&["text", "secret", "failure", "logging", "stop", "clock", "lock", "line", "seal"], &[]),
     (&["message"], &[]),
     (&["pop3", "smtp", "imap", "sasl"], &["message"]),
     (&["config"], &["sasl", "message"]),
