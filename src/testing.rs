@@ -13,7 +13,10 @@ pub mod config {
     pub use crate::config::target::{
         CatchAll, Destination, Occurrence, Pipe, Place, Provider, Sender, Unknown, is_address,
     };
-    pub use crate::config::{Account, Config, Daemon, HttpUrl, MailServer, Recipients, Target, show};
+    pub use crate::config::{
+        Account, Config, Daemon, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, Target,
+        set_secret, show,
+    };
 }
 
 pub mod credential {

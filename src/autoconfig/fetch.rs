@@ -11,7 +11,7 @@ use super::address::Address;
 use super::document::{Document, LONGEST};
 use super::server::{Doubt, Found, Miss};
 use crate::config::account::{Tls, TlsMode};
-use crate::config::{Account, HttpUrl, Proxy};
+use crate::config::{Account, HttpUrl, Proxy, Reach};
 use crate::net::http::Reply;
 use crate::net::{Connector, Endpoint};
 use crate::text::Shown;
@@ -43,7 +43,17 @@ impl Asking {
 
     pub(super) fn endpoint<'a>(&'a self, host: &'a str, port: u16, tls: &'a Tls) -> Endpoint<'a> {
         let (proxy, bind) = (self.proxy.as_ref(), self.bind);
-        Endpoint { account: "setup", host, port, tls, bind, proxy, connect: None, timeout: PATIENCE }
+        Endpoint {
+            account: "setup",
+            host,
+            port,
+            tls,
+            reach: &Reach::Anywhere,
+            bind,
+            proxy,
+            connect: None,
+            timeout: PATIENCE,
+        }
     }
 }
 

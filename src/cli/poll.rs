@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinSet};
 
 use super::exit::Exit;
 use super::progress::{self, Bars};
-use crate::config::{Account, Config, Daemon};
+use crate::config::{Account, Config, Daemon, Hosts};
 use crate::daemon::signals;
 use crate::failure::Class;
 use crate::logging;
@@ -41,7 +41,7 @@ pub async fn accounts(
         async move { session::run(&account, &environment, task, &*bar).await }
     };
     let audience = if io::stderr().is_terminal() { Audience::Person } else { Audience::Log };
-    let reports = concurrently(accounts, config.daemon, stop, session, |report| {
+    let reports = concurrently(accounts, (config.daemon, &config.hosts), stop, session, |report| {
         session::log_report(report, audience);
         ended(report);
     })
@@ -68,7 +68,7 @@ fn tell_stopped(reports: &[Report]) {
 /// once, at once and in the order of the accounts, nothing is due again, and who is done is waited for.
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
-    limits: Daemon,
+    (limits, hosts): (Daemon, &Hosts),
     stop: Stop,
     session: S,
     mut ended: impl FnMut(&Report),
@@ -80,14 +80,15 @@ where
     let session = Arc::new(session);
     let permits = |most: usize| Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
     let everywhere = permits(limits.max_sessions);
-    let mut hosts: HashMap<String, Arc<Semaphore>> = HashMap::new();
+    let mut places: HashMap<String, Arc<Semaphore>> = HashMap::new();
     let mut sessions = JoinSet::new();
     let mut waiting: HashMap<Id, usize> = HashMap::new();
     let mut reports: Vec<Option<Report>> = accounts.iter().map(|_| None).collect();
 
     for (index, account) in accounts.iter().enumerate() {
-        let here = hosts.entry(account.host.to_ascii_lowercase());
-        let here = here.or_insert_with(|| permits(limits.max_sessions_per_host)).clone();
+        let here = places.entry(account.host.to_ascii_lowercase());
+        let most = || hosts.max_sessions(&account.host).unwrap_or(limits.max_sessions_per_host);
+        let here = here.or_insert_with(|| permits(most())).clone();
         let (session, everywhere, stop, account) =
             (session.clone(), everywhere.clone(), stop.clone(), account.clone());
         let handle = sessions.spawn(async move {
@@ -172,7 +173,8 @@ pub(super) mod tests {
                 }
             }
         };
-        let reports = concurrently(&accounts, limits, Stop::default(), session, |_| ()).await;
+        let reports =
+            concurrently(&accounts, (limits, &Hosts::default()), Stop::default(), session, |_| ()).await;
         assert_eq!(reports.len(), 24);
         (most.0.load(Ordering::Relaxed), most.1.load(Ordering::Relaxed))
     }
@@ -194,7 +196,9 @@ pub(super) mod tests {
         };
         let mut heard = Vec::new();
         let ended = |report: &Report| heard.push(report.account.clone());
-        let reports = concurrently(&accounts, limits(64, 1), Stop::default(), session, ended).await;
+        let reports =
+            concurrently(&accounts, (limits(64, 1), &Hosts::default()), Stop::default(), session, ended)
+                .await;
         let names: Vec<_> = reports.iter().map(|report| report.account.as_str()).collect();
         assert_eq!(names, ["one", "two", "three"], "reports come in the order of the accounts");
         heard.sort();
@@ -219,7 +223,7 @@ pub(super) mod tests {
                 fine(&account)
             }
         };
-        let reports = concurrently(&accounts, limits(1, 1), stop, session, |_| ()).await;
+        let reports = concurrently(&accounts, (limits(1, 1), &Hosts::default()), stop, session, |_| ()).await;
         assert!(reports[0].failure.is_none());
         assert_eq!(reports[1].failure.as_ref().unwrap().class, Class::Stopped);
         assert_eq!(Exit::of(&reports), Exit::LATER);

@@ -89,6 +89,7 @@ impl Sync {
         });
         let purpose = Purpose {
             accounts: accounts.iter().map(Arc::as_ref).collect(),
+            fleet: Vec::new(),
             state: &config.state,
             file: config.file.as_deref(),
             metrics: None,

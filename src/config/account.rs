@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::host::HostAndPort;
+use super::networks::Reach;
 use super::oauth2::OAuth2;
 use super::proxy::Proxy;
 use super::target::{Destination, Target};
@@ -39,6 +40,8 @@ pub struct Account {
     pub proxy: Option<Proxy>,
     /// A command whose standard input and output are the connection.
     pub connect: Option<CommandLine>,
+    /// Where its host may be: whoever named it may be a stranger.
+    pub reach: Reach,
     /// The longest wait for one connect, or for the server to say or take anything.
     pub timeout: Duration,
     pub interval: Interval,
@@ -147,6 +150,7 @@ impl Account {
             bind: None,
             proxy: None,
             connect: None,
+            reach: Reach::Anywhere,
             timeout: Duration::from_secs(60),
             interval: Interval::Every(Duration::from_secs(5 * 60)),
             keep: Keep::Forever,

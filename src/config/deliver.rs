@@ -16,7 +16,7 @@ use super::rows::{self, Form, Key, inline, key, unknown, variant};
 use super::target::{Destination, MailServer, Mailbox, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url_parts::UrlError;
-use super::values::{HOST, PATH};
+use super::values::{BOOLEAN, HOST, PATH};
 use super::yaml::{list, text};
 
 /// The kinds of targets.
@@ -31,9 +31,11 @@ pub(super) const KEYS: &[Key<Target>] = &[
     variant!("http", Target::Http, HTTP, "An endpoint that takes each message as the body of a request."),
 ];
 
-/// The key beside the kind.
-pub(super) const NAME: &[Key<Destination>] =
-    &[key!("name", name, TARGET_NAME, "A name, under which it is noted who has a message.")];
+/// The keys beside the kind.
+pub(super) const BESIDE: &[Key<Destination>] = &[
+    key!("name", name, TARGET_NAME, "A name, under which it is noted who has a message."),
+    key!("shared", shared, SHARED, "Whether all workers of a fleet see the same maildir, mbox or command."),
+];
 
 /// One target, or a list of them.
 pub(super) const TARGETS: Form<Vec<Destination>> = Form {
@@ -55,14 +57,17 @@ pub(super) const TARGETS: Form<Vec<Destination>> = Form {
 
 pub(super) const TARGET: Form<Destination> = Form { read: configured, show };
 
-const TARGET_NAME: Form<String> = Form { read: |node, _| name(node), ..HOST };
+const TARGET_NAME: Form<String> = Form { read: |node, _| target_name(node), ..HOST };
+
+const SHARED: Form<bool> =
+    Form { show: |shared| if *shared { "true".to_owned() } else { String::new() }, ..BOOLEAN };
 
 const WHAT: &str = "a target such as { maildir: ~/Mail }";
 
 fn configured(node: &Node<'_>, places: &Places) -> Result<Destination, Complaint> {
     let (mut kind, mut to) = (None, Destination::from(Target::Maildir(PathBuf::new())));
     for entry in node.mapping(WHAT)? {
-        match rows::read(entry, places, NAME, &mut to) {
+        match rows::read(entry, places, BESIDE, &mut to) {
             Ok(()) => continue,
             Err(Some(complaint)) => return Err(complaint),
             Err(None) if kind.replace(entry).is_none() => {}
@@ -77,19 +82,25 @@ fn configured(node: &Node<'_>, places: &Places) -> Result<Destination, Complaint
 
 fn show(to: &Destination) -> String {
     let target = inline(KEYS, &to.target);
-    match &to.name {
-        Some(name) => target.replacen("{ ", &format!("{{ name: {}, ", text(name)), 1),
+    match inline(BESIDE, to).strip_suffix(" }") {
+        Some(beside) => target.replacen('{', &format!("{beside},"), 1),
         None => target,
     }
 }
 
 /// Reads what can be told from kind and place, which have a colon.
-fn name(node: &Node<'_>) -> Result<String, Complaint> {
+fn target_name(node: &Node<'_>) -> Result<String, Complaint> {
     let text = node.text("a name such as archive")?;
+    name(text).map_err(|what| node.wrong(what))?;
+    Ok(text.to_owned())
+}
+
+/// Says what is wrong with a name.
+pub(super) fn name(text: &str) -> Result<(), &'static str> {
     let is_sound = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
     match text.len() {
-        1..=64 if text.bytes().all(is_sound) => Ok(text.to_owned()),
-        _ => Err(node.wrong("must be up to 64 letters, digits and -_.")),
+        1..=64 if text.bytes().all(is_sound) => Ok(()),
+        _ => Err("must be up to 64 letters, digits and -_."),
     }
 }
 

@@ -125,6 +125,10 @@ impl Found {
         self.mistakes.push(Mistake { line: at.line, column: at.column, path, what });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
     /// Tells whether further mistakes are only counted, so that no work need be spent on their words.
     pub(super) fn is_full(&self) -> bool {
         self.mistakes.len() >= MOST_KEPT

@@ -81,8 +81,15 @@ impl Whole<'_> {
                 return;
             }
         }
+        if entry("fleet").is_some() {
+            let fleet = config.fleet.get_or_insert_default();
+            fleet.take_defaults(&defaults.account);
+            fleet.samples().iter().for_each(|account| self.note_secrets(account));
+        }
         match entry("accounts") {
             Some(entry) => config.accounts = self.accounts(entry, &defaults),
+            // A table has them.
+            None if config.fleet.is_some() => {}
             None => {
                 self.wrong("", Complaint::new(root.at, "`accounts` is missing: there is nothing to poll"));
             }
@@ -152,6 +159,11 @@ impl Whole<'_> {
     /// Reads the keys of one account, or of `defaults`; tells whether all of them are sound.
     fn account(&mut self, path: &str, entry: &Entry<'_>, account: &mut Account) -> bool {
         let are_sound = self.gather(path, &entry.value, "a mapping of account keys", KEYS, account);
+        self.note_secrets(account);
+        are_sound
+    }
+
+    fn note_secrets(&mut self, account: &Account) {
         let of_targets = account.targets().filter_map(Target::login);
         let of_targets = of_targets.flat_map(|(_, Login { credential, .. })| credential.secrets());
         let of_tokens = account.oauth2.iter().flat_map(OAuth2::secrets);
@@ -162,7 +174,6 @@ impl Whole<'_> {
         if has_secret || proxies.any(|proxy| proxy.login.is_some()) {
             self.secrets = Secrets::Inside;
         }
-        are_sound
     }
 
     /// Reads a mapping, which may be left empty, with all of its mistakes; tells whether there are none.
@@ -213,7 +224,7 @@ struct Defaults<'n, 't> {
 
 /// Checks an account's name: it is typed in shells, stands in logs, in the environment of commands and in key paths,
 /// and must not be taken for a URL or an option.
-fn name(name: &str) -> Result<(), &'static str> {
+pub(super) fn name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("an account's name is empty");
     }

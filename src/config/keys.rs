@@ -121,8 +121,13 @@ pub(super) fn complete(
         wrong.push((deliver, wrong_target));
     }
     let wrong = wrong.into_iter().map(|(entry, what)| within(entry, entry.value.wrong(what)));
-    let missing = ["host", "user", "deliver"].into_iter().filter(|key| given.find(key).is_none());
-    let missing = missing.map(|key| Complaint::new(at, format!("`{key}` is missing")));
+    let needed = [
+        ("host", account.host.is_empty()),
+        ("user", account.user.is_empty()),
+        ("deliver", account.deliver.is_empty()),
+    ];
+    let missing = needed.into_iter().filter(|(_, is_missing)| *is_missing);
+    let missing = missing.map(|(key, _)| Complaint::new(at, format!("`{key}` is missing")));
     let wrong: Vec<_> = wrong.chain(missing).collect();
     if !wrong.is_empty() {
         return Err(wrong);

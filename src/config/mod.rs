@@ -5,8 +5,11 @@ pub(crate) mod command_line;
 mod deliver;
 mod error;
 mod file;
+mod fleet;
+mod fleet_keys;
 mod gmail;
 mod host;
+mod hosts;
 mod http;
 mod http_url;
 mod imap;
@@ -15,6 +18,7 @@ mod keys;
 mod listen;
 mod load;
 mod mail_server;
+mod networks;
 pub mod oauth2;
 mod oauth2_keys;
 mod password;
@@ -30,6 +34,7 @@ mod server;
 mod show;
 pub(crate) mod suggest;
 pub mod target;
+mod tenant;
 mod tls;
 mod top;
 mod tree;
@@ -45,18 +50,22 @@ use std::time::Duration;
 
 pub use account::Account;
 pub use error::{ConfigError, Mistake};
+pub use fleet::Fleet;
 pub use host::HostAndPort;
 pub(crate) use host::host_name;
+pub use hosts::Hosts;
 pub use http_url::HttpUrl;
 pub(crate) use insert::with_account;
 pub use listen::Listen;
 pub(crate) use load::default_state;
 pub(crate) use load::targets_as_yaml;
+pub use networks::Reach;
 pub use postgres::Postgres;
 pub use proxy::{Proxy, ProxyKind};
 pub(crate) use show::reference;
 pub use show::{show, show_origins};
 pub use target::{Gmail, MailServer, Mailbox, Receiver, Recipients, Target};
+pub use tenant::{Row, set_secret};
 pub(crate) use url::{Whose, on_command_line};
 pub use url_parts::UrlError;
 pub(crate) use warnings::{Outside, Warnings, warnings};
@@ -70,6 +79,10 @@ pub struct Config {
     pub accounts: Vec<Account>,
     pub state: PathBuf,
     pub daemon: Daemon,
+    /// Limits of single hosts.
+    pub hosts: Hosts,
+    /// What holds for accounts that are rows of a table, if there are such.
+    pub fleet: Option<Fleet>,
     /// How failures that last are told, if the file says so.
     pub notify: Option<Notify>,
     /// Where a daemon shows how the accounts stand.

@@ -100,9 +100,13 @@ pub(super) fn only<'n, 't>(node: &'n Node<'t>, what: &str) -> Result<&'n Entry<'
 /// Says that a key is unknown, and which one was probably meant. A key that looks like none is not quoted: it may be a
 /// password that slipped into the wrong line.
 pub(super) fn unknown<T>(entry: &Entry<'_>, keys: &[Key<T>]) -> Complaint {
-    let known = names(keys);
+    unknown_among(entry, &names(keys))
+}
+
+/// Says the same where these names are known.
+pub(super) fn unknown_among(entry: &Entry<'_>, known: &[&str]) -> Complaint {
     let wrong = |what: String| Complaint::new(entry.at, what);
-    match nearest(&entry.key, &known) {
+    match nearest(&entry.key, known) {
         _ if entry.key == "<<" => {
             wrong("merge keys are not supported: put what accounts share under `defaults`".to_owned())
         }

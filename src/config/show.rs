@@ -1,6 +1,8 @@
 //! The effective configuration, and what may stand in one, as text.
 
+use super::fleet_keys::FLEET_KEYS;
 use super::gmail::GMAIL_KEYS;
+use super::hosts::HOST_KEYS;
 use super::http::HTTP_KEYS;
 use super::imap::IMAP_KEYS;
 use super::keys::{HOOKS, KEYS};
@@ -35,6 +37,17 @@ fn head(config: &Config) -> String {
         out += &format!("# read from {shown}\n");
     }
     out += &block(0, TOP, config);
+    if let Some(fleet) = &config.fleet {
+        // For rows; accounts are shown with all that holds for them.
+        let is_shared = |line: &&str| {
+            let (key, value) = line.split_once(": ").unwrap_or_default();
+            !["host", "user", "port", "maildrop_id"].contains(&key.trim()) && value != "[]"
+        };
+        let defaults = block(2, KEYS, &fleet.defaults);
+        let defaults: String =
+            defaults.split_inclusive('\n').filter(|line| is_shared(&line.trim_end())).collect();
+        out += &format!("defaults:\n{defaults}");
+    }
     out
 }
 
@@ -75,12 +88,14 @@ pub fn reference() -> Vec<(String, &'static str)> {
     [
         below("", TOP),
         below("daemon.", LIMITS),
+        below("hosts.NAME.", HOST_KEYS),
+        below("fleet.", FLEET_KEYS),
         below("notify.", NOTIFY),
         below("accounts.NAME.", KEYS),
         below("accounts.NAME.password.", SOURCES),
         below("accounts.NAME.oauth2.", OAUTH2_KEYS),
         below("accounts.NAME.hooks.", HOOKS),
-        below("accounts.NAME.deliver.", deliver::NAME),
+        below("accounts.NAME.deliver.", deliver::BESIDE),
         below("accounts.NAME.deliver.", deliver::KEYS),
         below("accounts.NAME.deliver.pipe.", pipe::KEYS),
         below("accounts.NAME.deliver.smtp.", SMTP_KEYS),

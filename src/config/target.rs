@@ -43,6 +43,8 @@ pub enum Target {
 pub struct Destination {
     /// Its name, if it has one.
     pub name: Option<String>,
+    /// It is the same place for all workers of a fleet.
+    pub shared: bool,
     pub target: Target,
 }
 
@@ -55,7 +57,7 @@ impl Destination {
 
 impl From<Target> for Destination {
     fn from(target: Target) -> Self {
-        Self { name: None, target }
+        Self { name: None, shared: false, target }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The keys at the top of the file, and of what stands beside the accounts: one row each.
 
+use super::fleet_keys::FLEET;
+use super::hosts::{HOSTS, SESSIONS};
 use super::listen::LISTEN;
 use super::rows::{Form, Key, block, inline, key, mapping};
 use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, choice, count};
@@ -16,6 +18,8 @@ pub(super) const TOP: &[Key<Config>] = &[
         show: |config| format!("\n{}", block(2, LIMITS, config).trim_end()),
         ..named("daemon", "Limits that hold for all accounts together, and where the status is served.")
     },
+    key!("hosts", hosts, HOSTS, "From hosts' names to limits of their own."),
+    key!("fleet", fleet, FLEET, "What several workers share: targets and more that rows of a table name."),
     key!("notify", notify, NOTIFY_FORM, "How a failure that lasts is told."),
     key!("metrics_file", metrics_file, PATH, "Where a daemon writes its metrics."),
     key!("sandbox", sandbox, choice!(CONFINEMENTS), "Whether the process confines itself: auto or off."),
@@ -49,9 +53,6 @@ pub(super) const NOTIFY: &[Key<Notify>] = &[
     key!("remind", remind, POSITIVE, "And again when it has lasted so much longer."),
     key!("deliver", deliver, BOOLEAN, "Whether there are such messages."),
 ];
-
-/// Sessions that may be allowed at once: every one needs a descriptor and some memory.
-const SESSIONS: Form<usize> = Form { read: |node, _| count(node, 100_000), show: usize::to_string };
 
 /// Failures in a row: years of an hourly poll.
 const FAILURES: Form<usize> = Form { read: |node, _| count(node, 100_000), show: usize::to_string };

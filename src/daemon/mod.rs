@@ -158,6 +158,7 @@ impl Daemon {
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
         let accounts = shared(config.accounts);
+        schedule.set_hosts(config.hosts);
         let fresh = schedule.set_accounts(now, &accounts, config.daemon);
         if schedule.accounts() == 0 {
             log::warn!("no account is enabled");

@@ -42,6 +42,7 @@ impl Daemon {
         self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;
         let accounts = shared(config.accounts);
+        self.schedule.set_hosts(config.hosts);
         let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.failing.retain(|name| wanted(name));

@@ -24,12 +24,7 @@ pub(super) async fn tcp(
     deadline: &Deadline,
     watch: &Watch,
 ) -> Result<TcpStream, NetError> {
-    let host = to.host;
-    let late = || NetError::ResolverTimedOut { host: host.to_owned(), after: deadline.patience };
-    let addresses = deadline.wait(late, resolve(host, to.port)).await?;
-    let addresses = order(addresses, to.bind)
-        .ok_or_else(|| NetError::NoSuchFamily { host: host.to_owned(), bind: to.bind })?;
-    watch.saw(|| Stage::Resolved(ips(&addresses)));
+    let addresses = addresses(to, deadline, watch).await?;
     let late = || NetError::ConnectTimedOut { addresses: ips(&addresses), after: deadline.patience };
     let stream = deadline.wait(late, race(addresses.clone(), to.bind, watch)).await?;
     // Commands are small and wait for answers: nothing is won by holding them back.
@@ -41,6 +36,27 @@ pub(super) async fn tcp(
         log::debug!("{}: cannot set SO_SNDBUF: {error}", to.account);
     }
     Ok(stream)
+}
+
+/// Looks up the host's addresses, anew for each connection: at least one, all of them allowed, in the order in which they
+/// are tried.
+pub(super) async fn addresses(
+    to: &Endpoint<'_>,
+    deadline: &Deadline,
+    watch: &Watch,
+) -> Result<VecDeque<SocketAddr>, NetError> {
+    let host = to.host;
+    let late = || NetError::ResolverTimedOut { host: host.to_owned(), after: deadline.patience };
+    let mut addresses = deadline.wait(late, resolve(host, to.port)).await?;
+    // The address that is looked at is the one that is connected to: a name may mean another one the next time.
+    if !addresses.is_empty() && addresses.iter().all(|address| !to.reach.allows(address.ip())) {
+        return Err(NetError::Forbidden { host: host.to_owned(), addresses: ips(&addresses.into()) });
+    }
+    addresses.retain(|address| to.reach.allows(address.ip()));
+    let addresses = order(addresses, to.bind)
+        .ok_or_else(|| NetError::NoSuchFamily { host: host.to_owned(), bind: to.bind })?;
+    watch.saw(|| Stage::Resolved(ips(&addresses)));
+    Ok(addresses)
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, NetError> {

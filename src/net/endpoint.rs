@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::NetError;
 use crate::config::account::{CommandLine, Tls};
-use crate::config::{Account, Proxy};
+use crate::config::{Account, Proxy, Reach};
 
 /// A server to connect to: an account's, or one that mail is delivered to.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct Endpoint<'a> {
     pub host: &'a str,
     pub port: u16,
     pub tls: &'a Tls,
+    /// Which addresses of it may be connected to.
+    pub reach: &'a Reach,
     /// Local address to connect from.
     pub bind: Option<IpAddr>,
     /// What connects to it in our place.
@@ -35,6 +37,7 @@ impl<'a> From<&'a Account> for Endpoint<'a> {
             host: &account.host,
             port: account.port,
             tls: &account.tls,
+            reach: &account.reach,
             bind: account.bind,
             proxy: account.proxy.as_ref(),
             connect: account.connect.as_ref(),

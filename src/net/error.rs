@@ -30,6 +30,9 @@ pub enum NetError {
         /// The configured source address.
         bind: Option<IpAddr>,
     },
+    /// A stranger has named the host.
+    #[error("{host} is at {}, which is no address of the public Internet", list(.addresses))]
+    Forbidden { host: String, addresses: Vec<IpAddr> },
     #[error("cannot use the source address for {family}: {source}")]
     Bind {
         /// `IPv4` or `IPv6`.
@@ -185,7 +188,8 @@ impl NetError {
             Self::UnknownHost { .. }
             | Self::Resolver { .. }
             | Self::ResolverTimedOut { .. }
-            | Self::NoSuchFamily { .. } => Step::LookUp,
+            | Self::NoSuchFamily { .. }
+            | Self::Forbidden { .. } => Step::LookUp,
             Self::Bind { .. }
             | Self::Refused { .. }
             | Self::Unreachable { .. }
@@ -253,6 +257,9 @@ impl NetError {
             }
             Self::NoSuchFamily { bind: Some(_), .. } => {
                 "`bind` must be of the same family as the host's address"
+            }
+            Self::Forbidden { .. } => {
+                "an account of the table may name public servers alone; others stand in `fleet: allow_networks`"
             }
             Self::Bind { .. } => "`bind` must be an address of this machine",
             Self::Refused { port: 995, .. } => {

@@ -19,7 +19,7 @@ use super::ahead::Ahead;
 use super::connect;
 use super::tcp::Tcp;
 use super::{Deadline, Endpoint, NetError, Stage, Stream, Watch};
-use crate::config::{HostAndPort, Proxy, ProxyKind};
+use crate::config::{HostAndPort, Proxy, ProxyKind, Reach};
 
 /// Octets of a proxy's answer to CONNECT at most.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -39,7 +39,13 @@ pub(super) async fn connect(
 ) -> Result<Stream, NetError> {
     let failed =
         |what: String, hint: Option<&'static str>| NetError::Proxy { proxy: proxy.to_string(), what, hint };
-    let way = Endpoint { host: &proxy.host, port: proxy.port, proxy: None, ..*to };
+    let way = Endpoint { host: &proxy.host, port: proxy.port, reach: &Reach::Anywhere, proxy: None, ..*to };
+    // A proxy that looks the name up itself might find another address than one that is allowed.
+    let address = match to.reach {
+        Reach::Anywhere => None,
+        Reach::Public(_) => Some(connect::addresses(to, deadline, watch).await?[0].ip().to_string()),
+    };
+    let to = &Endpoint { host: address.as_deref().unwrap_or(to.host), ..*to };
     let tcp = connect::tcp(&way, deadline, watch).await;
     let tcp = tcp.map_err(|error| failed(error.to_string(), Some("check `proxy`")))?;
     let asked = async {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Place;
-use crate::config::{Account, Config, Listen, MailServer, Target};
+use crate::config::{Account, Config, Fleet, Listen, MailServer, Target};
 use crate::disk::{above, blocking, spool_directory};
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since
@@ -59,6 +59,8 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Purpose<'a> {
     pub accounts: Vec<&'a Account>,
+    /// What accounts of a table may need.
+    pub fleet: Vec<Account>,
     pub state: &'a Path,
     /// The configuration file, if it may be read again.
     pub file: Option<&'a Path>,
@@ -117,6 +119,7 @@ impl<'a> Purpose<'a> {
     pub fn of(config: &'a Config) -> Self {
         Self {
             accounts: config.accounts.iter().filter(|account| account.enabled).collect(),
+            fleet: config.fleet.as_ref().map(Fleet::samples).unwrap_or_default(),
             state: &config.state,
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
@@ -125,13 +128,17 @@ impl<'a> Purpose<'a> {
         }
     }
 
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().copied().chain(&self.fleet)
+    }
+
     /// Gives a path of the configuration that does not answer, if there is one: whoever looked there would hang.
     pub(super) fn silent(&self) -> Option<PathBuf> {
         let mut paths = vec![self.state.to_owned()];
         paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
         paths.extend(self.served.iter().map(|path| above(path).to_owned()));
         paths.push(spool_directory());
-        for account in &self.accounts {
+        for account in self.accounts() {
             let secrets = account.oauth2.iter().flat_map(OAuth2::secrets).map(|(secret, _)| secret);
             paths.extend(files(&account.tls, secrets.chain(&account.password)));
             paths.extend(account.oauth2.iter().flat_map(token_files));
@@ -209,7 +216,7 @@ impl Needs {
         }
         // Large messages on their way, and SQLite when it sorts much.
         needs.allow(&spool_directory(), Access::Write);
-        for account in &purpose.accounts {
+        for account in purpose.accounts() {
             needs.account(account);
             // New accounts have their maildirs beside those of the others.
             for target in account.targets() {

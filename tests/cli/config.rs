@@ -441,11 +441,40 @@ fn every_mistake_in_the_file_as_a_whole_is_told_with_its_place() {
         ("acounts: {}\naccounts: {a: {X}}", "1:1: acounts: unknown key; did you mean `accounts`?"),
         (
             "colour: 1\naccounts: {a: {X}}",
-            "1:1: colour: unknown key; valid keys are defaults, accounts, state, daemon, notify, metrics_file, sandbox",
+            "1:1: colour: unknown key; valid keys are defaults, accounts, state, daemon, hosts, fleet, notify, metrics_file, sandbox",
         ),
         (
             "host: h\naccounts: {a: {X}}",
             "1:1: host: belongs to an account: put it under `accounts`, its name and a colon, or under `defaults`",
+        ),
+        ("hosts: {a b: {}}\naccounts: {a: {X}}", "1:9: hosts: a host must be a host name or address"),
+        (
+            "hosts: {h: {max_sessions: 0}}\naccounts: {a: {X}}",
+            "1:27: hosts.h.max_sessions: must be a number from 1 to 100000",
+        ),
+        (
+            "hosts: {h: {max_session: 9}}\naccounts: {a: {X}}",
+            "1:13: hosts.h.max_session: unknown key; did you mean `max_sessions`?",
+        ),
+        (
+            "fleet: {allow_networks: [10.1.2.3/8]}",
+            "1:26: fleet.allow_networks[0]: must be a network such as 10.1.0.0/16 or fd12:3456::/32, with no bits beyond its length",
+        ),
+        (
+            "fleet: {accounts: 'a; drop'}",
+            "1:19: fleet.accounts: must be the name of a table or view: letters, digits and _, and a dot behind a schema",
+        ),
+        (
+            "fleet: {targets: {a: {maildir: '/m/%(user)'}}}",
+            "1:22: fleet.targets.a: has a word in it that is neither %(account) nor %(tenant)",
+        ),
+        (
+            "fleet: {targets: {a: {maildir: m}}}",
+            "1:32: fleet.targets.a.maildir: must begin with /, ~/ or $HOME/",
+        ),
+        (
+            "fleet: {providers: {g: {provider: gogle}}}",
+            "1:35: fleet.providers.g.provider: must be google or microsoft; did you mean `google`?",
         ),
         ("notify: {after: 0}\naccounts: {a: {X}}", "1:17: notify.after: must be a number from 1 to 100000"),
         ("notify: {remind: 0s}\naccounts: {a: {X}}", "1:18: notify.remind: must be above 0s"),
@@ -641,6 +670,14 @@ daemon: { max_sessions: 7, max_sessions_per_host: 2, startup_spread: 0s }
 notify: { after: 5, remind: 12h, deliver: false }
 metrics_file: "/m: #"
 sandbox: off
+hosts: { POP.example.org: { max_sessions: 20 }, '::1': { max_sessions: 1 } }
+fleet:
+  accounts: mail.boxes
+  allow_networks: [10.0.0.0/8, '::1']
+  targets:
+    desk: { http: { url: https://desk.example.org/in } }
+    all: [{ maildir: '/srv/%(tenant)/%(account)', name: a, shared: true }, { lmtp: { host: mx, to: ['%(account)@x'] } }]
+  providers: { g: { provider: google, client_id: ID }, broker: { token_command: [b, '%(account)'] } }
 defaults: { host: pop.example.org, deliver: { maildir: "/m \u2028 \t #" } }
 accounts:
   "null": { user: 'yes', password: 'a: b', keep: none, interval: manual }

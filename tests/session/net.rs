@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use postrider::testing::config::{CommandLine, Password};
+use postrider::testing::config::{Account, CommandLine, Config, Password, Proxy, Reach};
 use postrider::testing::credential::{self, CredentialError};
 use postrider::testing::failure::Class;
 use postrider::testing::net::{Connector, NetError};
@@ -51,6 +51,39 @@ async fn a_refused_connection_is_told_with_address_and_hint() {
     assert_eq!(error.to_string(), "connection refused by 127.0.0.1");
     assert_eq!((error.class(), error.doing().as_str()), (Class::Network, "connect"));
     assert!(error.hint().is_some_and(|hint| hint.contains("`port`")));
+}
+
+#[tokio::test]
+async fn whoever_is_a_stranger_reaches_no_address_of_this_machine_by_any_of_its_names() {
+    let (_listener, port) = listener().await;
+    let stranger =
+        |host: &str| Account { reach: Reach::Public([].into()), ..crate::account::plain(host, port) };
+    for host in
+        ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "017700000001", "0", "0.0.0.0", "::1"]
+            .into_iter()
+            .chain(["::ffff:127.0.0.1", "::ffff:7f00:1", "::127.0.0.1", "64:ff9b::7f00:1", "::"])
+    {
+        let error = Connector::default().connect(&stranger(host)).await.unwrap_err();
+        assert!(matches!(error, NetError::Forbidden { .. }), "{host}: {error}");
+        assert_eq!((error.class(), error.doing().as_str()), (Class::Network, "look up the host"));
+        assert!(error.hint().unwrap().contains("allow_networks"));
+    }
+    // By a proxy either.
+    let by_proxy = Account { proxy: Some(proxy(port)), ..stranger("127.1") };
+    let error = Connector::default().connect(&by_proxy).await.unwrap_err();
+    assert_eq!(error.to_string(), "127.1 is at 127.0.0.1, which is no address of the public Internet");
+    let yaml = "fleet: { allow_networks: 127.0.0.0/8 }";
+    let fleet = Config::from_yaml(yaml, Path::new("f")).unwrap().fleet.unwrap();
+    let allowed = Account { reach: Reach::Public(fleet.allow_networks), ..stranger("127.1") };
+    assert!(Connector::default().connect(&allowed).await.is_ok());
+}
+
+fn proxy(port: u16) -> Proxy {
+    let yaml = format!(
+        "accounts: {{ a: {{ host: h, user: u, deliver: {{ mbox: /m }}, proxy: 'socks5://127.0.0.1:{port}' }} }}"
+    );
+    let config = Config::from_yaml(&yaml, Path::new("f")).unwrap();
+    config.accounts.into_iter().next().unwrap().proxy.unwrap()
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use super::super::sources;
 use super::assertion::{Claims, assertion};
 use super::error::{OAuth2Error, Origin, Refused};
 use super::login::{Login, Means};
-use crate::config::HttpUrl;
 use crate::config::account::Tls;
 use crate::config::oauth2::ClientProof;
+use crate::config::{HttpUrl, Reach};
 use crate::disk::blocking;
 use crate::net::http::{HttpError, Reply};
 use crate::net::{Endpoint, Stage};
@@ -86,7 +86,8 @@ pub(super) async fn ask(
     let request = request.map_err(OAuth2Error::Http)?;
     // Pins and the client's certificate are the mail server's.
     let tls = Tls { ca: means.through.tls.ca.clone(), min: means.through.tls.min, ..Tls::bare(url.mode) };
-    let through = Endpoint { tls: &tls, connect: None, ..means.through };
+    // Who gives tokens is named in the configuration file.
+    let through = Endpoint { tls: &tls, reach: &Reach::Anywhere, connect: None, ..means.through };
     log::debug!("{}: asking {}", means.through.account, url.authority());
     means.connector.watch().saw(|| Stage::Asking(url.authority()));
     let reply = means.connector.request(&through, url, request).await.map_err(OAuth2Error::Http)?;

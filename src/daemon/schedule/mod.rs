@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Account, Daemon};
+use crate::config::{Account, Daemon, Hosts};
 use crate::failure::{Backoff, Class};
 
 use entry::{Entry, GRACE, Place, Running, interval, is_same_maildrop};
@@ -125,6 +125,11 @@ impl Schedule {
             promised: None,
             changes: HashMap::new(),
         }
+    }
+
+    /// Takes these limits of single hosts in place of those it had.
+    pub fn set_hosts(&mut self, hosts: Hosts) {
+        self.queue.set_hosts(hosts);
     }
 
     /// Takes the enabled ones of these accounts in place of those it had.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::config::Hosts;
+
 /// A place in the queue; earlier ones are smaller.
 pub type Ticket = u64;
 
@@ -11,6 +13,8 @@ pub type Ticket = u64;
 #[derive(Debug)]
 pub struct Queue {
     per_host: usize,
+    /// Limits of single hosts, in its place.
+    own: Hosts,
     hosts: HashMap<Arc<str>, Host>,
     /// Hosts with a free place and somebody who waits for it, by the ticket of the first who does.
     open: BTreeSet<(Ticket, Arc<str>)>,
@@ -28,12 +32,28 @@ struct Host {
 impl Queue {
     /// Makes an empty queue for so many sessions with one host at once.
     pub fn new(per_host: usize) -> Self {
-        Self { per_host: per_host.max(1), hosts: HashMap::new(), open: BTreeSet::new(), next: 0 }
+        Self {
+            per_host: per_host.max(1),
+            own: Hosts::default(),
+            hosts: HashMap::new(),
+            open: BTreeSet::new(),
+            next: 0,
+        }
     }
 
     /// Changes how many sessions one host may have. Those above it go on.
     pub fn set_per_host(&mut self, per_host: usize) {
         self.per_host = per_host.max(1);
+        self.settle_all();
+    }
+
+    /// Changes how many sessions single hosts may have, whatever others may.
+    pub fn set_hosts(&mut self, own: Hosts) {
+        self.own = own;
+        self.settle_all();
+    }
+
+    fn settle_all(&mut self) {
         let hosts: Vec<_> = self.hosts.keys().cloned().collect();
         hosts.iter().for_each(|host| self.settle(host));
     }
@@ -74,7 +94,8 @@ impl Queue {
     /// Brings `open` up to date with a host, and forgets a host that nobody wants any more.
     fn settle(&mut self, name: &Arc<str>) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        let first = host.waiting.keys().next().copied().filter(|_| host.running < self.per_host);
+        let most = self.own.max_sessions(name).unwrap_or(self.per_host);
+        let first = host.waiting.keys().next().copied().filter(|_| host.running < most);
         if first != host.open {
             if let Some(ticket) = host.open {
                 self.open.remove(&(ticket, name.clone()));
@@ -93,6 +114,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn the_first_whose_host_has_a_place_is_taken() {
@@ -112,6 +134,23 @@ mod tests {
         assert_eq!(queue.take().as_deref(), Some("2"));
         queue.set_per_host(2);
         assert_eq!(queue.take().as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn a_host_with_a_limit_of_its_own_has_that_and_no_other() {
+        let yaml = "hosts: { A.example: { max_sessions: 2 } }\naccounts: { a: { host: h, user: u, deliver: { mbox: /m } } }";
+        let config = Config::from_yaml(yaml, std::path::Path::new("f")).unwrap();
+        let mut queue = Queue::new(1);
+        let hosts = ["a.example", "b.example"].map(Arc::<str>::from);
+        for (host, account) in hosts.iter().flat_map(|host| ["1", "2", "3"].map(|name| (host, name))) {
+            queue.push(host, account.into());
+        }
+        queue.set_hosts(config.hosts);
+        let taken: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
+        assert_eq!(taken.len(), 3, "two of the one and one of the other");
+        queue.set_hosts(Hosts::default());
+        queue.release(&hosts[0]);
+        assert_eq!(queue.take(), None, "one goes on");
     }
 
     #[test]

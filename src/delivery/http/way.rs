@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::Request;
 
 use crate::config::account::Tls;
-use crate::config::{HttpUrl, Proxy};
+use crate::config::{HttpUrl, Proxy, Reach};
 use crate::delivery::{Access, ServerError, TargetError, file_error};
 use crate::disk::spool_directory;
 use crate::failure::Class;
@@ -55,6 +55,7 @@ impl Way {
             host: &self.url.host,
             port: self.url.port,
             tls: &self.tls,
+            reach: &Reach::Anywhere,
             bind: self.bind,
             proxy: self.proxy.as_ref(),
             connect: None,

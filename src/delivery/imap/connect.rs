@@ -98,6 +98,7 @@ impl Connecting<'_> {
             host,
             port: *port,
             tls,
+            reach: &config::Reach::Anywhere,
             bind: *bind,
             proxy: proxy.as_ref(),
             connect: None,

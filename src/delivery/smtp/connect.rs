@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use super::dialogue::{Broken, Dialogue, How, Introduction, NoDialogue, Patience};
 use super::learned::Learned;
 use super::transaction::Connection;
+use crate::config::Reach;
 use crate::config::account::{Tls, TlsMode};
 use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
@@ -57,8 +58,17 @@ impl Connecting<'_> {
             Place::Socket(path) => return self.open(self.unix(path, timeout).await?, greeting).await,
             Place::Tcp { host, port, bind, proxy, tls } => (host, *port, *bind, proxy.as_deref(), tls),
         };
-        let endpoint =
-            Endpoint { account: &self.access.account, host, port, tls, bind, proxy, connect: None, timeout };
+        let endpoint = Endpoint {
+            account: &self.access.account,
+            host,
+            port,
+            tls,
+            reach: &Reach::Anywhere,
+            bind,
+            proxy,
+            connect: None,
+            timeout,
+        };
         let net = |error| self.net(error);
         let stream = self.access.connector.connect(endpoint).await.map_err(net)?;
         let dialogue = self.open(stream, greeting).await?;

@@ -15,8 +15,8 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::error::{is_contended, is_lost};
 use super::schema;
-use crate::config::Postgres;
 use crate::config::account::TlsMode;
+use crate::config::{Postgres, Reach};
 use crate::net::{Connector, Endpoint, NetError, Stream};
 use crate::secret::Secret;
 use crate::state::{StateError, Trouble};
@@ -151,6 +151,7 @@ impl Server {
             host,
             port,
             tls: &self.postgres.tls,
+            reach: &Reach::Anywhere,
             bind: None,
             proxy: None,
             connect: None,
