@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::params;
 
 use crate::message::{FileId, UniqueId};
 
@@ -11,6 +11,7 @@ use super::memory::open_mark;
 use super::outlook::count;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
+use super::tables::{Result, Tables};
 use super::{Change, Closing, Confirmed, LogIn, RecordedFiles, Timestamp, Told};
 
 const DAY: Timestamp = 24 * 60 * 60;
@@ -27,42 +28,42 @@ const FORGET: &str = "DELETE FROM seen WHERE maildrop = ?1 AND last_listed <= ?3
     AND ((last_listed <= ?2 AND missed_at <= ?3) OR deleted_at <= ?3)";
 
 pub(super) fn close(
-    connection: &Connection,
+    tables: Tables<'_>,
     id: i64,
     session: i64,
     entries: &Packed,
     closing: &Closing,
 ) -> Result<()> {
     if closing.listed_at.is_some() {
-        listing(connection, id, entries, closing)?;
+        listing(tables, id, entries, closing)?;
     }
-    supersede(connection, id, entries, &closing.superseded)?;
-    change(connection, id, entries, &closing.changes)?;
-    deletions(connection, id, closing)?;
-    confirm(connection, id, &closing.confirmed)?;
-    doubt(connection, id, &closing.doubted)?;
+    supersede(tables, id, entries, &closing.superseded)?;
+    change(tables, id, entries, &closing.changes)?;
+    deletions(tables, id, closing)?;
+    confirm(tables, id, &closing.confirmed)?;
+    doubt(tables, id, &closing.doubted)?;
     if closing.stays_open {
-        settle_open(connection, id, session, 0)?;
+        settle_open(tables, id, session, 0)?;
     }
-    record(connection, id, (closing.at, open_mark(session)), &closing.pending)?;
-    hold(connection, id, &closing.held)?;
+    record(tables, id, (closing.at, open_mark(session)), &closing.pending)?;
+    hold(tables, id, &closing.held)?;
     if closing.listed_at.is_some() {
-        gone(connection, id, closing)?;
+        gone(tables, id, closing)?;
     }
-    server(connection, id, closing)?;
-    tell(connection, id, &closing.told)?;
-    poll(connection, id, session, closing)
+    server(tables, id, closing)?;
+    tell(tables, id, &closing.told)?;
+    poll(tables, id, session, closing)
 }
 
 /// Writes what was learned of recorded messages; what is known of content and identity replaces the old header.
-fn change(connection: &Connection, id: i64, entries: &Packed, changes: &[Change]) -> Result<()> {
-    let mut update = connection.prepare_cached(
+fn change(tables: Tables<'_>, id: i64, entries: &Packed, changes: &[Change]) -> Result<()> {
+    let mut update = tables.prepare(
         "UPDATE seen SET uid = ?4, ordinal = ?5, octets = ?6, delivered_at = ?7, identity = ?8, second = ?9,
              content = ?10, header = ?11, sent = ?12, listed = ?13, fields = ?14, file = ?15, place = ?16,
              due_since = ?17, tried_at = ?18,
-             deleting = CASE WHEN ?19 THEN 0 ELSE deleting END,
-             delete_tries = CASE WHEN ?19 THEN 0 ELSE delete_tries END,
-             deleted_at = CASE WHEN ?19 THEN NULL ELSE deleted_at END
+             deleting = CASE WHEN ?19 != 0 THEN 0 ELSE deleting END,
+             delete_tries = CASE WHEN ?19 != 0 THEN 0 ELSE delete_tries END,
+             deleted_at = CASE WHEN ?19 != 0 THEN NULL ELSE deleted_at END
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     for Change { index, uid, ordinal, octets, delivered_at, detail, stays } in changes {
@@ -98,29 +99,29 @@ fn change(connection: &Connection, id: i64, entries: &Packed, changes: &[Change]
 
 /// Releases held messages that a complete listing does not show. Who has a message is remembered until it is long gone:
 /// the next listing may show it again.
-fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
-    let mut select = connection
-        .prepare_cached("SELECT uid, ordinal FROM held WHERE maildrop = ?1 AND missed_at IS NOT NULL")?;
-    let missed: Vec<(Vec<u8>, u32)> =
-        select.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+fn gone(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
+    let missed: Vec<(Vec<u8>, u32)> = tables.rows(
+        "SELECT uid, ordinal FROM held WHERE maildrop = ?1 AND missed_at IS NOT NULL",
+        params![id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     let still: HashSet<(&[u8], u32)> =
         closing.released.iter().map(|(uid, ordinal)| (uid.as_bytes(), *ordinal)).collect();
-    let mut returned = connection.prepare_cached(
-        "UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    let mut returned = tables
+        .prepare("UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
     for (uid, ordinal) in missed.iter().filter(|(uid, ordinal)| !still.contains(&(uid, *ordinal))) {
         returned.execute(params![id, uid, ordinal])?;
     }
-    let mut delete = connection.prepare_cached(
+    let mut delete = tables.prepare(
         "DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3
              AND (missed_at <= ?4 OR NOT EXISTS (
                  SELECT 1 FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3))",
     )?;
-    let mut forget = connection.prepare_cached(
+    let mut forget = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND NOT EXISTS (
              SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3)",
     )?;
-    let mut miss = connection.prepare_cached(
+    let mut miss = tables.prepare(
         "UPDATE held SET missed_at = ?4
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND missed_at IS NULL",
     )?;
@@ -133,8 +134,8 @@ fn gone(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
 }
 
 /// Notes which recorded messages a complete listing shows and forgets those that are long gone.
-fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing) -> Result<()> {
-    let mut returned = connection.prepare_cached(
+fn listing(tables: Tables<'_>, id: i64, entries: &Packed, closing: &Closing) -> Result<()> {
+    let mut returned = tables.prepare(
         "UPDATE seen SET last_listed = NULL, missed_at = NULL, delete_tries = 0
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
@@ -145,18 +146,14 @@ fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing
     // Before the newly vanished are marked: what this listing is the first not to show is never forgotten by it. And
     // never without a listing: that a server cannot be reached says nothing of its messages.
     if !closing.open {
-        connection.prepare_cached(FORGET)?.execute(params![
-            id,
-            closing.at - FORGET_VANISHED,
-            closing.at - FORGET_DELETED
-        ])?;
+        let (vanished, deleted) = (closing.at - FORGET_VANISHED, closing.at - FORGET_DELETED);
+        tables.execute(FORGET, params![id, vanished, deleted])?;
     }
     // The last listing that showed a message is the maildrop's last one, or, if its session did not come to its end,
     // the one in which the message was recorded.
-    let before: Option<Timestamp> = connection
-        .prepare_cached("SELECT listed_at FROM maildrop WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))?;
-    let mut vanished = connection.prepare_cached(
+    let sql = "SELECT listed_at FROM maildrop WHERE id = ?1";
+    let before: Option<Timestamp> = tables.first(sql, params![id], |row| row.get(0))?.flatten();
+    let mut vanished = tables.prepare(
         "UPDATE seen SET last_listed = CASE WHEN first_seen > ?4 THEN first_seen ELSE ?4 END, missed_at = ?5
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND last_listed IS NULL",
     )?;
@@ -167,9 +164,8 @@ fn listing(connection: &Connection, id: i64, entries: &Packed, closing: &Closing
     Ok(())
 }
 
-fn supersede(connection: &Connection, id: i64, entries: &Packed, superseded: &[usize]) -> Result<()> {
-    let mut delete =
-        connection.prepare_cached("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+fn supersede(tables: Tables<'_>, id: i64, entries: &Packed, superseded: &[usize]) -> Result<()> {
+    let mut delete = tables.prepare("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
     for &index in superseded {
         let (uid, ordinal) = entries.name(index);
         delete.execute(params![id, uid, ordinal])?;
@@ -177,11 +173,11 @@ fn supersede(connection: &Connection, id: i64, entries: &Packed, superseded: &[u
     Ok(())
 }
 
-fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+fn deletions(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
     // What was refused, and what came back again and again, is where it was.
-    let mut tried = connection.prepare_cached(
-        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = ?4, tried_at = ?5,
-             place = CASE WHEN ?4 IS NULL OR delete_tries >= 3 THEN place END
+    let mut tried = tables.prepare(
+        "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = CAST(?4 AS BIGINT), tried_at = ?5,
+             place = CASE WHEN CAST(?4 AS BIGINT) IS NULL OR delete_tries >= 3 THEN place END
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     for (uid, ordinal) in &closing.deleted {
@@ -194,96 +190,78 @@ fn deletions(connection: &Connection, id: i64, closing: &Closing) -> Result<()> 
 }
 
 /// Doubts for good what a session has left open that is not `session` and did not close.
-pub(super) fn doubt_open(connection: &Connection, id: i64, session: i64) -> Result<()> {
-    let publisher: Option<i64> = connection
-        .prepare_cached("SELECT publisher FROM maildrop WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))?;
-    match publisher {
-        Some(other) if other != 0 && other != session => settle_open(connection, id, other, 1),
+pub(super) fn doubt_open(tables: Tables<'_>, id: i64, session: i64) -> Result<()> {
+    let sql = "SELECT publisher FROM maildrop WHERE id = ?1";
+    let publisher: Option<Option<i64>> = tables.first(sql, params![id], |row| row.get(0))?;
+    match publisher.flatten() {
+        Some(other) if other != 0 && other != session => settle_open(tables, id, other, 1),
         Some(_) | None => Ok(()),
     }
 }
 
-fn settle_open(connection: &Connection, id: i64, session: i64, deleting: u8) -> Result<()> {
-    connection
-        .prepare_cached("UPDATE seen SET deleting = ?3 WHERE maildrop = ?1 AND deleting = ?2")?
-        .execute(params![id, open_mark(session), deleting])
-        .map(drop)
+fn settle_open(tables: Tables<'_>, id: i64, session: i64, deleting: u8) -> Result<()> {
+    let sql = "UPDATE seen SET deleting = ?3 WHERE maildrop = ?1 AND deleting = ?2";
+    tables.execute(sql, params![id, open_mark(session), deleting])
 }
 
 /// Adds to records what was left out of them for as long as their session lasted.
-fn confirm(connection: &Connection, id: i64, confirmed: &[(usize, Confirmed)]) -> Result<()> {
-    let mut update = connection.prepare_cached(
+fn confirm(tables: Tables<'_>, id: i64, confirmed: &[(usize, Confirmed)]) -> Result<()> {
+    let mut update = tables.prepare(
         "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5, second = ?6
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
     confirmed.iter().try_for_each(|(_, Confirmed { name: (uid, ordinal), octets, place, second })| {
         let second = second.as_ref().map(to_blob);
-        update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place, second]).map(drop)
+        update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place, second])
     })
 }
 
 /// Has records asked about like those whose deletion may not have been real; what came alone says how large they are, and
 /// neither their places nor what TOP showed of the messages that they may not be.
-fn doubt(connection: &Connection, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()> {
-    let mut update = connection.prepare_cached(
+fn doubt(tables: Tables<'_>, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()> {
+    let mut update = tables.prepare(
         "UPDATE seen SET deleting = 1, octets = sent, listed = sent, place = NULL, second = NULL
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
     )?;
-    doubted
-        .iter()
-        .try_for_each(|(uid, ordinal)| update.execute(params![id, uid.as_bytes(), ordinal]).map(drop))
+    doubted.iter().try_for_each(|(uid, ordinal)| update.execute(params![id, uid.as_bytes(), ordinal]))
 }
 
-fn server(connection: &Connection, id: i64, closing: &Closing) -> Result<()> {
+fn server(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
     if let Some(server) = &closing.server {
-        connection
-            .prepare_cached("UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1")?
-            .execute(params![id, server.capabilities, server.learned])?;
+        let sql = "UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1";
+        tables.execute(sql, params![id, server.capabilities, server.learned])?;
     }
     match &closing.login {
-        Some(outcome) => login(connection, id, closing.at, outcome),
+        Some(outcome) => login(tables, id, closing.at, outcome),
         None => Ok(()),
     }
 }
 
-pub(super) fn login(connection: &Connection, id: i64, at: Timestamp, outcome: &LogIn) -> Result<()> {
+pub(super) fn login(tables: Tables<'_>, id: i64, at: Timestamp, outcome: &LogIn) -> Result<()> {
     match outcome {
-        LogIn::Worked(worked) => connection
-            .prepare_cached(
-                "UPDATE maildrop SET login_ok_at = ?2, login_mark = ?3, refused_at = NULL, refused_count = NULL,
-                     refused_credentials = NULL, refused_said = NULL, refused_class = NULL WHERE id = ?1",
-            )?
-            .execute(params![id, at, worked.mark])?,
-        LogIn::Refused(refused) => connection
-            .prepare_cached(
-                "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4,
-                     refused_said = ?5, refused_class = ?6 WHERE id = ?1",
-            )?
-            .execute(params![
-                id,
-                refused.at,
-                refused.count,
-                refused.credentials,
-                refused.said,
-                refused.class
-            ])?,
-    };
-    Ok(())
+        LogIn::Worked(worked) => tables.execute(
+            "UPDATE maildrop SET login_ok_at = ?2, login_mark = ?3, refused_at = NULL, refused_count = NULL,
+                 refused_credentials = NULL, refused_said = NULL, refused_class = NULL WHERE id = ?1",
+            params![id, at, worked.mark],
+        ),
+        LogIn::Refused(refused) => tables.execute(
+            "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4,
+                 refused_said = ?5, refused_class = ?6 WHERE id = ?1",
+            params![id, refused.at, refused.count, refused.credentials, refused.said, refused.class],
+        ),
+    }
 }
 
 /// Notes the poll for `status`, and that the session is closed if it was this one that published: one that could not
 /// log in leaves the mark of one that was killed, since nothing has been recovered yet.
-fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE maildrop SET
-                 publisher = CASE WHEN publisher = ?2 AND NOT ?7 THEN 0 ELSE publisher END,
-                 listed_at = coalesce(?3, listed_at), renames = coalesce(?4, renames),
-                 holes = coalesce(?5, holes), sample = coalesce(?6, sample)
-             WHERE id = ?1",
-        )?
-        .execute(params![
+fn poll(tables: Tables<'_>, id: i64, session: i64, closing: &Closing) -> Result<()> {
+    tables.execute(
+        "UPDATE maildrop SET
+             publisher = CASE WHEN publisher = ?2 AND ?7 = 0 THEN 0 ELSE publisher END,
+             listed_at = coalesce(?3, listed_at), renames = coalesce(?4, renames),
+             holes = coalesce(?5, holes), sample = coalesce(?6, sample)
+         WHERE id = ?1",
+        params![
             id,
             session,
             closing.listed_at,
@@ -291,23 +269,26 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             closing.naming.as_ref().map(|naming| naming.holes),
             closing.naming.as_ref().map(|naming| &naming.sample[..]),
             closing.stays_open,
-        ])?;
+        ],
+    )?;
     let Some(poll) = &closing.poll else { return Ok(()) };
     let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
-    connection
-        .prepare_cached(&format!(
+    tables.execute(
+        &format!(
             "UPDATE maildrop SET
-                 poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = ?5, poll_failure = ?6,
+                 poll_at = ?2, poll_account = ?3, poll_host = ?4, poll_class = CAST(?5 AS TEXT), poll_failure = ?6,
                  poll_messages = ?7, poll_octets = ?8, poll_listed = ?9, poll_backlog = ?10, poll_target = ?11,
                  -- Whoever watches is to hear of what is held, too. One to come is of a clock that was wrong.
                  last_success = CASE
-                     WHEN ?5 IS NULL AND NOT EXISTS (SELECT 1 FROM held WHERE maildrop = ?1 {SHOWN}) THEN ?2
-                     ELSE min(last_success, ?2) END,
+                     WHEN CAST(?5 AS TEXT) IS NULL
+                         AND NOT EXISTS (SELECT 1 FROM held WHERE maildrop = ?1 {SHOWN}) THEN ?2
+                     WHEN last_success > ?2 THEN ?2 ELSE last_success END,
                  -- Whoever stopped it did not fail.
-                 failures = CASE WHEN ?5 IS NULL THEN 0 WHEN ?5 = 'stopped' THEN failures ELSE failures + 1 END
+                 failures = CASE WHEN CAST(?5 AS TEXT) IS NULL THEN 0
+                     WHEN CAST(?5 AS TEXT) = 'stopped' THEN failures ELSE failures + 1 END
              WHERE id = ?1"
-        ))?
-        .execute(params![
+        ),
+        params![
             id,
             closing.at,
             poll.account,
@@ -319,18 +300,19 @@ fn poll(connection: &Connection, id: i64, session: i64, closing: &Closing) -> Re
             poll.listed.map(to_column),
             to_column(poll.backlog),
             poll.target,
-        ])?;
-    count(connection, closing.at, poll)
+        ],
+    )?;
+    count(tables, closing.at, poll)
 }
 
-pub(super) fn tell(connection: &Connection, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {
-    let mut upsert = connection.prepare_cached(
+pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {
+    let mut upsert = tables.prepare(
         "INSERT INTO told (maildrop, what, since, times, lasts, kinds, noticed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (maildrop, what) DO UPDATE SET
              since = excluded.since, times = excluded.times, lasts = excluded.lasts, kinds = excluded.kinds,
              noticed_at = excluded.noticed_at",
     )?;
-    let mut delete = connection.prepare_cached("DELETE FROM told WHERE maildrop = ?1 AND what = ?2")?;
+    let mut delete = tables.prepare("DELETE FROM told WHERE maildrop = ?1 AND what = ?2")?;
     for (what, told) in told {
         let Some(told) = told else {
             delete.execute(params![id, what])?;
@@ -344,6 +326,8 @@ pub(super) fn tell(connection: &Connection, id: i64, told: &[(&'static str, Opti
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::state::schema;
 

@@ -15,9 +15,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
 use super::StateError;
+use super::engine::Query;
 use super::lease::Lease;
 use super::path::{beside, check, is_ours, make_directory_of, names_are_durable, resolve};
 use super::schema::{self, Found};
+use super::tables::{self, Fault, Tables};
 use crate::disk::{above, durable};
 
 /// Pages (4 KiB) in the write-ahead log before they are copied into the file.
@@ -171,9 +173,9 @@ impl StateFile {
     }
 
     /// Reads by a query that sees one state of the file.
-    pub(super) fn look<T>(&mut self, query: impl Fn(&Connection) -> Result<T>) -> Result<T, StateError> {
+    pub(super) fn look(&mut self, query: Query<'_>) -> Result<(), StateError> {
         snapshot(&mut self.connection, query)
-            .map_err(|error| StateError::of_sqlite(error, &self.path, self.limits.patience))
+            .map_err(|fault| StateError::of_fault(fault, &self.path, self.limits.patience))
     }
 
     /// Says whether the path still leads to the file that is open, or still to none. SQLite would go on in a file that
@@ -235,11 +237,7 @@ impl StateFile {
 
 /// Opens a file for one look at it; a missing one is empty. Creates nothing: when nobody has the file open it is read
 /// without locks and without the files that SQLite would put beside it, and read again if it changed meanwhile.
-pub(super) fn look<T>(
-    path: &Path,
-    limits: Limits,
-    query: impl Fn(&Connection) -> Result<T>,
-) -> Result<T, StateError> {
+pub(super) fn look(path: &Path, limits: Limits, query: Query<'_>) -> Result<(), StateError> {
     let path = &resolve(path);
     let log = beside(path, "-wal");
     let end = Instant::now() + limits.patience;
@@ -256,7 +254,7 @@ pub(super) fn look<T>(
             Ok(log) if log.len() > 0 => Others::MayWrite,
             _ => Others::AreAway,
         };
-        let outcome = read_once(path, limits, others, &query);
+        let outcome = read_once(path, limits, others, query);
         if others == Others::MayWrite || is_unchanged(path, &log, &before) {
             return outcome;
         }
@@ -267,18 +265,17 @@ pub(super) fn look<T>(
     }
 }
 
-fn look_at_nothing<T>(query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+fn look_at_nothing(query: Query<'_>) -> tables::Result<()> {
     let mut nothing = Connection::open_in_memory()?;
     schema::migrate(&mut nothing)?;
     snapshot(&mut nothing, query)
 }
 
 /// Several statements that see one state, whatever is committed meanwhile.
-fn snapshot<T>(connection: &mut Connection, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+fn snapshot(connection: &mut Connection, query: Query<'_>) -> tables::Result<()> {
     let transaction = connection.transaction()?;
-    let outcome = query(&transaction)?;
-    transaction.commit()?;
-    Ok(outcome)
+    query(Tables::Sqlite(&transaction))?;
+    Ok(transaction.commit()?)
 }
 
 /// Whether another process may write while a file is read.
@@ -288,13 +285,8 @@ enum Others {
     AreAway,
 }
 
-fn read_once<T>(
-    path: &Path,
-    limits: Limits,
-    others: Others,
-    query: impl Fn(&Connection) -> Result<T>,
-) -> Result<T, StateError> {
-    let failed = |error| opening(error, path, limits);
+fn read_once(path: &Path, limits: Limits, others: Others, query: Query<'_>) -> Result<(), StateError> {
+    let failed = |error: rusqlite::Error| opening(error, path, limits);
     let immutable = match others {
         Others::MayWrite => "",
         Others::AreAway => "?immutable=1",
@@ -305,7 +297,7 @@ fn read_once<T>(
     let mut connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
     connection.busy_timeout(limits.patience).map_err(failed)?;
     match schema::examine(&connection).map_err(failed)? {
-        Found::Current => snapshot(&mut connection, query).map_err(failed),
+        Found::Current => snapshot(&mut connection, query).map_err(|fault| opening(fault, path, limits)),
         Found::Older(found) => {
             Err(StateError::Older { path: path.to_owned(), found, known: schema::VERSION })
         }
@@ -388,9 +380,20 @@ fn make_private(path: &Path, found: &Metadata) {
     }
 }
 
+impl StateError {
+    /// Says what a fault of a file means; `patience` is how long locks were waited for.
+    pub(super) fn of_fault(fault: Fault, path: &Path, patience: Duration) -> Self {
+        match fault {
+            Fault::Sqlite(error) => Self::of_sqlite(error, path, patience),
+            Fault::Damaged(what) => Self::Corrupt { path: path.to_owned(), what },
+            Fault::Postgres(fault) => Self::Statement { path: path.to_owned(), what: fault.to_string() },
+        }
+    }
+}
+
 /// Says what SQLite's error at opening means. Its "unable to open database file" has no reason, so that is asked for.
-fn opening(error: rusqlite::Error, path: &Path, limits: Limits) -> StateError {
-    let error = StateError::of_sqlite(error, path, limits.patience);
+fn opening(error: impl Into<Fault>, path: &Path, limits: Limits) -> StateError {
+    let error = StateError::of_fault(error.into(), path, limits.patience);
     let vague = matches!(error, StateError::Unreachable { .. } | StateError::Unwritable { .. });
     if !vague {
         return error;

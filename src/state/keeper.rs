@@ -1,62 +1,16 @@
-//! The store's thread: it owns the file, carries out what waits together in one commit, and answers.
+//! What the store's thread does with a file: carries out what waits together in one commit, and answers.
 
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use tokio::sync::oneshot;
 
 use super::StateError;
+use super::engine::{Answer, Engine, Query};
 use super::file::{self, Limits, StateFile, Written};
+use super::tables::{self, Fault, Tables};
 use super::writing::Write;
-
-/// Something that the thread is asked to do.
-pub(super) enum Request {
-    Write(Write, Answer<usize>),
-    /// Answers by itself; gives back the failure, if there was one.
-    Read(Box<dyn FnOnce(Source<'_>) -> Option<StateError> + Send>),
-}
-
-/// Where an answer goes.
-pub(super) struct Answer<T>(oneshot::Sender<Result<T, StateError>>);
-
-impl<T> Answer<T> {
-    pub(super) fn channel() -> (Self, oneshot::Receiver<Result<T, StateError>>) {
-        let (answer, answered) = oneshot::channel();
-        (Self(answer), answered)
-    }
-
-    /// Answers; gives back the failure, if it was one.
-    pub(super) fn tell(self, outcome: Result<T, StateError>) -> Option<StateError> {
-        let failure = outcome.as_ref().err().cloned();
-        // Whoever asked may have gone: a session that was stopped.
-        let _ = self.0.send(outcome);
-        failure
-    }
-}
-
-/// What a request that only reads is given.
-pub(super) enum Source<'a> {
-    /// The file that is open for writing, or why it is not.
-    Kept(Result<&'a mut StateFile, StateError>),
-    /// A file to be opened for reading this once.
-    Path(&'a Path),
-}
-
-impl Source<'_> {
-    pub(super) fn query<T>(
-        self,
-        query: impl Fn(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StateError> {
-        match self {
-            Self::Kept(file) => file?.look(query),
-            Self::Path(path) => file::look(path, Limits::default(), query),
-        }
-    }
-}
 
 /// Owns the connection, on the store's thread.
 pub(super) struct Keeper {
@@ -90,37 +44,6 @@ impl Keeper {
         this
     }
 
-    pub(super) fn serve(mut self, requests: &mpsc::Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            // Whatever came in during the last commit is waiting now: the group grows with the load, and nobody waits
-            // for company.
-            let group = std::iter::once(first).chain(requests.try_iter());
-            // Whoever asked hears of a defect, since nothing answers; the file is opened anew for the next group.
-            if panic::catch_unwind(AssertUnwindSafe(|| self.carry_out(group))).is_err() {
-                self.access = Access::Shut;
-            }
-        }
-    }
-
-    fn carry_out(&mut self, group: impl Iterator<Item = Request>) {
-        let mut writes = Vec::new();
-        let mut reads = Vec::new();
-        for request in group {
-            match request {
-                Request::Write(write, answer) => writes.push((write, answer)),
-                Request::Read(read) => reads.push(read),
-            }
-        }
-        // Commits first: a large maildrop being loaded need not delay what was delivered.
-        if !writes.is_empty() {
-            self.commit(writes);
-        }
-        for read in reads {
-            let failure = read(Source::Kept(self.file()));
-            self.note(failure);
-        }
-    }
-
     /// Gives the open file; opens it if it can be.
     fn file(&mut self) -> Result<&mut StateFile, StateError> {
         match mem::replace(&mut self.access, Access::Shut) {
@@ -148,37 +71,16 @@ impl Keeper {
         }
     }
 
-    /// Commits the writes, then answers.
-    fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
-        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let (path, limits) = (self.path.clone(), self.limits);
-        let say = |error| StateError::of_sqlite(error, &path, limits.patience);
-        match self.write(&writes) {
-            Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    answer.tell(outcome.map_err(say));
-                }
-            }
-            Err(error) => {
-                // Before the answers, so that whoever hears of it and asks again hears the same.
-                self.note(Some(error.clone()));
-                for answer in answers {
-                    answer.tell(Err(error.clone()));
-                }
-            }
-        }
-    }
-
     /// Runs the writes in one transaction and makes it durable, in a file that is made for it if there is none. What may
     /// be lost waits for no disk, and for the file that others make.
-    fn write(&mut self, writes: &[Write]) -> Result<Vec<rusqlite::Result<usize>>, StateError> {
+    fn write(&mut self, writes: &[Write]) -> Result<Vec<tables::Result<usize>>, StateError> {
         let may_be_lost = writes.iter().all(Write::may_be_lost);
         loop {
             let (path, patience) = (self.path.clone(), self.limits.patience);
             let connection = &mut self.file()?.connection;
             let outcomes =
                 if may_be_lost { commit_lightly(connection, writes) } else { commit(connection, writes) };
-            let outcomes = outcomes.map_err(|error| StateError::of_sqlite(error, &path, patience))?;
+            let outcomes = outcomes.map_err(|fault| StateError::of_fault(fault, &path, patience))?;
             if may_be_lost {
                 return Ok(outcomes);
             }
@@ -200,6 +102,32 @@ impl Keeper {
             }
         }
     }
+}
+
+impl Engine for Keeper {
+    fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
+        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let (path, limits) = (self.path.clone(), self.limits);
+        let say = |fault| StateError::of_fault(fault, &path, limits.patience);
+        match self.write(&writes) {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    answer.tell(outcome.map_err(say));
+                }
+            }
+            Err(error) => {
+                // Before the answers, so that whoever hears of it and asks again hears the same.
+                self.note(Some(error.clone()));
+                for answer in answers {
+                    answer.tell(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, query: Query<'_>) -> Result<(), StateError> {
+        self.file()?.look(query)
+    }
 
     /// Lets the file be after a failure after which writing on could do harm.
     fn note(&mut self, failure: Option<StateError>) {
@@ -209,17 +137,39 @@ impl Keeper {
             file.abandon();
         }
     }
+
+    fn shut(&mut self) {
+        self.access = Access::Shut;
+    }
+}
+
+/// A file that is opened for each look at it.
+pub(super) struct Looker(pub(super) PathBuf);
+
+impl Engine for Looker {
+    fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
+        for (_, answer) in group {
+            answer.tell(Err(StateError::ReadOnly { path: self.0.clone() }));
+        }
+    }
+
+    fn look(&mut self, query: Query<'_>) -> Result<(), StateError> {
+        file::look(&self.0, Limits::default(), query)
+    }
 }
 
 /// Executes writes in one transaction and makes it durable. The outer error is that of all: nothing was committed. The
 /// inner ones are those of single writes, which left no trace.
-fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec<rusqlite::Result<usize>>> {
+fn commit(connection: &mut Connection, writes: &[Write]) -> tables::Result<Vec<tables::Result<usize>>> {
     // IMMEDIATE: another process's writing is waited for here, not noticed half-way.
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut outcomes = Vec::with_capacity(writes.len());
     for write in writes {
         let savepoint = transaction.savepoint()?;
-        let outcome = write.apply(&savepoint).and_then(|count| savepoint.commit().map(|()| count));
+        let outcome = write.apply(Tables::Sqlite(&savepoint)).and_then(|count| {
+            savepoint.commit()?;
+            Ok(count)
+        });
         match outcome {
             // A full disk and a failed one end the whole transaction, whatever SQLite still has of it.
             Err(error) if transaction.is_autocommit() || spoils_all(&error) => return Err(error),
@@ -234,7 +184,7 @@ fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec
 fn commit_lightly(
     connection: &mut Connection,
     writes: &[Write],
-) -> rusqlite::Result<Vec<rusqlite::Result<usize>>> {
+) -> tables::Result<Vec<tables::Result<usize>>> {
     // SQLite, "PRAGMA synchronous": in WAL mode NORMAL leaves out the fsync of a commit, and a power cut may roll it back.
     connection.execute_batch("PRAGMA synchronous = NORMAL")?;
     let outcomes = commit(connection, writes);
@@ -243,7 +193,8 @@ fn commit_lightly(
 }
 
 /// Says whether a write's error is one of the file or the disk, so that nothing beside it can be committed either.
-fn spoils_all(error: &rusqlite::Error) -> bool {
+fn spoils_all(fault: &Fault) -> bool {
+    let Fault::Sqlite(error) = fault else { return false };
     matches!(
         error.sqlite_error_code(),
         Some(

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`memory`] | what a session takes out of the store and leaves in it |
 //! | `maildrop`, `held` | a maildrop's row, and the messages of it that are held |
-//! | [`store`], `keeper` | the handle; the thread that owns the file, group commit |
+//! | [`store`], `engine`, `keeper` | the handle; what its thread is asked; what that does with a file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`] | one session a maildrop: kernel locks beside the state file |
 //! | [`tokens`] | what logins of OAuth2 leave, one file each |
@@ -15,6 +15,7 @@
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
 //! | [`postgres`] | the same in a database that any number of processes share |
+//! | `tables` | one way to both engines, for the statements |
 //! | `reading`; `writing`, `recording`, `closing` | the statements |
 //!
 //! A session goes `begin`, (recover the target), `publishing`, `record` ..., `close`, under a [`lease::Lease`]. What
@@ -31,6 +32,7 @@
 //! session changes that but one that recovered, published and closed.
 
 mod closing;
+mod engine;
 pub mod entries;
 pub mod error;
 mod file;
@@ -48,6 +50,7 @@ mod recording;
 mod schema;
 pub mod spending;
 pub mod store;
+mod tables;
 pub mod tokens;
 mod trouble;
 mod writing;

@@ -1,20 +1,21 @@
 //! What is written of messages: delivered ones, held ones, files that belong to them or to none.
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::params;
 
 use crate::message::{FileId, Identity, UniqueId};
 
 use super::reading::CERTAIN;
+use super::tables::{Result, Tables};
 use super::{Delivery, Held, Holder, Kind, Reached, Standing, Timestamp, Unclaimed};
 
 /// Records messages; `open` marks what the session doubts.
 pub(super) fn record(
-    connection: &Connection,
+    tables: Tables<'_>,
     id: i64,
     (at, open): (Timestamp, i64),
     deliveries: &[Delivery],
 ) -> Result<()> {
-    let mut upsert = connection.prepare_cached(
+    let mut upsert = tables.prepare(
         "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen, delivered_at, kind,
              identity, second, content, sent, listed, fields, file, place, deleting)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
@@ -49,50 +50,43 @@ pub(super) fn record(
             if delivery.open { open } else { i64::from(delivery.deleting) },
         ])?;
     }
-    claim(connection, id, &files)?;
-    let holds = connection.prepare_cached("SELECT 1 FROM held WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
-    if holds {
+    claim(tables, id, &files)?;
+    if exists(tables, "held", id)? {
         // What is only listed may be held all the same, and somebody have it.
         let delivered = deliveries.iter().filter(|delivery| delivery.kind != Kind::Pending);
-        release(connection, id, delivered.map(|delivery| (&delivery.uid, delivery.ordinal)))?;
+        release(tables, id, delivered.map(|delivery| (&delivery.uid, delivery.ordinal)))?;
     }
     Ok(())
 }
 
 /// Notes that files belong to no record.
-pub(super) fn unclaimed(connection: &Connection, id: i64, files: &[Unclaimed]) -> Result<()> {
+pub(super) fn unclaimed(tables: Tables<'_>, id: i64, files: &[Unclaimed]) -> Result<()> {
     let mut insert =
-        connection.prepare_cached("INSERT OR IGNORE INTO unclaimed (maildrop, file) VALUES (?1, ?2)")?;
-    files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]).map(drop))
+        tables.prepare("INSERT INTO unclaimed (maildrop, file) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]))
 }
 
 /// Forgets the messages in mailboxes that belonged to no record.
-pub(super) fn forget_messages(connection: &Connection, id: i64) -> Result<usize> {
+pub(super) fn forget_messages(tables: Tables<'_>, id: i64) -> Result<()> {
     // The first bit of what follows the digest, see `FileId`.
-    connection
-        .prepare_cached(
-            "DELETE FROM unclaimed WHERE maildrop = ?1 AND length(file) = 24 AND substr(file, 17, 1) >= x'80'",
-        )?
-        .execute([id])
+    let sql = "DELETE FROM unclaimed WHERE maildrop = ?1 AND length(file) = 24 AND substr(file, 17, 1) >= ?2";
+    tables.execute(sql, params![id, [0x80_u8]])
 }
 
 /// Notes that files belong to records now.
-fn claim(connection: &Connection, id: i64, files: &[FileId]) -> Result<()> {
+fn claim(tables: Tables<'_>, id: i64, files: &[FileId]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
     let times = files.iter().filter(|file| file.uid().is_none()).map(|file| file.time);
     if let Some(newest) = times.max() {
-        connection
-            .prepare_cached("UPDATE maildrop SET newest_file = max(newest_file, ?2) WHERE id = ?1")?
-            .execute(params![id, to_column(newest)])?;
+        let sql = "UPDATE maildrop SET newest_file = ?2 WHERE id = ?1 AND newest_file < ?2";
+        tables.execute(sql, params![id, to_column(newest)])?;
     }
-    let any =
-        connection.prepare_cached("SELECT 1 FROM unclaimed WHERE maildrop = ?1 LIMIT 1")?.exists([id])?;
-    if !any {
+    if !exists(tables, "unclaimed", id)? {
         return Ok(());
     }
-    let mut delete = connection.prepare_cached("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2")?;
+    let mut delete = tables.prepare("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2")?;
     for file in files {
         delete.execute(params![id, file.to_octets()])?;
         delete.execute(params![id, &file.digest[..]])?;
@@ -100,15 +94,17 @@ fn claim(connection: &Connection, id: i64, files: &[FileId]) -> Result<()> {
     Ok(())
 }
 
-fn release<'a>(
-    connection: &Connection,
-    id: i64,
-    names: impl Iterator<Item = (&'a UniqueId, u32)>,
-) -> Result<()> {
-    let mut held =
-        connection.prepare_cached("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+/// Says whether there is any row of a maildrop, so that nothing is looked for one by one where there is none.
+fn exists(tables: Tables<'_>, table: &str, id: i64) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM {table} WHERE maildrop = ?1 LIMIT 1");
+    // Far away the question costs more than what it saves.
+    Ok(matches!(tables, Tables::Postgres(_)) || tables.first(&sql, params![id], |_| Ok(()))?.is_some())
+}
+
+fn release<'a>(tables: Tables<'_>, id: i64, names: impl Iterator<Item = (&'a UniqueId, u32)>) -> Result<()> {
+    let mut held = tables.prepare("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
     let mut reached =
-        connection.prepare_cached("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+        tables.prepare("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
     for (uid, ordinal) in names {
         held.execute(params![id, uid.as_bytes(), ordinal])?;
         reached.execute(params![id, uid.as_bytes(), ordinal])?;
@@ -116,18 +112,18 @@ fn release<'a>(
     Ok(())
 }
 
-pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()> {
+pub(super) fn hold(tables: Tables<'_>, id: i64, held: &[Held]) -> Result<()> {
     // Another size is another message, which nobody has. What is known of the size stays known.
-    let mut other = connection.prepare_cached(
+    let mut other = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND ?4 != 0 AND EXISTS (
              SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND octets NOT IN (0, ?4))",
     )?;
-    let mut upsert = connection.prepare_cached(
+    let mut upsert = tables.prepare(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, kind, suspected,
              tried_at, came, came_times, came_since)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
-             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             octets = CASE excluded.octets WHEN 0 THEN held.octets ELSE excluded.octets END,
              reason = excluded.reason, since = excluded.since,
              tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL,
              kind = excluded.kind, suspected = excluded.suspected, tried_at = excluded.tried_at,
@@ -156,21 +152,23 @@ pub(super) fn hold(connection: &Connection, id: i64, held: &[Held]) -> Result<()
     Ok(())
 }
 
-pub(super) fn reached(connection: &Connection, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
-    let mut upsert = connection.prepare_cached(
+pub(super) fn reached(tables: Tables<'_>, id: i64, at: Timestamp, messages: &[Reached]) -> Result<()> {
+    let mut upsert = tables.prepare(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, content, identity)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?6, ?7, ?8)
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
-             octets = CASE excluded.octets WHEN 0 THEN octets ELSE excluded.octets END,
+             octets = CASE excluded.octets WHEN 0 THEN held.octets ELSE excluded.octets END,
              content = excluded.content, identity = excluded.identity, missed_at = NULL",
     )?;
-    let mut other = connection.prepare_cached(
+    let mut other = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND EXISTS (
-             SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND content IS NOT ?4)",
+             SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND content IS DISTINCT FROM ?4)",
     )?;
-    let mut holder = connection.prepare_cached(
-        "INSERT OR REPLACE INTO reached (maildrop, uid, ordinal, target, recipients, file)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    let mut holder = tables.prepare(
+        "INSERT INTO reached (maildrop, uid, ordinal, target, recipients, file)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (maildrop, uid, ordinal, target) DO UPDATE SET
+             recipients = excluded.recipients, file = excluded.file",
     )?;
     let mut files = Vec::new();
     for message in messages {
@@ -199,7 +197,7 @@ pub(super) fn reached(connection: &Connection, id: i64, at: Timestamp, messages:
             ])?;
         }
     }
-    claim(connection, id, &files)
+    claim(tables, id, &files)
 }
 
 pub(super) fn to_blob(identity: &Identity) -> Vec<u8> {

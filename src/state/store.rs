@@ -9,29 +9,33 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::disk::{self, blocking};
 use crate::message::{Content, FileId, UniqueId};
 
+use super::engine::{Answer, Request, serve};
 use super::file::Limits;
-use super::keeper::{Answer, Keeper, Request, Source};
+use super::keeper::{Keeper, Looker};
 use super::outlook::{self, Due, Seen};
+use super::postgres::{self, Server};
 use super::spending::Spending;
+use super::tables::{self, Tables};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
-    SeenLine, StateError, Status, Timestamp, Told, Unclaimed, reading,
+    SeenLine, StateError, Status, Timestamp, Told, Trouble, Unclaimed, reading,
 };
 
-/// A handle on the state file. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
+/// A handle on the state, in a file or a database. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
 /// waits until the thread has closed the file, unless that does not answer.
 #[derive(Debug, Clone)]
 pub struct Store {
     worker: Arc<Worker>,
     /// How long an answer is waited for.
     patience: Duration,
+    /// The lease in a database that its sessions have.
+    token: Option<i64>,
 }
 
 /// How long the thread may take to close the file; whoever was asked to end is ended before (`stop`).
@@ -56,22 +60,37 @@ impl Store {
     ///
     /// Nothing is created or changed, and a process that writes is neither waited for nor kept waiting.
     pub fn open_read_only(path: &Path) -> Self {
-        Self::start(path, |path, requests| {
-            for request in requests {
-                match request {
-                    Request::Read(read) => drop(read(Source::Path(&path))),
-                    Request::Write(_, answer) => {
-                        answer.tell(Err(StateError::ReadOnly { path: path.clone() }));
-                    }
-                }
-            }
+        let looker = Looker(path.to_owned());
+        Self::start(Place::File(path.to_owned()), move |requests| serve(looker, &requests))
+    }
+
+    /// Starts the store's thread, which connects when something is asked of it. Tables that are missing are made.
+    pub fn connect(server: Server) -> Self {
+        Self::start(Place::Database(server.clone()), move |requests| match postgres::Keeper::new(server) {
+            Ok(keeper) => serve(keeper, &requests),
+            // Whoever asks hears that nobody answers.
+            Err(error) => log::error!("{error}"),
         })
+    }
+
+    /// Gives where the database is, if it is one.
+    pub fn server(&self) -> Option<&Server> {
+        match &self.worker.place {
+            Place::File(_) => None,
+            Place::Database(server) => Some(server),
+        }
+    }
+
+    /// Gives a handle whose sessions write under a lease of this token, and nothing once that is another's. Where the kernel
+    /// keeps the leases (`None`) it keeps them from the others.
+    pub fn under(&self, token: Option<i64>) -> Self {
+        Self { token, ..self.clone() }
     }
 
     /// Gives a handle whose requests are answered within `patience`, or not any more. What was to be written then may be
     /// written later.
     pub fn within(&self, patience: Duration) -> Self {
-        Self { worker: self.worker.clone(), patience }
+        Self { patience, ..self.clone() }
     }
 
     /// Keeps something until all that was asked of the store so far is done, or given up.
@@ -95,19 +114,20 @@ impl Store {
     /// that is cut off before that leaves no row, and one that never got to publishing leaves a row that says so: both
     /// read as [`Memory::unclosed`] next time, just as if the state file had been lost.
     pub async fn begin(&self, maildrop: Arc<str>) -> Result<Memory, StateError> {
-        let session = getrandom::u64().map_err(|error| StateError::Thread {
-            path: self.worker.path.clone(),
-            why: format!("the system gives no random numbers: {error}"),
-        })?;
-        // Above 0, which stands for no session.
-        let session = (session >> 1).max(1).cast_signed();
+        let random = || {
+            let words = |error| format!("the system gives no random numbers: {error}");
+            let number = getrandom::u64().map_err(|error| self.worker.place.defect(words(error)))?;
+            // Above 0, which stands for no session.
+            Ok((number >> 1).max(1).cast_signed())
+        };
+        let session = self.token.map_or_else(random, Ok)?;
         let key = MaildropKey { identity: maildrop, session };
-        self.read(move |connection| reading::memory(connection, key.clone())).await
+        self.read(move |tables| reading::memory(tables, key.clone())).await
     }
 
     /// Loads the row of a maildrop, without waiting for its unique-ids.
     pub async fn maildrop(&self, identity: Arc<str>) -> Result<Maildrop, StateError> {
-        self.read(move |connection| reading::maildrop(connection, &identity)).await
+        self.read(move |tables| reading::maildrop(tables, &identity)).await
     }
 
     /// Loads the rows of all maildrops, by identity; quick however many unique-ids there are.
@@ -141,17 +161,19 @@ impl Store {
 
     /// Forgets the messages in mailboxes that belonged to no record: none that will come can be one of them.
     pub async fn forget_messages(&self, maildrop: &MaildropKey) -> Result<(), StateError> {
-        self.write(Write::ForgetMessages { maildrop: maildrop.identity.clone() }).await?;
+        let session = maildrop.session;
+        self.write(Write::ForgetMessages { maildrop: maildrop.identity.clone(), session }).await?;
         Ok(())
     }
 
     /// Fails with [`StateError::Full`] if the disk is so full that what is delivered next might not be recorded.
     pub async fn has_room(&self) -> Result<(), StateError> {
-        let path = self.worker.path.clone();
+        // Another machine's disk says so when it is written.
+        let Place::File(path) = &self.worker.place else { return Ok(()) };
         let asked = path.clone();
         // Not behind what is being recorded; who does not answer says nothing about room.
-        match blocking::ask(&path, self.patience, move || is_nearly_full(&asked)).await {
-            Ok(true) => Err(StateError::Full { path: path.to_path_buf() }),
+        match blocking::ask(path, self.patience, move || is_nearly_full(&asked)).await {
+            Ok(true) => Err(StateError::Full { path: path.clone() }),
             Ok(false) | Err(_) => Ok(()),
         }
     }
@@ -181,7 +203,8 @@ impl Store {
         at: Timestamp,
         reached: Vec<Reached>,
     ) -> Result<(), StateError> {
-        self.write(Write::Reached { maildrop: maildrop.identity.clone(), at, reached }).await?;
+        let session = maildrop.session;
+        self.write(Write::Reached { maildrop: maildrop.identity.clone(), session, at, reached }).await?;
         Ok(())
     }
 
@@ -221,25 +244,25 @@ impl Store {
             return Ok(Vec::new());
         }
         let (maildrop, entries) = (maildrop.identity.clone(), entries.share());
-        self.read(move |connection| reading::details(connection, &maildrop, &entries, &indexes)).await
+        self.read(move |tables| reading::details(tables, &maildrop, &entries, &indexes)).await
     }
 
     /// Lists what the recorded messages of a maildrop consist of, as far as that is known.
     pub async fn contents(&self, maildrop: &MaildropKey) -> Result<Vec<Content>, StateError> {
         let maildrop = maildrop.identity.clone();
-        self.read(move |connection| reading::contents(connection, &maildrop)).await
+        self.read(move |tables| reading::contents(tables, &maildrop)).await
     }
 
     /// Lists the files that the recorded messages of a maildrop are.
     pub async fn files(&self, maildrop: &MaildropKey) -> Result<Vec<FileId>, StateError> {
         let maildrop = maildrop.identity.clone();
-        self.read(move |connection| reading::files(connection, &maildrop)).await
+        self.read(move |tables| reading::files(tables, &maildrop)).await
     }
 
     /// Lists the files in the target that no record claimed when the state was new, or when a session had not ended.
     pub async fn unclaimed(&self, maildrop: &MaildropKey) -> Result<Vec<Unclaimed>, StateError> {
         let maildrop = maildrop.identity.clone();
-        self.read(move |connection| reading::unclaimed(connection, &maildrop)).await
+        self.read(move |tables| reading::unclaimed(tables, &maildrop)).await
     }
 
     /// Forgets unique-ids, so that they are fetched again; counts those that were recorded (and not held).
@@ -258,17 +281,17 @@ impl Store {
     }
 
     pub async fn seen(&self, maildrop: Arc<str>) -> Result<Vec<SeenLine>, StateError> {
-        self.read(move |connection| reading::seen(connection, &maildrop)).await
+        self.read(move |tables| reading::seen(tables, &maildrop)).await
     }
 
     /// Lists all maildrops that were ever polled, with what is recorded and held of them, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
-        self.read(|connection| reading::status(connection, reading::counts(connection)?)).await
+        self.read(|tables| reading::status(tables, reading::counts(tables)?)).await
     }
 
     /// Reads all that there is to be seen: the maildrops, when they are polled next, what the last day brought.
     pub async fn overview(&self, seen: Seen) -> Result<Overview, StateError> {
-        self.read(move |connection| outlook::overview(connection, seen)).await
+        self.read(move |tables| outlook::overview(tables, seen)).await
     }
 
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.
@@ -312,7 +335,7 @@ impl Store {
 
     /// Gives what was last kept for a delivery target by [`Store::remember`].
     pub async fn target_memory(&self, target: String) -> Result<Option<Vec<u8>>, StateError> {
-        self.read(move |connection| reading::target_memory(connection, &target)).await
+        self.read(move |tables| reading::target_memory(tables, &target)).await
     }
 
     /// Keeps what a delivery target has learned of its server, in place of what was kept for it before.
@@ -328,31 +351,28 @@ impl Store {
     }
 
     pub(super) fn open_within(path: &Path, limits: Limits) -> Self {
-        Self::start(path, move |path, requests| Keeper::open(path, limits).serve(&requests))
+        let opened = path.to_owned();
+        let work = move |requests| serve(Keeper::open(opened, limits), &requests);
+        Self::start(Place::File(path.to_owned()), work)
     }
 
-    fn start(path: &Path, serve: impl FnOnce(PathBuf, mpsc::Receiver<Request>) + Send + 'static) -> Self {
+    fn start(place: Place, work: impl FnOnce(mpsc::Receiver<Request>) + Send + 'static) -> Self {
         let (requests, incoming) = mpsc::channel();
         let (ending, ended) = mpsc::channel::<Infallible>();
         let spawned = thread::Builder::new().name("state".to_owned()).spawn({
-            let path = path.to_owned();
             move || {
-                serve(path, incoming);
+                work(incoming);
                 drop(ending);
             }
         });
         let (requests, thread) = match spawned {
             Ok(thread) => (Ok(requests), Some(thread)),
-            Err(error) => {
-                let why = format!("cannot start a thread: {error}");
-                (Err(StateError::Thread { path: path.to_owned(), why }), None)
-            }
+            Err(error) => (Err(place.defect(format!("cannot start a thread: {error}"))), None),
         };
-        let path = path.to_owned();
         let silent = Arc::default();
         let ended = Mutex::new(ended);
-        let worker = Worker { path, requests, silent, ended, thread };
-        Self { worker: Arc::new(worker), patience: PATIENCE }
+        let worker = Worker { place, requests, silent, ended, thread };
+        Self { worker: Arc::new(worker), patience: PATIENCE, token: None }
     }
 
     async fn write(&self, write: Write) -> Result<usize, StateError> {
@@ -363,10 +383,17 @@ impl Store {
 
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl Fn(Tables<'_>) -> tables::Result<T> + Send + 'static,
     ) -> Result<T, StateError> {
         let (answer, answered) = Answer::channel();
-        self.worker.send(Request::Read(Box::new(move |source| answer.tell(source.query(query)))))?;
+        self.worker.send(Request::Read(Box::new(move |engine| {
+            let mut found = None;
+            let looked = engine.look(&mut |tables| {
+                found = Some(query(tables)?);
+                Ok(())
+            });
+            answer.tell(looked.map(|()| found.expect("a look that went well has found something")))
+        })))?;
         self.worker.receive(answered, self.patience).await
     }
 }
@@ -379,7 +406,7 @@ fn is_nearly_full(path: &Path) -> bool {
 
 /// What the handles of a store share.
 struct Worker {
-    path: PathBuf,
+    place: Place,
     requests: Result<mpsc::Sender<Request>, StateError>,
     /// Requests that were waited for in vain and are not done yet.
     silent: Arc<AtomicUsize>,
@@ -410,15 +437,34 @@ impl Worker {
                     let _ = answered.await;
                     silent.fetch_sub(1, Relaxed);
                 });
-                Err(StateError::Silent { path: self.path.clone(), waited: patience })
+                Err(self.place.silent(patience))
             }
         }
     }
 
     fn ended(&self) -> StateError {
-        StateError::Thread {
-            path: self.path.clone(),
-            why: "the thread that owns it has met a defect".to_owned(),
+        self.place.defect("the thread that owns it has met a defect".to_owned())
+    }
+}
+
+/// Where the state is.
+enum Place {
+    File(PathBuf),
+    Database(Server),
+}
+
+impl Place {
+    fn defect(&self, why: String) -> StateError {
+        match self {
+            Self::File(path) => StateError::Thread { path: path.clone(), why },
+            Self::Database(server) => StateError::of_database(&server.place(), Trouble::Statement, why),
+        }
+    }
+
+    fn silent(&self, waited: Duration) -> StateError {
+        match self {
+            Self::File(path) => StateError::Silent { path: path.clone(), waited },
+            Self::Database(server) => StateError::no_answer(&server.place(), waited),
         }
     }
 }
@@ -442,6 +488,9 @@ impl Drop for Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({})", self.path.display())
+        match &self.place {
+            Place::File(path) => write!(f, "Store({})", path.display()),
+            Place::Database(server) => write!(f, "Store({})", server.place()),
+        }
     }
 }

@@ -28,7 +28,7 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub type Statement<'a> = (&'a str, &'a [Param<'a>]);
 
 /// How often a transaction is tried that others' transactions come between.
-const TRIES: u32 = 12;
+pub const TRIES: u32 = 12;
 
 /// Pauses between two tries grow from this, doubled each time and cut by chance.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -43,12 +43,26 @@ pub struct Server {
     postgres: Arc<Postgres>,
     password: Option<Secret>,
     connector: Connector,
+    /// Transactions of the store's are refused at random.
+    #[cfg(test)]
+    pub(super) is_disturbed: bool,
 }
 
 impl Server {
     /// `password` is what `postgres.password` has led to.
     pub fn new(postgres: Postgres, password: Option<Secret>) -> Self {
-        Self { postgres: Arc::new(postgres), password, connector: Connector::default() }
+        Self {
+            postgres: Arc::new(postgres),
+            password,
+            connector: Connector::default(),
+            #[cfg(test)]
+            is_disturbed: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn disturbed(self) -> Self {
+        Self { is_disturbed: true, ..self }
     }
 
     /// Names the database for people.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`connection`] | connections, and statements on them; what is tried again |
 //! | `error` | what the server's errors mean |
+//! | `transaction` | one transaction, for a thread that may wait |
+//! | `keeper` | what the store's thread does |
 //! | [`schema`] | the tables, and who may use them |
 //!
 //! The statements keep to what CockroachDB and YugabyteDB share with PostgreSQL 13 and later, and to what a pooler by
@@ -12,6 +14,10 @@
 
 pub mod connection;
 mod error;
+mod keeper;
 pub mod schema;
+mod transaction;
 
 pub use connection::{Database, Param, Server, Statement};
+pub use keeper::Keeper;
+pub use transaction::{Asked, Column, Fault, Transaction, value};

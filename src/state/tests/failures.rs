@@ -238,7 +238,7 @@ async fn a_damaged_file_is_let_be_and_one_put_in_its_place_is_opened_after_a_whi
 async fn a_defect_that_one_request_meets_is_told_and_costs_no_other() {
     let (_directory, store) = store();
     let memory = begin(&store).await;
-    let defect = store.read(|_| -> rusqlite::Result<()> { panic!("a defect") }).await;
+    let defect = store.read(|_| -> crate::state::tables::Result<()> { panic!("a defect") }).await;
     assert!(matches!(defect, Err(StateError::Thread { .. })), "{defect:?}");
     record(&store, &memory.key, 1, &["a"]).await;
     assert_eq!(names(&store).await, ["a"]);

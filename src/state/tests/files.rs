@@ -2,8 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
+use crate::state::lease::DAEMON;
+use crate::state::outlook::Seen;
 use crate::state::path::beside;
 
 #[tokio::test]
@@ -165,4 +169,43 @@ async fn a_log_that_a_killed_process_left_is_read_and_settled() {
     let store = Store::open(&copy);
     assert_eq!(names(&store).await, ["a"]);
     assert_eq!(fs::metadata(beside(&copy, "-wal")).unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn others_see_at_once_when_a_maildrop_is_due_and_no_file_is_made_for_it() {
+    let (_directory, path) = directory();
+    let store = open(&path);
+    let due = |at| vec![(ALICE.into(), at), ("bob@h".into(), Some(7))];
+    store.schedule(due(Some(100)));
+    assert_eq!(store.overview(Seen::Counted).await.unwrap().due.len(), 2);
+    assert!(!path.exists());
+    store.remember("a target".into(), Vec::new()).await.unwrap();
+    let seen = async || {
+        store.maildrop("nobody".into()).await.unwrap();
+        Store::open_read_only(&path).overview(Seen::Counted).await.unwrap().due
+    };
+    assert_eq!(seen().await[ALICE], 100);
+    store.schedule(due(Some(200)));
+    assert_eq!(seen().await[ALICE], 200);
+    store.schedule(due(None));
+    let left = seen().await;
+    assert_eq!((left.len(), left["bob@h"]), (1, 7));
+    // What is durable stays so.
+    assert_eq!(
+        store.read(|tables| tables.first("PRAGMA synchronous", &[], |row| row.get(0))).await,
+        Ok(Some(2))
+    );
+}
+
+#[tokio::test]
+async fn whoever_looks_sees_who_holds_a_lease_and_makes_nothing() {
+    let (directory, path) = directory();
+    let all = || vec![Arc::from(DAEMON), Arc::from(ALICE)];
+    assert!(Lease::held(&path, all()).await.unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let lease = Lease::take(&path, ALICE, Duration::ZERO).await.unwrap();
+    assert!(lease.is_some());
+    assert_eq!(Lease::held(&path, all()).await.unwrap().into_iter().collect::<Vec<_>>(), [ALICE.into()]);
+    drop(lease);
+    assert!(Lease::held(&path, all()).await.unwrap().is_empty());
 }

@@ -3,6 +3,8 @@
 mod commits;
 mod failures;
 mod files;
+mod on_postgres;
+mod on_serializable;
 mod outlook;
 mod postgres;
 mod sessions;
@@ -56,8 +58,27 @@ async fn made(path: &Path) -> Store {
     store
 }
 
+/// Opens a store that may have a file.
+fn open(path: &Path) -> Store {
+    Store::open(path)
+}
+
 async fn begin(store: &Store) -> Memory {
+    begin_with(store, ALICE).await
+}
+
+/// Looks at what the next session will find.
+async fn look(store: &Store) -> Memory {
     store.begin(ALICE.into()).await.unwrap()
+}
+
+/// Begins a session, and takes the lease for it where the kernel does not keep it, whoever has it.
+async fn begin_with(store: &Store, maildrop: &str) -> Memory {
+    let token = match store.server() {
+        Some(server) => Some(on_postgres::seize(server, maildrop).await),
+        None => None,
+    };
+    store.under(token).begin(maildrop.into()).await.unwrap()
 }
 
 /// No session has completed a listing or recorded anything.

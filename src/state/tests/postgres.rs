@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::server::Postgres;
+use super::*;
 use crate::config;
 use crate::secret::Secret;
 use crate::state::postgres::{Database, Param, Server};
-use crate::state::{StateError, Trouble};
 
 fn database(url: &str) -> Database {
     Database::new(Server::new(config::Postgres::new(url).unwrap(), None))
@@ -149,4 +149,85 @@ async fn a_process_that_stops_inside_a_transaction_does_not_hold_what_it_has_loc
     let shown = client.query_typed("SHOW idle_in_transaction_session_timeout", &[]).await.unwrap();
     let shown: Duration = humantime::parse_duration(shown[0].get(0)).unwrap();
     assert!(shown <= Duration::from_secs(10), "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_session_whose_lease_is_anothers_writes_nothing_and_spoils_nobody_elses() {
+    let (_directory, path) = on_postgres::directory();
+    let store = Store::connect(on_postgres::server(&path));
+    let stale = begin(&store).await;
+    record(&store, &stale.key, 1, &["before"]).await;
+    let other = begin_with(&store, "bob@h").await;
+    let current = begin(&store).await;
+    let write = |key: MaildropKey, name: &'static str| {
+        let store = store.clone();
+        tokio::spawn(async move { store.record(&key, 2, vec![(delivery(name, 0), ())]).await.map(drop) })
+    };
+    let (bob, zombie, mine) = (
+        write(other.key.clone(), "bob"),
+        write(stale.key.clone(), "zombie"),
+        write(current.key.clone(), "mine"),
+    );
+    assert_eq!((bob.await.unwrap(), mine.await.unwrap()), (Ok(()), Ok(())));
+    let lost =
+        |outcome: Result<(), StateError>| assert_eq!(trouble(&outcome.unwrap_err()), Trouble::LeaseLost);
+    lost(zombie.await.unwrap());
+    lost(store.publishing(&stale.key, Vec::new()).await);
+    lost(store.reached(&stale.key, 2, Vec::new()).await);
+    lost(store.forget_messages(&stale.key).await);
+    lost(store.close(&stale.key, &stale.entries, listed(3)).await);
+    assert_eq!(names(&store).await, ["before", "mine"]);
+    assert_eq!(begin(&store).await.listed_at, None);
+    // Nobody has claimed anything.
+    let unclaimed = store.begin("carol@h".into()).await.unwrap();
+    lost(store.record(&unclaimed.key, 1, vec![(delivery("c", 0), ())]).await.map(drop));
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_there_after_the_server_has_crashed_and_the_store_goes_on() {
+    let mut server = Postgres::start(0, "");
+    let url = server.database();
+    let store = Store::connect(on_postgres::server(Path::new(&url)));
+    let memory = begin(&store).await;
+    record(&store, &memory.key, 1, &["a"]).await;
+    server.stop_at_once();
+    let gone = store.record(&memory.key, 1, vec![(delivery("b", 0), ())]).await.map(drop).unwrap_err();
+    assert!(matches!(trouble(&gone), Trouble::Unreachable | Trouble::Lost), "{gone}");
+    assert_eq!(trouble(&store.seen(ALICE.into()).await.unwrap_err()), Trouble::Unreachable);
+    server.run();
+    record(&store, &memory.key, 1, &["c"]).await;
+    assert_eq!(names(&store).await, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_between_two_requests_costs_neither() {
+    let (_directory, path) = on_postgres::directory();
+    let store = Store::connect(on_postgres::server(&path));
+    let memory = begin(&store).await;
+    let name = path.to_str().unwrap().rsplit_once('/').unwrap().1;
+    let cut = format!(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    for n in ["a", "b", "c"] {
+        assert_ne!(Postgres::shared().execute("postgres", &cut), "0");
+        record(&store, &memory.key, 1, &[n]).await;
+    }
+    assert_eq!(names(&store).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_there_is_told_and_the_rest_goes_on() {
+    let (_directory, path) = on_postgres::directory();
+    let store = Store::connect(on_postgres::server(&path));
+    let memory = begin(&store).await;
+    let name = path.to_str().unwrap().rsplit_once('/').unwrap().1;
+    let full = "CREATE FUNCTION full_() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+        CREATE TRIGGER full_ BEFORE INSERT ON seen FOR EACH ROW EXECUTE FUNCTION full_()";
+    Postgres::shared().execute(name, full);
+    let error = store.record(&memory.key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err();
+    assert_eq!(trouble(&error), Trouble::Full);
+    assert!(error.hint().unwrap().contains("make room"));
+    Postgres::shared().execute(name, "DROP TRIGGER full_ ON seen");
+    record(&store, &memory.key, 1, &["a"]).await;
 }

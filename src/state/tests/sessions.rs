@@ -31,7 +31,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         class: "credentials".into(),
     };
     {
-        let store = Store::open(&path);
+        let store = open(&path);
         let memory = begin(&store).await;
         store.publishing(&memory.key, Vec::new()).await.unwrap();
         let proofs = store
@@ -47,7 +47,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         };
         store.close(&memory.key, &memory.entries, closing).await.unwrap();
     }
-    let store = Store::open(&path);
+    let store = open(&path);
     let maildrop = store.maildrop(ALICE.into()).await.unwrap();
     let log_ins = LogIns { refused: Some(refused), ..LogIns::default() };
     let expected = Maildrop { identity: ALICE.into(), server, log_ins, ..Maildrop::default() };
@@ -278,8 +278,7 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
 #[tokio::test]
 async fn what_a_session_leaves_open_is_doubted_unless_that_session_has_closed() {
     let (_directory, store) = store();
-    let is_doubted =
-        async |name: &str| begin(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
+    let is_doubted = async |name: &str| look(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
     let open = |name: &str| vec![(Delivery { open: true, ..delivery(name, 0) }, ())];
     let closed = begin(&store).await;
     store.publishing(&closed.key, Vec::new()).await.unwrap();
@@ -421,7 +420,7 @@ async fn messages_in_mailboxes_are_forgotten_and_files_are_not() {
         .record(&memory.key, 1, vec![(Delivery { files: vec![message], ..delivery("a", 0) }, ())])
         .await
         .unwrap();
-    assert_eq!(begin(&store).await.newest_file, 0);
+    assert_eq!(look(&store).await.newest_file, 0);
     store.publishing(&memory.key, vec![Unclaimed::File(message)]).await.unwrap();
     store.forget_messages(&memory.key).await.unwrap();
     assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(file)]);

@@ -16,12 +16,12 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
         reason: "over quota".into(),
     };
     {
-        let store = Store::open(&path);
+        let store = open(&path);
         let memory = begin(&store).await;
         store.reached(&memory.key, 7, vec![reached(&["a@b"])]).await.unwrap();
         // The session is cut off here.
     }
-    let store = Store::open(&path);
+    let store = open(&path);
     let memory = begin(&store).await;
     assert_eq!(memory.reached, [reached(&["a@b"])]);
     // Due at once.
@@ -55,7 +55,7 @@ async fn targets_that_have_a_message_are_noted_one_by_one_as_long_as_it_is_the_s
     for target in ["maildir:/m", "archive"] {
         store.reached(&memory.key, 0, vec![of(1, &[target])]).await.unwrap();
     }
-    assert_eq!(begin(&store).await.reached, [of(1, &["archive", "maildir:/m"])]);
+    assert_eq!(look(&store).await.reached, [of(1, &["archive", "maildir:/m"])]);
     store.reached(&memory.key, 0, vec![of(2, &["archive"])]).await.unwrap();
     let memory = begin(&store).await;
     assert_eq!(memory.reached, [of(2, &["archive"])]);
@@ -129,7 +129,7 @@ async fn a_held_message_of_another_size_is_one_that_nobody_has() {
         [(5, 5, Some(5)), (5, 6, None), (0, 6, Some(6)), (5, 0, Some(5)), (0, 0, Some(0))]
     {
         let (_directory, path) = directory();
-        let store = Store::open(&path);
+        let store = open(&path);
         let memory = begin(&store).await;
         store.reached(&memory.key, 7, vec![reached(had)]).await.unwrap();
         let closing = Closing { held: vec![held(listed_now)], ..listed(9) };
