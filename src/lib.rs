@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! schedule or command line: an account is due
-//!   session::run          takes the lease on its maildrop
-//!     net                 TCP and TLS           credential   the password
+//!   session::poll         takes the lease on its maildrop (`session::run`: with hooks and notices)
+//!     credential          the password, if it may be tried now; then net   TCP and TLS
 //!     source::open        greeting, STLS, CAPA, AUTH, UIDL, LIST: one call
 //!     session::plan       listing + records + policy = fetch, delete, leave (pure)
 //!     source::window      RETRs ahead of their answers; slices of bodies, unstuffed, and where each certainly ends
@@ -47,28 +47,33 @@
 //! # What always holds
 //!
 //! - **Order of safety.** A message is delivered durably (file and directory), then recorded durably, then deleted.
-//!   [`state::Recorded`] is the only key to DELE, and `state` alone makes one: of a durable
-//!   commit, or of an older record together with what this session saw of the message.
+//!   [`state::Recorded`] is the only key to DELE, and `state` alone makes one: of a durable commit (`Store::record`), or of
+//!   an older record together with what this session saw of the message (`state::prove`).
 //! - **Complete before visible.** A [`delivery::Draft`] shows nothing to a reader of the target; only one that saw the
 //!   end of its message becomes [`delivery::Finished`].
-//! - **Exactly once in a maildir.** The file name carries a digest of maildrop, unique-id and ordinal, so the maildir
-//!   is its own journal: after a session that did not end, or without a state file, what is there is found again.
+//! - **Exactly once in a maildir.** The file name carries a digest of maildrop and content, so the maildir is its own
+//!   journal: after a session that did not end, or without a state file, what is there is found again.
 //! - **Nobody outside is trusted.** Lines, listings and waits are bounded; sizes are claims; secrets cannot be printed
 //!   ([`secret::Secret`]) and strangers' octets are escaped ([`text::Shown`]).
 //!
 //! # Where to look
 //!
 //! - DELE is written in `source/deletions.rs`, and nowhere else. Files are made durable and get their names in `disk/`
-//!   alone: fsync and what replaces a file in `durable.rs`, what replaces none in `moving.rs`.
+//!   alone (and SQLite's own by SQLite): fsync and what replaces a file in `durable.rs`, what replaces none in `moving.rs` and
+//!   `files.rs`. When a message counts as delivered: in a maildir `publish` in `delivery/maildir/mod.rs` says, elsewhere the
+//!   sink's `Outcome`.
 //! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
 //!   shown (`pop3/command.rs`, `imap/command.rs`, `line.rs`), command lines in
-//!   `config/command_line.rs`, and what `config show` prints in `config/values.rs`.
-//! - When a held message is tried again is decided in `session/waits.rs` (what waits for room is looked at by each
-//!   poll: `session/held.rs`), when a refused log-in is in `session/lockout.rs`,
-//!   and when an account is polled in `daemon/schedule/`.
-//! - Signals are received in `daemon/signals.rs`; what is under way looks at [`stop::Stop`] between messages:
-//!   `session/fetch.rs` begins no more, and `session/transfer.rs` lets what has come become durable. How long
-//!   each ending may take stands in `stop.rs`.
+//!   `config/command_line.rs`, URLs in `config/proxy.rs` and `config/http_url.rs`, and what `config show` prints in
+//!   `config/values.rs`. What a server echoes of one is masked by `secret::masked` where its words are taken.
+//! - When a held message is tried again is decided in `session/waits.rs`, and heeded by `session/plan.rs` (what waits for
+//!   room is looked at by each poll: `session/held.rs`). When an account is polled: `daemon/schedule/`.
+//! - When a refused log-in may be tried again, by whom: `may_try` in `session/lockout.rs`. Within one poll `session/attempt.rs`
+//!   tries once more, with a new token or in a new session, and `source/login.rs` in another way.
+//! - SIGTERM: received in `daemon/signals.rs` (for `sync`, too), heard by everything that waits through [`stop::Stop`].
+//!   `session/poll.rs` begins nothing more, `session/fetch.rs` gives what is on the line its time, `session/transfer.rs` lets
+//!   what has come become durable, `session/tasks.rs` says QUIT; then `end` in `daemon/mod.rs` settles and closes. How long each
+//!   may take stands in the table of `stop.rs`; whatever hangs longer is left, and the process exits.
 //! - How the accounts stand is read from the store once, into a `status::Snapshot`: for `postrider status`, the metrics, and
 //!   what `daemon/web` serves.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.

@@ -84,7 +84,6 @@ pub struct Round {
     refused: Vec<Refusal>,
     /// Messages that the target did not take, since it took one.
     declined_in_a_row: usize,
-    /// What the server said of its own state in the place of a message.
     /// Messages that are delivered as they came, and never deleted.
     kept: HashSet<usize>,
     /// Set once no more is begun: when to leave what is still coming in.

@@ -14,10 +14,8 @@ use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::poll::Poll;
 use super::report::CameHeld;
-use super::waits::{seconds, wait};
+use super::waits::next_try;
 
-/// Polls in which the session may break at the same deletion before it waits.
-const RESTARTS: u32 = 4;
 impl Poll<'_> {
     /// Finds those among the messages that the target could not take for which its disk has no room.
     pub(super) async fn find_crowded(&self, failed: &mut [Unfetched], listing: &Listing) {
@@ -136,12 +134,7 @@ impl Poll<'_> {
             since: before.map_or(self.now, |before| before.since),
             tries,
             tried_at: self.now,
-            next_try: self.now.saturating_add(match standing {
-                Standing::Suspected => 0,
-                // A server that was restarted a few times has nothing against the message.
-                Standing::Held if tries <= RESTARTS => 0,
-                Standing::Held => seconds(wait(HeldKind::Undeletable, tries - RESTARTS)),
-            }),
+            next_try: next_try(HeldKind::Undeletable, standing, tries, self.now),
             came: None,
         });
     }
@@ -187,10 +180,7 @@ fn held(listing: &Listing, before: Option<&Held>, failed: &Unfetched, now: Times
         since: before.map_or(now, |before| before.since),
         tries,
         tried_at: now,
-        next_try: match standing {
-            Standing::Suspected => now,
-            Standing::Held => now.saturating_add(seconds(wait(failed.kind, tries))),
-        },
+        next_try: next_try(failed.kind, standing, tries, now),
         came: failed.came.clone().or_else(|| before.and_then(|before| before.came.clone())),
     }
 }

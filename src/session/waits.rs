@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::state::{Held, HeldKind, Timestamp};
+use crate::state::{Held, HeldKind, Standing, Timestamp};
 
 /// Waits of what the target may take soon: minutes, growing to an hour.
 const LATER: [u64; 5] = [5, 10, 20, 40, 60];
@@ -12,8 +12,23 @@ const REFUSED: [u64; 4] = [15, 60, 240, 1440];
 /// Nobody tries again what a person must decide.
 const DOUBTFUL: [u64; 1] = [100 * 365 * 24 * 60];
 
+/// Polls in which the session may break at the same deletion before it waits: a server that was restarted a few times has
+/// nothing against the message.
+const RESTARTS: u32 = 4;
+
+/// Says when a message is tried again after so many tries, of which the last was now. One that is only suspected is tried
+/// by the next session.
+pub fn next_try(kind: HeldKind, standing: Standing, tries: u32, now: Timestamp) -> Timestamp {
+    match (standing, kind) {
+        (Standing::Suspected, _) => now,
+        (Standing::Held, HeldKind::Undeletable) if tries <= RESTARTS => now,
+        (Standing::Held, HeldKind::Undeletable) => now.saturating_add(seconds(wait(kind, tries - RESTARTS))),
+        (Standing::Held, _) => now.saturating_add(seconds(wait(kind, tries))),
+    }
+}
+
 /// Says how long a message of this kind waits after so many tries.
-pub fn wait(kind: HeldKind, tries: u32) -> Duration {
+fn wait(kind: HeldKind, tries: u32) -> Duration {
     let waits: &[u64] = match kind {
         HeldKind::Later | HeldKind::NoRoom | HeldKind::Away => &LATER,
         HeldKind::Doubtful => &DOUBTFUL,
@@ -45,7 +60,6 @@ pub fn seconds(time: Duration) -> Timestamp {
 mod tests {
     use super::*;
     use crate::message::UniqueId;
-    use crate::state::Standing;
 
     const MINUTE: Timestamp = 60;
 
