@@ -123,7 +123,7 @@ pub(super) fn as_yaml(deliver: &[impl AsRef<str>], places: &Places) -> Result<St
     let asks = |to: &Destination| {
         to.target.login().is_some_and(|(_, login)| login.credential == Credential::Nothing)
     };
-    if read.iter().any(|to| asks(to) && !to.target.is_certified()) {
+    if read.iter().any(|to| asks(to) && !to.target.needs_no_password()) {
         let what =
             "password: a file asks nobody; say where it comes from, by password_file=PATH and the like";
         return Err(UrlError::TargetKey(what.into()));

@@ -70,11 +70,11 @@ impl Attempted {
     pub fn at_source(account: &Account, secret: &Secret) -> Self {
         let way = (account.port, &account.tls, &account.auth, &account.connect, account.bind);
         // Only whether it is the same matters; another version's words for it cost one log-in.
-        Self::of([account.user.as_bytes(), account.host.as_bytes(), format!("{way:?}").as_bytes()], secret)
+        Self::of([account.user.as_bytes(), account.host.as_bytes(), format!("{way:?}").as_bytes()], &[secret])
     }
 
-    /// One at the server of a target, by this user.
-    pub fn at_target(target: &Target, user: &str, secret: &Secret) -> Self {
+    /// One at the server of a target, by this user, with these secrets.
+    pub fn at_target(target: &Target, user: &str, secrets: &[&Secret]) -> Self {
         let way = match target {
             Target::Smtp(server) | Target::Lmtp(server) => format!("{:?}", server.place),
             Target::Imap(mailbox) => {
@@ -86,12 +86,12 @@ impl Attempted {
             }
             Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
         };
-        Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secret)
+        Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secrets)
     }
 
-    fn of(parts: [&[u8]; 3], secret: &Secret) -> Self {
+    fn of(parts: [&[u8]; 3], secrets: &[&Secret]) -> Self {
         let mut what = Zeroizing::new(Vec::new());
-        for part in parts.into_iter().chain([secret.reveal()]) {
+        for part in parts.into_iter().chain(secrets.iter().map(|secret| secret.reveal())) {
             what.extend_from_slice(&(part.len() as u64).to_be_bytes());
             what.extend_from_slice(part);
         }

@@ -8,7 +8,7 @@ use super::lockout::{self, Attempted, Refusal, Word};
 use super::trouble::{DAY, During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::oauth2::Credential;
-use crate::config::target::{Destination, Login};
+use crate::config::target::{Destination, Login, Receiver};
 use crate::config::{Account, Target};
 use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, Unwanted, User};
 use crate::credential::{self, CredentialError};
@@ -31,17 +31,18 @@ pub(super) async fn open_target(
     retry: Retry,
 ) -> Result<Sink, Failed> {
     let Some((host, login)) = target.login() else {
-        return open(account, target, environment, None).await?.during(OPEN);
+        return open(account, target, environment, (None, Vec::new())).await?.during(OPEN);
     };
     let log_in = TargetLogIn::read((account, target), environment, host, login).await?;
     log_in.may_try(retry).await.during(OPEN)?;
     let (mut secret, age) = log_in.secret(unwanted(&log_in.memory)).await?;
-    let mut opened = open(account, target, environment, Some(secret.clone())).await?;
+    let with = |secret: &Secret| (Some(secret.clone()), log_in.more.clone());
+    let mut opened = open(account, target, environment, with(&secret)).await?;
     if age == Age::Kept && opened.as_ref().is_err_and(|error| refusal(error).is_some()) {
         // It may have been revoked: one new one, once.
         log::info!("{}: target refuses the access token; getting a new one", account.name);
         (secret, _) = log_in.secret(Unwanted::This(&secret)).await?;
-        opened = open(account, target, environment, Some(secret.clone())).await?;
+        opened = open(account, target, environment, with(&secret)).await?;
     }
     log_in.note(opened, &secret).await
 }
@@ -50,18 +51,12 @@ async fn open(
     account: &Account,
     target: &Target,
     environment: &Environment,
-    secret: Option<Secret>,
+    (secret, more): (Option<Secret>, Vec<Secret>),
 ) -> Result<Result<Sink, TargetError>, Failed> {
     let remembered = match target.memory(&account.maildrop_id) {
         Some(name) => environment.store.target_memory(name).await.during("read the state")?,
         None => None,
     };
-    let mut more = Vec::new();
-    for (source, what) in target.secrets() {
-        let (host, user) = target.login().map_or(("", ""), |(host, login)| (host, login.user.as_str()));
-        let secret = credential::password(source, host, user, account.timeout).await;
-        more.push(secret.during(format!("get {what} of the target"))?);
-    }
     let uploaded = match target.budget() {
         Some((name, _)) => {
             let kept = environment.store.target_memory(name).await.during("read the state")?;
@@ -217,6 +212,8 @@ struct TargetLogIn<'a> {
     name: String,
     /// The password, or what stands for the tokens of all hours.
     identity: Secret,
+    /// What else the target is used with.
+    more: Vec<Secret>,
     attempted: Attempted,
     memory: LogIns,
 }
@@ -239,7 +236,7 @@ impl<'a> TargetLogIn<'a> {
             (Credential::Password(password), _) => {
                 credential::password(password, host, &login.user, account.timeout).await
             }
-            (Credential::Nothing, _) if target.is_certified() => Ok(Secret::new(Vec::new())),
+            (Credential::Nothing, _) if target.needs_no_password() => Ok(Secret::new(Vec::new())),
             (Credential::Nothing, _) if environment.ask == Ask::Terminal => {
                 credential::ask(format!("Password for {} at {host}: ", login.user)).await
             }
@@ -251,7 +248,13 @@ impl<'a> TargetLogIn<'a> {
             }
         };
         let identity = identity.during("get the target's password")?;
-        let attempted = Attempted::at_target(target, &login.user, &identity);
+        let mut more = Vec::new();
+        for (source, what) in target.secrets() {
+            let secret = credential::password(source, host, &login.user, account.timeout).await;
+            more.push(secret.during(format!("get {what} of the target"))?);
+        }
+        let secrets: Vec<&Secret> = [&identity].into_iter().chain(&more).collect();
+        let attempted = Attempted::at_target(target, &login.user, &secrets);
         Ok(Self {
             account,
             target,
@@ -260,6 +263,7 @@ impl<'a> TargetLogIn<'a> {
             now: environment.clock.now(),
             name,
             identity,
+            more,
             attempted,
             memory,
         })
@@ -305,7 +309,11 @@ impl<'a> TargetLogIn<'a> {
         let may = lockout::may_try(&self.attempted, &self.memory, self.now, retry).await;
         may.map_err(|refusal| {
             let Refusal { said, class, .. } = refusal.clone();
-            let hint = format!("check `user` and `password` of the target; {}", tries_once(self.account));
+            let keys = match self.target {
+                Target::Http(_) => Receiver::LOG_IN_KEYS,
+                _ => "`user` and `password`",
+            };
+            let hint = format!("check {keys} of the target; {}", tries_once(self.account));
             TargetError::Server(Box::new(ServerError {
                 place: self.target.to_string(),
                 what: Trouble::LockedOut(refusal).to_string(),

@@ -280,6 +280,32 @@ fn refused_credentials_are_not_shown_again_until_they_change_or_time_passes() {
 }
 
 #[test]
+fn a_refused_key_header_or_address_is_not_shown_again_either() {
+    for (wrong, right) in [
+        (", hmac: a wrong key", ", hmac: the right key"),
+        (", headers: { X-Api-Key: a wrong key }", ", headers: { X-Api-Key: the right key }"),
+        ("", ", bind: 127.0.0.1"),
+    ] {
+        let mut way = Way::before(HttpServer::start(|_| answer(403)), wrong);
+        way.put(0..2);
+        assert_eq!(way.poller.poll().failure.unwrap().class, Class::Credentials, "{wrong}");
+        let told = way.poller.poll().failure.unwrap();
+        assert_eq!(told.class, Class::Credentials, "{wrong}");
+        assert!(told.to_string().contains("not tried") && told.hint.unwrap().contains("`hmac`"), "{wrong}");
+        assert_eq!(way.server.asked().len(), 1, "{wrong}");
+        way.pass(16 * 60);
+        way.poller.poll();
+        assert_eq!(way.server.asked().len(), 2, "{wrong}");
+        way.server.plan([answer(204), answer(204)]);
+        way.poller.account.deliver = vec![to(&way.server, right).into()];
+        assert_eq!(way.poller.must().delivered, 2, "{right}");
+        // What worked lately is not doubted at the first refusal.
+        way.put(2..3);
+        assert_eq!(way.poller.poll().failure.unwrap().class, Class::Refused, "{right}");
+    }
+}
+
+#[test]
 fn what_an_endpoint_echoes_of_secrets_is_masked() {
     let way = Way::new(", bearer: the-bearer-token, headers: { X-Key: the-header-key }, hmac: the-hmac-key");
     way.put(0..1);

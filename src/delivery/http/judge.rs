@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde_json::Value;
 
+use crate::config::Receiver;
 use crate::failure::Class;
 use crate::net::http::Reply;
 use crate::text::Shown;
@@ -51,7 +52,7 @@ pub(super) fn judge(reply: &Reply, success: Option<&[u16]>) -> Verdict {
         (401 | 403, _) => Verdict::Target(
             Class::Credentials,
             "endpoint refuses the credentials".to_owned(),
-            Some("check `user` and `password`, `bearer`, `hmac` or `headers` of the target".to_owned()),
+            Some(format!("check {} of the target", Receiver::LOG_IN_KEYS)),
         ),
         (300..400, _) => {
             let to = match &reply.elsewhere {
