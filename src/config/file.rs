@@ -170,7 +170,8 @@ impl Whole<'_> {
         let others = account.targets().flat_map(Target::secrets).map(|(secret, _)| secret);
         let secrets = of_targets.chain(of_tokens).map(|(secret, _)| secret).chain(others);
         let has_secret = secrets.chain(&account.password).any(|from| matches!(from, Password::Literal(_)));
-        let mut proxies = account.proxy.iter().chain(account.targets().filter_map(Target::proxy));
+        let routes = account.targets().filter_map(Target::route);
+        let mut proxies = account.proxy.iter().chain(routes.filter_map(|route| route.proxy.as_ref()));
         if has_secret || proxies.any(|proxy| proxy.login.is_some()) {
             self.secrets = Secrets::Inside;
         }

@@ -1,36 +1,31 @@
 //! The target that is an endpoint: `http`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::account::{Password, Tls, TlsMode};
+use super::account::{Password, TlsMode};
 use super::http_url::HttpUrl;
-use super::oauth2::Credential;
+use super::oauth2_keys::BY_PASSWORD;
 use super::places::Places;
-use super::proxy::Proxy;
 use super::rows::{Form, Key, inline, key, mapping};
-use super::server::{Given, conflicts, with_tls};
-use super::target::{HttpLogin, Login, Method, Receiver};
-use super::tree::{Complaint, Content, Entry, Node};
-use super::values::{ADDRESS, HOST, PASSWORD, POSITIVE, PROXY, USER, choice};
+use super::server::{Keys, is_unusual, of_target, wrong};
+use super::target::{Login, Method, Receiver, Route, Scheme};
+use super::tree::{Complaint, Content, Node};
+use super::values::{HOST, PASSWORD, USER, choice};
 use super::yaml::{list, text};
 
 /// The keys of `http`.
-pub(super) const HTTP_KEYS: &[Key<Written>] = with_tls!(
+pub(super) const HTTP_KEYS: &[Key<Receiver>] = of_target!(
     [
         key!("url", url, URL, "The endpoint, https://...; required."),
         key!("method", method, choice!(METHODS), "The method of the requests: POST or PUT."),
     ],
     [
-        key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
-        key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
-        key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for the server."),
-        key!("user", user, USER, "Who is named in the request (Basic)."),
-        key!("password", password, PASSWORD, "The password, or where it comes from."),
+        key!("user", login.user, USER, "Who is named in the request (Basic)."),
+        key!("password", login.credential, BY_PASSWORD, "The password, or where it comes from."),
         key!(
             "bearer",
-            bearer,
-            PASSWORD,
+            login.credential,
+            BY_PASSWORD,
             "A token in the place of user and password, or where it comes from."
         ),
         key!("hmac", hmac, PASSWORD, "The key by which requests are signed, or where it comes from."),
@@ -88,175 +83,103 @@ const OWN_FIELDS: [&str; 15] = [
     "date",
 ];
 
-/// What stands under `http`.
-pub(super) struct Written {
-    url: Option<HttpUrl>,
-    method: Method,
-    tls: Tls,
-    bind: Option<IpAddr>,
-    proxy: Option<Proxy>,
-    timeout: Duration,
-    user: Option<String>,
-    password: Option<Password>,
-    bearer: Option<Password>,
-    hmac: Option<Password>,
-    headers: Vec<(String, Password)>,
-    success: Option<Vec<u16>>,
-}
-
-impl Written {
-    fn new() -> Self {
-        Self {
-            url: None,
-            method: Method::Post,
-            tls: Tls::bare(TlsMode::Implicit),
-            bind: None,
-            proxy: None,
-            timeout: TIMEOUT,
-            user: None,
-            password: None,
-            bearer: None,
-            hmac: None,
-            headers: Vec::new(),
-            success: None,
-        }
-    }
-
-    fn of(receiver: &Receiver) -> Self {
-        let Receiver { url, method, bind, proxy, tls, timeout, login, hmac, headers, success, .. } =
-            receiver.clone();
-        let (user, password, bearer) = match login {
-            Some(HttpLogin::Basic(Login { user, credential: Credential::Password(password) })) => {
-                (Some(user), Some(password), None)
-            }
-            Some(HttpLogin::Bearer(Login { credential: Credential::Password(token), .. })) => {
-                (None, None, Some(token))
-            }
-            Some(HttpLogin::Basic(_) | HttpLogin::Bearer(_)) | None => (None, None, None),
-        };
-        let url = Some(url);
-        Self { url, method, tls, bind, proxy, timeout, user, password, bearer, hmac, headers, success }
-    }
-
-    /// Checks what keys mean together, and fills in the defaults.
-    fn receiver(mut self, node: &Node<'_>, own: &[Entry<'_>]) -> Result<Receiver, Complaint> {
-        let given = Given { own, defaults: &[] };
-        let Some(url) = self.url.take() else { return Err(node.wrong("needs `url`")) };
-        self.protect(node, given, &url)?;
-        let login = self.login(node, given)?;
-        let is_authorization = |(name, _): &&(String, Password)| name.eq_ignore_ascii_case("authorization");
-        if let (Some(_), Some(_), Some(entry)) =
-            (&login, self.headers.iter().find(is_authorization), find(given, "headers"))
-        {
-            return Err(wrong(entry, "has Authorization in it, which `user` or `bearer` writes"));
-        }
-        let (account, user) = Default::default();
-        let Self { method, tls, bind, proxy, timeout, hmac, headers, success, .. } = self;
-        Ok(Receiver { url, method, bind, proxy, tls, timeout, login, hmac, headers, success, account, user })
-    }
-
-    /// Takes over how the connection is protected from the URL, and checks what goes over it.
-    fn protect(&mut self, node: &Node<'_>, given: Given<'_, '_>, url: &HttpUrl) -> Result<(), Complaint> {
-        match (find(given, "tls"), self.tls.mode, url.mode) {
-            (Some(entry), TlsMode::StartTls, _) => {
-                return Err(wrong(
-                    entry,
-                    "has no starttls in HTTP: write implicit, or none and an http:// URL",
-                ));
-            }
-            (Some(entry), TlsMode::None, TlsMode::Implicit | TlsMode::StartTls) => {
-                return Err(wrong(entry, "contradicts `url`, which begins with https://"));
-            }
-            (Some(entry), TlsMode::Implicit, TlsMode::None) => {
-                return Err(wrong(entry, "contradicts `url`, which begins with http://"));
-            }
-            (None, _, TlsMode::None) if !url.is_protected_or_near() => {
-                let what =
-                    "is an http:// URL of another machine: mail goes there unprotected only with `tls: none`";
-                return Err(find(given, "url").map_or_else(|| node.wrong(what), |entry| wrong(entry, what)));
-            }
-            (Some(_) | None, _, _) => self.tls.mode = url.mode,
-        }
-        if let Some((entry, what)) = conflicts(given, self.tls.mode).into_iter().next() {
-            return Err(wrong(entry, what));
-        }
-        // What is this machine to a proxy is none of ours.
-        let is_safe = url.mode != TlsMode::None || url.is_protected_or_near() && self.proxy.is_none();
-        match find(given, "password").or_else(|| find(given, "bearer")).filter(|_| !is_safe) {
-            Some(entry) => {
-                Err(wrong(entry, "is sent to another machine only over TLS: write an https:// URL"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn login(&mut self, node: &Node<'_>, given: Given<'_, '_>) -> Result<Option<HttpLogin>, Complaint> {
-        match (find(given, "user"), self.user.take(), self.password.take(), self.bearer.take()) {
-            (Some(entry), _, _, Some(_)) => {
-                Err(wrong(entry, "has no meaning with `bearer`: remove one of them"))
-            }
-            (Some(entry), _, None, None) => Err(wrong(entry, "needs `password` too")),
-            (None, _, Some(_), _) => Err(node.wrong("needs `user` beside `password`")),
-            (_, Some(user), Some(password), None) if !user.contains(':') => {
-                Ok(Some(HttpLogin::Basic(Login { user, credential: Credential::Password(password) })))
-            }
-            (Some(entry), _, Some(_), None) => {
-                Err(wrong(entry, "must have no colon, which ends it in a request (RFC 7617)"))
-            }
-            (None, _, None, Some(token)) => Ok(Some(HttpLogin::Bearer(Login {
-                user: "bearer".to_owned(),
-                credential: Credential::Password(token),
-            }))),
-            (None, _, None, None) => Ok(None),
-        }
-    }
-}
-
-fn find<'n, 't>(given: Given<'n, 't>, key: &str) -> Option<&'n Entry<'t>> {
-    given.find(key).map(|(entry, _)| entry)
-}
-
-fn wrong(entry: &Entry<'_>, what: &str) -> Complaint {
-    Complaint::new(entry.at, what).under(&format!(".{}", entry.key))
-}
-
 fn http(node: &Node<'_>, places: &Places) -> Result<Receiver, Complaint> {
     let what = "a mapping such as { url: https://desk.example.org/inbound, bearer: { file: ~/token } }";
-    let written = mapping(node, places, what, HTTP_KEYS, Written::new())?;
-    written.receiver(node, node.mapping(what)?)
+    let nowhere = HttpUrl::parse("https://endpoint.invalid").map_err(|what| node.wrong(what))?;
+    let mut receiver = mapping(node, places, what, HTTP_KEYS, usual(nowhere))?;
+    let keys = Keys(node.mapping(what)?);
+    if keys.find("url").is_none() {
+        return Err(node.wrong("needs `url`"));
+    }
+    protect(&mut receiver, node, keys)?;
+    receiver.scheme = scheme(&mut receiver.login, node, keys)?;
+    let is_authorization = |(name, _): &(String, Password)| name.eq_ignore_ascii_case("authorization");
+    match keys.find("headers").filter(|_| receiver.scheme != Scheme::None) {
+        Some(entry) if receiver.headers.iter().any(is_authorization) => {
+            Err(wrong(entry, "has Authorization in it, which `user` or `bearer` writes"))
+        }
+        Some(_) | None => Ok(receiver),
+    }
+}
+
+/// Takes over how the connection is protected from the URL, and checks what goes over it.
+fn protect(receiver: &mut Receiver, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<(), Complaint> {
+    let Receiver { url, route, .. } = receiver;
+    match (keys.find("tls"), route.tls.mode, url.mode) {
+        (Some(entry), TlsMode::StartTls, _) => {
+            return Err(wrong(entry, "has no starttls in HTTP: write implicit, or none and an http:// URL"));
+        }
+        (Some(entry), TlsMode::None, TlsMode::Implicit | TlsMode::StartTls) => {
+            return Err(wrong(entry, "contradicts `url`, which begins with https://"));
+        }
+        (Some(entry), TlsMode::Implicit, TlsMode::None) => {
+            return Err(wrong(entry, "contradicts `url`, which begins with http://"));
+        }
+        (None, _, TlsMode::None) if !url.is_protected_or_near() => {
+            let what =
+                "is an http:// URL of another machine: mail goes there unprotected only with `tls: none`";
+            return Err(keys.find("url").map_or_else(|| node.wrong(what), |entry| wrong(entry, what)));
+        }
+        (Some(_) | None, _, _) => route.tls.mode = url.mode,
+    }
+    keys.agree(url.mode)?;
+    // What is this machine to a proxy is none of ours.
+    let is_safe = url.mode != TlsMode::None || url.is_protected_or_near() && route.proxy.is_none();
+    match keys.find("password").or_else(|| keys.find("bearer")).filter(|_| !is_safe) {
+        Some(entry) => Err(wrong(entry, "is sent to another machine only over TLS: write an https:// URL")),
+        None => Ok(()),
+    }
+}
+
+fn scheme(login: &mut Login, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<Scheme, Complaint> {
+    match (keys.find("user"), keys.find("password"), keys.find("bearer")) {
+        (Some(user), _, Some(_)) => Err(wrong(user, "has no meaning with `bearer`: remove one of them")),
+        (Some(user), None, None) => Err(wrong(user, "needs `password` too")),
+        (None, Some(_), _) => Err(node.wrong("needs `user` beside `password`")),
+        (Some(user), Some(_), None) if login.user.contains(':') => {
+            Err(wrong(user, "must have no colon, which ends it in a request (RFC 7617)"))
+        }
+        (Some(_), Some(_), None) => Ok(Scheme::Basic),
+        (None, None, Some(_)) => {
+            "bearer".clone_into(&mut login.user);
+            Ok(Scheme::Bearer)
+        }
+        (None, None, None) => Ok(Scheme::None),
+    }
 }
 
 /// Makes a target of a URL, as on a command line.
 pub(super) fn of_url(url: &str) -> Result<Receiver, String> {
-    let url = HttpUrl::parse(url)?;
+    Ok(usual(HttpUrl::parse(url)?))
+}
+
+fn usual(url: HttpUrl) -> Receiver {
     let (account, user) = Default::default();
-    Ok(Receiver {
+    Receiver {
         method: Method::Post,
-        bind: None,
-        proxy: None,
-        tls: Tls::bare(url.mode),
-        timeout: TIMEOUT,
-        login: None,
+        route: Route { timeout: Some(TIMEOUT), ..Route::bare(url.mode) },
+        scheme: Scheme::None,
+        login: Login::default(),
         hmac: None,
         headers: Vec::new(),
         success: None,
         account,
         user,
         url,
-    })
+    }
 }
 
 fn show(receiver: &Receiver) -> String {
-    let written = Written::of(receiver);
     // On one line there is room for what is unusual.
-    let is_worth_it = |key: &&Key<Written>| match key.name {
-        "method" => written.method != Method::Post,
+    let is_worth_it = |key: &&Key<Receiver>| match key.name {
+        "method" => receiver.method != Method::Post,
         "tls" => !receiver.url.is_protected_or_near(),
-        "tls_min" => written.tls.min != Tls::bare(written.tls.mode).min,
-        "timeout" => written.timeout != TIMEOUT,
-        _ => true,
+        "timeout" => receiver.route.timeout != Some(TIMEOUT),
+        "user" | "password" => receiver.scheme == Scheme::Basic,
+        "bearer" => receiver.scheme == Scheme::Bearer,
+        name => is_unusual(name, &receiver.route),
     };
-    inline(HTTP_KEYS.iter().filter(is_worth_it), &written)
+    inline(HTTP_KEYS.iter().filter(is_worth_it), receiver)
 }
 
 fn headers(node: &Node<'_>, places: &Places) -> Result<Vec<(String, Password)>, Complaint> {

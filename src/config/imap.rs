@@ -1,23 +1,19 @@
 //! The target that is a mailbox: `imap`.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
-use super::account::{Password, Tls, TlsMode};
+use super::account::TlsMode;
 use super::host::is_loopback;
-use super::oauth2::{Credential, OAuth2};
-use super::oauth2_keys::{OAUTH2, credential, parts, suits};
+use super::oauth2::Credential;
+use super::oauth2_keys::{BY_PASSWORD, BY_TOKENS, suits};
 use super::places::Places;
-use super::proxy::Proxy;
 use super::rows::{Form, Key, inline, key, mapping};
-use super::server::{Given, conflicts, of_target, with_tls};
-use super::target::{Login, Mailbox, MessageDate, Provider};
-use super::tree::{Complaint, Content, Entry, Node};
-use super::values::{AUTH, BOOLEAN, HOST, PASSWORD, PORT, USER, choice};
+use super::server::{Keys, is_unusual, of_target, wrong};
+use super::target::{Login, Mailbox, MessageDate, Provider, Route};
+use super::tree::{Complaint, Content, Node};
+use super::values::{AUTH, BOOLEAN, HOST, PORT, USER, choice};
 use crate::sasl::{Auth, Mechanism};
 
 /// The keys of `imap`.
-pub(super) const IMAP_KEYS: &[Key<Written>] = of_target!(
+pub(super) const IMAP_KEYS: &[Key<Mailbox>] = of_target!(
     [
         key!(
             "provider",
@@ -30,9 +26,14 @@ pub(super) const IMAP_KEYS: &[Key<Written>] = of_target!(
     ],
     [
         key!("auth", auth, AUTH, "Mechanisms that may be used: auto, or a list in order of preference."),
-        key!("user", user, USER, "Who logs in there; required."),
-        key!("password", password, PASSWORD, "The password, or where it comes from; or `oauth2`."),
-        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
+        key!("user", login.user, USER, "Who logs in there; required."),
+        key!("password", login.credential, BY_PASSWORD, "The password, or where it comes from; or `oauth2`."),
+        key!(
+            "oauth2",
+            login.credential,
+            BY_TOKENS,
+            "Tokens in the place of a password: where they come from."
+        ),
         key!("folder", folder, FOLDER, "The folder, with a slash between its parts; INBOX."),
         key!("create", create, BOOLEAN, "Whether a missing folder is made; true."),
         key!("flags", flags, FLAGS, "Flags of each message."),
@@ -90,160 +91,91 @@ const FLAGS: Form<Vec<String>> = Form {
     },
 };
 
-/// What stands under `imap`.
-pub(super) struct Written {
-    provider: Option<&'static Provider>,
-    host: Option<String>,
-    port: Option<u16>,
-    tls: Tls,
-    bind: Option<IpAddr>,
-    proxy: Option<Proxy>,
-    timeout: Option<Duration>,
-    auth: Auth,
-    user: Option<String>,
-    password: Option<Password>,
-    oauth2: Option<OAuth2>,
-    folder: String,
-    create: bool,
-    flags: Vec<String>,
-    date: Option<MessageDate>,
-}
-
 fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
     let what = "a mapping such as { host: imap.example.org, user: alice, password: { file: ~/imap } }";
-    let nothing = Written {
+    let usual = Mailbox {
         provider: None,
-        host: None,
-        port: None,
-        tls: Tls::bare(TlsMode::Implicit),
-        bind: None,
-        proxy: None,
-        timeout: None,
+        host: String::new(),
+        port: 0,
+        route: Route::bare(TlsMode::Implicit),
         auth: Auth::Auto,
-        user: None,
-        password: None,
-        oauth2: None,
+        login: Login::default(),
         folder: "INBOX".to_owned(),
         create: true,
         flags: Vec::new(),
-        date: None,
+        date: MessageDate::Received,
     };
-    let written = mapping(node, places, what, IMAP_KEYS, nothing)?;
-    written.mailbox(node, node.mapping(what)?)
+    let mut mailbox = mapping(node, places, what, IMAP_KEYS, usual)?;
+    let keys = Keys(node.mapping(what)?);
+    keys.agree(mailbox.route.tls.mode)?;
+    complete(&mut mailbox, node, keys)?;
+    protect(&mailbox, keys)?;
+    Ok(mailbox)
 }
 
-impl Written {
-    /// Checks what keys mean together, and fills in the defaults.
-    fn mailbox(self, node: &Node<'_>, own: &[Entry<'_>]) -> Result<Mailbox, Complaint> {
-        let given = Given { own, defaults: &[] };
-        let wrong =
-            |entry: &Entry<'_>, what: &str| Complaint::new(entry.at, what).under(&format!(".{}", entry.key));
-        if let Some((entry, what)) = conflicts(given, self.tls.mode).into_iter().next() {
-            return Err(wrong(entry, what));
-        }
-        let Some(host) = self.host.or_else(|| self.provider.map(|provider| provider.host.to_owned())) else {
-            return Err(node.wrong("needs `host` or `provider`"));
-        };
-        let credential = credential(own, self.password, self.oauth2)?;
-        // A certificate alone says who it is.
-        let is_certified = self.tls.client.is_some()
-            && match &self.auth {
-                Auth::Auto => true,
-                Auth::List(list) => list.contains(&Mechanism::External),
-            };
-        let auth = match &credential {
-            None if is_certified => Auth::List(vec![Mechanism::External]),
-            _ => self.auth,
-        };
-        let credential = credential.or(is_certified.then_some(Credential::Nothing));
-        let (Some(user), Some(credential)) = (self.user, credential) else {
-            return Err(node.wrong("needs `user`, and `password` or `oauth2`"));
-        };
-        if let (Some((entry, _)), Err(what)) = (given.find("auth"), suits(&auth, credential.oauth2())) {
-            return Err(wrong(entry, what));
-        }
-        if let (Auth::List(list), Some((entry, _))) = (&auth, given.find("auth"))
-            && list.contains(&Mechanism::Apop)
-        {
-            return Err(wrong(entry, "has apop in it, which is a command of POP3"));
-        }
-        // What is this machine to a proxy is none of ours.
-        let is_near = is_loopback(&host) && self.proxy.is_none();
-        if let (TlsMode::None, Auth::Auto, false) = (self.tls.mode, &auth, is_near)
-            && let Some((entry, _)) = given.find("password").or_else(|| given.find("oauth2"))
-        {
-            let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
-            return Err(wrong(entry, what));
-        }
-        let default_port = match self.tls.mode {
-            TlsMode::Implicit => self.provider.map_or(993, |provider| provider.port),
+/// Fills in what follows from other keys.
+fn complete(mailbox: &mut Mailbox, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<(), Complaint> {
+    let Mailbox { provider, host, port, route, auth, login, date, .. } = mailbox;
+    match (keys.find("host"), *provider) {
+        (None, None) => return Err(node.wrong("needs `host` or `provider`")),
+        (None, Some(provider)) => provider.host.clone_into(host),
+        (Some(_), _) => {}
+    }
+    if keys.find("port").is_none() {
+        *port = match route.tls.mode {
+            TlsMode::Implicit => provider.map_or(993, |provider| provider.port),
             TlsMode::StartTls | TlsMode::None => 143,
         };
-        Ok(Mailbox {
-            provider: self.provider,
-            host,
-            port: self.port.unwrap_or(default_port),
-            bind: self.bind,
-            proxy: self.proxy,
-            tls: self.tls,
-            timeout: self.timeout,
-            auth,
-            login: Login { user, credential },
-            folder: self.folder,
-            create: self.create,
-            flags: self.flags,
-            date: self.date.or(self.provider.map(|provider| provider.date)).unwrap_or(MessageDate::Received),
-        })
     }
+    if let (Some(provider), None) = (provider, keys.find("date")) {
+        *date = provider.date;
+    }
+    keys.has_one_credential()?;
+    // A certificate alone says who it is.
+    let is_certified = login.credential == Credential::Nothing
+        && route.tls.client.is_some()
+        && match &auth {
+            Auth::Auto => true,
+            Auth::List(list) => list.contains(&Mechanism::External),
+        };
+    if is_certified {
+        *auth = Auth::List(vec![Mechanism::External]);
+    }
+    match keys.find("user") {
+        Some(_) if is_certified || login.credential != Credential::Nothing => Ok(()),
+        Some(_) | None => Err(node.wrong("needs `user`, and `password` or `oauth2`")),
+    }
+}
 
-    fn of(mailbox: &Mailbox) -> Self {
-        let Mailbox {
-            provider,
-            host,
-            port,
-            bind,
-            proxy,
-            tls,
-            timeout,
-            auth,
-            login,
-            folder,
-            create,
-            flags,
-            date,
-        } = mailbox.clone();
-        let (password, oauth2) = parts(login.credential);
-        Self {
-            provider,
-            host: Some(host),
-            port: Some(port),
-            tls,
-            bind,
-            proxy,
-            timeout,
-            auth,
-            user: Some(login.user),
-            password,
-            oauth2,
-            folder,
-            create,
-            flags,
-            date: Some(date),
+/// Checks how the log-in is shown.
+fn protect(mailbox: &Mailbox, keys: Keys<'_, '_>) -> Result<(), Complaint> {
+    let Mailbox { host, route, auth, login, .. } = mailbox;
+    if let Some(entry) = keys.find("auth") {
+        suits(auth, login.credential.oauth2()).map_err(|what| wrong(entry, what))?;
+        if matches!(auth, Auth::List(list) if list.contains(&Mechanism::Apop)) {
+            return Err(wrong(entry, "has apop in it, which is a command of POP3"));
         }
     }
+    // What is this machine to a proxy is none of ours.
+    let is_near = is_loopback(host) && route.proxy.is_none();
+    if let (TlsMode::None, Auth::Auto, false) = (route.tls.mode, auth, is_near)
+        && let Some(entry) = keys.find("password").or_else(|| keys.find("oauth2"))
+    {
+        let what = "is sent to another machine without TLS only if `auth` lists the mechanism: write `tls: implicit`";
+        return Err(wrong(entry, what));
+    }
+    Ok(())
 }
 
 fn show(mailbox: &Mailbox) -> String {
-    let written = Written::of(mailbox);
     // On one line there is room for what is unusual.
-    let is_worth_it = |key: &&Key<Written>| match key.name {
-        "tls_min" => written.tls.min != Tls::bare(written.tls.mode).min,
-        "auth" => written.auth != Auth::Auto,
-        "create" => !written.create,
-        "date" => written.date != Some(MessageDate::Received),
-        _ => true,
+    let is_worth_it = |key: &&Key<Mailbox>| match key.name {
+        "auth" => mailbox.auth != Auth::Auto,
+        "create" => !mailbox.create,
+        "date" => mailbox.date != MessageDate::Received,
+        name => is_unusual(name, &mailbox.route),
     };
-    inline(IMAP_KEYS.iter().filter(is_worth_it), &written)
+    inline(IMAP_KEYS.iter().filter(is_worth_it), mailbox)
 }
 
 fn folder(node: &Node<'_>) -> Result<String, Complaint> {

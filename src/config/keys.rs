@@ -20,6 +20,7 @@ const PIPELININGS: [(&str, Pipelining); 3] =
 
 /// The keys of an account, in the order in which they are shown.
 pub(super) const KEYS: &[Key<Account>] = with_tls!(
+    tls,
     [
         key!("host", host, HOST, "The server's name or address; required."),
         key!("user", user, USER, "The mailbox name as the server knows it; required."),

@@ -10,11 +10,12 @@ use super::tls::ClientCertificate;
 use crate::secret::Secret;
 
 /// What a user logs in with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Credential {
     Password(Password),
     OAuth2(OAuth2),
     /// The client certificate says who it is, or a person is asked for the password.
+    #[default]
     Nothing,
 }
 

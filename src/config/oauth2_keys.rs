@@ -250,32 +250,20 @@ fn show(written: &Written) -> String {
     inline(OAUTH2_KEYS, written)
 }
 
-/// Makes what a target's user logs in with of its two keys.
-pub(super) fn credential(
-    own: &[Entry<'_>],
-    password: Option<Password>,
-    oauth2: Option<OAuth2>,
-) -> Result<Option<Credential>, Complaint> {
-    match (password, oauth2) {
-        (Some(_), Some(_)) => {
-            let find = own.iter().find(|entry| entry.key == "oauth2");
-            let what = "has no meaning with `password`: remove one of them";
-            Err(find
-                .map_or_else(|| unreachable!("it was read"), |entry| within(entry, entry.value.wrong(what))))
-        }
-        (Some(password), None) => Ok(Some(Credential::Password(password))),
-        (None, oauth2) => Ok(oauth2.map(Credential::OAuth2)),
-    }
-}
+/// The password that a target's user logs in with.
+pub(super) const BY_PASSWORD: Form<Credential> = Form {
+    read: |node, places| (PASSWORD.read)(node, places).map(Credential::Password),
+    show: |credential| match credential {
+        Credential::Password(password) => (PASSWORD.show)(password),
+        Credential::OAuth2(_) | Credential::Nothing => String::new(),
+    },
+};
 
-/// Gives the two keys that stand for it.
-pub(super) fn parts(credential: Credential) -> (Option<Password>, Option<OAuth2>) {
-    match credential {
-        Credential::Password(password) => (Some(password), None),
-        Credential::OAuth2(oauth2) => (None, Some(oauth2)),
-        Credential::Nothing => (None, None),
-    }
-}
+/// The tokens in its place.
+pub(super) const BY_TOKENS: Form<Credential> = Form {
+    read: |node, places| read(node, places).map(Credential::OAuth2),
+    show: |credential| credential.oauth2().map_or_else(String::new, OAUTH2.show),
+};
 
 /// Says what is wrong with mechanisms that take what is not there: tokens without `oauth2`, a password beside it.
 pub(super) fn suits(auth: &Auth, oauth2: Option<&OAuth2>) -> Result<(), &'static str> {

@@ -36,6 +36,21 @@ macro_rules! key {
     };
 }
 
+/// Makes the row of a key whose value goes into a field of what may not be there: name, that and its field, form, help.
+macro_rules! part {
+    ($name:literal, $($whole:ident).+ => $field:ident, $form:expr, $about:literal) => {
+        Key {
+            name: $name,
+            about: $about,
+            read: |entry, places, into| {
+                into.$($whole).+.get_or_insert_default().$field = ($form.read)(&entry.value, places)?;
+                Ok(())
+            },
+            show: |from| from.$($whole).+.as_ref().map_or_else(String::new, |whole| ($form.show)(&whole.$field)),
+        }
+    };
+}
+
 /// Makes the row of a key that says which variant of an enum is meant: name, variant, form of what is in it, help.
 macro_rules! variant {
     ($name:literal, $variant:path, $form:expr, $about:literal) => {
@@ -51,7 +66,7 @@ macro_rules! variant {
     };
 }
 
-pub(super) use {key, variant};
+pub(super) use {key, part, variant};
 
 /// Reads the key of one entry.
 ///

@@ -1,47 +1,33 @@
 //! How a server is reached and protected: the keys that accounts and targets have in common, and what they mean
 //! together.
 
-use super::account::TlsMode;
-use super::tree::Entry;
+use super::account::{Tls, TlsMode};
+use super::rows::within;
+use super::target::Route;
+use super::tree::{Complaint, Entry};
 
-/// Makes the rows of a mapping whose `tls` is a [`super::account::Tls`]: some rows, those of TLS, and more rows.
+/// Makes the rows of a mapping that has a [`super::account::Tls`]: where it is, some rows, those of TLS, and more rows.
 macro_rules! with_tls {
-    ([$($before:expr),* $(,)?], [$($after:expr),* $(,)?]) => {{
+    ($($tls:ident).+, [$($before:expr),* $(,)?], [$($after:expr),* $(,)?]) => {{
         use $crate::config::account::TlsMode;
         use $crate::config::{rows, values};
         &[
             $($before,)*
-            rows::key!("tls", tls.mode, values::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
-            rows::key!("tls_ca", tls.ca, values::PATH, "A file of certificates that are trusted instead of the system's."),
-            rows::key!("tls_pin", tls.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks."),
-            Key {
-                name: "tls_client_cert",
-                about: "A file with the client's certificate chain.",
-                read: |entry, places, into| {
-                    into.tls.client.get_or_insert_default().chain = (values::PATH.read)(&entry.value, places)?;
-                    Ok(())
-                },
-                show: |from| from.tls.client.as_ref().map_or_else(String::new, |client| (values::PATH.show)(&client.chain)),
-            },
-            Key {
-                name: "tls_client_key",
-                about: "A file with the client's private key.",
-                read: |entry, places, into| {
-                    into.tls.client.get_or_insert_default().key = (values::PATH.read)(&entry.value, places)?;
-                    Ok(())
-                },
-                show: |from| from.tls.client.as_ref().map_or_else(String::new, |client| (values::PATH.show)(&client.key)),
-            },
-            rows::key!("tls_server_name", tls.server_name, values::HOST, "The name to verify when it is not the host."),
+            rows::key!("tls", $($tls).+.mode, values::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
+            rows::key!("tls_ca", $($tls).+.ca, values::PATH, "A file of certificates that are trusted instead of the system's."),
+            rows::key!("tls_pin", $($tls).+.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks."),
+            rows::part!("tls_client_cert", $($tls).+.client => chain, values::PATH, "A file with the client's certificate chain."),
+            rows::part!("tls_client_key", $($tls).+.client => key, values::PATH, "A file with the client's private key."),
+            rows::key!("tls_server_name", $($tls).+.server_name, values::HOST, "The name to verify when it is not the host."),
             Key {
                 name: "tls_min",
                 about: "The lowest version of TLS that is accepted: 1.2 or 1.3.",
                 read: |entry, places, into| {
-                    into.tls.min = (values::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
+                    into.$($tls).+.min = (values::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
                     Ok(())
                 },
-                show: |from| match from.tls.mode {
-                    TlsMode::Implicit | TlsMode::StartTls => format!("'{}'", values::name_of(&values::TLS_VERSIONS, &from.tls.min)),
+                show: |from| match from.$($tls).+.mode {
+                    TlsMode::Implicit | TlsMode::StartTls => format!("'{}'", values::name_of(&values::TLS_VERSIONS, &from.$($tls).+.min)),
                     // Refused beside `tls: none`, where it means nothing.
                     TlsMode::None => String::new(),
                 },
@@ -51,15 +37,16 @@ macro_rules! with_tls {
     }};
 }
 
-/// Makes the rows of a target that is a server: some rows, those of TLS and of the way there, and more rows.
+/// Makes the rows of a target that is a server: some rows, those of the route to it, and more rows.
 macro_rules! of_target {
     ([$($before:expr),* $(,)?], [$($after:expr),* $(,)?]) => {
-        with_tls!(
+        $crate::config::server::with_tls!(
+            route.tls,
             [$($before,)*],
             [
-                rows::key!("bind", bind, values::ADDRESS, "The address of this machine to connect from."),
-                rows::key!("proxy", proxy, values::PROXY, "A proxy that connects to the server: socks5:// or http://."),
-                rows::key!("timeout", timeout, values::POSITIVE, "The longest wait for a connect or for an answer."),
+                rows::key!("bind", route.bind, values::ADDRESS, "The address of this machine to connect from."),
+                rows::key!("proxy", route.proxy, values::PROXY, "A proxy that connects to the server: socks5:// or http://."),
+                rows::key!("timeout", route.timeout, values::POSITIVE, "The longest wait for a connect or for the server."),
                 $($after,)*
             ]
         )
@@ -93,6 +80,42 @@ impl<'n, 't> Given<'n, 't> {
         };
         find(self.own, Level::Own).or_else(|| find(self.defaults, Level::Defaults))
     }
+}
+
+/// Says what is wrong with a key of a target.
+pub(super) fn wrong(entry: &Entry<'_>, what: &str) -> Complaint {
+    Complaint::new(entry.at, what).under(&format!(".{}", entry.key))
+}
+
+/// The keys that stand under the kind of a target.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'n, 't>(pub(super) &'n [Entry<'t>]);
+
+impl<'n, 't> Keys<'n, 't> {
+    pub(super) fn find(self, key: &str) -> Option<&'n Entry<'t>> {
+        self.0.iter().find(|entry| entry.key == key)
+    }
+
+    /// Complains of the first key of TLS that contradicts another.
+    pub(super) fn agree(self, mode: TlsMode) -> Result<(), Complaint> {
+        let given = Given { own: self.0, defaults: &[] };
+        conflicts(given, mode).first().map_or(Ok(()), |(entry, what)| Err(wrong(entry, what)))
+    }
+
+    /// Complains of a password and tokens at once.
+    pub(super) fn has_one_credential(self) -> Result<(), Complaint> {
+        match (self.find("password"), self.find("oauth2")) {
+            (Some(_), Some(oauth2)) => {
+                Err(within(oauth2, oauth2.value.wrong("has no meaning with `password`: remove one of them")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says which key of a target is worth its room on one line, whatever it says: not what is usual.
+pub(super) fn is_unusual(key: &str, route: &Route) -> bool {
+    key != "tls_min" || route.tls.min != Tls::bare(route.tls.mode).min
 }
 
 /// Finds keys of TLS that contradict each other, and says what is wrong with each.

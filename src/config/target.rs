@@ -14,7 +14,7 @@ use super::oauth2::Credential;
 use super::password::Password;
 use super::providers::Protocol;
 use super::proxy::Proxy;
-use super::tls::Tls;
+use super::tls::{Tls, TlsMode};
 use crate::sasl::{Auth, Mechanism};
 
 /// One delivery target; `delivery::Sink::open` makes a sink of it.
@@ -128,9 +128,8 @@ impl Fact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailServer {
     pub place: Place,
-    /// The longest wait for a connect and for each answer; `None` leaves the connect to the account's and the answers to
-    /// what RFC 5321, 4.5.3.2 has.
-    pub timeout: Option<Duration>,
+    /// Without a timeout answers have what RFC 5321, 4.5.3.2 gives them. A socket has no more than that of it.
+    pub route: Route,
     pub login: Option<Login>,
     pub to: Recipients,
     pub from: Sender,
@@ -143,17 +142,31 @@ pub enum Place {
         /// Host name or address literal (IPv6 without brackets).
         host: String,
         port: u16,
-        /// Local address to connect from.
-        bind: Option<IpAddr>,
-        /// What connects to it in our place.
-        proxy: Option<Box<Proxy>>,
-        tls: Tls,
     },
     Socket(PathBuf),
 }
 
-/// Who logs in to a mail server.
+/// How the server of a target is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// How the connection is protected; where there is a URL, its mode is the URL's.
+    pub tls: Tls,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// What connects to it in our place.
+    pub proxy: Option<Proxy>,
+    /// The longest wait for a connect, and for the server to say or take anything; `None`: the account's.
+    pub timeout: Option<Duration>,
+}
+
+impl Route {
+    pub fn bare(mode: TlsMode) -> Self {
+        Self { tls: Tls::bare(mode), bind: None, proxy: None, timeout: None }
+    }
+}
+
+/// Who logs in at a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Login {
     /// The user name, as it goes onto the wire.
     pub user: String,
@@ -169,14 +182,7 @@ pub struct Mailbox {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Local address to connect from.
-    pub bind: Option<IpAddr>,
-    /// What connects to it in our place.
-    pub proxy: Option<Proxy>,
-    /// How the connection is protected.
-    pub tls: Tls,
-    /// The longest wait for a connect and for each answer; `None`: the account's.
-    pub timeout: Option<Duration>,
+    pub route: Route,
     /// How to log in.
     pub auth: Auth,
     /// Who logs in.
@@ -240,14 +246,7 @@ pub struct Gmail {
     pub date: MessageDate,
     /// Where the API is; no query.
     pub url: HttpUrl,
-    /// How the connection is protected; its mode is the URL's.
-    pub tls: Tls,
-    /// Local address to connect from.
-    pub bind: Option<IpAddr>,
-    /// What connects to it in our place.
-    pub proxy: Option<Proxy>,
-    /// The longest wait for a connect and for the server; `None`: the account's.
-    pub timeout: Option<Duration>,
+    pub route: Route,
 }
 
 /// What becomes of what Gmail takes for spam.
@@ -264,16 +263,10 @@ pub enum Spam {
 pub struct Receiver {
     pub url: HttpUrl,
     pub method: Method,
-    /// Local address to connect from.
-    pub bind: Option<IpAddr>,
-    /// What connects to it in our place.
-    pub proxy: Option<Proxy>,
-    /// How the connection is protected; its mode is the URL's.
-    pub tls: Tls,
-    /// The longest wait for a connect, and for the server to say or take anything.
-    pub timeout: Duration,
-    /// Who asks, if that is to be shown.
-    pub login: Option<HttpLogin>,
+    pub route: Route,
+    pub scheme: Scheme,
+    /// Who asks, if that is to be shown; a token has no user.
+    pub login: Login,
     /// The key by which requests are signed.
     pub hmac: Option<Password>,
     /// More header fields. Each value may be a secret.
@@ -294,27 +287,19 @@ pub enum Method {
 }
 
 /// How a request shows who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HttpLogin {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// By nothing that is a log-in.
+    None,
     /// By user and password (RFC 7617).
-    Basic(Login),
-    /// By a token (RFC 6750), under a user's name that is not sent.
-    Bearer(Login),
+    Basic,
+    /// By a token (RFC 6750).
+    Bearer,
 }
-
-static NOBODY: Login = Login { user: String::new(), credential: Credential::Nothing };
 
 impl Receiver {
     /// The keys by which requests show who asks.
     pub const LOG_IN_KEYS: &str = "`user` and `password`, `bearer`, `hmac` or `headers`";
-
-    /// Gives what asks, whatever way that is shown.
-    pub fn login(&self) -> Option<&Login> {
-        match &self.login {
-            Some(HttpLogin::Basic(login) | HttpLogin::Bearer(login)) => Some(login),
-            None => None,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -437,16 +422,13 @@ impl Target {
         }
     }
 
-    /// Gives what connects to it in our place, if anything does.
-    pub fn proxy(&self) -> Option<&Proxy> {
+    /// Gives how its server is reached, if it is one.
+    pub fn route(&self) -> Option<&Route> {
         match self {
-            Self::Smtp(server) | Self::Lmtp(server) => match &server.place {
-                Place::Tcp { proxy, .. } => proxy.as_deref(),
-                Place::Socket(_) => None,
-            },
-            Self::Imap(mailbox) => mailbox.proxy.as_ref(),
-            Self::Gmail(gmail) => gmail.proxy.as_ref(),
-            Self::Http(receiver) => receiver.proxy.as_ref(),
+            Self::Smtp(server) | Self::Lmtp(server) => Some(&server.route),
+            Self::Imap(mailbox) => Some(&mailbox.route),
+            Self::Gmail(gmail) => Some(&gmail.route),
+            Self::Http(receiver) => Some(&receiver.route),
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
         }
     }
@@ -488,7 +470,7 @@ impl Target {
             Self::Imap(mailbox) => Some((&mailbox.host, &mailbox.login)),
             Self::Gmail(gmail) => Some((&gmail.url.host, &gmail.login)),
             // An endpoint may refuse a key, a header or an address, whoever asks.
-            Self::Http(receiver) => Some((&receiver.url.host, receiver.login().unwrap_or(&NOBODY))),
+            Self::Http(receiver) => Some((&receiver.url.host, &receiver.login)),
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::NetError;
 use crate::config::account::{CommandLine, Tls};
+use crate::config::target::Route;
 use crate::config::{Account, Proxy, Reach};
 
 /// A server to connect to: an account's, or one that mail is delivered to.
@@ -28,6 +29,20 @@ pub struct Endpoint<'a> {
     pub connect: Option<&'a CommandLine>,
     /// The longest wait, for TCP and TLS together.
     pub timeout: Duration,
+}
+
+impl<'a> Endpoint<'a> {
+    /// Gives the server of an account's target; one without a patience of its own has this one.
+    pub fn of_target(
+        account: &'a str,
+        (host, port): (&'a str, u16),
+        route: &'a Route,
+        patience: Duration,
+    ) -> Self {
+        let Route { tls, bind, proxy, timeout } = route;
+        let (proxy, timeout) = (proxy.as_ref(), timeout.unwrap_or(patience));
+        Self { account, host, port, tls, reach: &Reach::Anywhere, bind: *bind, proxy, connect: None, timeout }
+    }
 }
 
 impl<'a> From<&'a Account> for Endpoint<'a> {

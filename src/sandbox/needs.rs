@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Place;
-use crate::config::{Account, Config, Fleet, Listen, MailServer, Target};
+use crate::config::{Account, Config, Fleet, Listen, Target};
 use crate::disk::{above, blocking, spool_directory};
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since
@@ -143,34 +143,22 @@ impl<'a> Purpose<'a> {
             paths.extend(files(&account.tls, secrets.chain(&account.password)));
             paths.extend(account.oauth2.iter().flat_map(token_files));
             for target in account.targets() {
-                let of_target = target.login().and_then(|(_, login)| login.credential.oauth2());
+                let login = target.login().map(|(_, login)| &login.credential);
+                let of_target = login.and_then(Credential::oauth2);
                 paths.extend(of_target.into_iter().flat_map(token_files));
+                if let Some(route) = target.route() {
+                    let of_login = login.into_iter().flat_map(Credential::secrets).map(|(secret, _)| secret);
+                    let others = target.secrets().into_iter().map(|(secret, _)| secret);
+                    paths.extend(files(&route.tls, of_login.chain(others)));
+                }
                 match target {
                     Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
-                    Target::Pipe(_) => {}
                     Target::Smtp(server) | Target::Lmtp(server) => {
-                        let secrets = server.login.iter().flat_map(|login| login.credential.secrets());
-                        match &server.place {
-                            Place::Tcp { tls, .. } => {
-                                paths.extend(files(tls, secrets.map(|(secret, _)| secret)));
-                            }
-                            Place::Socket(socket) => paths.push(socket.clone()),
+                        if let Place::Socket(socket) = &server.place {
+                            paths.push(socket.clone());
                         }
                     }
-                    Target::Imap(mailbox) => {
-                        let secrets = mailbox.login.credential.secrets();
-                        paths.extend(files(&mailbox.tls, secrets.into_iter().map(|(secret, _)| secret)));
-                    }
-                    Target::Gmail(gmail) => {
-                        let secrets = gmail.login.credential.secrets();
-                        paths.extend(files(&gmail.tls, secrets.into_iter().map(|(secret, _)| secret)));
-                    }
-                    Target::Http(receiver) => {
-                        let secrets = receiver.login().map(|login| login.credential.secrets());
-                        let secrets = secrets.into_iter().flatten().map(|(secret, _)| secret);
-                        let others = target.secrets().into_iter().map(|(secret, _)| secret);
-                        paths.extend(files(&receiver.tls, secrets.chain(others)));
-                    }
+                    Target::Pipe(_) | Target::Imap(_) | Target::Gmail(_) | Target::Http(_) => {}
                 }
             }
         }
@@ -299,35 +287,17 @@ impl Needs {
             }
             Target::Mbox(path) => self.write_beside(path, &format!("the mbox of {name}")),
             Target::Pipe(_) => self.commands.push(format!("`deliver` of {name}")),
-            Target::Smtp(server) | Target::Lmtp(server) => self.server(server, name),
-            Target::Imap(mailbox) => {
-                self.tls(&mailbox.tls, name);
-                self.credential(&mailbox.login.credential, &format!("`deliver` of {name}"));
-            }
-            Target::Gmail(gmail) => {
-                self.tls(&gmail.tls, name);
-                self.credential(&gmail.login.credential, &format!("`deliver` of {name}"));
-            }
-            Target::Http(receiver) => {
-                self.tls(&receiver.tls, name);
-                if let Some(login) = receiver.login() {
-                    self.credential(&login.credential, &format!("`deliver` of {name}"));
-                }
-            }
+            // To connect to a socket takes no right; see `landlock`.
+            Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) | Target::Gmail(_) | Target::Http(_) => {}
+        }
+        if let Some(route) = target.route() {
+            self.tls(&route.tls, name);
+        }
+        if let Some((_, login)) = target.login() {
+            self.credential(&login.credential, &format!("`deliver` of {name}"));
         }
         for (secret, what) in target.secrets() {
             self.password(secret, || format!("{what} of {name}"));
-        }
-    }
-
-    fn server(&mut self, server: &MailServer, name: &str) {
-        match &server.place {
-            Place::Tcp { tls, .. } => self.tls(tls, name),
-            // To connect takes no right; see `landlock`.
-            Place::Socket(_) => {}
-        }
-        if let Some(login) = &server.login {
-            self.credential(&login.credential, &format!("`deliver` of {name}"));
         }
     }
 

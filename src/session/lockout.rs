@@ -77,15 +77,12 @@ impl Attempted {
     pub fn at_target(target: &Target, user: &str, secrets: &[&Secret]) -> Self {
         let way = match target {
             Target::Smtp(server) | Target::Lmtp(server) => format!("{:?}", server.place),
-            Target::Imap(mailbox) => {
-                format!("{:?}", (mailbox.port, &mailbox.tls, &mailbox.auth, mailbox.bind))
-            }
-            Target::Gmail(gmail) => format!("{:?}", (&gmail.url, &gmail.tls, gmail.bind)),
-            Target::Http(receiver) => {
-                format!("{:?}", (&receiver.url, &receiver.tls, receiver.bind))
-            }
+            Target::Imap(mailbox) => format!("{:?}", (mailbox.port, &mailbox.auth)),
+            Target::Gmail(gmail) => gmail.url.to_string(),
+            Target::Http(receiver) => receiver.url.to_string(),
             Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
         };
+        let way = format!("{way}{:?}", target.route().map(|route| (&route.tls, route.bind)));
         Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secrets)
     }
 

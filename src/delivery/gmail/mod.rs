@@ -98,12 +98,11 @@ impl Gmail {
         access: Access,
     ) -> Result<Self, TargetError> {
         let memory = Memory::from_octets(access.remembered.as_deref());
-        let config::Gmail { url, bind, proxy, tls, timeout, .. } = target.clone();
-        let timeout = timeout.unwrap_or(access.timeout);
+        let config::Gmail { url, route, .. } = target.clone();
         let token = access.secret.clone().unwrap_or_else(|| Secret::new(Vec::new()));
         let kept = access.remembered.clone();
         let now = access.clock.now();
-        let line = Line { url, place, tls, bind, proxy, timeout, access, idle: Mutex::default() };
+        let line = Line { url, place, route, access, idle: Mutex::default() };
         if let Some(until) = memory.waits(now) {
             return Err(line.left_alone(Duration::from_secs((until - now).unsigned_abs())));
         }

@@ -73,8 +73,8 @@ impl Receiver {
     ) -> Result<Self, TargetError> {
         let now = access.clock.now();
         let waits = memory::waits(access.remembered.as_deref(), now);
-        let config::Receiver { url, bind, proxy, tls, timeout, .. } = target.clone();
-        let way = Way { url, place, tls, bind, proxy, timeout, access, idle: Mutex::default() };
+        let config::Receiver { url, route, .. } = target.clone();
+        let way = Way { url, place, route, access, idle: Mutex::default() };
         if let Some(until) = waits {
             return Err(way.left_alone(Duration::from_secs((until - now).unsigned_abs())));
         }

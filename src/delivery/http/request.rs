@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::config::Receiver;
-use crate::config::target::{HttpLogin, Method, Sender};
+use crate::config::target::{Method, Scheme, Sender};
 use crate::delivery::envelope;
 use crate::delivery::reading::each_part;
 use crate::delivery::spool::Spooled;
@@ -133,8 +133,8 @@ pub(super) fn request(
     if let Some((time, signature)) = &digests.signature {
         request = request.header("X-Postrider-Timestamp", *time).header("X-Postrider-Signature", signature);
     }
-    if let (Some(login), Some(secret)) = (&receiver.login, secrets.login) {
-        request = request.header("Authorization", authorization(login, secret)?);
+    if let Some(secret) = secrets.login.filter(|_| receiver.scheme != Scheme::None) {
+        request = request.header("Authorization", authorization(receiver, secret)?);
     }
     for ((name, _), secret) in receiver.headers.iter().zip(secrets.headers(receiver)) {
         let name =
@@ -148,15 +148,16 @@ pub(super) fn request(
     request.body(body).map_err(|error| error.to_string())
 }
 
-fn authorization(login: &HttpLogin, secret: &Secret) -> Result<HeaderValue, String> {
+fn authorization(receiver: &Receiver, secret: &Secret) -> Result<HeaderValue, String> {
     let mut field = Zeroizing::new(Vec::new());
-    match login {
-        HttpLogin::Basic(login) => {
-            let both = Zeroizing::new([login.user.as_bytes(), b":", secret.reveal()].concat());
+    match receiver.scheme {
+        Scheme::None => {}
+        Scheme::Basic => {
+            let both = Zeroizing::new([receiver.login.user.as_bytes(), b":", secret.reveal()].concat());
             field.extend_from_slice(b"Basic ");
             field.extend_from_slice(Zeroizing::new(STANDARD.encode(&*both)).as_bytes());
         }
-        HttpLogin::Bearer(_) => {
+        Scheme::Bearer => {
             field.extend_from_slice(b"Bearer ");
             field.extend_from_slice(secret.reveal());
         }

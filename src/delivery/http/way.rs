@@ -1,14 +1,12 @@
 //! The way to a server that is asked over HTTP: one connection that is kept, and what it means when that breaks.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use hyper::Request;
 
-use crate::config::account::Tls;
-use crate::config::{HttpUrl, Proxy, Reach};
+use crate::config::HttpUrl;
+use crate::config::target::Route;
 use crate::delivery::{Access, ServerError, TargetError, file_error};
 use crate::disk::spool_directory;
 use crate::failure::Class;
@@ -24,10 +22,7 @@ pub struct Way {
     pub url: HttpUrl,
     /// How the target is shown.
     pub place: String,
-    pub tls: Tls,
-    pub bind: Option<IpAddr>,
-    pub proxy: Option<Proxy>,
-    pub timeout: Duration,
+    pub route: Route,
     pub access: Access,
     /// The connection while nobody uses it.
     pub idle: Mutex<Option<Kept>>,
@@ -50,17 +45,8 @@ impl Way {
     }
 
     async fn connect(&self) -> Result<Kept, TargetError> {
-        let endpoint = Endpoint {
-            account: &self.access.account,
-            host: &self.url.host,
-            port: self.url.port,
-            tls: &self.tls,
-            reach: &Reach::Anywhere,
-            bind: self.bind,
-            proxy: self.proxy.as_ref(),
-            connect: None,
-            timeout: self.timeout,
-        };
+        let server = (self.url.host.as_str(), self.url.port);
+        let endpoint = Endpoint::of_target(&self.access.account, server, &self.route, self.access.timeout);
         let connected = Kept::connect(&self.access.connector, &endpoint, &self.url).await;
         connected.map_err(|error| self.lost(&error))
     }

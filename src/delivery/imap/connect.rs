@@ -60,7 +60,7 @@ impl Connecting<'_> {
         }
         let watch = self.access.connector.watch();
         watch.saw(|| Stage::greeted(greeting.to_string().as_bytes()));
-        if self.target.tls.mode == TlsMode::StartTls {
+        if self.target.route.tls.mode == TlsMode::StartTls {
             if greeting.kind == Kind::PreAuth {
                 return Err(
                     self.failed("server logs us in before TLS, which it cannot start then".into(), None)
@@ -92,22 +92,12 @@ impl Connecting<'_> {
     }
 
     fn endpoint(&self) -> Endpoint<'_> {
-        let config::Mailbox { host, port, tls, bind, proxy, .. } = self.target;
-        Endpoint {
-            account: &self.access.account,
-            host,
-            port: *port,
-            tls,
-            reach: &config::Reach::Anywhere,
-            bind: *bind,
-            proxy: proxy.as_ref(),
-            connect: None,
-            timeout: self.timeout(),
-        }
+        let config::Mailbox { host, port, route, .. } = self.target;
+        Endpoint::of_target(&self.access.account, (host, *port), route, self.access.timeout)
     }
 
     fn timeout(&self) -> Duration {
-        self.target.timeout.unwrap_or(self.access.timeout)
+        self.target.route.timeout.unwrap_or(self.access.timeout)
     }
 
     fn over(&self, stream: Stream, protocol: Client) -> Dialogue {
@@ -144,7 +134,7 @@ impl Connecting<'_> {
             user: if capabilities.has("LOGINDISABLED") { User::Absent } else { User::Announced },
             apop_stamp: false,
             tls: protection,
-            client_certificate: self.target.tls.client.is_some(),
+            client_certificate: self.target.route.tls.client.is_some(),
             tokens: self.target.login.credential.oauth2().is_some(),
             exporter: exporter.is_some(),
         };
@@ -326,7 +316,7 @@ impl Connecting<'_> {
         let line = broken.said.as_ref().map(String::as_bytes);
         let is_told = broken.is_silence || line.is_some();
         let usual = "IMAP is usually on port 993 or 143";
-        let hint = is_told.then(|| net::another_server(line, self.target.tls.mode, usual)).flatten();
+        let hint = is_told.then(|| net::another_server(line, self.target.route.tls.mode, usual)).flatten();
         self.error(broken.what, broken.said, Class::Target, hint)
     }
 

@@ -8,8 +8,7 @@ use tokio::net::UnixStream;
 use super::dialogue::{Broken, Dialogue, How, Introduction, NoDialogue, Patience};
 use super::learned::Learned;
 use super::transaction::Connection;
-use crate::config::Reach;
-use crate::config::account::{Tls, TlsMode};
+use crate::config::account::TlsMode;
 use crate::config::target::{MailServer, Place};
 use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::{Class, meaning};
@@ -52,27 +51,20 @@ struct Connecting<'a> {
 
 impl Connecting<'_> {
     async fn dialogue(&self) -> Result<Dialogue, TargetError> {
-        let timeout = self.server.timeout.unwrap_or(self.access.timeout);
+        let MailServer { place, route, .. } = self.server;
         let greeting = Client::new(self.dialect);
-        let (host, port, bind, proxy, tls) = match &self.server.place {
-            Place::Socket(path) => return self.open(self.unix(path, timeout).await?, greeting).await,
-            Place::Tcp { host, port, bind, proxy, tls } => (host, *port, *bind, proxy.as_deref(), tls),
+        let server = match place {
+            Place::Socket(path) => {
+                let timeout = route.timeout.unwrap_or(self.access.timeout);
+                return self.open(self.unix(path, timeout).await?, greeting).await;
+            }
+            Place::Tcp { host, port } => (host.as_str(), *port),
         };
-        let endpoint = Endpoint {
-            account: &self.access.account,
-            host,
-            port,
-            tls,
-            reach: &Reach::Anywhere,
-            bind,
-            proxy,
-            connect: None,
-            timeout,
-        };
+        let endpoint = Endpoint::of_target(&self.access.account, server, route, self.access.timeout);
         let net = |error| self.net(error);
         let stream = self.access.connector.connect(endpoint).await.map_err(net)?;
         let dialogue = self.open(stream, greeting).await?;
-        match tls.mode {
+        match route.tls.mode {
             TlsMode::None | TlsMode::Implicit => Ok(dialogue),
             TlsMode::StartTls => {
                 let stream = self.start_tls(dialogue).await?;
@@ -102,11 +94,11 @@ impl Connecting<'_> {
             dialect: self.dialect,
             name: &self.name,
             account: &self.access.account,
-            patience: Patience::new(self.server.timeout),
+            patience: Patience::new(self.server.route.timeout),
             stop: self.access.stop.clone(),
             watch: self.access.connector.watch(),
-            moment: match (&self.server.place, stream.tls()) {
-                (Place::Tcp { tls: Tls { mode: TlsMode::StartTls, .. }, .. }, None) => Moment::BeforeTls,
+            moment: match (self.server.route.tls.mode, stream.tls()) {
+                (TlsMode::StartTls, None) => Moment::BeforeTls,
                 _ => Moment::BeforeLogIn,
             },
         };
@@ -138,7 +130,7 @@ impl Connecting<'_> {
 
     fn mode(&self) -> TlsMode {
         match &self.server.place {
-            Place::Tcp { tls, .. } => tls.mode,
+            Place::Tcp { .. } => self.server.route.tls.mode,
             Place::Socket(_) => TlsMode::Implicit,
         }
     }
