@@ -1,4 +1,5 @@
-//! The store as a whole, on files.
+//! The store as a whole, on files, and the same once more in databases.
+#![allow(clippy::duplicate_mod, reason = "each backend has the same tests, beside stores of its own")]
 
 mod commits;
 mod failures;
