@@ -14,8 +14,8 @@ pub mod config {
         CatchAll, Destination, Occurrence, Pipe, Place, Provider, Route, Sender, Unknown, is_address,
     };
     pub use crate::config::{
-        Account, Config, Daemon, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, Target,
-        set_secret, show,
+        Account, Config, Daemon, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, RowError, Target,
+        show,
     };
 }
 
@@ -100,7 +100,7 @@ pub mod state {
     pub mod postgres {
         pub use crate::config::Postgres;
         pub use crate::state::postgres::schema::statements;
-        pub use crate::state::postgres::{Database, Param, Server, Statement};
+        pub use crate::state::postgres::{Accounts, Database, Param, Roll, Server, Statement, Written};
     }
 }
 

@@ -9,6 +9,7 @@ use crate::config::{ConfigError, UrlError};
 use crate::credential::CredentialError;
 use crate::daemon::DaemonError;
 use crate::failure::Failure;
+use crate::seal::SealError;
 use crate::state::StateError;
 use crate::text::Shown;
 
@@ -44,6 +45,13 @@ pub(super) enum CliError {
     NotHeld(String),
     #[error(transparent)]
     State(#[from] StateError),
+    /// A secret that the database or the rows in it are kept with.
+    #[error("state: {0}")]
+    Credential(#[from] CredentialError),
+    #[error("state: {0}")]
+    Seal(#[from] SealError),
+    #[error("there is no table of accounts: the state is a file")]
+    NoTable,
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("no daemon runs with the state file {}", .0.display())]
@@ -74,7 +82,10 @@ impl CliError {
             Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
                 Exit::LATER
             }
-            Self::Config(_) | Self::Import(_) | Self::Foreign { .. } => Exit::CONFIGURATION,
+            Self::Config(_) | Self::Import(_) | Self::Foreign { .. } | Self::Seal(_) | Self::NoTable => {
+                Exit::CONFIGURATION
+            }
+            Self::Credential(error) => Exit::of_class(error.class()),
             Self::Url(_)
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
@@ -105,6 +116,8 @@ impl CliError {
             Self::Daemon(DaemonError::Running(_)) => {
                 Some("stop that one first, or give this one a state file of its own with `state:`".into())
             }
+            Self::NoTable => Some("a fleet has `state: { postgres: { url: ... } }`".into()),
+            Self::Credential(error) => error.hint("state"),
             Self::NoDaemon(_) => {
                 Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
             }
@@ -137,6 +150,7 @@ impl CliError {
             | Self::NotSetUp(_)
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
+            | Self::Seal(_)
             | Self::Poll(_)
             | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
             | Self::Unasked(_)

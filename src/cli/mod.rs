@@ -1,5 +1,6 @@
 //! The command line: reads arguments, shows results, decides nothing about mail.
 
+mod account;
 mod accounts;
 mod check;
 mod common;
@@ -83,6 +84,9 @@ enum Command {
     /// Lets postrider into a mailbox by OAuth2: in a browser on any machine, or by a code
     #[command(after_help = example("postrider login work", EXIT_STATUS))]
     Login(login::Login),
+    /// Adds, lists, checks and removes the accounts that tenants have in the database of a fleet
+    #[command(subcommand, after_help = example("postrider account list", EXIT_STATUS))]
+    Account(account::AccountCommand),
     /// Validates or shows the configuration
     #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
     Config(config::ConfigCommand),
@@ -116,6 +120,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Setup(setup) => Box::pin(setup.run(&common, &mut results)).await,
         Command::Import(import) => import.run(&common, &mut results).await,
         Command::Login(login) => login.run(&common, &mut results).await,
+        Command::Account(account) => account.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
         Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
     };

@@ -81,6 +81,12 @@ impl Whole<'_> {
                 return;
             }
         }
+        if let Some(database) = &config.database {
+            let mut secrets = database.password.iter().chain(&database.secrets_keys);
+            if secrets.any(|from| matches!(from, Password::Literal(_))) {
+                self.secrets = Secrets::Inside;
+            }
+        }
         if entry("fleet").is_some() {
             let fleet = config.fleet.get_or_insert_default();
             fleet.take_defaults(&defaults.account);

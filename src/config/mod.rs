@@ -3,6 +3,7 @@
 pub mod account;
 pub(crate) mod command_line;
 mod deliver;
+mod enrol;
 mod error;
 mod file;
 mod fleet;
@@ -26,6 +27,7 @@ mod percent;
 mod pipe;
 mod places;
 mod postgres;
+mod postgres_keys;
 pub mod providers;
 mod proxy;
 pub(crate) mod recipients;
@@ -49,6 +51,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use account::Account;
+pub use enrol::NewRow;
 pub use error::{ConfigError, Mistake};
 pub use fleet::Fleet;
 pub use host::HostAndPort;
@@ -63,9 +66,9 @@ pub use networks::Reach;
 pub use postgres::Postgres;
 pub use proxy::{Proxy, ProxyKind};
 pub(crate) use show::reference;
-pub use show::{show, show_origins};
+pub use show::{show, show_account, show_origins};
 pub use target::{Gmail, MailServer, Mailbox, Receiver, Recipients, Target};
-pub use tenant::{Row, set_secret};
+pub use tenant::{Row, RowError};
 pub(crate) use url::{Whose, on_command_line};
 pub use url_parts::UrlError;
 pub(crate) use warnings::{Outside, Warnings, warnings};
@@ -77,7 +80,10 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Accounts in the order of the file.
     pub accounts: Vec<Account>,
+    /// The state file; what lies beside it lies there with a database, too.
     pub state: PathBuf,
+    /// The database that holds the state in place of that file.
+    pub database: Option<Postgres>,
     pub daemon: Daemon,
     /// Limits of single hosts.
     pub hosts: Hosts,

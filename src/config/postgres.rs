@@ -8,10 +8,14 @@ use super::host::is_loopback;
 /// A PostgreSQL database, and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
+    /// As it is written.
+    pub url: String,
     /// Hosts, user and database. No password is in it.
     pub server: tokio_postgres::Config,
     /// Where the password comes from, if one is asked for.
     pub password: Option<Password>,
+    /// Where the keys come from that seal the secrets in it: the first seals, all open.
+    pub secrets_keys: Vec<Password>,
     /// How connections by TCP are protected: `StartTls`, which is PostgreSQL's own way, or `None`.
     pub tls: Tls,
     /// The longest wait for a connection, and for one answer.
@@ -44,6 +48,14 @@ impl Postgres {
             true => TlsMode::None,
             false => TlsMode::StartTls,
         };
-        Ok(Self { server, password: None, tls: Tls::bare(mode), timeout: Duration::from_secs(10) })
+        let url = url.to_owned();
+        Ok(Self {
+            url,
+            server,
+            password: None,
+            secrets_keys: Vec::new(),
+            tls: Tls::bare(mode),
+            timeout: Duration::from_secs(10),
+        })
     }
 }

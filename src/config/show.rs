@@ -8,6 +8,7 @@ use super::imap::IMAP_KEYS;
 use super::keys::{HOOKS, KEYS};
 use super::mail_server::{LMTP_KEYS, SMTP_KEYS};
 use super::oauth2_keys::OAUTH2_KEYS;
+use super::postgres_keys::POSTGRES_KEYS;
 use super::recipients::CATCH_ALL;
 use super::rows::{Key, block};
 use super::server::{Given, Level};
@@ -15,7 +16,7 @@ use super::top::{LIMITS, NOTIFY, TOP};
 use super::tree::{self, Entry};
 use super::values::SOURCES;
 use super::yaml::text;
-use super::{Config, deliver, pipe};
+use super::{Account, Config, deliver, pipe};
 
 /// Writes the configuration as YAML with every default filled in and every secret shown as `'[secret]'`; with the
 /// secrets put back it can be loaded and means the same.
@@ -26,6 +27,11 @@ pub fn show(config: &Config) -> String {
         out += &format!("  {}:\n{}", text(&account.name), block(4, KEYS, account));
     }
     out
+}
+
+/// Writes the keys of one account in the same way.
+pub fn show_account(account: &Account) -> String {
+    format!("{}:\n{}", text(&account.name), block(2, KEYS, account))
 }
 
 /// Writes what stands before the accounts.
@@ -88,6 +94,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
     [
         below("", TOP),
         below("daemon.", LIMITS),
+        below("state.postgres.", POSTGRES_KEYS),
         below("hosts.NAME.", HOST_KEYS),
         below("fleet.", FLEET_KEYS),
         below("notify.", NOTIFY),

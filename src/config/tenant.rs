@@ -17,7 +17,7 @@ use super::rows::{self, unknown_among, within};
 use super::server::Given;
 use super::target::Destination;
 use super::tree::{self, Complaint, Content, Entry, Position};
-use crate::seal::{Sealed, place};
+use crate::seal::{Ring, SealError, Sealed, place};
 use crate::secret::Secret;
 use crate::text::Shown;
 
@@ -91,10 +91,34 @@ impl Fleet {
             None => Ok(account),
         }
     }
+
+    /// Makes the account of a row, with its secret.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the row, or why its secret does not open.
+    pub fn open(&self, row: &Row, ring: &Ring) -> Result<Account, RowError> {
+        let mut account = self.account(row)?;
+        if let Some(sealed) = &row.secret {
+            let closed = |error| RowError::Secret { account: account.name.clone(), error };
+            let secret = ring.open(&row.place(), sealed).map_err(closed)?;
+            set_secret(&mut account, secret);
+        }
+        Ok(account)
+    }
+}
+
+/// Why a row is no account that can be polled.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("account {account}: {error}")]
+    Secret { account: String, error: SealError },
 }
 
 /// Gives an account the secret of its row: its password, or the refresh token of its provider.
-pub fn set_secret(account: &mut Account, secret: Secret) {
+fn set_secret(account: &mut Account, secret: Secret) {
     match &mut account.oauth2 {
         None => account.password = Some(Password::Literal(secret)),
         Some(OAuth2::Client(client)) => client.refresh_token = Some(Password::Literal(secret)),

@@ -3,6 +3,7 @@
 use super::fleet_keys::FLEET;
 use super::hosts::{HOSTS, SESSIONS};
 use super::listen::LISTEN;
+use super::postgres_keys::STATE;
 use super::rows::{Form, Key, block, inline, key, mapping};
 use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, choice, count};
 use super::{Config, Confinement, Notify};
@@ -13,7 +14,7 @@ const CONFINEMENTS: [(&str, Confinement); 2] = [("auto", Confinement::Auto), ("o
 pub(super) const TOP: &[Key<Config>] = &[
     named("defaults", "Keys of accounts that hold where an account does not have them itself."),
     named("accounts", "From the accounts' names to their keys."),
-    key!("state", state, PATH, "The state file."),
+    STATE,
     Key {
         show: |config| format!("\n{}", block(2, LIMITS, config).trim_end()),
         ..named("daemon", "Limits that hold for all accounts together, and where the status is served.")

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::oauth2::error::OAuth2Error;
 use crate::failure::Class;
+use crate::seal::SealError;
 use crate::text::Shown;
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,8 @@ pub enum CredentialError {
     NoTerminal(io::Error),
     #[error("no password was typed")]
     NotTyped,
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// There is no token in its place.
     #[error(transparent)]
     Tokens(#[from] Box<OAuth2Error>),
@@ -110,6 +113,7 @@ impl CredentialError {
             | Self::Netrc { .. }
             | Self::Empty { .. }
             | Self::TooLong { .. }
+            | Self::Seal(_)
             | Self::NotTyped => return None,
         };
         Some(hint.to_owned())

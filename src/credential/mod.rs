@@ -8,8 +8,10 @@ mod error;
 mod file;
 mod netrc;
 pub mod oauth2;
+mod ring;
 mod sources;
 mod terminal;
 
 pub use error::CredentialError;
+pub use ring::ring;
 pub use sources::{ask, password};

@@ -727,6 +727,36 @@ fn what_is_shown_can_be_loaded_and_means_the_same_but_for_the_secrets() {
 }
 
 #[test]
+fn a_database_is_shown_whole_but_for_its_secrets() {
+    let state = "state: { postgres: { url: 'postgresql://p@db.example.org/p', password: { env: P }, tls: starttls, tls_min: '1.2', \
+                 secrets_key: [{ credential: new }, '[secret]'], timeout: 5s } }";
+    let text = format!("{state}\naccounts: {{a: {{host: h, user: u, deliver: {{maildir: /m}}}}}}");
+    let shown = show(&Config::from_yaml(&text.replace("[secret]", "hunter2"), Path::new(FILE)).unwrap());
+    assert!(!shown.contains("hunter2") && shown.contains("{ credential: new }, '[secret]'"), "{shown}");
+    let again = Config::from_yaml(&shown, Path::new(FILE)).unwrap();
+    assert_eq!(again, Config::from_yaml(&text, Path::new(FILE)).unwrap());
+}
+
+#[test]
+fn a_database_that_is_none_is_told_with_its_place() {
+    for (state, told) in [
+        (
+            "{ postgres: {} }",
+            "1:20: state.postgres: has no `url`: it must be a mapping such as { url: postgresql://postrider@db.example.org/postrider }",
+        ),
+        ("{ mysql: {} }", "1:10: state.mysql: unknown key; valid keys are postgres"),
+        (
+            "{ postgres: { url: 'postgresql://u:hunter2@h/d' } }",
+            "1:27: state.postgres.url: a password in it would be shown: write `password` beside it",
+        ),
+    ] {
+        let text = format!("state: {state}\naccounts: {{a: {{host: h, user: u, deliver: {{maildir: /m}}}}}}");
+        let error = Config::from_yaml(&text, Path::new(FILE)).unwrap_err().to_string();
+        assert_eq!(error, format!("{FILE}:{told}"));
+    }
+}
+
+#[test]
 fn servers_as_targets_are_shown_whole_but_for_the_password() {
     let deliver = |target: &str| format!("accounts: {{a: {{host: h, user: u, deliver: {target}}}}}");
     for (target, expected) in [

@@ -1,5 +1,6 @@
 //! The program as its user sees it, its configuration, and what its sandbox lets it do.
 
+mod account;
 mod browser;
 mod config;
 mod demo;

@@ -2,6 +2,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | [`accounts`] | the table of tenants' accounts, or a view of its shape |
+//! | [`roll`] | these accounts as they change |
 //! | [`connection`] | connections, and statements on them; what is tried again |
 //! | `error` | what the server's errors mean |
 //! | `transaction` | one transaction, for a thread that may wait |
@@ -12,12 +14,16 @@
 //! transactions lets through: no SKIP LOCKED, advisory locks, LISTEN, triggers or partial indexes, no named statements,
 //! nothing that a session would have to remember.
 
+mod accounts;
 pub mod connection;
 mod error;
 mod keeper;
+mod roll;
 pub mod schema;
 mod transaction;
 
+pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use keeper::Keeper;
+pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};

@@ -1,6 +1,7 @@
 //! The store as a whole, on files, and the same once more in databases.
 #![allow(clippy::duplicate_mod, reason = "each backend has the same tests, beside stores of its own")]
 
+mod accounts;
 mod commits;
 mod failures;
 mod files;

@@ -1,0 +1,136 @@
+//! The table of tenants' accounts, in a real PostgreSQL.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio_postgres::types::Type;
+
+use super::server::Postgres;
+use crate::config::{self, Config, Fleet, Row};
+use crate::seal::Ring;
+use crate::secret::Secret;
+use crate::state::postgres::{Accounts, Database, Roll, Server, Written};
+
+const FILE: &str = "fleet: { targets: { desk: { http: { url: https://desk.example.org } } } }";
+
+fn database() -> Database {
+    let url = Postgres::shared().database();
+    Database::new(Server::new(config::Postgres::new(&url).unwrap(), None))
+}
+
+fn fleet() -> Fleet {
+    Config::from_yaml(FILE, std::path::Path::new("f")).unwrap().fleet.unwrap()
+}
+
+fn ring() -> Ring {
+    Ring::new([&Secret::new(STANDARD.encode([7; 32]))]).unwrap()
+}
+
+fn row(id: i64, name: &str) -> Written {
+    let mut row = Row { id, tenant: "acme".into(), name: name.into(), enabled: true, ..Row::default() };
+    row.config = format!("{{ host: POP.example.org, user: {name} }}");
+    row.maildrop = format!("acme/{name}@pop.example.org");
+    row.secret = Some(ring().seal(&row.place(), &Secret::new(format!("secret of {name}"))).unwrap());
+    Written { row, host: "pop.example.org".into() }
+}
+
+async fn names(roll: &mut Roll) -> Option<Vec<String>> {
+    let accounts = roll.look().await.unwrap()?;
+    Some(accounts.iter().map(|account| account.name.clone()).collect())
+}
+
+#[tokio::test]
+async fn a_row_is_read_as_it_was_written_and_a_name_is_taken_once() {
+    let accounts = Accounts::new(database(), "account");
+    let (alice, bob) = (row(1, "alice"), row(2, "bob"));
+    assert_eq!(accounts.add(&[alice.clone(), bob.clone()]).await.unwrap(), [1, 2]);
+    assert!(accounts.add(&[row(3, "alice")]).await.unwrap().is_empty());
+    let found = accounts.find("acme", "alice").await.unwrap().unwrap();
+    assert_eq!(found, Row { revision: 1, ..alice.row.clone() });
+    assert_eq!(accounts.page(None, None).await.unwrap().len(), 2);
+    let behind = accounts.page(Some(&found), Some("acme")).await.unwrap();
+    assert_eq!(behind.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["bob"]);
+    assert!(accounts.page(None, Some("other")).await.unwrap().is_empty());
+    let holders = accounts.holders(&[bob.row.maildrop.clone(), "nobody".into()]).await.unwrap();
+    assert_eq!(holders.into_iter().collect::<Vec<_>>(), [(bob.row.maildrop, "acme/bob".to_owned())]);
+    assert!(accounts.remove(1).await.unwrap() && !accounts.remove(1).await.unwrap());
+}
+
+#[tokio::test]
+async fn each_change_is_seen_and_a_bad_row_stops_nobody() {
+    let database = database();
+    let accounts = Accounts::new(database.clone(), "account");
+    let mut roll = Roll::new(accounts.clone(), fleet(), ring());
+    assert_eq!(names(&mut roll).await, Some(Vec::new()));
+    assert_eq!(names(&mut roll).await, None, "nothing has changed");
+    let mut evil = row(3, "evil");
+    evil.row.config = "{ host: h, user: u, connect: 'nc 10.0.0.1 1' }".into();
+    let mut copied = row(4, "copied");
+    copied.row.secret = row(1, "alice").row.secret;
+    accounts.add(&[row(1, "alice"), row(2, "bob"), evil, copied]).await.unwrap();
+    assert_eq!(names(&mut roll).await, Some(vec!["acme/alice".into(), "acme/bob".into()]));
+    let alice = accounts.find("acme", "alice").await.unwrap().unwrap();
+    accounts.enable(&alice, false).await.unwrap();
+    assert_eq!(names(&mut roll).await, Some(vec!["acme/bob".into()]));
+    accounts.enable(&alice, true).await.unwrap();
+    accounts
+        .replace(&Written { row: Row { id: 4, ..row(4, "copied").row }, host: "h".into() })
+        .await
+        .unwrap();
+    assert_eq!(names(&mut roll).await.unwrap().len(), 3, "it was mended");
+    let twin = Row { id: 5, maildrop: alice.maildrop.clone(), ..row(5, "twin").row };
+    accounts.add(&[Written { row: twin, host: "h".into() }]).await.unwrap();
+    assert_eq!(names(&mut roll).await.unwrap().len(), 3, "one maildrop is one account's");
+    accounts.remove(1).await.unwrap();
+    assert_eq!(names(&mut roll).await.unwrap().len(), 3, "the other has it now");
+}
+
+#[tokio::test]
+async fn a_view_over_other_tables_is_read_like_the_table() {
+    let database = database();
+    let text = |sql: &'static str| {
+        let database = database.clone();
+        async move { database.query(sql, &[]).await.unwrap() }
+    };
+    text("CREATE TABLE customer (number INTEGER PRIMARY KEY, login VARCHAR(80), server VARCHAR(80), sealed BYTEA, key VARCHAR(16), changed TIMESTAMPTZ DEFAULT now())").await;
+    text("CREATE VIEW boxes AS SELECT number AS id, 'acme'::varchar AS tenant, login AS name, NULL::text AS maildrop, server AS host,
+          json_build_object('host', server, 'user', login, 'port', NULL) AS config, sealed AS secret, key AS secret_key,
+          NULL::boolean AS enabled, (extract(epoch FROM changed) * 1000000)::numeric AS revision FROM customer").await;
+    let sealed = ring().seal("account/9/secret", &Secret::new(*b"hunter2")).unwrap();
+    let insert = "INSERT INTO customer (number, login, server, sealed, key) VALUES (9, 'alice', 'pop.example.org', $1, $2)";
+    database.query(insert, &[(&sealed.octets, Type::BYTEA), (&sealed.key, Type::TEXT)]).await.unwrap();
+    let accounts = Accounts::new(database.clone(), "public.boxes");
+    let mut roll = Roll::new(accounts, fleet(), ring());
+    let read = roll.look().await.unwrap().unwrap();
+    assert_eq!(
+        (read[0].name.as_str(), read[0].maildrop_id.as_str()),
+        ("acme/alice", "acme/alice@pop.example.org")
+    );
+    text("UPDATE customer SET server = 'pop.example.net', changed = now() + interval '1 s'").await;
+    assert_eq!(roll.look().await.unwrap().unwrap()[0].host, "pop.example.net");
+}
+
+#[tokio::test]
+async fn a_changed_account_that_failed_is_polled_soon_and_one_that_works_at_its_time() {
+    let database = database();
+    let accounts = Accounts::new(database.clone(), "account");
+    let mut roll = Roll::new(accounts.clone(), fleet(), ring());
+    accounts.add(&[row(1, "alice"), row(2, "bob")]).await.unwrap();
+    roll.look().await.unwrap();
+    for (id, failures) in [(1_i64, 0_i64), (2, 3)] {
+        let name = if id == 1 { "acme/alice@pop.example.org" } else { "acme/bob@pop.example.org" };
+        let maildrop = "INSERT INTO maildrop (identity) VALUES ($1) RETURNING id";
+        let maildrop: i64 = database.query(maildrop, &[(&name, Type::TEXT)]).await.unwrap()[0].get(0);
+        let lease = "INSERT INTO lease (maildrop, due, failures) VALUES ($1, now() + interval '1 h', $2)";
+        database.query(lease, &[(&maildrop, Type::INT8), (&failures, Type::INT8)]).await.unwrap();
+    }
+    // As an operator does it who has no need of us.
+    database.query("UPDATE account SET config = config || ' ', revision = revision + 1", &[]).await.unwrap();
+    roll.look().await.unwrap();
+    let soon = "SELECT failures FROM lease WHERE due < now() + interval '1 minute'";
+    let soon = database.query(soon, &[]).await.unwrap();
+    assert_eq!(soon.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [3]);
+    let alice = accounts.find("acme", "alice").await.unwrap().unwrap();
+    accounts.replace(&Written { row: alice, host: "pop.example.org".into() }).await.unwrap();
+    let soon = "SELECT failures FROM lease WHERE due < now() + interval '1 minute'";
+    assert_eq!(database.query(soon, &[]).await.unwrap().len(), 2, "whoever writes it wants to see it polled");
+}

@@ -1,0 +1,171 @@
+//! `postrider account`, on a real PostgreSQL.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::postgres::Postgres;
+use crate::support::postrider::Home;
+
+struct Office {
+    home: Home,
+    database: String,
+}
+
+impl Office {
+    fn new() -> Self {
+        let url = Postgres::shared().database();
+        let office = Self { home: Home::new(), database: url.rsplit('/').next().unwrap().to_owned() };
+        for (name, octet) in [("old", 1), ("new", 2)] {
+            office.home.write(name, &format!("{}\n", STANDARD.encode([octet; 32])));
+        }
+        office.keys("{ file: ~/old }", &url);
+        office
+    }
+
+    fn keys(&self, keys: &str, url: &str) {
+        self.home.configure(&format!(
+            "state: {{ postgres: {{ url: '{url}', secrets_key: {keys} }} }}\n\
+             fleet: {{ targets: {{ desk: {{ http: {{ url: https://desk.example.org }} }} }}, providers: {{ google: {{ provider: \
+             google, client_id: ID }} }} }}\n"
+        ));
+    }
+
+    fn url(&self) -> String {
+        Postgres::shared().url(&self.database)
+    }
+
+    /// Adds accounts from lines; gives what is said.
+    fn import(&self, lines: &str, status: i32) -> (String, String) {
+        self.home.write("rows", lines);
+        let ended = self.home.must(&["account", "import", "rows"], status);
+        (ended.stdout, ended.stderr)
+    }
+
+    fn asked(&self, sql: &str) -> String {
+        Postgres::shared().execute(&self.database, sql)
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        self.home.must(arguments, 0).stdout
+    }
+}
+
+const ALICE: &str = "{ host: POP.example.org, user: alice, password: hunter2-alice, keep: 14d }";
+
+#[test]
+fn an_account_is_added_with_its_secret_sealed_shown_without_it_and_removed() {
+    let office = Office::new();
+    office.home.write("alice", ALICE);
+    assert_eq!(office.says(&["account", "add", "acme/alice", "alice"]), "acme/alice: added\n");
+    let row = office.asked(
+        "SELECT tenant, name, maildrop, host, config, enabled, revision, secret, secret_key FROM account",
+    );
+    assert!(
+        row.starts_with(
+            "acme|alice|acme/alice@pop.example.org|pop.example.org|{\"host\": \"POP.example.org\""
+        ),
+        "{row}"
+    );
+    assert!(!row.contains("hunter2") && row.contains("|t|1|\\x"), "{row}");
+    let again = office.home.must(&["account", "add", "acme/alice", "alice"], 2).stderr;
+    assert!(again.contains("--replace"), "{again}");
+    let shown = office.says(&["account", "show", "acme/alice"]);
+    for words in [
+        "# enabled, revision 1, its secret sealed with key 72cd6e8422c407fb",
+        "keep: 14d",
+        "http: {",
+        "acme/alice",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert_eq!(office.says(&["account", "check"]), "1 account sound, 0 wrong\n");
+    let listed = office.says(&["account", "list"]);
+    assert!(
+        listed.contains("acme/alice") && listed.contains("enabled  alice at pop.example.org"),
+        "{listed}"
+    );
+    office.says(&["account", "disable", "acme/alice"]);
+    let listed = office.says(&["account", "list", "--json", "--tenant", "acme"]);
+    assert!(listed.contains("\"enabled\":false") && listed.contains("\"revision\":2"), "{listed}");
+    office.says(&["account", "enable", "acme/alice"]);
+    // Without a password it keeps the one that it has.
+    office
+        .home
+        .write("alice", "{ host: pop.example.net, user: alice, maildrop: acme/alice@pop.example.org }");
+    assert_eq!(
+        office.says(&["account", "add", "--replace", "acme/alice", "alice"]),
+        "acme/alice: written anew\n"
+    );
+    assert_eq!(office.says(&["account", "check", "acme/alice"]), "1 account sound, 0 wrong\n");
+    assert_eq!(office.asked("SELECT host, revision FROM account"), "pop.example.net|4");
+    assert_eq!(office.says(&["account", "remove", "acme/alice"]), "acme/alice: removed\n");
+    let gone = office.home.must(&["account", "remove", "acme/alice"], 2).stderr;
+    assert!(gone.contains("no account \"acme/alice\" in the table account"), "{gone}");
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_told_and_the_others_are_added() {
+    let office = Office::new();
+    let lines = concat!(
+        "{\"tenant\": \"acme\", \"name\": \"alice\", \"host\": \"pop.example.org\", \"user\": \"alice\", \"password\": \"hunter2-a\"}\n",
+        "{\"tenant\": \"acme\", \"name\": \"evil\", \"host\": \"h\", \"user\": \"u\", \"password\": \"hunter2-b\", \"connect\": \"nc\"}\n",
+        "\n",
+        "hunter2-c\n",
+        "{\"tenant\": \"acme\", \"name\": \"bob\", \"host\": \"pop.example.org\", \"user\": \"bob\", \"oauth2\": {\"provider\": \"google\"}, \"refresh_token\": \"hunter2-d\"}\n",
+        "{\"tenant\": \"acme\", \"name\": \"twin\", \"host\": \"pop.example.org\", \"user\": \"alice\", \"password\": \"hunter2-e\"}\n",
+    );
+    let (out, told) = office.import(lines, 78);
+    assert_eq!(out, "2 accounts added, 0 there already, 3 refused\n");
+    assert!(told.contains("acme/evil:1:") && told.contains(": connect: is not for a row to say"), "{told}");
+    assert!(told.contains("rows:4:1:1: must be a mapping of account keys, not a text"), "{told}");
+    assert!(told.contains("account acme/twin: account acme/alice has the same maildrop"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let (out, _) = office.import(lines.lines().next().unwrap(), 0);
+    assert_eq!(out, "0 accounts added, 1 there already, 0 refused\n");
+    // What somebody wrote there by hand.
+    office.asked("UPDATE account SET config = '{\"host\": \"h\", \"user\": \"u\", \"hooks\": {\"before\": \"id\"}}' WHERE name = 'bob'");
+    let told = office.home.must(&["account", "check"], 78);
+    assert_eq!(told.stdout, "1 account sound, 1 wrong\n");
+    assert!(
+        told.stderr.contains("account acme/bob:1:") && told.stderr.contains("hooks.before: is not for a row"),
+        "{}",
+        told.stderr
+    );
+    let listed = office.says(&["account", "list"]);
+    assert!(listed.contains("acme/bob") && listed.contains("wrong"), "{listed}");
+}
+
+#[test]
+fn secrets_are_sealed_anew_with_the_first_key_and_a_missing_key_is_one_clear_error() {
+    let office = Office::new();
+    office.home.write("alice", ALICE);
+    office.says(&["account", "add", "acme/alice", "alice"]);
+    office.keys("{ file: ~/new }", &office.url());
+    let told = office.home.must(&["account", "check"], 78).stderr;
+    let missing = "account acme/alice: the secret is sealed with the key 72cd6e8422c407fb, which is not in `secrets_key`";
+    assert!(told.contains(missing), "{told}");
+    office.keys("[{ file: ~/new }, { file: ~/old }]", &office.url());
+    assert!(office.says(&["account", "rekey"]).starts_with("1 secret sealed with key "));
+    assert!(
+        office.says(&["account", "rekey"]).starts_with("0 secrets sealed with key "),
+        "it is done already"
+    );
+    office.keys("{ file: ~/new }", &office.url());
+    assert_eq!(office.says(&["account", "check"]), "1 account sound, 0 wrong\n");
+    // Copied into another row it opens nowhere.
+    office.asked("INSERT INTO account SELECT id + 1, tenant, 'thief', 'm', host, config, secret, secret_key FROM account");
+    let told = office.home.must(&["account", "check"], 78).stderr;
+    assert!(told.contains("account acme/thief: the sealed secret does not open"), "{told}");
+    office.home.write("new", "no key\n");
+    let told = office.home.must(&["account", "check"], 77).stderr;
+    assert!(told.contains("cannot use key 1 of `secrets_key`: it must be 32 octets in base64"), "{told}");
+}
+
+#[test]
+fn without_a_database_there_is_no_table() {
+    let home = Home::new();
+    home.configure("accounts: { a: { host: h, user: u, deliver: { maildir: /m } } }");
+    let told = home.must(&["account", "list"], 78).stderr;
+    assert!(told.contains("there is no table of accounts: the state is a file"), "{told}");
+}
