@@ -14,8 +14,8 @@ use super::{CliError, Common};
 use crate::config::units;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::logging;
-use crate::state::Store;
 use crate::state::outlook::Seen;
+use crate::state::{Kind, Store};
 use crate::status::Snapshot;
 
 #[derive(Debug, Args)]
@@ -72,6 +72,19 @@ impl Status {
         // From cron, what works is not worth a word.
         snapshot.rows.retain(|row| !common.quiet || row.is_in_trouble());
         self.show(common, &snapshot, results);
+        if let ([row], false, false, false) =
+            (&snapshot.rows[..], self.accounts.is_empty(), self.json, common.quiet)
+        {
+            let seen = store.seen(row.maildrop.as_str().into()).await?;
+            let last_mail = seen
+                .iter()
+                .filter(|line| line.kind == Kind::Delivered)
+                .filter_map(|line| line.delivered_at)
+                .max();
+            if let Some(why) = row.why(snapshot.at, last_mail) {
+                results.line(format_args!("  {why}"));
+            }
+        }
         Ok(exit)
     }
 

@@ -6,6 +6,7 @@
 //! | `row` | an account and what is known of its maildrop, and since when it is stale |
 //! | `ago` | times in words |
 //! | `words` | the same in words: when, what the last poll did, what is held |
+//! | `why` | why there was no mail |
 //! | `metrics` | for a monitoring system |
 //! | `page`, `picture` | for a browser |
 
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod page;
 mod picture;
 mod row;
+mod why;
 pub mod words;
 
 use std::path::Path;

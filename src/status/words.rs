@@ -8,7 +8,7 @@ use crate::state::{Held, HeldKind, Timestamp};
 use crate::text::{Shown, counted};
 
 /// `2026-11-23 14:05:12 (3 minutes ago)`
-fn when(now: Timestamp, at: Timestamp) -> String {
+pub(super) fn when(now: Timestamp, at: Timestamp) -> String {
     format!("{} ({})", time(at), age(now, at))
 }
 
