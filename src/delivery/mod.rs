@@ -99,13 +99,19 @@ impl Sink {
         })
     }
 
+    /// Says whether [`Sink::recover`] has much to look at, unless it is told how far back.
+    pub fn looks_far_back(&self) -> bool {
+        self.imap().is_some_and(|mailbox| mailbox.looks_far_back())
+    }
+
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
     /// again, and leftovers of this maildrop are removed. Gives the files of this maildrop that are there. Called before
-    /// the first draft, if at all.
-    pub async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
+    /// the first draft, if at all. `oldest`: when the oldest message arrived that may be there, in seconds since 1970, where
+    /// [`Sink::looks_far_back`] wants to know.
+    pub async fn recover(&self, oldest: Option<i64>) -> Result<Vec<FileId>, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
-            Self::Imap(mailbox) => mailbox.recover().await,
+            Self::Imap(mailbox) => mailbox.recover(oldest).await,
             // Nothing in it tells which messages are there; what a server took is the server's.
             Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => {
                 Ok(Vec::new())

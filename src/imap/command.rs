@@ -81,6 +81,8 @@ pub enum Request {
 pub enum Items {
     /// The size, and these header fields.
     Fields(&'static [&'static str]),
+    /// The same, and INTERNALDATE.
+    Dated(&'static [&'static str]),
     /// All of it.
     Whole,
 }
@@ -90,6 +92,10 @@ impl fmt::Display for Items {
         match self {
             Self::Fields(fields) => {
                 write!(f, "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS ({})])", fields.join(" "))
+            }
+            Self::Dated(fields) => {
+                let fields = fields.join(" ");
+                write!(f, "(UID INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS ({fields})])")
             }
             Self::Whole => f.write_str("(UID BODY.PEEK[])"),
         }
@@ -299,6 +305,10 @@ mod tests {
             (
                 Command::UidFetch(5, Some(9), Items::Fields(&["date", "from"])),
                 "UID FETCH 5:9 (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (date from)])",
+            ),
+            (
+                Command::UidFetch(5, Some(9), Items::Dated(&["date", "from"])),
+                "UID FETCH 5:9 (UID INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (date from)])",
             ),
         ] {
             assert_eq!(line(&command).unwrap(), format!("{encoded}\r\n"));

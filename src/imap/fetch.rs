@@ -1,6 +1,8 @@
 //! What FETCH tells of a message (RFC 9051, 7.5.2), of which this must not be missed: a message that is not read counts as
 //! one that is not there. So blanks too many, items that nobody asked for and odd flags are passed over.
 
+use crate::message::arrival;
+
 /// What FETCH tells of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetched {
@@ -8,6 +10,8 @@ pub struct Fetched {
     pub uid: Option<u32>,
     /// Octets, by the server's word.
     pub size: Option<u64>,
+    /// INTERNALDATE, in seconds since 1970.
+    pub date: Option<i64>,
     /// The section that was asked for: empty if it was streamed, or is NIL; `None` in a word on something else.
     pub section: Option<Vec<u8>>,
 }
@@ -32,6 +36,7 @@ pub(super) fn read(response: &[u8]) -> Option<Fetched> {
         match &name[..] {
             b"UID" => fetched.uid = value.number(),
             b"RFC822.SIZE" => fetched.size = value.number(),
+            b"INTERNALDATE" => fetched.date = arrival::of_date(&value.octets()),
             name if name.starts_with(b"BODY[") => fetched.section = Some(value.octets()),
             _ => {}
         }
@@ -165,8 +170,9 @@ mod tests {
 
     #[test]
     fn a_message_is_read_however_its_server_writes_it() {
-        let message =
-            |size, section: &[u8]| Some(Fetched { uid: Some(8), size, section: Some(section.to_vec()) });
+        let message = |size, section: &[u8]| {
+            Some(Fetched { uid: Some(8), size, date: None, section: Some(section.to_vec()) })
+        };
         for (response, expected) in [
             (
                 "* 3 FETCH (UID 8 RFC822.SIZE 41 BODY[HEADER.FIELDS (DATE)] {4}\r\na)\r\n)",
@@ -180,6 +186,10 @@ mod tests {
             (
                 "* 3 FETCH (FLAGS (\\Seen $a[b] \\*) INTERNALDATE \"29-Nov\" X NIL UID 8 RFC822.SIZE 5000000000 BODY[] NIL)",
                 message(Some(5_000_000_000), b""),
+            ),
+            (
+                "* 3 FETCH (UID 8 INTERNALDATE \" 1-Nov-2025 12:00:00 +0200\" RFC822.SIZE 1 BODY[] NIL)",
+                Some(Fetched { date: Some(1_761_991_200), ..message(Some(1), b"").unwrap() }),
             ),
             ("* 3 FETCH (UID 8 FLAGS ())", Some(Fetched { uid: Some(8), ..Fetched::default() })),
             ("* 3 FETCH ()", Some(Fetched::default())),

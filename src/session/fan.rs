@@ -21,7 +21,7 @@ use crate::delivery::spool::Unspooled;
 use crate::delivery::{Leftover, MessageId, ServerError, Sink, TargetError};
 use crate::failure::Class;
 use crate::message::Trace;
-use crate::state::{Delivery, Holder, Memory, Unclaimed};
+use crate::state::{Delivery, Holder, Memory, Timestamp, Unclaimed};
 
 use super::book::{Inventory, Stock, ToCome};
 use super::commit::{self, Commit, Complete};
@@ -63,6 +63,8 @@ struct Lane {
     why: Option<String>,
     /// It was open, and may have what is not recorded.
     broke: bool,
+    /// When the oldest message arrived that may be there, if that is known.
+    oldest: Option<Timestamp>,
 }
 
 struct Opened {
@@ -228,6 +230,16 @@ impl Fan {
         self.lanes.iter().filter(is_forgetful).map(|lane| lane.to.to_string()).collect()
     }
 
+    /// Says whether one of the targets is a mailbox on a server.
+    pub fn has_mailbox(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(lane.to.target, Target::Imap(_)))
+    }
+
+    /// Takes that none of the messages that may be there came before this time.
+    pub fn look_back_to(&mut self, oldest: Option<Timestamp>) {
+        self.lanes.iter_mut().for_each(|lane| lane.oldest = oldest);
+    }
+
     /// Says whether nothing is wrong with one of the targets, as far as is known.
     pub fn serves(&self) -> bool {
         self.all().any(|lane| self.lanes[lane].why.is_none())
@@ -247,7 +259,7 @@ pub enum Closing {
 impl Lane {
     fn new(to: &Destination) -> Self {
         let (to, key) = (to.clone(), to.key());
-        Self { to, key, opened: None, failed: None, why: None, broke: false }
+        Self { to, key, opened: None, failed: None, why: None, broke: false, oldest: None }
     }
 
     fn fail(&mut self, failed: Failed) {
@@ -276,7 +288,8 @@ impl Lane {
     }
 
     async fn take_stock(&self, of: Of<'_>) -> Result<(Opened, usize), Failed> {
-        let (sink, files) = of.poll.sink(&self.to.target).await?;
+        let sink = of.poll.sink(&self.to.target).await?;
+        let files = Poll::recover(&sink, self.oldest).await?;
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };
         let store = &of.poll.environment.store;
         let maildrop = &of.poll.maildrop();

@@ -43,14 +43,17 @@ impl Poll<'_> {
         }
     }
 
-    /// Opens a target and takes stock of it; gives the files of this maildrop that are there.
-    pub async fn sink(&self, target: &Target) -> Result<(Sink, Vec<FileId>), Failed> {
+    /// Opens a target.
+    pub async fn sink(&self, target: &Target) -> Result<Sink, Failed> {
         let open = super::open_target(self.account, target, self.environment, self.task.retry());
         // On the heap, as it is long and seldom.
-        let sink = self.unless_stopped("open the target", Box::pin(open)).await?;
-        // What is there already is found again whatever the state remembers: it may have been lost, be last week's
-        // from a backup, or not know of messages that a killed session had made visible.
-        let there = sink.recover().await.during("look through the target")?;
-        Ok((sink, there))
+        self.unless_stopped("open the target", Box::pin(open)).await
+    }
+
+    /// Gives the files of this maildrop that are in a target, none of which came before `oldest`, if that is known. What is
+    /// there is found again whatever the state remembers: it may have been lost, be last week's from a backup, or not know of
+    /// messages that a killed session had made visible.
+    pub async fn recover(sink: &Sink, oldest: Option<Timestamp>) -> Result<Vec<FileId>, Failed> {
+        sink.recover(oldest).await.during("look through the target")
     }
 }

@@ -26,6 +26,8 @@ use super::{Activity, Limits, Task};
 const ASK: &str = "ask for headers (TOP)";
 /// Messages that show whether the server has TOP.
 const FEW: usize = 16;
+/// Headers that are asked for at most to find out how far back a mailbox is to be looked at.
+const MOST_ASKED: usize = 1000;
 /// How long is fetched at most for targets that lack what others have.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
@@ -267,12 +269,17 @@ impl Turn<'_> {
             return Ok(0);
         }
         let Poll { account, environment, .. } = *self.poll;
-        if let Some(fan) = Fan::of(account, self.book.memory) {
+        if let Some(mut fan) = Fan::of(account, self.book.memory) {
+            if !self.book.memory.known && fan.has_mailbox() {
+                fan.look_back_to(self.oldest().await?);
+            }
             self.outlet = Some(Outlet::Several(fan));
             return Ok(0);
         }
         self.poll.progress.doing(Activity::OpeningTarget);
-        let (sink, files) = self.poll.sink(account.target()).await?;
+        let sink = self.poll.sink(account.target()).await?;
+        let oldest = if sink.looks_far_back() { self.oldest().await? } else { None };
+        let files = Poll::recover(&sink, oldest).await?;
         // Whose they are in a mailbox nobody knows.
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };
         let key = account.deliver[0].key();
@@ -281,6 +288,23 @@ impl Turn<'_> {
         self.book.stock = Stock::take(of, &sink, files).await?;
         self.outlet = Some(Outlet::One(sink, account.target().to_string()));
         Ok(there)
+    }
+
+    /// Says when the oldest message that is listed arrived; `None`: that cannot be known, or is not worth so many questions.
+    async fn oldest(&mut self) -> Result<Option<Timestamp>, Failed> {
+        let answers = &self.book.answers;
+        let (known, unasked): (Vec<usize>, Vec<usize>) =
+            (0..self.book.listing.len()).partition(|index| answers.header(*index).is_some());
+        let is_shown = |index: &usize| self.shows_header(*index) == Shows::Yes;
+        if !self.source.announces_headers() || unasked.len() > MOST_ASKED || !unasked.iter().all(is_shown) {
+            return Ok(None);
+        }
+        self.poll.progress.doing(Activity::AskingAges);
+        let asked = self.ask_for(&unasked, unasked.len()).await?;
+        let asked = asked.iter().map(|(_, header)| header.as_ref());
+        let known = known.iter().map(|index| self.book.answers.header(*index));
+        let mut arrived = asked.chain(known).map(|header| header.and_then(|header| header.arrived));
+        Ok(arrived.try_fold(Timestamp::MAX, |oldest, arrived| Some(oldest.min(arrived?))))
     }
 
     /// Counts the messages that lie in the targets.

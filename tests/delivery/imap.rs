@@ -21,10 +21,10 @@ const LITERALS: [&str; 4] = [
 ];
 
 /// A maildrop, a server, and the account between them.
-struct Way {
-    maildrop: Maildrop,
-    server: ImapServer,
-    poller: Poller,
+pub struct Way {
+    pub maildrop: Maildrop,
+    pub server: ImapServer,
+    pub poller: Poller,
 }
 
 impl Way {
@@ -32,7 +32,7 @@ impl Way {
         Self::with(habits, "", "")
     }
 
-    fn with(habits: Habits, target_keys: &str, keys: &str) -> Self {
+    pub fn with(habits: Habits, target_keys: &str, keys: &str) -> Self {
         let maildrop = Maildrop::start(Settings { tls: Protection::None, ..Settings::default() });
         let server = ImapServer::start(habits);
         let keys = format!("tls: none\nauth: [user-pass]\nkeep: none\n{keys}");
@@ -41,7 +41,7 @@ impl Way {
         Self { maildrop, server, poller }
     }
 
-    fn put(&self, numbers: std::ops::Range<usize>) {
+    pub fn put(&self, numbers: std::ops::Range<usize>) {
         numbers.for_each(|number| self.maildrop.put(&number.to_string(), message(number)));
     }
 
@@ -64,7 +64,7 @@ impl Way {
     }
 }
 
-fn message(number: usize) -> Vec<u8> {
+pub fn message(number: usize) -> Vec<u8> {
     format!(
         "Received: from a by b; Sat, 29 Nov 2025 12:00:00 +0000\r\nMessage-ID: <{number}@a>\r\nDate: Sat, 29 Nov 2025 11:00:00 \
          +0000\r\nFrom: alice@example.net\r\nSubject: {number}\r\n\r\nof {number}\r\n"

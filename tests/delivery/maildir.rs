@@ -50,7 +50,7 @@ async fn what_is_in_a_maildir_already_is_not_delivered_again_wherever_a_reader_p
     };
     to_cur(b"2\n", ",W=3:2,FS");
     let sink = open(&maildir(dir.path()), &disk).await.unwrap();
-    sink.recover().await.unwrap();
+    sink.recover(None).await.unwrap();
     // These move after they were indexed: one from new, one by its flags.
     to_cur(&large, ":2,");
     to_cur(b"2\n", ":2,RS");
@@ -63,7 +63,7 @@ async fn what_is_in_a_maildir_already_is_not_delivered_again_wherever_a_reader_p
     // The session that delivered it may have been killed before it made anything durable.
     let watch = Watch::of(dir.path());
     let sink = open(&maildir(dir.path()), &Disk::new()).await.unwrap();
-    sink.recover().await.unwrap();
+    sink.recover(None).await.unwrap();
     deliver(&sink, &[("new", b"1\n")]).await.unwrap();
     let (path, _) = maildir_files(dir.path()).into_iter().find(|(_, found)| found == b"1\n").unwrap();
     let mut synced = watch.end();
@@ -80,7 +80,7 @@ async fn another_message_of_the_same_unique_id_is_delivered_beside_the_first() {
     let sink = open(&maildir(dir.path()), &disk).await.unwrap();
     let (small, large) = (vec![b'a'; 1000], vec![b'a'; 200_000]);
     deliver(&sink, &[("small", &small), ("large", &large), ("gone", b"gone")]).await.unwrap();
-    sink.recover().await.unwrap();
+    sink.recover(None).await.unwrap();
     let (gone, _) = maildir_files(dir.path()).into_iter().find(|(_, octets)| octets == b"gone").unwrap();
     fs::remove_file(gone).unwrap();
     let (mut other_small, mut other_large) = (small.clone(), large.clone());
@@ -92,7 +92,7 @@ async fn another_message_of_the_same_unique_id_is_delivered_beside_the_first() {
     assert_eq!(deliver(&sink, &batch).await.unwrap(), [const { Outcome::Delivered }; 4]);
     assert_eq!(maildir_files(dir.path()).len(), 6);
     // And all of them are known from now on.
-    sink.recover().await.unwrap();
+    sink.recover(None).await.unwrap();
     for batch in [batch, [("small", &small), ("large", &large), ("large", shorter), ("gone", b"gone")]] {
         assert_eq!(deliver(&sink, &batch).await.unwrap(), [const { Outcome::AlreadyThere }; 4]);
     }
@@ -120,7 +120,7 @@ async fn recovery_removes_what_this_maildrop_left_and_nothing_else() {
     // Another maildrop delivers meanwhile; its message is under way in tmp.
     let mut draft = theirs.draft(id("2"));
     fill(&mut draft, [&[b'x'; 100_000][..]; 3]).await.unwrap();
-    ours.recover().await.unwrap();
+    ours.recover(None).await.unwrap();
     let left = names(&tmp);
     assert!(!left.contains(&new[0].split(',').next().unwrap().to_owned()), "{left:?}");
     assert_eq!(left.len(), 3, "{left:?}");

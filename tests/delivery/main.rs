@@ -6,6 +6,7 @@ mod catch_all;
 mod gmail;
 mod http;
 mod imap;
+mod imap_far_back;
 mod lmtp;
 mod maildir;
 mod maildir_faults;

@@ -363,7 +363,7 @@ async fn a_flush_or_commit_that_is_dropped_and_begun_again_loses_nothing() {
             assert!(pin!(sink.commit(finished)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         disk.settled().await;
-        sink.recover().await.unwrap();
+        sink.recover(None).await.unwrap();
         let again = deliver(&sink, &[("2", b"2")]).await.unwrap();
         assert!(matches!(again[..], [Outcome::Delivered | Outcome::AlreadyThere]));
         disk.settled().await;

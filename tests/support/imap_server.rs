@@ -184,6 +184,16 @@ impl ImapServer {
         self.lock().keep("INBOX", octets.to_vec(), String::new());
     }
 
+    /// Puts so many messages into INBOX that have this INTERNALDATE; no UIDs are given for so many before each.
+    pub fn fill(&self, count: usize, date: &str, gap: u32) {
+        let mut shared = self.lock();
+        for number in 0..count {
+            shared.next += gap;
+            let octets = format!("Message-ID: <{number}@{date}>\r\nDate: {date}\r\nSubject: s\r\n\r\nx\r\n");
+            shared.keep("INBOX", octets.into_bytes(), format!("\"{date}\""));
+        }
+    }
+
     /// Removes a folder, or empties INBOX.
     pub fn remove(&self, name: &str) {
         let mut shared = self.lock();
@@ -454,13 +464,22 @@ impl Session {
                 continue;
             }
             let (size, uid) = (message.octets.len(), message.uid);
+            let date = message.words.split('"').nth(1).unwrap_or("30-Nov-2025 12:00:00 +0000");
+            let date = if rest.contains("INTERNALDATE") {
+                format!("INTERNALDATE \"{date}\" ")
+            } else {
+                String::new()
+            };
             let (section, name) = match rest.contains("HEADER.FIELDS") {
                 true => (telling(&message.octets), "HEADER.FIELDS (DATE)"),
                 false => (message.octets, ""),
             };
             self.out.write_all(
-                format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} BODY[{name}] {{{}}}\r\n", section.len())
-                    .as_bytes(),
+                format!(
+                    "* {uid} FETCH (UID {uid} {date}RFC822.SIZE {size} BODY[{name}] {{{}}}\r\n",
+                    section.len()
+                )
+                .as_bytes(),
             )?;
             self.out.write_all(&section)?;
             self.say(&format!("{})", habits.items))?;

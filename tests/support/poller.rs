@@ -47,6 +47,11 @@ impl Poller {
         fs::write(self.directory.path().join(name), text).expect("a written file");
     }
 
+    /// Forgets all: another state, which is new.
+    pub fn lose_state(&mut self) {
+        self.environment = Environment::new(self.directory.path().join("another.db"));
+    }
+
     /// Polls once.
     pub fn poll(&self) -> Report {
         let task = Task::Sync(Limits::default());

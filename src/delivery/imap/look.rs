@@ -14,7 +14,9 @@ use crate::message::in_mailbox::Said;
 use crate::message::{Body, FileDigest, FileId, Fingerprint, Fingerprinter, trace};
 
 /// Messages of a mailbox that are kept in mind, the newest.
-const MOST: usize = 100_000;
+pub(super) const MOST: usize = 100_000;
+/// UIDs that are asked for at once where all messages back to some time are looked at, at least.
+pub(super) const PAGE: u32 = 4096;
 /// Messages without an identity that are read whole where nobody knows which are looked for, the newest, and octets of one
 /// and of all.
 const MOST_WHOLE: usize = 1000;
@@ -107,11 +109,67 @@ pub(super) async fn look(
     // All of another mailbox that has the name by now is new.
     let from =
         if dialogue.told.validity.is_some_and(|validity| validity != place.validity) { 1 } else { from };
-    let (seen, found, weak, long) = Default::default();
-    let mut headers = Headers { name: place.name, from, sought, seen, found, weak, long };
+    let mut headers = Headers::new(place, from, sought);
     let command = Command::UidFetch(from, None, Items::Fields(&TELLING));
     shown(dialogue.fetch(command, &mut headers).await?)?;
-    let Headers { mut found, weak, .. } = headers;
+    let Headers { found, weak, .. } = headers;
+    Ok(Looked { found: with_weak(dialogue, place, sought, found, weak).await?, next })
+}
+
+/// Which messages are looked at where nobody knows which are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Back {
+    /// UIDNEXT.
+    pub(super) next: u32,
+    /// When the oldest of them came, in seconds since 1970, or before; `None`: nobody knows.
+    pub(super) oldest: Option<i64>,
+    /// How many of them, the newest.
+    pub(super) most: usize,
+}
+
+/// Looks at the messages from the newest back, until a whole page of them is older than all that are looked for. UIDs grow
+/// with the time of delivery, and so does INTERNALDATE but for what was moved there.
+pub(super) async fn look_back(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    back: Back,
+) -> Result<Vec<Found>, Blind> {
+    let Some(next) = examine(dialogue, place).await? else { return Ok(Vec::new()) };
+    let mut last = next.unwrap_or(back.next).saturating_sub(1);
+    let mut page = PAGE;
+    let (mut found, mut weak) = (VecDeque::new(), VecDeque::new());
+    while last > 0 && found.len() + weak.len() < back.most {
+        let first = last.saturating_sub(page).saturating_add(1);
+        let mut headers = Headers::new(place, first, Sought::Any);
+        let command = Command::UidFetch(first, Some(last), Items::Dated(&TELLING));
+        shown(dialogue.fetch(command, &mut headers).await?)?;
+        let is_older = |newest: i64| back.oldest.is_some_and(|oldest| newest < oldest);
+        let is_enough = headers.newest.is_some_and(is_older);
+        // Most of the UIDs may be gone.
+        if headers.seen.len() < (page / 2) as usize {
+            page = page.saturating_mul(2);
+        }
+        headers.found.append(&mut found);
+        headers.weak.append(&mut weak);
+        (found, weak) = (headers.found, headers.weak);
+        if is_enough {
+            break;
+        }
+        last = first - 1;
+    }
+    found.drain(..found.len().saturating_sub(back.most));
+    weak.drain(..weak.len().saturating_sub(MOST_WHOLE));
+    with_weak(dialogue, place, Sought::Any, found, weak).await
+}
+
+/// Reads the messages that no header tells apart, as far as they are not too many or too large.
+async fn with_weak(
+    dialogue: &mut Dialogue,
+    place: Place<'_>,
+    sought: Sought<'_>,
+    mut found: VecDeque<Found>,
+    weak: VecDeque<Weak>,
+) -> Result<Vec<Found>, Blind> {
     let mut octets = 0;
     for Weak { uid, size, added, said } in weak.into_iter().rev() {
         octets += size;
@@ -127,7 +185,7 @@ pub(super) async fn look(
             found.push_back(of(place.name, uid, size - added, &whole.finish(), Said::default()));
         }
     }
-    Ok(Looked { found: found.into(), next })
+    Ok(found.into())
 }
 
 /// Looks until the server is done with what it was sent over connections that broke, or all is found that is looked for: it
@@ -254,12 +312,19 @@ struct Headers<'a> {
     from: u32,
     sought: Sought<'a>,
     seen: HashSet<u32>,
+    /// The latest INTERNALDATE.
+    newest: Option<i64>,
     found: VecDeque<Found>,
     weak: VecDeque<Weak>,
     long: Long,
 }
 
-impl Headers<'_> {
+impl<'a> Headers<'a> {
+    fn new(place: Place<'a>, from: u32, sought: Sought<'a>) -> Self {
+        let (seen, newest, found, weak, long) = Default::default();
+        Self { name: place.name, from, sought, seen, newest, found, weak, long }
+    }
+
     fn is_sought(&self, said: &Said) -> bool {
         match self.sought {
             Sought::Any => true,
@@ -279,6 +344,7 @@ impl Reader for Headers<'_> {
         let Some(uid) = message.uid.filter(|uid| *uid >= self.from) else { return };
         // It may be news of its flags, or come twice.
         let Some(section) = section.filter(|_| self.seen.insert(uid)) else { return };
+        self.newest = self.newest.max(message.date);
         // That which we have put on top is of this delivery, not of the message.
         let added = trace::length_with_crlf(&section);
         let mut said = Said::by(&section[added..]);

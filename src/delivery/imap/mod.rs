@@ -27,18 +27,21 @@ use super::series::Stalls;
 use super::spool::{self, Unspooled};
 use super::{Access, Leftover, MessageId, Outcome, TargetError};
 use crate::config;
+use crate::config::target::MessageDate;
 use crate::disk::Disk;
 use crate::lock::lock;
 use crate::message::{FileDigest, FileId};
 use connect::{Connecting, Opened};
-use look::{Found, Sought};
+use look::{Back, Found, Sought};
 use memory::{Doubtful, Memory};
 use round::{Message, Round, State};
 use shared::{Shared, spent};
 use upload::Together;
 
 /// Messages of a folder that has those of all others that are looked at where nobody knows what is there.
-const MOST_OF_ALL: u32 = 10_000;
+const MOST_OF_ALL: usize = 10_000;
+/// The clock of whoever noted when a message arrived may differ from the mailbox's by so many seconds.
+const CLOCKS: i64 = 24 * 60 * 60;
 
 /// One account's way into a mailbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -105,37 +108,44 @@ impl Mailbox {
         spool::Draft::new(&self.0.disk, message, spool::LineEnds::Lines)
     }
 
-    /// Gives the messages that may be there unrecorded, and others of that time.
-    pub(super) async fn recover(&self) -> Result<Vec<FileId>, TargetError> {
+    /// Says whether [`Mailbox::recover`] has much to look at, unless it is told how far back.
+    pub(super) fn looks_far_back(&self) -> bool {
+        // What was delivered by its date may seem older than it is.
+        self.0.doubtful == Doubtful::Anything
+            && lock(&self.0.at).next > look::PAGE
+            && self.0.target.date != MessageDate::Header
+    }
+
+    /// Gives the messages that may be there unrecorded, and others of that time. Where nobody knows which they are, they
+    /// are none that came before `oldest`, in seconds since 1970.
+    pub(super) async fn recover(&self, oldest: Option<i64>) -> Result<Vec<FileId>, TargetError> {
         let at = *lock(&self.0.at);
-        let (from, may_move) = match self.0.doubtful {
-            Doubtful::Nothing => return Ok(Vec::new()),
-            Doubtful::Anything if at.next == 1 => return Ok(Vec::new()),
-            // A provider that merges what comes again has no need of what is older.
-            Doubtful::Anything if self.0.asked != self.0.mailbox => {
-                (at.next.saturating_sub(MOST_OF_ALL).max(1), false)
-            }
-            Doubtful::Anything => (1, false),
-            Doubtful::From(from) => (from, true),
-        };
+        if self.0.doubtful == Doubtful::Nothing || self.0.doubtful == Doubtful::Anything && at.next == 1 {
+            return Ok(Vec::new());
+        }
         let idle = lock(&self.0.idle).take();
         let mut dialogue = match idle {
             Some(dialogue) => dialogue,
             None => self.0.connect().await?,
         };
         let place = self.0.place(at);
-        let found = match may_move {
-            true => {
+        let found = match self.0.doubtful {
+            Doubtful::From(from) => {
                 let looked = look::look_until_still(&mut dialogue, place, from, Sought::Any, |_| false).await;
                 looked.map(|(found, _)| found)
             }
-            false => look::look(&mut dialogue, place, from, Sought::Any).await.map(|looked| looked.found),
+            Doubtful::Nothing | Doubtful::Anything => {
+                // A provider that merges what comes again has no need of what is older.
+                let most = if self.0.asked == self.0.mailbox { look::MOST } else { MOST_OF_ALL };
+                let oldest = oldest.map(|oldest| oldest.saturating_sub(CLOCKS));
+                look::look_back(&mut dialogue, place, Back { next: at.next, oldest, most }).await
+            }
         };
         let found = found.map_err(|blind| self.0.blind(blind))?;
         let (found, recorded): (Vec<_>, _) =
             found.into_iter().map(|Found { id, recorded, .. }| (id, recorded)).unzip();
         *lock(&self.0.recorded) = recorded;
-        log::debug!("{}: target: {} messages from UID {from} on", self.0.access.account, found.len());
+        log::debug!("{}: target: {} messages may be there unrecorded", self.0.access.account, found.len());
         *lock(&self.0.idle) = Some(dialogue);
         Ok(found)
     }
