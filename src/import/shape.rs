@@ -6,6 +6,10 @@ use super::cursor::At;
 use super::seen::SeenList;
 use crate::secret::Secret;
 
+/// What is otherwise where the other program verified no certificate.
+pub(super) const VERIFIED: &str = "certificates are verified here: if the server's is refused, `postrider doctor` shows the line to \
+                        write for it, `tls_pin: sha256:...`";
+
 /// What was read of another program's configuration.
 #[derive(Debug, Default)]
 pub struct Imported {

@@ -121,6 +121,41 @@ fn from_getmail_nothing_comes_twice_and_nothing_is_missing() {
 }
 
 #[test]
+fn from_getmail_that_verified_no_certificate_the_line_to_write_is_shown_and_then_nothing_comes_twice() {
+    let dovecot = Dovecot::start(Format::Maildir, 1);
+    let home = Home::new();
+    let rc = format!(
+        "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = localhost\nport = {}\nusername = u1\npassword = {PASSWORD}\n\
+         [destination]\ntype = MDA_external\npath = /bin/sh\narguments = ('-c', '{}')\nallow_root_commands = true\n\
+         [options]\nread_all = false\nreceived = false\ndelivered_to = false\n",
+        dovecot.tls_port,
+        collector(&home)
+    );
+    home.write("rc/getmailrc", &rc);
+    let mail = mail();
+    dovecot.put("u1", &mail[..4]);
+    run(&home, "getmail", &["--getmaildir", "rc"]);
+    assert_eq!(got(&home).values().sum::<usize>(), 4);
+    dovecot.put("u1", &mail[4..]);
+    let arguments = ["import", "getmail", home.path("rc/getmailrc").to_str().unwrap()].map(str::to_owned);
+    let [import, program, file] = &arguments;
+    let printed = home.must(&[import, program, file], 0).stdout;
+    assert!(
+        printed.replace("\n    #  ", "").contains("`postrider doctor` shows the line to write"),
+        "{printed}"
+    );
+    home.configure(&printed);
+    home.must(&[import, program, file, "--seen"], 0);
+    let pin = format!("tls_pin: {}", dovecot.certificate.pin());
+    assert!(home.must(&["sync"], 75).stderr.contains(&pin));
+    assert!(home.must(&["doctor"], 75).stdout.contains(&pin));
+    home.configure(&printed.replace("    user: u1\n", &format!("    user: u1\n    {pin}\n")));
+    home.must(&["sync"], 0);
+    let all = got(&home);
+    assert_eq!((all.len(), all.values().sum()), (8, 8), "{all:?}");
+}
+
+#[test]
 fn from_fdm_nothing_comes_twice_and_nothing_is_missing() {
     let rc = |home: &Home, dovecot: &Dovecot| {
         // It fetches as a user of its own where it is started by root.

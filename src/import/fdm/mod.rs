@@ -13,7 +13,7 @@ use super::around::Around;
 use super::cursor::Wrong;
 use super::place::port;
 use super::seen::{List, SeenList};
-use super::shape::{self, Imported, Value};
+use super::shape::{self, Imported, VERIFIED, Value};
 use crate::secret::Secret;
 use lex::Text;
 use parse::parse;
@@ -184,11 +184,7 @@ impl Reading<'_> {
             }
         }
         if self.option("verify-certificates").is_none() || self.has("no-verify") {
-            account.note(
-                at,
-                "fdm verifies no certificate unless it is told to; here they are verified: for one that no authority has \
-                 signed write `tls_ca` or `tls_pin`",
-            );
+            account.note(at, format!("fdm verifies no certificate unless it is told to; {VERIFIED}"));
         }
         if self.has("insecure") {
             account.note(at, "`insecure`: TLS 1.2 is the least that is spoken");

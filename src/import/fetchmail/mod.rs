@@ -10,7 +10,7 @@ use super::around::Around;
 use super::cursor::Wrong;
 use super::place::port;
 use super::seen::{List, SeenList};
-use super::shape::{Account, Imported, Value};
+use super::shape::{Account, Imported, VERIFIED, Value};
 use parse::{Given, Server, Setting, User, parse};
 
 /// What is told of an option of the whole program.
@@ -318,11 +318,7 @@ impl Mailbox<'_> {
             return protection;
         }
         if let (Some(setting), Some(false)) = (options.find("sslcertck"), options.flag("sslcertck")) {
-            account.note(
-                &setting.at,
-                "`no sslcertck`: certificates are verified here; for one that no authority has signed write `tls_ca` or \
-                 `tls_pin`. STLS never falls back",
-            );
+            account.note(&setting.at, format!("`no sslcertck`: {VERIFIED}. STLS never falls back"));
         }
         let path = |text: &str| Value::text(around_directory(self.common.directory, text).to_string_lossy());
         if let Some(file) = options.text("sslcertfile") {

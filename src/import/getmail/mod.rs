@@ -9,7 +9,7 @@ use std::path::Path;
 use super::around::Around;
 use super::cursor::{At, Wrong, shown};
 use super::seen::{List, SeenList};
-use super::shape::{Account, Value};
+use super::shape::{Account, VERIFIED, Value};
 use crate::config::recipients::may_tell;
 use crate::secret::Secret;
 use ini::{Section, Setting, sections};
@@ -160,10 +160,9 @@ impl Rc<'_> {
         }
         match retriever.text("ca_certs") {
             Some(file) => account.set("tls_ca", Value::text(self.path(file))),
-            None if retriever.text("ssl_fingerprints").is_none() => account.remark(
-                "getmail verifies no certificate without `ca_certs`; here they are verified: for one that no authority has \
-                 signed write `tls_ca` or `tls_pin`",
-            ),
+            None if retriever.text("ssl_fingerprints").is_none() => {
+                account.remark(format!("getmail verifies no certificate without `ca_certs`; {VERIFIED}"));
+            }
             None => {}
         }
         if let Some(option) = retriever.find("ssl_fingerprints") {

@@ -8,7 +8,7 @@ use super::around::Around;
 use super::cursor::{At, Wrong};
 use super::place::is_here;
 use super::seen::{List, SeenList};
-use super::shape::{Account, Imported, Value};
+use super::shape::{Account, Imported, VERIFIED, Value};
 use super::words::{Stand, in_shell};
 use crate::secret::Secret;
 use parse::{Section, Setting, duration, sections, size};
@@ -141,11 +141,7 @@ impl Reading<'_> {
             }
         }
         if let (Some(setting), false) = (self.find("tls_certcheck"), self.switch("tls_certcheck", true)) {
-            account.note(
-                &setting.at,
-                "`tls_certcheck off`: certificates are verified here; for one that no authority has signed write `tls_ca` or \
-                 `tls_pin`",
-            );
+            account.note(&setting.at, format!("`tls_certcheck off`: {VERIFIED}"));
         }
         self.client(account);
         if let Some(name) = self.text("tls_host_override") {
