@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::setup::{Domain, document};
-use crate::support::maildrop::{Maildrop, Settings, What};
+use crate::support::authorization_server::{AuthorizationServer, CLIENT, GOOGLE_MAIL, Person, browse};
+use crate::support::maildrop::{Maildrop, Protection, Settings, What};
 use crate::support::namespace::Namespace;
 use crate::support::postrider::Home;
 use crate::support::process::wait_until;
-use crate::support::web::{Answer, Web};
+use crate::support::web::{Answer, Web, pass_on};
 
 const PATH: &str = "/mail/config-v1.1.xml";
 const PASSWORD: &str = "correct horse";
@@ -338,4 +339,66 @@ fn who_logs_in_by_tokens_is_led_to_a_browser() {
     screen.interrupts("https://login.microsoftonline.com/common/oauth2/v2.0/authorize?");
     screen.ends(75);
     assert!(!own.domain.home.path("config").exists());
+}
+
+#[test]
+fn who_allows_it_in_the_browser_has_an_account_that_fetches_by_tokens() {
+    let Some(namespace) =
+        Namespace::of("setup_dialogue::who_allows_it_in_the_browser_has_an_account_that_fetches_by_tokens")
+    else {
+        return;
+    };
+    const AUTHORIZE: &str = "https://accounts.google.com/o/oauth2/v2/auth";
+    let mut domain = Domain::new(&namespace);
+    let tokens = AuthorizationServer::start();
+    let certificate = domain.certificate(&["oauth2.googleapis.com"]);
+    pass_on(namespace.host("oauth2.googleapis.com"), &certificate, tokens.port());
+    namespace.alias("pop.gmail.com", [127, 0, 0, 1].into());
+    let settings = Settings {
+        user: "alice@gmail.com".into(),
+        tls: Protection::Implicit,
+        ..Settings::with_tokens(tokens.check(GOOGLE_MAIL))
+    };
+    let maildrop = Maildrop::start_with(995, settings, domain.certificate(&["pop.gmail.com"]));
+    maildrop.put("one", b"Subject: one\r\n\r\nbody\r\n".to_vec());
+    // The provider's page is asked here for the person in front of the browser.
+    let ended_at = |screen: &mut Screen<'_>| {
+        screen.shows(AUTHORIZE);
+        let shown = screen.shown();
+        let address = shown[shown.find(AUTHORIZE).unwrap()..].split_whitespace().next().unwrap();
+        browse(&address.replace(AUTHORIZE, &tokens.url("authorize"))).unwrap().1.unwrap()
+    };
+    let begin = || {
+        let mut screen = Screen::start(&domain, "alice@gmail.com --login --deliver maildir:~/Mail");
+        screen.answers("Client id: ", CLIENT);
+        screen.answers("Client secret, which is not shown (none: just Enter): ", "");
+        screen
+    };
+    tokens.state().person = Person::Declines;
+    let mut screen = begin();
+    let declined = ended_at(&mut screen);
+    browse(&declined).unwrap();
+    let told = screen.ends(77);
+    assert!(told.contains("The user declined."), "{told}");
+    assert!(!domain.home.path("config").exists());
+    tokens.state().person = Person::Allows("alice@gmail.com".into());
+    let mut screen = begin();
+    let allowed = ended_at(&mut screen);
+    let (status, _, page) = browse(&allowed).unwrap();
+    assert!(status == 200 && page.contains("You may close this window"), "{page}");
+    screen.shows("Logged in: 1 message waits (");
+    screen.answers("Fetch [all]: ", "");
+    screen.ends(0);
+    let config = fs::read_to_string(domain.home.path("config/postrider/config.yaml")).unwrap();
+    assert!(config.contains(&format!("oauth2: {{ provider: google, client_id: {CLIENT} }}")), "{config}");
+    let sync = || {
+        let mut command = domain.home.command(&["sync"]);
+        let output = command.env("SSL_CERT_FILE", domain.roots()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        domain.home.files("Mail").len()
+    };
+    assert_eq!(sync(), 1);
+    // What setup got is kept: nobody signs in again.
+    maildrop.put("two", b"Subject: two\r\n\r\nbody\r\n".to_vec());
+    assert_eq!((sync(), tokens.count("authorization_code")), (2, 1));
 }

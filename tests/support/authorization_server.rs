@@ -19,17 +19,21 @@ use super::maildrop::TokenCheck;
 /// The client that is registered.
 pub const CLIENT: &str = "postrider-test";
 /// What may be asked for.
-const SCOPES: [&str; 7] = [
+const SCOPES: [&str; 8] = [
     "pop",
     "imap",
     "smtp",
     "offline_access",
     OUTLOOK_POP,
+    GOOGLE_MAIL,
     "https://outlook.office.com/IMAP.AccessAsUser.All",
     "https://outlook.office.com/SMTP.Send",
 ];
 /// Microsoft's, for a maildrop.
 pub const OUTLOOK_POP: &str = "https://outlook.office.com/POP.AccessAsUser.All";
+
+/// Google's, for whatever speaks POP, IMAP or SMTP.
+pub const GOOGLE_MAIL: &str = "https://mail.google.com/";
 
 /// What the browser is shown first.
 const SIGN_IN: &str = "<!doctype html><title>Sign in</title><p>One moment.<script>\
@@ -158,6 +162,11 @@ impl AuthorizationServer {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics with it")
+    }
+
+    /// Gives the port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Gives a URL of this server.
@@ -366,6 +375,8 @@ impl State {
             }
             Person::Declines | Person::Waits => return error("access_denied", "The user declined."),
         };
+        // As Google is asked for a refresh token.
+        let scope = if value("access_type") == "offline" { scope + " offline_access" } else { scope };
         let (code, family) = (self.random("code", 90), self.next());
         let challenge = value("code_challenge");
         let location = back(&[("code", &code)]);

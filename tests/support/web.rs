@@ -1,13 +1,13 @@
 //! Servers of HTTPS that answer as they please.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use tokio_rustls::rustls::{ServerConnection, StreamOwned};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificate::Certificate;
 
@@ -126,4 +126,43 @@ impl Web {
         let _ = stream.read(&mut [0]);
         Ok(())
     }
+}
+
+/// Shows a certificate on port 443 of an address, and passes what is asked there on to a server without TLS, which ends each
+/// connection behind its answer.
+pub fn pass_on(address: Ipv4Addr, certificate: &Certificate, to: u16) {
+    let listener = TcpListener::bind((address, 443)).expect("a port of one's own");
+    let tls = certificate.server();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // How a client ends is its own affair.
+            let _ = pass(&tls, stream, to);
+        }
+    });
+}
+
+fn pass(tls: &Arc<ServerConfig>, stream: TcpStream, to: u16) -> io::Result<()> {
+    let connection = ServerConnection::new(tls.clone()).map_err(io::Error::other)?;
+    let mut client = BufReader::new(StreamOwned::new(connection, stream));
+    let (mut asked, mut length) = (String::new(), 0);
+    while !asked.ends_with("\r\n\r\n") {
+        let begin = asked.len();
+        if client.read_line(&mut asked)? == 0 {
+            return Ok(());
+        }
+        let field = asked[begin..].to_ascii_lowercase();
+        if let Some(value) = field.strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(io::Error::other)?;
+        }
+    }
+    let mut body = vec![0; length];
+    client.read_exact(&mut body)?;
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+    server.write_all(asked.as_bytes())?;
+    server.write_all(&body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    client.get_mut().write_all(&answer)?;
+    client.get_mut().conn.send_close_notify();
+    client.get_mut().flush()
 }
