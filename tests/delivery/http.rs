@@ -375,6 +375,36 @@ fn an_endpoint_that_closes_hangs_babbles_or_sends_without_end_is_told_and_loses_
 }
 
 #[test]
+fn an_answer_without_an_end_is_given_up_in_time_and_loses_nothing() {
+    const HEAD: &str = "HTTP/1.1 200 x\r\n";
+    let chunks = "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (planned, delivered, seconds) in [
+        (Answer::Endless("", "HTTP/1.1 100 Continue\r\n\r\n", 0), 0, 20),
+        (Answer::Endless(HEAD, "X: y\r\n", 0), 0, 20),
+        (Answer::Endless("HTTP/1.1 200 ", "x", 100), 0, 20),
+        (Answer::Endless("", "x", 0), 0, 20),
+        // The status counts.
+        (Answer::Endless(chunks, "4\r\nabcd\r\n", 0), 3, 20),
+        (Answer::Endless("HTTP/1.1 200 x\r\nContent-Length: 99\r\n\r\n", "x", 500), 3, 20),
+    ] {
+        let mut way = Way::new(", timeout: 1s");
+        way.put(0..3);
+        way.server.plan([planned.clone()]);
+        let begun = std::time::Instant::now();
+        let report = way.poller.poll();
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "{planned:?}: {:?}", begun.elapsed());
+        assert_eq!(report.delivered, delivered, "{planned:?}: {report:?}");
+        assert_eq!(report.failure.is_some(), delivered == 0, "{planned:?}: {report:?}");
+        for _ in 0..3 {
+            way.pass(25 * 3600);
+            way.poller.poll();
+        }
+        assert!(way.maildrop.uids().is_empty(), "{planned:?}: {:?}", way.maildrop.uids());
+        assert_eq!(way.keys().len(), 3, "{planned:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_not_there_is_told_before_anything_is_fetched() {
     let way = Way::new("");
     let mut poller = way.poller;

@@ -132,6 +132,22 @@ fn a_message_of_150_megabytes_is_sent_in_little_memory() {
     assert!(most < 10 << 20, "{most} octets");
 }
 
+#[test]
+fn an_answer_of_a_gigabyte_takes_neither_memory_nor_time() {
+    for (status, left) in [(200, 0), (422, 1)] {
+        let server = HttpServer::start(|_| answer(204));
+        server.plan([Answer::Large(status, 1 << 30)]);
+        let maildrop = maildrop();
+        (0..2).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+        let home = home(&maildrop, &format!("{{ url: '{}' }}", server.url("/")));
+        let begun = std::time::Instant::now();
+        let (ended, most) = home.start(&["sync"]).wait_and_weigh(LIMIT);
+        assert_eq!(ended.status, Some(if left == 0 { 0 } else { 75 }), "{}", ended.stderr);
+        assert!(most < 10 << 20 && begun.elapsed().as_secs() < 20, "{most} octets, {:?}", begun.elapsed());
+        assert_eq!(maildrop.uids().len(), left, "{status}");
+    }
+}
+
 /// Does as the relay ingress of Rails' Action Mailbox does (`ActionMailbox::Ingresses::Relay::InboundEmailsController`).
 fn rails(asked: &Asked) -> Answer {
     let login = format!("Basic {}", STANDARD.encode("actionmailbox:let me in"));

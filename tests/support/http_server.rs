@@ -55,6 +55,8 @@ pub enum Answer {
     Half(u16),
     /// These octets in place of an answer.
     Raw(&'static str),
+    /// These octets, and then others again and again, so many milliseconds apart, until the client goes.
+    Endless(&'static str, &'static str, u64),
 }
 
 /// Makes a plain answer.
@@ -246,6 +248,13 @@ fn send(writer: &mut TcpStream, reader: &mut impl Read, answer: Answer) -> io::R
             writer.write_all(octets.as_bytes())?;
             writer.shutdown(Shutdown::Both)?;
             Ok(false)
+        }
+        Answer::Endless(begin, more, pause) => {
+            writer.write_all(begin.as_bytes())?;
+            loop {
+                thread::sleep(Duration::from_millis(pause));
+                writer.write_all(more.as_bytes())?;
+            }
         }
         Answer::Silence => {
             // Until the client goes.
