@@ -41,10 +41,12 @@ impl fmt::Display for Page<'_> {
             return f.write_str("<p>There is no account.</p>\n</main>\n</body>\n</html>\n");
         }
         f.write_str(
-            "<table>\n<caption>Accounts, what fails first</caption>\n<thead><tr><th scope=\"col\">Account</th><th \
-             scope=\"col\">State</th><th scope=\"col\">Last poll</th><th scope=\"col\">Next poll</th><th \
-             scope=\"col\">What it did</th></tr></thead>\n<tbody>\n",
+            "<table role=\"table\">\n<caption>Accounts, what fails first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">",
         )?;
+        for name in ["Account", "State", "Last poll", "Next poll", "What it did"] {
+            write!(f, "<th role=\"columnheader\" scope=\"col\">{name}</th>")?;
+        }
+        f.write_str("</tr></thead>\n<tbody role=\"rowgroup\">\n")?;
         snapshot.worst_first().into_iter().try_for_each(|row| account(f, row, now))?;
         f.write_str("</tbody>\n</table>\n</main>\n</body>\n</html>\n")
     }
@@ -54,22 +56,23 @@ fn account(f: &mut fmt::Formatter<'_>, row: &Row, now: Timestamp) -> fmt::Result
     let (mood, state) = mood(row.standing());
     write!(
         f,
-        "<tr class=\"{mood}\"><th scope=\"row\">{}</th><td data-name=\"State\"><span class=\"mark\">{state}</span></td><td \
-         data-name=\"Last poll\">",
-        Html(&row.account)
+        "<tr role=\"row\" class=\"{mood}\"><th role=\"rowheader\" scope=\"row\">{}</th>{}<span class=\"mark\">{state}</span></td>{}",
+        Html(&row.account),
+        Cell("State"),
+        Cell("Last poll"),
     )?;
     match row.last_poll {
         Some(last) => f.write_str(&ago(now, last))?,
         None => f.write_str("never")?,
     }
-    f.write_str("</td><td data-name=\"Next poll\">")?;
+    write!(f, "</td>{}", Cell("Next poll"))?;
     match (row.polling, row.next_poll) {
         (Some(true), _) => f.write_str("now")?,
         (Some(false), Some(next)) => f.write_str(&ago(now, next.max(now)))?,
         (Some(false), None) => f.write_str("when asked")?,
         (None, _) => f.write_str("-")?,
     }
-    write!(f, "</td><td data-name=\"What it did\"><p>{}</p>", Html(&row.outcome()))?;
+    write!(f, "</td>{}<p>{}</p>", Cell("What it did"), Html(&row.outcome()))?;
     for line in row.wrong(|at| age(now, at).to_string()) {
         write!(f, "<p class=\"said\">{}</p>", Html(&line))?;
     }
@@ -85,6 +88,16 @@ fn account(f: &mut fmt::Formatter<'_>, row: &Row, now: Timestamp) -> fmt::Result
         f.write_str("</ul></details>")?;
     }
     f.write_str("</td></tr>\n")
+}
+
+/// Begins a cell. Its column's name is shown with it where the table is a list, on a phone; what it is to a screen reader
+/// is written out, since browsers take a table that is shown as blocks for none.
+struct Cell(&'static str);
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<td role=\"cell\" data-name=\"{}\">", self.0)
+    }
 }
 
 /// Gives the class, and the word for people, of a standing: colours alone say nothing to some.
@@ -179,7 +192,7 @@ mod tests {
             "<p class=\"said\">pop.example.org:995: log in: refused</p>",
             "<details><summary>23 messages held, and why</summary><ul><li>held QhdPYR (25.0 MiB)",
             "<li>and 3 others</li>",
-            "<tr class=\"good\"><th scope=\"row\">home</th>",
+            "class=\"good\"><th role=\"rowheader\" scope=\"row\">home</th>",
             "title=\"",
         ] {
             assert!(page.contains(words), "{words}: {page}");

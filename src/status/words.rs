@@ -49,7 +49,7 @@ impl Row {
                 said += &format!(", {} times in a row", self.failures);
             }
             if self.target.is_some() && self.delivered > 0 {
-                said += &format!(", {delivered} delivered to others");
+                said += &format!(", {delivered} delivered all the same");
             }
             return said + absent;
         }

@@ -4,6 +4,7 @@ mod hooks;
 mod metrics;
 mod months;
 mod packages;
+mod phone;
 mod schedule;
 mod soak;
 #[path = "../support/mod.rs"]
