@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use postrider::testing::session::Environment;
 
+use crate::mechanisms::{by_certificate, client_certificates};
+use crate::support::certificate::Certificate;
 use crate::support::cyrus::Cyrus;
 use crate::support::dovecot::{Dovecot, Format, PASSWORD};
 use crate::support::imap_server::{Habits, ImapServer};
@@ -14,12 +17,17 @@ use crate::support::maildrop::{Maildrop, Protection, Settings};
 use crate::support::postrider::{Home, LIMIT};
 use crate::support::process::{free_port, wait_until};
 use crate::support::real_server::{RealServer, USER};
+use crate::support::relay::{Relay, Side};
 
 /// A Dovecot that speaks IMAP, and its port.
 fn dovecot() -> (Dovecot, u16) {
+    dovecot_with("")
+}
+
+fn dovecot_with(more: &str) -> (Dovecot, u16) {
     let port = free_port();
     let more = format!(
-        "protocols = pop3 imap\nservice imap-login {{\n  chroot =\n  inet_listener imap {{\n    port = {port}\n  }}\n  inet_listener imaps {{\n    port = 0\n  }}\n}}\n"
+        "protocols = pop3 imap\nservice imap-login {{\n  chroot =\n  inet_listener imap {{\n    port = {port}\n  }}\n  inet_listener imaps {{\n    port = 0\n  }}\n}}\n{more}"
     );
     (Dovecot::start_with(Format::Maildir, 1, &more), port)
 }
@@ -229,4 +237,176 @@ fn cyrus_gets_each_message_once_though_the_program_is_killed_and_folders_with_it
     let ended = home.must(&["sync", "-vvv"], 0);
     assert!(ended.stderr.contains("INBOX.Lists.Rust"), "{}", ended.stderr);
     assert!(maildrop.uids().is_empty());
+}
+
+#[test]
+fn a_mailbox_whose_certificate_is_another_gets_nothing_until_that_is_trusted() {
+    let (mut dovecot, port) = dovecot();
+    let maildrop = maildrop();
+    let pinned = |certificate: &Certificate| {
+        let pin = certificate.pin();
+        format!(
+            "{{ imap: {{ host: localhost, port: {port}, tls: starttls, tls_pin: '{pin}', user: u1, password: '{PASSWORD}' }} }}"
+        )
+    };
+    let home = home_of(&maildrop, &pinned(&dovecot.certificate));
+    let arrive = |numbers: std::ops::Range<usize>| {
+        numbers.for_each(|number| maildrop.put(&number.to_string(), message(number)));
+    };
+    arrive(0..2);
+    home.must(&["sync"], 0);
+    dovecot.kill();
+    let other = Certificate::for_loopback();
+    dovecot.certify(other.clone());
+    dovecot.restart();
+    arrive(2..5);
+    let ended = home.must(&["sync"], 75);
+    for words in ["target", &format!("localhost:{port}"), "tls_pin", &other.pin()] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    assert_eq!((maildrop.uids().len(), dovecot.arrived("u1")), (3, 2));
+    assert!(!dovecot.log().contains("AUTHENTICATE"), "something was said to it");
+    let config = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    let trusted = config.split("deliver:").next().unwrap().to_owned() + "deliver: " + &pinned(&other) + "}\n";
+    home.configure(&trusted);
+    home.must(&["sync"], 0);
+    assert_eq!((maildrop.uids().len(), dovecot.arrived("u1")), (0, 5));
+}
+
+#[test]
+fn a_client_certificate_logs_in_to_a_mailbox_by_external_and_another_s_does_not() {
+    let home = Home::new();
+    client_certificates(&home, &["u1", "u2"]);
+    let (dovecot, port) = dovecot_with(&by_certificate(&home));
+    home.write("ca.pem", &dovecot.certificate.authority_pem);
+    let maildrop = maildrop();
+    let ways =
+        [("", "u2", 77), ("auth: [external], ", "u2", 77), ("", "u1", 0), ("auth: [external], ", "u1", 0)];
+    for (number, (keys, certificate, status)) in ways.into_iter().enumerate() {
+        maildrop.put(&number.to_string(), message(number));
+        home.configure(&format!(
+            "accounts:\n  home:\n    {{host: 127.0.0.1, port: {}, user: alice, password: correct horse, tls: none,\n     \
+             auth: [user-pass], keep: none, deliver: {{ imap: {{ host: localhost, port: {port}, tls: starttls, tls_ca: \
+             ~/ca.pem, user: u1, {keys}tls_client_cert: ~/{certificate}.pem, tls_client_key: ~/{certificate}.key }} }} }}\n",
+            maildrop.port()
+        ));
+        let ended = home.run(&["sync", "-vvv", "--force"]);
+        assert_eq!(ended.status, Some(status), "{keys}{certificate}: {}{}", ended.stderr, dovecot.log());
+        assert!(ended.stderr.contains("target: C: AUTH EXTERNAL"), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.contains("`tls_client_cert` of the target"),
+            status == 77,
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(maildrop.uids().is_empty(), status == 0);
+    }
+    assert_eq!(dovecot.arrived("u1"), ways.len());
+}
+
+#[test]
+fn an_app_password_that_is_revoked_while_messages_are_appended_loses_and_repeats_none() {
+    let (dovecot, port) = dovecot();
+    let maildrop = maildrop();
+    let relay = Relay::start(port);
+    let imap = |password: &str| {
+        format!("{{ host: 127.0.0.1, port: {}, tls: none, user: u1, password: '{password}' }}", relay.port())
+    };
+    let home = home(&maildrop, &imap(PASSWORD));
+    const SENT: usize = 1000;
+    (0..SENT).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+    // The connection is cut in the middle, and the log-in that is made anew is refused.
+    relay.hold_after(3000);
+    let running = home.start(&["sync"]);
+    relay.wait_for_hold();
+    dovecot.change_password("u1", "another");
+    relay.cut_after(Side::Server, 0);
+    let ended = running.wait(LIMIT);
+    assert_eq!(ended.status, Some(77), "{}", ended.stderr);
+    assert!(ended.stderr.contains("AUTHENTICATIONFAILED"), "{}", ended.stderr);
+    let left = maildrop.uids().len();
+    assert!((1..=SENT).contains(&left), "{left}");
+    // It is not shown again.
+    let tried = || dovecot.log().matches("auth failed").count();
+    let before = tried();
+    home.must(&["sync"], 77);
+    assert_eq!(tried(), before);
+    assert_eq!(maildrop.uids().len(), left);
+    let config = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    home.configure(&config.replace(&imap(PASSWORD), &imap("another")));
+    home.must(&["sync"], 0);
+    assert_eq!(maildrop.uids(), Vec::<String>::new());
+    assert_each_once(dovecot.read_by("u1", "another"), SENT);
+}
+
+#[test]
+fn a_slow_line_with_little_room_in_its_buffers_ends_nothing_that_goes_on() {
+    let (dovecot, port) = dovecot();
+    let maildrop = maildrop();
+    // 200 KiB a second: what lies in the system's buffers drains within the timeout, and all of a message does not.
+    let relay = Relay::slow(port, 8 << 10, Duration::from_millis(40));
+    let large = [message(0), b"0123456789abcdef0123456789abcdef\r\n".repeat(36_000)].concat();
+    maildrop.put("large", large.clone());
+    (1..4).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+    let home = home(
+        &maildrop,
+        &format!(
+            "{{ host: 127.0.0.1, port: {}, tls: none, user: u1, password: '{PASSWORD}', timeout: 3s }}",
+            relay.port()
+        ),
+    );
+    let begun = Instant::now();
+    home.must(&["sync"], 0);
+    assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(maildrop.uids().is_empty());
+    let mut sizes: Vec<usize> = dovecot.messages("u1").iter().map(|(_, octets)| octets.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes.last(), Some(&large.len()));
+    assert_eq!(sizes.len(), 4);
+}
+
+#[test]
+fn a_days_budget_counts_all_that_was_uploaded_though_the_program_is_killed() {
+    const KILLS: usize = 6;
+    const ARRIVING: usize = 40;
+    let (server, maildrop) = (ImapServer::start(Habits::default()), maildrop());
+    let home = home_of(&maildrop, &server.target(", provider: gmail"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = || Environment::new(home.path("state/postrider/state.db")).store;
+    let name = || "uploaded bob 127.0.0.1".to_owned();
+    let kept = || {
+        let kept = runtime.block_on(store().target_memory(name())).unwrap().expect("it is counted");
+        let (day, octets) = std::str::from_utf8(&kept).unwrap().split_once(' ').unwrap();
+        (day.to_owned(), octets.parse::<usize>().unwrap())
+    };
+    let uploaded = || server.ever().iter().map(|(_, octets)| octets.len()).sum::<usize>();
+    let mut sent = 0;
+    for number in 0..KILLS {
+        (sent..sent + ARRIVING).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+        sent += ARRIVING;
+        let before = server.appends();
+        let mut running = home.start(&["sync"]);
+        wait_until(LIMIT, || server.appends() > before + 5 * number || !running.is_running());
+        running.signal(Signal::SIGKILL);
+        running.wait(LIMIT);
+        assert!(kept().1 >= uploaded(), "{:?} of {}", kept(), uploaded());
+    }
+    home.must(&["sync"], 0);
+    assert_each_once(server.inbox(), sent);
+    let (day, octets) = kept();
+    let most = uploaded() + KILLS * ARRIVING * 2 * message(sent).len();
+    assert!((uploaded()..most).contains(&octets), "{octets} of {}", uploaded());
+    // What is left of the day is for one message, and the others wait.
+    let left = message(sent).len() + 100;
+    runtime.block_on(store().remember(name(), format!("{day} {}", (400 << 20) - left).into_bytes())).unwrap();
+    (sent..sent + 3).for_each(|number| maildrop.put(&number.to_string(), message(number)));
+    let ended = home.must(&["sync"], 75);
+    assert!(
+        ended.stderr.contains("the 400 MiB that may be uploaded there in a day are used up"),
+        "{}",
+        ended.stderr
+    );
+    assert_each_once(server.inbox(), sent + 1);
+    assert!(home.must(&["status"], 0).stdout.contains("in a day are used up"));
+    assert!(maildrop.uids().len() >= 2);
 }

@@ -220,26 +220,8 @@ fn a_server_that_could_bind_and_is_shown_not_to_notices_it() {
 #[test]
 fn a_certificate_logs_in_by_external_at_dovecot_and_another_s_does_not() {
     let home = Home::new();
-    let openssl = |arguments: &str| {
-        let made =
-            Command::new("openssl").args(arguments.split(' ')).current_dir(home.path("")).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-    };
-    let key = "-newkey rsa:2048 -nodes -keyout";
-    openssl(&format!("req -x509 {key} clients.key -out clients.pem -subj /CN=clients -days 30"));
-    for user in ["u1", "u2"] {
-        openssl(&format!(
-            "req -x509 -CA clients.pem -CAkey clients.key -extensions usr_cert {key} {user}.key -out {user}.pem -subj \
-             /CN={user} -days 30"
-        ));
-    }
-    let more = format!(
-        "ssl_ca = <{}\nssl_verify_client_cert = yes\nssl_require_crl = no\nauth_ssl_username_from_cert = yes\n\
-         ssl_cert_username_field = commonName\nauth_mechanisms = external plain\n\
-         passdb {{\n  driver = static\n  mechanisms = external\n  args = nopassword\n}}\n",
-        home.path("clients.pem").display()
-    );
-    let server = Dovecot::start_with(Format::Maildir, 1, &more);
+    client_certificates(&home, &["u1", "u2"]);
+    let server = Dovecot::start_with(Format::Maildir, 1, &by_certificate(&home));
     server.put("u1", &mails::ordinary(1));
     home.write("ca.pem", &server.certificate.authority_pem);
     for (auth, certificate, status) in
@@ -255,4 +237,31 @@ fn a_certificate_logs_in_by_external_at_dovecot_and_another_s_does_not() {
         assert!(ended.stderr.contains("AUTH EXTERNAL"), "{}", ended.stderr);
     }
     assert_eq!(home.files("Mail").len(), 1);
+}
+
+/// Makes certificates of clients, with their keys, and that of their authority.
+pub fn client_certificates(home: &Home, users: &[&str]) {
+    let openssl = |arguments: &str| {
+        let made =
+            Command::new("openssl").args(arguments.split(' ')).current_dir(home.path("")).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    let key = "-newkey rsa:2048 -nodes -keyout";
+    openssl(&format!("req -x509 {key} clients.key -out clients.pem -subj /CN=clients -days 30"));
+    for user in users {
+        openssl(&format!(
+            "req -x509 -CA clients.pem -CAkey clients.key -extensions usr_cert {key} {user}.key -out {user}.pem -subj \
+             /CN={user} -days 30"
+        ));
+    }
+}
+
+/// What makes Dovecot log in who shows such a certificate.
+pub fn by_certificate(home: &Home) -> String {
+    format!(
+        "ssl_ca = <{}\nssl_verify_client_cert = yes\nssl_require_crl = no\nauth_ssl_username_from_cert = yes\n\
+         ssl_cert_username_field = commonName\nauth_mechanisms = external plain\n\
+         passdb {{\n  driver = static\n  mechanisms = external\n  args = nopassword\n}}\n",
+        home.path("clients.pem").display()
+    )
 }

@@ -3,16 +3,17 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::unistd::{User, getgid, getuid};
 use tempfile::TempDir;
 
 use super::certificate::Certificate;
-use super::process::{Server, free_port, mail_owner, program};
+use super::process::{Server, free_port, mail_owner, program, wait_until};
 use super::reader::Reader;
 use super::real_server::{RealServer, Way};
+use super::wire::PATIENCE;
 
 pub use super::real_server::PASSWORD;
 
@@ -151,6 +152,12 @@ impl Dovecot {
         Reader::plain(self.port).log_in(user, PASSWORD).messages()
     }
 
+    /// Gives what is in a maildrop to who logs in with another password.
+    pub fn read_by(&self, user: &str, password: &str) -> Vec<Vec<u8>> {
+        let messages = Reader::plain(self.port).log_in(user, password).messages();
+        messages.into_iter().map(|(_, octets)| octets).collect()
+    }
+
     /// Gives the path of the socket on which [`Dovecot::start_lmtp`] takes messages.
     pub fn lmtp(&self) -> PathBuf {
         self.directory.path().join("lmtp")
@@ -209,13 +216,37 @@ impl Dovecot {
         }
     }
 
+    /// Has the server show this certificate from its next start on.
+    pub fn certify(&mut self, certificate: Certificate) {
+        write(&self.directory.path().join("certificate.pem"), &certificate.pem, 0o644);
+        write(&self.directory.path().join("key.pem"), &certificate.key_pem, 0o600);
+        self.certificate = certificate;
+    }
+
+    /// Has a user's password be another one from now on, for log-ins to come.
+    pub fn change_password(&self, user: &str, password: &str) {
+        let path = self.directory.path().join("passwd");
+        let users = fs::read_to_string(&path).expect("the users");
+        let new = self.directory.path().join("passwd.new");
+        write(
+            &new,
+            &users.replace(&format!("{user}:{{PLAIN}}{PASSWORD}:"), &format!("{user}:{{PLAIN}}{password}:")),
+            0o644,
+        );
+        fs::rename(new, path).expect("another file of users");
+        // It looks at the file once in a second.
+        let is_known = || self.run_doveadm(&["auth", "test", user, password]).status.success();
+        assert!(wait_until(PATIENCE, is_known), "{}", self.log());
+    }
+
+    fn run_doveadm(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(installed("doveadm"));
+        command.arg("-c").arg(self.directory.path().join("dovecot.conf"));
+        command.args(arguments).output().expect("doveadm runs")
+    }
+
     fn doveadm(&self, arguments: &[&str]) -> String {
-        let output = Command::new(installed("doveadm"))
-            .arg("-c")
-            .arg(self.directory.path().join("dovecot.conf"))
-            .args(arguments)
-            .output()
-            .expect("doveadm runs");
+        let output = self.run_doveadm(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "doveadm {arguments:?}: {stderr}{}", self.log());
         String::from_utf8_lossy(&output.stdout).into_owned()

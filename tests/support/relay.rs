@@ -5,6 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
 
 use super::wire::PATIENCE;
 
@@ -27,6 +31,8 @@ pub struct Relay {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// How fast a client's octets pass.
+    pace: Option<(usize, Duration)>,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +63,20 @@ impl Relay {
     /// Starts on a free loopback port, before a server on another one.
     pub fn start(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        Self::on(listener, server, None)
+    }
+
+    /// Starts one that passes so many octets a time from the client, with a pause behind each, and has room for few.
+    pub fn slow(server: u16, octets: usize, pause: Duration) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        // What is accepted has it from the listener.
+        setsockopt(&listener, RcvBuf, &octets).expect("SO_RCVBUF");
+        Self::on(listener, server, Some((octets, pause)))
+    }
+
+    fn on(listener: TcpListener, server: u16, pace: Option<(usize, Duration)>) -> Self {
         let address = listener.local_addr().expect("the listener's address");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { pace, ..Shared::default() });
         let acceptor = thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
@@ -102,6 +120,7 @@ impl Relay {
         let mut state = self.shared.lock();
         let at = state.passed[side as usize] + octets;
         (state.limit, state.holding) = (Some(Limit { side, at, then }), false);
+        self.shared.changed.notify_all();
     }
 
     /// Counts the octets of a side that have passed.
@@ -177,9 +196,14 @@ impl Shared {
 
     fn pass(&self, side: Side, mut from: TcpStream, mut to: TcpStream) {
         let mut octets = [0; 16384];
-        while let Ok(n) = from.read(&mut octets)
+        let pace = self.pace.filter(|_| side == Side::Client);
+        let most = pace.map_or(octets.len(), |(most, _)| most);
+        while let Ok(n) = from.read(&mut octets[..most])
             && n > 0
         {
+            if let Some((_, pause)) = pace {
+                thread::sleep(pause);
+            }
             let mut passed = 0;
             while passed < n {
                 let (room, cuts) = self.let_through(side, n - passed);

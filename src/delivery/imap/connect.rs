@@ -360,6 +360,9 @@ impl Connecting<'_> {
                 "{} takes an app password here, which is made in the account's security settings; has it been revoked?",
                 provider.name
             ),
+            None if self.target.auth == Auth::List(vec![Mechanism::External]) => {
+                "check `user` and `tls_client_cert` of the target: is that user's the name in the certificate?".to_owned()
+            }
             None => "check `user` and `password` of the target".to_owned(),
         };
         self.refused(&what, status, Class::Credentials, Some(hint))
