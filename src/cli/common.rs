@@ -67,6 +67,11 @@ impl Common {
         let file = named.clone().unwrap_or_else(|| "the usual place".into());
         read(&file, move || Config::load(&named.map_or_else(Config::find, Ok)?))?
     }
+
+    /// Refuses a configuration whose state is where no poll records anything.
+    pub(super) fn of_file(config: Config) -> Result<Config, super::CliError> {
+        if config.database.is_some() { Err(super::CliError::NotInDatabase) } else { Ok(config) }
+    }
 }
 
 /// Reads the configuration file on a file system that may not answer.
