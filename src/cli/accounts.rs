@@ -85,7 +85,7 @@ pub fn load(common: &Common, name: &str) -> Result<(Config, Account), CliError> 
         // What it delivers to is not asked for: no message is fetched.
         return OfUrl::default().account(name, &["maildir:/"]);
     }
-    let config = Common::of_file(common.load()?)?;
+    let config = common.load()?;
     let account = named(&config, name)?.clone();
     Ok((config, account))
 }

@@ -25,7 +25,7 @@ pub struct Check {
 
 impl Check {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let mut config = Config { notify: None, ..Common::of_file(common.load()?)? };
+        let mut config = Config { notify: None, ..common.load()? };
         let chosen = chosen(&mut config, &self.accounts)?;
         let bars = if self.json { Bars::none() } else { Bars::new(common, chosen.len()) };
         let reports = poll::accounts(

@@ -13,7 +13,7 @@ pub struct Daemon {}
 
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
-        let config = Common::of_file(common.load()?)?;
+        let config = common.load()?;
         let purpose = Purpose { reading: Reading::Again, ..Purpose::of(&config) };
         let sandbox = sandbox::enter(config.sandbox, confine::MADE, &purpose);
         let reload = || {

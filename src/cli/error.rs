@@ -52,11 +52,6 @@ pub(super) enum CliError {
     Seal(#[from] SealError),
     #[error("there is no table of accounts: the state is a file")]
     NoTable,
-    /// What was recorded in the file would be taken for all there is.
-    #[error(
-        "`state: {{ postgres: ... }}` keeps the accounts of tenants alone; mail is not recorded in a database yet"
-    )]
-    NotInDatabase,
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("no daemon runs with the state file {}", .0.display())]
@@ -87,12 +82,9 @@ impl CliError {
             Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
                 Exit::LATER
             }
-            Self::Config(_)
-            | Self::Import(_)
-            | Self::Foreign { .. }
-            | Self::Seal(_)
-            | Self::NoTable
-            | Self::NotInDatabase => Exit::CONFIGURATION,
+            Self::Config(_) | Self::Import(_) | Self::Foreign { .. } | Self::Seal(_) | Self::NoTable => {
+                Exit::CONFIGURATION
+            }
             Self::Credential(error) => Exit::of_class(error.class()),
             Self::Url(_)
             | Self::Usage(_)
@@ -123,9 +115,6 @@ impl CliError {
             Self::State(error) | Self::Daemon(DaemonError::State(error)) => error.hint(),
             Self::Daemon(DaemonError::Running(_)) => {
                 Some("stop that one first, or give this one a state file of its own with `state:`".into())
-            }
-            Self::NotInDatabase => {
-                Some("name a file with `state: PATH`, and the database in a configuration for `postrider account`".into())
             }
             Self::NoTable => Some("a fleet has `state: { postgres: { url: ... } }`".into()),
             Self::Credential(error) => error.hint("state"),

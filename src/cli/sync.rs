@@ -114,16 +114,15 @@ impl Sync {
                     "--deliver, --tls and --password-command go with a URL only; {instead}"
                 )));
             }
-            let config = common.load().map_err(|error| {
+            return common.load().map_err(|error| {
                 // Somebody's first try. Without any configuration a URL is what works.
                 if let ConfigError::NotFound { .. } = error
                     && let Some(hint) = self.accounts.first().and_then(|name| address_hint(name, &[]))
                 {
                     log::warn!("{hint}");
                 }
-                error
+                error.into()
             });
-            return Common::of_file(config?);
         }
         let [url] = self.accounts.as_slice() else {
             return Err(CliError::Usage("a URL stands alone: one URL, and no account beside it".into()));

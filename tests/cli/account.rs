@@ -171,10 +171,13 @@ fn without_a_database_there_is_no_table() {
 }
 
 #[test]
-fn no_command_that_polls_takes_the_file_for_a_database() {
+fn no_command_takes_the_state_file_for_a_database() {
     let office = Office::new();
-    for command in ["sync", "check", "daemon"] {
-        let ended = office.home.must(&[command], 78);
+    for command in
+        ["sync", "check", "daemon", "status", "doctor", "held list alice", "seen list alice", "wake"]
+    {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let ended = office.home.must(&arguments, 78);
         assert!(ended.stderr.contains("mail is not recorded in a database yet"), "{}", ended.stderr);
     }
 }

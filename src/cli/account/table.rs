@@ -14,7 +14,7 @@ pub struct Table {
 
 impl Table {
     pub async fn open(common: &Common) -> Result<Self, CliError> {
-        let config = common.load()?;
+        let config = common.load_whatever_state()?;
         let Some(database) = &config.database else { return Err(CliError::NoTable) };
         let password = match &database.password {
             Some(source) => Some(credential::password(source, "state", "postrider", database.timeout).await?),
