@@ -43,15 +43,11 @@ pub struct Names {
 
 impl List {
     pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
-        let mut last: Option<Row> = None;
-        loop {
-            let page = table.accounts.page(last.as_ref(), self.tenant.as_deref()).await?;
+        let mut pages = table.accounts.pages(self.tenant.as_deref());
+        while let Some(page) = pages.next().await? {
             page.iter().for_each(|row| self.one(table, row, results));
-            match page.into_iter().next_back() {
-                Some(row) => last = Some(row),
-                None => return Ok(Exit::SUCCESS),
-            }
         }
+        Ok(Exit::SUCCESS)
     }
 
     fn one(&self, table: &Table, row: &Row, results: &mut Results) {
@@ -110,13 +106,10 @@ impl Check {
         for name in &self.rows {
             look(&[table.named(name).await?]);
         }
-        let mut last: Option<Row> = None;
-        while self.rows.is_empty() {
-            let page = table.accounts.page(last.as_ref(), None).await?;
-            look(&page);
-            match page.into_iter().next_back() {
-                Some(row) => last = Some(row),
-                None => break,
+        if self.rows.is_empty() {
+            let mut pages = table.accounts.pages(None);
+            while let Some(page) = pages.next().await? {
+                look(&page);
             }
         }
         if !common.quiet {
@@ -173,9 +166,8 @@ impl Table {
     /// Seals anew what an older key has sealed. What does not open is told, and stays.
     pub async fn rekey(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let (mut sealed, mut wrong) = (0, 0);
-        let mut last: Option<Row> = None;
-        loop {
-            let page = self.accounts.page(last.as_ref(), None).await?;
+        let mut pages = self.accounts.pages(None);
+        while let Some(page) = pages.next().await? {
             for row in &page {
                 let Some(old) =
                     row.secret.as_ref().filter(|old| Some(old.key.as_str()) != self.ring.current())
@@ -196,10 +188,6 @@ impl Table {
                         wrong += 1;
                     }
                 }
-            }
-            match page.into_iter().next_back() {
-                Some(row) => last = Some(row),
-                None => break,
             }
         }
         if !common.quiet {

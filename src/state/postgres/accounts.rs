@@ -52,7 +52,8 @@ impl Accounts {
 
     /// Gives the revision of each account, by its id.
     pub async fn revisions(&self) -> Result<Vec<(i64, i64)>, StateError> {
-        let sql = format!("SELECT id::bigint, revision::bigint FROM {}", self.table);
+        let sql =
+            format!("SELECT coalesce(id::bigint, 0), coalesce(revision::bigint, 0) FROM {}", self.table);
         let rows = self.database.query(&sql, &[]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
@@ -84,10 +85,17 @@ impl Accounts {
         Ok(rows.into_iter().map(|row| (row.maildrop.clone(), row.account())).collect())
     }
 
+    /// Gives all rows, of one tenant or of all, page by page.
+    pub fn pages<'a>(&'a self, tenant: Option<&'a str>) -> Pages<'a> {
+        Pages { accounts: self, tenant, last: None }
+    }
+
+    /// What a view has nothing for is empty, and not switched off.
     async fn select(&self, condition: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StateError> {
         let sql = format!(
-            "SELECT id::bigint, tenant::text, name::text, coalesce(maildrop::text, ''), config::text, secret::bytea,
-             secret_key::text, enabled::boolean, revision::bigint FROM {} WHERE {condition}",
+            "SELECT coalesce(id::bigint, 0), coalesce(tenant::text, ''), coalesce(name::text, ''),
+             coalesce(maildrop::text, ''), coalesce(config::text, ''), secret::bytea, coalesce(secret_key::text, ''),
+             coalesce(enabled::boolean, true), coalesce(revision::bigint, 0) FROM {} WHERE {condition}",
             self.table
         );
         Ok(self.database.query(&sql, params).await?.iter().map(row).collect())
@@ -196,10 +204,25 @@ impl Accounts {
     }
 }
 
+/// Rows, page by page.
+pub struct Pages<'a> {
+    accounts: &'a Accounts,
+    tenant: Option<&'a str>,
+    last: Option<Row>,
+}
+
+impl Pages<'_> {
+    /// Gives the next page, until there is none.
+    pub async fn next(&mut self) -> Result<Option<Vec<Row>>, StateError> {
+        let page = self.accounts.page(self.last.as_ref(), self.tenant).await?;
+        self.last = page.last().cloned();
+        Ok((!page.is_empty()).then_some(page))
+    }
+}
+
+/// Takes a row of [`Accounts::select`]: all but the secret is there, whatever a view leaves out.
 fn row(row: &Tuple) -> Row {
-    let sealed = row
-        .get::<_, Option<Vec<u8>>>(5)
-        .map(|octets| Sealed { octets, key: row.get::<_, Option<String>>(6).unwrap_or_default() });
+    let sealed = row.get::<_, Option<Vec<u8>>>(5).map(|octets| Sealed { octets, key: row.get(6) });
     Row {
         id: row.get(0),
         tenant: row.get(1),
@@ -207,8 +230,7 @@ fn row(row: &Tuple) -> Row {
         maildrop: row.get(3),
         config: row.get(4),
         secret: sealed,
-        // What a view has nothing for is not switched off.
-        enabled: row.get::<_, Option<bool>>(7).unwrap_or(true),
-        revision: row.get::<_, Option<i64>>(8).unwrap_or_default(),
+        enabled: row.get(7),
+        revision: row.get(8),
     }
 }

@@ -134,3 +134,18 @@ async fn a_changed_account_that_failed_is_polled_soon_and_one_that_works_at_its_
     let soon = "SELECT failures FROM lease WHERE due < now() + interval '1 minute'";
     assert_eq!(database.query(soon, &[]).await.unwrap().len(), 2, "whoever writes it wants to see it polled");
 }
+
+#[tokio::test]
+async fn a_row_of_a_view_that_has_nothing_in_it_is_told_and_stops_nobody() {
+    let database = database();
+    let view = "CREATE VIEW bare AS
+        SELECT NULL::bigint AS id, NULL::text AS tenant, NULL::text AS name, NULL::text AS maildrop, NULL::text AS host,
+            NULL::text AS config, NULL::bytea AS secret, NULL::text AS secret_key, NULL::boolean AS enabled,
+            NULL::bigint AS revision
+        UNION ALL SELECT 9, 'acme', 'alice', NULL, 'pop.example.org', '{ host: pop.example.org, user: alice, password: x }',
+            NULL, NULL, NULL, NULL";
+    database.query(view, &[]).await.unwrap();
+    let mut roll = Roll::new(Accounts::new(database, "bare"), fleet(), ring());
+    let read = roll.look().await.unwrap().unwrap();
+    assert!(read.iter().all(|account| account.name == "acme/alice"), "{read:?}");
+}
