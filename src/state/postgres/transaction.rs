@@ -22,6 +22,9 @@ pub enum Fault {
     /// No answer came for so long.
     #[error("no answer for {0:?}")]
     Silent(Duration),
+    /// A parameter is of no type that the tables have.
+    #[error("cannot write a value: {0}")]
+    Parameter(String),
     /// The lease is another's.
     #[error("the lease on the maildrop is lost")]
     LeaseLost,
@@ -62,20 +65,20 @@ impl<'a> Transaction<'a> {
     }
 
     pub fn execute(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<()> {
-        let statement = self.statement(sql, params);
+        let statement = self.statement(sql, params)?;
         self.sent.borrow_mut().push(statement);
         Ok(())
     }
 
     pub fn count(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<usize> {
-        let statement = self.statement(sql, params);
+        let statement = self.statement(sql, params)?;
         self.settle()?;
         let rows = self.wait(statement.answer())??;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
     pub fn ask(&'a self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Asked<'a>> {
-        let (client, sql, params) = (self.client.clone(), sql.to_owned(), bound(params));
+        let (client, sql, params) = (self.client.clone(), sql.to_owned(), bound(params)?);
         let rows = async move { client.query_typed(&sql, &typed(&params)).await };
         Ok(Asked { transaction: self, rows: Sent::now(rows) })
     }
@@ -101,9 +104,9 @@ impl<'a> Transaction<'a> {
         answered.map_err(|_| Fault::Silent(patience))
     }
 
-    fn statement(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Sending<u64> {
-        let (client, sql, params) = (self.client.clone(), sql.to_owned(), bound(params));
-        Sent::now(async move { client.execute_typed(&sql, &typed(&params)).await })
+    fn statement(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Sending<u64>> {
+        let (client, sql, params) = (self.client.clone(), sql.to_owned(), bound(params)?);
+        Ok(Sent::now(async move { client.execute_typed(&sql, &typed(&params)).await }))
     }
 }
 
@@ -118,23 +121,27 @@ impl Asked<'_> {
 /// A parameter on its way, and its type.
 type Bound = (Box<dyn ToSql + Sync + Send>, Type);
 
-fn bound(params: &[&dyn rusqlite::ToSql]) -> Vec<Bound> {
-    let of = |value: ValueRef<'_>| -> Bound {
-        match value {
+fn bound(params: &[&dyn rusqlite::ToSql]) -> Result<Vec<Bound>> {
+    let of = |value: ValueRef<'_>| -> Result<Bound> {
+        Ok(match value {
             ValueRef::Integer(number) => (Box::new(number), Type::INT8),
             // PostgreSQL has no NUL in a text.
             ValueRef::Text(text) => {
                 (Box::new(String::from_utf8_lossy(text).replace('\0', "\u{fffd}")), Type::TEXT)
             }
             ValueRef::Blob(octets) => (Box::new(octets.to_vec()), Type::BYTEA),
-            // The server takes the type from where the parameter stands. No number with a point is ever written.
-            ValueRef::Null | ValueRef::Real(_) => (Box::new(None::<String>), Type::UNKNOWN),
-        }
+            // The server takes the type from where the parameter stands.
+            ValueRef::Null => (Box::new(None::<String>), Type::UNKNOWN),
+            ValueRef::Real(number) => {
+                return Err(Fault::Parameter(format!("{number} is no whole number")));
+            }
+        })
     };
     let of = |param: &&dyn rusqlite::ToSql| match param.to_sql() {
         Ok(ToSqlOutput::Borrowed(value)) => of(value),
         Ok(ToSqlOutput::Owned(value)) => of((&value).into()),
-        Ok(_) | Err(_) => of(ValueRef::Null),
+        Ok(other) => Err(Fault::Parameter(format!("{other:?}"))),
+        Err(error) => Err(Fault::Parameter(error.to_string())),
     };
     params.iter().map(of).collect()
 }
@@ -175,3 +182,14 @@ pub trait Column: rusqlite::RowIndex + tokio_postgres::row::RowIndex + std::fmt:
 
 impl Column for usize {}
 impl Column for &str {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tables_have_no_type_for_is_refused_and_not_left_out() {
+        assert_eq!(bound(&[&1_i64, &"a\0b", &b"c".as_slice(), &None::<i64>]).unwrap().len(), 4);
+        assert!(matches!(bound(&[&1.5]), Err(Fault::Parameter(_))));
+    }
+}
