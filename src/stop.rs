@@ -17,6 +17,7 @@
 //!
 //! A session whose lease can be lost has a [`Term`] besides: when that is over nothing more is done, not even QUIT said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -122,7 +123,11 @@ impl Stop {
 /// too late, before whatever it was about to do. [`crate::net::Stream`] looks before each octet that it sends, and
 /// [`crate::disk::Disk`] before a file gets its name.
 #[derive(Debug, Clone, Default)]
-pub struct Term(Option<watch::Receiver<Duration>>);
+pub struct Term {
+    until: Option<watch::Receiver<Duration>>,
+    /// Whether what it is about is lost before that.
+    lost: Option<Arc<watch::Sender<bool>>>,
+}
 
 /// Says how long a [`Term`] lasts; once it is dropped that is over.
 #[derive(Debug)]
@@ -131,7 +136,7 @@ pub struct Renewer(watch::Sender<Duration>);
 /// Begins a term that lasts until then, by [`since_boot`].
 pub fn term(until: Duration) -> (Renewer, Term) {
     let (renewer, term) = watch::channel(until);
-    (Renewer(renewer), Term(Some(term)))
+    (Renewer(renewer), Term { until: Some(term), lost: None })
 }
 
 impl Renewer {
@@ -153,13 +158,40 @@ impl Drop for Renewer {
 }
 
 impl Term {
+    /// Gives one that lasts as long, and can be over before by itself: see [`Term::lose`].
+    pub fn own(&self) -> Self {
+        Self { until: self.until.clone(), lost: Some(Arc::default()) }
+    }
+
+    /// Ends it for all who have a copy of it, where that is to be had ([`Term::own`]).
+    pub fn lose(&self) {
+        if let Some(lost) = &self.lost {
+            lost.send_replace(true);
+        }
+    }
+
     pub fn is_over(&self) -> bool {
-        self.0.as_ref().is_some_and(|until| since_boot() >= *until.borrow())
+        self.until.as_ref().is_some_and(|until| since_boot() >= *until.borrow())
+            || self.lost.as_ref().is_some_and(|lost| *lost.borrow())
     }
 
     /// Resolves once it is over. Nothing is lost if it is dropped.
     pub async fn over(&self) {
-        let Some(until) = &self.0 else { return std::future::pending().await };
+        let lost = async {
+            match &self.lost {
+                // Its sender is here.
+                Some(lost) => drop(lost.subscribe().wait_for(|lost| *lost).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lost => {}
+            () = self.past() => {}
+        }
+    }
+
+    async fn past(&self) {
+        let Some(until) = &self.until else { return std::future::pending().await };
         let mut until = until.clone();
         loop {
             let left = until.borrow_and_update().saturating_sub(since_boot());
@@ -198,6 +230,12 @@ mod tests {
         let (renewer, term) = super::term(since_boot() + hour);
         drop(renewer);
         assert!(term.is_over() && !waits(&term).await, "nobody renews it");
+        let (_renewer, term) = super::term(since_boot() + hour);
+        let (own, other) = (term.own(), term.own());
+        let copy = own.clone();
+        assert!(!own.is_over() && waits(&copy).await);
+        own.lose();
+        assert!(copy.is_over() && !waits(&copy).await && !other.is_over() && !term.is_over());
     }
 
     #[test]

@@ -96,6 +96,8 @@ impl CliError {
             | Self::NoLogin(_) => Exit::USAGE,
             Self::Login { error, .. } => Exit::of_class(error.class()),
             Self::Poll(failure) => Exit::of_class(failure.class),
+            Self::Daemon(DaemonError::Unusable(failure)) => Exit::of_class(failure.class),
+            Self::Daemon(DaemonError::Unshared { .. }) => Exit::CONFIGURATION,
             Self::NotSetUp(_)
             | Self::State(_)
             | Self::Silent { .. }
@@ -118,6 +120,9 @@ impl CliError {
             }
             Self::NoTable => Some("a fleet has `state: { postgres: { url: ... } }`".into()),
             Self::Credential(error) => error.hint("state"),
+            Self::Daemon(DaemonError::Unshared { .. }) => {
+                Some("write `shared: true` beside the target if all workers see the same, or deliver to a server".into())
+            }
             Self::NoDaemon(_) => {
                 Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
             }
@@ -152,7 +157,7 @@ impl CliError {
             | Self::NotHeld(_)
             | Self::Seal(_)
             | Self::Poll(_)
-            | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_))
+            | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_) | DaemonError::Unusable(_))
             | Self::Unasked(_)
             | Self::Owner(_)
             | Self::Input(_)

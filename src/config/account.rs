@@ -211,6 +211,11 @@ impl Account {
         self.received.unwrap_or_else(|| target.traces())
     }
 
+    /// Names whose it is: the first part of a name such as `TENANT/NAME`; empty: the operator's own.
+    pub fn tenant(&self) -> &str {
+        self.name.split_once('/').map_or("", |(tenant, _)| tenant)
+    }
+
     /// Gives `host:port` as it is shown to users, IPv6 addresses in brackets.
     pub fn server(&self) -> String {
         HostAndPort(&self.host, self.port).to_string()

@@ -116,7 +116,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn metrics() -> Metrics {
-        Metrics::new("m".into(), View::new(Path::new("/nowhere/state.db")))
+        Metrics::new("m".into(), {
+            let state = Path::new("/nowhere/state.db");
+            View::new(&crate::state::Store::open(state), state)
+        })
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! stands in the store, and [`wake`] says so.
 
 pub mod clock;
+mod fleet;
 pub mod metrics;
 mod reload;
 pub mod schedule;
@@ -27,15 +28,16 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Account, Config, ConfigError, Listen};
-use crate::failure::Class;
+use crate::failure::{Class, Failure};
 use crate::logging;
 use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Audience, Environment, Limits, Report, Task};
 use crate::state::lease::DAEMON;
 use crate::state::{Lease, StateError, Timestamp};
-use crate::stop::{CLOSING, SESSIONS, SETTLING, Stop};
+use crate::stop::{CLOSING, SESSIONS, SETTLING};
 
 use clock::Clock;
+use fleet::{Begin, Fleet};
 use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
@@ -60,6 +62,12 @@ pub enum DaemonError {
     Running(PathBuf),
     #[error(transparent)]
     State(#[from] StateError),
+    /// What one worker has delivered the next would not find.
+    #[error("{account}: {target} is this machine's own, and others poll the account, too")]
+    Unshared { account: String, target: String },
+    /// What it takes to use the database cannot be had.
+    #[error(transparent)]
+    Unusable(#[from] Box<Failure>),
 }
 
 /// Polls the accounts of a configuration at their intervals until the process is asked to end.
@@ -70,20 +78,24 @@ pub async fn run(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), DaemonError> {
-    let state = config.state.clone();
-    let Some(_only) = Lease::take(&state, DAEMON, Duration::ZERO).await? else {
-        return Err(DaemonError::Running(state));
-    };
+    let _only = alone(&config).await?;
+    let environment = Environment::of_config(&config).await?;
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let stop = signals::stop(0);
-    let mut asked = Asked::listen(&state);
+    let mut asked = match &config.database {
+        Some(_) => Asked::by_nobody(),
+        None => Asked::listen(&config.state),
+    };
     let (metrics_file, addresses) = (config.metrics_file.clone(), config.status_listen.clone());
-    let (mut daemon, accounts, fresh) = Daemon::new(config, clock.now(), stop.clone());
+    let (mut daemon, accounts, fresh) =
+        Daemon::new(config, clock.now(), Environment { stop: stop.clone(), ..environment });
     daemon.show(&accounts, metrics_file, &addresses).await;
     daemon.recall(&clock, fresh).await;
-    // Somebody may have asked while the one before was ending.
-    daemon.look_for_asked();
+    if daemon.fleet.is_none() {
+        // Somebody may have asked while the one before was ending.
+        daemon.look_for_asked();
+    }
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
     daemon.systemd.ready();
@@ -104,7 +116,7 @@ pub async fn run(
             biased;
             () = stop.asked() => break,
             request = requests.next() => match request {
-                Request::Wake => daemon.schedule.wake_all(clock.now()),
+                Request::Wake => daemon.wake_all(clock.now()),
                 Request::Reload => daemon.reload(&reload, &clock).await,
             },
             () = asked.next() => daemon.look_for_asked(),
@@ -113,12 +125,33 @@ pub async fn run(
             Some(account) = daemon.heard_leaving.recv() => daemon.schedule.left(&account),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
             () = written(&mut daemon.metrics) => {}
+            begin = claimed(&mut daemon.fleet) => daemon.begin_claimed(begin),
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
     mem::take(&mut daemon.web).end().await;
     daemon.end(&clock, asked).await;
     Ok(())
+}
+
+/// Takes the right to be the only daemon of a state file. Of a fleet's workers there are as many as are wanted.
+async fn alone(config: &Config) -> Result<Option<Lease>, DaemonError> {
+    if config.database.is_some() {
+        config.accounts.iter().try_for_each(is_shared)?;
+        return Ok(None);
+    }
+    match Lease::take(&config.state, DAEMON, Duration::ZERO).await? {
+        Some(only) => Ok(Some(only)),
+        None => Err(DaemonError::Running(config.state.clone())),
+    }
+}
+
+/// Refuses an account whose messages would lie on whatever machine fetched them.
+fn is_shared(account: &Account) -> Result<(), DaemonError> {
+    match account.deliver.iter().find(|to| account.enabled && to.is_of_one_machine()) {
+        Some(to) => Err(DaemonError::Unshared { account: account.name.clone(), target: to.to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// Waits until the metrics have been written, if they are being. Nothing is lost if it is dropped.
@@ -129,9 +162,20 @@ async fn written(metrics: &mut Option<Metrics>) {
     }
 }
 
+/// Waits until the worker of a fleet has claimed something. Nothing is lost if it is dropped.
+async fn claimed(fleet: &mut Option<Fleet>) -> Begin {
+    match fleet {
+        Some(fleet) => fleet.begin().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Everything that the loop keeps from turn to turn.
 struct Daemon {
+    /// Empty in a fleet.
     schedule: Schedule,
+    /// What takes the schedule's place where workers share a database.
+    fleet: Option<Fleet>,
     environment: Environment,
     sessions: JoinSet<Report>,
     running: HashMap<Id, Start>,
@@ -153,24 +197,33 @@ struct Daemon {
 
 impl Daemon {
     /// Gives the accounts, and those of which nothing is known, too.
-    fn new(config: Config, now: Duration, stop: Stop) -> (Self, Vec<Arc<Account>>, HashSet<Arc<str>>) {
+    fn new(
+        config: Config,
+        now: Duration,
+        environment: Environment,
+    ) -> (Self, Vec<Arc<Account>>, HashSet<Arc<str>>) {
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
         let mut schedule = Schedule::new(config.daemon, seed);
         let accounts = shared(config.accounts);
+        let limits = fleet::limits(&config.daemon, &config.hosts);
+        let mut fleet = fleet::join(&environment.store, limits.clone());
         schedule.set_hosts(config.hosts);
-        let fresh = schedule.set_accounts(now, &accounts, config.daemon);
-        if schedule.accounts() == 0 {
+        let fresh = match &mut fleet {
+            Some(fleet) => {
+                fleet.set_accounts(&accounts, limits);
+                HashSet::new()
+            }
+            None => schedule.set_accounts(now, &accounts, config.daemon),
+        };
+        if !accounts.iter().any(|account| account.enabled) {
             log::warn!("no account is enabled");
         }
         let (leaving, heard_leaving) = mpsc::unbounded_channel();
         let this = Self {
             schedule,
-            environment: Environment {
-                stop,
-                notify: Some(config.notify.unwrap_or_default()),
-                ..Environment::new(config.state)
-            },
+            fleet,
+            environment: Environment { notify: Some(config.notify.unwrap_or_default()), ..environment },
             sessions: JoinSet::new(),
             running: HashMap::new(),
             looks: JoinSet::new(),
@@ -195,7 +248,8 @@ impl Daemon {
             (self.view, self.metrics) = (None, None);
             return;
         }
-        let view = self.view.get_or_insert_with(|| View::new(&self.environment.state));
+        let view =
+            self.view.get_or_insert_with(|| View::new(&self.environment.store, &self.environment.state));
         view.set_accounts(accounts);
         self.metrics = file.map(|path| match self.metrics.take().filter(|metrics| metrics.path() == path) {
             Some(metrics) => metrics,
@@ -226,10 +280,44 @@ impl Daemon {
             let handle = self.sessions.spawn(logging::of_account(name, session));
             self.running.insert(handle.id(), start);
         }
-        let (accounts, sessions, failing) =
-            (summary::accounts(self.schedule.accounts()), self.schedule.sessions(), self.failing.len());
+        let (accounts, sessions) = match &self.fleet {
+            Some(fleet) => (fleet.accounts(), self.running.len()),
+            None => (self.schedule.accounts(), self.schedule.sessions()),
+        };
+        let (accounts, failing) = (summary::accounts(accounts), self.failing.len());
         self.systemd.status(format!("{accounts}, {sessions} being polled, {failing} failing"));
         turn.wait_until
+    }
+
+    /// Has all accounts polled that are polled by themselves.
+    fn wake_all(&mut self, now: Duration) {
+        match &self.fleet {
+            Some(fleet) => fleet.wake_all(),
+            None => self.schedule.wake_all(now),
+        }
+    }
+
+    /// Begins a session of what the worker has claimed.
+    fn begin_claimed(&mut self, begin: Begin) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let Begin { account, lease, turn } = begin;
+        let (messages, leaving) = (turn.budget(), fleet.leaving(&turn));
+        let environment = Environment {
+            stop: self.environment.stop.under(turn.term.clone()),
+            claimed: Some(lease),
+            ..self.environment.clone()
+        };
+        let start = Start { account, messages };
+        let limits = Limits { limit: messages, ..Limits::default() };
+        let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
+        let session = async move {
+            let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
+            leaving.leave(polled.report(), &account);
+            polled.follow_up(&account, &environment).await
+        };
+        let task = self.sessions.spawn(logging::of_account(name, session)).id();
+        fleet.began(task, turn);
+        self.running.insert(task, start);
     }
 
     /// Writes down for who looks when accounts are polled next.
@@ -280,7 +368,11 @@ impl Daemon {
         let report = report.unwrap_or_else(|error| Report::defect(&start.account, &error));
         let log_in =
             LogIn { after: report.logged_in, delay: report.login_delay, refused_for: report.refused_for };
-        let next = self.schedule.ended(now, &report.account, ended(&start, &report), log_in);
+        let how = ended(&start, &report);
+        let next = match &mut self.fleet {
+            Some(fleet) => fleet.ended(id, how, log_in, &report).map(|wait| now.saturating_add(wait)),
+            None => self.schedule.ended(now, &report.account, how, log_in),
+        };
         self.tell_the_schedule(now);
         self.tell(now, &report, next);
         if let Some(view) = &self.view {
@@ -321,6 +413,9 @@ impl Daemon {
         self.systemd.stopping();
         // Who asks now finds no daemon, and does without.
         let removed = tokio::task::spawn_blocking(move || drop(asked));
+        if let Some(fleet) = &mut self.fleet {
+            fleet.drain();
+        }
         let wind_down = async {
             while let Some(joined) = self.sessions.join_next_with_id().await {
                 self.session_ended(clock.now(), joined);
@@ -332,6 +427,9 @@ impl Daemon {
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
             // Dropping them would wait for the same disk.
             std::process::exit(0);
+        }
+        if let Some(fleet) = self.fleet {
+            fleet.finish().await;
         }
         let (metrics, now) = (self.metrics, clock.now());
         let last_metrics = async {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::schedule::Past;
-use super::{Daemon, shared};
+use super::{Daemon, fleet, shared};
 use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
@@ -42,13 +42,21 @@ impl Daemon {
         self.environment.notify = Some(config.notify.unwrap_or_default());
         self.certificates_read = now;
         let accounts = shared(config.accounts);
+        let limits = fleet::limits(&config.daemon, &config.hosts);
         self.schedule.set_hosts(config.hosts);
-        let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
+        let fresh = match &mut self.fleet {
+            Some(fleet) => {
+                fleet.set_accounts(&accounts, limits);
+                HashSet::new()
+            }
+            None => self.schedule.set_accounts(now, &accounts, config.daemon),
+        };
+        let enabled = accounts.iter().filter(|account| account.enabled).count();
         let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
         self.failing.retain(|name| wanted(name));
         self.show(&accounts, config.metrics_file, &config.status_listen).await;
         self.recall(clock, fresh).await;
-        log::warn!("read the configuration again: {}", summary::accounts(self.schedule.accounts()));
+        log::warn!("read the configuration again: {}", summary::accounts(enabled));
     }
 
     /// Takes over what the state file knows of earlier polls, so that neither a restart nor a reload ends a backoff or a

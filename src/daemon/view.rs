@@ -39,8 +39,12 @@ struct Shown {
 }
 
 impl View {
-    pub fn new(state: &Path) -> Self {
-        let store = Store::open_read_only(state).within(PATIENCE);
+    pub fn new(store: &Store, state: &Path) -> Self {
+        let store = match store.server() {
+            Some(server) => Store::connect(server.clone()),
+            None => Store::open_read_only(state),
+        }
+        .within(PATIENCE);
         let (shown, last) = Default::default();
         Self(Arc::new(Inner { store, state: state.to_owned(), shown, last }))
     }

@@ -38,6 +38,11 @@ impl Asked {
         Self { path, pipe }
     }
 
+    /// Gives one that nobody asks: what is due stands in the database, for all workers.
+    pub fn by_nobody() -> Self {
+        Self { path: PathBuf::new(), pipe: None }
+    }
+
     /// Waits until somebody has asked. Nothing is lost if it is dropped.
     pub async fn next(&mut self) {
         let Some(pipe) = &self.pipe else { return std::future::pending().await };

@@ -8,13 +8,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::told::{self, Unwritten};
 use crate::clock::WallClock;
-use crate::config::{Account, Notify};
+use crate::config::{Account, Config, Notify, Postgres};
+use crate::credential::{self, CredentialError};
 use crate::delivery::TargetError;
 use crate::disk::Disk;
+use crate::failure::Failure;
 use crate::net::Connector;
 use crate::secret::Ask;
 use crate::state::lease::Lease;
-use crate::state::{Store, Told};
+use crate::state::postgres::Server;
+use crate::state::{Claimed, Store, Told};
 use crate::stop::Stop;
 
 /// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
@@ -38,14 +41,20 @@ pub struct Environment {
     /// The accounts whose last poll failed.
     pub failing: Failing,
     pub clock: WallClock,
+    /// The lease, where a worker has claimed it already.
+    pub claimed: Option<Arc<Claimed>>,
 }
 
 impl Environment {
     /// Gives what a process with this state file has: nobody to be asked for a password or to be told of failures, and
     /// nobody who stops it.
     pub fn new(state: PathBuf) -> Self {
+        Self::with(Store::open(&state), state)
+    }
+
+    fn with(store: Store, state: PathBuf) -> Self {
         Self {
-            store: Store::open(&state),
+            store,
             state,
             connector: Connector::default(),
             disk: Disk::default(),
@@ -54,7 +63,20 @@ impl Environment {
             notify: None,
             failing: Failing::default(),
             clock: WallClock::System,
+            claimed: None,
         }
+    }
+
+    /// Gives what a process with this configuration has, see [`Environment::new`].
+    ///
+    /// # Errors
+    ///
+    /// The database's password cannot be had.
+    pub async fn of_config(config: &Config) -> Result<Self, Box<Failure>> {
+        let state = config.state.clone();
+        let Some(database) = &config.database else { return Ok(Self::new(state)) };
+        let server = server(database).await.map_err(|error| unusable("get the database's password", &error))?;
+        Ok(Self::with(Store::connect(server), state))
     }
 
     /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
@@ -68,6 +90,10 @@ impl Environment {
         let term = self.stop.term();
         let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?.under(term);
         let store = self.store.within(account.timeout.max(SLOW_STATE));
+        let store = match &self.claimed {
+            Some(claimed) => store.under(Some(claimed.token())).ending(claimed.term()),
+            None => store,
+        };
         Ok(Self { disk, store, connector: self.connector.under(term), ..self.clone() })
     }
 
@@ -81,6 +107,30 @@ impl Environment {
         self.disk.leave(lease);
     }
 }
+
+/// Gives what it takes to get into a database.
+async fn server(database: &Postgres) -> Result<Server, CredentialError> {
+    let password = match &database.password {
+        Some(source) => Some(credential::password(source, STATE, "postrider", database.timeout).await?),
+        None => None,
+    };
+    Ok(Server::new(database.clone(), password))
+}
+
+fn unusable(doing: &str, error: &CredentialError) -> Box<Failure> {
+    Box::new(Failure {
+        account: STATE.to_owned(),
+        class: error.class(),
+        host: String::new(),
+        doing: doing.to_owned(),
+        what: error.to_string(),
+        said: error.said().map(<[u8]>::to_vec),
+        hint: error.hint(STATE),
+    })
+}
+
+/// What the state is called where accounts have their names.
+const STATE: &str = "state";
 
 /// A busy disk may take this long for one operation, however short the account's time limit is.
 const SLOW_DISK: Duration = Duration::from_secs(5);

@@ -142,6 +142,11 @@ pub async fn poll(
 }
 
 impl Polled {
+    /// Says how the session went, as far as it has.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Runs the hooks after the session, and delivers a notice if one is due: for minutes, maybe, but without the server.
     /// Of one process's accounts not more than 64 do so at once, so that hooks that hang do not fill the machine.
     pub async fn follow_up(self, account: &Account, environment: &Environment) -> Report {
@@ -190,7 +195,7 @@ async fn under_lease(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let lease = tokio::select! {
-        lease = lease(&environment.state, account, progress) => lease,
+        lease = own_lease(&environment, account, progress) => lease,
         () = environment.stop.asked() => {
             return Err(Failed { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
@@ -213,6 +218,18 @@ async fn under_lease(
     };
     environment.leave(lease);
     ended
+}
+
+/// Gives the lease that a worker has claimed, or takes one.
+async fn own_lease(
+    environment: &Environment,
+    account: &Account,
+    progress: &dyn Progress,
+) -> Result<Option<Lease>, StateError> {
+    match &environment.claimed {
+        Some(claimed) => Ok(Some(Lease::of(claimed.clone()))),
+        None => lease(&environment.state, account, progress).await,
+    }
 }
 
 /// Polls, and again without what the server does not bear, or to go on.

@@ -6,6 +6,7 @@
 //! each other as two processes do, and nothing but its end or a drop gives it back: no time limit, no stale lock.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::path::is_ours;
 use super::{StateError, path};
 use crate::disk::{blocking, durable, trust};
+use crate::stop::Term;
 
 /// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
 pub const DAEMON: &str = "\0daemon";
@@ -35,10 +37,55 @@ const CREATION: u64 = 0;
 /// given back.
 #[derive(Debug)]
 pub struct Lease {
-    /// Closing it gives the lock back.
-    _lock: File,
+    held: Held,
     /// The state file was there when it was taken.
     found_state: bool,
+}
+
+/// By what a lease is held.
+#[derive(Debug)]
+enum Held {
+    /// Closing it gives the lock back.
+    Lock(#[expect(dead_code, reason = "it is there to be dropped")] File),
+    Row(Arc<Claimed>),
+}
+
+/// A lease that a worker has claimed in the database; whoever holds the last of it tells the worker when it is dropped.
+pub struct Claimed {
+    token: i64,
+    term: Term,
+    released: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Claimed {
+    /// `released` is called once nothing that the session has begun is under way any more.
+    pub fn new(token: i64, term: Term, released: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { token, term, released: Some(Box::new(released)) }
+    }
+
+    /// Gives the number that every write of the session names.
+    pub fn token(&self) -> i64 {
+        self.token
+    }
+
+    /// Gives for how long it is held.
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some(released) = self.released.take() {
+            released();
+        }
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claimed({:016x})", self.token)
+    }
 }
 
 impl Lease {
@@ -94,6 +141,19 @@ impl Lease {
         .await?
     }
 
+    /// Makes one of a claim.
+    pub fn of(claimed: Arc<Claimed>) -> Self {
+        Self { held: Held::Row(claimed), found_state: true }
+    }
+
+    /// Gives the token by which the database knows it, if it does.
+    pub fn token(&self) -> Option<i64> {
+        match &self.held {
+            Held::Lock(_) => None,
+            Held::Row(claimed) => Some(claimed.token()),
+        }
+    }
+
     /// Says whether the state file was there when the lease was taken.
     pub fn found_state(&self) -> bool {
         self.found_state
@@ -140,7 +200,7 @@ impl Tries {
             None => self.open()?,
         };
         if kernel::try_lock(&lock, self.octet).map_err(|error| cannot(&path, &error))? {
-            return Ok(Try::Taken(Lease { _lock: lock, found_state: self.state.exists() }));
+            return Ok(Try::Taken(Lease { held: Held::Lock(lock), found_state: self.state.exists() }));
         }
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {

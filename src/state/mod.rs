@@ -62,7 +62,7 @@ pub use crate::clock::Timestamp;
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
-pub use lease::Lease;
+pub use lease::{Claimed, Lease};
 pub use maildrop::{
     Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
     Status, Told,

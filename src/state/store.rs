@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::disk::{self, blocking};
 use crate::message::{Content, FileId, UniqueId};
+use crate::stop::Term;
 
 use super::engine::{Answer, Request, serve};
 use super::file::Limits;
@@ -36,6 +37,8 @@ pub struct Store {
     patience: Duration,
     /// The lease in a database that its sessions have.
     token: Option<i64>,
+    /// Ends when that is found to be lost.
+    term: Term,
 }
 
 /// How long the thread may take to close the file; whoever was asked to end is ended before (`stop`).
@@ -85,6 +88,11 @@ impl Store {
     /// keeps the leases (`None`) it keeps them from the others.
     pub fn under(&self, token: Option<i64>) -> Self {
         Self { token, ..self.clone() }
+    }
+
+    /// Gives a handle that ends a term when it finds the lease lost, so that nothing more is done under it.
+    pub fn ending(&self, term: &Term) -> Self {
+        Self { term: term.clone(), ..self.clone() }
     }
 
     /// Gives a handle whose requests are answered within `patience`, or not any more. What was to be written then may be
@@ -372,13 +380,17 @@ impl Store {
         let silent = Arc::default();
         let ended = Mutex::new(ended);
         let worker = Worker { place, requests, silent, ended, thread };
-        Self { worker: Arc::new(worker), patience: PATIENCE, token: None }
+        Self { worker: Arc::new(worker), patience: PATIENCE, token: None, term: Term::default() }
     }
 
     async fn write(&self, write: Write) -> Result<usize, StateError> {
         let (answer, answered) = Answer::channel();
         self.worker.send(Request::Write(write, answer))?;
-        self.worker.receive(answered, self.patience).await
+        let written = self.worker.receive(answered, self.patience).await;
+        if let Err(StateError::Database { trouble: Trouble::LeaseLost, .. }) = &written {
+            self.term.lose();
+        }
+        written
     }
 
     pub(super) async fn read<T: Send + 'static>(

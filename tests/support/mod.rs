@@ -18,7 +18,7 @@
 //! - [`mounted`]: a small disk that can be filled up.
 //! - [`namespace`]: a network of the test's own, with names, a name server and every port; [`web`]: HTTPS servers in it.
 //! - [`poller`]: sessions inside the test's own process.
-//! - [`postgres`]: a real PostgreSQL.
+//! - [`postgres`]: a real PostgreSQL; [`provider`]: many maildrops behind one port, for those who share it.
 //! - [`reader`]: a slow, simple POP3 client to learn independently what a server sends.
 //! - [`postrider`]: the built program in a home of its own; [`daemon`]: the same as a daemon.
 
@@ -50,6 +50,7 @@ pub mod popa3d;
 pub mod postgres;
 pub mod postrider;
 pub mod process;
+pub mod provider;
 pub mod proxies;
 pub mod reader;
 pub mod real_server;

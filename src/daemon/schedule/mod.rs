@@ -20,9 +20,12 @@ use std::time::Duration;
 use crate::config::{Account, Daemon, Hosts};
 use crate::failure::{Backoff, Class};
 
-use entry::{Entry, GRACE, Place, Running, interval, is_same_maildrop};
+use entry::{Entry, GRACE, Place, Running, is_same_maildrop};
 use queue::Queue;
-use wait::{Dice, LONGEST};
+use wait::LONGEST;
+
+pub use entry::interval;
+pub use wait::Dice;
 
 /// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
 /// little beside fetching them.
@@ -89,6 +92,16 @@ pub struct LogIn {
     pub delay: Option<Duration>,
     /// How long it is not to be tried again, if the server refused it.
     pub refused_for: Option<Duration>,
+}
+
+impl LogIn {
+    /// Gives how long the server wants to be left alone from now on, where the session began so long ago. RFC 2449, 6.5
+    /// counts from the answer to a log-in.
+    pub fn apart(self, began: Duration) -> Duration {
+        let Some(delay) = self.delay.filter(|delay| !delay.is_zero()) else { return Duration::ZERO };
+        let since = began.saturating_sub(self.after.unwrap_or(began));
+        delay.min(24 * LONGEST).saturating_add(GRACE).saturating_sub(since)
+    }
 }
 
 /// What is known of an account from before the process began.

@@ -203,7 +203,10 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_be_seen_from_the_network_is() {
         let directory = tempfile::tempdir().unwrap();
-        let view = View::new(&directory.path().join("state.db"));
+        let view = {
+            let state = directory.path().join("state.db");
+            View::new(&crate::state::Store::open(&state), &state)
+        };
         for (path, seen_here, seen_from_afar) in [
             ("/", 200, 404),
             ("/status.json", 200, 404),

@@ -8,6 +8,7 @@
 //! | `error` | what the server's errors mean |
 //! | `transaction` | one transaction, for a thread that may wait |
 //! | `keeper` | what the store's thread does |
+//! | `leases` | workers, and the leases of maildrops that they hold |
 //! | [`schema`] | the tables, and who may use them |
 //!
 //! The statements keep to what CockroachDB and YugabyteDB share with PostgreSQL 13 and later, and to what a pooler by
@@ -18,6 +19,7 @@ mod accounts;
 pub mod connection;
 mod error;
 mod keeper;
+mod leases;
 mod roll;
 pub mod schema;
 mod transaction;
@@ -25,5 +27,6 @@ mod transaction;
 pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use keeper::Keeper;
+pub use leases::{Claim, Close, Entered, Leases, process_name};
 pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};

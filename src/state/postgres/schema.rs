@@ -42,6 +42,7 @@ CREATE TABLE lease (
     due TIMESTAMPTZ NOT NULL DEFAULT now(),
     version BIGINT NOT NULL DEFAULT 0,
     host TEXT NOT NULL DEFAULT '',
+    tenant TEXT NOT NULL DEFAULT '',
     mail_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     failures BIGINT NOT NULL DEFAULT 0
 );

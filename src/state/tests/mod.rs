@@ -5,6 +5,7 @@ mod accounts;
 mod commits;
 mod failures;
 mod files;
+mod leases;
 mod on_postgres;
 mod on_serializable;
 mod outlook;

@@ -1,0 +1,155 @@
+//! Who is polled, and the rows of their maildrops.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Account;
+use crate::config::account::Interval;
+use crate::daemon::schedule::Dice;
+use crate::state::StateError;
+use crate::state::postgres::{Entered, Leases};
+
+/// Rows of one statement.
+pub const CHUNK: usize = 2000;
+/// Places for new maildrops in time: so many times those of sessions are polled at the start, the rest within an interval.
+const MANY_AT_START: usize = 10;
+
+/// An account and how it is chosen.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub account: Arc<Account>,
+    /// In lower case.
+    pub host: Arc<str>,
+    pub tenant: Arc<str>,
+}
+
+impl Known {
+    fn new(account: Arc<Account>) -> Self {
+        let (host, tenant) = (account.host.to_ascii_lowercase().into(), account.tenant().into());
+        Self { account, host, tenant }
+    }
+}
+
+/// The accounts of a worker, by the numbers of their maildrops.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    known: HashMap<i64, Known>,
+    /// By the identities of maildrops.
+    numbers: HashMap<String, i64>,
+    /// Those that are not entered yet.
+    to_enter: Vec<Known>,
+    /// Those of the beginning are: others are new.
+    has_entered: bool,
+    startup_spread: Duration,
+}
+
+impl Accounts {
+    /// Takes these from now on, in the place of all others. Whose row may be missing, or another now, is yet to be entered.
+    pub fn set(&mut self, accounts: Vec<Arc<Account>>, startup_spread: Duration) {
+        self.startup_spread = startup_spread;
+        self.to_enter.clear();
+        let wanted: HashSet<&str> = accounts.iter().map(|account| account.maildrop_id.as_str()).collect();
+        self.known.retain(|_, known| wanted.contains(known.account.maildrop_id.as_str()));
+        self.numbers.retain(|identity, _| wanted.contains(identity.as_str()));
+        for new in accounts.into_iter().map(Known::new) {
+            let number = self.numbers.get(&new.account.maildrop_id);
+            match number.and_then(|number| self.known.get_mut(number)) {
+                Some(known) if known.host == new.host && known.tenant == new.tenant => *known = new,
+                Some(_) | None => self.to_enter.push(new),
+            }
+        }
+    }
+
+    pub fn get(&self, maildrop: i64) -> Option<&Known> {
+        self.known.get(&maildrop)
+    }
+
+    /// Says whether all have their rows.
+    pub fn are_entered(&self) -> bool {
+        self.to_enter.is_empty()
+    }
+
+    /// Gives the identities of all that are polled by themselves.
+    pub fn by_themselves(&self) -> Vec<String> {
+        self.known.values().filter(|known| is_by_itself(known)).map(identity).collect()
+    }
+
+    /// Makes rows for those that have none. What was new after the beginning is polled soon: it may have been put off while
+    /// nobody knew it.
+    ///
+    /// # Errors
+    ///
+    /// The rest is entered the next time.
+    pub async fn enter(&mut self, leases: &Leases, dice: &mut Dice, free: usize) -> Result<(), StateError> {
+        let places = MANY_AT_START * free.max(1);
+        while !self.to_enter.is_empty() {
+            let rest = self.to_enter.len();
+            let chunk = &self.to_enter[rest.saturating_sub(CHUNK)..];
+            let rows: Vec<_> = chunk
+                .iter()
+                .map(|known| Entered {
+                    identity: identity(known),
+                    host: known.host.to_string(),
+                    tenant: known.tenant.to_string(),
+                    wait: match known.account.interval {
+                        Interval::Manual => None,
+                        Interval::Every(every) if rest > places => Some(dice.between(Duration::ZERO, every)),
+                        Interval::Every(_) => Some(dice.between(Duration::ZERO, self.startup_spread)),
+                    },
+                })
+                .collect();
+            let maildrops = leases.enter(&rows).await?;
+            let is_new = |(known, maildrop): &(&Known, &i64)| {
+                is_by_itself(known) && !self.known.contains_key(*maildrop)
+            };
+            let new: Vec<String> =
+                chunk.iter().zip(&maildrops).filter(is_new).map(|(known, _)| identity(known)).collect();
+            if self.has_entered && !new.is_empty() {
+                leases.wake_unowned(&new).await?;
+            }
+            for (known, maildrop) in self.to_enter.drain(rest.saturating_sub(CHUNK)..).zip(maildrops) {
+                self.numbers.insert(identity(&known), maildrop);
+                self.known.insert(maildrop, known);
+            }
+        }
+        self.has_entered = true;
+        Ok(())
+    }
+}
+
+fn identity(known: &Known) -> String {
+    known.account.maildrop_id.clone()
+}
+
+fn is_by_itself(known: &Known) -> bool {
+    matches!(known.account.interval, Interval::Every(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, host: &str) -> Arc<Account> {
+        let (maildrop_id, host) = (format!("{name}@h"), host.to_owned());
+        Arc::new(Account { maildrop_id, host, ..Account::new(name) })
+    }
+
+    #[test]
+    fn only_what_is_new_or_elsewhere_is_entered_anew() {
+        let mut accounts = Accounts::default();
+        for (number, name) in [(1, "a"), (2, "t/b"), (3, "c")] {
+            let known = Known::new(account(name, "h"));
+            accounts.numbers.insert(identity(&known), number);
+            accounts.known.insert(number, known);
+        }
+        assert_eq!((&*accounts.get(1).unwrap().tenant, &*accounts.get(2).unwrap().tenant), ("", "t"));
+        let changed = Account { password: None, user: "new".to_owned(), ..(*account("a", "H")).clone() };
+        accounts.set(vec![Arc::new(changed), account("t/b", "other"), account("d", "h")], Duration::ZERO);
+        let mut names: Vec<_> = accounts.to_enter.iter().map(|known| known.account.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["d", "t/b"]);
+        assert_eq!(accounts.get(1).unwrap().account.user, "new", "it is polled as it is now");
+        assert!(accounts.get(3).is_none() && !accounts.are_entered());
+    }
+}

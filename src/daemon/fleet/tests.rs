@@ -1,0 +1,193 @@
+//! Workers of one process, with a real PostgreSQL and sessions that poll nothing.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::*;
+use crate::config;
+use crate::config::account::Interval;
+use crate::lock::lock;
+use crate::state::postgres::schema::statements;
+use crate::state::postgres::{Database, Server};
+use server::Postgres;
+
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code, reason = "each program of tests uses its part")]
+mod server;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Who is polled now, and who was when.
+#[derive(Default)]
+struct World {
+    inside: HashMap<String, usize>,
+    polled: HashMap<String, Instant>,
+    polls: usize,
+    overlaps: usize,
+}
+
+type Shared = Arc<Mutex<World>>;
+
+/// A session that is under way.
+struct Inside(Shared, String);
+
+impl Inside {
+    fn new(world: Shared, maildrop: &str) -> Self {
+        {
+            let mut world = lock(&world);
+            let inside = world.inside.entry(maildrop.to_owned()).or_default();
+            *inside += 1;
+            let overlaps = usize::from(*inside > 1);
+            world.overlaps += overlaps;
+            world.polls += 1;
+            world.polled.insert(maildrop.to_owned(), Instant::now());
+        }
+        Self(world, maildrop.to_owned())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        *lock(&self.0).inside.get_mut(&self.1).unwrap() -= 1;
+    }
+}
+
+/// A database with its name, and accounts of it.
+struct Site {
+    name: String,
+    postgres: config::Postgres,
+    accounts: Vec<Arc<Account>>,
+    world: Shared,
+}
+
+impl Site {
+    fn new(accounts: usize) -> Self {
+        let url = Postgres::shared().database();
+        let name = url.rsplit('/').next().unwrap().to_owned();
+        Postgres::shared().execute(&name, &statements());
+        let account = |number: usize| Account {
+            maildrop_id: format!("{number}@h"),
+            host: "h".into(),
+            interval: Interval::Every(SECOND),
+            ..Account::new(number.to_string())
+        };
+        let accounts = (0..accounts).map(|number| Arc::new(account(number))).collect();
+        Self { name, postgres: config::Postgres::new(&url).unwrap(), accounts, world: Shared::default() }
+    }
+
+    fn leases(&self) -> Leases {
+        Leases::new(Database::new(Server::new(self.postgres.clone(), None)))
+    }
+
+    fn worker(&self) -> Fleet {
+        let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+        let mut fleet = Fleet::join(self.leases(), self.leases(), limits.clone(), SILENCE);
+        fleet.set_accounts(&self.accounts, limits);
+        fleet
+    }
+
+    /// Runs a worker until it is dropped.
+    async fn work(&self) {
+        let (mut fleet, mut sessions) = (self.worker(), JoinSet::new());
+        loop {
+            tokio::select! {
+                begin = fleet.begin() => {
+                    let Begin { account, lease, turn } = begin;
+                    let inside = Inside::new(self.world.clone(), &account.maildrop_id);
+                    let (leaving, term) = (fleet.leaving(&turn), turn.term.clone());
+                    let task = sessions.spawn(async move {
+                        let _lease = lease;
+                        tokio::select! {
+                            () = sleep(Duration::from_millis(20)) => {}
+                            () = term.over() => {}
+                        }
+                        drop(inside);
+                        let report = Report { account: account.name.clone(), ..Report::default() };
+                        leaving.leave(&report, &account);
+                        report
+                    });
+                    fleet.began(task.id(), turn);
+                }
+                Some(joined) = sessions.join_next_with_id() => {
+                    let (task, report) = joined.unwrap();
+                    fleet.ended(task, Ended::Complete, LogIn::default(), &report);
+                }
+            }
+        }
+    }
+
+    /// Says that each maildrop was polled lately, and none twice at once.
+    fn is_well(&self, within: Duration) {
+        let world = lock(&self.world);
+        assert_eq!(world.overlaps, 0, "in {} polls", world.polls);
+        assert_eq!(world.polled.len(), self.accounts.len());
+        let oldest = world.polled.values().map(Instant::elapsed).max().unwrap();
+        assert!(oldest < within, "{oldest:?}");
+    }
+}
+
+#[tokio::test]
+async fn workers_share_what_is_due_and_take_over_what_a_dead_one_held() {
+    let site = Site::new(60);
+    let [first, second] = [site.work(), site.work()];
+    let mut second = Box::pin(second);
+    let mut first = Box::pin(first);
+    tokio::select! {
+        () = &mut first => {}
+        () = &mut second => {}
+        () = sleep(4 * SECOND) => {}
+    }
+    site.is_well(3 * SECOND);
+    let workers = site.leases().workers().await.unwrap();
+    assert_eq!(workers.iter().filter(|worker| !worker.is_evicted).count(), 2);
+    drop(first);
+    tokio::select! {
+        () = &mut second => {}
+        () = sleep(4 * SILENCE) => {}
+    }
+    site.is_well(3 * SECOND);
+    let workers = site.leases().workers().await.unwrap();
+    assert_eq!(workers.iter().filter(|worker| worker.is_evicted).count(), 1, "{workers:?}");
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_lose_no_claim_for_good() {
+    let site = Site::new(60);
+    let cut = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid()",
+        site.name
+    );
+    let cutting = async {
+        for _ in 0..12 {
+            sleep(SECOND / 4).await;
+            let cut = cut.clone();
+            tokio::task::spawn_blocking(move || Postgres::shared().execute("postgres", &cut)).await.unwrap();
+        }
+        sleep(4 * SECOND).await;
+    };
+    tokio::select! {
+        () = site.work() => {}
+        () = site.work() => {}
+        () = cutting => {}
+    }
+    site.is_well(3 * SECOND);
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_gives_back_what_it_held_at_once() {
+    let site = Site::new(10);
+    let mut fleet = site.worker();
+    let mut held = Vec::new();
+    while held.len() < 10 {
+        held.push(fleet.begin().await);
+    }
+    fleet.drain();
+    fleet.finish().await;
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[]), 100).await.unwrap().len(), 10);
+    assert_eq!(site.leases().workers().await.unwrap(), []);
+}

@@ -1,0 +1,65 @@
+//! A session of a worker, and what the worker's task is told of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::floor::{Answer, Limits};
+use crate::config::Account;
+use crate::state::Claimed;
+use crate::state::postgres::{Claim, Close};
+use crate::stop::Term;
+
+/// Messages that one session may fetch before others get their turn.
+const BUDGET: usize = 50;
+
+/// A session to begin.
+#[derive(Debug)]
+pub struct Begin {
+    pub account: Arc<Account>,
+    /// The lease; once the last of it is dropped its maildrop may be polled by others.
+    pub lease: Arc<Claimed>,
+    pub turn: Turn,
+}
+
+/// What is known of a session that was begun.
+#[derive(Debug)]
+pub struct Turn {
+    pub(super) claim: Claim,
+    /// For how long the lease may be used.
+    pub term: Term,
+    /// By the clock that runs on while the machine is suspended.
+    pub(super) began: Duration,
+    /// How late polls are.
+    pub(super) lag: Duration,
+    pub(super) account: Arc<Account>,
+    /// Its server limits log-ins, so that each is to take all it can.
+    pub(super) is_rationed: bool,
+}
+
+impl Turn {
+    /// Gives how many messages its session may fetch; `None`: as many as there are.
+    pub fn budget(&self) -> Option<usize> {
+        (!self.is_rationed).then_some(BUDGET)
+    }
+}
+
+/// What a worker's task is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The session with this token has left its server.
+    Left(i64, Answer),
+    /// It has ended, and is to be closed so; whether its server limits log-ins.
+    Ended(Close, bool),
+    /// Nothing of it is under way any more.
+    Released(i64),
+    /// These accounts are polled from now on.
+    Accounts(Vec<Arc<Account>>, Limits),
+    /// All that is polled by itself is due.
+    WakeAll,
+    /// Nothing more is claimed.
+    Drain,
+    /// What is held is given back, and whoever waits is told.
+    Finish(oneshot::Sender<()>),
+}

@@ -1,0 +1,444 @@
+//! The task of a worker: claims what is due into free places, closes what has ended, and tidies up after the dead.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clock::since_boot;
+use crate::daemon::schedule::Dice;
+use crate::state::postgres::{Close, Leases};
+use crate::state::{Claimed, StateError};
+
+use super::accounts::{Accounts, CHUNK};
+use super::beat::{self, Identity};
+use super::floor::{Answer, Candidate, Floor, Limits, Past};
+use super::turn::{Begin, Event, Turn};
+
+/// Looks for what is due come so often while little is.
+const TURN: Duration = Duration::from_secs(1);
+/// And so often while more is than was looked at.
+const SHORT_TURN: Duration = Duration::from_millis(200);
+/// So many sessions that have ended are closed at once, before the second is over.
+const MANY: usize = 20;
+/// Maildrops that are looked at beyond the places that are free, so that tenants can take turns.
+const CHOICE: usize = 200;
+/// How often is looked past whoever crowds the view.
+const LOOKS: usize = 4;
+/// What others polled last is taken over when it is so late.
+const GRACE: Duration = Duration::from_secs(5);
+/// What no account of this worker's is looked at again after this time.
+const UNKNOWN: Duration = Duration::from_secs(600);
+/// All workers have heard of an account so soon after it was made.
+const HEARD: Duration = Duration::from_secs(15);
+/// How long what is held may take to be given back at the end.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// A lease that is held.
+struct Held {
+    host: Arc<str>,
+    has_left: bool,
+    is_released: bool,
+    /// How it is to be closed, once its session has ended.
+    close: Option<Close>,
+}
+
+pub struct Worker {
+    leases: Leases,
+    beats: Leases,
+    silence: Duration,
+    floor: Floor,
+    dice: Dice,
+    accounts: Accounts,
+    /// By token.
+    held: HashMap<i64, Held>,
+    closes: Vec<Close>,
+    /// Maildrops whose servers limit log-ins.
+    rationed: HashSet<i64>,
+    /// Who else there is: what they polled last may be taken over.
+    others: Vec<i64>,
+    lag: Duration,
+    is_draining: bool,
+    is_seen_to_drain: bool,
+    /// All is to be made due.
+    is_woken: bool,
+    /// Since when heartbeats and statements have been answered.
+    well_since: Instant,
+    fails: bool,
+}
+
+impl Worker {
+    pub fn new(leases: Leases, beats: Leases, limits: Limits, silence: Duration) -> Self {
+        Self {
+            leases,
+            beats,
+            silence,
+            floor: Floor::new(limits),
+            dice: Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into())),
+            accounts: Accounts::default(),
+            held: HashMap::new(),
+            closes: Vec::new(),
+            rationed: HashSet::new(),
+            others: Vec::new(),
+            lag: Duration::ZERO,
+            is_draining: false,
+            is_seen_to_drain: false,
+            is_woken: false,
+            well_since: Instant::now(),
+            fails: false,
+        }
+    }
+
+    /// Works until it is told to finish; a worker that is evicted goes on under another identity.
+    pub async fn run(
+        mut self,
+        begin: mpsc::UnboundedSender<Begin>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        released: mpsc::UnboundedSender<Event>,
+    ) {
+        loop {
+            let joined = beat::join(&self.beats, self.silence).await;
+            let Some((identity, renewer)) = self.noted("join the fleet", joined) else {
+                tokio::select! {
+                    () = sleep(TURN) => continue,
+                    told = self.hear_the_end(&mut events) => {
+                        let _ = told.send(());
+                        return;
+                    }
+                }
+            };
+            let beating = tokio::spawn(beat::beat(self.beats.clone(), identity.id, self.silence, renewer));
+            let out = Out { begin: &begin, released: &released };
+            let finished = self.work(&identity, beating, &mut events, &out).await;
+            match finished {
+                Some(told) => {
+                    let _ = timeout(FINISH, self.leave(&identity)).await;
+                    let _ = told.send(());
+                    return;
+                }
+                None => {
+                    log::warn!(
+                        "this worker was not heard of for too long, and was evicted; it goes on as a new one"
+                    );
+                    // Whoever has their maildrops by now, their sessions have ended or will not write.
+                    self.closes.clear();
+                    for (_, held) in self.held.drain() {
+                        if !held.has_left {
+                            self.floor.left(&held.host, Answer::None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits to be told to finish, and hears the rest meanwhile.
+    async fn hear_the_end(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> oneshot::Sender<()> {
+        while let Some(event) = events.recv().await {
+            if let Some(told) = self.hear(event) {
+                return told;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Works under one identity, until it is told to finish (who waits for that) or is evicted.
+    async fn work(
+        &mut self,
+        identity: &Identity,
+        beating: JoinHandle<()>,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        out: &Out<'_>,
+    ) -> Option<oneshot::Sender<()>> {
+        let mut beating = Beating(beating);
+        let (mut turn_at, mut tidy_at) = (Instant::now(), Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut beating.0 => return None,
+                () = sleep_until(turn_at) => {}
+                event = events.recv() => {
+                    let mut next = event;
+                    while let Some(event) = next {
+                        if let Some(told) = self.hear(event) {
+                            return Some(told);
+                        }
+                        next = events.try_recv().ok();
+                    }
+                    if self.closes.len() < MANY {
+                        continue;
+                    }
+                }
+            }
+            if Instant::now() >= tidy_at {
+                self.tidy(identity).await;
+                let third = self.silence / 3;
+                tidy_at = Instant::now() + self.dice.between(third / 2, third);
+            }
+            self.enter().await;
+            self.wake_all().await;
+            self.close().await;
+            if self.is_draining && !self.is_seen_to_drain {
+                let told = self.leases.drain(identity.id).await;
+                self.is_seen_to_drain = self.noted("say that it ends", told).is_some();
+            }
+            let more = match self.is_draining || identity.term.is_over() {
+                true => false,
+                false => self.claim(identity, out).await,
+            };
+            turn_at = Instant::now() + if more { SHORT_TURN } else { TURN.min(self.silence / 4) };
+        }
+    }
+
+    /// Takes an event in; gives whoever wants to be told of the end.
+    fn hear(&mut self, event: Event) -> Option<oneshot::Sender<()>> {
+        match event {
+            Event::Left(token, answer) => {
+                if let Some(held) = self.held.get_mut(&token).filter(|held| !held.has_left) {
+                    held.has_left = true;
+                    self.floor.left(&held.host, answer);
+                }
+            }
+            Event::Ended(close, is_rationed) => {
+                let (token, maildrop) = (close.claim.token, close.claim.maildrop);
+                match is_rationed {
+                    true => self.rationed.insert(maildrop),
+                    false => self.rationed.remove(&maildrop),
+                };
+                if let Some(held) = self.held.get_mut(&token) {
+                    held.close = Some(close);
+                    self.settle(token);
+                }
+            }
+            Event::Released(token) => {
+                if let Some(held) = self.held.get_mut(&token) {
+                    held.is_released = true;
+                    self.settle(token);
+                }
+            }
+            Event::Accounts(accounts, limits) => {
+                self.accounts.set(accounts, limits.startup_spread);
+                self.floor.set_limits(limits);
+            }
+            Event::WakeAll => self.is_woken = true,
+            Event::Drain => self.is_draining = true,
+            Event::Finish(told) => return Some(told),
+        }
+        None
+    }
+
+    /// Gives a lease back once its session has ended and nothing of it is under way.
+    fn settle(&mut self, token: i64) {
+        let Some(Held { is_released: true, close: Some(close), .. }) = self.held.get(&token) else { return };
+        self.closes.push(*close);
+        if let Some(held) = self.held.remove(&token)
+            && !held.has_left
+        {
+            self.floor.left(&held.host, Answer::None);
+        }
+    }
+
+    /// Makes rows for accounts that have none.
+    async fn enter(&mut self) {
+        if !self.accounts.are_entered() {
+            let entered = self.accounts.enter(&self.leases, &mut self.dice, self.floor.free()).await;
+            self.noted("enter accounts", entered);
+        }
+    }
+
+    async fn wake_all(&mut self) {
+        if !std::mem::take(&mut self.is_woken) {
+            return;
+        }
+        for some in self.accounts.by_themselves().chunks(CHUNK) {
+            let woken = self.leases.wake(some).await;
+            self.noted("have all polled", woken);
+        }
+    }
+
+    async fn close(&mut self) {
+        while !self.closes.is_empty() {
+            let some = self.closes.len().min(CHUNK);
+            let closed = self.leases.close(&self.closes[..some]).await;
+            if self.noted("close polls", closed).is_none() {
+                return;
+            }
+            self.closes.drain(..some);
+        }
+    }
+
+    /// Claims what is due, as far as there is place. Says whether there is more.
+    async fn claim(&mut self, identity: &Identity, out: &Out<'_>) -> bool {
+        let free = self.floor.free();
+        if free == 0 {
+            return false;
+        }
+        let own = self.look(&[identity.id], Duration::ZERO, free).await;
+        let mut lag = latest(&own);
+        let mut found = own.len();
+        let mut claimed = self.take(identity, own, out).await;
+        if claimed < free {
+            let others = self.look(&self.others.clone(), GRACE.min(self.silence / 6), free).await;
+            lag = lag.max(latest(&others));
+            found += others.len();
+            claimed += self.take(identity, others, out).await;
+        }
+        self.lag = lag;
+        claimed > 0 && claimed < found
+    }
+
+    /// Looks for what is due, and again past whoever crowds the view.
+    async fn look(&mut self, owners: &[i64], grace: Duration, free: usize) -> Vec<(Candidate, Duration)> {
+        let (mut past, mut all, most) = (self.floor.full(), Vec::new(), free + CHOICE);
+        let mut known = HashSet::new();
+        for _ in 0..LOOKS {
+            let seen = self.see(owners, grace, &past, most).await;
+            let candidates: Vec<_> = seen.iter().map(|(candidate, _)| candidate.clone()).collect();
+            all.extend(seen.into_iter().filter(|(candidate, _)| known.insert(candidate.maildrop)));
+            if candidates.len() < most || !past.add_crowd(&candidates) {
+                break;
+            }
+        }
+        all
+    }
+
+    async fn see(
+        &mut self,
+        owners: &[i64],
+        grace: Duration,
+        past: &Past,
+        most: usize,
+    ) -> Vec<(Candidate, Duration)> {
+        let due = self.leases.due(owners, grace, (&past.hosts, &past.tenants), most).await;
+        let due = self.noted("look for what is due", due).unwrap_or_default();
+        let (mut candidates, mut unknown) = (Vec::with_capacity(due.len()), Vec::new());
+        for due in due {
+            match self.accounts.get(due.maildrop) {
+                Some(known) => {
+                    let (host, tenant) = (known.host.clone(), known.tenant.clone());
+                    candidates.push((Candidate { maildrop: due.maildrop, host, tenant }, due.late));
+                }
+                // What others have made may not have been heard of yet.
+                None if due.late >= HEARD => unknown.push(due.maildrop),
+                None => {}
+            }
+        }
+        if !unknown.is_empty() && self.accounts.are_entered() {
+            let put_off = self.leases.put_off(&unknown, UNKNOWN).await;
+            self.noted("put off what is not configured", put_off);
+        }
+        candidates
+    }
+
+    /// Claims what is chosen of these, and has their sessions begin. Gives how many that were.
+    async fn take(&mut self, identity: &Identity, due: Vec<(Candidate, Duration)>, out: &Out<'_>) -> usize {
+        let chosen = self.floor.choose(due.into_iter().map(|(candidate, _)| candidate).collect());
+        if chosen.is_empty() {
+            return 0;
+        }
+        let maildrops: Vec<i64> = chosen.iter().map(|candidate| candidate.maildrop).collect();
+        let claimed = self.leases.claim(identity.id, &maildrops).await;
+        let claims = self.noted("claim what is due", claimed).unwrap_or_default();
+        let chosen: HashMap<i64, Candidate> =
+            chosen.into_iter().map(|candidate| (candidate.maildrop, candidate)).collect();
+        let count = claims.len();
+        for claim in claims {
+            let (Some(known), Some(candidate)) =
+                (self.accounts.get(claim.maildrop), chosen.get(&claim.maildrop))
+            else {
+                continue;
+            };
+            self.floor.begins(candidate);
+            let (account, host) = (known.account.clone(), known.host.clone());
+            self.held.insert(claim.token, Held { host, has_left: false, is_released: false, close: None });
+            let (released, token) = (out.released.clone(), claim.token);
+            let term = identity.term.own();
+            let lease =
+                Claimed::new(token, term.clone(), move || drop(released.send(Event::Released(token))));
+            let is_rationed = self.rationed.contains(&claim.maildrop);
+            let turn = Turn {
+                claim,
+                term,
+                began: since_boot(),
+                lag: self.lag,
+                account: account.clone(),
+                is_rationed,
+            };
+            let _ = out.begin.send(Begin { account, lease: Arc::new(lease), turn });
+        }
+        count
+    }
+
+    /// Evicts those that are silent, frees what the dead held, and gives back what this worker does not know to hold.
+    async fn tidy(&mut self, identity: &Identity) {
+        // Whoever was away itself hears of the others anew before it judges them.
+        if self.well_since.elapsed() >= self.silence {
+            let evicted = self.leases.evict(self.silence).await;
+            for name in self.noted("evict", evicted).unwrap_or_default() {
+                log::warn!("the worker {name} was not heard of for too long: others poll its accounts");
+            }
+        }
+        let swept = self.leases.sweep().await;
+        if let Some(swept @ 1..) = self.noted("sweep", swept) {
+            log::info!("{swept} maildrops of workers that are gone are free");
+        }
+        let closing = self.closes.iter().map(|close| close.claim.token);
+        let known: Vec<i64> = self.held.keys().copied().chain(closing).collect();
+        let given = self.leases.give_back(identity.id, &known).await;
+        self.noted("give back", given);
+        let workers = self.leases.workers().await;
+        if let Some(workers) = self.noted("see who is there", workers) {
+            let others = workers.iter().filter(|worker| worker.id != identity.id).map(|worker| worker.id);
+            self.others = others.chain([0]).collect();
+        }
+    }
+
+    /// Gives back all that is held.
+    async fn leave(&mut self, identity: &Identity) {
+        self.close().await;
+        let left = self.leases.leave(identity.id).await;
+        self.noted("leave the fleet", left);
+    }
+
+    /// Tells an error once, until something works again.
+    fn noted<T>(&mut self, doing: &str, outcome: Result<T, StateError>) -> Option<T> {
+        match outcome {
+            Ok(done) => {
+                if std::mem::take(&mut self.fails) {
+                    log::warn!("the database answers again");
+                }
+                Some(done)
+            }
+            Err(error) => {
+                self.well_since = Instant::now();
+                if !std::mem::replace(&mut self.fails, true) {
+                    log::error!("cannot {doing}: {error}; no maildrop is claimed until the database answers");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Gives how late the latest is.
+fn latest(due: &[(Candidate, Duration)]) -> Duration {
+    due.iter().map(|(_, late)| *late).max().unwrap_or_default()
+}
+
+/// Where sessions are begun, and where it is heard that nothing of one is under way.
+struct Out<'a> {
+    begin: &'a mpsc::UnboundedSender<Begin>,
+    released: &'a mpsc::UnboundedSender<Event>,
+}
+
+/// Ends with whoever waits for it.
+struct Beating(JoinHandle<()>);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,310 @@
+//! Leases of maildrops, and the workers that hold them: rows, fenced by random tokens, on the database's clock.
+//!
+//! A worker is heard of by its heartbeat. One that was not for too long is evicted, for good: its identity is never used
+//! again, and what it held is free. Freeing is a sweep that is done again and again, so that whoever dies in between leaves
+//! nothing behind: a lease is free unless its owner is a live worker, and a worker gives back what it does not know to hold.
+//!
+//! A maildrop's `owner` is who polled it last, and the first to be asked to do it again; the lease itself is `token`.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::connection::{Database, Param};
+use crate::net::host_name;
+use crate::state::StateError;
+
+/// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
+const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
+
+/// A maildrop that is to have a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    pub identity: String,
+    /// In lower case.
+    pub host: String,
+    /// Empty: the operator's own.
+    pub tenant: String,
+    /// When it is due for the first time, from now; `None`: when somebody asks.
+    pub wait: Option<Duration>,
+}
+
+/// A maildrop that is due, and free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    pub maildrop: i64,
+    /// How long ago it was due.
+    pub late: Duration,
+}
+
+/// A lease that this worker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub maildrop: i64,
+    /// What every write names.
+    pub token: i64,
+    /// When it was due: another time by the end says that somebody wants it polled again.
+    pub due: SystemTime,
+    /// Failures in a row.
+    pub failures: u32,
+    /// How long no mail has come.
+    pub quiet: Duration,
+}
+
+/// A lease that is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    pub claim: Claim,
+    /// When it is due next, from now; `None`: when somebody asks.
+    pub wait: Option<Duration>,
+    pub failures: u32,
+    /// Mail has come.
+    pub mail: bool,
+}
+
+/// A worker, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    pub id: i64,
+    pub name: String,
+    pub version: String,
+    /// How long ago it was heard of.
+    pub heard: Duration,
+    pub is_draining: bool,
+    pub is_evicted: bool,
+    /// Leases that it holds.
+    pub holds: u64,
+}
+
+/// The rows of workers and leases. Cheap to clone.
+#[derive(Clone)]
+pub struct Leases(Database);
+
+impl Leases {
+    pub fn new(database: Database) -> Self {
+        Self(database)
+    }
+
+    /// Enters a worker under an identity that nobody had before, and gives that.
+    pub async fn join(&self, name: &str) -> Result<i64, StateError> {
+        let id = random();
+        let sql = "INSERT INTO worker (id, name, version, beat) VALUES ($1, $2, $3, now())";
+        let version = env!("CARGO_PKG_VERSION");
+        self.0.query(sql, &[(&id, Type::INT8), (&name, Type::TEXT), (&version, Type::TEXT)]).await?;
+        Ok(id)
+    }
+
+    /// Says that a worker lives; false if it has been evicted.
+    pub async fn beat(&self, worker: i64) -> Result<bool, StateError> {
+        let sql = "UPDATE worker SET beat = now() WHERE id = $1 AND NOT evicted RETURNING id";
+        Ok(!self.0.query(sql, &[(&worker, Type::INT8)]).await?.is_empty())
+    }
+
+    /// Says whether a worker has not been evicted.
+    pub async fn lives(&self, worker: i64) -> Result<bool, StateError> {
+        let sql = "SELECT id FROM worker WHERE id = $1 AND NOT evicted";
+        Ok(!self.0.query(sql, &[(&worker, Type::INT8)]).await?.is_empty())
+    }
+
+    /// Says that a worker claims nothing any more.
+    pub async fn drain(&self, worker: i64) -> Result<(), StateError> {
+        let sql = "UPDATE worker SET draining = true WHERE id = $1";
+        self.0.query(sql, &[(&worker, Type::INT8)]).await.map(drop)
+    }
+
+    /// Takes a worker out that has ended, and frees what it held.
+    pub async fn leave(&self, worker: i64) -> Result<(), StateError> {
+        self.0.query("DELETE FROM worker WHERE id = $1", &[(&worker, Type::INT8)]).await?;
+        self.sweep().await.map(drop)
+    }
+
+    /// Evicts those that were not heard of for so long, and forgets those that were evicted long ago. Gives their names.
+    pub async fn evict(&self, silence: Duration) -> Result<Vec<String>, StateError> {
+        let long = silence.saturating_mul(1000);
+        let old = "DELETE FROM worker WHERE evicted AND beat < now() - $1 * interval '1 microsecond'";
+        self.0.query(old, &[(&micros(long), Type::INT8)]).await?;
+        let sql = "UPDATE worker SET evicted = true
+                   WHERE NOT evicted AND beat < now() - $1 * interval '1 microsecond' RETURNING name";
+        let evicted = self.0.query(sql, &[(&micros(silence), Type::INT8)]).await?;
+        Ok(evicted.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Frees what is owned by nobody who lives. Gives how many that were.
+    pub async fn sweep(&self) -> Result<usize, StateError> {
+        let sql = "UPDATE lease SET token = 0, owner = 0 WHERE owner <> 0 AND NOT EXISTS
+                   (SELECT 1 FROM worker WHERE worker.id = lease.owner AND NOT worker.evicted) RETURNING maildrop";
+        Ok(self.0.query(sql, &[]).await?.len())
+    }
+
+    /// Gives back what a worker holds without knowing it, since the answer to its claim was lost, or a close. No claim of
+    /// it may be under way.
+    pub async fn give_back(&self, worker: i64, known: &[i64]) -> Result<usize, StateError> {
+        let sql = "UPDATE lease SET token = 0 WHERE owner = $1 AND token <> 0 AND NOT (token = ANY($2))
+                   RETURNING maildrop";
+        Ok(self.0.query(sql, &[(&worker, Type::INT8), (&known, Type::INT8_ARRAY)]).await?.len())
+    }
+
+    /// Makes the rows of maildrops that have none, and gives the number of each in the same order.
+    pub async fn enter(&self, maildrops: &[Entered]) -> Result<Vec<i64>, StateError> {
+        let identities: Vec<&str> = maildrops.iter().map(|maildrop| maildrop.identity.as_str()).collect();
+        let hosts: Vec<&str> = maildrops.iter().map(|maildrop| maildrop.host.as_str()).collect();
+        let tenants: Vec<&str> = maildrops.iter().map(|maildrop| maildrop.tenant.as_str()).collect();
+        let waits: Vec<i64> = maildrops.iter().map(|maildrop| maildrop.wait.map_or(NEVER, micros)).collect();
+        let own = "INSERT INTO maildrop (identity) SELECT x.identity FROM unnest($1::text[]) AS x(identity)
+                   ON CONFLICT (identity) DO NOTHING";
+        self.0.query(own, &[(&identities, Type::TEXT_ARRAY)]).await?;
+        let sql = "INSERT INTO lease (maildrop, host, tenant, due, mail_at)
+                   SELECT m.id, x.host, x.tenant, now() + x.wait * interval '1 microsecond', now()
+                   FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS x(identity, host, wait, tenant)
+                   JOIN maildrop m ON m.identity = x.identity
+                   ON CONFLICT (maildrop) DO UPDATE SET host = excluded.host, tenant = excluded.tenant
+                   WHERE lease.host <> excluded.host OR lease.tenant <> excluded.tenant";
+        let parameters: [Param<'_>; 4] = [
+            (&identities, Type::TEXT_ARRAY),
+            (&hosts, Type::TEXT_ARRAY),
+            (&waits, Type::INT8_ARRAY),
+            (&tenants, Type::TEXT_ARRAY),
+        ];
+        self.0.query(sql, &parameters).await?;
+        let sql = "SELECT identity, id FROM maildrop WHERE identity = ANY($1)";
+        let rows = self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await?;
+        let known: HashMap<&str, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        Ok(identities.iter().map(|identity| known.get(identity).copied().unwrap_or_default()).collect())
+    }
+
+    /// Gives what is due and free of what these owners polled last (0: nobody), the longest due first, once it has waited for
+    /// a grace. These hosts and tenants are looked past.
+    pub async fn due(
+        &self,
+        owners: &[i64],
+        grace: Duration,
+        (hosts, tenants): (&[String], &[String]),
+        most: usize,
+    ) -> Result<Vec<Due>, StateError> {
+        let sql = "SELECT maildrop, (extract(epoch FROM now() - due) * 1000000)::bigint FROM lease
+                   WHERE owner = ANY($1) AND token = 0 AND due <= now() - $2 * interval '1 microsecond'
+                   AND NOT (host = ANY($3)) AND NOT (tenant = ANY($4)) ORDER BY due LIMIT $5";
+        let (grace, most) = (micros(grace), i64::try_from(most).unwrap_or(i64::MAX));
+        let parameters: [Param<'_>; 5] = [
+            (&owners, Type::INT8_ARRAY),
+            (&grace, Type::INT8),
+            (&hosts, Type::TEXT_ARRAY),
+            (&tenants, Type::TEXT_ARRAY),
+            (&most, Type::INT8),
+        ];
+        let rows = self.0.query(sql, &parameters).await?;
+        Ok(rows.iter().map(|row| Due { maildrop: row.get(0), late: span(row, 1) }).collect())
+    }
+
+    /// Lets maildrops wait that nobody holds, and whose accounts this worker does not know: they are nobody's.
+    pub async fn put_off(&self, maildrops: &[i64], wait: Duration) -> Result<(), StateError> {
+        let sql = "UPDATE lease SET owner = 0, due = now() + $2 * interval '1 microsecond'
+                   WHERE maildrop = ANY($1) AND token = 0";
+        self.0.query(sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(wait), Type::INT8)]).await.map(drop)
+    }
+
+    /// Claims those of these maildrops that are still free, if the worker lives.
+    pub async fn claim(&self, worker: i64, maildrops: &[i64]) -> Result<Vec<Claim>, StateError> {
+        let tokens: Vec<i64> = maildrops.iter().map(|_| random()).collect();
+        // The recheck of the token is the lock.
+        let sql = "UPDATE lease SET owner = $1, token = x.token FROM unnest($2::bigint[], $3::bigint[]) AS x(maildrop, token)
+                   WHERE lease.maildrop = x.maildrop AND lease.token = 0
+                   AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
+                   RETURNING lease.maildrop, lease.token, lease.due, lease.failures,
+                   (extract(epoch FROM now() - lease.mail_at) * 1000000)::bigint";
+        let parameters: [Param<'_>; 3] =
+            [(&worker, Type::INT8), (&maildrops, Type::INT8_ARRAY), (&tokens, Type::INT8_ARRAY)];
+        let rows = self.0.query(sql, &parameters).await?;
+        let claim = |row: &Row| Claim {
+            maildrop: row.get(0),
+            token: row.get(1),
+            due: row.get(2),
+            failures: u32::try_from(row.get::<_, i64>(3)).unwrap_or(0),
+            quiet: span(row, 4),
+        };
+        Ok(rows.iter().map(claim).collect())
+    }
+
+    /// Gives leases back, and says when their maildrops are due: unless somebody has said so meanwhile. One that was lost
+    /// changes nothing.
+    pub async fn close(&self, closes: &[Close]) -> Result<(), StateError> {
+        let maildrops: Vec<i64> = closes.iter().map(|close| close.claim.maildrop).collect();
+        let tokens: Vec<i64> = closes.iter().map(|close| close.claim.token).collect();
+        let was: Vec<SystemTime> = closes.iter().map(|close| close.claim.due).collect();
+        let waits: Vec<i64> = closes.iter().map(|close| close.wait.map_or(NEVER, micros)).collect();
+        let failures: Vec<i64> = closes.iter().map(|close| close.failures.into()).collect();
+        let mail: Vec<bool> = closes.iter().map(|close| close.mail).collect();
+        let sql = "UPDATE lease SET token = 0, failures = x.failures,
+                   due = CASE WHEN lease.due = x.was THEN now() + x.wait * interval '1 microsecond' ELSE lease.due END,
+                   mail_at = CASE WHEN x.mail THEN now() ELSE lease.mail_at END
+                   FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bool[])
+                       AS x(maildrop, token, was, wait, failures, mail)
+                   WHERE lease.maildrop = x.maildrop AND lease.token = x.token";
+        let parameters: [Param<'_>; 6] = [
+            (&maildrops, Type::INT8_ARRAY),
+            (&tokens, Type::INT8_ARRAY),
+            (&was, Type::TIMESTAMPTZ_ARRAY),
+            (&waits, Type::INT8_ARRAY),
+            (&failures, Type::INT8_ARRAY),
+            (&mail, Type::BOOL_ARRAY),
+        ];
+        self.0.query(sql, &parameters).await.map(drop)
+    }
+
+    /// Makes maildrops due now. Gives how many there are.
+    pub async fn wake(&self, identities: &[String]) -> Result<usize, StateError> {
+        let sql = "UPDATE lease SET due = now() WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))
+                   RETURNING maildrop";
+        Ok(self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await?.len())
+    }
+
+    /// Makes those of these maildrops due now that no worker has polled since it is there, or since they were put off.
+    pub async fn wake_unowned(&self, identities: &[String]) -> Result<(), StateError> {
+        let sql = "UPDATE lease SET due = now() WHERE owner = 0 AND due > now()
+                   AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))";
+        self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await.map(drop)
+    }
+
+    /// Lists the workers that were heard of lately, by name.
+    pub async fn workers(&self) -> Result<Vec<Worker>, StateError> {
+        let sql = "SELECT id, name, version, (extract(epoch FROM now() - beat) * 1000000)::bigint, draining, evicted,
+                   (SELECT count(*) FROM lease WHERE owner = worker.id AND token <> 0) FROM worker ORDER BY name, id";
+        let rows = self.0.query(sql, &[]).await?;
+        let worker = |row: &Row| Worker {
+            id: row.get(0),
+            name: row.get(1),
+            version: row.get(2),
+            heard: span(row, 3),
+            is_draining: row.get(4),
+            is_evicted: row.get(5),
+            holds: row.get::<_, i64>(6).cast_unsigned(),
+        };
+        Ok(rows.iter().map(worker).collect())
+    }
+}
+
+/// Names this process for people: its machine, and its number there.
+pub fn process_name() -> String {
+    format!("{}:{}", host_name(), std::process::id())
+}
+
+/// Gives a random number above 0. A counter could be given twice, after a failover to a standby that lacks the last of it.
+pub fn random() -> i64 {
+    // Without random numbers nothing here is safe, and no system that runs this lacks them.
+    let number = getrandom::u64().expect("the system gives random numbers");
+    (number >> 1).max(1).cast_signed()
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn of_micros(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+fn span(row: &Row, column: usize) -> Duration {
+    of_micros(row.get(column))
+}

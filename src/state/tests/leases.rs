@@ -1,0 +1,155 @@
+//! Leases and workers in a real PostgreSQL.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::server::Postgres;
+use crate::config;
+use crate::state::postgres::schema::statements;
+use crate::state::postgres::{Claim, Close, Database, Entered, Leases, Server};
+
+const NOW: Duration = Duration::ZERO;
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Fleet {
+    leases: Leases,
+    database: Database,
+    maildrops: Vec<i64>,
+}
+
+impl Fleet {
+    /// Makes so many maildrops that are due.
+    async fn of(maildrops: usize) -> Self {
+        let url = Postgres::shared().database();
+        let name = url.rsplit('/').next().unwrap();
+        Postgres::shared().execute(name, &statements());
+        let database = Database::new(Server::new(config::Postgres::new(&url).unwrap(), None));
+        let leases = Leases::new(database.clone());
+        let entered = |number| Entered {
+            identity: format!("{number}@h"),
+            host: "h".into(),
+            tenant: String::new(),
+            wait: Some(NOW),
+        };
+        let entered: Vec<_> = (0..maildrops).map(entered).collect();
+        let maildrops = leases.enter(&entered).await.unwrap();
+        assert_eq!(leases.enter(&entered).await.unwrap(), maildrops, "they are there");
+        Self { leases, database, maildrops }
+    }
+
+    async fn due(&self, owners: &[i64]) -> Vec<i64> {
+        let due = self.leases.due(owners, NOW, (&[], &[]), 1000).await.unwrap();
+        due.iter().map(|due| due.maildrop).collect()
+    }
+
+    async fn claim(&self, worker: i64) -> Vec<Claim> {
+        self.leases.claim(worker, &self.maildrops).await.unwrap()
+    }
+
+    async fn evict(&self, worker: i64) {
+        let sql = format!("UPDATE worker SET beat = beat - interval '1 hour' WHERE id = {worker}");
+        self.database.query(&sql, &[]).await.unwrap();
+        assert_eq!(self.leases.evict(HOUR / 2).await.unwrap().len(), 1);
+    }
+}
+
+fn close(claim: Claim) -> Close {
+    Close { claim, wait: Some(HOUR), failures: 2, mail: false }
+}
+
+#[tokio::test]
+async fn each_maildrop_is_claimed_once_however_many_workers_try() {
+    let fleet = Fleet::of(100).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (leases, maildrops) = (Leases::new(fleet.database.clone()), fleet.maildrops.clone());
+        tasks.spawn(async move {
+            let worker = leases.join("w").await.unwrap();
+            leases.claim(worker, &maildrops).await.unwrap()
+        });
+    }
+    let claims = tasks.join_all().await.concat();
+    let maildrops: HashSet<i64> = claims.iter().map(|claim| claim.maildrop).collect();
+    let tokens: HashSet<i64> = claims.iter().map(|claim| claim.token).collect();
+    assert_eq!((claims.len(), maildrops.len(), tokens.len()), (100, 100, 100));
+    assert!(fleet.due(&[0]).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_worker_polled_last_is_its_own_once_it_is_closed_and_due_again() {
+    let fleet = Fleet::of(3).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let claims = fleet.claim(worker).await;
+    fleet.leases.close(&[close(claims[0]), Close { wait: Some(NOW), ..close(claims[1]) }]).await.unwrap();
+    assert_eq!(fleet.due(&[worker]).await, [claims[1].maildrop]);
+    assert!(fleet.due(&[0]).await.is_empty());
+    let again = fleet.claim(worker).await;
+    assert_eq!(again.len(), 2, "one is held");
+    assert!(again.iter().all(|claim| claim.failures == 2 && !tokens(&claims).contains(&claim.token)));
+    assert!(
+        fleet.leases.due(&[worker], NOW, (&["h".into()], &[]), 9).await.unwrap().is_empty(),
+        "its host is full"
+    );
+}
+
+fn tokens(claims: &[Claim]) -> HashSet<i64> {
+    claims.iter().map(|claim| claim.token).collect()
+}
+
+#[tokio::test]
+async fn an_evicted_worker_is_dead_for_good_and_what_it_held_is_free_whoever_sweeps() {
+    let fleet = Fleet::of(10).await;
+    let [dead, other] = [fleet.leases.join("dead").await.unwrap(), fleet.leases.join("other").await.unwrap()];
+    assert_eq!(fleet.claim(dead).await.len(), 10);
+    fleet.evict(dead).await;
+    // Whoever evicted it died before it freed anything.
+    assert_eq!(fleet.claim(other).await, []);
+    assert_eq!(fleet.leases.sweep().await.unwrap(), 10);
+    assert!(!fleet.leases.beat(dead).await.unwrap(), "it comes back to life");
+    assert_eq!(fleet.claim(dead).await, [], "it claims all the same");
+    assert_eq!(fleet.claim(other).await.len(), 10);
+    assert!(fleet.leases.beat(other).await.unwrap());
+    assert_eq!(fleet.leases.sweep().await.unwrap(), 0);
+    fleet.leases.leave(other).await.unwrap();
+    assert_eq!(fleet.due(&[0]).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_lost_lease_closes_nothing_of_its_successors() {
+    let fleet = Fleet::of(1).await;
+    let [dead, other] = [fleet.leases.join("dead").await.unwrap(), fleet.leases.join("other").await.unwrap()];
+    let stale = fleet.claim(dead).await[0];
+    fleet.evict(dead).await;
+    fleet.leases.sweep().await.unwrap();
+    let claim = fleet.claim(other).await[0];
+    fleet.leases.close(&[close(stale)]).await.unwrap();
+    assert_eq!(fleet.claim(other).await, [], "it was freed by the stale one");
+    fleet.leases.close(&[Close { wait: Some(NOW), failures: 0, ..close(claim) }]).await.unwrap();
+    assert_eq!(fleet.claim(other).await[0].failures, 0);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_during_a_poll_is_due_after_it() {
+    let fleet = Fleet::of(2).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let claims = fleet.claim(worker).await;
+    assert_eq!(fleet.leases.wake(&["0@h".into()]).await.unwrap(), 1);
+    fleet.leases.close(&[close(claims[0]), close(claims[1])]).await.unwrap();
+    assert_eq!(fleet.due(&[worker]).await, [fleet.maildrops[0]]);
+    fleet.leases.put_off(&fleet.maildrops, HOUR).await.unwrap();
+    assert!(fleet.due(&[worker]).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_worker_holds_without_knowing_it_is_given_back() {
+    let fleet = Fleet::of(5).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let claims = fleet.claim(worker).await;
+    // The answer to the claim of all but one was lost.
+    assert_eq!(fleet.leases.give_back(worker, &[claims[0].token]).await.unwrap(), 4);
+    assert_eq!(fleet.due(&[worker]).await.len(), 4);
+    let workers = fleet.leases.workers().await.unwrap();
+    assert_eq!((workers.len(), workers[0].holds, workers[0].is_draining), (1, 1, false));
+    fleet.leases.drain(worker).await.unwrap();
+    assert!(fleet.leases.workers().await.unwrap()[0].is_draining);
+}
