@@ -75,7 +75,8 @@ impl Environment {
     pub async fn of_config(config: &Config) -> Result<Self, Box<Failure>> {
         let state = config.state.clone();
         let Some(database) = &config.database else { return Ok(Self::new(state)) };
-        let server = server(database).await.map_err(|error| unusable("get the database's password", &error))?;
+        let server =
+            server(database).await.map_err(|error| unusable("get the database's password", &error))?;
         Ok(Self::with(Store::connect(server), state))
     }
 
