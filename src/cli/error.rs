@@ -11,6 +11,7 @@ use crate::daemon::DaemonError;
 use crate::failure::Failure;
 use crate::seal::SealError;
 use crate::state::StateError;
+use crate::state::copy::CopyError;
 use crate::text::Shown;
 
 /// Why a command ended before it did its work.
@@ -45,6 +46,8 @@ pub(super) enum CliError {
     NotHeld(String),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A secret that the database or the rows in it are kept with.
     #[error("state: {0}")]
     Credential(#[from] CredentialError),
@@ -100,6 +103,7 @@ impl CliError {
             Self::Daemon(DaemonError::Unshared { .. }) => Exit::CONFIGURATION,
             Self::NotSetUp(_)
             | Self::State(_)
+            | Self::Copy(_)
             | Self::Silent { .. }
             | Self::Unwritten { .. }
             | Self::Daemon(_)
@@ -115,6 +119,7 @@ impl CliError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::State(error) | Self::Daemon(DaemonError::State(error)) => error.hint(),
+            Self::Copy(error) => error.hint(),
             Self::Daemon(DaemonError::Running(_)) => {
                 Some("stop that one first, or give this one a state file of its own with `state:`".into())
             }

@@ -9,6 +9,7 @@ mod config;
 mod confine;
 mod core_dumps;
 mod daemon;
+mod database;
 mod doctor;
 mod error;
 pub mod exit;
@@ -22,6 +23,7 @@ mod progress;
 mod report;
 mod seen;
 mod setup;
+mod state;
 mod status;
 mod stdout;
 mod sync;
@@ -87,6 +89,9 @@ enum Command {
     /// Adds, lists, checks and removes the accounts that tenants have in the database of a fleet
     #[command(subcommand, after_help = example("postrider account list", EXIT_STATUS))]
     Account(account::AccountCommand),
+    /// Moves what is recorded from a file into a database, or back
+    #[command(subcommand, after_help = example("postrider state copy state.db postgresql://postrider@%2Frun%2Fpostgresql/postrider", EXIT_STATUS))]
+    State(state::StateCommand),
     /// Validates or shows the configuration
     #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
     Config(config::ConfigCommand),
@@ -121,6 +126,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Import(import) => import.run(&common, &mut results).await,
         Command::Login(login) => login.run(&common, &mut results).await,
         Command::Account(account) => account.run(&common, &mut results).await,
+        Command::State(state) => state.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
         Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
     };

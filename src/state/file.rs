@@ -387,6 +387,7 @@ impl StateError {
             Fault::Sqlite(error) => Self::of_sqlite(error, path, patience),
             Fault::Damaged(what) => Self::Corrupt { path: path.to_owned(), what },
             Fault::Postgres(fault) => Self::Statement { path: path.to_owned(), what: fault.to_string() },
+            Fault::Elsewhere(error) => *error,
         }
     }
 }

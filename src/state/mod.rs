@@ -15,6 +15,7 @@
 //! | `file` | creating, opening and watching the file |
 //! | `schema` | the tables and their versions |
 //! | [`postgres`] | the same in a database that any number of processes share |
+//! | [`copy`] | a state from one store into another |
 //! | `tables` | one way to both engines, for the statements |
 //! | `reading`; `writing`, `recording`, `closing` | the statements |
 //!
@@ -32,6 +33,7 @@
 //! session changes that but one that recovered, published and closed.
 
 mod closing;
+pub mod copy;
 mod engine;
 pub mod entries;
 pub mod error;

@@ -3,6 +3,7 @@
 use rusqlite::types::{FromSql, ToSql, ValueRef};
 use rusqlite::{CachedStatement, Connection};
 
+use super::StateError;
 use super::postgres::{self, Column, Transaction};
 
 /// Why a statement gave nothing.
@@ -15,6 +16,9 @@ pub(super) enum Fault {
     /// There is something in the tables that was never written there.
     #[error("{0}")]
     Damaged(String),
+    /// Another store failed from which this one was to be written.
+    #[error(transparent)]
+    Elsewhere(Box<StateError>),
 }
 
 pub(super) type Result<T> = std::result::Result<T, Fault>;
@@ -60,6 +64,14 @@ impl<'a> Tables<'a> {
     /// Executes a statement, and counts the rows that it has changed.
     pub(super) fn count(self, sql: &str, params: &[&dyn ToSql]) -> Result<usize> {
         self.prepare(sql)?.count(params)
+    }
+
+    /// Waits until what was executed is done, where it is far away.
+    pub(super) fn settle(self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(transaction) => Ok(transaction.settle()?),
+        }
     }
 
     /// Gives the rows of a query.

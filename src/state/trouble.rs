@@ -19,6 +19,8 @@ pub enum Trouble {
     NoTables,
     /// A newer version made the tables.
     Newer,
+    /// A copy of a state was begun in it, and not ended.
+    HalfCopied,
     /// It is a standby, or set to be read only.
     ReadOnly,
     /// It has no room.
@@ -51,6 +53,9 @@ impl Trouble {
                 "check that `url` names the right database; `postrider sync` makes the tables in an empty one"
             }
             Self::Newer => "use that version here, too",
+            Self::HalfCopied => {
+                "do again what `postrider state copy` was told to do: it goes on; or make the database anew"
+            }
             Self::ReadOnly => "name the primary in `url` (several hosts are tried in turn)",
             Self::Full => {
                 "make room there; what was deleted on mail servers had been recorded, and nothing is lost"

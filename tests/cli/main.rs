@@ -15,6 +15,7 @@ mod secrets;
 mod seen;
 mod setup;
 mod setup_dialogue;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -1,10 +1,11 @@
 //! The table, the keys, and what the file says for rows.
 
+use super::super::database::server;
 use super::super::{CliError, Common};
 use crate::config::Fleet;
 use crate::credential;
 use crate::seal::Ring;
-use crate::state::postgres::{Accounts, Database, Server};
+use crate::state::postgres::{Accounts, Database};
 
 pub struct Table {
     pub accounts: Accounts,
@@ -16,13 +17,9 @@ impl Table {
     pub async fn open(common: &Common) -> Result<Self, CliError> {
         let config = common.load_whatever_state()?;
         let Some(database) = &config.database else { return Err(CliError::NoTable) };
-        let password = match &database.password {
-            Some(source) => Some(credential::password(source, "state", "postrider", database.timeout).await?),
-            None => None,
-        };
         let ring = credential::ring(&database.secrets_keys, database.timeout).await?;
         let fleet = config.fleet.unwrap_or_default();
-        let database = Database::new(Server::new(database.clone(), password));
+        let database = Database::new(server(database).await?);
         Ok(Self { accounts: Accounts::new(database, &fleet.accounts), fleet, ring })
     }
 }

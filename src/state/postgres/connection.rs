@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::error::{is_contended, is_lost};
-use super::schema;
+use super::prepare::{Known, Purpose, prepare};
 use crate::config::account::TlsMode;
 use crate::config::{Postgres, Reach};
 use crate::net::{Connector, Endpoint, NetError, Stream};
@@ -43,6 +43,8 @@ pub struct Server {
     postgres: Arc<Postgres>,
     password: Option<Secret>,
     connector: Connector,
+    purpose: Purpose,
+    known: Known,
     /// Transactions of the store's are refused at random.
     #[cfg(test)]
     pub(super) is_disturbed: bool,
@@ -55,9 +57,21 @@ impl Server {
             postgres: Arc::new(postgres),
             password,
             connector: Connector::default(),
+            purpose: Purpose::Records,
+            known: Known::OURS,
             #[cfg(test)]
             is_disturbed: false,
         }
+    }
+
+    /// Gives the same for another purpose than recording.
+    pub fn used_for(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
+    }
+
+    #[cfg(test)]
+    pub fn knowing(self, known: Known) -> Self {
+        Self { known, ..self }
     }
 
     #[cfg(test)]
@@ -149,7 +163,7 @@ impl Server {
             let what = "it takes no writes: it is a standby, or set so";
             return Err(StateError::of_database(&place, Trouble::ReadOnly, what));
         }
-        schema::prepare(&client, &place).await?;
+        prepare(&client, &place, (self.known, self.purpose)).await?;
         Ok(client)
     }
 

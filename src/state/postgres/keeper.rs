@@ -31,7 +31,7 @@ pub struct Keeper {
 }
 
 /// What a transaction is tried for.
-type Work<'w, T> = &'w mut dyn FnMut(Tables<'_>) -> tables::Result<T>;
+pub type Work<'w, T> = &'w mut dyn FnMut(Tables<'_>) -> tables::Result<T>;
 
 impl Keeper {
     /// # Errors
@@ -47,7 +47,7 @@ impl Keeper {
 
     /// Carries out a transaction. It is tried again where others' transactions come between, and where the connection is
     /// lost before the commit was sent; after that nobody knows whether it was done.
-    fn carry_out<T>(&mut self, begin: &'static str, work: Work<'_, T>) -> Result<T, StateError> {
+    pub(super) fn carry_out<T>(&mut self, begin: &'static str, work: Work<'_, T>) -> Result<T, StateError> {
         for attempt in 1.. {
             let client = self.runtime.block_on(usable(&mut self.client, &self.server))?;
             let patience = self.server.patience();
@@ -111,6 +111,7 @@ impl Keeper {
                     "another process has taken the lease on the maildrop meanwhile; nothing was written";
                 StateError::of_database(&self.place, Trouble::LeaseLost, what)
             }
+            tables::Fault::Elsewhere(error) => return *error,
             other => StateError::of_database(&self.place, Trouble::Statement, other.to_string()),
         };
         if matches!(&error, StateError::Database { trouble: Trouble::Silent | Trouble::Lost, .. }) {

@@ -9,7 +9,9 @@
 //! | `transaction` | one transaction, for a thread that may wait |
 //! | `keeper` | what the store's thread does |
 //! | `leases` | workers, and the leases of maildrops that they hold |
-//! | [`schema`] | the tables, and who may use them |
+//! | `copying` | what copies of a state ask |
+//! | [`schema`] | the tables |
+//! | `prepare` | who may use them, and how they are brought up to date |
 //!
 //! The statements keep to what CockroachDB and YugabyteDB share with PostgreSQL 13 and later, and to what a pooler by
 //! transactions lets through: no SKIP LOCKED, advisory locks, LISTEN, triggers or partial indexes, no named statements,
@@ -17,9 +19,11 @@
 
 mod accounts;
 pub mod connection;
+mod copying;
 mod error;
 mod keeper;
 mod leases;
+pub mod prepare;
 mod roll;
 pub mod schema;
 mod transaction;
@@ -28,5 +32,6 @@ pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use keeper::Keeper;
 pub use leases::{Claim, Close, Entered, Leases, process_name};
+pub use prepare::Purpose;
 pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};

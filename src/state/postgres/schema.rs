@@ -1,9 +1,6 @@
 //! The tables in the database: those of the state file, and what workers share.
 
-use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
-
-use crate::state::{StateError, Trouble, schema};
+use crate::state::schema;
 
 /// What the database has besides. The version says what the tables are like, and which programs may use them: those that
 /// know at least `oldest`, so that old and new ones may run side by side while one takes the other's place.
@@ -56,70 +53,14 @@ CREATE TABLE token_store (
 ";
 
 /// What only PostgreSQL is told, and the others do without: room in each page for the next version of a row.
-const TUNING: &str = "ALTER TABLE lease SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05)";
+pub const TUNING: &str = "ALTER TABLE lease SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05)";
 
-/// The oldest version of the tables of which the programs may use what this one makes.
-const OLDEST: i64 = 12;
+/// The oldest version of which programs may use the tables that this one makes, or brings up to date. What a step takes away
+/// or changes under their hands raises it: that is for the release after the one whose programs do without it.
+pub const OLDEST: i64 = 12;
 
 /// Gives the statements that make the tables, for whoever makes them by hand.
 pub fn statements() -> String {
-    let (version, tables) = (schema::VERSION, schema::in_postgres());
+    let (version, tables) = (schema::VERSION, schema::tables_in_postgres());
     format!("{tables}{SHARED}INSERT INTO postrider (version, oldest) VALUES ({version}, {OLDEST});\n")
-}
-
-/// Makes the tables where there are none; a no-op where others were first.
-///
-/// # Errors
-///
-/// The tables are a newer version's that says that this one may not use them, or cannot be made.
-pub async fn prepare(client: &Client, place: &str) -> Result<(), StateError> {
-    let failed = |error| StateError::of_postgres(&error, place);
-    for first in [true, false] {
-        match client.query_typed("SELECT version, oldest FROM postrider", &[]).await {
-            Ok(rows) => {
-                let Some(row) = rows.first() else {
-                    return Err(StateError::of_database(
-                        place,
-                        Trouble::NoTables,
-                        "its table postrider is empty",
-                    ));
-                };
-                let (found, oldest): (i64, i64) = (row.get(0), row.get(1));
-                return match oldest > schema::VERSION {
-                    true => {
-                        let what = format!(
-                            "a newer version made its tables (schema {found}; this one knows {})",
-                            schema::VERSION
-                        );
-                        Err(StateError::of_database(place, Trouble::Newer, what))
-                    }
-                    false => Ok(()),
-                };
-            }
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) && first => {}
-            Err(error) => return Err(failed(error)),
-        }
-        match client.batch_execute(&format!("BEGIN; {}; COMMIT", statements())).await {
-            Ok(()) => {
-                // Not known to the others, and not needed.
-                if let Err(error) = client.batch_execute(TUNING).await {
-                    log::debug!("{place}: {error}");
-                }
-            }
-            Err(error) => {
-                // Whoever was first has made them; the second look says whether that is so.
-                let _ = client.batch_execute("ROLLBACK").await;
-                let is_there = [
-                    SqlState::DUPLICATE_TABLE,
-                    SqlState::UNIQUE_VIOLATION,
-                    SqlState::T_R_SERIALIZATION_FAILURE,
-                    SqlState::T_R_DEADLOCK_DETECTED,
-                ];
-                if !error.code().is_some_and(|code| is_there.contains(code)) {
-                    return Err(failed(error));
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -84,7 +84,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Waits until all that was sent is done; the first that failed says why.
-    pub(super) fn settle(&self) -> Result<()> {
+    pub fn settle(&self) -> Result<()> {
         for statement in self.sent.take() {
             self.wait(statement.answer())??;
         }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod commits;
+mod copy;
 mod failures;
 mod files;
 mod leases;

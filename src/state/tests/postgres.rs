@@ -8,6 +8,7 @@ use super::server::Postgres;
 use super::*;
 use crate::config;
 use crate::secret::Secret;
+use crate::state::postgres::prepare::Known;
 use crate::state::postgres::{Database, Param, Server};
 
 fn database(url: &str) -> Database {
@@ -139,6 +140,58 @@ async fn two_processes_that_make_the_tables_at_once_make_them_once() {
     let newer = prepare().await.unwrap_err();
     assert_eq!(trouble(&newer), Trouble::Newer);
     assert!(newer.to_string().contains("(schema 99; this one knows 12)"), "{newer}");
+}
+
+/// A release to come, which has taken one more step.
+fn later(oldest: i64) -> Known {
+    let step = "ALTER TABLE maildrop ADD COLUMN later INTEGER NOT NULL DEFAULT 7;
+                CREATE TABLE found (maildrop INTEGER NOT NULL, octets BLOB, PRIMARY KEY (maildrop)) WITHOUT ROWID;";
+    let steps: Vec<&str> = Known::OURS.steps.iter().copied().chain([step]).collect();
+    Known { steps: steps.leak(), oldest }
+}
+
+#[tokio::test]
+async fn an_old_release_goes_on_in_tables_that_the_next_one_has_brought_up_to_date() {
+    let (_directory, path) = on_postgres::directory();
+    let (old, name) = (on_postgres::server(&path), path.to_str().unwrap().rsplit_once('/').unwrap().1);
+    let store = Store::connect(old.clone());
+    let memory = begin(&store).await;
+    record(&store, &memory.key, 1, &["a"]).await;
+    // All new ones start at once, while the old one works.
+    let new = || async { old.clone().knowing(later(12)).connect().await.map(drop) };
+    let (one, other, third) = tokio::join!(new(), new(), new());
+    assert_eq!((one, other, third), (Ok(()), Ok(()), Ok(())));
+    let shown = |sql: &str| Postgres::shared().execute(name, sql);
+    assert_eq!(shown("SELECT version, oldest FROM postrider"), "13|12");
+    assert_eq!(shown("SELECT count(*), max(later) FROM maildrop"), "1|7");
+    record(&store, &memory.key, 1, &["b"]).await;
+    store.close(&memory.key, &memory.entries, listed(2)).await.unwrap();
+    // One that starts anew, too.
+    let again = Store::connect(old.clone());
+    assert_eq!(names(&again).await, ["a", "b"]);
+    let newer = Store::connect(old.clone().knowing(later(12)));
+    record(&newer, &begin(&newer).await.key, 3, &["c"]).await;
+    assert_eq!(names(&again).await, ["a", "b", "c"]);
+    // The release after that does without what the old one needs.
+    shown("UPDATE postrider SET oldest = 13");
+    let refused = old.connect().await.unwrap_err();
+    assert_eq!(trouble(&refused), Trouble::Newer);
+    assert!(refused.hint().unwrap().contains("that version"), "{refused}");
+    assert_eq!(new().await, Ok(()));
+    shown("UPDATE postrider SET version = 3, oldest = 3");
+    assert_eq!(trouble(&old.connect().await.unwrap_err()), Trouble::NoTables);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_leaves_the_tables_to_the_old_release() {
+    let (_directory, path) = on_postgres::directory();
+    let old = on_postgres::server(&path);
+    old.connect().await.unwrap();
+    let steps: Vec<&str> =
+        Known::OURS.steps.iter().copied().chain(["ALTER TABLE none ADD COLUMN x INTEGER;"]).collect();
+    let broken = old.clone().knowing(Known { steps: steps.leak(), oldest: 13 });
+    assert_eq!(trouble(&broken.connect().await.unwrap_err()), Trouble::NoTables);
+    assert!(old.connect().await.is_ok());
 }
 
 #[tokio::test]

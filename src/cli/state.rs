@@ -1,0 +1,82 @@
+//! `postrider state`: where the state is.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::database::server;
+use super::exit::Exit;
+use super::stdout::Results;
+use super::{CliError, Common};
+use crate::config::{Config, ConfigError, Postgres};
+use crate::state::copy::{Copied, Differing, Place, copy};
+use crate::state::postgres::Server;
+use crate::text::counted;
+
+/// What a URL of a database begins with.
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
+/// What to do with a state as a whole.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Copies all that is recorded from a state file into a database, or back, and compares the two
+    #[command(after_help = super::example("postrider --config worker.yaml state copy /var/lib/postrider/state.db postgresql://postrider@db.example.org/postrider", super::EXIT_STATUS))]
+    Copy(Copy),
+}
+
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// A state file, or the URL of a database: postgresql://USER@HOST/DATABASE
+    #[arg(value_name = "FROM", value_hint = ValueHint::AnyPath)]
+    from: String,
+    /// Another; a file is made if there is none
+    #[arg(value_name = "TO", value_hint = ValueHint::AnyPath)]
+    to: String,
+    /// Of maildrops that both have and not the same of, take what FROM has
+    #[arg(long)]
+    replace: bool,
+}
+
+impl StateCommand {
+    pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        match self {
+            Self::Copy(copy) => copy.run(common, results).await,
+        }
+    }
+}
+
+impl Copy {
+    async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+        if self.from == self.to {
+            return Err(CliError::Usage("FROM and TO are the same".to_owned()));
+        }
+        let config = match common.load_whatever_state() {
+            // A state has one file or none, and both may be named here.
+            Err(ConfigError::NotFound { .. }) if common.named().is_none() => Config::default(),
+            config => config?,
+        };
+        let (from, to) = (place(&self.from, &config).await?, place(&self.to, &config).await?);
+        let differing = if self.replace { Differing::IsReplaced } else { Differing::Stays };
+        let Copied { maildrops, rows, there } = copy(from, to.clone(), differing).await?;
+        if !common.quiet {
+            results.line(format_args!(
+                "{} ({}) copied, {there} there already; compared, and the same",
+                counted(maildrops, "maildrop"),
+                counted(rows, "row"),
+            ));
+        }
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// Reads where a state is. What the configuration says of this database holds for it.
+async fn place(text: &str, config: &Config) -> Result<Place, CliError> {
+    if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+        return Ok(Place::File(PathBuf::from(text)));
+    }
+    if let Some(database) = config.database.as_ref().filter(|database| database.url == text) {
+        return Ok(Place::Database(server(database).await?));
+    }
+    let unread = |what| CliError::Usage(format!("{text:?} is no database: {what}"));
+    Ok(Place::Database(Server::new(Postgres::new(text).map_err(unread)?, None)))
+}
