@@ -35,8 +35,7 @@ pub trait Protocol {
     /// Counts the answers that are still to come, one that has begun included.
     fn unanswered(&self) -> usize;
 
-    /// Says what is being waited for: `waiting for RETR 7`.
-    fn waiting(&self) -> String;
+    fn waiting(&self) -> Waiting;
 
     /// Complains of octets that nobody asked for.
     fn unasked(octets: &[u8]) -> Self::Error;
@@ -49,6 +48,35 @@ pub trait Protocol {
 
     /// Shows an event as a line of the log, if it is worth one.
     fn shown(event: &Self::Event<&[u8]>) -> Option<String>;
+}
+
+/// What is being waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub awaited: Awaited,
+    /// `waiting for RETR 7`
+    words: Box<str>,
+}
+
+/// What kind of answer it is, where that says something of a server that sends none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    Greeting,
+    /// To credentials.
+    LogIn,
+    Other,
+}
+
+impl Waiting {
+    pub fn new(awaited: Awaited, words: impl Into<Box<str>>) -> Self {
+        Self { awaited, words: words.into() }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
 }
 
 /// An event taken off the input: how many octets are consumed, and the event with its octets as ranges of the input.

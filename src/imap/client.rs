@@ -7,7 +7,9 @@ use super::command::Announcement;
 use super::command::{Append, Command, Request};
 use super::fetch::{self, Fetched};
 use super::response::{Data, Event, Kind, Status, may_have_literals};
-use crate::line::{self, AuthLine, CommandError, Output, Pace, Protocol, Taken, TooLong, start_of};
+use crate::line::{
+    self, AuthLine, Awaited, CommandError, Output, Pace, Protocol, Taken, TooLong, Waiting, start_of,
+};
 use crate::text::Shown;
 
 /// Octets of a line of a response.
@@ -248,11 +250,11 @@ impl Protocol for Client {
         self.expected.len() + 1
     }
 
-    fn waiting(&self) -> String {
+    fn waiting(&self) -> Waiting {
         match self.awaiting() {
-            Some(request) => format!("waiting for the answer to {request}"),
-            None if self.greeted => "waiting for the server".to_owned(),
-            None => "waiting for the greeting".to_owned(),
+            Some(request) => Waiting::new(Awaited::Other, format!("waiting for the answer to {request}")),
+            None if self.greeted => Waiting::new(Awaited::Other, "waiting for the server"),
+            None => Waiting::new(Awaited::Greeting, "waiting for the greeting"),
         }
     }
 

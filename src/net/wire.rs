@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::{NetError, Stream};
-use crate::line::{CommandError, Pace, Protocol};
+use crate::line::{CommandError, Pace, Protocol, Waiting};
 use crate::secret::{Secret, masked};
 
 /// Octets of the read buffer at first; thousands of idle connections stay small.
@@ -81,22 +81,22 @@ pub enum WireError<E> {
     /// Nothing came, or was taken, for as long as is allowed.
     #[error("gave up after {} {waiting}", humantime::format_duration(*.after))]
     Silence {
-        waiting: String,
+        waiting: Waiting,
         /// For how long.
         after: Duration,
     },
     /// Octets came, but too slowly to end.
     #[error("gave up after {} {waiting}: the reply trickles in too slowly", humantime::format_duration(*.after))]
     Trickle {
-        waiting: String,
+        waiting: Waiting,
         /// For how long.
         after: Duration,
     },
     #[error("server closed the connection ({waiting})")]
-    Closed { waiting: String },
+    Closed { waiting: Waiting },
     #[error("{source} ({waiting})")]
     Lost {
-        waiting: String,
+        waiting: Waiting,
         /// What became of it; a refusal of the client's certificate comes this way too.
         source: NetError,
     },
@@ -320,7 +320,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         WireError::Lost { waiting: self.waiting(), source: NetError::of_traffic(error) }
     }
 
-    fn waiting(&self) -> String {
+    fn waiting(&self) -> Waiting {
         self.protocol.waiting()
     }
 
@@ -407,7 +407,7 @@ enum Over {
 }
 
 impl Over {
-    fn error<E>(self, waiting: String) -> WireError<E> {
+    fn error<E>(self, waiting: Waiting) -> WireError<E> {
         match self {
             Self::Wait(after) => WireError::Silence { waiting, after },
             Self::Reply(after) => WireError::Trickle { waiting, after },

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::body::{LineEnd, Piece, Unstuffer};
 use super::reply::{self, Status};
 use super::{Command, CommandError, MessageNumber};
-use crate::line::{self, Output, Pace, Protocol, start_of};
+use crate::line::{self, Awaited, Output, Pace, Protocol, Waiting, start_of};
 use crate::text::Shown;
 
 /// What an answer is the answer to.
@@ -305,8 +305,15 @@ impl Protocol for Client {
         self.expected.len() + usize::from(!matches!(self.inside, Inside::Nothing))
     }
 
-    fn waiting(&self) -> String {
-        self.awaiting().map_or_else(|| "waiting for the server".into(), |request| waiting_for(&request))
+    fn waiting(&self) -> Waiting {
+        let awaiting = self.awaiting();
+        let words = awaiting.as_ref().map_or_else(|| "waiting for the server".into(), waiting_for);
+        let awaited = match awaiting {
+            Some(Request::Greeting) => Awaited::Greeting,
+            Some(Request::Pass | Request::Auth) => Awaited::LogIn,
+            Some(_) | None => Awaited::Other,
+        };
+        Waiting::new(awaited, words)
     }
 
     fn unasked(octets: &[u8]) -> ProtocolError {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::reply::Bad;
 use super::text::Stuffing;
 use super::{Command, Dialect, Reply};
-use crate::line::{CommandError, Output, Pace, Protocol, Taken, start_of};
+use crate::line::{Awaited, CommandError, Output, Pace, Protocol, Taken, Waiting, start_of};
 use crate::text::Shown;
 
 /// What a reply is the reply to.
@@ -208,8 +208,10 @@ impl Protocol for Client {
         self.expected.len()
     }
 
-    fn waiting(&self) -> String {
-        self.awaiting().map_or_else(|| "waiting for the server".into(), |to| format!("waiting for {to}"))
+    fn waiting(&self) -> Waiting {
+        let words =
+            self.awaiting().map_or_else(|| "waiting for the server".into(), |to| format!("waiting for {to}"));
+        Waiting::new(Awaited::Other, words)
     }
 
     fn unasked(octets: &[u8]) -> ProtocolError {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::Account;
 use crate::failure::{Class, speaks_of_a_lock};
+use crate::line::Awaited;
 use crate::net::{self, NetError};
 use crate::pop3::{Code, ProtocolError, Reply, Request, Status};
 use crate::sasl::{NoMechanism, SaslError};
@@ -280,12 +281,10 @@ impl SourceError {
                 net::another_server(Some(line), account.tls.mode, POP3)
                     .or_else(|| Some(format!("is there a POP3 server on {}?", account.server())))
             }
-            Self::Wire(WireError::Silence { waiting, .. }) if waiting.contains("greeting") => {
+            Self::Wire(WireError::Silence { waiting, .. }) if waiting.awaited == Awaited::Greeting => {
                 net::another_server(None, account.tls.mode, POP3)
             }
-            Self::Wire(WireError::Closed { waiting })
-                if waiting.contains("PASS") || waiting.contains("AUTH") =>
-            {
+            Self::Wire(WireError::Closed { waiting }) if waiting.awaited == Awaited::LogIn => {
                 Some("some servers close the connection when the password is wrong".into())
             }
             Self::Refused { code, about, hint, .. } => match (code, about) {
