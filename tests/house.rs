@@ -1,5 +1,5 @@
 //! Holds the sources to their own order: which room may import which, no circles, one place that makes things durable,
-//! one that deletes.
+//! one that deletes, and no argument that is true or false.
 
 #[path = "house/reader.rs"]
 mod reader;
@@ -208,6 +208,22 @@ fn dele_written_in_another_file_is_found() {
         assert_eq!(found(text), ["src/a.rs:2: a.rs may not write DELE"], "{text}");
     }
     assert_eq!(found("fn f() { Request::Dele(1); \"waiting for DELE 1\" }"), [""; 0]);
+}
+
+#[test]
+fn an_argument_that_is_true_or_false_is_found() {
+    let found = |text| broken(&[(&["a"], &[])], &[("lib.rs", "mod a;"), ("a.rs", text)]);
+    for text in [
+        "\nfn f(whole: bool) {}",
+        "fn g(f: &dyn Fn(&str) -> bool) -> bool { true }\nfn f<T: Fn(u8) -> Vec<u8>>(&self, of: (u8, u8), whole: bool, t: T) {}",
+        "\nimpl A { pub const fn f(whole: Option<bool>) {} }",
+    ] {
+        assert_eq!(found(text), ["src/a.rs:2: whole is an argument that is true or false"], "{text}");
+    }
+    assert_eq!(
+        found("struct A { whole: bool }\nfn f(is: impl Fn(bool) -> bool, m: fn(u8) -> bool) {}"),
+        [""; 0]
+    );
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl<'t> Building<'t> {
         let at = Position { line: span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::Scalar(text, style, _, tag) => {
-                self.begin(at, tag.is_some())?;
+                self.begin(at, tag.as_ref())?;
                 // The parser's text for a value that is not there is the `~` that nobody wrote.
                 let text = if span.is_empty() { Cow::Borrowed("") } else { text };
                 let content = match style {
@@ -188,12 +188,12 @@ impl<'t> Building<'t> {
                 self.close(Node { at, content })
             }
             Event::SequenceStart(_, _, tag) => {
-                self.begin(at, tag.is_some())?;
+                self.begin(at, tag.as_ref())?;
                 self.open.push(Open::List(at, Vec::new()));
                 Ok(())
             }
             Event::MappingStart(_, _, tag) => {
-                self.begin(at, tag.is_some())?;
+                self.begin(at, tag.as_ref())?;
                 self.open.push(Open::Mapping { at, entries: Vec::new(), keys: HashMap::new(), key: None });
                 Ok(())
             }
@@ -218,12 +218,12 @@ impl<'t> Building<'t> {
     }
 
     /// Counts a node that begins, and refuses what has no meaning here.
-    fn begin(&mut self, at: Position, tagged: bool) -> Result<(), Complaint> {
+    fn begin<T>(&mut self, at: Position, tag: Option<&T>) -> Result<(), Complaint> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
             return Err(Complaint::new(at, format!("more than {MOST_NODES} keys and values")));
         }
-        if tagged {
+        if tag.is_some() {
             return Err(Complaint::new(at, "YAML tags are not supported: quote text that begins with `!`"));
         }
         Ok(())

@@ -74,7 +74,10 @@ pub fn read(
         match program {
             Program::Fetchmail => imported.append(fetchmail::read(file, text, around)?),
             Program::Mpop => imported.append(mpop::read(file, text, around)?),
-            Program::Getmail => imported.accounts.push(getmail::read(file, text, around, files.len() > 1)?),
+            Program::Getmail => {
+                let named: Option<&Path> = (files.len() > 1).then_some(file);
+                imported.accounts.push(getmail::read(file, text, around, named)?);
+            }
             Program::Fdm => imported.append(fdm::read(file, text, around, read)?),
         }
     }

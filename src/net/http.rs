@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Connector, Endpoint, NetError};
 use crate::config::HttpUrl;
 use crate::text::Shown;
-pub use kept::{Answered, Kept, Upload};
+pub use kept::{Answered, Kept, Sent, Upload};
 
 /// Octets of a reply's head at most.
 const LONGEST_HEAD: usize = 32 << 10;

@@ -63,15 +63,14 @@ impl Unstuffer {
         }
         let rest = &input[start..];
         let Some(last) = rest.last() else { return (0, Piece::More) };
-        let after_cr = self.at == Position::AfterCr;
-        let len = match self.next_dotted_line(rest, after_cr) {
+        let len = match self.next_dotted_line(rest) {
             Some(len) => {
                 self.at = Position::LineStart;
                 len
             }
             None => {
                 let cr_before_last = match rest.len() {
-                    1 => after_cr,
+                    1 => self.at == Position::AfterCr,
                     len => rest[len - 2] == b'\r',
                 };
                 self.at = match last {
@@ -86,12 +85,12 @@ impl Unstuffer {
     }
 
     /// Finds the first line of `rest` but its own first that begins with a dot: the octets before it.
-    fn next_dotted_line(&self, rest: &[u8], after_cr: bool) -> Option<usize> {
+    fn next_dotted_line(&self, rest: &[u8]) -> Option<usize> {
         memmem::find_iter(rest, b"\n.").map(|lf| lf + 1).find(|&dot| {
             self.line_end == LineEnd::Lf
                 || match dot.checked_sub(2) {
                     Some(before) => rest[before] == b'\r',
-                    None => after_cr,
+                    None => self.at == Position::AfterCr,
                 }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::credential::oauth2::{AccessToken, Age, OAuth2Error, Unwanted};
+use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, Unwanted};
 use crate::failure::Class;
 use crate::net::{Stage, Stream};
 use crate::secret::{Secret, masked};
@@ -69,7 +69,7 @@ impl Poll<'_> {
         {
             result = Err(AttemptFailed::plain(failed));
         }
-        if result.as_ref().is_err_and(|end| end.is_a_surprise(closing.listed_at.is_some())) {
+        if result.as_ref().is_err_and(|end| end.is_a_surprise(closing)) {
             server.ask_again();
         }
         let learned = ServerMemory { capabilities: server.told(), learned: Some(server.remembered()) };
@@ -124,8 +124,12 @@ impl Poll<'_> {
         }
         let connect = async {
             self.progress.doing(Activity::GettingPassword);
-            let refused = memory.is_some_and(|memory| memory.log_ins.refused.is_some());
-            let credentials = Credentials::of(self.account, self.environment, refused).await?;
+            // Secrets that were refused may be others by now.
+            let look = match memory.and_then(|memory| memory.log_ins.refused.as_ref()) {
+                Some(_) => Look::AtSecrets,
+                None => Look::AtWhatIsKept,
+            };
+            let credentials = Credentials::of(self.account, self.environment, look).await?;
             if let Some(memory) = memory {
                 self.may_try(course, credentials.identity(), memory).await?;
             }

@@ -66,14 +66,14 @@ pub struct Course {
 
 /// What a session has met that asks for another one.
 #[derive(Debug, Default)]
-struct Met {
-    broke: Option<Broke>,
+pub struct Met {
+    pub broke: Option<Broke>,
     /// Messages were delivered, or deletions became real.
-    fruitful: bool,
+    pub fruitful: bool,
     /// Messages and deletions that wait until the deletions of this session are real.
-    postponed: usize,
+    pub postponed: usize,
     /// They are not, as QUIT was not answered with `+OK`.
-    is_unreal: bool,
+    pub is_unreal: bool,
 }
 
 /// A session that has ended.
@@ -155,19 +155,14 @@ impl Course {
     }
 
     /// Takes note of what a session met.
-    pub fn note(&mut self, broke: Option<Broke>, fruitful: bool, postponed: usize, listing: &Listing) {
-        if let Some(broke) = &broke {
+    pub fn note(&mut self, met: Met, listing: &Listing) {
+        if let Some(broke) = &met.broke {
             for message in broke.under_way.iter().map(|index| listing.get(*index)) {
                 self.careful.insert((UniqueId::new(message.uid), message.ordinal));
                 self.careful_there.insert((message.number, message.octets));
             }
         }
-        self.met = Met { broke, fruitful, postponed, is_unreal: false };
-    }
-
-    /// Takes note that the deletions of a session are not real.
-    pub fn undone(&mut self) {
-        self.met.is_unreal = true;
+        self.met = met;
     }
 
     /// Keeps why a session failed that another one follows.
@@ -238,7 +233,6 @@ impl Course {
 
     /// Decides what follows a session that ended so.
     pub fn end(&mut self, failed: Option<&AttemptFailed>, of: &Ended<'_>, report: &mut Report) {
-        let first = self.is_first();
         self.sessions += 1;
         self.next = match failed {
             Some(AttemptFailed { suspect: Some(trial), .. }) if !self.left_out.contains(trial) => {
@@ -246,7 +240,7 @@ impl Course {
             }
             Some(_) | None if of.is_stopped => Next::End,
             Some(_) | None => match of.task {
-                Task::Sync(_) | Task::MarkAll(_) => self.after(first, failed, of, report),
+                Task::Sync(_) | Task::MarkAll(_) => self.after(failed, of, report),
                 Task::DryRun(_) | Task::Check(_) => Next::End,
             },
         };
@@ -256,13 +250,7 @@ impl Course {
         }
     }
 
-    fn after(
-        &mut self,
-        first: bool,
-        failed: Option<&AttemptFailed>,
-        of: &Ended<'_>,
-        report: &Report,
-    ) -> Next {
+    fn after(&mut self, failed: Option<&AttemptFailed>, of: &Ended<'_>, report: &Report) -> Next {
         let class = failed.map(|end| end.aborted.trouble.class());
         let wait = match (self.met.broke.is_some(), class) {
             (true, Some(_)) if self.goes_on_behind_a_break() => Duration::ZERO,
@@ -273,7 +261,7 @@ impl Course {
             (false, Some(_)) if self.met.postponed > 0 && self.met.is_unreal && self.goes_on(report) => {
                 Duration::ZERO
             }
-            (false, Some(Class::InUse)) if !first && self.locked < LOCKED => {
+            (false, Some(Class::InUse)) if self.sessions > 1 && self.locked < LOCKED => {
                 self.locked += 1;
                 Duration::from_secs(1 << self.locked)
             }

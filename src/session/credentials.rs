@@ -33,14 +33,12 @@ pub enum Reached {
 }
 
 impl Credentials {
-    /// Gets the password, or what stands for the tokens. Where something was refused, secrets are looked at: they may be
-    /// others by now.
-    pub async fn of(account: &Account, environment: &Environment, refused: bool) -> Result<Self, Failed> {
+    /// Gets the password, or what stands for the tokens, whose secrets are looked at, or not.
+    pub async fn of(account: &Account, environment: &Environment, look: Look) -> Result<Self, Failed> {
         let Some(user) = User::of_source(account) else {
             let password = source::password(account, environment.ask).await;
             return password.map(Self::Password).during("get the password");
         };
-        let look = if refused { Look::AtSecrets } else { Look::AtWhatIsKept };
         let identity = user.identity(&means(account, environment), look).await;
         identity.map(|identity| Self::Tokens { identity }).during("get the secrets for an access token")
     }

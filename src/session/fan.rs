@@ -207,9 +207,10 @@ impl Fan {
 
     /// Says whether a target may have what no record tells of, and is to be asked for that before the next session
     /// counts on the records.
-    pub fn stays_open(&self, unclosed: bool) -> bool {
-        let is_missed =
-            |lane: &Lane| unclosed && lane.opened.is_none() && matches!(lane.to.target, Target::Maildir(_));
+    pub fn stays_open(&self, memory: &Memory) -> bool {
+        let is_missed = |lane: &Lane| {
+            memory.unclosed && lane.opened.is_none() && matches!(lane.to.target, Target::Maildir(_))
+        };
         self.lanes.iter().any(|lane| lane.broke || is_missed(lane))
     }
 

@@ -1,6 +1,7 @@
 //! Refused log-ins must lock nobody out: what is remembered of them, when the next one may be tried, and whether it was
 //! the credentials that the server refused.
 
+use memchr::memmem;
 use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -120,7 +121,8 @@ pub async fn may_try(
     if same.into() { Err(Refusal::remembered(refused)) } else { Ok(()) }
 }
 
-/// Takes note of a refusal, and judges it.
+/// Takes note of a refusal, and judges what it is about: by the class of its response code, its words, and whether the
+/// credentials worked lately.
 pub async fn refused(
     attempted: &Attempted,
     memory: &LogIns,
@@ -133,8 +135,14 @@ pub async fn refused(
     let count = before.filter(|before| before.credentials == credentials).map_or(0, |before| before.count);
     let count = count.saturating_add(1);
     let class = match word {
-        Word::Of(class) => judged(said, class, count <= FIRST && worked_lately(attempted, memory, now)),
-        Word::Certain => Class::Credentials,
+        Word::Of(class @ (Class::InUse | Class::LoginDelay | Class::Refused)) => class,
+        // RFC 5530: said of nothing but the credentials.
+        Word::Of(_) if CREDENTIALS.iter().any(|code| memmem::find(said, code).is_some()) => {
+            Class::Credentials
+        }
+        Word::Of(_) if speaks_of_a_lock(said) => Class::Refused,
+        Word::Of(_) if count <= FIRST && worked_lately(attempted, memory, now) => Class::Refused,
+        Word::Of(_) | Word::Certain => Class::Credentials,
     };
     let refused =
         LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
@@ -156,18 +164,6 @@ fn worked_lately(attempted: &Attempted, memory: &LogIns, now: Timestamp) -> bool
             let salt = known.get(..SALT).unwrap_or_default().to_vec();
             mark(attempted, salt) == known
         })
-}
-
-/// Says what a refused log-in is about: by the class of its response code, its words, and whether the credentials worked
-/// lately.
-fn judged(said: &[u8], class: Class, lately: bool) -> Class {
-    match class {
-        Class::InUse | Class::LoginDelay | Class::Refused => class,
-        // RFC 5530: said of nothing but the credentials.
-        _ if CREDENTIALS.iter().any(|code| memchr::memmem::find(said, code).is_some()) => Class::Credentials,
-        _ if lately || speaks_of_a_lock(said) => Class::Refused,
-        _ => Class::Credentials,
-    }
 }
 
 /// Digests what decides over a log-in, behind its salt. Runs beside the async threads.

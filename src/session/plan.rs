@@ -322,7 +322,7 @@ mod tests {
         let mut book = known.book(&messages, &weeks).await;
         assert!(book.plan().steps.is_empty(), "no clock is believed at once");
         let mut closing = Closing { at: NOW, ..Closing::default() };
-        book.close(true, &mut closing);
+        book.close(None, &mut closing);
         drop(book);
         let known = known.close(closing).await;
         let at = |now| Policy { now, ..weeks };
@@ -339,7 +339,7 @@ mod tests {
         let known = recorded(vec![delivery("a", 10, Some(NOW - 7200))], Closing::default()).await;
         let mut book = known.book(&[("a", 10)], &hour).await;
         let mut closing = Closing { at: NOW, ..Closing::default() };
-        book.close(true, &mut closing);
+        book.close(None, &mut closing);
         drop(book);
         let known = known.close(closing).await;
         let later = Policy { now: NOW + 3600, ..hour };
@@ -450,7 +450,7 @@ mod tests {
         let known = seen(&[("a", 10)]).await;
         let mut closing = Closing { at: NOW, listed_at: Some(NOW), ..Closing::default() };
         let mut book = known.book(&[], &policy()).await;
-        book.close(true, &mut closing);
+        book.close(None, &mut closing);
         drop(book);
         assert_eq!(closing.vanished, [0]);
         let known = known.close(closing).await;
@@ -459,7 +459,7 @@ mod tests {
         book.answers.note(0, delivery("a", 10, None).fingerprint);
         book.sort(&known.store).await.unwrap();
         let mut closing = Closing::default();
-        book.close(true, &mut closing);
+        book.close(None, &mut closing);
         assert_eq!((book.plan().steps, closing.returned), (Vec::new(), vec![0]));
     }
 

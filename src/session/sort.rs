@@ -11,6 +11,7 @@ use super::which::{Answer, Evidence, Group, Nameless, Sorted, Uidl, Verdict};
 /// Names that must be new, and recorded messages that must have vanished with the same listing, before headers are asked
 /// for to save downloads.
 const RENUMBERED: usize = 10;
+
 /// Sorts a listing as far as the answers go. With a listing that contradicts nothing it costs one look-up a message.
 pub fn sort(evidence: &Evidence<'_>) -> Sorted {
     let mut sorting = Sorting::new(evidence);
@@ -365,9 +366,9 @@ impl<'a> Sorting<'a> {
         let mut first = pool.to_vec();
         first.sort_by_key(|entry| self.entry(*entry).kind == Kind::Pending);
         let known = by_header(&first, self.of.details);
-        for must_fit in [true, false] {
+        for size in [Size::Fits, Size::Any] {
             for index in members {
-                self.match_header(*index, &known, must_fit);
+                self.match_header(*index, &known, size);
             }
         }
         self.match_blank(members, pool);
@@ -424,7 +425,7 @@ impl<'a> Sorting<'a> {
     }
 
     /// Finds the record of a message by its header.
-    fn match_header(&mut self, index: usize, known: &HashMap<Key, Vec<usize>>, must_fit: bool) {
+    fn match_header(&mut self, index: usize, known: &HashMap<Key, Vec<usize>>, size: Size) {
         if self.sorted.verdicts[index] != Verdict::Open {
             return;
         }
@@ -432,7 +433,7 @@ impl<'a> Sorting<'a> {
         for key in keys(header) {
             for entry in known.get(&key).into_iter().flatten() {
                 if self.sorted.taken[*entry]
-                    || must_fit && !self.fits_header(*entry, index, header)
+                    || size == Size::Fits && !self.fits_header(*entry, index, header)
                     || self.is_same(index, *entry, header, Named::ByPlace) != Some(true)
                 {
                     continue;
@@ -509,7 +510,7 @@ impl<'a> Sorting<'a> {
             match self.of.answers.of(index) {
                 Answer::Header(header) => {
                     if header.identity.is_certain() {
-                        self.match_header(index, &known, true);
+                        self.match_header(index, &known, Size::Fits);
                     }
                     if self.sorted.verdicts[index] == Verdict::Open {
                         self.is_new(index);
@@ -546,6 +547,13 @@ fn spellings(uid: &[u8]) -> Vec<Vec<u8>> {
 enum Named {
     ByUid,
     ByPlace,
+}
+
+/// Which size a record of the same header must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Fits,
+    Any,
 }
 
 /// Says whether nothing is known of a record that could contradict a header.

@@ -11,6 +11,7 @@ use crate::stop::QUIT;
 use crate::text::Shown;
 
 use super::book::Book;
+use super::course::Met;
 use super::fan::{self, Of};
 use super::notes::Notes;
 use super::plan::{Plan, Reason, Step};
@@ -58,7 +59,8 @@ async fn dry_run(mut turn: Turn<'_>) -> Result<(), Failed> {
 /// Takes what is there as seen.
 async fn mark_all(mut turn: Turn<'_>) -> Result<(), Failed> {
     if let Err(failed) = mark(&mut turn).await {
-        turn.notes.course.note(turn.fetched.broke, false, 0, &turn.book.listing);
+        let met = Met { broke: turn.fetched.broke, ..Met::default() };
+        turn.notes.course.note(met, &turn.book.listing);
         return Err(failed);
     }
     turn.notes.closing.listed_at = Some(turn.poll.now);
@@ -168,7 +170,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
     if fetched.aborted.is_none() && !any_failed && fetched.postponed == 0 {
         fetched.aborted = notes.course.all_missed(notes.report.held);
     }
-    book.close(fetched.aborted.is_none(), notes.closing);
+    book.close(fetched.aborted.as_ref(), notes.closing);
     turn.target_failed = failed.take();
     Ok(())
 }
@@ -206,7 +208,7 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
             };
             let leftover = fan.close(Of { poll, memory: book.memory }, how).await?;
             book.keep_found(leftover);
-            notes.closing.stays_open = fan.stays_open(book.memory.unclosed);
+            notes.closing.stays_open = fan.stays_open(book.memory);
             let failed = fan.failure(poll.account);
             notes.report.serves_others = failed.is_some() && fan.serves();
             Ok(failed)
@@ -257,10 +259,8 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
     if fetched.broke.is_some() && !uncertain.is_empty() {
         course.leaves_doubt();
     }
-    course.note(fetched.broke, fruitful, fetched.postponed, &book.listing);
-    if is_unreal {
-        course.undone();
-    }
+    let met = Met { broke: fetched.broke, fruitful, postponed: fetched.postponed, is_unreal };
+    course.note(met, &book.listing);
     match (fetched.aborted, fetched.refused.or(target_failed)) {
         (Some(aborted), _) => Err(aborted),
         (None, Some(failed)) => ended.map_err(Failed::from).and(Err(failed)),

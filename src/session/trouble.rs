@@ -16,7 +16,7 @@ use crate::failure::{
     Class, Failure, explained, meaning, speaks_of_a_lock, speaks_of_pop_off, speaks_of_tls,
 };
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
-use crate::state::{StateError, Timestamp};
+use crate::state::{Closing, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
@@ -346,10 +346,10 @@ impl AttemptFailed {
 
     /// Says whether the server did not do as expected, so that what is known of it may be out of date. Once it has
     /// listed, what goes wrong is a message's, or the network's.
-    pub fn is_a_surprise(&self, listed: bool) -> bool {
+    pub fn is_a_surprise(&self, closing: &Closing) -> bool {
         let is_the_servers = matches!(self.aborted.trouble, Trouble::Nameless)
             || self.aborted.is_of_source(SourceError::is_of_server);
-        self.suspect.is_some() || (is_the_servers && !listed)
+        self.suspect.is_some() || (is_the_servers && closing.listed_at.is_none())
     }
 }
 

@@ -4,7 +4,8 @@ use crate::disk::blocking;
 use crate::line::Protocol;
 use crate::message::{Listing, ListingBuilder};
 use crate::pop3::{
-    Client, Command, Event, Reply, Request, Status, is_status, parse_size, parse_stat, parse_unique_id,
+    Capabilities, Client, Command, Event, Reply, Request, Status, is_status, parse_size, parse_stat,
+    parse_unique_id,
 };
 
 use super::error::{About, SourceFailed};
@@ -45,9 +46,9 @@ impl Heard {
 
     /// Says whether the commands may have been refused for where they stood: behind a log-in that was not answered yet, or
     /// one behind the other.
-    pub fn may_be_refused_for_its_place(&self, has_uidl: bool) -> bool {
+    pub fn may_be_refused_for_its_place(&self, announced: &Capabilities) -> bool {
         self.list_refused.as_deref().is_some_and(is_uncoded)
-            || (has_uidl && self.uidl_refused.as_deref().is_some_and(is_uncoded))
+            || (announced.has("UIDL") && self.uidl_refused.as_deref().is_some_and(is_uncoded))
     }
 }
 

@@ -103,7 +103,6 @@ impl<'a> Login<'a> {
         &mut self,
         wire: &mut Wire,
         stamp: Option<&[u8]>,
-        known: bool,
     ) -> Result<(Mechanism, Behind), SourceFailed> {
         let account = self.account;
         let capabilities = self.server.before();
@@ -122,13 +121,14 @@ impl<'a> Login<'a> {
             exporter: exporter.is_some(),
         };
         let mechanism = sasl::choose(&account.auth, offered).doing("log in")?;
-        let plus_offered = offered.plus_offered();
+        let (user, secret, plus_offered) = (&*account.user, self.secret, offered.plus_offered());
+        let credentials = Credentials { user, secret, exporter, plus_offered };
         let instead = sasl::instead(mechanism, &offered);
         let tls = wants_tls(offered.tls, capabilities);
         self.watch.saw(|| Stage::chosen(&account.auth, &offered, mechanism));
         let doing = format!("log in as {} ({})", account.user, mechanism.name());
         log::debug!("{}: {doing}", account.name);
-        let behind = self.behind(mechanism, known);
+        let behind = self.behind(mechanism);
         let unanswered = self.say_how(wire).await?;
         let mut auth = Auth {
             login: self,
@@ -142,7 +142,7 @@ impl<'a> Login<'a> {
             sent_at: Instant::now(),
         };
         let accepted = match mechanism.sasl_name() {
-            Some(name) => auth.sasl(name, exporter, plus_offered).await,
+            Some(name) => auth.sasl(name, &credentials).await,
             None if mechanism == Mechanism::Apop => auth.apop(stamp.unwrap_or_default()).await,
             None => auth.user_pass().await,
         };
@@ -177,7 +177,6 @@ impl<'a> Login<'a> {
         &mut self,
         wire: &mut Wire,
         stamp: Option<&[u8]>,
-        known: bool,
         refusal: SourceFailed,
     ) -> Result<(Mechanism, Behind), SourceFailed> {
         self.server.learn(Trial::Binding, Found::Breaks);
@@ -187,7 +186,7 @@ impl<'a> Login<'a> {
                 return Err(refusal);
             }
         }
-        match self.authenticate(wire, stamp, known).await {
+        match self.authenticate(wire, stamp).await {
             Ok(logged_in) => Ok(logged_in),
             Err(SourceFailed {
                 error: SourceError::Refused { .. } | SourceError::NoMechanism(_), ..
@@ -249,7 +248,8 @@ impl<'a> Login<'a> {
     }
 
     /// Decides what goes along with the last message of a log-in.
-    fn behind(&self, mechanism: Mechanism, known: bool) -> Behind {
+    fn behind(&self, mechanism: Mechanism) -> Behind {
+        let known = self.server.is_known();
         let pipelines = self.pipelines_log_in() && (!known || self.pipelines());
         let has_capa = self.server.found(Trial::Capa) != Some(Found::Breaks);
         match self.server.found(Trial::BehindLogIn(mechanism)) {
@@ -373,16 +373,8 @@ impl Auth<'_, '_> {
         self.accepted(None).await
     }
 
-    async fn sasl(
-        &mut self,
-        name: &'static str,
-        exporter: Option<[u8; 32]>,
-        plus_offered: bool,
-    ) -> Result<(), SourceFailed> {
-        let account = self.login.account;
-        let credentials =
-            Credentials { user: &account.user, secret: self.login.secret, exporter, plus_offered };
-        let exchange = Exchange::new(self.mechanism, &credentials).doing(&self.doing)?;
+    async fn sasl(&mut self, name: &'static str, credentials: &Credentials<'_>) -> Result<(), SourceFailed> {
+        let exchange = Exchange::new(self.mechanism, credentials).doing(&self.doing)?;
         auth::authenticate(self, name, exchange).await
     }
 

@@ -52,10 +52,10 @@ impl Login<'_> {
             let before = self.ask_first(&mut wire, Moment::BeforeLogIn).await?;
             self.server.saw_before(before);
         }
-        let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref(), known).await {
+        let (mechanism, behind) = match self.authenticate(&mut wire, stamp.as_deref()).await {
             Ok(logged_in) => logged_in,
             Err(failed) if self.refuses_to_bind(&failed.error) => {
-                self.without_binding(&mut wire, stamp.as_deref(), known, failed).await?
+                self.without_binding(&mut wire, stamp.as_deref(), failed).await?
             }
             Err(failed) if known && asks_again(&failed.error) => {
                 // What was remembered may be out of date: ask, and try again if that offers another way. A server that
@@ -63,7 +63,7 @@ impl Login<'_> {
                 let Some(fresh) = self.another_way(&mut wire).await else { return Err(failed) };
                 self.server.saw_before(fresh);
                 self.server.ask_again();
-                self.authenticate(&mut wire, stamp.as_deref(), false).await?
+                self.authenticate(&mut wire, stamp.as_deref()).await?
             }
             Err(failed) => return Err(failed),
         };
@@ -213,11 +213,11 @@ impl Login<'_> {
             // Some servers refuse to list what is not there.
             heard = Heard::default();
         }
-        let has_uidl = self.server.capabilities().has("UIDL");
+        let capabilities = self.server.capabilities();
         let is_ahead = behind == Behind::Listing || sending == Sending::Ahead;
-        if is_ahead && heard.may_be_refused_for_its_place(has_uidl) {
+        if is_ahead && heard.may_be_refused_for_its_place(&capabilities) {
             heard = read_listing(&mut wire, &[Command::Uidl, Command::List], Sending::Lockstep).await?;
-            if !heard.may_be_refused_for_its_place(has_uidl) {
+            if !heard.may_be_refused_for_its_place(&capabilities) {
                 let trial = if behind == Behind::Listing { trial } else { Trial::Pipelining };
                 self.server.learn(trial, Found::Breaks);
                 log::info!(
@@ -230,7 +230,7 @@ impl Login<'_> {
         }
         // A server that has UIDL and refuses it for once must not be taken for one that has none: every message would be
         // new under another name.
-        let is_certain = |said: &[u8]| has_uidl || !is_uncoded(said);
+        let is_certain = |said: &[u8]| capabilities.has("UIDL") || !is_uncoded(said);
         let uidl_refused = match heard.refused() {
             Some(refused)
                 if heard.list_refused.is_some() || heard.uidl_refused.as_deref().is_some_and(is_certain) =>
@@ -248,7 +248,6 @@ impl Login<'_> {
             self.server.was_asked();
         }
         self.watch.saw(|| Stage::Listed(listing.len(), listing.octets()));
-        let capabilities = self.server.capabilities();
         Ok(Listed { wire, capabilities, sending, listing, uidl_refused })
     }
 

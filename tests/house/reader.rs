@@ -254,7 +254,7 @@ fn end_of_item(tokens: &[Placed], mut at: usize) -> usize {
 }
 
 /// Where the bracket that opens here is closed.
-fn closing(tokens: &[Placed], open: usize) -> usize {
+pub fn closing(tokens: &[Placed], open: usize) -> usize {
     let mut depth = 0;
     for (at, (token, _)) in tokens.iter().enumerate().skip(open) {
         match token {

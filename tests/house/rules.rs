@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::reader::{Crate, Token, Written};
+use super::reader::{Crate, Token, Written, closing};
 
 pub struct Rule<'a> {
     pub rooms: &'a [(&'a [&'a str], &'a [&'a str])],
@@ -28,6 +28,7 @@ enum Kind {
     Circle,
     Call,
     Dele,
+    Switch,
 }
 
 impl fmt::Display for Broken {
@@ -39,6 +40,7 @@ impl fmt::Display for Broken {
             Kind::Circle => write!(f, "{from} -> {to} closes a circle"),
             Kind::Call => write!(f, "{from} may not call {to}"),
             Kind::Dele => write!(f, "{from} may not write {to}"),
+            Kind::Switch => write!(f, "{to} is an argument that is true or false"),
         }
     }
 }
@@ -73,6 +75,7 @@ fn lines(of: &Crate, rule: &Rule<'_>) -> Vec<Broken> {
         if file != rule.deleting && !file.starts_with("pop3/") {
             deleting(&module.tokens).into_iter().for_each(|line| add(line, "DELE", Kind::Dele));
         }
+        switches(&module.tokens).into_iter().for_each(|(line, name)| add(line, name, Kind::Switch));
     }
     broken
 }
@@ -137,6 +140,28 @@ fn deleting(tokens: &[(Token, usize)]) -> Vec<usize> {
         of[2].0.word() == Some("Dele") && of[1].0 == Token::Colons && of[0].0.word() != Some("Request")
     });
     texts.map(|(_, line)| *line).chain(made.map(|of| of[2].1)).collect()
+}
+
+/// Arguments of functions that are `bool`, or perhaps one: what they say must be looked up where they are given.
+fn switches(tokens: &[(Token, usize)]) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for at in (0..tokens.len()).filter(|at| tokens[*at].0.word() == Some("fn")) {
+        let mut generic = 0;
+        let opens = |at: &usize| {
+            let is = |at: usize, mark| tokens[at].0 == Token::Mark(mark);
+            generic += i32::from(is(*at, '<')) - i32::from(is(*at, '>') && !is(at - 1, '-'));
+            generic == 0 && is(*at, '(')
+        };
+        let Some(open) = (at..tokens.len()).find(opens) else { continue };
+        let end = tokens.len().min(closing(tokens, open) + 2);
+        for of in tokens[open..end].windows(5) {
+            let kind = if of[2].0.word() == Some("Option") { &of[4].0 } else { &of[2].0 };
+            if of[1].0 == Token::Mark(':') && kind.word() == Some("bool") {
+                found.extend(of[0].0.word().map(|name| (of[0].1, name)));
+            }
+        }
+    }
+    found
 }
 
 /// Which file imports which, and in which line first.

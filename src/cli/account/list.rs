@@ -140,7 +140,7 @@ impl Table {
         };
         for row in self.all(names).await? {
             let name = row.account();
-            self.accounts.enable(&row, enabled).await?;
+            self.accounts.switch(&Row { enabled, ..row }).await?;
             if !common.quiet {
                 results.line(format_args!("{name}: {done}"));
             }

@@ -42,7 +42,7 @@ use crate::failure::Class;
 use crate::lock::lock;
 use crate::message::{Content, FileId};
 use crate::net::Stage;
-use crate::net::http::{Answered, HttpError, Reply, Upload};
+use crate::net::http::{Answered, HttpError, Reply, Sent, Upload};
 use crate::secret::Secret;
 use judge::{Verdict, judge, words};
 use memory::Memory;
@@ -332,14 +332,14 @@ impl Shared {
             let pause = PAUSES.get(tried).map(|seconds| Duration::from_secs(*seconds));
             tried += 1;
             let reply = match self.line.ask(made, again, MOST).await? {
-                Answered::Reply { reply, whole: true } => reply,
+                Answered::Reply { reply, sent: Sent::Whole } => reply,
                 // It cannot have what was not sent, whatever it says.
-                Answered::Reply { reply, whole: false } if reply.status >= 300 => reply,
+                Answered::Reply { reply, sent: Sent::Part } if reply.status >= 300 => reply,
                 Answered::Reply { reply, .. } => {
                     return Ok(Asked::Not(self.why(&reply) + " before it had taken all of the message"));
                 }
-                Answered::Nothing { error, whole } => {
-                    match self.unanswered(error, whole, again, pause).await? {
+                Answered::Nothing { error, sent } => {
+                    match self.unanswered(error, sent, again, pause).await? {
                         Some(asked) => return Ok(asked),
                         None => continue,
                     }
@@ -398,7 +398,7 @@ impl Shared {
     async fn unanswered(
         &self,
         error: HttpError,
-        whole: bool,
+        sent: Sent,
         again: Again,
         pause: Option<Duration>,
     ) -> Result<Option<Asked>, TargetError> {
@@ -408,8 +408,9 @@ impl Shared {
             }
             _ => {}
         }
+        let is_whole = sent == Sent::Whole;
         if self.line.access.stop.is_asked() {
-            let asked = if whole && again == Again::Never {
+            let asked = if is_whole && again == Again::Never {
                 Asked::InDoubt(error.to_string())
             } else {
                 Asked::Stopped
@@ -420,12 +421,12 @@ impl Shared {
         if is_silent {
             *lock(&self.failure) = Some(self.line.lost(&error));
         }
-        if whole && (again == Again::Never || is_silent) {
+        if is_whole && (again == Again::Never || is_silent) {
             return Ok(Some(Asked::InDoubt(error.to_string())));
         }
         match pause {
             Some(pause) if !is_silent => Ok((!self.rest(pause).await).then_some(Asked::Stopped)),
-            _ if whole => Ok(Some(Asked::InDoubt(error.to_string()))),
+            _ if is_whole => Ok(Some(Asked::InDoubt(error.to_string()))),
             _ => Ok(Some(Asked::Not(error.to_string()))),
         }
     }

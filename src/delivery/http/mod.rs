@@ -30,7 +30,7 @@ use crate::disk::{Disk, spool_directory};
 use crate::failure::Class;
 use crate::lock::lock;
 use crate::message::Content;
-use crate::net::http::{Answered, HttpError, Reply};
+use crate::net::http::{Answered, HttpError, Reply, Sent};
 use judge::{Verdict, judge, words};
 use request::{Digests, Secrets, request};
 use way::{Again, Way};
@@ -144,8 +144,8 @@ impl Shared {
         log::debug!("{}: target: {} octets to {}", access.account, message.octets, self.way.place);
         let answered = self.way.ask(make, Again::Known, MOST).await?;
         let outcome = match answered {
-            Answered::Reply { reply, whole } => self.judged(&reply, whole)?,
-            Answered::Nothing { error, whole } => self.unanswered(error, whole)?,
+            Answered::Reply { reply, sent } => self.judged(&reply, sent)?,
+            Answered::Nothing { error, sent } => self.unanswered(error, sent)?,
         };
         if let (Outcome::Delivered, Some(content)) = (&outcome, content) {
             *lock(&self.copies).entry(content).or_default() += 1;
@@ -154,7 +154,7 @@ impl Shared {
     }
 
     /// Takes an answer, which came after all of the message was sent, or before.
-    fn judged(&self, reply: &Reply, whole: bool) -> Result<Outcome, TargetError> {
+    fn judged(&self, reply: &Reply, sent: Sent) -> Result<Outcome, TargetError> {
         let said = String::from_utf8_lossy(&self.way.masked(words(reply).as_bytes())).into_owned();
         log::debug!("{}: target: {said}", self.way.access.account);
         self.breaks.store(0, Relaxed);
@@ -164,7 +164,7 @@ impl Shared {
         }
         let why = || format!("{} answered {said}", self.way.place);
         match verdict {
-            Verdict::Taken if whole => {
+            Verdict::Taken if sent == Sent::Whole => {
                 self.let_in.store(true, Relaxed);
                 Ok(Outcome::Delivered)
             }
@@ -200,12 +200,12 @@ impl Shared {
     }
 
     /// Takes that no answer came.
-    fn unanswered(&self, error: HttpError, whole: bool) -> Result<Outcome, TargetError> {
+    fn unanswered(&self, error: HttpError, sent: Sent) -> Result<Outcome, TargetError> {
         match error {
             HttpError::Net(_) | HttpError::Unreadable(_) | HttpError::Request(_) => {
                 return Err(self.way.lost(&error));
             }
-            HttpError::Protocol(_) if !whole => return Err(self.way.lost(&error)),
+            HttpError::Protocol(_) if sent == Sent::Part => return Err(self.way.lost(&error)),
             _ => {}
         }
         // Who is silent is so for others, too; who hangs up may mean this one.
@@ -214,11 +214,11 @@ impl Shared {
         if is_gone {
             *lock(&self.failure) = Some(self.way.lost(&error));
         }
-        Ok(match whole {
-            true => Outcome::InDoubt(format!(
+        Ok(match sent {
+            Sent::Whole => Outcome::InDoubt(format!(
                 "in doubt: {error}; the message may have arrived, and is sent again with the same Idempotency-Key"
             )),
-            false => Outcome::Later(format!("{}: {error}", self.way.place)),
+            Sent::Part => Outcome::Later(format!("{}: {error}", self.way.place)),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::disk::spool_directory;
 use crate::failure::Class;
 use crate::lock::lock;
 use crate::net::Endpoint;
-use crate::net::http::{Answered, HttpError, Kept, Upload};
+use crate::net::http::{Answered, HttpError, Kept, Sent, Upload};
 use crate::secret::{Secret, masked};
 use crate::stop;
 
@@ -80,8 +80,8 @@ impl Way {
             };
             match &answered {
                 Answered::Reply { .. } => *lock(&self.idle) = Some(kept),
-                Answered::Nothing { error: HttpError::Closed | HttpError::Lost(_), whole }
-                    if is_used && (again == Again::Known || !*whole) =>
+                Answered::Nothing { error: HttpError::Closed | HttpError::Lost(_), sent }
+                    if is_used && (again == Again::Known || *sent == Sent::Part) =>
                 {
                     log::debug!("{}: target: connection was over; making another", self.access.account);
                     continue;
@@ -122,5 +122,6 @@ impl Way {
 }
 
 fn ended() -> Answered {
-    Answered::Nothing { error: HttpError::Lost("this process was asked to end".to_owned()), whole: true }
+    let error = HttpError::Lost("this process was asked to end".to_owned());
+    Answered::Nothing { error, sent: Sent::Whole }
 }

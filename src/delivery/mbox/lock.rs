@@ -69,11 +69,11 @@ impl<'a> DotLock<'a> {
             Err(other) => return Err(error("look at", other)),
         };
         let holder = Holder::of(directory, &name);
-        let unchanged = match mbox.identify() {
+        let is_unchanged = match mbox.identify() {
             Ok(mbox) => is_old(&found) && is_old(&mbox),
             Err(other) => return Err(file_error("look at", &mbox.path, other)),
         };
-        if !holder.is_gone(unchanged) {
+        if holder.lives().unwrap_or(!is_unchanged) {
             return Ok(Tried::Held(holder.to_string()));
         }
         match directory.identify(&name) {
@@ -162,12 +162,12 @@ impl Holder {
         }
     }
 
-    /// Says whether the holder will not come back; `unchanged`: neither lock nor mbox was changed for [`STALE`].
-    fn is_gone(&self, unchanged: bool) -> bool {
+    /// Says whether the holder is there; `None` where nothing but the age of lock and mbox can tell.
+    fn lives(&self) -> Option<bool> {
         match self {
             // No signal is sent by that; EPERM means that it lives and is another user's.
-            Self::Process(pid) => nix::sys::signal::kill(*pid, None) == Err(Errno::ESRCH),
-            Self::Namesake | Self::Host(_) | Self::Unknown => unchanged,
+            Self::Process(pid) => Some(nix::sys::signal::kill(*pid, None) != Err(Errno::ESRCH)),
+            Self::Namesake | Self::Host(_) | Self::Unknown => None,
         }
     }
 }

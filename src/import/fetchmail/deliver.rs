@@ -118,6 +118,11 @@ impl Mailbox<'_> {
         }
     }
 
+    /// Says whether an asterisk stands for all names.
+    fn takes_any(&self) -> bool {
+        self.options.names().iter().any(|(name, _)| name == "*")
+    }
+
     /// Finds out for whom messages are: without several names, or an asterisk, all are for one.
     fn whom(&self, account: &mut Account, domain: &str) -> Whom {
         let names = self.options.names();
@@ -125,13 +130,13 @@ impl Mailbox<'_> {
             true => local.to_owned(),
             false => format!("{local}@{domain}"),
         };
-        let is_any = names.iter().any(|(name, _)| name == "*");
+        let is_any = self.takes_any();
         let known: Vec<_> = names.iter().filter(|(name, _)| name != "*").collect();
         match known.as_slice() {
             [] if !is_any => Whom::One(at(&self.common.around.user)),
             [(local, None)] if !is_any => Whom::One(at(local)),
             [(remote, Some(_))] if !is_any => Whom::One(at(remote)),
-            known => Whom::Many(self.catch_all(account, known, is_any, &at)),
+            known => Whom::Many(self.catch_all(account, known, &at)),
         }
     }
 
@@ -140,7 +145,6 @@ impl Mailbox<'_> {
         &self,
         account: &mut Account,
         known: &[&&(String, Option<String>)],
-        is_any: bool,
         at: &dyn Fn(&str) -> String,
     ) -> Value {
         let options = &self.options;
@@ -174,12 +178,10 @@ impl Mailbox<'_> {
         };
         let local = options.texts("local");
         local.iter().for_each(|domain| add(domain));
-        if is_any || !local.is_empty() {
+        if self.takes_any() || !local.is_empty() {
             add(&self.server.name);
             options.text("via").into_iter().for_each(&mut add);
             options.texts("aka").into_iter().for_each(&mut add);
-        }
-        if is_any || !local.is_empty() {
             set("domains", Value::texts(domains));
         }
         let mut map: Vec<(String, Value)> = Vec::new();
@@ -198,11 +200,11 @@ impl Mailbox<'_> {
         }
         let postmaster = self.common.globals.text("postmaster").unwrap_or(&self.common.around.user);
         set("unknown", Value::text(at(postmaster)));
-        self.tell_names(account, &told, is_any);
+        self.tell_names(account, &told);
         Value::Map(to)
     }
 
-    fn tell_names(&self, account: &mut Account, mapped: &[&str], is_any: bool) {
+    fn tell_names(&self, account: &mut Account, mapped: &[&str]) {
         let names = self.options.find("names").map_or(&self.server.at, |setting| &setting.at);
         let told = |what: &str, account: &mut Account, at: &At| account.note(at, what.to_owned());
         if !mapped.is_empty() {
@@ -210,7 +212,7 @@ impl Mailbox<'_> {
                 format!("{}: `map` goes by the local part alone, whatever the domain is", mapped.join(", "));
             told(&what, account, names);
         }
-        if is_any {
+        if self.takes_any() {
             told(
                 "`*`: addresses of `domains` that `map` does not have go on as they are, domain and all",
                 account,

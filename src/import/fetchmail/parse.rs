@@ -179,11 +179,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Parsed, Wrong> {
             Some(key @ ("poll" | "skip")) => {
                 parser.next += 1;
                 let name = parser.text("the name of a server")?;
-                parsed.servers.push(parser.server(at, name, key == "skip")?);
+                let skipped = key == "skip";
+                parsed.servers.push(Server { skipped, ..parser.server(at, name)? });
             }
             Some("defaults") => {
                 parser.next += 1;
-                let server = parser.server(at.clone(), String::new(), false)?;
+                let server = parser.server(at.clone(), String::new())?;
                 if !parsed.servers.is_empty() || parsed.defaults.is_some() {
                     return Err(Wrong::new(
                         file,
@@ -200,8 +201,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Parsed, Wrong> {
 }
 
 impl Parser<'_> {
-    fn server(&mut self, at: At, name: String, skipped: bool) -> Result<Server, Wrong> {
-        let mut server = Server { at, name, skipped, settings: Vec::new(), users: Vec::new() };
+    fn server(&mut self, at: At, name: String) -> Result<Server, Wrong> {
+        let mut server = Server { at, name, skipped: false, settings: Vec::new(), users: Vec::new() };
         while self.begins(SERVER) {
             server.settings.push(self.setting(SERVER, "an option of a server")?);
         }

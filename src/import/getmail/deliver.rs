@@ -168,7 +168,7 @@ impl Rc<'_> {
         };
         let words: Vec<String> = std::iter::once(self.path(path)).chain(arguments).collect();
         let mut pipe = vec![("command".to_owned(), command(&words))];
-        if self.switch(Some(section), "unixfrom", false)? {
+        if self.switch(Some(section), "unixfrom")? == Some(true) {
             pipe.push(("from_line".to_owned(), Value::bare(true)));
         }
         if let Some(user) = section.text("user") {
@@ -177,7 +177,7 @@ impl Rc<'_> {
         if let Some(to) = to {
             pipe.push(("to".to_owned(), to.clone()));
         }
-        if !self.switch(Some(section), "ignore_stderr", false)? {
+        if self.switch(Some(section), "ignore_stderr")? != Some(true) {
             account.note(
                 &section.at,
                 "a command that says something on standard error has not failed for that: its exit status tells",

@@ -20,10 +20,11 @@ pub(super) struct Setting {
     pub(super) value: String,
 }
 
-/// Splits a file into its sections. The options of `[DEFAULT]` hold in all of them.
-pub(super) fn sections(file: &Path, text: &str, included: bool) -> Result<Vec<Section>, Wrong> {
+/// Splits a file into its sections. The options of `[DEFAULT]` hold in all of them. `named`: where
+/// places name the file.
+pub(super) fn sections(file: &Path, text: &str, named: Option<&Path>) -> Result<Vec<Section>, Wrong> {
     let mut sections: Vec<Section> = Vec::new();
-    let mut lines = Cursor::new(text, included.then(|| file.to_owned()));
+    let mut lines = Cursor::new(text, named.map(Path::to_owned));
     // How far the line of the option was indented that further lines may belong to.
     let mut indent = None;
     while lines.peek().is_some() {
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(String, String, String)>, String> {
-        let sections = sections(Path::new("f"), text, false).map_err(|wrong| wrong.to_string())?;
+        let sections = sections(Path::new("f"), text, None).map_err(|wrong| wrong.to_string())?;
         let options = sections.into_iter().flat_map(|section| {
             let name = section.name;
             section.options.into_iter().map(move |option| (name.clone(), option.key, option.value))

@@ -30,12 +30,12 @@ struct Rc<'r> {
     around: &'r Around,
 }
 
-/// Reads an rc file, which is one account; `included` says that others stand beside it.
-pub(super) fn read(file: &Path, text: &str, around: &Around, included: bool) -> Result<Account, Wrong> {
-    let rc = Rc { file, sections: sections(file, text, included)?, around };
+/// Reads an rc file, which is one account; `named`: the file, where others stand beside it.
+pub(super) fn read(file: &Path, text: &str, around: &Around, named: Option<&Path>) -> Result<Account, Wrong> {
+    let rc = Rc { file, sections: sections(file, text, named)?, around };
     for name in ["retriever", "destination"] {
         rc.section(name).ok_or_else(|| {
-            let at = At { line: 1, column: 1, file: included.then(|| file.to_owned()) };
+            let at = At { line: 1, column: 1, file: named.map(Path::to_owned) };
             Wrong::new(file, &at, format!("there is no section [{name}]"))
         })?;
     }
@@ -84,11 +84,11 @@ impl Rc<'_> {
     }
 
     /// Reads a switch as Python does.
-    fn switch(&self, section: Option<&Section>, key: &str, default: bool) -> Result<bool, Wrong> {
-        let Some(option) = section.and_then(|section| section.find(key)) else { return Ok(default) };
+    fn switch(&self, section: Option<&Section>, key: &str) -> Result<Option<bool>, Wrong> {
+        let Some(option) = section.and_then(|section| section.find(key)) else { return Ok(None) };
         match &*option.value.to_lowercase() {
-            "1" | "yes" | "true" | "on" => Ok(true),
-            "0" | "no" | "false" | "off" => Ok(false),
+            "1" | "yes" | "true" | "on" => Ok(Some(true)),
+            "0" | "no" | "false" | "off" => Ok(Some(false)),
             _ => Err(Wrong::new(
                 self.file,
                 &option.at,
@@ -198,15 +198,15 @@ impl Rc<'_> {
     }
 
     fn login(&self, account: &mut Account, retriever: &Section, kind: Kind) -> Result<(), Wrong> {
-        let apop = self.switch(Some(retriever), "use_apop", false)?;
+        let apop = self.switch(Some(retriever), "use_apop")? == Some(true);
         match (apop, kind.tls) {
             (true, _) => account.set("auth", Value::words(["apop"])),
             (false, false) => account.set("auth", Value::words(["user-pass"])),
             (false, true) => {}
         }
         let command = retriever.find("password_command");
-        let netrc = self.switch(self.section("options"), "use_netrc", false)?;
-        if self.switch(Some(retriever), "use_xoauth2", false)? {
+        let netrc = self.switch(self.section("options"), "use_netrc")? == Some(true);
+        if self.switch(Some(retriever), "use_xoauth2")? == Some(true) {
             match command.and_then(|option| texts(&option.value)).filter(|words| !words.is_empty()) {
                 Some(words) => account.set("oauth2", Value::of("token_command", Value::texts(words))),
                 None => {
@@ -242,12 +242,12 @@ impl Rc<'_> {
     fn disposal(&self, account: &mut Account, retriever: &Section) -> Result<(), Wrong> {
         let options = self.section("options");
         let days = self.number(options, "delete_after")?.unwrap_or_default();
-        match (self.switch(options, "delete", false)?, days) {
+        match (self.switch(options, "delete")? == Some(true), days) {
             (true, _) => account.set("keep", Value::bare("none")),
             (false, 0) => account.set("keep", Value::bare("forever")),
             (false, days) => account.set("keep", Value::bare(format!("{days}d"))),
         }
-        let all = self.switch(options, "read_all", true)?;
+        let all = self.switch(options, "read_all")? != Some(false);
         if let (Some(option), true) = (self.option("read_all"), all) {
             account.note(
                 &option.at,
@@ -260,8 +260,8 @@ impl Rc<'_> {
         if let Some(most) = self.number(options, "max_messages_per_session")?.filter(|most| *most > 0) {
             account.set("max_messages", Value::bare(most));
         }
-        if let (Some(option), true) =
-            (retriever.find("delete_dup_msgids"), self.switch(Some(retriever), "delete_dup_msgids", false)?)
+        if let (Some(option), Some(true)) =
+            (retriever.find("delete_dup_msgids"), self.switch(Some(retriever), "delete_dup_msgids")?)
         {
             account.note(
                 &option.at,
@@ -311,10 +311,10 @@ impl Rc<'_> {
                 account.note(&option.at, format!("`{key}`: {what}"));
             }
         }
-        let received = self.switch(self.section("options"), "received", true)?;
+        let received = self.switch(self.section("options"), "received")? != Some(false);
         account.set("received", Value::bare(received));
-        if let (Some(option), true) =
-            (self.option("delivered_to"), self.switch(self.section("options"), "delivered_to", true)?)
+        if let (Some(option), Some(true)) =
+            (self.option("delivered_to"), self.switch(self.section("options"), "delivered_to")?)
         {
             account.note(&option.at, "`delivered_to`: no Delivered-To is added");
         }

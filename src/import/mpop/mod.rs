@@ -66,8 +66,8 @@ impl Reading<'_> {
         self.find(key).map(|setting| setting.argument.as_str()).filter(|argument| !argument.is_empty())
     }
 
-    fn switch(&self, key: &str, default: bool) -> bool {
-        self.text(key).map_or(default, |argument| argument == "on")
+    fn switch(&self, key: &str) -> Option<bool> {
+        self.text(key).map(|argument| argument == "on")
     }
 
     fn path(&self, text: &str) -> PathBuf {
@@ -108,11 +108,11 @@ impl Reading<'_> {
 
     /// Says whether TLS protects the connection.
     fn is_protected(&self) -> bool {
-        self.switch("tls", false)
+        self.switch("tls") == Some(true)
     }
 
     fn tls(&self, account: &mut Account) {
-        match (self.is_protected(), self.switch("tls_starttls", true)) {
+        match (self.is_protected(), self.switch("tls_starttls") != Some(false)) {
             (true, false) => {}
             (true, true) => account.set("tls", Value::bare("starttls")),
             (false, _) => {
@@ -140,7 +140,7 @@ impl Reading<'_> {
                 ),
             }
         }
-        if let (Some(setting), false) = (self.find("tls_certcheck"), self.switch("tls_certcheck", true)) {
+        if let (Some(setting), Some(false)) = (self.find("tls_certcheck"), self.switch("tls_certcheck")) {
             account.note(&setting.at, format!("`tls_certcheck off`: {VERIFIED}"));
         }
         self.client(account);
@@ -254,7 +254,7 @@ impl Reading<'_> {
                 None => account.set("keep", Value::bare("forever")),
             },
         }
-        if let (Some(setting), false) = (self.find("only_new"), self.switch("only_new", true)) {
+        if let (Some(setting), Some(false)) = (self.find("only_new"), self.switch("only_new")) {
             account.note(
                 &setting.at,
                 "`only_new off`: what is recorded is not fetched again; `postrider seen forget --all` makes the record empty",
@@ -296,7 +296,7 @@ impl Reading<'_> {
                 account.disable("say where this mail goes, and remove this line");
             }
         }
-        if self.switch("received_header", true) {
+        if self.switch("received_header") != Some(false) {
             account.set("received", Value::bare(true));
         }
     }

@@ -46,10 +46,16 @@ pub struct Kept {
 /// What became of a request.
 #[derive(Debug)]
 pub enum Answered {
-    /// The server answered. `whole`: after all of the body was on its way.
-    Reply { reply: Reply, whole: bool },
-    /// It did not. `whole`: all of the body was on its way, and may have arrived.
-    Nothing { error: HttpError, whole: bool },
+    Reply { reply: Reply, sent: Sent },
+    Nothing { error: HttpError, sent: Sent },
+}
+
+/// How much of a body was on its way when the answer came, or did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It may have arrived.
+    Whole,
+    Part,
 }
 
 impl std::fmt::Debug for Kept {
@@ -92,13 +98,14 @@ impl Kept {
     /// that was sent whole the connection is of no more use.
     pub async fn ask(&mut self, request: Request<Upload>, most: usize) -> Answered {
         *lock(&self.pulse) = Pulse::new();
-        let sent = Arc::new(AtomicBool::new(false));
-        let request = request.map(|body| Watched { body, sent: sent.clone() });
-        let is_whole = || sent.load(Relaxed);
+        let all = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| Watched { body, sent: all.clone() });
+        let is_whole = || all.load(Relaxed);
+        let sent = || if is_whole() { Sent::Whole } else { Sent::Part };
         let answer = self.sender.send_request(request);
         let response = match driven(&mut self.connection, &self.pulse, self.timeout, answer).await {
             Ok(response) => response,
-            Err(error) => return Answered::Nothing { error, whole: is_whole() },
+            Err(error) => return Answered::Nothing { error, sent: sent() },
         };
         let (head, incoming) = response.into_parts();
         let reply = Reply::of(&head);
@@ -116,7 +123,7 @@ impl Kept {
         }
         self.served += 1;
         let body = body.octets.into();
-        Answered::Reply { reply: Reply { body, ..reply }, whole: is_whole() }
+        Answered::Reply { reply: Reply { body, ..reply }, sent: sent() }
     }
 }
 

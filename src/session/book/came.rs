@@ -2,7 +2,7 @@
 
 use crate::message::Fingerprint;
 use crate::message::{FileId, UniqueId};
-use crate::state::{Delivery, Detail, Entry, Holder, Kind, Recorded, Seen, prove};
+use crate::state::{Delivery, Detail, Holder, Kind, Recorded, Seen, prove};
 
 use super::super::policy::Due;
 use super::super::which::{Showing, Verdict};
@@ -152,12 +152,15 @@ impl Book<'_> {
         let (known, detail) = (self.entry(entry), &self.details[&entry]);
         let octets = self.listing.get(index).octets;
         let by_name = owner == Some(index) || is_listed;
+        // A weak message may be a recorded one of equal content. One that was deleted, or has this name, and was gone by
+        // a complete listing, is not: a second mail of the same words is another one.
+        let may_be_weak = !known.is_missed() || !by_name && !known.was_deleted();
         match known.kind {
             Kind::Pending | Kind::Discarded => false,
             Kind::Marked | Kind::Imported => {
                 // One that was delivered as it came, and is kept.
                 if let Some(content) = detail.content {
-                    return content == whole.content && may_be_weak(&known, by_name);
+                    return content == whole.content && may_be_weak;
                 }
                 // A weak identity says that it is another message, never that it is the same.
                 let fits = [0, octets, whole.octets].contains(&known.octets) || detail.has_size(octets);
@@ -168,8 +171,7 @@ impl Book<'_> {
                 detail.is_whole(octets, whole)
                     && is_named_so(self.memory.entries.get(entry).0, detail, whole)
                     && (whole.identity.is_certain()
-                        || may_be_weak(&known, by_name)
-                            && !(known.deleted && !by_name && self.may_be_another(index)))
+                        || may_be_weak && !(known.deleted && !by_name && self.may_be_another(index)))
             }
         }
     }
@@ -198,12 +200,6 @@ impl Book<'_> {
         let message = self.listing.get(index);
         prove(&known, detail, &Seen::Whole { listed: message.octets, whole: *whole }, index)
     }
-}
-
-/// Says whether a weak message may be a recorded one of equal content. One that was deleted, or has this name, and was
-/// gone by a complete listing, is not: a second mail of the same words is another one.
-fn may_be_weak(known: &Entry, by_name: bool) -> bool {
-    !known.is_missed() || !by_name && !known.was_deleted()
 }
 
 /// Says whether a message may have the name of a record. Version 0.1.0 recorded no content, but without unique-id and TOP

@@ -8,6 +8,7 @@ use crate::message::UniqueId;
 use crate::state::{Change, Closing, Confirmed, Delivery, Detail, Entry, HeldKind, Kind};
 
 use super::super::policy::Due;
+use super::super::trouble::Failed;
 use super::super::which::{Group, Nameless, Verdict};
 use super::names::made_name;
 use super::{Book, ToCome};
@@ -59,8 +60,8 @@ impl Book<'_> {
         known.was_deleted() && (self.policy.keep == Keep::Forever || !is_tried && !is_due)
     }
 
-    /// Writes down what was learned. `complete`: nothing that was begun was broken off.
-    pub fn close(&mut self, complete: bool, closing: &mut Closing) {
+    /// Writes down what was learned; `aborted` says why something that was begun was broken off.
+    pub fn close(&mut self, aborted: Option<&Failed>, closing: &mut Closing) {
         for (index, entry) in self.known().collect::<Vec<_>>() {
             self.note(index, entry);
         }
@@ -85,7 +86,7 @@ impl Book<'_> {
         self.unplace();
         closing.superseded = std::mem::take(&mut self.superseded);
         closing.superseded.iter().for_each(|entry| drop(self.changes.remove(entry)));
-        if complete {
+        if aborted.is_none() {
             closing.vanished = self.sorted.vanished(&self.memory.entries);
             let unseen = || (0..self.listing.len()).filter(|index| self.is_unseen(*index));
             let sizes = unseen().map(|index| self.listing.shown(index).octets).collect();
@@ -101,7 +102,7 @@ impl Book<'_> {
         closing.confirmed.retain(|(index, _)| self.recorded.contains(index));
         let is_held = |(uid, ordinal): &(UniqueId, u32)| self.is_there(uid, *ordinal, &closing.vanished);
         closing.released.retain(|name| !is_held(name));
-        closing.open = !complete || !self.sorted.is_complete();
+        closing.open = aborted.is_some() || !self.sorted.is_complete();
         closing.naming = Some(self.sorted.naming.clone());
         closing.changes = std::mem::take(&mut self.changes).into_values().collect();
         self.renamed = closing

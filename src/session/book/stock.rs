@@ -197,8 +197,7 @@ impl Stock {
         if let Some(mailbox) = &self.mailbox {
             let recorded = digest_in_mailbox(mailbox, whole.identity, whole.content);
             self.let_records_claim(recorded, name_in_mailbox(mailbox, &whole.in_mailbox));
-            let was_listed = !self.kept.is_empty() && self.listed.contains(&(UniqueId::new(uid), ordinal));
-            return self.offer(was_listed, whole);
+            return self.offer((uid, ordinal), whole);
         }
         let mut digests = vec![
             digest_of_content(&self.maildrop, &whole.content),
@@ -233,7 +232,8 @@ impl Stock {
 
     /// Gives a message in a mailbox that may be this one, the likeliest if there are several, else each in its turn. What
     /// earlier sessions found is none that has come to be listed since.
-    fn offer(&mut self, was_listed: bool, whole: &Fingerprint) -> Option<FileId> {
+    fn offer(&mut self, (uid, ordinal): (&[u8], u32), whole: &Fingerprint) -> Option<FileId> {
+        let was_listed = !self.kept.is_empty() && self.listed.contains(&(UniqueId::new(uid), ordinal));
         let known = &whole.in_mailbox;
         let name = name_in_mailbox(self.mailbox.as_ref()?, known);
         let messages = self.unclaimed.get_mut(&sender_of(name))?;

@@ -180,10 +180,10 @@ impl Accounts {
         Ok(!self.database.query(&sql, &[(&id, Type::INT8)]).await?.is_empty())
     }
 
-    /// Switches a row on or off.
-    pub async fn enable(&self, row: &Row, enabled: bool) -> Result<(), StateError> {
+    /// Switches a row on or off, as it says now.
+    pub async fn switch(&self, row: &Row) -> Result<(), StateError> {
         let sql = format!("UPDATE {} SET enabled = $2, revision = revision + 1 WHERE id = $1", self.table);
-        self.database.query(&sql, &[(&row.id, Type::INT8), (&enabled, Type::BOOL)]).await?;
+        self.database.query(&sql, &[(&row.id, Type::INT8), (&row.enabled, Type::BOOL)]).await?;
         self.soon(std::slice::from_ref(&row.maildrop), "").await
     }
 

@@ -69,9 +69,9 @@ async fn each_change_is_seen_and_a_bad_row_stops_nobody() {
     accounts.add(&[row(1, "alice"), row(2, "bob"), evil, copied]).await.unwrap();
     assert_eq!(names(&mut roll).await, Some(vec!["acme/alice".into(), "acme/bob".into()]));
     let alice = accounts.find("acme", "alice").await.unwrap().unwrap();
-    accounts.enable(&alice, false).await.unwrap();
+    accounts.switch(&Row { enabled: false, ..alice.clone() }).await.unwrap();
     assert_eq!(names(&mut roll).await, Some(vec!["acme/bob".into()]));
-    accounts.enable(&alice, true).await.unwrap();
+    accounts.switch(&alice).await.unwrap();
     accounts
         .replace(&Written { row: Row { id: 4, ..row(4, "copied").row }, host: "h".into() })
         .await
