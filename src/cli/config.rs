@@ -37,7 +37,7 @@ pub enum ConfigCommand {
 impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
-            Self::Check => check(&common.load_whatever_state()?, common, results)?,
+            Self::Check => check(&common.load_whatever_state()?, results)?,
             Self::Show { origin: false } => {
                 results.write(config::show(&common.load_whatever_state()?).as_bytes());
             }
@@ -65,7 +65,7 @@ fn with_origins(config: &Config) -> Result<String, CliError> {
     Ok(config::show_origins(config, &source))
 }
 
-fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), CliError> {
+fn check(config: &Config, results: &mut Results) -> Result<(), CliError> {
     let Some(file) = &config.file else { return Ok(()) };
     let again = file.clone();
     let Warnings { mut told, outside } = common::read(file, move || config::warnings(&again))?;
@@ -85,10 +85,8 @@ fn check(config: &Config, common: &Common, results: &mut Results) -> Result<(), 
     for Mistake { line, column, path, what } in told {
         log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
     }
-    if !common.quiet {
-        let accounts = counted(config.accounts.len(), "account");
-        results.line(format_args!("{}: {accounts}, no mistakes", file.display()));
-    }
+    let accounts = counted(config.accounts.len(), "account");
+    results.done(format_args!("{}: {accounts}, no mistakes", file.display()));
     Ok(())
 }
 

@@ -96,9 +96,7 @@ impl Retry {
         let store = Store::open(&config.state);
         let chosen = chosen(&self.uids, held(&store, account).await?)?;
         if chosen.is_empty() {
-            if !common.quiet {
-                results.line(format_args!("{}: nothing is held", account.name));
-            }
+            results.done(format_args!("{}: nothing is held", account.name));
             return Ok(Exit::SUCCESS);
         }
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
@@ -110,12 +108,10 @@ impl Retry {
         }
         drop(store);
         if account.is_of_url() {
-            if !common.quiet {
-                let (name, due) = (&account.name, messages(chosen.len()));
-                results.line(format_args!(
-                    "{name}: {due} tried again by the next `postrider sync URL --deliver TARGET`"
-                ));
-            }
+            let (name, due) = (&account.name, messages(chosen.len()));
+            results.done(format_args!(
+                "{name}: {due} tried again by the next `postrider sync URL --deliver TARGET`"
+            ));
             return Ok(Exit::SUCCESS);
         }
         let accounts = [Arc::new(account.clone())];
@@ -126,14 +122,8 @@ impl Retry {
         let still: HashSet<_> = still.iter().map(|held| (&held.uid, held.ordinal)).collect();
         let is_still_held = |one: &&HeldMessage| still.contains(&(&one.uid, one.ordinal));
         let still = chosen.iter().filter(is_still_held).count();
-        if !common.quiet {
-            let delivered = chosen.len() - still;
-            results.line(format_args!(
-                "{}: {} no longer held, {still} still",
-                account.name,
-                messages(delivered)
-            ));
-        }
+        let delivered = chosen.len() - still;
+        results.done(format_args!("{}: {} no longer held, {still} still", account.name, messages(delivered)));
         // Others that are held as before are not what was asked about.
         Ok(match Exit::of_failures(&reports) {
             Exit::SUCCESS if still > 0 => Exit::LATER,
@@ -157,9 +147,7 @@ impl Discard {
             (Delivery { delivered_at: Some(at), ..Delivery::new(uid, ordinal, octets, Kind::Discarded) }, ())
         };
         store.record(&memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
-        if !common.quiet {
-            results.line(format_args!("{}: {} given up", account.name, messages(discarded)));
-        }
+        results.done(format_args!("{}: {} given up", account.name, messages(discarded)));
         Ok(Exit::SUCCESS)
     }
 }

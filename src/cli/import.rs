@@ -236,9 +236,7 @@ impl Import {
                     format!("{} taken over from {}{before}", messages(taken), path.display())
                 }
             };
-            if !common.quiet {
-                results.line(format_args!("{}: {said}", ours.name));
-            }
+            results.done(format_args!("{}: {said}", ours.name));
         }
         if any {
             return Ok(Exit::SUCCESS);

@@ -112,7 +112,7 @@ pub async fn run(arguments: Arguments) -> Exit {
     open_files::raise();
     core_dumps::forbid();
     let Arguments { common, command } = arguments;
-    let mut results = Results::new();
+    let mut results = Results::new(&common);
     let outcome = match command {
         Command::Sync(sync) => sync.run(&common, &mut results).await,
         Command::Daemon(daemon) => daemon.run(&common).await,

@@ -126,8 +126,8 @@ impl Mark {
             |_| (),
         )
         .await;
-        for report in reports.iter().filter(|report| report.failure.is_none() && !common.quiet) {
-            results.line(format_args!("{}: {} marked as seen", report.account, messages(report.new)));
+        for report in reports.iter().filter(|report| report.failure.is_none()) {
+            results.done(format_args!("{}: {} marked as seen", report.account, messages(report.new)));
         }
         Ok(Exit::of(&reports))
     }
@@ -155,13 +155,11 @@ impl Mark {
         let memory = store.begin(maildrop).await?;
         let mark = |uid| (Delivery::new(uid, 0, 0, Kind::Marked), ());
         store.record(&memory.key, at, uids.into_iter().map(mark).collect()).await?;
-        if !common.quiet {
-            let before = match all - marked {
-                0 => String::new(),
-                before => format!(", {before} recorded already"),
-            };
-            results.line(format_args!("{}: {} marked as seen{before}", account.name, messages(marked)));
-        }
+        let before = match all - marked {
+            0 => String::new(),
+            before => format!(", {before} recorded already"),
+        };
+        results.done(format_args!("{}: {} marked as seen{before}", account.name, messages(marked)));
         Ok(Exit::SUCCESS)
     }
 }
@@ -179,9 +177,7 @@ impl Forget {
             false => recorded(&words(&self.uids)?, &seen)?,
         };
         let forgotten = store.forget(maildrop, uids).await?;
-        if !common.quiet {
-            results.line(format_args!("{}: {} will be fetched again", account.name, messages(forgotten)));
-        }
+        results.done(format_args!("{}: {} will be fetched again", account.name, messages(forgotten)));
         Ok(Exit::SUCCESS)
     }
 }

@@ -136,9 +136,7 @@ impl Forget {
         let account = Account { maildrop_id: row.maildrop.clone(), ..Account::new(&row.account) };
         let _lease = lease(common, &config, &account, "forget it").await?;
         Store::open(&config.state).drop_maildrop(row.maildrop.as_str().into()).await?;
-        if !common.quiet {
-            results.line(format_args!("{}: forgotten, {} recorded messages", row.maildrop, row.seen));
-        }
+        results.done(format_args!("{}: forgotten, {} recorded messages", row.maildrop, row.seen));
         Ok(Exit::SUCCESS)
     }
 }

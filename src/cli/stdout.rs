@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Stdout, Write};
 
+use super::Common;
+
 /// Standard output that never panics and never stops what it tells about.
 ///
 /// A reader that went away (`postrider seen list home | head`) is no failure: what it does not want is dropped.
@@ -10,29 +12,31 @@ use std::io::{self, BufWriter, Stdout, Write};
 #[derive(Debug)]
 pub struct Results<W: Write = Stdout> {
     out: BufWriter<W>,
+    quiet: bool,
     error: Option<io::Error>,
 }
 
 impl Results {
-    pub fn new() -> Self {
-        Self::on(io::stdout())
-    }
-}
-
-impl Default for Results {
-    fn default() -> Self {
-        Self::new()
+    pub fn new(common: &Common) -> Self {
+        Self { quiet: common.quiet, ..Self::on(io::stdout()) }
     }
 }
 
 impl<W: Write> Results<W> {
     fn on(out: W) -> Self {
-        Self { out: BufWriter::new(out), error: None }
+        Self { out: BufWriter::new(out), quiet: false, error: None }
     }
 
     pub fn line(&mut self, line: impl Display) {
         if self.error.is_none() {
             self.error = writeln!(self.out, "{line}").err();
+        }
+    }
+
+    /// Says what was done, which nobody wants to hear who has said `--quiet`.
+    pub fn done(&mut self, line: impl Display) {
+        if !self.quiet {
+            self.line(line);
         }
     }
 

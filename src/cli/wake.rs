@@ -41,10 +41,10 @@ impl Wake {
         if !daemon.wake().map_err(CliError::Unasked)? {
             return Err(CliError::NoDaemon(config.state));
         }
-        if common.verbose > 0 || io::stdout().is_terminal() && !common.quiet {
+        if common.verbose > 0 || io::stdout().is_terminal() {
             let woken = meant.len();
             let accounts = if woken == 1 { "account is" } else { "accounts are" };
-            results.line(format_args!("{woken} {accounts} polled now"));
+            results.done(format_args!("{woken} {accounts} polled now"));
         }
         match off.is_empty() {
             true => Ok(Exit::SUCCESS),

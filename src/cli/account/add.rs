@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::super::CliError;
 use super::super::exit::Exit;
 use super::super::stdout::Results;
-use super::super::{CliError, Common};
 use super::table::{Table, split};
 use crate::config::{Account, NewRow, Row};
 use crate::credential;
@@ -45,7 +45,7 @@ pub struct Import {
 }
 
 impl Add {
-    pub async fn run(&self, table: &Table, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+    pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
         let (tenant, name) = split(&self.row)?;
         let (text, whence) = self.text()?;
         let new = NewRow::read(&text, &whence)?;
@@ -71,10 +71,8 @@ impl Add {
             Some(_) => drop(table.accounts.replace(&written).await?),
             None => drop(table.accounts.add(std::slice::from_ref(&written)).await?),
         }
-        if !common.quiet {
-            let done = if there.is_some() { "written anew" } else { "added" };
-            results.line(format_args!("{}: {done}", self.row));
-        }
+        let done = if there.is_some() { "written anew" } else { "added" };
+        results.done(format_args!("{}: {done}", self.row));
         Ok(Exit::SUCCESS)
     }
 
@@ -87,7 +85,7 @@ impl Add {
 }
 
 impl Import {
-    pub async fn run(&self, table: &Table, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+    pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
         let (mut from, whence) = open(self.file.as_deref())?;
         let (mut rows, mut count) = (Vec::new(), Count::default());
         for number in 1.. {
@@ -109,13 +107,11 @@ impl Import {
                 break;
             }
         }
-        if !common.quiet {
-            let Count { added, there, refused } = count;
-            results.line(format_args!(
-                "{} added, {there} there already, {refused} refused",
-                counted(added, "account")
-            ));
-        }
+        let Count { added, there, refused } = count;
+        results.done(format_args!(
+            "{} added, {there} there already, {refused} refused",
+            counted(added, "account")
+        ));
         Ok(if count.refused == 0 { Exit::SUCCESS } else { Exit::CONFIGURATION })
     }
 }

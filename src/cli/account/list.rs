@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
+use super::super::CliError;
 use super::super::exit::Exit;
 use super::super::stdout::Results;
-use super::super::{CliError, Common};
 use super::table::{Table, split};
 use crate::config::{self, Row};
 use crate::text::{Shown, counted};
@@ -90,7 +90,7 @@ impl Show {
 }
 
 impl Check {
-    pub async fn run(&self, table: &Table, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+    pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
         let (mut sound, mut wrong) = (0, 0);
         let mut look = |rows: &[Row]| {
             for row in rows {
@@ -112,9 +112,7 @@ impl Check {
                 look(&page);
             }
         }
-        if !common.quiet {
-            results.line(format_args!("{} sound, {wrong} wrong", counted(sound, "account")));
-        }
+        results.done(format_args!("{} sound, {wrong} wrong", counted(sound, "account")));
         Ok(if wrong == 0 { Exit::SUCCESS } else { Exit::CONFIGURATION })
     }
 }
@@ -127,13 +125,7 @@ pub enum Switch {
 }
 
 impl Table {
-    pub async fn switch(
-        &self,
-        names: &Names,
-        to: Switch,
-        common: &Common,
-        results: &mut Results,
-    ) -> Result<Exit, CliError> {
+    pub async fn switch(&self, names: &Names, to: Switch, results: &mut Results) -> Result<Exit, CliError> {
         let (enabled, done) = match to {
             Switch::On => (true, "enabled"),
             Switch::Off => (false, "disabled"),
@@ -141,30 +133,21 @@ impl Table {
         for row in self.all(names).await? {
             let name = row.account();
             self.accounts.switch(&Row { enabled, ..row }).await?;
-            if !common.quiet {
-                results.line(format_args!("{name}: {done}"));
-            }
+            results.done(format_args!("{name}: {done}"));
         }
         Ok(Exit::SUCCESS)
     }
 
-    pub async fn remove(
-        &self,
-        names: &Names,
-        common: &Common,
-        results: &mut Results,
-    ) -> Result<Exit, CliError> {
+    pub async fn remove(&self, names: &Names, results: &mut Results) -> Result<Exit, CliError> {
         for row in self.all(names).await? {
             self.accounts.remove(row.id).await?;
-            if !common.quiet {
-                results.line(format_args!("{}: removed", row.account()));
-            }
+            results.done(format_args!("{}: removed", row.account()));
         }
         Ok(Exit::SUCCESS)
     }
 
     /// Seals anew what an older key has sealed. What does not open is told, and stays.
-    pub async fn rekey(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
+    pub async fn rekey(&self, results: &mut Results) -> Result<Exit, CliError> {
         let (mut sealed, mut wrong) = (0, 0);
         let mut pages = self.accounts.pages(None);
         while let Some(page) = pages.next().await? {
@@ -190,13 +173,11 @@ impl Table {
                 }
             }
         }
-        if !common.quiet {
-            let key = self.ring.current().unwrap_or("none");
-            results.line(format_args!(
-                "{} sealed with key {key}, {wrong} could not be opened",
-                counted(sealed, "secret")
-            ));
-        }
+        let key = self.ring.current().unwrap_or("none");
+        results.done(format_args!(
+            "{} sealed with key {key}, {wrong} could not be opened",
+            counted(sealed, "secret")
+        ));
         Ok(if wrong == 0 { Exit::SUCCESS } else { Exit::CONFIGURATION })
     }
 

@@ -51,15 +51,15 @@ impl AccountCommand {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let table = Table::open(common).await?;
         match self {
-            Self::Add(add) => add.run(&table, common, results).await,
-            Self::Import(import) => import.run(&table, common, results).await,
+            Self::Add(add) => add.run(&table, results).await,
+            Self::Import(import) => import.run(&table, results).await,
             Self::List(list) => list.run(&table, results).await,
             Self::Show(show) => show.run(&table, results).await,
-            Self::Check(check) => check.run(&table, common, results).await,
-            Self::Disable(names) => table.switch(names, Switch::Off, common, results).await,
-            Self::Enable(names) => table.switch(names, Switch::On, common, results).await,
-            Self::Remove(names) => table.remove(names, common, results).await,
-            Self::Rekey(_) => table.rekey(common, results).await,
+            Self::Check(check) => check.run(&table, results).await,
+            Self::Disable(names) => table.switch(names, Switch::Off, results).await,
+            Self::Enable(names) => table.switch(names, Switch::On, results).await,
+            Self::Remove(names) => table.remove(names, results).await,
+            Self::Rekey(_) => table.rekey(results).await,
         }
     }
 }
