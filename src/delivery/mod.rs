@@ -23,9 +23,11 @@ pub mod spool;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::config::Target;
 use crate::disk::{self, Disk};
+use crate::lock::lock;
 use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
@@ -33,6 +35,7 @@ pub use access::{Access, Errand};
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
 pub use outcome::{Leftover, MessageId, Others, Outcome};
+use series::Faults;
 pub use space::{has_room, probe};
 use spool::{Content, Spooled};
 
@@ -163,14 +166,20 @@ impl Sink {
         self.imap().is_some_and(|mailbox| mailbox.has_claimed(found))
     }
 
+    /// Gives what is wrong with the target's server, if it is one.
+    fn faults(&self) -> Option<&Faults> {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
+            Self::Server(server) => Some(server.faults()),
+            Self::Imap(mailbox) => Some(mailbox.faults()),
+            Self::Gmail(gmail) => Some(gmail.faults()),
+            Self::Http(receiver) => Some(receiver.faults()),
+        }
+    }
+
     /// Says whether the server refused a log-in that was made anew since the target was opened.
     pub fn was_turned_away(&self) -> bool {
-        match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) => false,
-            Self::Imap(mailbox) => mailbox.was_turned_away(),
-            Self::Gmail(gmail) => gmail.was_turned_away(),
-            Self::Http(receiver) => receiver.was_turned_away(),
-        }
+        self.faults().is_some_and(|faults| faults.turned_away.load(Relaxed))
     }
 
     /// Says whether a server that hears of the credentials with each message, and not before, has taken them; `None`: it is
@@ -301,24 +310,15 @@ impl Sink {
 
     /// Gives why messages of the last commit were [`Outcome::NotTried`].
     pub fn failure(&self) -> Option<TargetError> {
-        match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
-            Self::Server(server) => server.failure(),
-            Self::Imap(mailbox) => mailbox.failure(),
-            Self::Gmail(gmail) => gmail.failure(),
-            Self::Http(receiver) => receiver.failure(),
-        }
+        lock(&self.faults()?.failure).take()
     }
 
     /// Says of how many of the messages that were [`Outcome::Later`] last the [`Sink::failure`] after them has shown that
     /// it was the target's trouble and not theirs: they count as [`Outcome::NotTried`].
     pub fn retracted(&self) -> usize {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => 0,
             Self::Server(server) => server.retracted(),
-            Self::Imap(mailbox) => mailbox.retracted(),
-            Self::Gmail(gmail) => gmail.retracted(),
-            Self::Http(receiver) => receiver.retracted(),
+            other => other.faults().map_or(0, |faults| faults.stalls.retracted()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Messages that a server is given one after the other, and when it counts as the server's trouble that it takes none.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::spool::{Finished, Spooled, Unspooled};
@@ -11,9 +11,19 @@ use crate::stop::Stop;
 /// Messages in a row that are put off before it is the target's trouble and not theirs.
 const MOST: usize = 5;
 
+/// What is wrong with the server of a target, as far as messages have shown it.
+#[derive(Debug, Default)]
+pub struct Faults {
+    pub stalls: Stalls,
+    /// The server refused a log-in that was made anew.
+    pub turned_away: AtomicBool,
+    /// Why the last commit ended before its last message.
+    pub failure: Mutex<Option<TargetError>>,
+}
+
 /// Counts messages that were put off, with none between that was not.
 #[derive(Debug, Default)]
-pub(super) struct Stalls(AtomicUsize);
+pub struct Stalls(AtomicUsize);
 
 impl Stalls {
     /// Counts one more, and says whether it is the target's trouble now.

@@ -32,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 use super::http::memory::until;
 use super::http::way::{Again, Way as Line};
 use super::reading::each_part;
-use super::series::{Stalls, one_by_one};
+use super::series::{Faults, one_by_one};
 use super::spool::{self, LineEnds, Spooled};
 use super::{Access, MessageId, Outcome, TargetError, file_error};
 use crate::clock::Timestamp;
@@ -82,11 +82,9 @@ struct Shared {
     ids: Mutex<HashMap<u64, [u8; 16]>>,
     /// Copies of messages that were delivered in this session.
     copies: Mutex<HashMap<Content, u32>>,
-    stalls: Stalls,
+    faults: Faults,
     /// It is open: before, whoever opens it gets another token where the first one is refused.
     is_open: AtomicBool,
-    turned_away: AtomicBool,
-    failure: Mutex<Option<TargetError>>,
 }
 
 impl Gmail {
@@ -116,10 +114,8 @@ impl Gmail {
             kept: Mutex::new(kept),
             ids: Mutex::default(),
             copies: Mutex::default(),
-            stalls: Stalls::default(),
+            faults: Faults::default(),
             is_open: AtomicBool::new(false),
-            turned_away: AtomicBool::new(false),
-            failure: Mutex::default(),
             line,
         };
         shared.find_labels().await?;
@@ -140,16 +136,8 @@ impl Gmail {
         lock(&self.0.ids).extend(ids.map(|file| (file.time, file.digest)));
     }
 
-    pub(super) fn failure(&self) -> Option<TargetError> {
-        lock(&self.0.failure).take()
-    }
-
-    pub(super) fn retracted(&self) -> usize {
-        self.0.stalls.retracted()
-    }
-
-    pub(super) fn was_turned_away(&self) -> bool {
-        self.0.turned_away.load(Relaxed)
+    pub(super) fn faults(&self) -> &Faults {
+        &self.0.faults
     }
 
     pub(super) fn news(&self) -> Option<Vec<u8>> {
@@ -163,7 +151,7 @@ impl Gmail {
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
         let shared = &self.0;
         let deliver = |message| shared.deliver(message);
-        one_by_one(finished, &shared.line.access.stop, &shared.failure, deliver).await
+        one_by_one(finished, &shared.line.access.stop, &shared.faults.failure, deliver).await
     }
 
     pub(super) fn close(&self) {
@@ -274,7 +262,7 @@ impl Shared {
             Asked::Stopped => return Ok(Outcome::NotTried),
         };
         if verdict != Verdict::Later {
-            self.stalls.end();
+            self.faults.stalls.end();
         }
         match verdict {
             Verdict::Done => match judge::id(&reply) {
@@ -419,7 +407,7 @@ impl Shared {
         }
         let is_silent = matches!(error, HttpError::TimedOut { .. });
         if is_silent {
-            *lock(&self.failure) = Some(self.line.lost(&error));
+            *lock(&self.faults.failure) = Some(self.line.lost(&error));
         }
         if is_whole && (again == Again::Never || is_silent) {
             return Ok(Some(Asked::InDoubt(error.to_string())));
@@ -450,14 +438,8 @@ impl Shared {
         }
     }
 
-    /// Puts a message off; after some in a row it is Gmail's trouble.
     fn put_off(&self, why: String) -> Outcome {
-        if self.stalls.add() {
-            let hint = "nothing is lost: what is left is fetched at the next poll";
-            let what = format!("Gmail takes no messages now: {why}");
-            *lock(&self.failure) = Some(self.line.error(what, None, Some(hint.to_owned()), Class::Target));
-        }
-        Outcome::Later(why)
+        self.line.put_off(&self.faults, "Gmail", why)
     }
 
     fn said(&self, reply: &Reply) -> String {
@@ -477,7 +459,7 @@ impl Shared {
 
     /// Says that Gmail refuses the token.
     fn refused(&self, reply: &Reply) -> TargetError {
-        self.turned_away.store(true, Relaxed);
+        self.faults.turned_away.store(true, Relaxed);
         let (user, account) = (&self.target.login.user, &self.line.access.account);
         let hint = format!("run `postrider login {account}` and sign in as {user}");
         let said = Some(self.said(reply).into_bytes());

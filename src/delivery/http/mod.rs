@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::series::{Stalls, one_by_one};
+use super::series::{Faults, one_by_one};
 use super::spool::{self, LineEnds, Spooled};
 use super::{Access, MessageId, Outcome, TargetError, file_error};
 use crate::clock::Timestamp;
@@ -54,13 +54,10 @@ struct Shared {
     copies: Mutex<HashMap<Content, u32>>,
     /// Until when nothing is to be sent, if that was said in this session.
     until: Mutex<Option<Timestamp>>,
-    /// Messages in a row that were put off.
-    stalls: Stalls,
+    faults: Faults,
     /// Connections that broke since one served.
     breaks: AtomicUsize,
-    turned_away: AtomicBool,
     let_in: AtomicBool,
-    failure: Mutex<Option<TargetError>>,
 }
 
 impl Receiver {
@@ -85,11 +82,9 @@ impl Receiver {
             way,
             copies: Mutex::default(),
             until: Mutex::default(),
-            stalls: Stalls::default(),
+            faults: Faults::default(),
             breaks: AtomicUsize::new(0),
-            turned_away: AtomicBool::new(false),
             let_in: AtomicBool::new(false),
-            failure: Mutex::default(),
         })))
     }
 
@@ -97,20 +92,12 @@ impl Receiver {
         spool::Draft::new(&self.0.disk, message, LineEnds::Any)
     }
 
-    pub(super) fn failure(&self) -> Option<TargetError> {
-        lock(&self.0.failure).take()
-    }
-
-    pub(super) fn retracted(&self) -> usize {
-        self.0.stalls.retracted()
+    pub(super) fn faults(&self) -> &Faults {
+        &self.0.faults
     }
 
     pub(super) fn news(&self) -> Option<Vec<u8>> {
         lock(&self.0.until).map(memory::to_octets)
-    }
-
-    pub(super) fn was_turned_away(&self) -> bool {
-        self.0.turned_away.load(Relaxed)
     }
 
     pub(super) fn was_let_in(&self) -> bool {
@@ -120,7 +107,7 @@ impl Receiver {
     pub(super) async fn commit(&self, finished: Vec<spool::Finished>) -> Result<Vec<Outcome>, TargetError> {
         let shared = &self.0;
         let deliver = |message| shared.deliver(message);
-        one_by_one(finished, &shared.way.access.stop, &shared.failure, deliver).await
+        one_by_one(finished, &shared.way.access.stop, &shared.faults.failure, deliver).await
     }
 
     pub(super) fn close(&self) {
@@ -160,7 +147,7 @@ impl Shared {
         self.breaks.store(0, Relaxed);
         let verdict = judge(reply, self.target.success.as_deref());
         if verdict != Verdict::Later {
-            self.stalls.end();
+            self.faults.stalls.end();
         }
         let why = || format!("{} answered {said}", self.way.place);
         match verdict {
@@ -182,21 +169,14 @@ impl Shared {
                 Err(self.way.error(what, Some(said.into_bytes()), Some(hint.to_owned()), Class::Target))
             }
             Verdict::Target(class, what, hint) => {
-                self.turned_away.fetch_or(class == Class::Credentials, Relaxed);
+                self.faults.turned_away.fetch_or(class == Class::Credentials, Relaxed);
                 Err(self.way.error(what, Some(said.into_bytes()), hint, class))
             }
         }
     }
 
-    /// Puts a message off; after some in a row it is the endpoint's trouble.
     fn put_off(&self, why: String) -> Outcome {
-        if self.stalls.add() {
-            let hint = "nothing is lost: what is left is fetched at the next poll";
-            let what = format!("endpoint takes no messages now: {why}");
-            let error = self.way.error(what, None, Some(hint.to_owned()), Class::Target);
-            *lock(&self.failure) = Some(error);
-        }
-        Outcome::Later(why)
+        self.way.put_off(&self.faults, "endpoint", why)
     }
 
     /// Takes that no answer came.
@@ -212,7 +192,7 @@ impl Shared {
         let is_gone = matches!(error, HttpError::TimedOut { .. } | HttpError::Protocol(_))
             || self.breaks.fetch_add(1, Relaxed) + 1 >= MOST_BREAKS;
         if is_gone {
-            *lock(&self.failure) = Some(self.way.lost(&error));
+            *lock(&self.faults.failure) = Some(self.way.lost(&error));
         }
         Ok(match sent {
             Sent::Whole => Outcome::InDoubt(format!(
@@ -230,5 +210,15 @@ impl Way {
             format!("server wants nothing for another {} (Retry-After)", humantime::format_duration(left));
         let hint = "nothing is lost: what is left is fetched when that time is over";
         self.error(what, None, Some(hint.to_owned()), Class::Target)
+    }
+
+    /// Puts a message off; after some in a row it is the fault of the server, which is called so.
+    pub fn put_off(&self, faults: &Faults, name: &str, why: String) -> Outcome {
+        if faults.stalls.add() {
+            let hint = "nothing is lost: what is left is fetched at the next poll";
+            let what = format!("{name} takes no messages now: {why}");
+            *lock(&faults.failure) = Some(self.error(what, None, Some(hint.to_owned()), Class::Target));
+        }
+        Outcome::Later(why)
     }
 }

@@ -23,7 +23,7 @@ mod upload;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::series::Stalls;
+use super::series::Faults;
 use super::spool::{self, Unspooled};
 use super::{Access, Leftover, MessageId, Outcome, TargetError};
 use crate::config;
@@ -85,9 +85,7 @@ impl Mailbox {
             claimed: Mutex::default(),
             doubts: AtomicUsize::new(0),
             breaks: AtomicUsize::new(0),
-            stalls: Stalls::default(),
-            turned_away: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            faults: Faults::default(),
             granted: Mutex::new(0),
             is_spent: AtomicBool::new(false),
             access,
@@ -163,11 +161,6 @@ impl Mailbox {
         }
     }
 
-    /// Says whether the server refused a log-in that was made anew.
-    pub(super) fn was_turned_away(&self) -> bool {
-        self.0.turned_away.load(Relaxed)
-    }
-
     /// Says whether a message that was found there turned out to be one that came.
     pub(super) fn has_claimed(&self, found: &FileId) -> bool {
         lock(&self.0.claimed).contains(found)
@@ -187,12 +180,8 @@ impl Mailbox {
         *lock(&self.0.granted) = octets;
     }
 
-    pub(super) fn failure(&self) -> Option<TargetError> {
-        lock(&self.0.failure).take()
-    }
-
-    pub(super) fn retracted(&self) -> usize {
-        self.0.stalls.retracted()
+    pub(super) fn faults(&self) -> &Faults {
+        &self.0.faults
     }
 
     pub(super) fn news(&self) -> Option<Vec<u8>> {
@@ -235,7 +224,7 @@ impl Mailbox {
                 return Err(error);
             }
             // What was delivered before must be recorded.
-            *lock(&self.0.failure) = Some(error);
+            *lock(&self.0.faults.failure) = Some(error);
         }
         *lock(&self.0.idle) = round.dialogue.take();
         Ok(round.outcomes())

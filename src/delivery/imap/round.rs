@@ -150,14 +150,14 @@ impl Round<'_> {
             }
             let blame = judge::blame(&status, octets);
             if blame != Blame::Unknown {
-                self.shared.stalls.end();
+                self.shared.faults.stalls.end();
             }
             let why = format!("{} refused the message: {status}", self.shared.target.server());
             let outcome = match blame {
                 Blame::Message => Outcome::Refused(why),
                 Blame::MessageNow => Outcome::Later(why),
                 Blame::Unknown => {
-                    self.shared.stalls.add();
+                    self.shared.faults.stalls.add();
                     unknown = Some(status);
                     Outcome::Later(why)
                 }
@@ -173,7 +173,7 @@ impl Round<'_> {
             };
             self.batch[number].state = State::Decided(outcome);
         }
-        if self.shared.stalls.are_many() {
+        if self.shared.faults.stalls.are_many() {
             failed = failed.or(unknown.map(|status| (status, Class::Target)));
         }
         if let Some(broken) = broken {
@@ -212,7 +212,7 @@ impl Round<'_> {
             self.shared.took(letter);
         }
         self.shared.breaks.store(0, Relaxed);
-        self.shared.stalls.end();
+        self.shared.faults.stalls.end();
         self.batch[number].state = State::Decided(Outcome::Delivered);
     }
 

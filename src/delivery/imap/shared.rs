@@ -12,7 +12,7 @@ use super::memory::{Doubtful, Memory};
 use super::upload::Letter;
 use crate::config;
 use crate::config::target::MessageDate;
-use crate::delivery::series::Stalls;
+use crate::delivery::series::Faults;
 use crate::delivery::spool::Spooled;
 use crate::delivery::{Access, TargetError};
 use crate::disk::Disk;
@@ -55,15 +55,11 @@ pub(super) struct Shared {
     pub(super) doubts: AtomicUsize,
     /// Connections that broke since one served.
     pub(super) breaks: AtomicUsize,
-    /// The server refused a log-in.
-    pub(super) turned_away: AtomicBool,
-    /// Messages in a row that were put off for a reason that nobody knows.
-    pub(super) stalls: Stalls,
+    /// It stalls for a reason that nobody knows.
+    pub(super) faults: Faults,
     /// Octets that may still be uploaded today, where there is a budget for that, and whether they were too few.
     pub(super) granted: Mutex<u64>,
     pub(super) is_spent: AtomicBool,
-    /// Why the last commit ended before its last message.
-    pub(super) failure: Mutex<Option<TargetError>>,
 }
 
 impl Shared {
@@ -77,7 +73,7 @@ impl Shared {
         if let Err(TargetError::Server(error)) = &connected
             && error.class == Class::Credentials
         {
-            self.turned_away.store(true, Relaxed);
+            self.faults.turned_away.store(true, Relaxed);
         }
         connected
     }

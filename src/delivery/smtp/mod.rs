@@ -17,6 +17,7 @@ mod transaction;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::series::Faults;
 use super::spool::Unspooled;
 use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::MailServer;
@@ -61,8 +62,7 @@ struct Shared {
     stalls: AtomicUsize,
     /// Connections in a row that were made for one message, and took it no more than the one before.
     vain: AtomicUsize,
-    /// Why the last commit ended before its last message.
-    failure: Mutex<Option<TargetError>>,
+    faults: Faults,
 }
 
 /// A message and where it may go.
@@ -92,7 +92,7 @@ impl Server {
             breaks: AtomicUsize::new(0),
             stalls: AtomicUsize::new(0),
             vain: AtomicUsize::new(0),
-            failure: Mutex::default(),
+            faults: Faults::default(),
         })))
     }
 
@@ -100,8 +100,8 @@ impl Server {
         spool::Draft::new(&self.0.disk, message, spool::LineEnds::Crlf)
     }
 
-    pub(super) fn failure(&self) -> Option<TargetError> {
-        lock(&self.0.failure).take()
+    pub(super) fn faults(&self) -> &Faults {
+        &self.0.faults
     }
 
     /// Says how many messages were put off in a row before the server turned out to take none.
@@ -132,7 +132,7 @@ impl Server {
             };
             match outcome {
                 Ok(outcome) => {
-                    let stays = outcome != Outcome::NotTried && lock(&self.0.failure).is_none();
+                    let stays = outcome != Outcome::NotTried && lock(&self.0.faults.failure).is_none();
                     outcomes.push(outcome);
                     if !stays {
                         outcomes.resize(messages.len(), Outcome::NotTried);
@@ -144,7 +144,7 @@ impl Server {
                 }
                 // What was delivered before must be recorded.
                 Err(error) => {
-                    *lock(&self.0.failure) = Some(error);
+                    *lock(&self.0.faults.failure) = Some(error);
                     outcomes.resize(messages.len(), Outcome::NotTried);
                     return Ok(outcomes);
                 }
@@ -264,7 +264,7 @@ impl Round<'_> {
         match connection.broken.take().map(|broken| self.note_break(broken)) {
             None => self.shared.breaks.store(0, Relaxed),
             Some(Ok(())) => {}
-            Some(Err(error)) => *lock(&self.shared.failure) = Some(error),
+            Some(Err(error)) => *lock(&self.shared.faults.failure) = Some(error),
         }
         if done.verdicts.contains(&Verdict::Delivered) {
             self.shared.learned.took_from(&letter.from);
@@ -311,7 +311,7 @@ impl Round<'_> {
         if connection.dialogue.may_have_the_message() {
             let doubtful = Outcome::InDoubt(broken.may_have_arrived());
             if let Err(error) = self.note_break(broken) {
-                *lock(&self.shared.failure) = Some(error);
+                *lock(&self.shared.faults.failure) = Some(error);
             }
             return Ok(Some(doubtful));
         }
