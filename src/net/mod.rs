@@ -4,38 +4,30 @@
 //! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`]. `wire` drives a line protocol
 //! over it, with a deadline on every wait; `auth` speaks a SASL exchange in any of them; `http` asks for one thing.
 
-/// Has all that is written to a type go to one of its fields.
+/// Has all that is written to a type go to one of its fields, and wait for as long as `waits` says of it.
 macro_rules! write_through {
     ($type:ty, $field:ident) => {
+        write_through!($type, $field, |_| false);
+    };
+    ($type:ty, $field:ident, $waits:expr) => {
+        write_through!($type, $field, $waits, poll_write(octets: &[u8]) -> usize,
+            poll_write_vectored(slices: &[std::io::IoSlice<'_>]) -> usize, poll_flush() -> (), poll_shutdown() -> ());
+    };
+    ($type:ty, $field:ident, $waits:expr, $($poll:ident($($what:ident: $of:ty)?) -> $done:ty),*) => {
         impl tokio::io::AsyncWrite for $type {
-            fn poll_write(
+            $(fn $poll(
                 mut self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
-                octets: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write(cx, octets)
-            }
-            fn poll_write_vectored(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                slices: &[std::io::IoSlice<'_>],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write_vectored(cx, slices)
-            }
+                $($what: $of)?
+            ) -> std::task::Poll<std::io::Result<$done>> {
+                let waits: fn(&Self) -> bool = $waits;
+                match waits(&self) {
+                    true => std::task::Poll::Pending,
+                    false => std::pin::Pin::new(&mut self.$field).$poll(cx, $($what)?),
+                }
+            })*
             fn is_write_vectored(&self) -> bool {
                 self.$field.is_write_vectored()
-            }
-            fn poll_flush(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.$field).poll_flush(cx)
-            }
-            fn poll_shutdown(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.$field).poll_shutdown(cx)
             }
         }
     };

@@ -128,34 +128,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_write(cx, octets) }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.term.is_over() {
-            true => Poll::Pending,
-            false => Pin::new(&mut self.io).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_flush(cx) }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.term.is_over() { Poll::Pending } else { Pin::new(&mut self.io).poll_shutdown(cx) }
-    }
-}
+write_through!(Stream, io, |stream| stream.term.is_over());
 
 #[cfg(test)]
 mod tests {
