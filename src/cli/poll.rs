@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use super::exit::Exit;
 use super::progress::{self, Bars};
 use crate::config::{Account, Config, Daemon, Hosts};
+use crate::daemon::schedule::queue::Queue;
 use crate::daemon::signals;
 use crate::failure::Class;
 use crate::logging;
@@ -64,8 +64,8 @@ fn tell_stopped(reports: &[Report]) {
     }
 }
 
-/// Runs a session for each account, as many at a time as may be. The daemon's schedule is not asked: here everything is due
-/// once, at once and in the order of the accounts, nothing is due again, and who is done is waited for.
+/// Runs a session for each account, as many at a time as may be. Of the daemon's schedule only the queue is needed: here
+/// everything is due once, at once and in the order of the accounts, and nothing is due again.
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
     (limits, hosts): (Daemon, &Hosts),
@@ -78,39 +78,35 @@ where
     F: Future<Output = Report> + Send + 'static,
 {
     let session = Arc::new(session);
-    let permits = |most: usize| Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-    let everywhere = permits(limits.max_sessions);
-    let mut places: HashMap<String, Arc<Semaphore>> = HashMap::new();
-    let mut sessions = JoinSet::new();
-    let mut waiting: HashMap<Id, usize> = HashMap::new();
-    let mut reports: Vec<Option<Report>> = accounts.iter().map(|_| None).collect();
-
-    for (index, account) in accounts.iter().enumerate() {
-        let here = places.entry(account.host.to_ascii_lowercase());
-        let most = || hosts.max_sessions(&account.host).unwrap_or(limits.max_sessions_per_host);
-        let here = here.or_insert_with(|| permits(most())).clone();
-        let (session, everywhere, stop, account) =
-            (session.clone(), everywhere.clone(), stop.clone(), account.clone());
-        let handle = sessions.spawn(async move {
-            // First the host, then the whole: who waits for a busy host must not sit on a place that others could
-            // use. Both are given back when the session ends. Neither is ever closed, so there is always a permit.
-            let _here = here.acquire_owned().await;
-            let _anywhere = everywhere.acquire_owned().await;
-            if stop.is_asked() {
-                return Report::not_begun(&account);
-            }
-            // Boxed: a thousand accounts that wait their turn would otherwise hold the frame of a session each.
-            logging::of_account(account.name.as_str().into(), Box::pin(session(account))).await
-        });
-        waiting.insert(handle.id(), index);
+    let mut queue = Queue::new(limits.max_sessions_per_host);
+    queue.set_hosts(hosts.clone());
+    let hosts: Vec<Arc<str>> = accounts.iter().map(|of| of.host.to_ascii_lowercase().into()).collect();
+    for (index, host) in hosts.iter().enumerate() {
+        queue.push(host, index);
     }
-
-    while let Some(joined) = sessions.join_next_with_id().await {
-        let (id, report) = match joined {
-            Ok((id, report)) => (id, Ok(report)),
-            Err(error) => (error.id(), Err(error)),
+    let mut sessions = JoinSet::new();
+    let mut running: HashMap<Id, usize> = HashMap::new();
+    let mut reports: Vec<Option<Report>> = accounts.iter().map(|_| None).collect();
+    loop {
+        while running.len() < limits.max_sessions.max(1)
+            && let Some(index) = queue.take()
+        {
+            let (session, stop, account) = (session.clone(), stop.clone(), accounts[index].clone());
+            let handle = sessions.spawn(async move {
+                match stop.is_asked() {
+                    true => Report::not_begun(&account),
+                    false => logging::of_account(account.name.as_str().into(), session(account)).await,
+                }
+            });
+            running.insert(handle.id(), index);
+        }
+        let (id, report) = match sessions.join_next_with_id().await {
+            Some(Ok((id, report))) => (id, Ok(report)),
+            Some(Err(error)) => (error.id(), Err(error)),
+            None => break,
         };
-        let index = waiting.remove(&id).expect("each task was entered when it was spawned");
+        let index = running.remove(&id).expect("each task was entered when it was spawned");
+        queue.release(&hosts[index]);
         let report = report.unwrap_or_else(|error| Report::defect(&accounts[index], &error));
         ended(&report);
         reports[index] = Some(report);

@@ -8,7 +8,7 @@
 //! spread as at a start instead of being begun at once.
 
 mod entry;
-mod queue;
+pub mod queue;
 #[cfg(test)]
 mod simulation;
 mod wait;
@@ -45,7 +45,7 @@ pub struct Schedule {
     entries: HashMap<Arc<str>, Entry>,
     /// By the time they are due.
     timers: BTreeSet<(Duration, Arc<str>)>,
-    queue: Queue,
+    queue: Queue<Arc<str>>,
     running: HashMap<Arc<str>, Running>,
     /// How many of them have a place.
     placed: usize,

@@ -11,25 +11,25 @@ pub type Ticket = u64;
 /// First come, first served, but nobody waits behind an account whose host is full. All operations take logarithmic
 /// time.
 #[derive(Debug)]
-pub struct Queue {
+pub struct Queue<T> {
     per_host: usize,
     /// Limits of single hosts, in its place.
     own: Hosts,
-    hosts: HashMap<Arc<str>, Host>,
+    hosts: HashMap<Arc<str>, Host<T>>,
     /// Hosts with a free place and somebody who waits for it, by the ticket of the first who does.
     open: BTreeSet<(Ticket, Arc<str>)>,
     next: Ticket,
 }
 
-#[derive(Debug, Default)]
-struct Host {
+#[derive(Debug)]
+struct Host<T> {
     running: usize,
-    waiting: BTreeMap<Ticket, Arc<str>>,
+    waiting: BTreeMap<Ticket, T>,
     /// The ticket under which it stands in `open`.
     open: Option<Ticket>,
 }
 
-impl Queue {
+impl<T> Queue<T> {
     /// Makes an empty queue for so many sessions with one host at once.
     pub fn new(per_host: usize) -> Self {
         Self {
@@ -59,10 +59,11 @@ impl Queue {
     }
 
     /// Puts an account behind all others.
-    pub fn push(&mut self, host: &Arc<str>, account: Arc<str>) -> Ticket {
+    pub fn push(&mut self, host: &Arc<str>, account: T) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        self.hosts.entry(host.clone()).or_default().waiting.insert(ticket, account);
+        let new = || Host { running: 0, waiting: BTreeMap::new(), open: None };
+        self.hosts.entry(host.clone()).or_insert_with(new).waiting.insert(ticket, account);
         self.settle(host);
         ticket
     }
@@ -75,7 +76,7 @@ impl Queue {
     }
 
     /// Takes the first account whose host has a place, and takes the place.
-    pub fn take(&mut self) -> Option<Arc<str>> {
+    pub fn take(&mut self) -> Option<T> {
         let (ticket, host) = self.open.first()?.clone();
         let place = self.hosts.get_mut(&host)?;
         let account = place.waiting.remove(&ticket);
@@ -121,19 +122,15 @@ mod tests {
         let mut queue = Queue::new(1);
         let [a, b] = ["a.example", "b.example"].map(Arc::<str>::from);
         for (host, account) in [(&a, "1"), (&a, "2"), (&b, "3"), (&a, "4")] {
-            queue.push(host, account.into());
+            queue.push(host, account);
         }
-        assert_eq!(queue.take().as_deref(), Some("1"));
-        assert_eq!(
-            queue.take().as_deref(),
-            Some("3"),
-            "2 waits for its host, and nobody behind it waits with it"
-        );
+        assert_eq!(queue.take(), Some("1"));
+        assert_eq!(queue.take(), Some("3"), "2 waits for its host, and nobody behind it waits with it");
         assert_eq!(queue.take(), None);
         queue.release(&a);
-        assert_eq!(queue.take().as_deref(), Some("2"));
+        assert_eq!(queue.take(), Some("2"));
         queue.set_per_host(2);
-        assert_eq!(queue.take().as_deref(), Some("4"));
+        assert_eq!(queue.take(), Some("4"));
     }
 
     #[test]
@@ -143,7 +140,7 @@ mod tests {
         let mut queue = Queue::new(1);
         let hosts = ["a.example", "b.example"].map(Arc::<str>::from);
         for (host, account) in hosts.iter().flat_map(|host| ["1", "2", "3"].map(|name| (host, name))) {
-            queue.push(host, account.into());
+            queue.push(host, account);
         }
         queue.set_hosts(config.hosts);
         let taken: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
@@ -157,10 +154,10 @@ mod tests {
     fn a_host_that_nobody_wants_any_more_is_forgotten() {
         let mut queue = Queue::new(4);
         let host: Arc<str> = "a.example".into();
-        let ticket = queue.push(&host, "1".into());
-        queue.push(&host, "2".into());
+        let ticket = queue.push(&host, "1");
+        queue.push(&host, "2");
         queue.remove(&host, ticket);
-        assert_eq!(queue.take().as_deref(), Some("2"));
+        assert_eq!(queue.take(), Some("2"));
         queue.release(&host);
         assert!(queue.hosts.is_empty() && queue.open.is_empty());
     }
