@@ -1,6 +1,7 @@
 //! Accounts as they are written into a configuration: keys, values, notes and where those belong.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 
 use super::cursor::At;
 use super::seen::SeenList;
@@ -69,6 +70,10 @@ impl Value {
         Self::Bare(word.to_string())
     }
 
+    pub(super) fn seconds(seconds: impl Display) -> Self {
+        Self::Bare(format!("{seconds}s"))
+    }
+
     pub(super) fn texts<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
         Self::List(texts.into_iter().map(Self::text).collect())
     }
@@ -108,6 +113,10 @@ impl Account {
 
     pub(super) fn set(&mut self, key: &'static str, value: Value) {
         self.lines.push(Line::Key(key, value));
+    }
+
+    pub(super) fn set_given(&mut self, key: &'static str, value: Option<Value>) {
+        self.lines.extend(value.map(|value| Line::Key(key, value)));
     }
 
     pub(super) fn note(&mut self, at: &At, what: impl Into<String>) {

@@ -93,13 +93,10 @@ impl Reading<'_> {
                 Text::Command(_) | Text::Mixed => account.leave_out("the command that connects is evaluated"),
             }
         }
-        if let Some(seconds) = self.value("timeout") {
-            account.set("timeout", Value::bare(format!("{seconds}s")));
-        }
+        account.set_given("timeout", self.value("timeout").map(Value::seconds));
         self.proxy(&mut account);
-        if let Some(octets) = self.value("maximum-size").filter(|octets| *octets != "0") {
-            account.set("max_size", Value::bare(octets));
-        }
+        let octets = self.value("maximum-size").filter(|octets| *octets != "0");
+        account.set_given("max_size", octets.map(Value::bare));
         self.deliver(&mut account);
         account.set("received", Value::bare(self.option("no-received").is_none()));
         if self.account.disabled {

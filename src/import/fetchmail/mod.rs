@@ -93,7 +93,7 @@ pub(super) fn read(file: &Path, text: &str, around: &Around) -> Result<Imported,
     let globals = Options { layers: vec![&parsed.globals] };
     let cycle = globals.number("daemon").filter(|seconds| *seconds > 0);
     if let Some(seconds) = cycle {
-        imported.defaults.push(("interval", Value::bare(format!("{seconds}s"))));
+        imported.defaults.push(("interval", Value::seconds(seconds)));
     }
     let directory = file.parent().unwrap_or(Path::new("/"));
     let ids = match globals.text("idfile") {
@@ -321,16 +321,12 @@ impl Mailbox<'_> {
             account.note(&setting.at, format!("`no sslcertck`: {VERIFIED}. STLS never falls back"));
         }
         let path = |text: &str| Value::text(around_directory(self.common.directory, text).to_string_lossy());
-        if let Some(file) = options.text("sslcertfile") {
-            account.set("tls_ca", path(file));
-        }
+        account.set_given("tls_ca", options.text("sslcertfile").map(path));
         if let Some(chain) = options.text("sslcert") {
             account.set("tls_client_cert", path(chain));
             account.set("tls_client_key", path(options.text("sslkey").unwrap_or(chain)));
         }
-        if let Some(name) = options.text("sslcommonname") {
-            account.set("tls_server_name", Value::text(name));
-        }
+        account.set_given("tls_server_name", options.text("sslcommonname").map(Value::text));
         match (options.find("sslproto"), version.as_deref()) {
             (_, Some("tls1.3" | "tls1.3+")) => account.set("tls_min", Value::text("1.3")),
             (_, Some("" | "auto" | "tls1.2" | "tls1.2+") | None) => {}
@@ -392,10 +388,8 @@ impl Mailbox<'_> {
             let words = words.map(|part| part.replace("%h", self.host()).replace("%p", &port));
             account.set("connect", Value::texts(words));
         }
-        match options.number("timeout") {
-            Some(seconds) if seconds > 0 => account.set("timeout", Value::bare(format!("{seconds}s"))),
-            Some(_) | None => {}
-        }
+        let timeout = options.number("timeout").filter(|seconds| *seconds > 0);
+        account.set_given("timeout", timeout.map(Value::seconds));
         if let (Some(setting), Some(every)) =
             (options.find("interval"), options.number("interval").filter(|n| *n > 1))
         {
@@ -409,12 +403,10 @@ impl Mailbox<'_> {
                 ),
             }
         }
-        for (key, hook) in [("preconnect", "before"), ("postconnect", "after")] {
-            if let Some(command) = options.text(key) {
-                account.set("hooks", Value::of(hook, Value::text(command)));
-            }
-        }
-        join_hooks(account);
+        let hooks = [("preconnect", "before"), ("postconnect", "after")].into_iter();
+        let hooks = hooks.filter_map(|(key, hook)| Some((hook.to_owned(), Value::text(options.text(key)?))));
+        let hooks: Vec<_> = hooks.collect();
+        account.set_given("hooks", (!hooks.is_empty()).then_some(Value::Map(hooks)));
     }
 
     fn disposal(&self, account: &mut Account) {
@@ -427,30 +419,8 @@ impl Mailbox<'_> {
             (Some(true), _) => account.set("keep", Value::bare("forever")),
             _ => account.set("keep", Value::bare("none")),
         }
-        if let Some(octets) = options.number("limit").filter(|octets| *octets > 0) {
-            account.set("max_size", Value::bare(octets));
-        }
-        if let Some(most) = options.number("fetchlimit").filter(|most| *most > 0) {
-            account.set("max_messages", Value::bare(most));
-        }
-    }
-}
-
-/// Makes one mapping of the hooks.
-fn join_hooks(account: &mut Account) {
-    use super::shape::Line;
-    let (hooks, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut account.lines)
-        .into_iter()
-        .partition(|line| matches!(line, Line::Key("hooks", _)));
-    account.lines = rest;
-    let entries: Vec<_> = hooks
-        .into_iter()
-        .flat_map(|line| match line {
-            Line::Key(_, Value::Map(entries)) => entries,
-            _ => Vec::new(),
-        })
-        .collect();
-    if !entries.is_empty() {
-        account.set("hooks", Value::Map(entries));
+        account.set_given("max_size", options.number("limit").filter(|octets| *octets > 0).map(Value::bare));
+        let most = options.number("fetchlimit").filter(|most| *most > 0);
+        account.set_given("max_messages", most.map(Value::bare));
     }
 }

@@ -123,21 +123,14 @@ impl Rc<'_> {
             });
             return Ok(account);
         };
-        if let Some(server) = server {
-            account.set("host", Value::text(server));
-        }
+        account.set_given("host", server.map(Value::text));
         let port = self.number(Some(retriever), "port")?;
-        if let Some(port) = port {
-            account.set("port", Value::bare(port));
-        }
-        if let Some(user) = retriever.text("username") {
-            account.set("user", Value::text(user));
-        }
+        account.set_given("port", port.map(Value::bare));
+        account.set_given("user", retriever.text("username").map(Value::text));
         self.tls(&mut account, retriever, kind);
         self.login(&mut account, retriever, kind)?;
-        if let Some(seconds) = self.number(Some(retriever), "timeout")?.filter(|seconds| *seconds > 0) {
-            account.set("timeout", Value::bare(format!("{seconds}s")));
-        }
+        let timeout = self.number(Some(retriever), "timeout")?.filter(|seconds| *seconds > 0);
+        account.set_given("timeout", timeout.map(Value::seconds));
         self.disposal(&mut account, retriever)?;
         let to = self.recipients(&mut account, retriever, kind);
         self.deliver(&mut account, to)?;
@@ -182,9 +175,7 @@ impl Rc<'_> {
             account.set("tls_client_cert", Value::text(self.path(chain)));
             account.set("tls_client_key", Value::text(self.path(key)));
         }
-        if let Some(name) = retriever.text("ssl_cert_hostname") {
-            account.set("tls_server_name", Value::text(name));
-        }
+        account.set_given("tls_server_name", retriever.text("ssl_cert_hostname").map(Value::text));
         if let Some(option) = retriever.find("ssl_version") {
             match &*option.value.to_lowercase() {
                 "tlsv1_3" => account.set("tls_min", Value::text("1.3")),
@@ -254,12 +245,10 @@ impl Rc<'_> {
                 "`read_all`: what is recorded is not fetched again; `postrider seen forget --all` makes the record empty",
             );
         }
-        if let Some(octets) = self.number(options, "max_message_size")?.filter(|octets| *octets > 0) {
-            account.set("max_size", Value::bare(octets));
-        }
-        if let Some(most) = self.number(options, "max_messages_per_session")?.filter(|most| *most > 0) {
-            account.set("max_messages", Value::bare(most));
-        }
+        let octets = self.number(options, "max_message_size")?.filter(|octets| *octets > 0);
+        account.set_given("max_size", octets.map(Value::bare));
+        let most = self.number(options, "max_messages_per_session")?.filter(|most| *most > 0);
+        account.set_given("max_messages", most.map(Value::bare));
         if let (Some(option), Some(true)) =
             (retriever.find("delete_dup_msgids"), self.switch(Some(retriever), "delete_dup_msgids")?)
         {

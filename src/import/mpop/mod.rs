@@ -77,15 +77,9 @@ impl Reading<'_> {
     fn account(&self) -> Account {
         let mut account = Account::new(&self.section.name, self.section.at.clone());
         let host = self.text("host").or(self.text("socket").map(|_| "localhost"));
-        if let Some(host) = host {
-            account.set("host", Value::text(host));
-        }
-        if let Some(port) = self.text("port") {
-            account.set("port", Value::bare(port));
-        }
-        if let Some(user) = self.text("user") {
-            account.set("user", Value::text(user));
-        }
+        account.set_given("host", host.map(Value::text));
+        account.set_given("port", self.text("port").map(Value::bare));
+        account.set_given("user", self.text("user").map(Value::text));
         self.tls(&mut account);
         self.login(&mut account);
         self.connection(&mut account);
@@ -125,8 +119,7 @@ impl Reading<'_> {
             }
         }
         match self.text("tls_trust_file") {
-            Some("system") | None => {}
-            Some("off") => {}
+            Some("system" | "off") | None => {}
             Some(file) => account.set("tls_ca", Value::text(self.path(file).to_string_lossy())),
         }
         if let Some(setting) = self.find("tls_fingerprint").filter(|setting| !setting.argument.is_empty()) {
@@ -144,9 +137,7 @@ impl Reading<'_> {
             account.note(&setting.at, format!("`tls_certcheck off`: {VERIFIED}"));
         }
         self.client(account);
-        if let Some(name) = self.text("tls_host_override") {
-            account.set("tls_server_name", Value::text(name));
-        }
+        account.set_given("tls_server_name", self.text("tls_host_override").map(Value::text));
     }
 
     fn client(&self, account: &mut Account) {
@@ -233,12 +224,10 @@ impl Reading<'_> {
             account.set("connect", Value::texts(["socat", "STDIO", &format!("UNIX-CONNECT:{socket}")]));
             account.remark("`socket`: socat connects to it; it must be installed");
         }
-        if let Some(address) = self.text("source_ip") {
-            account.set("bind", Value::text(address));
-        }
+        account.set_given("bind", self.text("source_ip").map(Value::text));
         match self.text("timeout") {
             Some("off") | None => {}
-            Some(seconds) => account.set("timeout", Value::bare(format!("{seconds}s"))),
+            Some(seconds) => account.set("timeout", Value::seconds(seconds)),
         }
         if let Some(when @ ("on" | "off")) = self.text("pipelining") {
             account.set("pipelining", Value::bare(when));
@@ -260,9 +249,8 @@ impl Reading<'_> {
                 "`only_new off`: what is recorded is not fetched again; `postrider seen forget --all` makes the record empty",
             );
         }
-        if let Some(octets) = self.text("skipsize").and_then(size) {
-            account.set("max_size", Value::bare(octets.max(1)));
-        }
+        let octets = self.text("skipsize").and_then(size);
+        account.set_given("max_size", octets.map(|octets| Value::bare(octets.max(1))));
         if let Some(setting) = self.find("killsize").filter(|setting| setting.argument != "off") {
             account.note(
                 &setting.at,
