@@ -21,6 +21,7 @@
 
 mod confined;
 mod needs;
+mod purpose;
 
 #[cfg(target_os = "linux")]
 mod landlock;
@@ -46,7 +47,8 @@ use crate::config::{Config, ConfigError, Confinement};
 use crate::failure;
 
 use confined::Confined;
-pub use needs::{Access, Needs, Purpose, Reading};
+pub use needs::{Access, Needs};
+pub use purpose::{Purpose, Reading};
 
 /// What this process has confined itself to. The kernel keeps it for the process, so there is one.
 static IN_FORCE: OnceLock<Needs> = OnceLock::new();

@@ -1,0 +1,109 @@
+//! What a process does, as far as that decides which files it needs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::account::{Password, Tls};
+use crate::config::oauth2::{Credential, OAuth2};
+use crate::config::target::Place;
+use crate::config::{Account, Config, Fleet, Listen, Target};
+use crate::disk::{above, blocking, spool_directory};
+
+/// How long the paths of a configuration may take to answer at the start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub struct Purpose<'a> {
+    pub accounts: Vec<&'a Account>,
+    /// What accounts of a table may need.
+    pub fleet: Vec<Account>,
+    pub state: &'a Path,
+    /// The configuration file, if it may be read again.
+    pub file: Option<&'a Path>,
+    /// A file of metrics that is replaced again and again.
+    pub metrics: Option<&'a Path>,
+    /// Sockets at which the status is served.
+    pub served: Vec<&'a Path>,
+    pub reading: Reading,
+}
+
+/// How often a configuration is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    Once,
+    /// At SIGHUP, mostly with new accounts in it.
+    Again,
+}
+
+fn files<'a>(tls: &'a Tls, secrets: impl IntoIterator<Item = &'a Password>) -> Vec<PathBuf> {
+    let client = tls.client.iter().flat_map(|client| [&client.chain, &client.key]);
+    let secrets = secrets.into_iter().filter_map(|secret| match secret {
+        Password::File(path) | Password::Netrc(path) => Some(path),
+        Password::Command(_) | Password::Credential(_) | Password::Literal(_) | Password::Env(_) => None,
+    });
+    tls.ca.iter().chain(client).chain(secrets).cloned().collect()
+}
+
+/// Gives the files that tokens come by.
+fn token_files(oauth2: &OAuth2) -> impl Iterator<Item = PathBuf> {
+    oauth2.files().into_iter().map(|(path, _)| path.clone())
+}
+
+fn path_of(listen: &Listen) -> Option<&Path> {
+    match listen {
+        Listen::Unix(path) => Some(path),
+        Listen::Tcp(_) => None,
+    }
+}
+
+impl<'a> Purpose<'a> {
+    /// Polls all enabled accounts of a configuration.
+    pub fn of(config: &'a Config) -> Self {
+        Self {
+            accounts: config.accounts.iter().filter(|account| account.enabled).collect(),
+            fleet: config.fleet.as_ref().map(Fleet::samples).unwrap_or_default(),
+            state: &config.state,
+            file: config.file.as_deref(),
+            metrics: config.metrics_file.as_deref(),
+            served: config.status_listen.iter().filter_map(path_of).collect(),
+            reading: Reading::Once,
+        }
+    }
+
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().copied().chain(&self.fleet)
+    }
+
+    /// Gives a path of the configuration that does not answer, if there is one: whoever looked there would hang.
+    pub(super) fn silent(&self) -> Option<PathBuf> {
+        let mut paths = vec![self.state.to_owned()];
+        paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
+        paths.extend(self.served.iter().map(|path| above(path).to_owned()));
+        paths.push(spool_directory());
+        for account in self.accounts() {
+            let secrets = account.oauth2.iter().flat_map(OAuth2::secrets).map(|(secret, _)| secret);
+            paths.extend(files(&account.tls, secrets.chain(&account.password)));
+            paths.extend(account.oauth2.iter().flat_map(token_files));
+            for target in account.targets() {
+                let login = target.login().map(|(_, login)| &login.credential);
+                let of_target = login.and_then(Credential::oauth2);
+                paths.extend(of_target.into_iter().flat_map(token_files));
+                if let Some(route) = target.route() {
+                    let of_login = login.into_iter().flat_map(Credential::secrets).map(|(secret, _)| secret);
+                    let others = target.secrets().into_iter().map(|(secret, _)| secret);
+                    paths.extend(files(&route.tls, of_login.chain(others)));
+                }
+                match target {
+                    Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
+                    Target::Smtp(server) | Target::Lmtp(server) => {
+                        if let Place::Socket(socket) = &server.place {
+                            paths.push(socket.clone());
+                        }
+                    }
+                    Target::Pipe(_) | Target::Imap(_) | Target::Gmail(_) | Target::Http(_) => {}
+                }
+            }
+        }
+        blocking::first_silent(paths, PATIENCE)
+    }
+}
