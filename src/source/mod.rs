@@ -23,6 +23,7 @@ mod list;
 mod locale;
 mod login;
 mod open;
+mod order;
 mod server;
 mod step;
 mod window;
@@ -40,8 +41,9 @@ use deletions::Deletions;
 use error::{About, Doing};
 use headers::Headers;
 use open::Listed;
+use order::Proof;
 use server::Found;
-use window::{Proof, Window};
+use window::Window;
 use wire::{Sending, Wire, WireError};
 
 pub use blame::{Blamed, Broke, End};
@@ -52,8 +54,8 @@ pub use error::{
 pub use headerless::Shows;
 pub use headers::{Asked, BrokeAtHeader};
 pub use login::{Login, Trials};
+pub use order::{Begin, Event, Last, Order, Refusal, Rest};
 pub use server::{Server, Trial};
-pub use window::{Begin, Event, Last, Order, Refusal, Rest};
 
 /// A maildrop that is logged in to and listed.
 pub struct Source {
