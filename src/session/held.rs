@@ -9,7 +9,7 @@ use crate::text::Shown;
 
 use super::Report;
 use super::book::Book;
-use super::fetch::{Fetched, Unfetched};
+use super::fetched::{Fetched, Unfetched};
 use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::poll::Poll;

@@ -27,6 +27,7 @@ mod credentials;
 mod environment;
 mod fan;
 mod fetch;
+mod fetched;
 mod held;
 mod hooks;
 mod known;

@@ -14,7 +14,8 @@ use crate::stop;
 use super::book::Book;
 use super::commit::Commit;
 use super::fan::{Fan, Of};
-use super::fetch::{Drafts, Fetch, Fetched, Round};
+use super::fetch::{Drafts, Fetch, Round};
+use super::fetched::Fetched;
 use super::poll::Poll;
 use super::trouble::{Failed, Trouble};
 

@@ -12,7 +12,7 @@ use crate::state::{HeldKind, Memory, Recorded, Standing, Timestamp};
 
 use super::book::{Book, Circumstances, Inventory, Stock, Top};
 use super::fan::{Fan, Of};
-use super::fetch::Fetched;
+use super::fetched::Fetched;
 use super::notes::Notes;
 use super::plan::{Plan, Step};
 use super::policy::Policy;
