@@ -6,6 +6,8 @@
 //! a week would be a second maildrop, to be made as safe as the first. The server has it anyway, since nothing is deleted
 //! before all have it.
 
+mod lane;
+
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,23 +18,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Account;
-use crate::config::target::{Destination, Target};
+use crate::config::target::Target;
+use crate::delivery::Leftover;
 use crate::delivery::spool::Unspooled;
-use crate::delivery::{Leftover, MessageId, ServerError, Sink, TargetError};
-use crate::failure::Class;
-use crate::message::Trace;
-use crate::state::{Delivery, Holder, Memory, Timestamp, Unclaimed};
+use crate::state::{Holder, Memory, Timestamp, Unclaimed};
 
-use super::book::{Inventory, Stock, ToCome};
-use super::commit::{self, Commit, Complete};
+use super::book::ToCome;
+use super::commit::{self, Complete};
 pub use super::ledger::Of;
-use super::ledger::{Event, Ledger, Parcel, SLOWER, Way};
+use super::ledger::{Event, Ledger, Parcel, Way};
 use super::poll::Poll;
 use super::target::note_log_in;
-use super::trouble::{During, Failed, Trouble};
-
-/// How long one target may take to open while others have their mail.
-const OPENING: Duration = Duration::from_secs(20);
+use super::trouble::{During, Failed};
+use lane::{Arrivals, Lane, Opened};
 
 /// How long the others wait in a session for one that is slower; what comes then it gets later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,26 +48,6 @@ pub struct Fan {
     patience: Vec<Duration>,
     /// Which of them gets what others refuse.
     refused: Option<usize>,
-}
-
-/// One target.
-struct Lane {
-    to: Destination,
-    key: String,
-    opened: Option<Opened>,
-    /// What was wrong with it, until that is told.
-    failed: Option<Failed>,
-    /// The same in words, for the rest of the session.
-    why: Option<String>,
-    /// It was open, and may have what is not recorded.
-    broke: bool,
-    /// When the oldest message arrived that may be there, if that is known.
-    oldest: Option<Timestamp>,
-}
-
-struct Opened {
-    sink: Sink,
-    stock: Stock,
 }
 
 impl Fan {
@@ -257,185 +235,6 @@ pub enum Closing {
     Broken,
 }
 
-impl Lane {
-    fn new(to: &Destination) -> Self {
-        let (to, key) = (to.clone(), to.key());
-        Self { to, key, opened: None, failed: None, why: None, broke: false, oldest: None }
-    }
-
-    fn fail(&mut self, failed: Failed) {
-        self.broke |= self.opened.is_some();
-        self.why.get_or_insert_with(|| failed.trouble.to_string());
-        self.failed.get_or_insert(failed.of_target(&self.to));
-    }
-
-    /// Opens the target, unless that was tried in this session, and takes stock; the error is one of the session's own.
-    async fn open(&mut self, of: Of<'_>) -> Result<usize, Failed> {
-        if self.opened.is_some() || self.why.is_some() {
-            return Ok(0);
-        }
-        let opening = tokio::time::timeout(OPENING, self.take_stock(of)).await;
-        match opening.unwrap_or_else(|_| Err(late(&self.to))) {
-            Ok((opened, there)) => {
-                self.opened = Some(opened);
-                Ok(there)
-            }
-            Err(failed) if is_of_target(&failed.trouble) => {
-                self.fail(failed);
-                Ok(0)
-            }
-            Err(failed) => Err(failed),
-        }
-    }
-
-    async fn take_stock(&self, of: Of<'_>) -> Result<(Opened, usize), Failed> {
-        let sink = of.poll.sink(&self.to.target).await?;
-        let files = Poll::recover(&sink, self.oldest).await?;
-        let there = if sink.mailbox().is_some() { 0 } else { files.len() };
-        let store = &of.poll.environment.store;
-        let maildrop = &of.poll.maildrop();
-        let inventory = Inventory { maildrop, target: &self.key, memory: of.memory, store };
-        let stock = Stock::take(inventory, &sink, files).await?;
-        Ok((Opened { sink, stock }, there))
-    }
-
-    /// Delivers what comes until no more does, or the target fails.
-    async fn run(
-        &mut self,
-        of: Of<'_>,
-        number: usize,
-        mut arrivals: Arrivals<Arc<Parcel>>,
-        unrecorded: &Semaphore,
-        events: &mpsc::UnboundedSender<Event>,
-    ) -> Result<(), Failed> {
-        let ended = self.work(of, number, &mut arrivals, unrecorded, events).await;
-        // Before nobody takes any more.
-        arrivals.places.close();
-        let why = self.why.clone().or(arrivals.is_late.then(|| SLOWER.to_owned()));
-        let _ = events.send(Event::Ended(number, why));
-        ended
-    }
-
-    async fn work(
-        &mut self,
-        of: Of<'_>,
-        number: usize,
-        arrivals: &mut Arrivals<Arc<Parcel>>,
-        unrecorded: &Semaphore,
-        events: &mpsc::UnboundedSender<Event>,
-    ) -> Result<(), Failed> {
-        if self.why.is_some() {
-            return Ok(());
-        }
-        // Nothing is opened for nothing.
-        let Some(first) = arrivals.next().await else { return Ok(()) };
-        self.open(of).await?;
-        let Some(Opened { sink, stock }) = &mut self.opened else { return Ok(()) };
-        let Poll { account, environment, now, .. } = *of.poll;
-        unrecorded.add_permits(sink.most_unrecorded());
-        // What waits there is delivered however late it is.
-        let (complete, incoming) = mpsc::channel(sink.most_waiting().min(sink.most_at_once()));
-        let commit = Commit {
-            sink,
-            store: &environment.store,
-            maildrop: of.memory.key.clone(),
-            now,
-            account: &account.name,
-            target: self.to.to_string(),
-            key: &self.key,
-            memory: self.to.target.memory(&account.maildrop_id),
-            budget: self.to.target.budget(),
-            found: std::mem::take(&mut stock.found),
-            stop: &environment.stop,
-        };
-        let trace = account.traces(&self.to.target).then(|| of.poll.trace());
-        let copying = async {
-            let complete = complete;
-            let mut next = Some(first);
-            while let Some(parcel) = next {
-                let copy = parcel.copy(sink, stock, &self.key, trace.as_ref()).await?;
-                if complete.send(copy).await.is_err() {
-                    break;
-                }
-                next = arrivals.next().await;
-            }
-            Ok::<_, TargetError>(())
-        };
-        let hand_over = |committed| events.send(Event::Committed(number, committed)).is_ok();
-        let delivering = commit.deliver_all(incoming, unrecorded, hand_over);
-        let (copied, delivered) = tokio::join!(copying, delivering);
-        if let Err(failed) = copied.during("deliver") {
-            self.fail(failed);
-        }
-        delivered
-    }
-}
-
-impl Parcel {
-    /// Makes of it what goes into one target.
-    async fn copy(
-        &self,
-        sink: &Sink,
-        stock: &mut Stock,
-        key: &str,
-        trace: Option<&Trace>,
-    ) -> Result<Complete, TargetError> {
-        let Self { index, delivery, holders, octets, content } = self;
-        let MessageId { maildrop, .. } = content.id.clone();
-        let id = MessageId { maildrop, uid: delivery.uid.clone(), ordinal: delivery.ordinal };
-        let name = (delivery.uid.as_bytes(), delivery.ordinal);
-        let mut draft = sink.draft(id);
-        if let Some(trace) = trace {
-            draft.write(&trace.line(name.0, jiff::Timestamp::now()));
-        }
-        content.copy_into(&mut draft).await?;
-        let unclaimed = delivery.fingerprint.as_ref().and_then(|whole| stock.claim(name, whole));
-        if let Some(whole) = &delivery.fingerprint {
-            draft.identify(&delivery.uid, delivery.ordinal, whole, unclaimed);
-            draft.count(stock.copies(whole));
-        }
-        let holder = holders.iter().find(|holder| holder.target == key);
-        draft.spare(holder.and_then(|holder| holder.recipients.clone()).unwrap_or_default());
-        let files = draft.file().into_iter().collect();
-        let delivery = Delivery { files, ..delivery.clone() };
-        let (index, octets) = (*index, *octets);
-        Ok(Complete { index, finished: draft.finish(), delivery, unclaimed, holders: Vec::new(), octets })
-    }
-}
-
-/// What comes for one target.
-struct Arrivals<T> {
-    parcels: mpsc::UnboundedReceiver<T>,
-    places: Arc<Semaphore>,
-    /// When the others have waited for long enough, once that is known.
-    last: watch::Receiver<Option<Instant>>,
-    is_late: bool,
-}
-
-impl<T> Arrivals<T> {
-    async fn next(&mut self) -> Option<T> {
-        let parcel = tokio::select! {
-            biased;
-            () = patience_ends(&mut self.last) => {
-                self.is_late = true;
-                return None;
-            }
-            parcel = self.parcels.recv() => parcel?,
-        };
-        self.places.add_permits(1);
-        Some(parcel)
-    }
-}
-
-/// Waits until the others have waited for long enough.
-async fn patience_ends(last: &mut watch::Receiver<Option<Instant>>) {
-    let known = last.wait_for(Option::is_some).await.map(|last| *last);
-    match known {
-        Ok(Some(last)) => tokio::time::sleep_until(last).await,
-        Ok(None) | Err(_) => std::future::pending().await,
-    }
-}
-
 /// The way to one target.
 struct Queue {
     parcels: mpsc::UnboundedSender<Arc<Parcel>>,
@@ -507,22 +306,6 @@ impl Dispatch<'_> {
     }
 }
 
-fn is_of_target(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Target(_) | Trouble::Credential(_))
-}
-
-fn late(to: &Destination) -> Failed {
-    let after = humantime::format_duration(OPENING);
-    let error = ServerError {
-        place: to.to_string(),
-        what: format!("gave up after {after}: the target does not open, and others wait for nothing"),
-        said: None,
-        hint: Some("nothing is lost: what it lacks is fetched for it once it answers".to_owned()),
-        class: Class::Target,
-    };
-    Failed { doing: "open the target".into(), trouble: TargetError::Server(Box::new(error)).into() }
-}
-
 type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failed>> + Send + 'a>>;
 
 /// Waits for all of them; the error is the first one's.
@@ -543,26 +326,4 @@ async fn all<T>(works: Vec<Work<'_, T>>) -> Result<Vec<T>, Failed> {
     })
     .await;
     done.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slower_target_takes_no_more_once_the_others_have_waited_for_five_minutes() {
-        let (parcels, arriving) = mpsc::unbounded_channel();
-        let (all_came, last) = watch::channel(None);
-        let mut arrivals =
-            Arrivals { parcels: arriving, places: Arc::new(Semaphore::new(0)), last, is_late: false };
-        (0..3).for_each(|parcel| parcels.send(parcel).unwrap());
-        tokio::time::sleep(2 * LAST).await;
-        assert_eq!(arrivals.next().await, Some(0), "they come for as long as they come");
-        all_came.send_replace(Some(Instant::now() + LAST));
-        tokio::time::sleep(LAST - Duration::from_secs(1)).await;
-        assert_eq!((arrivals.next().await, arrivals.is_late), (Some(1), false));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((arrivals.next().await, arrivals.is_late), (None, true));
-        assert_eq!(arrivals.places.available_permits(), 2);
-    }
 }
