@@ -12,7 +12,7 @@ use super::oauth2::Credential;
 use super::percent::decode;
 use super::pipe::{self, PIPE};
 use super::places::Places;
-use super::rows::{self, Form, Key, inline, key, unknown, variant};
+use super::rows::{self, Form, Key, braced, key, shown, unknown, variant};
 use super::target::{Destination, MailServer, Mailbox, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url_parts::UrlError;
@@ -81,11 +81,7 @@ fn configured(node: &Node<'_>, places: &Places) -> Result<Destination, Complaint
 }
 
 fn show(to: &Destination) -> String {
-    let target = inline(KEYS, &to.target);
-    match inline(BESIDE, to).strip_suffix(" }") {
-        Some(beside) => target.replacen('{', &format!("{beside},"), 1),
-        None => target,
-    }
+    braced(shown(BESIDE, to).chain(shown(KEYS, &to.target)))
 }
 
 /// Reads what can be told from kind and place, which have a colon.

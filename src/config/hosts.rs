@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::host::host_name;
-use super::rows::{Form, Key, inline, key, mapping};
+use super::rows::{Form, Key, braced, inline, key, mapping};
 use super::tree::Complaint;
 use super::values::count;
 use super::yaml::text;
@@ -55,9 +55,5 @@ pub(super) const HOSTS: Form<Hosts> = Form {
         }
         Ok(Hosts(hosts))
     },
-    show: |hosts| {
-        let each = hosts.0.iter().map(|(name, host)| format!("{}: {}", text(name), inline(HOST_KEYS, host)));
-        let each: Vec<_> = each.collect();
-        if each.is_empty() { String::new() } else { format!("{{ {} }}", each.join(", ")) }
-    },
+    show: |hosts| braced(hosts.0.iter().map(|(name, host)| (text(name), inline(HOST_KEYS, host)))),
 };

@@ -6,7 +6,7 @@ use super::account::{Password, TlsMode};
 use super::http_url::HttpUrl;
 use super::oauth2_keys::BY_PASSWORD;
 use super::places::Places;
-use super::rows::{Form, Key, inline, key, mapping};
+use super::rows::{Form, Key, braced, inline, key, mapping};
 use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Login, Method, Receiver, Route, Scheme};
 use super::tree::{Complaint, Content, Node};
@@ -54,11 +54,7 @@ const URL: Form<HttpUrl> = Form {
 
 const HEADERS: Form<Vec<(String, Password)>> = Form {
     read: headers,
-    show: |headers| {
-        let each = headers.iter().map(|(name, value)| format!("{}: {}", text(name), (PASSWORD.show)(value)));
-        let each: Vec<String> = each.collect();
-        if each.is_empty() { String::new() } else { format!("{{ {} }}", each.join(", ")) }
-    },
+    show: |headers| braced(headers.iter().map(|(name, value)| (text(name), (PASSWORD.show)(value)))),
 };
 
 const STATUSES: Form<Vec<u16>> =

@@ -1,6 +1,8 @@
 //! One row a key: from it follow how the key is read, how `config show` writes it, hints at keys that were meant, and
 //! the reference of `config keys`.
 
+use std::fmt::Display;
+
 use super::places::Places;
 use super::suggest::nearest;
 use super::tree::{Complaint, Content, Entry, Node};
@@ -163,11 +165,17 @@ pub(super) fn block<T>(indent: usize, keys: &[Key<T>], from: &T) -> String {
 
 /// Writes keys and values as `{ a: b, c: d }`; an empty text if there are none.
 pub(super) fn inline<'k, T: 'static>(keys: impl IntoIterator<Item = &'k Key<T>>, from: &T) -> String {
-    let shown: Vec<_> = shown(keys, from).map(|(name, value)| format!("{name}: {value}")).collect();
-    if shown.is_empty() { String::new() } else { format!("{{ {} }}", shown.join(", ")) }
+    braced(shown(keys, from))
 }
 
-fn shown<'k, T: 'static>(
+/// Writes the same of any names and values.
+pub(super) fn braced(entries: impl Iterator<Item = (impl Display, String)>) -> String {
+    let entries: Vec<_> = entries.map(|(name, value)| format!("{name}: {value}")).collect();
+    if entries.is_empty() { String::new() } else { format!("{{ {} }}", entries.join(", ")) }
+}
+
+/// Gives the keys that are written, with their values.
+pub(super) fn shown<'k, T: 'static>(
     keys: impl IntoIterator<Item = &'k Key<T>>,
     from: &T,
 ) -> impl Iterator<Item = (&'static str, String)> {
