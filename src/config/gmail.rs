@@ -5,6 +5,7 @@ use super::http_url::HttpUrl;
 use super::oauth2::OAuth2;
 use super::oauth2_keys::BY_TOKENS;
 use super::places::Places;
+use super::providers::Protocol;
 use super::rows::{Form, Key, inline, key, mapping};
 use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Gmail, Login, MessageDate, Route, Spam};
@@ -78,12 +79,10 @@ fn agree(gmail: &mut Gmail, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<(), C
     let (Some(_), Some(oauth2)) = (keys.find("user"), login.credential.oauth2()) else {
         return Err(node.wrong("needs `user` and `oauth2`"));
     };
-    let provider = match oauth2 {
-        OAuth2::Client(client) => client.provider.map(|provider| provider.name),
-        OAuth2::Command(_) => None,
-    };
-    if let (Some(name), Some(entry)) = (provider.filter(|name| *name != "google"), keys.find("oauth2")) {
-        return Err(wrong(entry, &format!("has tokens of {name}, which are none for Gmail")));
+    if let (OAuth2::Client(client), Some(entry)) = (oauth2, keys.find("oauth2"))
+        && let Some(provider) = client.provider.filter(|provider| provider.scope(Protocol::Gmail).is_empty())
+    {
+        return Err(wrong(entry, &format!("has tokens of {}, which are none for Gmail", provider.name)));
     }
     // What is this machine to a proxy is none of ours.
     match keys.find("proxy").filter(|_| url.mode == TlsMode::None) {

@@ -127,12 +127,12 @@ impl Written {
         {
             return Some((entry, "has no meaning with `token_command`: remove one of them"));
         }
-        let provider = self.provider.map(|provider| provider.name);
         let of_any = ["token_url", "auth_url", "device_url", "scope", "redirect"];
-        if let (Some(_), Some(entry)) = (provider, find(&of_any)) {
+        if let (Some(_), Some(entry)) = (self.provider, find(&of_any)) {
             return Some((entry, "comes with `provider`: remove one of them"));
         }
-        if let (false, Some(entry)) = (provider == Some("microsoft"), find(&["tenant", "authority"])) {
+        let directory = self.provider.and_then(|provider| provider.tenant);
+        if let (None, Some(entry)) = (directory, find(&["tenant", "authority"])) {
             return Some((entry, "has a meaning with `provider: microsoft` alone"));
         }
         let certificate = (find(&["client_certificate"]), find(&["client_key"]));
@@ -155,8 +155,10 @@ impl Written {
             return Some((grant, "needs `client_secret`, or `client_certificate` and `client_key`"));
         }
         let is_of_all = |tenant: &str| ["common", "consumers", "organizations"].contains(&tenant);
-        match provider {
-            Some("google") => Some((grant, "is not offered for mailboxes by Google")),
+        match self.provider {
+            Some(Provider { application: None, .. }) => {
+                Some((grant, "is not offered for mailboxes by Google"))
+            }
             Some(_) if self.tenant.as_deref().is_none_or(is_of_all) => {
                 Some((grant, "needs `tenant`: the directory's domain or id"))
             }
