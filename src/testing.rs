@@ -11,7 +11,7 @@ pub mod config {
         TlsVersion,
     };
     pub use crate::config::target::{
-        CatchAll, Destination, Occurrence, Pipe, Place, Provider, Route, Sender, Unknown, is_address,
+        Address, CatchAll, Destination, Occurrence, Pipe, Provider, Route, Sender, Unknown, is_address,
     };
     pub use crate::config::{
         Account, Config, Daemon, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, RowError, Target,

@@ -59,7 +59,7 @@ impl Asking {
 
 /// Where a document may be, and what is to be thought of it.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Candidate {
     pub(super) url: HttpUrl,
     /// The address is told to whoever answers there.
     pub(super) query: String,
@@ -67,7 +67,7 @@ pub(super) struct Place {
     pub(super) way: Vec<Doubt>,
 }
 
-impl Place {
+impl Candidate {
     /// Gives the places for a domain, in order; `way` says how one came to that domain.
     pub(super) fn of(domain: &str, address: &Address, way: &[Doubt]) -> Vec<Self> {
         let query = format!("?emailaddress={}", address.encoded());
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn the_places_of_a_domain_are_asked_in_the_order_of_the_draft() {
         let address = Address::parse("a+b@example.org").unwrap();
-        let places = Place::of("example.org", &address, &[]);
+        let places = Candidate::of("example.org", &address, &[]);
         let shown: Vec<_> = places.iter().map(|place| format!("{}{}", place.url, place.query)).collect();
         assert_eq!(
             shown,

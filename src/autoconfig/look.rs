@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::dns::{Dns, operators};
-use super::fetch::{Asking, PATIENCE, Place};
+use super::fetch::{Asking, Candidate, PATIENCE};
 use super::guess::guess;
 use super::known::{known, of_exchanger};
 use super::server::{Doubt, Found, Miss, Server};
@@ -49,18 +49,18 @@ pub async fn look_up(address: &Address, asking: &Asking) -> Outcome {
 
 /// Begins to ask everybody.
 fn begun(address: &Address, asking: &Asking) -> Vec<JoinHandle<Answer>> {
-    let ask = |place: Place| tokio::spawn(place.ask(asking.clone(), address.clone()));
-    let mut all: Vec<_> = Place::of(&address.domain, address, &[]).into_iter().map(ask).collect();
+    let ask = |place: Candidate| tokio::spawn(place.ask(asking.clone(), address.clone()));
+    let mut all: Vec<_> = Candidate::of(&address.domain, address, &[]).into_iter().map(ask).collect();
     // A proxy has no way for questions to name servers, and who has one wants all to go through it.
     if asking.proxy.is_none() {
         match Dns::new() {
             Ok(dns) => {
                 all.push(tokio::spawn(by_exchanger(dns.clone(), address.clone(), asking.clone())));
-                all.push(ask(Place::without_tls(&address.domain)));
+                all.push(ask(Candidate::without_tls(&address.domain)));
                 all.push(tokio::spawn(by_service(dns, address.clone())));
             }
             Err(came) => {
-                all.push(ask(Place::without_tls(&address.domain)));
+                all.push(ask(Candidate::without_tls(&address.domain)));
                 all.push(tokio::spawn(async move { Err(vec![Miss::new("DNS", came)]) }));
             }
         }
@@ -104,7 +104,7 @@ async fn by_exchanger(dns: Dns, address: Address, asking: Asking) -> Answer {
     let places: Vec<_> = operators(&exchanger)
         .iter()
         .filter(|domain| **domain != address.domain)
-        .flat_map(|domain| Place::of(domain, &address, &[Doubt::UnsignedDns]))
+        .flat_map(|domain| Candidate::of(domain, &address, &[Doubt::UnsignedDns]))
         .map(|place| tokio::spawn(place.ask(asking.clone(), address.clone())))
         .collect();
     if places.is_empty() {

@@ -7,7 +7,7 @@ use super::places::Places;
 use super::recipients::{RECIPIENTS, SENDER};
 use super::rows::{Form, Key, inline, key, mapping, part};
 use super::server::{Keys, OF_TLS, is_unusual, of_target, wrong};
-use super::target::{MailServer, Place, Recipients, Route, Sender};
+use super::target::{Address, MailServer, Recipients, Route, Sender};
 use super::tree::{Complaint, Node};
 use super::values::{HOST, PATH, PORT, USER};
 
@@ -51,12 +51,12 @@ const SOCKET: Key<MailServer> = Key {
     name: "socket",
     about: "The Unix socket on which it listens; or `host`.",
     read: |entry, places, into| {
-        into.place = Place::Socket((PATH.read)(&entry.value, places)?);
+        into.address = Address::Socket((PATH.read)(&entry.value, places)?);
         Ok(())
     },
-    show: |from| match &from.place {
-        Place::Socket(path) => (PATH.show)(path),
-        Place::Tcp { .. } => String::new(),
+    show: |from| match &from.address {
+        Address::Socket(path) => (PATH.show)(path),
+        Address::Tcp { .. } => String::new(),
     },
 };
 
@@ -65,14 +65,14 @@ const NAME: Key<MailServer> = Key {
     about: "",
     read: |entry, places, into| {
         let read = (HOST.read)(&entry.value, places)?;
-        if let Place::Tcp { host, .. } = &mut into.place {
+        if let Address::Tcp { host, .. } = &mut into.address {
             *host = read;
         }
         Ok(())
     },
-    show: |from| match &from.place {
-        Place::Tcp { host, .. } => (HOST.show)(host),
-        Place::Socket(_) => String::new(),
+    show: |from| match &from.address {
+        Address::Tcp { host, .. } => (HOST.show)(host),
+        Address::Socket(_) => String::new(),
     },
 };
 
@@ -81,14 +81,14 @@ const NUMBER: Key<MailServer> = Key {
     about: "",
     read: |entry, places, into| {
         let read = (PORT.read)(&entry.value, places)?;
-        if let Place::Tcp { port, .. } = &mut into.place {
+        if let Address::Tcp { port, .. } = &mut into.address {
             *port = read;
         }
         Ok(())
     },
-    show: |from| match &from.place {
-        Place::Tcp { port, .. } => (PORT.show)(port),
-        Place::Socket(_) => String::new(),
+    show: |from| match &from.address {
+        Address::Tcp { port, .. } => (PORT.show)(port),
+        Address::Socket(_) => String::new(),
     },
 };
 
@@ -96,7 +96,7 @@ fn smtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
     let what = "a mapping such as { host: localhost, to: [alice] }";
     let mut server = mapping(node, places, what, SMTP_KEYS, usual("localhost", 25))?;
     let keys = Keys(node.mapping(what)?);
-    let Place::Tcp { host, port } = &mut server.place else { unreachable!("there is no such key") };
+    let Address::Tcp { host, port } = &mut server.address else { unreachable!("there is no such key") };
     match (keys.find("user"), keys.find("password").or_else(|| keys.find("oauth2"))) {
         (Some(user), None) => return Err(wrong(user, "needs `password` or `oauth2` too")),
         (None, Some(password)) => return Err(wrong(password, "needs `user` too")),
@@ -129,7 +129,7 @@ fn lmtp(node: &Node<'_>, places: &Places) -> Result<MailServer, Complaint> {
 
 fn usual(host: &str, port: u16) -> MailServer {
     MailServer {
-        place: Place::Tcp { host: host.to_owned(), port },
+        address: Address::Tcp { host: host.to_owned(), port },
         route: Route::bare(TlsMode::None),
         login: None,
         to: Recipients::List(Vec::new()),
@@ -143,7 +143,7 @@ fn agree(server: MailServer, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<Mail
     if keys.find("to").is_none() {
         return Err(node.wrong("`to` is missing: the recipients' addresses"));
     }
-    if let Place::Socket(_) = &server.place {
+    if let Address::Socket(_) = &server.address {
         let mut of_network = ["host", "port", "tls", "bind", "proxy"].iter().chain(&OF_TLS);
         if let Some(entry) = of_network.find_map(|key| keys.find(key)) {
             return Err(wrong(entry, "has no meaning with `socket`: remove it, or change that"));
@@ -156,7 +156,7 @@ fn agree(server: MailServer, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<Mail
 fn show(keys: &[Key<MailServer>], server: &MailServer) -> String {
     // On one line there is room for what is unusual.
     let is_worth_it = |key: &&Key<MailServer>| match key.name {
-        "tls" => matches!(server.place, Place::Tcp { .. }),
+        "tls" => matches!(server.address, Address::Tcp { .. }),
         name => is_unusual(name, &server.route),
     };
     inline(keys.iter().filter(is_worth_it), server)

@@ -12,7 +12,7 @@ use crate::sasl::{Auth, Mechanism};
 
 pub use super::envelope::{CatchAll, Occurrence, Recipients, Sender, Unknown, is_address};
 pub use super::target_server::{
-    Gmail, Login, MailServer, Mailbox, MessageDate, Method, Place, Provider, Receiver, Route, Scheme, Spam,
+    Address, Gmail, Login, MailServer, Mailbox, MessageDate, Method, Provider, Receiver, Route, Scheme, Spam,
 };
 
 /// One delivery target; `delivery::Sink::open` makes a sink of it.
@@ -210,7 +210,7 @@ impl Target {
     pub fn server(&self) -> Option<String> {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
-            Self::Smtp(server) | Self::Lmtp(server) => Some(server.place.to_string()),
+            Self::Smtp(server) | Self::Lmtp(server) => Some(server.address.to_string()),
             Self::Imap(mailbox) => Some(mailbox.server()),
             Self::Gmail(gmail) => Some(gmail.url.authority()),
             Self::Http(receiver) => Some(receiver.url.without_query()),
@@ -221,9 +221,9 @@ impl Target {
     pub fn login(&self) -> Option<(&str, &Login)> {
         match self {
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
-            Self::Smtp(server) | Self::Lmtp(server) => match (&server.place, &server.login) {
-                (Place::Tcp { host, .. }, Some(login)) => Some((host, login)),
-                (Place::Tcp { .. } | Place::Socket(_), _) => None,
+            Self::Smtp(server) | Self::Lmtp(server) => match (&server.address, &server.login) {
+                (Address::Tcp { host, .. }, Some(login)) => Some((host, login)),
+                (Address::Tcp { .. } | Address::Socket(_), _) => None,
             },
             Self::Imap(mailbox) => Some((&mailbox.host, &mailbox.login)),
             Self::Gmail(gmail) => Some((&gmail.url.host, &gmail.login)),
@@ -260,8 +260,8 @@ impl fmt::Display for Target {
             Self::Mbox(path) => write!(f, "mbox:{}", path.display()),
             // Arguments may hold what is nobody else's business.
             Self::Pipe(pipe) => write!(f, "pipe:{}", pipe.command),
-            Self::Smtp(server) => write!(f, "smtp:{}", server.place),
-            Self::Lmtp(server) => write!(f, "lmtp:{}", server.place),
+            Self::Smtp(server) => write!(f, "smtp:{}", server.address),
+            Self::Lmtp(server) => write!(f, "lmtp:{}", server.address),
             Self::Imap(mailbox) => {
                 let Mailbox { host, port, login, folder, .. } = &**mailbox;
                 write!(f, "imap:{}@{}/{folder}", login.user, HostAndPort(host, *port))

@@ -17,7 +17,7 @@ use crate::sasl::Auth;
 /// A server that takes messages, and the envelopes that it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailServer {
-    pub place: Place,
+    pub address: Address,
     /// Without a timeout answers have what RFC 5321, 4.5.3.2 gives them. A socket has no more than that of it.
     pub route: Route,
     pub login: Option<Login>,
@@ -27,7 +27,7 @@ pub struct MailServer {
 
 /// Where a mail server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Address {
     Tcp {
         /// Host name or address literal (IPv6 without brackets).
         host: String,
@@ -200,7 +200,7 @@ impl Mailbox {
 }
 
 /// Shows `host:port`, or the socket's path.
-impl fmt::Display for Place {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port, .. } => HostAndPort(host, *port).fmt(f),

@@ -13,13 +13,13 @@ use nix::time::{ClockId, clock_gettime};
 /// The way to the service manager, if one started us and wants to hear.
 #[derive(Debug)]
 pub struct Systemd {
-    socket: Option<(UnixDatagram, Place)>,
+    socket: Option<(UnixDatagram, SocketPath)>,
     watchdog: Option<Duration>,
     status: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum SocketPath {
     Path(PathBuf),
     /// A name in Linux's abstract name space.
     Abstract(Vec<u8>),
@@ -89,10 +89,10 @@ impl Systemd {
     }
 }
 
-fn place(name: &OsStr) -> Option<Place> {
+fn place(name: &OsStr) -> Option<SocketPath> {
     match name.as_bytes() {
-        [b'@', name @ ..] => Some(Place::Abstract(name.to_vec())),
-        [b'/', ..] => Some(Place::Path(name.into())),
+        [b'@', name @ ..] => Some(SocketPath::Abstract(name.to_vec())),
+        [b'/', ..] => Some(SocketPath::Path(name.into())),
         [] => None,
         other => {
             log::warn!("cannot tell systemd anything: NOTIFY_SOCKET is {:?}", OsStr::from_bytes(other));
@@ -101,17 +101,17 @@ fn place(name: &OsStr) -> Option<Place> {
     }
 }
 
-fn send(socket: &UnixDatagram, place: &Place, message: &[u8]) -> io::Result<usize> {
+fn send(socket: &UnixDatagram, place: &SocketPath, message: &[u8]) -> io::Result<usize> {
     match place {
-        Place::Path(path) => socket.send_to(message, path),
+        SocketPath::Path(path) => socket.send_to(message, path),
         #[cfg(target_os = "linux")]
-        Place::Abstract(name) => {
+        SocketPath::Abstract(name) => {
             use std::os::linux::net::SocketAddrExt;
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
             socket.send_to_addr(message, &address)
         }
         #[cfg(not(target_os = "linux"))]
-        Place::Abstract(_) => Err(io::ErrorKind::Unsupported.into()),
+        SocketPath::Abstract(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -122,8 +122,8 @@ mod tests {
     #[test]
     fn a_notify_socket_is_a_path_or_an_abstract_name() {
         let place = |name: &str| place(OsStr::new(name));
-        assert_eq!(place("/run/systemd/notify"), Some(Place::Path("/run/systemd/notify".into())));
-        assert_eq!(place("@notify"), Some(Place::Abstract(b"notify".to_vec())));
+        assert_eq!(place("/run/systemd/notify"), Some(SocketPath::Path("/run/systemd/notify".into())));
+        assert_eq!(place("@notify"), Some(SocketPath::Abstract(b"notify".to_vec())));
         assert_eq!((place(""), place("vsock:2:1234")), (None, None));
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let path = directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_nonblocking(true).unwrap();
-        let socket = Some((UnixDatagram::unbound().unwrap(), Place::Path(path)));
+        let socket = Some((UnixDatagram::unbound().unwrap(), SocketPath::Path(path)));
         let mut systemd = Systemd { socket, watchdog: None, status: String::new() };
         for status in ["1 account", "1 account", "2 accounts"] {
             systemd.status(status.into());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::account::{Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
-use crate::config::target::Place;
+use crate::config::target::Address;
 use crate::config::{Account, Config, Fleet, Listen, Target};
 use crate::disk::{above, blocking, spool_directory};
 
@@ -96,7 +96,7 @@ impl<'a> Purpose<'a> {
                 match target {
                     Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
                     Target::Smtp(server) | Target::Lmtp(server) => {
-                        if let Place::Socket(socket) = &server.place {
+                        if let Address::Socket(socket) = &server.address {
                             paths.push(socket.clone());
                         }
                     }

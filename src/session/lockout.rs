@@ -77,7 +77,7 @@ impl Attempted {
     /// One at the server of a target, by this user, with these secrets.
     pub fn at_target(target: &Target, user: &str, secrets: &[&Secret]) -> Self {
         let way = match target {
-            Target::Smtp(server) | Target::Lmtp(server) => format!("{:?}", server.place),
+            Target::Smtp(server) | Target::Lmtp(server) => format!("{:?}", server.address),
             Target::Imap(mailbox) => format!("{:?}", (mailbox.port, &mailbox.auth)),
             Target::Gmail(gmail) => gmail.url.to_string(),
             Target::Http(receiver) => receiver.url.to_string(),

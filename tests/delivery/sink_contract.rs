@@ -20,7 +20,7 @@ use crate::support::mail_server::MailServer;
 #[cfg(target_os = "linux")]
 use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
-use postrider::testing::config::{CommandLine, Pipe, Place, Recipients, Route, Sender, Target, TlsMode};
+use postrider::testing::config::{Address, CommandLine, Pipe, Recipients, Route, Sender, Target, TlsMode};
 use postrider::testing::delivery::Outcome;
 use postrider::testing::disk::{Disk, Limits};
 
@@ -129,7 +129,7 @@ fn endpoint(dir: &Path) -> HttpServer {
 fn lmtp(dir: &Path) -> Target {
     server(dir);
     Target::Lmtp(Box::new(postrider::testing::config::MailServer {
-        place: Place::Socket(dir.join("lmtp")),
+        address: Address::Socket(dir.join("lmtp")),
         route: Route::bare(TlsMode::None),
         login: None,
         to: Recipients::List(vec!["bob@example.org".into()]),

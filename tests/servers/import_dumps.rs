@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use postrider::testing::config::{Account, Config, Keep, Password, Place, Recipients, Target, TlsMode};
+use postrider::testing::config::{Account, Address, Config, Keep, Password, Recipients, Target, TlsMode};
 use serde_json::Value;
 
 use crate::support::postrider::Home;
@@ -167,9 +167,9 @@ fn fetchmail_target(user: &Value, account: &Account, what: &str) {
             let is_lmtp = matches!(target, Target::Lmtp(_));
             let hunt = user["smtphunt"][0].as_str().unwrap();
             assert_eq!(is_lmtp, user["lmtp"].as_u64() == Some(1) || hunt.starts_with('/'), "{what}");
-            match &server.place {
-                Place::Socket(path) => assert_eq!(path.to_str(), Some(hunt), "{what}"),
-                Place::Tcp { host, port, .. } => {
+            match &server.address {
+                Address::Socket(path) => assert_eq!(path.to_str(), Some(hunt), "{what}"),
+                Address::Tcp { host, port, .. } => {
                     let (name, service) =
                         hunt.split_once('/').unwrap_or((hunt, if is_lmtp { "24" } else { "25" }));
                     assert_eq!((host.as_str(), port.to_string().as_str()), (name, service), "{what}");

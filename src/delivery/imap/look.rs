@@ -49,7 +49,7 @@ impl From<Broken> for Blind {
 
 /// A mailbox, and how its messages are known.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct Searched<'a> {
     pub(super) mailbox: &'a Mailbox,
     /// Goes into their digests.
     pub(super) name: &'a str,
@@ -99,7 +99,7 @@ pub(super) enum Settled {
 /// one that may only be written into, nothing is found.
 pub(super) async fn look(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     from: u32,
     sought: Sought<'_>,
 ) -> Result<Looked, Blind> {
@@ -131,7 +131,7 @@ pub(super) struct Back {
 /// with the time of delivery, and so does INTERNALDATE but for what was moved there.
 pub(super) async fn look_back(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     back: Back,
 ) -> Result<Vec<Found>, Blind> {
     let Some(next) = examine(dialogue, place).await? else { return Ok(Vec::new()) };
@@ -165,7 +165,7 @@ pub(super) async fn look_back(
 /// Reads the messages that no header tells apart, as far as they are not too many or too large.
 async fn with_weak(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     sought: Sought<'_>,
     mut found: VecDeque<Found>,
     weak: VecDeque<Weak>,
@@ -192,7 +192,7 @@ async fn with_weak(
 /// may still have been reading it.
 pub(super) async fn look_until_still(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     from: u32,
     sought: Sought<'_>,
     is_all: impl Fn(&[Found]) -> bool,
@@ -225,7 +225,7 @@ pub(super) async fn look_until_still(
 /// Gives what the headers of messages say, by their UIDs.
 pub(super) async fn headers(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     uids: &[u32],
 ) -> Result<HashMap<u32, Said>, Blind> {
     if examine(dialogue, place).await?.is_none() {
@@ -239,7 +239,7 @@ pub(super) async fn headers(
 /// Says whether the body of the message with this UID is this one.
 pub(super) async fn has_body(
     dialogue: &mut Dialogue,
-    place: Place<'_>,
+    place: Searched<'_>,
     uid: u32,
     body: [u8; 32],
 ) -> Result<bool, Blind> {
@@ -252,7 +252,7 @@ pub(super) async fn has_body(
 }
 
 /// Opens the mailbox for reading; gives UIDNEXT if the server tells it, `None` if it does not show the mailbox.
-async fn examine(dialogue: &mut Dialogue, place: Place<'_>) -> Result<Option<Option<u32>>, Blind> {
+async fn examine(dialogue: &mut Dialogue, place: Searched<'_>) -> Result<Option<Option<u32>>, Blind> {
     let status = dialogue.command(Command::Examine(place.mailbox)).await?;
     match status.is_ok() {
         true => Ok(Some(dialogue.told.next)),
@@ -320,7 +320,7 @@ struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    fn new(place: Place<'a>, from: u32, sought: Sought<'a>) -> Self {
+    fn new(place: Searched<'a>, from: u32, sought: Sought<'a>) -> Self {
         let (seen, newest, found, weak, long) = Default::default();
         Self { name: place.name, from, sought, seen, newest, found, weak, long }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use super::connect::Connecting;
 use super::dialogue::{At, Dialogue};
 use super::known::Known;
-use super::look::{Blind, Place};
+use super::look::{Blind, Searched};
 use super::memory::{Doubtful, Memory};
 use super::upload::Letter;
 use crate::config;
@@ -78,8 +78,8 @@ impl Shared {
         connected
     }
 
-    pub(super) fn place(&self, at: At) -> Place<'_> {
-        Place { mailbox: &self.asked, name: &self.name, validity: at.validity }
+    pub(super) fn place(&self, at: At) -> Searched<'_> {
+        Searched { mailbox: &self.asked, name: &self.name, validity: at.validity }
     }
 
     pub(super) fn letter(&self, message: Spooled) -> Letter {

@@ -9,7 +9,7 @@ use super::dialogue::{Broken, Dialogue, How, Introduction, NoDialogue, Patience}
 use super::learned::Learned;
 use super::transaction::Connection;
 use crate::config::account::TlsMode;
-use crate::config::target::{MailServer, Place};
+use crate::config::target::{Address, MailServer};
 use crate::delivery::{Access, ServerError, TargetError};
 use crate::failure::{Class, meaning};
 use crate::line::AuthLine;
@@ -51,14 +51,14 @@ struct Connecting<'a> {
 
 impl Connecting<'_> {
     async fn dialogue(&self) -> Result<Dialogue, TargetError> {
-        let MailServer { place, route, .. } = self.server;
+        let MailServer { address, route, .. } = self.server;
         let greeting = Client::new(self.dialect);
-        let server = match place {
-            Place::Socket(path) => {
+        let server = match address {
+            Address::Socket(path) => {
                 let timeout = route.timeout.unwrap_or(self.access.timeout);
                 return self.open(self.unix(path, timeout).await?, greeting).await;
             }
-            Place::Tcp { host, port } => (host.as_str(), *port),
+            Address::Tcp { host, port } => (host.as_str(), *port),
         };
         let endpoint = Endpoint::of_target(&self.access.account, server, route, self.access.timeout);
         let net = |error| self.net(error);
@@ -120,7 +120,7 @@ impl Connecting<'_> {
                     (How::Silence, _) | (_, Some(_)) => net::another_server(line, self.mode(), self.usual()),
                     (How::Ended | How::Otherwise, None) => None,
                 };
-                let (place, said) = (self.server.place.to_string(), said.map(String::into_bytes));
+                let (place, said) = (self.server.address.to_string(), said.map(String::into_bytes));
                 let class = Class::Target;
                 Err(TargetError::Server(Box::new(ServerError { place, what, said, hint, class })))
             }
@@ -129,9 +129,9 @@ impl Connecting<'_> {
     }
 
     fn mode(&self) -> TlsMode {
-        match &self.server.place {
-            Place::Tcp { .. } => self.server.route.tls.mode,
-            Place::Socket(_) => TlsMode::Implicit,
+        match &self.server.address {
+            Address::Tcp { .. } => self.server.route.tls.mode,
+            Address::Socket(_) => TlsMode::Implicit,
         }
     }
 
@@ -168,7 +168,7 @@ impl Connecting<'_> {
 
     /// RFC 4954.
     async fn log_in(&self, dialogue: &mut Dialogue, user: &str, secret: &Secret) -> Result<(), TargetError> {
-        let Place::Tcp { .. } = &self.server.place else { return Ok(()) };
+        let Address::Tcp { .. } = &self.server.address else { return Ok(()) };
         let names: Vec<String> = dialogue.extensions.auth.clone();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let facts = dialogue.stream().tls();
@@ -222,18 +222,18 @@ impl Connecting<'_> {
     }
 
     fn failed(&self, what: String, hint: Option<String>) -> TargetError {
-        let place = self.server.place.to_string();
+        let place = self.server.address.to_string();
         TargetError::Server(Box::new(ServerError { place, what, said: None, hint, class: Class::Target }))
     }
 
     fn refused(&self, what: &str, reply: &Reply, class: Class, hint: Option<String>) -> TargetError {
         let said = Some(format!("{} {}", reply.code, reply.text()).into_bytes());
-        let (place, what) = (self.server.place.to_string(), what.to_owned());
+        let (place, what) = (self.server.address.to_string(), what.to_owned());
         TargetError::Server(Box::new(ServerError { place, what, said, hint, class }))
     }
 
     fn broken(&self, broken: Broken) -> TargetError {
-        broken.at(&self.server.place)
+        broken.at(&self.server.address)
     }
 
     fn sasl(&self, error: &sasl::SaslError) -> TargetError {

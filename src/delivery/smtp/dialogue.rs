@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::target::Place;
+use crate::config::target::Address;
 use crate::delivery::{ServerError, TargetError};
 use crate::failure::Class;
 use crate::net::wire::{Limits, Wire, WireError};
@@ -116,9 +116,9 @@ impl Broken {
     }
 
     /// Tells that it broke at this server.
-    pub(super) fn at(self, place: &Place) -> TargetError {
+    pub(super) fn at(self, address: &Address) -> TargetError {
         let Self { what, said, .. } = self;
-        let (place, said) = (place.to_string(), said.map(String::into_bytes));
+        let (place, said) = (address.to_string(), said.map(String::into_bytes));
         TargetError::Server(Box::new(ServerError { place, what, said, hint: None, class: Class::Target }))
     }
 

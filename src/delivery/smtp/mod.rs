@@ -190,7 +190,7 @@ impl Shared {
             () => ("server wants a log-in before a message", "write `user` and `password` in the target"),
         };
         TargetError::Server(Box::new(ServerError {
-            place: self.server.place.to_string(),
+            place: self.server.address.to_string(),
             what: what.into(),
             said: Some(said),
             hint: Some(hint.into()),
@@ -371,7 +371,7 @@ impl Round<'_> {
         if self.shared.breaks.fetch_add(1, Relaxed) + 1 < MOST_BREAKS {
             return Ok(());
         }
-        Err(broken.at(&self.shared.server.place))
+        Err(broken.at(&self.shared.server.address))
     }
 
     /// Gives a connection on which the server waits for a message, and whether that has been announced.
