@@ -1,15 +1,18 @@
 //! Which accounts a command is about.
 
 use std::mem;
+use std::slice;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::account::Table;
 use super::{CliError, Common, progress};
 use crate::config::account::TlsMode;
 use crate::config::suggest::nearest;
 use crate::config::{Account, Config, default_state};
-use crate::session::{Ask, Retry};
+use crate::session::{Ask, Environment, Retry};
+use crate::state::Store;
 use crate::text::Shown;
 
 /// What is said of a maildrop beside its URL.
@@ -80,14 +83,41 @@ pub fn retry(names: &[String]) -> Retry {
 }
 
 /// Reads the configuration, and finds an account in it; or makes one of a URL, whose state is where `sync URL` has it.
-pub fn load(common: &Common, name: &str) -> Result<(Config, Account), CliError> {
+pub async fn load(common: &Common, name: &str) -> Result<(Config, Account), CliError> {
     if is_url(name) {
         // What it delivers to is not asked for: no message is fetched.
         return OfUrl::default().account(name, &["maildir:/"]);
     }
-    let config = common.load()?;
+    let mut config = common.load()?;
+    add_rows(&mut config, slice::from_ref(&name.to_owned())).await?;
     let account = named(&config, name)?.clone();
     Ok((config, account))
+}
+
+/// Says whether this names an account of a table: `TENANT/NAME`.
+pub fn is_row(name: &str) -> bool {
+    name.contains('/') && !is_url(name)
+}
+
+/// Adds those of these accounts to a configuration that are rows of its table.
+pub async fn add_rows(config: &mut Config, names: &[String]) -> Result<(), CliError> {
+    let rows: Vec<&String> = names.iter().filter(|name| is_row(name)).collect();
+    if rows.is_empty() || config.database.is_none() {
+        return Ok(());
+    }
+    let table = Table::of(config).await?;
+    for name in rows {
+        config.accounts.push(table.account(name).await?);
+    }
+    Ok(())
+}
+
+/// Opens the state of a configuration for looking at it alone.
+pub async fn look(config: &Config) -> Result<Store, CliError> {
+    match config.database {
+        None => Ok(Store::open_read_only(&config.state)),
+        Some(_) => Ok(Environment::of_config(config).await?.store),
+    }
 }
 
 /// Says whether a URL stands where an account's name may stand. No name looks like this, so that a mistyped scheme is

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::accounts::{chosen, retry};
+use super::accounts::{add_rows, chosen, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
@@ -26,6 +26,7 @@ pub struct Check {
 impl Check {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let mut config = Config { notify: None, ..common.load()? };
+        add_rows(&mut config, &self.accounts).await?;
         let chosen = chosen(&mut config, &self.accounts)?;
         let bars = if self.json { Bars::none() } else { Bars::new(common, chosen.len()) };
         let reports = poll::accounts(
@@ -40,7 +41,7 @@ impl Check {
                 }
             },
         )
-        .await;
+        .await?;
         if !self.json {
             reports.iter().filter_map(report::checked).for_each(|line| results.line(line));
         }

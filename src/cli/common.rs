@@ -61,14 +61,8 @@ impl Common {
         self.config.clone().or_else(of_environment)
     }
 
-    /// Reads the configuration for a command that uses the state.
-    pub(super) fn load(&self) -> Result<Config, ConfigError> {
-        let config = self.load_whatever_state()?;
-        if config.database.is_some() { Err(ConfigError::InDatabase) } else { Ok(config) }
-    }
-
     /// Reads the configuration that was named, or that is found, on a file system that may not answer.
-    pub(super) fn load_whatever_state(&self) -> Result<Config, ConfigError> {
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
         let named = self.named();
         let file = named.clone().unwrap_or_else(|| "the usual place".into());
         read(&file, move || Config::load(&named.map_or_else(Config::find, Ok)?))?

@@ -37,15 +37,11 @@ pub enum ConfigCommand {
 impl ConfigCommand {
     pub fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         match self {
-            Self::Check => check(&common.load_whatever_state()?, results)?,
-            Self::Show { origin: false } => {
-                results.write(config::show(&common.load_whatever_state()?).as_bytes());
-            }
-            Self::Show { origin: true } => {
-                results.write(with_origins(&common.load_whatever_state()?)?.as_bytes());
-            }
+            Self::Check => check(&common.load()?, results)?,
+            Self::Show { origin: false } => results.write(config::show(&common.load()?).as_bytes()),
+            Self::Show { origin: true } => results.write(with_origins(&common.load()?)?.as_bytes()),
             Self::Accounts => {
-                common.load_whatever_state()?.accounts.iter().for_each(|account| results.line(&account.name));
+                common.load()?.accounts.iter().for_each(|account| results.line(&account.name));
             }
             Self::Keys => {
                 let keys = config::reference();

@@ -13,11 +13,11 @@ pub struct Daemon {}
 
 impl Daemon {
     pub async fn run(&self, common: &Common) -> Result<Exit, CliError> {
-        let config = common.load_whatever_state()?;
+        let config = common.load()?;
         let purpose = Purpose { reading: Reading::Again, ..Purpose::of(&config) };
         let sandbox = sandbox::enter(config.sandbox, confine::MADE, &purpose);
         let reload = || {
-            let config = common.load_whatever_state().map_err(|error| sandbox.explain(error))?;
+            let config = common.load().map_err(|error| sandbox.explain(error))?;
             sandbox.admit(&config)?;
             Ok(config)
         };

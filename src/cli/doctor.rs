@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use super::accounts::chosen;
+use super::accounts::{add_rows, chosen};
 use super::exit::Exit;
 use super::report::{Octets, Took, checked};
 use super::stdout::Results;
@@ -50,7 +50,9 @@ struct Step<'a> {
 impl Doctor {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let mut config = Config { notify: None, ..common.load()? };
+        add_rows(&mut config, &self.accounts).await?;
         let chosen = chosen(&mut config, &self.accounts)?;
+        let shared = Environment::of_config(&config).await?;
         let stop = signals::stop(Exit::LATER.number());
         let mut worst = Exit::SUCCESS;
         for (index, account) in chosen.iter().enumerate() {
@@ -65,7 +67,7 @@ impl Doctor {
                 stop: stop.clone(),
                 ask: progress::ask(),
                 connector: Connector::watched(watch),
-                ..Environment::new(config.state.clone())
+                ..shared.clone()
             };
             let mut page = Page { account, at: account.server(), json: self.json, results, heard };
             let examined = page.maildrop(&environment).await;

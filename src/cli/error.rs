@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use super::exit::Exit;
-use crate::config::{ConfigError, UrlError};
+use crate::config::{ConfigError, RowError, UrlError};
 use crate::credential::CredentialError;
 use crate::daemon::DaemonError;
 use crate::failure::Failure;
@@ -53,12 +53,16 @@ pub(super) enum CliError {
     Credential(#[from] CredentialError),
     #[error("state: {0}")]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    Row(#[from] RowError),
     #[error("there is no table of accounts: the state is a file")]
     NoTable,
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("no daemon runs with the state file {}", .0.display())]
     NoDaemon(PathBuf),
+    #[error("no worker is heard of in the database {0}")]
+    NoWorker(String),
     #[error("the running daemon has no account {}", .0.join(", "))]
     NotScheduled(Vec<String>),
     /// It is there, but another user's.
@@ -85,9 +89,12 @@ impl CliError {
             Self::Config(ConfigError::Unreadable { source, .. }) if source.kind() == ErrorKind::TimedOut => {
                 Exit::LATER
             }
-            Self::Config(_) | Self::Import(_) | Self::Foreign { .. } | Self::Seal(_) | Self::NoTable => {
-                Exit::CONFIGURATION
-            }
+            Self::Config(_)
+            | Self::Import(_)
+            | Self::Foreign { .. }
+            | Self::Seal(_)
+            | Self::Row(_)
+            | Self::NoTable => Exit::CONFIGURATION,
             Self::Credential(error) => Exit::of_class(error.class()),
             Self::Url(_)
             | Self::Usage(_)
@@ -108,6 +115,7 @@ impl CliError {
             | Self::Unwritten { .. }
             | Self::Daemon(_)
             | Self::NoDaemon(_)
+            | Self::NoWorker(_)
             | Self::NotScheduled(_)
             | Self::Unasked(_)
             | Self::Owner(_)
@@ -128,7 +136,7 @@ impl CliError {
             Self::Daemon(DaemonError::Unshared { .. }) => {
                 Some("write `shared: true` beside the target if all workers see the same, or deliver to a server".into())
             }
-            Self::NoDaemon(_) => {
+            Self::NoDaemon(_) | Self::NoWorker(_) => {
                 Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
             }
             Self::NotScheduled(_) => Some(
@@ -161,6 +169,7 @@ impl CliError {
             | Self::UnknownUid(_)
             | Self::NotHeld(_)
             | Self::Seal(_)
+            | Self::Row(_)
             | Self::Poll(_)
             | Self::Daemon(DaemonError::Signals(_) | DaemonError::Timer(_) | DaemonError::Unusable(_))
             | Self::Unasked(_)

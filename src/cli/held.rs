@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::accounts::{load, retry};
+use super::accounts::{load, look, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::{Octets, messages};
@@ -14,7 +14,7 @@ use super::seen::lease;
 use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::Account;
-use crate::session::{Limits, Task, now};
+use crate::session::{Environment, Limits, Task, now};
 use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
 use crate::status::words::{again, time};
 use crate::text::{Shown, counted};
@@ -79,8 +79,8 @@ impl Held {
 
 impl List {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = &load(common, &self.account)?;
-        for held in held(&Store::open_read_only(&config.state), account).await? {
+        let (config, account) = &load(common, &self.account).await?;
+        for held in held(&look(config).await?, account).await? {
             match self.json {
                 true => results.line(held.json()),
                 false => results.line(listed(&held)),
@@ -92,9 +92,9 @@ impl List {
 
 impl Retry {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = &load(common, &self.account)?;
-        let store = Store::open(&config.state);
-        let chosen = chosen(&self.uids, held(&store, account).await?)?;
+        let (config, account) = &load(common, &self.account).await?;
+        let environment = Environment::of_config(config).await?;
+        let chosen = chosen(&self.uids, held(&environment.store, account).await?)?;
         if chosen.is_empty() {
             results.done(format_args!("{}: nothing is held", account.name));
             return Ok(Exit::SUCCESS);
@@ -102,11 +102,11 @@ impl Retry {
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         {
             // A session that goes on would put back what it has read before.
-            let _lease = lease(common, config, account, "try held messages again").await?;
+            let _lease = lease(common, &environment, account, "try held messages again").await?;
             let names = chosen.iter().map(|held| (held.uid.clone(), held.ordinal)).collect();
-            store.hasten(maildrop, names, now()).await?;
+            environment.store.hasten(maildrop, names, now()).await?;
         }
-        drop(store);
+        drop(environment);
         if account.is_of_url() {
             let (name, due) = (&account.name, messages(chosen.len()));
             results.done(format_args!(
@@ -117,8 +117,8 @@ impl Retry {
         let accounts = [Arc::new(account.clone())];
         let retry = retry(std::slice::from_ref(&account.name));
         let task = Task::Sync(Limits { retry, ..Limits::default() });
-        let reports = poll::accounts(&accounts, config, task, Bars::new(common, 1), |_| ()).await;
-        let still = held(&Store::open_read_only(&config.state), account).await?;
+        let reports = poll::accounts(&accounts, config, task, Bars::new(common, 1), |_| ()).await?;
+        let still = held(&look(config).await?, account).await?;
         let still: HashSet<_> = still.iter().map(|held| (&held.uid, held.ordinal)).collect();
         let is_still_held = |one: &&HeldMessage| still.contains(&(&one.uid, one.ordinal));
         let still = chosen.iter().filter(is_still_held).count();
@@ -134,11 +134,12 @@ impl Retry {
 
 impl Discard {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = &load(common, &self.account)?;
+        let (config, account) = &load(common, &self.account).await?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
-        let _lease = lease(common, config, account, "discard held messages").await?;
-        let store = Store::open(&config.state);
-        let chosen = chosen(&self.uids, held(&store, account).await?)?;
+        let environment = Environment::of_config(config).await?;
+        let lease = lease(common, &environment, account, "discard held messages").await?;
+        let Environment { store, .. } = &environment.under(&lease);
+        let chosen = chosen(&self.uids, held(store, account).await?)?;
         let memory = store.begin(maildrop).await?;
         let (at, discarded) = (now(), chosen.len());
         // As if it had been delivered now, so that what `keep` says of delivered messages holds for it. Without a

@@ -22,8 +22,8 @@ use crate::disk::durable;
 use crate::import::{self, Around, Fetched, Imported, SeenList, Value};
 use crate::message::UniqueId;
 use crate::secret::Secret;
-use crate::session::now;
-use crate::state::{Delivery, Kind, Store};
+use crate::session::{Environment, now};
+use crate::state::{Delivery, Kind};
 use crate::text::shell_word;
 
 /// Octets of another program's configuration at most.
@@ -207,7 +207,7 @@ impl Import {
         results: &mut Results,
     ) -> Result<Exit, CliError> {
         let config = common.load()?;
-        let store = Store::open(&config.state);
+        let environment = Environment::of_config(&config).await?;
         let mut any = false;
         for account in &source.imported.accounts {
             let (Some(list), Some(maildrop)) = (&account.seen, account.maildrop()) else { continue };
@@ -230,7 +230,7 @@ impl Import {
                     format!("{} lists nothing for {maildrop}: nothing taken over", path.display())
                 }
                 Some(fetched) => {
-                    let (taken, known) = record(common, &config, &store, ours, fetched).await?;
+                    let (taken, known) = record(common, &environment, ours, fetched).await?;
                     let before =
                         if known > 0 { format!(", {known} recorded already") } else { String::new() };
                     format!("{} taken over from {}{before}", messages(taken), path.display())
@@ -259,12 +259,12 @@ impl Import {
 /// were recorded.
 async fn record(
     common: &Common,
-    config: &Config,
-    store: &Store,
+    environment: &Environment,
     account: &config::Account,
     fetched: Vec<Fetched>,
 ) -> Result<(usize, usize), CliError> {
-    let _lease = lease(common, config, account, "take over unique-ids").await?;
+    let lease = lease(common, environment, account, "take over unique-ids").await?;
+    let Environment { store, .. } = &environment.clone().under(&lease);
     let maildrop: Arc<str> = account.maildrop_id.as_str().into();
     let seen = store.seen(maildrop.clone()).await?;
     let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
 
+use super::CliError;
 use super::exit::Exit;
 use super::progress::{self, Bars};
 use crate::config::{Account, Config, Daemon, Hosts};
@@ -18,22 +19,26 @@ use crate::stop::{SETTLING, Stop};
 
 /// Polls accounts of a configuration once, as many at a time as it allows, and tells each failure on standard error as
 /// it happens. `ended` hears of each account as it ends; the reports come in the order of the accounts.
+///
+/// # Errors
+///
+/// The state cannot be used.
 pub async fn accounts(
     accounts: &[Arc<Account>],
     config: &Config,
     task: Task,
     bars: Bars,
     mut ended: impl FnMut(&Report),
-) -> Vec<Report> {
+) -> Result<Vec<Report>, CliError> {
     let stop = signals::stop(Exit::LATER.number());
     if accounts.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let environment = Environment {
         stop: stop.clone(),
         ask: progress::ask(),
         notify: config.notify,
-        ..Environment::new(config.state.clone())
+        ..Environment::of_config(config).await?
     };
     let disk = environment.disk.clone();
     let session = move |account: Arc<Account>| {
@@ -49,7 +54,7 @@ pub async fn accounts(
     // Messages that were given up are still being removed from `tmp`.
     let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
     tell_stopped(&reports);
-    reports
+    Ok(reports)
 }
 
 /// Tells in one line which sessions a signal ended, however many they were.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::accounts::{OfUrl, is_url, load, retry};
+use super::accounts::{OfUrl, is_url, load, look, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::report::messages;
@@ -17,9 +17,8 @@ use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
-use crate::session::{self, Task, now};
-use crate::state::lease::Lease;
-use crate::state::{Delivery, Kind, SeenLine, Store};
+use crate::session::{self, Environment, Task, now};
+use crate::state::{Delivery, Kind, Lease, SeenLine, Taken};
 use crate::status::words::time;
 use crate::text::Shown;
 
@@ -92,8 +91,8 @@ impl Seen {
 
 impl List {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = &load(common, &self.account)?;
-        let store = Store::open_read_only(&config.state);
+        let (config, account) = &load(common, &self.account).await?;
+        let store = look(config).await?;
         for line in store.seen(account.maildrop_id.as_str().into()).await? {
             results.line(listed(&line));
         }
@@ -112,7 +111,7 @@ impl Mark {
         let (config, account) = match is_of_url {
             // What it delivers to is not asked for: no message is fetched.
             true if self.all => self.of_url.account(&self.account, &["maildir:/"])?,
-            _ => load(common, &self.account)?,
+            _ => load(common, &self.account).await?,
         };
         if !self.all {
             return self.record(&config, &account, common, results).await;
@@ -125,7 +124,7 @@ impl Mark {
             Bars::new(common, 1),
             |_| (),
         )
-        .await;
+        .await?;
         for report in reports.iter().filter(|report| report.failure.is_none()) {
             results.done(format_args!("{}: {} marked as seen", report.account, messages(report.new)));
         }
@@ -144,8 +143,9 @@ impl Mark {
         results: &mut Results,
     ) -> Result<Exit, CliError> {
         let mut uids = given(&self.uids)?;
-        let _lease = lease(common, config, account, "mark unique-ids").await?;
-        let store = Store::open(&config.state);
+        let environment = Environment::of_config(config).await?;
+        let lease = lease(common, &environment, account, "mark unique-ids").await?;
+        let Environment { store, .. } = &environment.under(&lease);
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         let seen = store.seen(maildrop.clone()).await?;
         let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
@@ -166,11 +166,12 @@ impl Mark {
 
 impl Forget {
     async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let (config, account) = &load(common, &self.account)?;
+        let (config, account) = &load(common, &self.account).await?;
         let maildrop: Arc<str> = account.maildrop_id.as_str().into();
         // A session that goes on would record again what is forgotten here.
-        let _lease = lease(common, config, account, "forget unique-ids").await?;
-        let store = Store::open(&config.state);
+        let environment = Environment::of_config(config).await?;
+        let _lease = lease(common, &environment, account, "forget unique-ids").await?;
+        let store = &environment.store;
         let seen = store.seen(maildrop.clone()).await?;
         let uids = match self.all {
             true => seen.iter().map(|line| line.uid.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
@@ -249,21 +250,26 @@ fn meant(word: &OsStr, uid: &UniqueId) -> bool {
 /// Takes the lease on an account's maildrop; a person at a terminal sees that somebody else has it.
 pub async fn lease(
     common: &Common,
-    config: &Config,
+    environment: &Environment,
     account: &Account,
     doing: &str,
 ) -> Result<Lease, CliError> {
-    let taken = session::lease(&config.state, account, &*Bars::new(common, 1).of(account)).await?;
-    taken.ok_or_else(|| Box::new(in_use(account, doing)).into())
+    match session::lease(environment, account, &*Bars::new(common, 1).of(account)).await? {
+        Taken::Own(lease) => Ok(lease),
+        Taken::Others(by) => Err(Box::new(in_use(account, doing, by)).into()),
+    }
 }
 
-fn in_use(account: &Account, doing: &str) -> Failure {
+fn in_use(account: &Account, doing: &str, by: Option<String>) -> Failure {
     Failure {
         account: account.name.clone(),
         host: String::new(),
         doing: doing.into(),
         class: Class::InUse,
-        what: "another process is polling this maildrop".into(),
+        what: match by {
+            None => "another process is polling this maildrop".into(),
+            Some(worker) => format!("the worker {worker} is polling this maildrop"),
+        },
         said: None,
         hint: Some("try again when it has ended".into()),
     }

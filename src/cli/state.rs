@@ -50,7 +50,7 @@ impl Copy {
         if self.from == self.to {
             return Err(CliError::Usage("FROM and TO are the same".to_owned()));
         }
-        let config = match common.load_whatever_state() {
+        let config = match common.load() {
             // A state has one file or none, and both may be named here.
             Err(ConfigError::NotFound { .. }) if common.named().is_none() => Config::default(),
             config => config?,

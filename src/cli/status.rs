@@ -1,11 +1,12 @@
 //! `postrider status`: how the accounts stand, by what the store knows.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::accounts::named;
+use super::accounts::{add_rows, look, named};
 use super::exit::Exit;
 use super::seen::lease;
 use super::stdout::Results;
@@ -14,8 +15,9 @@ use super::{CliError, Common};
 use crate::config::units;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::logging;
+use crate::session::Environment;
+use crate::state::Kind;
 use crate::state::outlook::Seen;
-use crate::state::{Kind, Store};
 use crate::status::Snapshot;
 
 #[derive(Debug, Args)]
@@ -52,21 +54,24 @@ impl Status {
         if let Some(Forgetting::Forget(forget)) = &self.forget {
             return forget.run(common, results).await;
         }
-        let (accounts, state) = match common.load() {
+        let mut config = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
-            Err(ConfigError::NotFound { .. }) if self.accounts.is_empty() => (Vec::new(), default_state()?),
+            Err(ConfigError::NotFound { .. }) if self.accounts.is_empty() => {
+                Config { state: default_state()?, ..Config::default() }
+            }
             config => {
                 let mut config = config?;
+                add_rows(&mut config, &self.accounts).await?;
                 self.accounts.iter().try_for_each(|name| named(&config, name).map(drop))?;
                 let is_asked =
                     |account: &Account| self.accounts.is_empty() || self.accounts.contains(&account.name);
                 config.accounts.retain(is_asked);
-                (config.accounts, config.state)
+                config
             }
         };
-        let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
-        let store = Store::open_read_only(&state);
-        let mut snapshot = Snapshot::take(&store, &state, &accounts, Seen::Counted).await?;
+        let accounts: Vec<_> = mem::take(&mut config.accounts).into_iter().map(Arc::new).collect();
+        let store = look(&config).await?;
+        let mut snapshot = Snapshot::take(&store, &config.state, &accounts, Seen::Counted).await?;
         snapshot.rows.retain(|row| row.configured || self.accounts.is_empty());
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
@@ -120,7 +125,8 @@ impl Forget {
             config => config?,
         };
         let accounts: Vec<_> = config.accounts.iter().cloned().map(Arc::new).collect();
-        let store = Store::open_read_only(&config.state);
+        let environment = Environment::of_config(&config).await?;
+        let store = look(&config).await?;
         let snapshot = Snapshot::take(&store, &config.state, &accounts, Seen::Counted).await?;
         let meant = |of: fn(&crate::status::Row) -> &String| {
             let mut rows = snapshot.rows.iter().filter(|row| *of(row) == self.maildrop);
@@ -134,8 +140,8 @@ impl Forget {
             return Err(CliError::Configured(row.account.clone()));
         }
         let account = Account { maildrop_id: row.maildrop.clone(), ..Account::new(&row.account) };
-        let _lease = lease(common, &config, &account, "forget it").await?;
-        Store::open(&config.state).drop_maildrop(row.maildrop.as_str().into()).await?;
+        let _lease = lease(common, &environment, &account, "forget it").await?;
+        environment.store.drop_maildrop(row.maildrop.as_str().into()).await?;
         results.done(format_args!("{}: forgotten, {} recorded messages", row.maildrop, row.seen));
         Ok(Exit::SUCCESS)
     }

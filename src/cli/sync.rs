@@ -7,13 +7,13 @@ use std::time::Instant;
 use clap::Args;
 use log::Level;
 
-use super::accounts::{OfUrl, address_hint, chosen, is_url, retry};
+use super::accounts::{OfUrl, add_rows, address_hint, chosen, is_row, is_url, retry};
 use super::exit::Exit;
 use super::progress::Bars;
 use super::stdout::Results;
 use super::{CliError, Common, confine, poll, report};
-use crate::config::{Config, ConfigError};
-use crate::sandbox::{self, Missing, Purpose, Reading};
+use crate::config::{Account, Config, ConfigError};
+use crate::sandbox::{self, Missing, Purpose};
 use crate::session::{Limits, MayDelete, Report, Retry, Task};
 
 #[derive(Debug, Args)]
@@ -82,25 +82,36 @@ impl Sync {
     ) -> Result<Vec<Report>, CliError> {
         // A URL's account has another name, and is the only one.
         let names = if self.is_url() { &[][..] } else { &self.accounts };
-        let accounts = chosen(&mut config, names)?;
+        let (rows, of_file): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| is_row(name));
+        let mut accounts = match rows.is_empty() || !of_file.is_empty() {
+            true => chosen(&mut config, &of_file)?,
+            false => Vec::new(),
+        };
+        self.confine(&config, &accounts, &rows);
+        if !rows.is_empty() {
+            add_rows(&mut config, &rows).await?;
+            accounts.extend(chosen(&mut config, &rows)?);
+        }
         accounts.iter().filter(|account| !account.enabled).for_each(|account| {
             let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
             log::log!(level, "{}: not enabled: polled only because it was named", account.name);
         });
+        let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
+        poll::accounts(&accounts, &config, self.task(), bars, ended).await
+    }
+
+    /// Confines the process to what these accounts need, before anything that might start a thread.
+    fn confine(&self, config: &Config, accounts: &[Arc<Account>], rows: &[String]) {
+        let whole = Purpose::of(config);
         let purpose = Purpose {
             accounts: accounts.iter().map(Arc::as_ref).collect(),
-            fleet: Vec::new(),
-            state: &config.state,
-            file: config.file.as_deref(),
+            fleet: if rows.is_empty() { Vec::new() } else { whole.fleet },
             metrics: None,
             served: Vec::new(),
-            reading: Reading::Once,
+            ..whole
         };
-        // Before anything that might start a thread.
         let missing = if self.dry_run { Missing::Left } else { confine::MADE };
         sandbox::enter(config.sandbox, missing, &purpose);
-        let bars = if self.json { Bars::none() } else { Bars::new(common, accounts.len()) };
-        Ok(poll::accounts(&accounts, &config, self.task(), bars, ended).await)
     }
 
     /// Reads the configuration, or makes one of a URL.

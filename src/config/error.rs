@@ -64,12 +64,6 @@ pub enum ConfigError {
         "cannot tell where to keep state: there is no home directory; set $HOME, or `state` in the configuration"
     )]
     NoHome,
-    /// What is recorded in a file beside it would be taken for all there is.
-    #[error(
-        "mail is not recorded in a database yet: name a file with `state: PATH`, and the database in a configuration of its \
-         own, for `postrider account`"
-    )]
-    InDatabase,
     #[error("{0}")]
     Wrong(Mistakes),
 }

@@ -5,6 +5,7 @@
 //! that a defect met by one ends that one. [`systemd`] hears how it goes; what clients ask for
 //! stands in the store, and [`wake`] says so.
 
+mod claims;
 pub mod clock;
 mod fleet;
 pub mod metrics;
@@ -37,7 +38,7 @@ use crate::state::{Lease, StateError, Timestamp};
 use crate::stop::{CLOSING, SESSIONS, SETTLING};
 
 use clock::Clock;
-use fleet::{Begin, Fleet};
+use fleet::{Begin, Fleet, Table};
 use metrics::Metrics;
 use schedule::{Ended, LogIn, Schedule, Start};
 use signals::{Request, Requests};
@@ -80,6 +81,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let _only = alone(&config).await?;
     let environment = Environment::of_config(&config).await?;
+    let table = Environment::roll(&config).await?.map(Table::new);
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let stop = signals::stop(0);
@@ -89,7 +91,7 @@ pub async fn run(
     };
     let (metrics_file, addresses) = (config.metrics_file.clone(), config.status_listen.clone());
     let (mut daemon, accounts, fresh) =
-        Daemon::new(config, clock.now(), Environment { stop: stop.clone(), ..environment });
+        Daemon::new(config, clock.now(), Environment { stop: stop.clone(), ..environment }, table);
     daemon.show(&accounts, metrics_file, &addresses).await;
     daemon.recall(&clock, fresh).await;
     if daemon.fleet.is_none() {
@@ -126,6 +128,7 @@ pub async fn run(
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
             () = written(&mut daemon.metrics) => {}
             begin = claimed(&mut daemon.fleet) => daemon.begin_claimed(begin),
+            rows = read(&mut daemon.table) => daemon.set_rows(rows),
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
@@ -137,7 +140,7 @@ pub async fn run(
 /// Takes the right to be the only daemon of a state file. Of a fleet's workers there are as many as are wanted.
 async fn alone(config: &Config) -> Result<Option<Lease>, DaemonError> {
     if config.database.is_some() {
-        config.accounts.iter().try_for_each(is_shared)?;
+        are_shared(config)?;
         return Ok(None);
     }
     match Lease::take(&config.state, DAEMON, Duration::ZERO).await? {
@@ -146,10 +149,10 @@ async fn alone(config: &Config) -> Result<Option<Lease>, DaemonError> {
     }
 }
 
-/// Refuses an account whose messages would lie on whatever machine fetched them.
-fn is_shared(account: &Account) -> Result<(), DaemonError> {
-    match account.deliver.iter().find(|to| account.enabled && to.is_of_one_machine()) {
-        Some(to) => Err(DaemonError::Unshared { account: account.name.clone(), target: to.to_string() }),
+/// Refuses accounts whose messages would lie on whatever worker's machine fetched them.
+fn are_shared(config: &Config) -> Result<(), DaemonError> {
+    match fleet::unshared(config) {
+        Some((account, target)) => Err(DaemonError::Unshared { account, target }),
         None => Ok(()),
     }
 }
@@ -170,12 +173,22 @@ async fn claimed(fleet: &mut Option<Fleet>) -> Begin {
     }
 }
 
+/// Waits until the table of accounts has changed. Nothing is lost if it is dropped.
+async fn read(table: &mut Option<Table>) -> Vec<Arc<Account>> {
+    match table {
+        Some(table) => table.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Everything that the loop keeps from turn to turn.
 struct Daemon {
     /// Empty in a fleet.
     schedule: Schedule,
     /// What takes the schedule's place where workers share a database.
     fleet: Option<Fleet>,
+    /// The accounts that tenants have in the database.
+    table: Option<Table>,
     environment: Environment,
     sessions: JoinSet<Report>,
     running: HashMap<Id, Start>,
@@ -201,6 +214,7 @@ impl Daemon {
         config: Config,
         now: Duration,
         environment: Environment,
+        table: Option<Table>,
     ) -> (Self, Vec<Arc<Account>>, HashSet<Arc<str>>) {
         // Without randomness the polls of many machines are spread less well.
         let seed = getrandom::u64().unwrap_or_else(|_| std::process::id().into());
@@ -216,13 +230,14 @@ impl Daemon {
             }
             None => schedule.set_accounts(now, &accounts, config.daemon),
         };
-        if !accounts.iter().any(|account| account.enabled) {
+        if table.is_none() && !accounts.iter().any(|account| account.enabled) {
             log::warn!("no account is enabled");
         }
         let (leaving, heard_leaving) = mpsc::unbounded_channel();
         let this = Self {
             schedule,
             fleet,
+            table,
             environment: Environment { notify: Some(config.notify.unwrap_or_default()), ..environment },
             sessions: JoinSet::new(),
             running: HashMap::new(),
@@ -281,7 +296,7 @@ impl Daemon {
             self.running.insert(handle.id(), start);
         }
         let (accounts, sessions) = match &self.fleet {
-            Some(fleet) => (fleet.accounts(), self.running.len()),
+            Some(fleet) => (fleet.polled(), self.running.len()),
             None => (self.schedule.accounts(), self.schedule.sessions()),
         };
         let (accounts, failing) = (summary::accounts(accounts), self.failing.len());
@@ -295,29 +310,6 @@ impl Daemon {
             Some(fleet) => fleet.wake_all(),
             None => self.schedule.wake_all(now),
         }
-    }
-
-    /// Begins a session of what the worker has claimed.
-    fn begin_claimed(&mut self, begin: Begin) {
-        let Some(fleet) = &mut self.fleet else { return };
-        let Begin { account, lease, turn } = begin;
-        let (messages, leaving) = (turn.budget(), fleet.leaving(&turn));
-        let environment = Environment {
-            stop: self.environment.stop.under(turn.term.clone()),
-            claimed: Some(lease),
-            ..self.environment.clone()
-        };
-        let start = Start { account, messages };
-        let limits = Limits { limit: messages, ..Limits::default() };
-        let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
-        let session = async move {
-            let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
-            leaving.leave(polled.report(), &account);
-            polled.follow_up(&account, &environment).await
-        };
-        let task = self.sessions.spawn(logging::of_account(name, session)).id();
-        fleet.began(task, turn);
-        self.running.insert(task, start);
     }
 
     /// Writes down for who looks when accounts are polled next.
@@ -390,6 +382,10 @@ impl Daemon {
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
     fn tell(&mut self, now: Duration, report: &Report, next: Option<Duration>) {
+        if let (Some(failure), true) = (&report.failure, report.is_of_fleet) {
+            // The worker says it once, for all accounts.
+            return logging::about(&report.account, || log::info!("{failure}"));
+        }
         match &report.failure {
             None => drop(self.failing.remove(&report.account)),
             // Whoever stopped it knows.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::fleet::Table;
 use super::schedule::Past;
-use super::{Daemon, fleet, shared};
+use super::{Daemon, DaemonError, are_shared, fleet, shared};
 use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
-use crate::session;
 use crate::session::summary::{self, Took};
+use crate::session::{self, Environment};
+use crate::state::postgres::Server;
 use crate::state::{Maildrop, Timestamp};
 
 /// How long the state file may take to say how the last polls ended.
@@ -23,6 +25,9 @@ impl Daemon {
         self.systemd.reloading();
         let unchanged = "nothing was changed; the daemon goes on as before";
         match read() {
+            Ok(config) if self.is_of_another_database(&config) => {
+                log::error!("cannot go on with another database\n  hint: {unchanged}; restart it");
+            }
             // What is recorded there, and who may poll, belongs to the file.
             Ok(config) if config.state != self.environment.state => {
                 let (new, old) = (config.state.display(), self.environment.state.display());
@@ -30,10 +35,29 @@ impl Daemon {
                     "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
                 );
             }
-            Ok(config) => self.take_over(config, clock).await,
+            Ok(config) => match self.table_of(&config).await {
+                Ok(table) => {
+                    self.table = table;
+                    self.take_over(config, clock).await;
+                }
+                Err(error) => log::error!("{error}\n  hint: {unchanged}"),
+            },
             Err(error) => log::error!("{error}\n  hint: {unchanged}"),
         }
         self.systemd.ready();
+    }
+
+    fn is_of_another_database(&self, config: &Config) -> bool {
+        let url = config.database.as_ref().map(|database| database.url.as_str());
+        self.environment.store.server().map(Server::url) != url
+    }
+
+    /// Gives the table of accounts as a configuration has it, which workers can share.
+    async fn table_of(&self, config: &Config) -> Result<Option<Table>, DaemonError> {
+        if self.fleet.is_some() {
+            are_shared(config)?;
+        }
+        Ok(Environment::roll(config).await?.map(Table::new))
     }
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {
@@ -44,16 +68,21 @@ impl Daemon {
         let accounts = shared(config.accounts);
         let limits = fleet::limits(&config.daemon, &config.hosts);
         self.schedule.set_hosts(config.hosts);
-        let fresh = match &mut self.fleet {
+        let (accounts, fresh) = match &mut self.fleet {
             Some(fleet) => {
+                if self.table.is_none() {
+                    fleet.set_rows(Vec::new());
+                }
                 fleet.set_accounts(&accounts, limits);
-                HashSet::new()
+                (fleet.accounts().cloned().collect(), HashSet::new())
             }
-            None => self.schedule.set_accounts(now, &accounts, config.daemon),
+            None => {
+                let fresh = self.schedule.set_accounts(now, &accounts, config.daemon);
+                (accounts, fresh)
+            }
         };
         let enabled = accounts.iter().filter(|account| account.enabled).count();
-        let wanted = |name: &str| accounts.iter().any(|account| account.name == name && account.enabled);
-        self.failing.retain(|name| wanted(name));
+        self.forget_failures(&accounts);
         self.show(&accounts, config.metrics_file, &config.status_listen).await;
         self.recall(clock, fresh).await;
         log::warn!("read the configuration again: {}", summary::accounts(enabled));

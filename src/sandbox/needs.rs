@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::account::{Hooks, Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
-use crate::config::{Account, Target};
+use crate::config::{Account, Postgres, Target};
 use crate::disk::spool_directory;
 
 use super::purpose::{Purpose, Reading};
@@ -97,6 +97,9 @@ impl Needs {
             needs.read(file, "the configuration".to_owned());
         }
         needs.write_beside(purpose.state, "the state file");
+        if let Some(database) = purpose.database {
+            needs.database(database);
+        }
         for socket in &purpose.served {
             needs.write_beside(socket, "`status_listen`");
         }
@@ -175,6 +178,17 @@ impl Needs {
         }
         self.tls(&account.tls, name);
         account.targets().for_each(|target| self.target(target, name));
+    }
+
+    fn database(&mut self, database: &Postgres) {
+        self.tls(&database.tls, "`state`");
+        // To connect to its socket takes no right, as with that of a target.
+        if let Some(secret) = &database.password {
+            self.password(secret, || "`password` of `state`".to_owned());
+        }
+        for key in &database.secrets_keys {
+            self.password(key, || "`secrets_key` of `state`".to_owned());
+        }
     }
 
     fn target(&mut self, target: &Target, name: &str) {
@@ -386,6 +400,34 @@ mod tests {
         ] {
             assert_eq!(now.lacks(&needs(home.path(), &[other])), Some(lacks), "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_database_takes_is_needed_and_a_command_for_its_password_confines_nobody() {
+        let home = home();
+        let needs = |keys: &str| {
+            let path = home.path().display();
+            let yaml = format!(
+                "state: {{ postgres: {{ url: postgresql://u@db.example.org/p, {} }} }}\naccounts: \
+                 {{ a: {{ host: h, user: u, password: x, deliver: {{ smtp: {{ to: [a@b] }} }} }} }}",
+                keys.replace('~', &path.to_string())
+            );
+            let config = Config::from_yaml(&yaml, &home.path().join("config/config.yaml"));
+            let config = config.unwrap_or_else(|error| panic!("{error}"));
+            Needs::at_home(&Purpose::of(&config), Some(home.path()))
+        };
+        let plain = needs("password: x");
+        let real = fs::canonicalize(home.path()).unwrap();
+        for (keys, what) in [
+            ("password: { file: ~/private/a }", "`password` of `state` needs"),
+            ("secrets_key: [x, { file: ~/private/a }]", "`secrets_key` of `state` needs"),
+            ("tls_ca: ~/private/a", "a certificate or key of `state` needs"),
+        ] {
+            let lacks = plain.lacks(&needs(keys)).unwrap();
+            assert_eq!(lacks, format!("{what} {}/private/a", real.display()));
+        }
+        let command = needs("password: { command: pass }");
+        assert_eq!(command.first_command(), Some("`password` of `state`"));
     }
 
     #[test]

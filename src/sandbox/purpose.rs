@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::account::{Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Address;
-use crate::config::{Account, Config, Fleet, Listen, Target};
+use crate::config::{Account, Config, Fleet, Listen, Postgres, Target};
 use crate::disk::{above, blocking, spool_directory};
 
 /// How long the paths of a configuration may take to answer at the start.
@@ -18,6 +18,8 @@ pub struct Purpose<'a> {
     /// What accounts of a table may need.
     pub fleet: Vec<Account>,
     pub state: &'a Path,
+    /// The database in the place of that.
+    pub database: Option<&'a Postgres>,
     /// The configuration file, if it may be read again.
     pub file: Option<&'a Path>,
     /// A file of metrics that is replaced again and again.
@@ -63,6 +65,7 @@ impl<'a> Purpose<'a> {
             accounts: config.accounts.iter().filter(|account| account.enabled).collect(),
             fleet: config.fleet.as_ref().map(Fleet::samples).unwrap_or_default(),
             state: &config.state,
+            database: config.database.as_ref(),
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
             served: config.status_listen.iter().filter_map(path_of).collect(),
@@ -80,6 +83,9 @@ impl<'a> Purpose<'a> {
         paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
         paths.extend(self.served.iter().map(|path| above(path).to_owned()));
         paths.push(spool_directory());
+        if let Some(database) = self.database {
+            paths.extend(files(&database.tls, database.password.iter().chain(&database.secrets_keys)));
+        }
         for account in self.accounts() {
             let secrets = account.oauth2.iter().flat_map(OAuth2::secrets).map(|(secret, _)| secret);
             paths.extend(files(&account.tls, secrets.chain(&account.password)));

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::told::{self, Unwritten};
 use crate::clock::WallClock;
+use crate::config::account::Interval;
 use crate::config::{Account, Config, Notify, Postgres};
 use crate::credential::{self, CredentialError};
 use crate::delivery::TargetError;
@@ -15,9 +16,8 @@ use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::net::Connector;
 use crate::secret::Ask;
-use crate::state::lease::Lease;
-use crate::state::postgres::Server;
-use crate::state::{Claimed, Store, Told};
+use crate::state::postgres::{Accounts, Database, Entered, Roll, Server};
+use crate::state::{Claimed, Guest, Lease, StateError, Store, Taken, Told};
 use crate::stop::Stop;
 
 /// Hooks after sessions, and notices, that are under way at once: as many as there are sessions where nothing else is
@@ -43,6 +43,8 @@ pub struct Environment {
     pub clock: WallClock,
     /// The lease, where a worker has claimed it already.
     pub claimed: Option<Arc<Claimed>>,
+    /// By what leases are taken where the state is a database.
+    pub guest: Option<Guest>,
 }
 
 impl Environment {
@@ -64,6 +66,7 @@ impl Environment {
             failing: Failing::default(),
             clock: WallClock::System,
             claimed: None,
+            guest: None,
         }
     }
 
@@ -77,7 +80,24 @@ impl Environment {
         let Some(database) = &config.database else { return Ok(Self::new(state)) };
         let server =
             server(database).await.map_err(|error| unusable("get the database's password", &error))?;
-        Ok(Self::with(Store::connect(server), state))
+        let store = Store::connect(server.clone());
+        let guest = Some(Guest::new(store.clone(), server));
+        Ok(Self { guest, ..Self::with(store, state) })
+    }
+
+    /// Gives the accounts of the table, if the configuration says what rows of one may be.
+    ///
+    /// # Errors
+    ///
+    /// The database's password, or the keys of its secrets, cannot be had.
+    pub async fn roll(config: &Config) -> Result<Option<Roll>, Box<Failure>> {
+        let (Some(database), Some(fleet)) = (&config.database, &config.fleet) else { return Ok(None) };
+        let server =
+            server(database).await.map_err(|error| unusable("get the database's password", &error))?;
+        let ring = credential::ring(&database.secrets_keys, database.timeout).await;
+        let ring = ring.map_err(|error| unusable("get the keys of secrets", &error))?;
+        let accounts = Accounts::new(Database::new(server), &fleet.accounts);
+        Ok(Some(Roll::new(accounts, fleet.clone(), ring)))
     }
 
     /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
@@ -88,14 +108,39 @@ impl Environment {
     /// Gives a session of an account what it uses: what hangs for longer than the account's time limit ends it, and no
     /// other.
     pub(super) fn of(&self, account: &Account) -> Result<Self, TargetError> {
-        let term = self.stop.term();
-        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?.under(term);
+        let disk = self.disk.of_session(&account.maildrop_id, account.timeout.max(SLOW_DISK))?;
         let store = self.store.within(account.timeout.max(SLOW_STATE));
-        let store = match &self.claimed {
-            Some(claimed) => store.under(Some(claimed.token())).ending(claimed.term()),
-            None => store,
+        Ok(Self { disk, store, ..self.clone() })
+    }
+
+    /// Takes the lease on an account's maildrop, waiting for at most `patience`.
+    pub(super) async fn lease(&self, account: &Account, patience: Duration) -> Result<Taken, StateError> {
+        if let Some(claimed) = &self.claimed {
+            return Ok(Taken::Own(Lease::of(claimed.clone())));
+        }
+        let Some(guest) = &self.guest else {
+            let lease = Lease::take(&self.state, &account.maildrop_id, patience).await?;
+            return Ok(lease.map_or(Taken::Others(None), Taken::Own));
         };
-        Ok(Self { disk, store, connector: self.connector.under(term), ..self.clone() })
+        // Where no worker has polled it yet, one does as soon as it may.
+        let wait = match account.interval {
+            Interval::Every(_) => Some(Duration::ZERO),
+            Interval::Manual => None,
+        };
+        guest.take(&Entered::of(account, wait), patience).await
+    }
+
+    /// Gives what is used under a lease: nothing more is said or written once it is lost.
+    pub fn under(self, lease: &Lease) -> Self {
+        let Some(claimed) = lease.claimed() else { return self };
+        let term = claimed.term();
+        Self {
+            store: self.store.under(Some(claimed.token())).ending(term),
+            connector: self.connector.under(term),
+            disk: self.disk.under(term),
+            stop: self.stop.under(term.clone()),
+            ..self
+        }
     }
 
     /// Ends its use. Work that hangs keeps the lease until it has ended: whatever it does then, nobody else is at the

@@ -55,15 +55,13 @@ mod turn;
 mod waits;
 mod which;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::config::account::Hooks;
 use crate::failure::Class;
-use crate::state::lease::Lease;
-use crate::state::{StateError, Timestamp};
+use crate::state::{StateError, Taken, Timestamp};
 
 use beside::Beside;
 use course::{Course, Next};
@@ -125,6 +123,7 @@ pub async fn poll(
         Err(aborted) => Err(aborted),
     };
     let health = Health::of(ended.as_ref().map(drop));
+    report.is_of_fleet = ended.as_ref().is_err_and(Failed::is_of_fleet) || environment.stop.term().is_over();
     let until = ended.as_ref().err().and_then(Failed::refused_until);
     let now = environment.clock.now();
     report.refused_for =
@@ -134,7 +133,7 @@ pub async fn poll(
     let is_written = report.heard.is_some() && !is_of_state(&report);
     match task {
         // What another worker may be writing by now is none of our business.
-        Task::Sync(_) if environment.stop.term().is_over() => {}
+        Task::Sync(_) if report.is_of_fleet => {}
         Task::Sync(_) if is_written => environment.failing.forget(&account.name),
         Task::Sync(_) => unwritten(account, environment, health, &mut report).await,
         Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
@@ -154,6 +153,7 @@ impl Polled {
         let Self { report, task, health } = self;
         if matches!(task, Task::Sync(_))
             && (account.hooks != Hooks::default() || environment.notify.is_some())
+            && !report.is_of_fleet
             && !environment.stop.term().is_over()
         {
             let mut beside = Beside::of(account, environment).await;
@@ -195,16 +195,20 @@ async fn under_lease(
     began: Instant,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let lease = tokio::select! {
-        lease = own_lease(&environment, account, progress) => lease,
+    let taken = tokio::select! {
+        taken = lease(&environment, account, progress) => taken,
         () = environment.stop.asked() => {
             return Err(Failed { doing: "lock the maildrop".into(), trouble: Trouble::Stopped });
         }
     };
-    let Some(lease) = lease.during("lock the maildrop")? else {
-        let trouble = Trouble::Leased { waited: account.timeout };
-        return Err(Failed { doing: "lock the maildrop".into(), trouble });
+    let lease = match taken.during("lock the maildrop")? {
+        Taken::Own(lease) => lease,
+        Taken::Others(by) => {
+            let trouble = Trouble::Leased { waited: account.timeout, by };
+            return Err(Failed { doing: "lock the maildrop".into(), trouble });
+        }
     };
+    let environment = environment.under(&lease);
     let now = environment.clock.now();
     let has_state = lease.found_state();
     let poll = Poll { account, environment: &environment, task, progress, now, began, has_state };
@@ -219,18 +223,6 @@ async fn under_lease(
     };
     environment.leave(lease);
     ended
-}
-
-/// Gives the lease that a worker has claimed, or takes one.
-async fn own_lease(
-    environment: &Environment,
-    account: &Account,
-    progress: &dyn Progress,
-) -> Result<Option<Lease>, StateError> {
-    match &environment.claimed {
-        Some(claimed) => Ok(Some(Lease::of(claimed.clone()))),
-        None => lease(&environment.state, account, progress).await,
-    }
 }
 
 /// Polls, and again without what the server does not bear, or to go on.
@@ -276,18 +268,18 @@ async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed>
     }
 }
 
-/// Takes the lease on an account's maildrop, and says so if that is a matter of waiting; gives `None` if another process
-/// has it for as long as the account's `timeout`.
+/// Takes the lease on an account's maildrop, and says so if that is a matter of waiting, for as long as the account's
+/// `timeout`.
 ///
 /// # Errors
 ///
-/// The lock beside the state file cannot be had.
+/// The lock beside the state file, or the row in the database, cannot be had.
 pub async fn lease(
-    state: &Path,
+    environment: &Environment,
     account: &Account,
     progress: &dyn Progress,
-) -> Result<Option<Lease>, StateError> {
-    let lease = Lease::take(state, &account.maildrop_id, account.timeout);
+) -> Result<Taken, StateError> {
+    let lease = environment.lease(account, account.timeout);
     let mut lease = std::pin::pin!(lease);
     if let Ok(taken) = tokio::time::timeout(UNNOTICED, &mut lease).await {
         return taken;

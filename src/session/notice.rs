@@ -16,8 +16,7 @@ use crate::delivery::{MessageId, Outcome};
 use crate::failure::{Class, Failure};
 use crate::message::UniqueId;
 use crate::net::host_name;
-use crate::state::lease::Lease;
-use crate::state::{Maildrop, Timestamp, Told};
+use crate::state::{Maildrop, Taken, Timestamp, Told};
 
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -91,8 +90,9 @@ async fn deliver_if_due(
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let known = environment.store.maildrop(maildrop).await.during("read the state")?;
     let _place = environment.failing.place().await;
-    let lease = Lease::take(&environment.state, &account.maildrop_id, PATIENCE).await;
-    let Some(lease) = lease.during("lock the maildrop")? else { return Ok(()) };
+    let taken = environment.lease(account, PATIENCE).await.during("lock the maildrop")?;
+    let Taken::Own(lease) = taken else { return Ok(()) };
+    let environment = &environment.clone().under(&lease);
     let words = if what == POLLS {
         failing(account, notify, &known, failure)
     } else {

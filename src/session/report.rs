@@ -66,6 +66,9 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// Other targets have their messages in spite of that.
     pub serves_others: bool,
+    /// What ended it befalls all that share the database, or another worker has the maildrop by now: it says nothing of the
+    /// account.
+    pub is_of_fleet: bool,
     /// What of it is news; `None` if that is not remembered.
     pub heard: Option<Heard>,
 }

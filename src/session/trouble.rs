@@ -16,7 +16,7 @@ use crate::failure::{
     Class, Failure, explained, meaning, speaks_of_a_lock, speaks_of_pop_off, speaks_of_tls,
 };
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
-use crate::state::{Closing, StateError, Timestamp};
+use crate::state::{self, Closing, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
@@ -53,10 +53,12 @@ pub enum Trouble {
     )]
     LockedOut(Refusal),
     /// Another session of ours has the maildrop.
-    #[error("another postrider has had this maildrop for {} now", humantime::format_duration(*.waited))]
+    #[error("{} has had this maildrop for {} now", holder(.by.as_deref()), humantime::format_duration(*.waited))]
     Leased {
         /// How long was waited for it.
         waited: std::time::Duration,
+        /// The worker that has it, if one has.
+        by: Option<String>,
     },
     /// Another worker may have the maildrop by now: this one was not heard of for too long.
     #[error("the lease on the maildrop was lost")]
@@ -269,6 +271,15 @@ impl Failed {
         matches!(&self.trouble, Trouble::Source(error) if is(error))
     }
 
+    /// Says whether another worker may have the maildrop by now, or the database is in trouble that all sessions meet.
+    pub fn is_of_fleet(&self) -> bool {
+        match &self.trouble {
+            Trouble::LeaseLost => true,
+            Trouble::State(StateError::Database { trouble, .. }) => *trouble != state::Trouble::Statement,
+            _ => false,
+        }
+    }
+
     /// Gives until when the log-in is not to be tried again, if it was refused.
     pub fn refused_until(&self) -> Option<Timestamp> {
         match &self.trouble {
@@ -351,6 +362,10 @@ impl AttemptFailed {
             || self.aborted.is_of_source(SourceError::is_of_server);
         self.suspect.is_some() || (is_the_servers && closing.listed_at.is_none())
     }
+}
+
+fn holder(worker: Option<&str>) -> String {
+    worker.map_or_else(|| "another postrider".to_owned(), |worker| format!("the worker {worker}"))
 }
 
 /// Says what to do about a refused log-in, and what becomes of it by itself.

@@ -42,6 +42,14 @@ pub struct Lease {
     found_state: bool,
 }
 
+/// What came of waiting for a lease.
+#[derive(Debug)]
+pub enum Taken {
+    Own(Lease),
+    /// Somebody else still has it, of this name if that is known.
+    Others(Option<String>),
+}
+
 /// By what a lease is held.
 #[derive(Debug)]
 enum Held {
@@ -50,7 +58,7 @@ enum Held {
     Row(Arc<Claimed>),
 }
 
-/// A lease that a worker has claimed in the database; whoever holds the last of it tells the worker when it is dropped.
+/// A lease that was claimed in the database; whoever claimed it is told when the last of it is dropped.
 pub struct Claimed {
     token: i64,
     term: Term,
@@ -146,11 +154,11 @@ impl Lease {
         Self { held: Held::Row(claimed), found_state: true }
     }
 
-    /// Gives the token by which the database knows it, if it does.
-    pub fn token(&self) -> Option<i64> {
+    /// Gives the claim in the database that it is, if it is one.
+    pub fn claimed(&self) -> Option<&Claimed> {
         match &self.held {
             Held::Lock(_) => None,
-            Held::Row(claimed) => Some(claimed.token()),
+            Held::Row(claimed) => Some(claimed),
         }
     }
 

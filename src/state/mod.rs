@@ -6,7 +6,7 @@
 //! | `maildrop`, `held` | a maildrop's row, and the messages of it that are held |
 //! | [`store`], `engine`, `keeper` | the handle; what its thread is asked; what that does with a file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
-//! | [`lease`] | one session a maildrop: kernel locks beside the state file |
+//! | [`lease`], `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
 //! | [`tokens`] | what logins of OAuth2 leave, one file each |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
 //! | `proof` | what only a durable record gives, and a deletion takes |
@@ -38,6 +38,7 @@ mod engine;
 pub mod entries;
 pub mod error;
 mod file;
+mod guest;
 mod held;
 mod keeper;
 pub mod lease;
@@ -63,8 +64,9 @@ mod tests;
 pub use crate::clock::Timestamp;
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
+pub use guest::Guest;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
-pub use lease::{Claimed, Lease};
+pub use lease::{Claimed, Lease, Taken};
 pub use maildrop::{
     Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
     Status, Told,

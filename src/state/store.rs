@@ -315,8 +315,23 @@ impl Store {
     /// Notes when maildrops are polled next, for who looks. Nobody waits for it, and it costs no fsync: a power cut may
     /// take it back.
     pub fn schedule(&self, due: Due) {
+        self.tell_only(Write::Schedule(due));
+    }
+
+    /// Has something written whose outcome nobody waits for.
+    fn tell_only(&self, write: Write) {
         // A store that cannot be written tells those who have more to lose.
-        let _ = self.worker.send(Request::Write(Write::Schedule(due), Answer::channel().0));
+        let _ = self.worker.send(Request::Write(write, Answer::channel().0));
+    }
+
+    /// Gives a lease in the database back. Nobody waits for it but whoever drops the last handle.
+    pub(super) fn release(&self, maildrop: Arc<str>, token: i64) {
+        self.tell_only(Write::Release { maildrop, token });
+    }
+
+    /// Takes a process out that was a worker, and gives back all that it held.
+    pub(super) fn leave(&self, worker: i64) {
+        self.tell_only(Write::Leave { worker });
     }
 
     /// Asks the daemon for polls of these maildrops, for [`Store::asked_for`] to find.

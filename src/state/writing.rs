@@ -48,6 +48,10 @@ pub(super) enum Write {
     AskFor { maildrops: Vec<Arc<str>>, at: Timestamp },
     /// See [`super::Store::drop_maildrop`].
     Drop { maildrop: Arc<str> },
+    /// See [`super::Store::release`].
+    Release { maildrop: Arc<str>, token: i64 },
+    /// See [`super::Store::leave`].
+    Leave { worker: i64 },
 }
 
 impl Write {
@@ -63,14 +67,22 @@ impl Write {
             | Self::Hasten { maildrop, .. }
             | Self::LoggedIn { maildrop, .. }
             | Self::Tell { maildrop, .. }
+            | Self::Release { maildrop, .. }
             | Self::Drop { maildrop } => Some(maildrop),
-            Self::Remember { .. } | Self::Spend(_) | Self::Schedule(_) | Self::AskFor { .. } => None,
+            Self::Remember { .. }
+            | Self::Spend(_)
+            | Self::Schedule(_)
+            | Self::AskFor { .. }
+            | Self::Leave { .. } => None,
         }
     }
 
     /// Says whether it may be lost by a power cut, so that no fsync is due to it.
     pub(super) fn may_be_lost(&self) -> bool {
-        matches!(self, Self::Schedule(_) | Self::AskFor { at: 0.., .. })
+        matches!(
+            self,
+            Self::Schedule(_) | Self::AskFor { at: 0.., .. } | Self::Release { .. } | Self::Leave { .. }
+        )
     }
 
     /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.
@@ -122,6 +134,15 @@ impl Write {
                 Some(id) => drop_maildrop(tables, id, maildrop),
                 None => Ok(0),
             },
+            Self::Release { maildrop, token } => {
+                let sql = "UPDATE lease SET token = 0, owner = 0 FROM maildrop
+                     WHERE maildrop.identity = ?1 AND lease.maildrop = maildrop.id AND lease.token = ?2";
+                tables.count(sql, params![maildrop, token])
+            }
+            Self::Leave { worker } => {
+                tables.execute("DELETE FROM worker WHERE id = ?1", params![worker])?;
+                tables.count("UPDATE lease SET token = 0, owner = 0 WHERE owner = ?1", params![worker])
+            }
         }
     }
 }

@@ -169,13 +169,3 @@ fn without_a_database_there_is_no_table() {
     let told = home.must(&["account", "list"], 78).stderr;
     assert!(told.contains("there is no table of accounts: the state is a file"), "{told}");
 }
-
-#[test]
-fn no_command_takes_the_state_file_for_a_database() {
-    let office = Office::new();
-    for command in ["sync", "check", "status", "doctor", "held list alice", "seen list alice", "wake"] {
-        let arguments: Vec<_> = command.split(' ').collect();
-        let ended = office.home.must(&arguments, 78);
-        assert!(ended.stderr.contains("mail is not recorded in a database yet"), "{}", ended.stderr);
-    }
-}

@@ -10,6 +10,7 @@ mod schedule;
 mod soak;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod units;
 mod wake;
 mod web;

@@ -190,7 +190,7 @@ impl Table {
         Ok(rows)
     }
 
-    async fn named(&self, account: &str) -> Result<Row, CliError> {
+    pub async fn named(&self, account: &str) -> Result<Row, CliError> {
         let (tenant, name) = split(account)?;
         let row = self.accounts.find(tenant, name).await?;
         row.ok_or_else(|| CliError::UnknownAccount {

@@ -10,7 +10,8 @@ use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common};
 use list::Switch;
-use table::Table;
+
+pub use table::Table;
 
 /// What to do with the accounts of the table.
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use super::super::database::server;
 use super::super::{CliError, Common};
-use crate::config::Fleet;
+use crate::config::{Account, Config, Fleet};
 use crate::credential;
 use crate::seal::Ring;
 use crate::state::postgres::{Accounts, Database};
@@ -15,12 +15,22 @@ pub struct Table {
 
 impl Table {
     pub async fn open(common: &Common) -> Result<Self, CliError> {
-        let config = common.load_whatever_state()?;
+        Self::of(&common.load()?).await
+    }
+
+    pub async fn of(config: &Config) -> Result<Self, CliError> {
         let Some(database) = &config.database else { return Err(CliError::NoTable) };
         let ring = credential::ring(&database.secrets_keys, database.timeout).await?;
-        let fleet = config.fleet.unwrap_or_default();
+        let fleet = config.fleet.clone().unwrap_or_default();
         let database = Database::new(server(database).await?);
         Ok(Self { accounts: Accounts::new(database, &fleet.accounts), fleet, ring })
+    }
+}
+
+impl Table {
+    /// Gives the account of a row, with its secret.
+    pub async fn account(&self, name: &str) -> Result<Account, CliError> {
+        Ok(self.fleet.open(&self.named(name).await?, &self.ring)?)
     }
 }
 

@@ -88,15 +88,13 @@ impl Accounts {
             let chunk = &self.to_enter[rest.saturating_sub(CHUNK)..];
             let rows: Vec<_> = chunk
                 .iter()
-                .map(|known| Entered {
-                    identity: identity(known),
-                    host: known.host.to_string(),
-                    tenant: known.tenant.to_string(),
-                    wait: match known.account.interval {
+                .map(|known| {
+                    let spread = match known.account.interval {
                         Interval::Manual => None,
-                        Interval::Every(every) if rest > places => Some(dice.between(Duration::ZERO, every)),
-                        Interval::Every(_) => Some(dice.between(Duration::ZERO, self.startup_spread)),
-                    },
+                        Interval::Every(every) if rest > places => Some(every),
+                        Interval::Every(_) => Some(self.startup_spread),
+                    };
+                    Entered::of(&known.account, spread.map(|most| dice.between(Duration::ZERO, most)))
                 })
                 .collect();
             let maildrops = leases.enter(&rows).await?;

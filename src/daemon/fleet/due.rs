@@ -36,6 +36,8 @@ pub struct Poll {
 pub struct Next {
     /// From now; `None`: when somebody asks.
     pub wait: Option<Duration>,
+    /// How long its server wants to be left alone from now on, whoever asks.
+    pub apart: Duration,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -60,7 +62,7 @@ impl Poll {
         };
         // LOGIN-DELAY counts from the log-in's answer, whichever worker logs in next.
         let apart = self.log_in.apart(self.began);
-        Next { wait: wait.map(|wait| wait.max(apart)), failures }
+        Next { wait: wait.map(|wait| wait.max(apart)), apart, failures }
     }
 
     /// Polls what has had no mail for days less often, if there are more polls to do than are done.

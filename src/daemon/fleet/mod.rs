@@ -5,25 +5,25 @@
 //! | [`floor`] | what of that which is due is claimed (pure) |
 //! | [`due`] | when a maildrop is due again (pure) |
 //! | [`turn`] | a session of a worker, and what is told of it |
+//! | [`table`] | the table of accounts, looked at again and again |
 //! | [`accounts`] | who is polled, and the rows of their maildrops |
 //! | [`worker`] | the task that claims and closes, tidies up after the dead, and takes another identity once it is evicted |
-//! | [`beat`] | the heartbeat, and how long what is held may be used |
 //!
 //! A claim is a lease with a random token that each write of its session names. The session ends without another word once
 //! the worker was not heard of for three quarters of the time after which others evict it (`stop::Term`).
 
 mod accounts;
-mod beat;
 mod due;
 mod floor;
 #[cfg(test)]
 mod simulation;
+mod table;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +31,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinHandle};
 
 use crate::clock::since_boot;
-use crate::config::{Account, Daemon, Hosts};
+use crate::config::{Account, Config, Daemon, Hosts};
 use crate::failure::Class;
 use crate::session::Report;
 use crate::state::Store;
+use crate::state::postgres::beat::silence;
 use crate::state::postgres::{Close, Database, Leases};
 
 use super::schedule::{Dice, Ended, LogIn, interval};
@@ -44,29 +45,25 @@ use turn::Event;
 use worker::Worker;
 
 pub use floor::Limits;
+pub use table::Table;
 pub use turn::{Begin, Turn};
-
-/// A worker is evicted when it was not heard of for so long.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// No shorter time is one, since statements take theirs, and no longer, since mail waits.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(600);
-
-/// The variable by which all workers of a fleet may agree on another time, such as `2s`: for tests and drills.
-const SILENCE_VARIABLE: &str = "POSTRIDER_FLEET_SILENCE";
-
-/// Gives the time after which a worker is evicted.
-pub fn silence() -> Duration {
-    let own = std::env::var(SILENCE_VARIABLE).ok().and_then(|text| humantime::parse_duration(&text).ok());
-    own.map_or(SILENCE, |own| own.clamp(SHORTEST, LONGEST))
-}
 
 /// Joins the fleet of a store that is a database.
 pub fn join(store: &Store, limits: Limits) -> Option<Fleet> {
     let server = store.server()?;
     let leases = || Leases::new(Database::new(server.clone()));
     Some(Fleet::join(leases(), leases(), limits, silence()))
+}
+
+/// Gives an account, or a target for rows, whose messages would lie on whatever worker's machine fetched them, and where.
+pub fn unshared(config: &Config) -> Option<(String, String)> {
+    let enabled = config.accounts.iter().filter(|account| account.enabled);
+    let of_file = enabled
+        .flat_map(|account| account.deliver.iter().chain(&account.refused).map(|to| (&account.name, to)));
+    let of_rows = config.fleet.iter().flat_map(|fleet| &fleet.targets);
+    let of_rows = of_rows.flat_map(|(name, targets)| targets.iter().map(move |to| (name, to)));
+    let (whose, to) = of_file.chain(of_rows).find(|(_, to)| to.is_of_one_machine())?;
+    Some((whose.clone(), to.to_string()))
 }
 
 /// Gives the limits of a configuration.
@@ -87,7 +84,12 @@ pub struct Fleet {
     running: HashMap<Id, Turn>,
     dice: Dice,
     is_draining: bool,
-    accounts: usize,
+    /// The accounts of the file, and those of the table.
+    of_file: Vec<Arc<Account>>,
+    of_table: Vec<Arc<Account>>,
+    /// Those of all that are enabled.
+    polled: usize,
+    limits: Limits,
     task: JoinHandle<()>,
 }
 
@@ -101,23 +103,52 @@ impl Fleet {
     pub fn join(leases: Leases, beats: Leases, limits: Limits, silence: Duration) -> Self {
         let (begin, begins) = mpsc::unbounded_channel();
         let (events, heard) = mpsc::unbounded_channel();
-        let worker = Worker::new(leases, beats, limits, silence);
+        let worker = Worker::new(leases, beats, limits.clone(), silence);
         let task = tokio::spawn(worker.run(begin, heard, events.clone()));
         // Without randomness the polls of many workers are spread less well.
         let dice = Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
-        Self { begins, events, running: HashMap::new(), dice, is_draining: false, accounts: 0, task }
+        let (running, of_file, of_table) = Default::default();
+        Self { begins, events, running, dice, is_draining: false, of_file, of_table, polled: 0, limits, task }
     }
 
-    /// Polls the enabled ones of these accounts from now on.
+    /// Polls the enabled ones of these accounts of the file from now on.
     pub fn set_accounts(&mut self, accounts: &[Arc<Account>], limits: Limits) {
-        let enabled: Vec<_> = accounts.iter().filter(|account| account.enabled).cloned().collect();
-        self.accounts = enabled.len();
-        self.tell(Event::Accounts(enabled, limits));
+        (self.of_file, self.limits) = (accounts.to_vec(), limits);
+        self.tell_accounts();
+    }
+
+    /// Polls these accounts of the table from now on. What the file has, too, is the operator's.
+    pub fn set_rows(&mut self, mut rows: Vec<Arc<Account>>) {
+        let own: HashSet<&str> = self.of_file.iter().map(|account| account.maildrop_id.as_str()).collect();
+        rows.retain(|row| {
+            let is_free = !own.contains(row.maildrop_id.as_str());
+            if !is_free {
+                log::error!(
+                    "{}: an account of the file has its maildrop {}; it is not polled",
+                    row.name,
+                    row.maildrop_id
+                );
+            }
+            is_free
+        });
+        self.of_table = rows;
+        self.tell_accounts();
+    }
+
+    fn tell_accounts(&mut self) {
+        let enabled: Vec<_> = self.accounts().filter(|account| account.enabled).cloned().collect();
+        self.polled = enabled.len();
+        self.tell(Event::Accounts(enabled, self.limits.clone()));
     }
 
     /// Counts the accounts that are polled.
-    pub fn accounts(&self) -> usize {
-        self.accounts
+    pub fn polled(&self) -> usize {
+        self.polled
+    }
+
+    /// Gives all accounts, those that are not enabled, too.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.of_file.iter().chain(&self.of_table)
     }
 
     /// Has all accounts polled that are polled by themselves.
@@ -148,9 +179,12 @@ impl Fleet {
         let Turn { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
         let mail = report.delivered > 0;
         let is_cut_off = term.is_over() || (self.is_draining && ended == Ended::Failed(Class::Stopped));
-        let Next { wait, failures } = match is_cut_off {
+        let Next { wait, apart, failures } = match is_cut_off {
             // Somebody else goes on with it.
-            true => Next { wait: Some(Duration::ZERO), failures: claim.failures },
+            true => {
+                let apart = log_in.apart(since_boot().saturating_sub(began));
+                Next { wait: Some(apart), apart, failures: claim.failures }
+            }
             false => {
                 let quiet = if mail { Duration::ZERO } else { claim.quiet };
                 let (every, began) = (interval(&account), since_boot().saturating_sub(began));
@@ -159,7 +193,7 @@ impl Fleet {
             }
         };
         let rationed = log_in.delay.is_some_and(|delay| !delay.is_zero());
-        self.tell(Event::Ended(Close { claim, wait, failures, mail }, rationed));
+        self.tell(Event::Ended(Close { claim, wait, apart, failures, mail }, rationed));
         wait
     }
 

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::since_boot;
 use crate::daemon::schedule::Dice;
+use crate::state::postgres::beat::{self, Identity};
 use crate::state::postgres::{Close, Leases};
 use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
-use super::beat::{self, Identity};
 use super::floor::{Answer, Candidate, Floor, Limits, Past};
 use super::turn::{Begin, Event, Turn};
 

@@ -196,8 +196,10 @@ impl Accounts {
     }
 
     async fn soon(&self, maildrops: &[String], condition: &str) -> Result<(), StateError> {
+        // One that is being polled was due before, and is to be polled again.
         let sql = format!(
-            "UPDATE lease SET due = least(due, now() + interval '{SEEN}')
+            "UPDATE lease SET due = greatest(log_in_at,
+                 CASE WHEN token = 0 THEN least(due, now() + interval '{SEEN}') ELSE now() + interval '{SEEN}' END)
              WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1)){condition}"
         );
         self.database.query(&sql, &[(&maildrops, Type::TEXT_ARRAY)]).await.map(drop)

@@ -90,6 +90,11 @@ impl Server {
         format!("{database} at {}", hosts.collect::<Vec<_>>().join(", "))
     }
 
+    /// Gives where it is, as it is written.
+    pub fn url(&self) -> &str {
+        &self.postgres.url
+    }
+
     /// Gives the longest wait for one answer.
     pub fn patience(&self) -> Duration {
         self.postgres.timeout

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, Param};
+use crate::config::Account;
 use crate::net::host_name;
 use crate::state::StateError;
 
@@ -29,6 +30,17 @@ pub struct Entered {
     pub tenant: String,
     /// When it is due for the first time, from now; `None`: when somebody asks.
     pub wait: Option<Duration>,
+}
+
+impl Entered {
+    pub fn of(account: &Account, wait: Option<Duration>) -> Self {
+        Self {
+            identity: account.maildrop_id.clone(),
+            host: account.host.to_ascii_lowercase(),
+            tenant: account.tenant().to_owned(),
+            wait,
+        }
+    }
 }
 
 /// A maildrop that is due, and free.
@@ -59,6 +71,8 @@ pub struct Close {
     pub claim: Claim,
     /// When it is due next, from now; `None`: when somebody asks.
     pub wait: Option<Duration>,
+    /// How long its server wants to be left alone, whoever asks.
+    pub apart: Duration,
     pub failures: u32,
     /// Mail has come.
     pub mail: bool,
@@ -234,37 +248,56 @@ impl Leases {
         let tokens: Vec<i64> = closes.iter().map(|close| close.claim.token).collect();
         let was: Vec<SystemTime> = closes.iter().map(|close| close.claim.due).collect();
         let waits: Vec<i64> = closes.iter().map(|close| close.wait.map_or(NEVER, micros)).collect();
+        let aparts: Vec<i64> = closes.iter().map(|close| micros(close.apart)).collect();
         let failures: Vec<i64> = closes.iter().map(|close| close.failures.into()).collect();
         let mail: Vec<bool> = closes.iter().map(|close| close.mail).collect();
         let sql = "UPDATE lease SET token = 0, failures = x.failures,
-                   due = CASE WHEN lease.due = x.was THEN now() + x.wait * interval '1 microsecond' ELSE lease.due END,
+                   due = CASE WHEN lease.due = x.was THEN now() + x.wait * interval '1 microsecond'
+                       ELSE greatest(lease.due, now() + x.apart * interval '1 microsecond') END,
+                   log_in_at = now() + x.apart * interval '1 microsecond',
                    mail_at = CASE WHEN x.mail THEN now() ELSE lease.mail_at END
-                   FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bool[])
-                       AS x(maildrop, token, was, wait, failures, mail)
+                   FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bool[],
+                       $7::bigint[]) AS x(maildrop, token, was, wait, failures, mail, apart)
                    WHERE lease.maildrop = x.maildrop AND lease.token = x.token";
-        let parameters: [Param<'_>; 6] = [
+        let parameters: [Param<'_>; 7] = [
             (&maildrops, Type::INT8_ARRAY),
             (&tokens, Type::INT8_ARRAY),
             (&was, Type::TIMESTAMPTZ_ARRAY),
             (&waits, Type::INT8_ARRAY),
             (&failures, Type::INT8_ARRAY),
             (&mail, Type::BOOL_ARRAY),
+            (&aparts, Type::INT8_ARRAY),
         ];
         self.0.query(sql, &parameters).await.map(drop)
     }
 
-    /// Makes maildrops due now. Gives how many there are.
+    /// Makes maildrops due now, or as soon as their servers let them be polled. Gives how many there are.
     pub async fn wake(&self, identities: &[String]) -> Result<usize, StateError> {
-        let sql = "UPDATE lease SET due = now() WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))
+        let sql = "UPDATE lease SET due = greatest(now(), log_in_at)
+                   WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))
                    RETURNING maildrop";
         Ok(self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await?.len())
     }
 
     /// Makes those of these maildrops due now that no worker has polled since it is there, or since they were put off.
     pub async fn wake_unowned(&self, identities: &[String]) -> Result<(), StateError> {
-        let sql = "UPDATE lease SET due = now() WHERE owner = 0 AND due > now()
+        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE owner = 0 AND due > now()
                    AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))";
         self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await.map(drop)
+    }
+
+    /// Makes all due now that are polled by themselves. Gives how many there are.
+    pub async fn wake_all(&self) -> Result<usize, StateError> {
+        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE due < now() + $1 * interval '1 microsecond'
+                   RETURNING maildrop";
+        Ok(self.0.query(sql, &[(&(NEVER / 2), Type::INT8)]).await?.len())
+    }
+
+    /// Names the worker that has the lease on a maildrop, if one has.
+    pub async fn holder(&self, maildrop: i64) -> Result<Option<String>, StateError> {
+        let sql = "SELECT name FROM worker JOIN lease ON lease.owner = worker.id
+                   WHERE lease.maildrop = $1 AND lease.token <> 0";
+        Ok(self.0.query(sql, &[(&maildrop, Type::INT8)]).await?.first().map(|row| row.get(0)))
     }
 
     /// Lists the workers that were heard of lately, by name.

@@ -8,6 +8,7 @@
 //! | `error` | what the server's errors mean |
 //! | `transaction` | one transaction, for a thread that may wait |
 //! | `keeper` | what the store's thread does |
+//! | [`beat`] | the heartbeat of a worker, and how long what it holds may be used |
 //! | `leases` | workers, and the leases of maildrops that they hold |
 //! | `copying` | what copies of a state ask |
 //! | [`schema`] | the tables |
@@ -18,6 +19,7 @@
 //! nothing that a session would have to remember.
 
 mod accounts;
+pub mod beat;
 pub mod connection;
 mod copying;
 mod error;
@@ -31,7 +33,7 @@ mod transaction;
 pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use keeper::Keeper;
-pub use leases::{Claim, Close, Entered, Leases, process_name};
+pub use leases::{Claim, Close, Entered, Leases};
 pub use prepare::Purpose;
 pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};

@@ -37,19 +37,16 @@ impl Roll {
         let is_new =
             |(id, revision): &&(i64, i64)| self.known.get(id).is_none_or(|(known, _)| known != revision);
         let new: Vec<i64> = revisions.iter().filter(is_new).map(|(id, _)| *id).collect();
-        let mut changed = Vec::new();
         for ids in new.chunks(PAGE) {
-            for row in self.table.rows(ids).await? {
-                let was_there = self.known.contains_key(&row.id);
-                let account = self.read(&row);
-                if let (true, Some(account)) = (was_there, &account) {
-                    changed.push(account.maildrop_id.clone());
-                }
-                self.known.insert(row.id, (row.revision, account));
-            }
+            let rows = self.table.rows(ids).await?;
+            let read: Vec<_> = rows.iter().map(|row| (row, self.read(row))).collect();
+            let is_changed = |(row, _): &&(&Row, Option<_>)| self.known.contains_key(&row.id);
+            let changed = read.iter().filter(is_changed).filter_map(|(_, account)| account.as_ref());
+            let changed: Vec<String> = changed.map(|account| account.maildrop_id.clone()).collect();
+            // What kept them waiting may have been what has changed.
+            self.table.failed_are_due(&changed).await?;
+            self.known.extend(read.into_iter().map(|(row, account)| (row.id, (row.revision, account))));
         }
-        // What kept them waiting may have been what has changed.
-        self.table.failed_are_due(&changed).await?;
         self.digest = Some(digest);
         Ok(Some(self.accounts()))
     }

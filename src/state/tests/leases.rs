@@ -54,7 +54,7 @@ impl Fleet {
 }
 
 fn close(claim: Claim) -> Close {
-    Close { claim, wait: Some(HOUR), failures: 2, mail: false }
+    Close { claim, wait: Some(HOUR), apart: NOW, failures: 2, mail: false }
 }
 
 #[tokio::test]
@@ -138,6 +138,37 @@ async fn what_is_asked_for_during_a_poll_is_due_after_it() {
     assert_eq!(fleet.due(&[worker]).await, [fleet.maildrops[0]]);
     fleet.leases.put_off(&fleet.maildrops, HOUR).await.unwrap();
     assert!(fleet.due(&[worker]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_is_left_alone_whoever_asks() {
+    let fleet = Fleet::of(2).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let claims = fleet.claim(worker).await;
+    let names = ["0@h".to_owned(), "1@h".to_owned()];
+    // Asked for while it is polled, and after.
+    fleet.leases.wake(&names[..1]).await.unwrap();
+    let apart = |claim| Close { apart: HOUR, ..close(claim) };
+    fleet.leases.close(&[apart(claims[0]), Close { wait: None, ..apart(claims[1]) }]).await.unwrap();
+    assert_eq!(fleet.leases.wake(&names).await.unwrap(), 2);
+    assert!(fleet.due(&[worker]).await.is_empty());
+    assert_eq!(fleet.leases.wake_all().await.unwrap(), 2);
+    assert!(fleet.due(&[worker]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_maildrop_that_nobody_has_polled_is_woken_once_and_one_that_is_put_off_is_nobodys() {
+    let fleet = Fleet::of(2).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    fleet.leases.put_off(&fleet.maildrops, HOUR).await.unwrap();
+    let names = ["0@h".to_owned(), "1@h".to_owned()];
+    fleet.leases.wake_unowned(&names).await.unwrap();
+    let claims = fleet.claim(worker).await;
+    assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap().as_deref(), Some("w"));
+    fleet.leases.close(&[close(claims[0]), close(claims[1])]).await.unwrap();
+    assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap(), None);
+    fleet.leases.wake_unowned(&names).await.unwrap();
+    assert!(fleet.due(&[0, worker]).await.is_empty(), "another worker has seen it later");
 }
 
 #[tokio::test]

@@ -4,10 +4,26 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::leases::{Leases, process_name};
 use crate::clock::since_boot;
 use crate::state::StateError;
-use crate::state::postgres::{Leases, process_name};
 use crate::stop::{Renewer, Term, term};
+
+/// A worker is evicted when it was not heard of for so long.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// No shorter time is one, since statements take theirs, and no longer, since mail waits.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The variable by which all workers of a fleet may agree on another time, such as `2s`: for tests and drills.
+const SILENCE_VARIABLE: &str = "POSTRIDER_FLEET_SILENCE";
+
+/// Gives the time after which a worker is evicted.
+pub fn silence() -> Duration {
+    let own = std::env::var(SILENCE_VARIABLE).ok().and_then(|text| humantime::parse_duration(&text).ok());
+    own.map_or(SILENCE, |own| own.clamp(SHORTEST, LONGEST))
+}
 
 /// The longest pause between two heartbeats.
 const PAUSE: Duration = Duration::from_secs(5);

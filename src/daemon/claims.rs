@@ -1,0 +1,56 @@
+//! What the daemon's loop does as a worker of a fleet.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Daemon;
+use super::fleet::Begin;
+use super::schedule::Start;
+use crate::config::Account;
+use crate::logging;
+use crate::session::summary;
+use crate::session::{self, Environment, Limits, Task};
+
+impl Daemon {
+    /// Polls the accounts that the table has now.
+    pub(super) fn set_rows(&mut self, rows: Vec<Arc<Account>>) {
+        let Some(fleet) = &mut self.fleet else { return };
+        log::info!("polling {} of the table from now on", summary::accounts(rows.len()));
+        fleet.set_rows(rows);
+        let all: Vec<_> = fleet.accounts().cloned().collect();
+        self.forget_failures(&all);
+        if let Some(view) = &self.view {
+            view.set_accounts(&all);
+        }
+    }
+
+    /// Forgets which accounts fail but these.
+    pub(super) fn forget_failures(&mut self, accounts: &[Arc<Account>]) {
+        let enabled = accounts.iter().filter(|account| account.enabled);
+        let wanted: HashSet<&str> = enabled.map(|account| account.name.as_str()).collect();
+        self.failing.retain(|name| wanted.contains(name.as_str()));
+    }
+
+    /// Begins a session of what the worker has claimed.
+    pub(super) fn begin_claimed(&mut self, begin: Begin) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let Begin { account, lease, turn } = begin;
+        let (messages, leaving) = (turn.budget(), fleet.leaving(&turn));
+        let environment = Environment {
+            stop: self.environment.stop.under(turn.term.clone()),
+            claimed: Some(lease),
+            ..self.environment.clone()
+        };
+        let start = Start { account, messages };
+        let limits = Limits { limit: messages, ..Limits::default() };
+        let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
+        let session = async move {
+            let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
+            leaving.leave(polled.report(), &account);
+            polled.follow_up(&account, &environment).await
+        };
+        let task = self.sessions.spawn(logging::of_account(name, session)).id();
+        fleet.began(task, turn);
+        self.running.insert(task, start);
+    }
+}
