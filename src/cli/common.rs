@@ -61,6 +61,11 @@ impl Common {
         self.config.clone().or_else(of_environment)
     }
 
+    /// Gives the system's configuration if it is read until the user's own is made at this place, and no more then.
+    pub(super) fn hidden_by(&self, made: &Path) -> Option<PathBuf> {
+        Config::find().ok().filter(|found| self.named().is_none() && found != made)
+    }
+
     /// Reads the configuration that was named, or that is found, on a file system that may not answer.
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
         let named = self.named();
@@ -76,6 +81,11 @@ pub(super) fn read<T: Send + 'static>(
 ) -> Result<T, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
     blocking::wait(PATIENCE, reading).map_err(unreadable)
+}
+
+/// Says that a file which was made is read in place of the system's.
+pub(super) fn hiding(system: &Path) -> String {
+    format!("Your commands read that from now on, and no more {}.", system.display())
 }
 
 /// How long the configuration may take to be read, and the files that it names to be looked at.

@@ -156,7 +156,14 @@ impl CliError {
             Self::Configured(account) => Some(format!(
                 "take it out of the configuration first, or have messages fetched again by `postrider seen forget {account} --all`"
             )),
-            Self::Config(ConfigError::NotFound { .. }) => Some("`postrider setup ADDRESS` writes one".into()),
+            Self::Config(ConfigError::NotFound { hidden: false, .. }) => {
+                Some("`postrider setup ADDRESS` writes one".into())
+            }
+            Self::Config(ConfigError::NotFound { .. }) => Some(
+                "`postrider setup ADDRESS` writes one of your own; the machine's is for root, and for the user of its \
+                 service: `sudo -u postrider postrider status`"
+                    .into(),
+            ),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)

@@ -320,7 +320,7 @@ pub(super) fn stored(
 fn place(common: &Common) -> Result<PathBuf, CliError> {
     match common.named() {
         Some(config) => absolute(&config),
-        None => Ok(Config::directory()?.join("config.yaml")),
+        None => Ok(Config::own()?),
     }
 }
 

@@ -56,7 +56,9 @@ impl Status {
         }
         let mut config = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
-            Err(ConfigError::NotFound { .. }) if self.accounts.is_empty() => {
+            Err(ConfigError::NotFound { hidden, .. })
+                if self.accounts.is_empty() && (!hidden || default_state()?.exists()) =>
+            {
                 Config { state: default_state()?, ..Config::default() }
             }
             config => {

@@ -19,10 +19,12 @@ const MOST_KEPT: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no file in any of the usual places.
-    #[error("cannot find a configuration: there is no {}; write one, or name one with --config", or(.tried))]
+    #[error("cannot find a configuration: {}; write one, or name one with --config", absent(.tried, *.hidden))]
     NotFound {
         /// The places, in order.
         tried: Vec<PathBuf>,
+        /// The last one is there, but not for this user to read.
+        hidden: bool,
     },
     #[error("{}: cannot read the configuration: {source}", .file.display())]
     Unreadable { file: PathBuf, source: io::Error },
@@ -146,7 +148,14 @@ impl Found {
     }
 }
 
-/// Writes `A or B`.
-fn or(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ")
+/// Writes `there is no A and no B`, or `there is no A, and B is not yours to read`.
+fn absent(tried: &[PathBuf], hidden: bool) -> String {
+    let (absent, last) = tried.split_at(tried.len() - usize::from(hidden));
+    let absent = absent.iter().map(|path| format!("no {}", path.display())).collect::<Vec<_>>().join(" and ");
+    let last = last.iter().map(|path| format!("{} is not yours to read", path.display())).collect::<String>();
+    match (absent.is_empty(), last.is_empty()) {
+        (true, _) => last,
+        (false, true) => format!("there is {absent}"),
+        (false, false) => format!("there is {absent}, and {last}"),
+    }
 }

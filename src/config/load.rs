@@ -22,22 +22,33 @@ const OTHERS_READ: u32 = 0o044;
 const OTHERS_WRITE: u32 = 0o022;
 
 impl Config {
-    /// Finds the file: `$XDG_CONFIG_HOME/postrider/config.yaml`, else `/etc/postrider/config.yaml`.
+    /// Finds the file: `$XDG_CONFIG_HOME/postrider/config.yaml`, else `/etc/postrider/config.yaml`, unless this user may
+    /// not read that.
     ///
     /// # Errors
     ///
-    /// Neither exists.
+    /// Neither is there for this user.
     pub fn find() -> Result<PathBuf, ConfigError> {
         Places::of_process().find()
     }
 
-    /// Gives the directory of the user's own configuration, whether there is one or not.
+    /// Finds the file that an account can be put into, whether it is there or not: the user's own, or the system's if
+    /// that is there alone and this user may write it.
     ///
     /// # Errors
     ///
     /// There is no home directory.
-    pub fn directory() -> Result<PathBuf, ConfigError> {
-        Ok(Places::of_process().config.ok_or(ConfigError::NoHome)?.join("postrider"))
+    pub fn find_writable() -> Result<PathBuf, ConfigError> {
+        Places::of_process().find_writable()
+    }
+
+    /// Gives where the user's own configuration is, or would be.
+    ///
+    /// # Errors
+    ///
+    /// There is no home directory.
+    pub fn own() -> Result<PathBuf, ConfigError> {
+        Places::of_process().own().ok_or(ConfigError::NoHome)
     }
 
     /// Reads a configuration file.

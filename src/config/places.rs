@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 use super::error::ConfigError;
 
 /// The configuration of the system.
@@ -34,14 +36,42 @@ impl Places {
         }
     }
 
-    /// Finds the user's configuration, else the system's.
+    /// Gives where the user's own configuration is, or would be.
+    pub(super) fn own(&self) -> Option<PathBuf> {
+        self.config.as_ref().map(|config| config.join("postrider/config.yaml"))
+    }
+
+    /// Finds the user's configuration, else the system's, if this user may read that.
     pub(super) fn find(&self) -> Result<PathBuf, ConfigError> {
-        let own = self.config.as_ref().map(|config| config.join("postrider/config.yaml"));
-        let candidates: Vec<PathBuf> = own.into_iter().chain([PathBuf::from(SYSTEM)]).collect();
         // A path that cannot even be looked at is taken, so that reading it says why.
-        match candidates.iter().position(|path| path.try_exists().unwrap_or(true)) {
-            Some(index) => Ok(candidates[index].clone()),
-            None => Err(ConfigError::NotFound { tried: candidates }),
+        let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        if let Some(own) = self.own().filter(is_there) {
+            return Ok(own);
+        }
+        let system = PathBuf::from(SYSTEM);
+        let hidden = match is_there(&system) {
+            // What a service of the machine reads, and not everybody, is not this user's.
+            true if may(&system, AccessFlags::R_OK) => return Ok(system),
+            there => there,
+        };
+        Err(ConfigError::NotFound { tried: self.own().into_iter().chain([system]).collect(), hidden })
+    }
+
+    /// Finds the configuration that this user can put an account into: the system's only where it is there alone, and
+    /// may be written.
+    pub(super) fn find_writable(&self) -> Result<PathBuf, ConfigError> {
+        match self.find() {
+            Ok(path) if path == Path::new(SYSTEM) => {}
+            Ok(path) => return Ok(path),
+            Err(ConfigError::NotFound { hidden: false, .. }) => return self.own().ok_or(ConfigError::NoHome),
+            Err(ConfigError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let system = Path::new(SYSTEM);
+        // What replaces the file is written beside it.
+        match system.ancestors().take(2).all(|path| may(path, AccessFlags::W_OK)) {
+            true => Ok(system.to_owned()),
+            false => self.own().ok_or(ConfigError::NoHome),
         }
     }
 
@@ -105,6 +135,11 @@ impl Places {
     }
 }
 
+/// Says whether this process may do so with a file.
+fn may(path: &Path, what: AccessFlags) -> bool {
+    access(path, what).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,8 +191,9 @@ mod tests {
         let places = Places { config: Some(directory.path().to_owned()), ..places() };
         let own = directory.path().join("postrider/config.yaml");
         if !Path::new(SYSTEM).exists() {
-            let Err(ConfigError::NotFound { tried }) = places.find() else { panic!("found one") };
-            assert_eq!(tried, [own.clone(), PathBuf::from(SYSTEM)]);
+            let Err(ConfigError::NotFound { tried, hidden }) = places.find() else { panic!("found one") };
+            assert_eq!((tried, hidden), (vec![own.clone(), PathBuf::from(SYSTEM)], false));
+            assert_eq!(places.find_writable().unwrap(), own);
         }
         std::fs::create_dir(directory.path().join("postrider")).unwrap();
         std::fs::write(&own, "").unwrap();

@@ -187,11 +187,32 @@ impl Machine {
 
     /// The service as its unit starts it, or another command of the program, as the service's user.
     fn service(&self, arguments: &[&str]) -> Running {
-        let (user, group) = self.user();
+        let mut command = self.command(self.user(), "/var/lib/postrider", arguments);
+        Running::start(command.env("STATE_DIRECTORY", "/var/lib/postrider"))
+    }
+
+    /// A command as a user whose home this is.
+    fn command(&self, (user, group): (u32, u32), home: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("chroot").expect("chroot, of coreutils"));
         command.arg(format!("--userspec={user}:{group}")).arg(self.0.at("")).args(arguments);
-        command.env_clear().env("PATH", "/usr/bin").env("HOME", "/var/lib/postrider");
-        Running::start(command.env("STATE_DIRECTORY", "/var/lib/postrider"))
+        command.env_clear().env("PATH", "/usr/bin").env("HOME", home);
+        command
+    }
+
+    /// Runs `setup` on a terminal, with an option for each of its questions; gives what was shown.
+    fn set_up(&self, user: u32, home: &str, name: &str) -> String {
+        let options = format!(
+            "setup {name}@example.org --name {name} --server pop.example.org --user {name} --password-file /{name} \
+             --deliver maildir:~/Mail --no-try"
+        );
+        let arguments: Vec<&str> = ["postrider"].into_iter().chain(options.split(' ')).collect();
+        let command = self.command((user, user), home, &arguments);
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let line: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).env_clear();
+        terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(&mut terminal).replace("\r\n", " ")
     }
 
     fn mails(&self) -> usize {
@@ -268,6 +289,42 @@ fn the_package_is_installed_started_upgraded_removed_and_purged() {
     assert!(!machine.has("var/lib/postrider/state.db") && !machine.has("var/lib/postrider/state.db.lock"));
     assert_eq!(machine.mails(), 2, "mail that lies beside the state was purged");
     assert!(machine.has("etc/postrider/config.yaml"));
+}
+
+#[test]
+fn whoever_has_mail_on_a_machine_with_a_service_has_a_configuration_beside_its_own() {
+    const SERVICE: &str = "etc/postrider/config.yaml";
+    const OWN: &str = "home/alice/.config/postrider/config.yaml";
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new();
+    machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    machine.configure(1);
+    machine.0.folder("home/alice", 0o700, 2000);
+    let alice = |arguments: &[&str]| {
+        let mut command = machine.command((2000, 2000), "/home/alice", arguments);
+        Running::start(&mut command).wait(LIMIT)
+    };
+    for command in ["sync", "status"] {
+        let told = alice(&["postrider", command]);
+        assert_eq!(told.status, Some(78), "{told:?}");
+        let what = "config.yaml, and /etc/postrider/config.yaml is not yours to read; write one";
+        assert!(told.stderr.contains(what) && told.stderr.contains("`postrider setup ADDRESS`"), "{told:?}");
+    }
+    let service = fs::read_to_string(machine.0.at(SERVICE)).unwrap();
+    let said = machine.set_up(2000, "/home/alice", "alice");
+    assert!(!said.contains("/etc/postrider"), "it never was hers: {said}");
+    assert_eq!(alice(&["postrider", "config", "accounts"]).stdout, "alice\n");
+    // One that everybody reads is hers until she has her own.
+    fs::remove_file(machine.0.at(OWN)).unwrap();
+    fs::set_permissions(machine.0.at(SERVICE), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(alice(&["postrider", "config", "accounts"]).stdout, "home\n");
+    let said = machine.set_up(2000, "/home/alice", "alice");
+    assert!(said.contains("from now on, and no more /etc/postrider/config.yaml"), "{said}");
+    assert_eq!(alice(&["postrider", "config", "accounts"]).stdout, "alice\n");
+    assert_eq!(fs::read_to_string(machine.0.at(SERVICE)).unwrap(), service);
+    // Root puts accounts into the machine's.
+    let said = machine.set_up(0, "/root", "bob");
+    assert!(said.contains("the account bob into /etc/postrider/config.yaml"), "{said}");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
     /// Whether it is found without being named.
     is_usual: bool,
+    /// What was read until now, and is no more once this file is there.
+    pub(super) hides: Option<PathBuf>,
     /// What it says; `None` without a file, or without an account in it.
     pub(super) config: Option<Config>,
 }
@@ -43,14 +45,11 @@ impl Place {
         let is_usual = named.is_none() || common.config.is_none();
         let path = match named {
             Some(path) => path,
-            None => match Config::find() {
-                Ok(path) => path,
-                Err(ConfigError::NotFound { .. }) => Config::directory()?.join("config.yaml"),
-                Err(error) => return Err(error.into()),
-            },
+            None => common::read(Path::new("the usual place"), Config::find_writable)??,
         };
         let path = std::path::absolute(&path).map_err(|source| CliError::Unwritten { file: path, source })?;
-        let mut place = Self { path, is_usual, config: None };
+        let hides = common.hidden_by(&path);
+        let mut place = Self { path, is_usual, hides, config: None };
         if place.text()?.is_empty() {
             return Ok(place);
         }

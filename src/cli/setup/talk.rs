@@ -9,7 +9,7 @@ use super::trial::Trial;
 use crate::autoconfig::{Address, Doubt, Found, Server};
 use crate::cli::exit::Exit;
 use crate::cli::report::{Octets, messages};
-use crate::cli::{CliError, login};
+use crate::cli::{CliError, common, login};
 use crate::config::account::{FirstSync, Password};
 use crate::config::providers::Provider;
 use crate::config::{Account, targets_as_yaml};
@@ -288,6 +288,9 @@ impl Talk<'_> {
                 LogIn::Tokens { .. } => "the client's secret",
             };
             self.dialogue.say(&format!("and {what} in {}, for you alone.", path.display()));
+        }
+        if let Some(system) = &self.place.hides {
+            self.dialogue.say(&common::hiding(system));
         }
         let option = match self.place.is_usual() {
             true => String::new(),
