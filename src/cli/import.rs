@@ -1,5 +1,7 @@
 //! `postrider import`: the configuration of another program, and what that one has fetched.
 
+mod steps;
+
 use std::collections::HashSet;
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,7 +26,8 @@ use crate::message::UniqueId;
 use crate::secret::Secret;
 use crate::session::{Environment, now};
 use crate::state::{Delivery, Kind};
-use crate::text::shell_word;
+use crate::text::{counted, shell_word};
+use steps::Steps;
 
 /// Octets of another program's configuration at most.
 const MOST_OCTETS: u64 = 4 * 1024 * 1024;
@@ -51,7 +54,8 @@ pub struct Import {
     /// Print passwords of FILE where they are used
     #[arg(long, conflicts_with = "seen")]
     inline: bool,
-    /// Write the configuration to where it belongs, if there is none yet, instead of printing it
+    /// Write the configuration to where it belongs, if there is none yet, instead of printing it, and take over at once
+    /// what that program has recorded as fetched
     #[arg(long, conflicts_with = "seen")]
     write: bool,
 }
@@ -78,7 +82,15 @@ impl From<Program> for import::Program {
 /// A configuration that was read, and where from.
 struct Source {
     file: PathBuf,
+    home: PathBuf,
     imported: Imported,
+}
+
+/// A configuration that was made of another program's.
+struct Made {
+    yaml: String,
+    /// Files into which passwords were written.
+    secrets: Vec<PathBuf>,
 }
 
 impl Import {
@@ -86,47 +98,38 @@ impl Import {
         let source = self.read()?;
         match self.seen {
             true => self.take_over(&source, common, results).await,
-            false => self.print(source, common, results),
+            false => self.print(source, common, results).await,
         }
     }
 
     fn read(&self) -> Result<Source, CliError> {
         let program = self.program.into();
-        let home = directories::BaseDirs::new().map(|user| user.home_dir().to_owned());
-        let home = home.ok_or(ConfigError::NoHome)?;
+        let user = directories::BaseDirs::new().ok_or(ConfigError::NoHome)?;
+        let home = user.home_dir().to_owned();
         let file = match &self.file {
             Some(file) => file.clone(),
             None => {
-                let usual = import::usual(program, &home);
+                let usual = import::usual(program, &home, user.config_dir());
                 let there = usual.iter().find(|path| path.try_exists().unwrap_or(true));
                 there.unwrap_or(&usual[0]).clone()
             }
         };
-        let around = Around { has_netrc: home.join(".netrc").exists(), home, user: who() };
+        let around = Around { has_netrc: home.join(".netrc").exists(), home: home.clone(), user: who() };
         let file = std::path::absolute(&file).unwrap_or(file);
-        let files = if file.is_dir() { rc_files(&file)? } else { vec![file.clone()] };
-        let texts = files.into_iter().map(|file| {
-            let text = text(&file, MOST_OCTETS)?;
-            Ok((file, text))
-        });
-        let texts = texts.collect::<Result<Vec<_>, CliError>>()?;
+        let texts = if file.is_dir() { rc_files(&file)? } else { vec![(file.clone(), text(&file, MOST_OCTETS)?)] };
         let included = |path: &Path| {
             content(path, MOST_OCTETS).and_then(|octets| utf8(octets).map_err(io::Error::other))
         };
         let imported = import::read(program, &texts, &around, &included)?;
-        Ok(Source { file, imported })
+        Ok(Source { file, home, imported })
     }
 
-    fn print(&self, source: Source, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let Source { file, mut imported } = source;
-        if imported.accounts.iter().all(|account| account.left_out().is_some()) {
-            let why = imported
-                .accounts
-                .iter()
-                .filter_map(|account| Some(format!("\n  {}: {}", account.name, account.left_out()?)));
-            let what = format!("no account that mail can be fetched from{}", why.collect::<String>());
-            return Err(CliError::Foreign { file, what });
-        }
+    async fn print(
+        &self,
+        mut source: Source,
+        common: &Common,
+        results: &mut Results,
+    ) -> Result<Exit, CliError> {
         let place = place(common)?;
         if self.write && place.symlink_metadata().is_ok() {
             let source = io::Error::new(
@@ -135,48 +138,105 @@ impl Import {
             );
             return Err(CliError::Unwritten { file: place, source });
         }
+        let Made { yaml, secrets } = self.made(&mut source, common, &place)?;
+        let secrets = secrets.first().map(|first| {
+            let directory = beside(first).display();
+            format!("{} written into {directory}, for you alone", counted(secrets.len(), "password"))
+        });
+        if !self.write {
+            results.write(yaml.as_bytes());
+            if let Some(secrets) = secrets {
+                log::warn!("{secrets}; --inline prints them");
+            }
+            return Ok(Exit::SUCCESS);
+        }
+        let hidden = common.hidden_by(&place);
+        create(&place, yaml.as_bytes())
+            .map_err(|source| CliError::Unwritten { file: place.clone(), source })?;
+        results.line(format_args!("{} written. Look through its comments.", place.display()));
+        hidden.iter().for_each(|system| results.line(common::hiding(system)));
+        secrets.iter().for_each(|secrets| results.line(format_args!("{secrets}.")));
+        // What is not taken over now is by the step that is told below.
+        if let Err(error) = self.take_over(&source, common, results).await {
+            log::warn!("{error}");
+        }
+        self.steps(&source, common).iter().for_each(|line| results.line(line));
+        Ok(Exit::SUCCESS)
+    }
+
+    /// Makes a configuration for this place, and writes what passwords it has into files.
+    fn made(&self, source: &mut Source, common: &Common, place: &Path) -> Result<Made, CliError> {
+        let Source { file, imported, .. } = source;
+        if imported.accounts.iter().all(|account| account.left_out().is_some()) {
+            let why = imported
+                .accounts
+                .iter()
+                .filter_map(|account| Some(format!("\n  {}: {}", account.name, account.left_out()?)));
+            let what = format!("no account that mail can be fetched from{}", why.collect::<String>());
+            return Err(CliError::Foreign { file: file.clone(), what });
+        }
         let directory = match &self.secrets {
             Some(directory) => absolute(directory)?,
-            None => beside(&place).join("secrets"),
+            None => beside(place).join("secrets"),
         };
-        let mut used = HashSet::new();
+        let (mut used, mut secrets) = (HashSet::new(), Vec::new());
         imported.place_secrets(|name, secret| match self.inline {
             true => Ok::<_, CliError>(Value::Text(String::from_utf8_lossy(secret.reveal()).into_owned())),
             false => {
-                let (path, _) = stored(&directory, name, secret, &mut used)?;
-                let path = path.to_string_lossy().into_owned();
-                Ok(Value::Map(vec![("file".to_owned(), Value::Text(path))]))
+                let (path, written) = stored(&directory, name, secret, &mut used)?;
+                let value = Value::Text(path.to_string_lossy().into_owned());
+                if written == Written::Now {
+                    secrets.push(path);
+                }
+                Ok(Value::Map(vec![("file".to_owned(), value)]))
             }
         })?;
-        let program = import::Program::from(self.program);
-        let head = format!(
-            "What {program} does by {}, for postrider. Look through it, put it where `postrider config check` finds it, \
-             stop {program}, and before the first sync run `postrider import {program} --seen`.",
-            file.display()
-        );
-        let printed = import::print(&imported, &head);
+        let yaml = import::print(&source.imported, &self.head(source, common, place));
         // What another program bears, we may not: a host that is none, a list of one address twice.
-        let shown = if self.write { &place } else { Path::new("what is printed") };
-        match Config::from_yaml(&printed, shown) {
+        let shown = if self.write { place } else { Path::new("what is printed") };
+        match Config::from_yaml(&yaml, shown) {
             Err(error) => log::warn!("it wants a hand: {error}"),
             Ok(config) => self.warn_of_deletion(&config),
         }
+        Ok(Made { yaml, secrets })
+    }
+
+    /// Gives what stands on top of the configuration; where that is only printed, what is to be done with it.
+    fn head(&self, source: &Source, common: &Common, place: &Path) -> Vec<String> {
+        let program = import::Program::from(self.program);
+        let mut head = vec![format!("What {program} does by {}, for postrider.", source.file.display())];
         if self.write {
-            create(&place, printed.as_bytes())
-                .map_err(|source| CliError::Unwritten { file: place.clone(), source })?;
-            let again = self
-                .file
-                .as_deref()
-                .map_or_else(String::new, |file| format!(" {}", shell_word(&file.to_string_lossy())));
-            results.line(format_args!(
-                "{} written. Look through its comments, stop {program}, then:\n  \
-                 postrider import {program}{again} --seen\n  postrider sync",
-                place.display()
-            ));
-        } else {
-            results.write(printed.as_bytes());
+            return head;
         }
-        Ok(Exit::SUCCESS)
+        head.push(match place.symlink_metadata() {
+            Ok(_) => format!("{} is there already: put into it by hand what you want of this.", place.display()),
+            Err(_) => {
+                let (import, place) = (self.named(), place.display());
+                format!("Look through it: `postrider import {import} --write` writes it to {place}.")
+            }
+        });
+        head.extend(self.steps(source, common));
+        head
+    }
+
+    /// Gives what is left to do by hand.
+    fn steps(&self, source: &Source, common: &Common) -> Vec<String> {
+        let named = common.named().map(|path| std::path::absolute(&path).unwrap_or(path));
+        let steps = Steps {
+            program: self.program.into(),
+            home: &source.home,
+            interval: source.imported.interval,
+            option: named.map_or_else(String::new, |path| format!(" --config {}", word(&path))),
+            import: self.named(),
+        };
+        steps.lines()
+    }
+
+    /// Gives what stands behind `import` on the command line.
+    fn named(&self) -> String {
+        let program = import::Program::from(self.program);
+        let file = self.file.as_deref().map(|file| format!(" {}", word(file)));
+        format!("{program}{}", file.unwrap_or_default())
     }
 
     /// Says which accounts will delete what they deliver: that program does by its file, but may have been called with an
@@ -348,28 +408,50 @@ pub(super) enum Written {
     Before,
 }
 
-/// Lists what getmail reads of its directory: `getmailrc`, else every file that is no list of its own.
-fn rc_files(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
+/// Reads what getmail would of its directory: `getmailrc`, and the other files that have a retriever, which are named to it
+/// by `--rcfile`.
+fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
     let unreadable = |source| ConfigError::Unreadable { file: directory.to_owned(), source };
-    let first = directory.join("getmailrc");
-    if first.exists() {
-        return Ok(vec![first]);
-    }
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_file() && import::is_rc(&name) {
-            files.push(path);
+            files.push((name != "getmailrc", path));
         }
     }
     files.sort();
-    match files.is_empty() {
-        true => {
-            Err(CliError::Foreign { file: directory.to_owned(), what: "there is no getmailrc".to_owned() })
+    let (mut texts, mut besides) = (Vec::new(), Vec::new());
+    for (is_other, path) in files {
+        let text = match text(&path, MOST_OCTETS) {
+            Err(_) if is_other => continue,
+            text => text?,
+        };
+        if is_other && !text.lines().any(|line| line.trim_end() == "[retriever]") {
+            continue;
         }
-        false => Ok(files),
+        if is_other {
+            besides.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        texts.push((path, text));
     }
+    match (&texts[..], &besides[..]) {
+        ([], _) => {
+            let what = "there is no getmailrc, nor another file with a [retriever]".to_owned();
+            return Err(CliError::Foreign { file: directory.to_owned(), what });
+        }
+        (all, others) if all.len() > others.len() && !others.is_empty() => log::warn!(
+            "besides getmailrc these are taken, each an account, as `getmail --rcfile` does: {}; take out what you no \
+             longer use",
+            others.join(", ")
+        ),
+        _ => {}
+    }
+    Ok(texts)
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.to_string_lossy()).into_owned()
 }
 
 /// Gives the name of whoever runs this, as other programs find it.

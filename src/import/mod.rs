@@ -85,12 +85,12 @@ pub fn read(
     Ok(imported)
 }
 
-/// Gives the paths at which a program looks for its configuration, the first first.
-pub fn usual(program: Program, home: &Path) -> Vec<PathBuf> {
+/// Gives the paths at which a program looks for its configuration, the first first; `config` is `$XDG_CONFIG_HOME`.
+pub fn usual(program: Program, home: &Path, config: &Path) -> Vec<PathBuf> {
     match program {
         Program::Fetchmail => vec![home.join(".fetchmailrc")],
-        Program::Mpop => vec![home.join(".mpoprc"), home.join(".config/mpop/config")],
-        Program::Getmail => vec![home.join(".config/getmail"), home.join(".getmail")],
+        Program::Mpop => vec![home.join(".mpoprc"), config.join("mpop/config")],
+        Program::Getmail => vec![config.join("getmail"), home.join(".getmail")],
         Program::Fdm => vec![home.join(".fdm.conf"), PathBuf::from("/etc/fdm.conf")],
     }
 }

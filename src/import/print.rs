@@ -9,10 +9,14 @@ use crate::config::yaml::{list, text};
 /// Columns of a comment.
 const WIDTH: usize = 100;
 
-/// Writes it as a configuration; `head` stands on top, as a comment. No secret may be left in it.
-pub fn print(imported: &Imported, head: &str) -> String {
+/// Writes it as a configuration; the lines of `head` stand on top, as comments. No secret may be left in it.
+pub fn print(imported: &Imported, head: &[String]) -> String {
     let mut out = String::new();
-    comment(&mut out, 0, head);
+    head.iter().for_each(|line| match line.starts_with(' ') {
+        // To be typed, as it is.
+        true => out += &format!("# {}\n", line.replace(char::is_control, "?")),
+        false => comment(&mut out, 0, line),
+    });
     imported.notes.iter().for_each(|note| told(&mut out, 0, note));
     if !imported.defaults.is_empty() {
         out += "defaults:\n";

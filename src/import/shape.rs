@@ -18,6 +18,8 @@ pub struct Imported {
     pub(super) notes: Vec<Note>,
     /// Keys that hold for all accounts.
     pub(super) defaults: Vec<(&'static str, Value)>,
+    /// Seconds from poll to poll, if the program polls by itself.
+    pub interval: Option<u64>,
     pub accounts: Vec<Account>,
 }
 
@@ -175,6 +177,7 @@ impl Imported {
     pub(super) fn append(&mut self, other: Self) {
         self.notes.extend(other.notes);
         self.defaults.extend(other.defaults);
+        self.interval = self.interval.or(other.interval);
         self.accounts.extend(other.accounts);
     }
 

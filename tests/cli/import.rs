@@ -170,6 +170,85 @@ fn what_is_imported_is_written_to_its_place_and_over_nothing() {
 }
 
 #[test]
+fn who_writes_and_polls_at_once_gets_nothing_that_the_other_program_had() {
+    let server = server(&["uid-1", "uid-2"]);
+    let home = fetchmail(&server, "keep", &["uid-1"]);
+    fs::remove_dir_all(home.path("config")).unwrap();
+    let said = home.must(&["import", "fetchmail", "--write"], 0).stdout;
+    let list = home.path(".fetchids").display().to_string();
+    for line in [
+        "\n1 password written into ".to_owned(),
+        format!("\n127.0.0.1: 1 message taken over from {list}\n"),
+        "\n  crontab -e    # take out its line: `crontab -l | grep fetchmail`\n".to_owned(),
+        "\n  */5 * * * * ".to_owned(),
+        "\nThen, before the first sync, take over what fetchmail has fetched by now; else it comes again:\n".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert!(!said.contains("--quit"), "its file has it poll once: {said}");
+    home.must(&["sync"], 0);
+    assert_eq!(got(&home), ["uid-2"]);
+    let written = fs::read_to_string(home.path("config/postrider/config.yaml")).unwrap();
+    assert!(!written.contains("--write") && !written.contains("sync"), "{written}");
+}
+
+#[test]
+fn what_is_only_printed_says_what_is_to_be_done_with_it() {
+    let home = Home::new();
+    home.write("rc", "set daemon 900\npoll h proto pop3 user a pass 'one two' is x here keep\n");
+    home.write(
+        ".config/systemd/user/default.target.wants/mail.service",
+        "[Service]\nExecStart=/usr/bin/fetchmail --nodetach\n",
+    );
+    let printed = home.must(&["import", "fetchmail", "rc"], 0);
+    let place = home.path("config/postrider/config.yaml").display().to_string();
+    for line in [
+        "`postrider import fetchmail rc --write` writes it".to_owned(),
+        place,
+        "\n#   fetchmail --quit\n#   systemctl --user disable --now mail.service\n".to_owned(),
+        "\n#   */15 * * * * ".to_owned(),
+        "\n#   postrider import fetchmail rc --seen\n#   postrider sync\n".to_owned(),
+    ] {
+        assert!(printed.stdout.contains(&line), "{line}: {}", printed.stdout);
+    }
+    let secrets = format!("1 password written into {}, for you alone", home.path("config/postrider/secrets").display());
+    assert!(printed.stderr.contains(&secrets), "{}", printed.stderr);
+    home.configure(&printed.stdout);
+    let again = home.must(&["import", "fetchmail", "rc"], 0);
+    assert!(again.stdout.contains("is there already: put into it by hand"), "{}", again.stdout);
+    assert!(!again.stderr.contains("password"), "it was written before: {}", again.stderr);
+}
+
+#[test]
+fn each_rc_file_of_getmail_is_an_account_and_those_besides_getmailrc_are_named() {
+    let home = Home::new();
+    let rc = |user: &str| {
+        format!(
+            "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = pop.example.org\nusername = {user}\npassword = x\n\
+             [destination]\ntype = Maildir\npath = ~/Mail/\n"
+        )
+    };
+    for (name, text) in [
+        ("getmailrc", rc("alice")),
+        ("work", rc("bob")),
+        ("lists", rc("carol")),
+        ("work.bak", rc("old")),
+        ("notes", "not a configuration".to_owned()),
+        ("oldmail-pop.example.org-995-alice", String::new()),
+    ] {
+        home.write(&format!(".getmail/{name}"), &text);
+    }
+    let printed = home.must(&["import", "getmail"], 0);
+    let users: Vec<&str> =
+        printed.stdout.lines().filter_map(|line| line.strip_prefix("    user: ")).collect();
+    assert_eq!(users, ["alice", "carol", "bob"], "{}", printed.stdout);
+    assert!(printed.stderr.contains("besides getmailrc these are taken"), "{}", printed.stderr);
+    assert!(printed.stderr.contains(": lists, work; "), "{}", printed.stderr);
+    home.configure(&printed.stdout);
+    home.must(&["config", "check"], 0);
+}
+
+#[test]
 fn who_may_lose_mail_by_an_option_that_the_file_does_not_have_is_warned() {
     let home = Home::new();
     for (options, warned) in [("", true), ("keep", false), ("no keep", true)] {

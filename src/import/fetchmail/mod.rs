@@ -94,6 +94,7 @@ pub(super) fn read(file: &Path, text: &str, around: &Around) -> Result<Imported,
     let cycle = globals.number("daemon").filter(|seconds| *seconds > 0);
     if let Some(seconds) = cycle {
         imported.defaults.push(("interval", Value::seconds(seconds)));
+        imported.interval = u64::try_from(seconds).ok();
     }
     let directory = file.parent().unwrap_or(Path::new("/"));
     let ids = match globals.text("idfile") {
