@@ -3,7 +3,8 @@
 //! Of a sync, mail that needs no question comes first; then the questions about mail that may be new, and what they leave
 //! to be fetched; then those about deletions; and at last, at leisure, those about messages that were only marked.
 
-use crate::config::account::FirstSync;
+use crate::config::account::{FirstSync, Keep};
+use crate::config::units::show_duration;
 use crate::message::UniqueId;
 use crate::source::{Blamed, Finished, Opened, Parting};
 use crate::state::Memory;
@@ -21,7 +22,7 @@ use super::target::note_log_in;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::turn::{Turn, count};
-use super::{Activity, Planned, Task};
+use super::{Activity, MayDelete, Planned, Task};
 
 /// Carries the task out in a session that is logged in and listed.
 pub async fn carry_out(
@@ -268,8 +269,15 @@ async fn part(turn: Turn<'_>) -> Result<(), Failed> {
     }
 }
 
+/// Gives what is planned of each message, and that it is deleted, at once or some time, if it is delivered.
 fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {
     let Book { listing, policy, .. } = book;
+    let then = match (policy.deletions, policy.keep) {
+        (MayDelete::AsConfigured, Keep::For(time)) => {
+            format!("; deleted on the server {} after delivery", show_duration(time))
+        }
+        (MayDelete::AsConfigured | MayDelete::NotNow, _) => String::new(),
+    };
     let step = |(index, step): &(usize, Step)| {
         let (action, reason) = match step {
             Step::Fetch(Reason::New) => ("fetch", "new"),
@@ -289,8 +297,16 @@ fn planned(plan: &Plan, book: &Book<'_>) -> Vec<Planned> {
             Step::Unasked => ("leave", "it is not known yet which message it is"),
         };
         let message = listing.get(*index);
+        let comes = matches!(step, Step::Fetch(Reason::New | Reason::Retry));
+        let reason = reason.to_owned() + if comes { &then } else { "" };
         let uid = Shown(message.uid).to_string();
-        Planned { uid, octets: message.octets, action, reason: reason.into() }
+        let planned = Planned { uid, octets: message.octets, action, reason };
+        let deleted = (comes && policy.deletes_at_once()).then(|| Planned {
+            action: "delete",
+            reason: "once it is delivered, as keep says".into(),
+            ..planned.clone()
+        });
+        [planned].into_iter().chain(deleted)
     };
-    plan.steps.iter().map(step).collect()
+    plan.steps.iter().flat_map(step).collect()
 }

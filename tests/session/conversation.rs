@@ -459,6 +459,8 @@ fn nothing_is_changed_by_check_or_a_dry_run() {
     assert!(checked.stdout.contains("3"), "{}", checked.stdout);
     let planned = home.must(&["sync", "--dry-run"], 0).stdout;
     assert!(planned.contains("uid-2") && planned.contains("fetch"), "{planned}");
+    assert_eq!(planned.matches(": delete uid-").count(), 3, "what follows is planned, too: {planned}");
+    assert!(!home.must(&["sync", "--dry-run", "--keep"], 0).stdout.contains("delete"), "not this time");
     assert_eq!((server.uids().len(), home.maildir("Mail").len()), (3, 0));
     assert_eq!(server.count(|what| matches!(what, What::Command(line) if line.starts_with("RETR"))), 0);
     home.must(&["sync", "--limit", "1"], 0);

@@ -37,6 +37,14 @@ fn tops(server: &Maildrop) -> usize {
 }
 
 #[test]
+fn a_dry_run_says_what_is_deleted_some_time() {
+    let (server, home) = honest(Settings::default(), "keep: 14d");
+    server.put("one", mail(1));
+    let planned = home.must(&["sync", "--dry-run"], 0).stdout;
+    assert!(planned.ends_with(": new; deleted on the server 14d after delivery\n"), "{planned}");
+}
+
+#[test]
 fn the_first_poll_fetches_what_arrived_within_the_duration_and_what_says_no_date() {
     let (server, home) = honest(Settings::default(), &format!("keep: none\n{FORTNIGHT}"));
     let dated = |i: usize, date: &str| {
