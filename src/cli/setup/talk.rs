@@ -143,12 +143,21 @@ impl Talk<'_> {
 
     async fn password(&mut self, server: &Server) -> Result<Source, CliError> {
         for _ in 0..TRIES {
-            let prompt = format!("Password of {} at {}, which is not shown: ", server.user, server.host);
-            if let Some(secret) = self.dialogue.secret(prompt).await? {
+            if let Some(secret) = self.dialogue.secret(password_prompt(server)).await? {
                 return Ok(Source::Typed(secret));
             }
         }
         Err(CliError::NotSetUp("no password was typed".into()))
+    }
+
+    /// Asks for another password. Whoever was refused types one whatever is asked: so it is what is asked first, and what
+    /// is shown as it is typed only if nothing came.
+    async fn password_again(&mut self, server: &mut Server) -> Result<Source, CliError> {
+        if let Some(secret) = self.dialogue.secret(password_prompt(server)).await? {
+            return Ok(Source::Typed(secret));
+        }
+        server.user = self.dialogue.ask("User name at the server", &server.user).await?;
+        self.password(server).await
     }
 
     async fn target(&mut self) -> Result<String, CliError> {
@@ -171,7 +180,11 @@ impl Talk<'_> {
         let is_asked = matches!(draft.log_in, LogIn::Password(Source::Missing));
         for attempt in 1..=TRIES {
             if is_asked {
-                draft.log_in = LogIn::Password(self.password(&draft.server).await?);
+                let source = match attempt {
+                    1 => self.password(&draft.server).await?,
+                    _ => self.password_again(&mut draft.server).await?,
+                };
+                draft.log_in = LogIn::Password(source);
             }
             let report = self.attempt(draft).await?;
             let Some(failure) = report.failure else {
@@ -185,8 +198,10 @@ impl Talk<'_> {
                 return Ok(Err(failure));
             }
             self.failed(&failure);
-            self.dialogue.say("Once more, please; Ctrl-C ends it, and nothing is written.");
-            draft.server.user = self.dialogue.ask("User name at the server", &draft.server.user).await?;
+            self.dialogue.say(&format!(
+                "Once more, please; just Enter if {} is not the user name there. Ctrl-C ends it, and nothing is written.",
+                draft.server.user
+            ));
         }
         Err(CliError::NotSetUp("no log-in".into()))
     }
@@ -300,4 +315,8 @@ impl Talk<'_> {
         self.dialogue.say(&format!("\nNow fetch the mail:\n\n  postrider{option} sync {name}"));
         Ok(Exit::SUCCESS)
     }
+}
+
+fn password_prompt(server: &Server) -> String {
+    format!("Password of {} at {}, which is not shown: ", server.user, server.host)
 }
