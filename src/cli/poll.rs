@@ -14,7 +14,7 @@ use crate::daemon::schedule::queue::Queue;
 use crate::daemon::signals;
 use crate::failure::Class;
 use crate::logging;
-use crate::session::{self, Audience, Environment, Report, Task};
+use crate::session::{self, Audience, Environment, Report, Retry, Task};
 use crate::stop::{SETTLING, Stop};
 
 /// Polls accounts of a configuration once, as many at a time as it allows, and tells each failure on standard error as
@@ -45,7 +45,9 @@ pub async fn accounts(
         let (environment, bar) = (environment.clone(), bars.of(&account));
         async move { session::run(&account, &environment, task, &*bar).await }
     };
-    let audience = if io::stderr().is_terminal() { Audience::Person } else { Audience::Log };
+    // Who wants a log-in tried now is there to read what came of it, be it by a line to another machine.
+    let is_person = io::stderr().is_terminal() || task.retry() == Retry::Now;
+    let audience = if is_person { Audience::Person } else { Audience::Log };
     let reports = concurrently(accounts, (config.daemon, &config.hosts), stop, session, |report| {
         session::log_report(report, audience);
         ended(report);

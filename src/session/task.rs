@@ -24,7 +24,7 @@ pub enum Retry {
 
 impl Task {
     /// Says when a refused log-in may be tried again.
-    pub(super) fn retry(self) -> Retry {
+    pub fn retry(self) -> Retry {
         match self {
             Self::Sync(limits) | Self::DryRun(limits) => limits.retry,
             Self::Check(retry) | Self::MarkAll(retry) => retry,

@@ -60,7 +60,8 @@ fn force_has_one_try_in_sync_and_check() {
     home.must(&["sync"], 77);
     let ended = home.must(&["sync", "test", "-v"], 77);
     assert!(ended.stderr.contains("not tried"), "nobody is at a terminal: {}", ended.stderr);
-    home.must(&["sync", "--force"], 77);
+    let ended = home.must(&["sync", "--force"], 77);
+    assert!(ended.stderr.contains("log in as alice"), "it is no news, and told: {}", ended.stderr);
     home.must(&["check", "--force"], 1);
     // What worked is forgotten as refused, by a look too.
     let ended = home.must(&["sync"], 75);
