@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::iter::repeat;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -70,47 +71,88 @@ const DIM: &str = "2";
 const RED: &str = "31";
 const YELLOW: &str = "33";
 
+/// Columns that a result takes at least beside the rest; where there are fewer, it stands below.
+const RESULT: usize = 24;
+
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { snapshot, screen } = self;
         let (now, rows) = (snapshot.at, snapshot.worst_first());
         let cells: Vec<[String; 4]> = rows.iter().map(|row| cells(row, now)).collect();
         let titles = ["ACCOUNT", "LAST POLL", "NEXT", "RESULT"].map(str::to_owned);
-        let width = |column: usize| {
-            cells.iter().chain([&titles]).map(|cells| cells[column].width()).max().unwrap_or(0)
-        };
-        let widths = [width(0).min(NAME).min(screen.columns / 3), width(1), width(2)];
-        let line = |f: &mut fmt::Formatter<'_>, cells: &[String; 4], [plain, last]: [&str; 2]| {
-            let mut left = screen.columns;
-            for (cell, width) in cells.iter().zip(widths) {
-                let width = width.min(left);
-                let shown = fitted(cell, width);
-                let gap = (left - width).min(2);
-                let pad = width.saturating_sub(shown.width()) + gap;
-                write!(f, "{}{:pad$}", screen.paint(plain, &shown), "")?;
-                left -= width + gap;
-            }
-            writeln!(f, "{}", screen.paint(last, &fitted(&cells[3], left)))
-        };
+        let columns = Columns::of(*screen, cells.iter().chain([&titles]));
         if !rows.is_empty() {
-            line(f, &titles, [BOLD, BOLD])?;
+            columns.titles(f, &titles)?;
         }
         let most = if rows.len() > FEW { 2 } else { usize::MAX };
         let details: Vec<_> = rows.iter().map(|row| details(row, now)).collect();
         for (at, row) in rows.iter().enumerate() {
-            line(f, &cells[at], colours(row))?;
+            columns.row(f, row, &cells[at])?;
             // What many have in common is said once, below the last of them.
             if details.get(at + 1) == Some(&details[at]) {
                 continue;
             }
             for detail in details[at].iter().take(most) {
-                writeln!(f, "  {}", fitted(detail, screen.columns - 2))?;
+                for (part, margin) in folded(detail, screen.columns - 4).iter().zip([2].into_iter().chain(repeat(4))) {
+                    writeln!(f, "{:margin$}{part}", "")?;
+                }
             }
         }
         for sum in [snapshot.sum(), snapshot.day()] {
             for part in folded(&sum, screen.columns) {
                 writeln!(f, "{}", screen.paint(BOLD, &part))?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// How wide the columns are.
+struct Columns {
+    screen: Screen,
+    widths: [usize; 3],
+    /// What is left beside them for the result.
+    room: usize,
+}
+
+impl Columns {
+    fn of<'c>(screen: Screen, cells: impl Iterator<Item = &'c [String; 4]>) -> Self {
+        let widths = cells.map(|cells| [0, 1, 2].map(|column| cells[column].width()));
+        let [name, last, next] = widths.fold([0; 3], |most, widths| [0, 1, 2].map(|at| most[at].max(widths[at])));
+        let widths = [name.min(NAME).min(screen.columns / 3), last, next];
+        let room = screen.columns.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len());
+        Self { screen, widths, room: if room < RESULT { 0 } else { room } }
+    }
+
+    fn titles(&self, f: &mut fmt::Formatter<'_>, titles: &[String; 4]) -> fmt::Result {
+        self.beside(f, titles, BOLD)?;
+        writeln!(f, "{}", self.screen.paint(BOLD, &fitted(&titles[3], self.room)))
+    }
+
+    /// Writes a row. The result is cut only where nothing is wrong, and stands below where it does not fit.
+    fn row(&self, f: &mut fmt::Formatter<'_>, row: &Row, cells: &[String; 4]) -> fmt::Result {
+        let [plain, last] = colours(row);
+        let result = &cells[3];
+        self.beside(f, cells, plain)?;
+        if self.room > 0 && (result.width() <= self.room || !row.is_in_trouble()) {
+            return writeln!(f, "{}", self.screen.paint(last, &fitted(result, self.room)));
+        }
+        writeln!(f)?;
+        folded(result, self.screen.columns - 2)
+            .iter()
+            .try_for_each(|part| writeln!(f, "  {}", self.screen.paint(last, part)))
+    }
+
+    /// Writes what stands before the result.
+    fn beside(&self, f: &mut fmt::Formatter<'_>, cells: &[String; 4], colour: &str) -> fmt::Result {
+        let mut left = self.screen.columns;
+        for (cell, width) in cells.iter().zip(self.widths) {
+            let width = width.min(left);
+            let shown = fitted(cell, width);
+            let gap = (left - width).min(2);
+            let pad = width.saturating_sub(shown.width()) + gap;
+            write!(f, "{}{:pad$}", self.screen.paint(colour, &shown), "")?;
+            left -= width + gap;
         }
         Ok(())
     }
@@ -141,7 +183,7 @@ fn colours(row: &Row) -> [&'static str; 2] {
 fn details(row: &Row, now: Timestamp) -> Vec<String> {
     let when = |at| age(now, at).to_string();
     let held = row.held.iter().map(|held| held_words(held, when));
-    row.wrong(when).into_iter().chain(held).collect()
+    row.wrong(when).into_iter().chain(held).chain(row.forgetting()).collect()
 }
 
 /// Cuts a text to so many columns, of which a wide character takes two.
@@ -163,7 +205,7 @@ fn fitted(text: &str, columns: usize) -> String {
     cut
 }
 
-/// Folds a line at its blanks.
+/// Folds a line at its blanks, and a word that is longer than a line anywhere.
 fn folded(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -176,13 +218,28 @@ fn folded(text: &str, columns: usize) -> Vec<String> {
         } else {
             lines.push(word.to_owned());
         }
+        while let Some(rest) = lines.last_mut().and_then(|line| cut_off(line, columns)) {
+            lines.push(rest);
+        }
     }
     lines
+}
+
+/// Cuts what is beyond these columns off a line.
+fn cut_off(line: &mut String, columns: usize) -> Option<String> {
+    let mut width = 0;
+    let beyond = |c: char| {
+        width += c.width().unwrap_or(0);
+        width > columns
+    };
+    let at = line.find(beyond).filter(|at| *at > 0)?;
+    Some(line.split_off(at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Failed;
     use crate::status::tests::{failing, fine, snapshot};
 
     fn shown(snapshot: &Snapshot, columns: usize, colours: Colours) -> String {
@@ -217,6 +274,24 @@ last day: 6 messages (6.0 KiB), 3 failed polls
                 assert!(line.width() <= columns, "{columns}: {line}");
             }
         }
+    }
+
+    #[test]
+    fn a_reason_is_folded_and_never_cut() {
+        let reason = format!("work: pop.example.org:995: log in: refused, as {} says", "x".repeat(90));
+        let mut row = failing("work");
+        row.failure = Some(Failed { class: "credentials".into(), message: reason.clone() });
+        (row.target, row.failures) = (Some("smtp mail.example.org:25".into()), 12);
+        let snapshot = snapshot(vec![row, fine("home")]);
+        for columns in [20, 40, 60, 80, 200] {
+            let shown = shown(&snapshot, columns, Colours::Left);
+            let all: String = shown.split_whitespace().collect();
+            let reason: String = reason.strip_prefix("work: ").unwrap().split(' ').collect();
+            assert!(all.contains(&reason), "{columns}: {shown}");
+            assert!(all.contains("targetfailed(credentials):smtpmail.example.org:25,12timesinarow"), "{shown}");
+        }
+        let narrow = shown(&snapshot, 40, Colours::Left);
+        assert!(narrow.contains("\n  succeeded, 2 messages delivered (4.0\n  KiB), 120 in"), "{narrow}");
     }
 
     #[test]

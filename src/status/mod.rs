@@ -31,6 +31,8 @@ use crate::state::lease::DAEMON;
 use crate::state::outlook::Seen;
 use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 
+#[cfg(test)]
+pub use row::Failed;
 pub use row::{Row, Standing};
 
 /// How all accounts stand, at one moment. The manual describes the fields of the JSON, and their names stay.
@@ -82,7 +84,14 @@ impl Snapshot {
             let polling = (daemon_runs && account.enabled).then(|| is_held(identity));
             rows.push(Row { polling, next_poll: due, ..Row::of(Some(account), known) });
         }
-        rows.extend(overview.maildrops.into_iter().map(|known| Row::of(None, Some(known))));
+        for known in overview.maildrops {
+            let mut row = Row::of(None, Some(known));
+            // An account whose host or user was mended has the name of what it polled before.
+            if accounts.iter().any(|account| account.name == row.account) {
+                row.account.clone_from(&row.maildrop);
+            }
+            rows.push(row);
+        }
         let day = at.div_euclid(3600) - 23..=at.div_euclid(3600);
         overview.hours.retain(|hour| day.contains(&hour.hour));
         Self { at, rows, hours: overview.hours }

@@ -128,9 +128,20 @@ fn accounts_come_in_their_order_and_forgotten_maildrops_last() {
     let names: Vec<_> = snapshot.rows.iter().map(|row| row.account.as_str()).collect();
     assert_eq!(names, ["new", "home", "old-name"]);
     assert_eq!(snapshot.rows[0].told(NOW), "new: never polled, not enabled");
-    assert!(snapshot.rows[2].told(NOW).contains(" 3 left for later, not in the configuration\n  118 seen"));
+    let gone = snapshot.rows[2].told(NOW);
+    assert!(gone.contains(" 3 left for later, not in the configuration\n  118 seen"), "{gone}");
+    assert!(gone.ends_with("\n  `postrider status forget gone@example.com` drops it"), "{gone}");
     let json = json(&snapshot.rows[0]);
     assert_eq!((&json["maildrop"], &json["last_poll"]), (&"new@pop.example.org".into(), &().into()));
+}
+
+#[test]
+fn an_account_that_was_mended_and_what_it_polled_before_have_two_names() {
+    let maildrops = vec![known("home@mistyped.example.org", None), known("home@pop.example.org", None)];
+    let overview = Overview { maildrops, ..Overview::default() };
+    let snapshot = Snapshot::of(overview, &[Arc::new(account("old-name"))], NOW, |_| false);
+    let names: Vec<_> = snapshot.rows.iter().map(|row| row.account.as_str()).collect();
+    assert_eq!(names, ["old-name", "home@mistyped.example.org", "home@pop.example.org"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ pub use super::ago::{age, time};
 use super::row::{Row, Standing};
 use crate::session::summary::{Octets, accounts, messages};
 use crate::state::{Held, HeldKind, Timestamp};
-use crate::text::{Shown, counted};
+use crate::text::{Shown, counted, shell_word};
 
 /// `2026-11-23 14:05:12 (3 minutes ago)`
 pub(super) fn when(now: Timestamp, at: Timestamp) -> String {
@@ -49,7 +49,7 @@ impl Row {
                 said += &format!(", {} times in a row", self.failures);
             }
             if self.target.is_some() && self.delivered > 0 {
-                said += &format!(", {delivered} delivered all the same");
+                said += &format!(", {delivered} delivered before");
             }
             return said + absent;
         }
@@ -92,6 +92,13 @@ impl Row {
         said.chain([before]).collect()
     }
 
+    /// Says how what is recorded of a maildrop that nobody polls any more can go.
+    pub fn forgetting(&self) -> Option<String> {
+        let maildrop = shell_word(&self.maildrop);
+        (self.standing() == Standing::NotConfigured)
+            .then(|| format!("`postrider status forget {}` drops it", Shown(maildrop.as_bytes())))
+    }
+
     /// Writes it for people, in as many lines as it takes.
     pub fn told(&self, now: Timestamp) -> String {
         let name = Shown(self.account.as_bytes());
@@ -106,7 +113,8 @@ impl Row {
 
     fn also(&self, now: Timestamp) -> String {
         let held = self.held.iter().map(|held| format!("\n  {}", held_words(held, |at| when(now, at))));
-        held.chain(self.next(now).map(|next| format!("\n  {next}"))).collect()
+        let also = self.next(now).into_iter().chain(self.forgetting());
+        held.chain(also.map(|line| format!("\n  {line}"))).collect()
     }
 }
 
