@@ -169,14 +169,15 @@ impl Fetching {
     fn words(&self) -> String {
         let Self { messages: all, delivered, octets, flow } = self;
         let mut words = format!("{delivered} of {}", messages(*all));
+        // A size that the server listed is a claim, and counts line ends otherwise: what is done is done.
+        let came = if delivered >= all { flow.octets.max(*octets) } else { flow.octets };
         if *octets > 0 {
-            // A size that the server listed is a claim.
-            let percent = (u128::from(flow.octets) * 100 / u128::from(*octets)).min(100);
-            words += &format!(", {} of {} ({percent} %)", Octets(flow.octets), Octets(*octets));
+            let percent = (u128::from(came) * 100 / u128::from(*octets)).min(100);
+            words += &format!(", {} of {} ({percent} %)", Octets(came), Octets(*octets));
         }
         if let Some(rate) = flow.rate() {
             words += &format!(", {}/s", Octets(rate as u64));
-            if let Some(left @ 1..) = octets.checked_sub(flow.octets) {
+            if let Some(left @ 1..) = octets.checked_sub(came) {
                 words += &format!(", {} left", Left(Duration::from_secs_f64(left as f64 / rate)));
             }
         }
@@ -408,6 +409,10 @@ mod tests {
         let shown = screen.looked_at();
         assert!(shown.contains("home: 1 of 3 messages, 1.0 KiB of 4.0 KiB (25 %)"), "{shown}");
         bar.doing(Activity::Fetching);
+        bar.received(2900);
+        bar.delivered(2);
+        let shown = screen.looked_at();
+        assert!(shown.contains("3 of 3 messages, 4.0 KiB of 4.0 KiB (100 %)"), "{shown}");
         drop(bar);
         assert_eq!(screen.looked_at(), "");
     }

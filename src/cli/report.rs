@@ -106,6 +106,11 @@ mod tests {
         );
         let idle = Report { delivered: 0, deleted: 0, ..report() };
         assert_eq!(synced(&idle), "home: nothing delivered, 120 messages in the maildrop in 1.2 s");
+        let emptied = Report { delivered: 0, deleted: 120, ..report() };
+        assert_eq!(
+            synced(&emptied),
+            "home: nothing delivered, 0 messages in the maildrop, 120 deleted on the server in 1.2 s"
+        );
         let quick = Report { took: Duration::from_micros(18_700), ..idle };
         assert!(synced(&quick).ends_with(" in 18 ms"));
         assert_eq!(checked(&report()).unwrap(), "home: 3 new (4.0 KiB) of 120 (5.0 MiB)");

@@ -338,7 +338,7 @@ impl Poll<'_> {
             failure: failure.map(|failure| (failure.class.name().to_string(), failure.to_string())),
             messages: report.delivered as u64,
             octets: report.delivered_octets,
-            listed: report.listed.map(|listed| listed as u64),
+            listed: report.listed.map(|listed| listed.saturating_sub(report.deleted) as u64),
             backlog: report.left as u64,
             target: None,
         }

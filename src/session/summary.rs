@@ -10,7 +10,11 @@ use crate::text::counted;
 pub fn synced(report: &Report) -> String {
     let mut said = match report.delivered {
         0 => match report.listed {
-            Some(listed) => vec![format!("nothing delivered, {} in the maildrop", messages(listed))],
+            Some(listed) => {
+                // As it is now, which is what a person would see there.
+                let left = listed.saturating_sub(report.deleted);
+                vec![format!("nothing delivered, {} in the maildrop", messages(left))]
+            }
             None => vec!["nothing delivered".into()],
         },
         delivered => {
