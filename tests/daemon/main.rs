@@ -4,6 +4,7 @@ mod fleet;
 mod hooks;
 mod metrics;
 mod months;
+mod package_contents;
 mod packages;
 mod phone;
 mod schedule;

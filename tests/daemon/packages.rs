@@ -15,7 +15,7 @@ use crate::support::daemon::{SOON, message, server};
 use crate::support::postrider::LIMIT;
 use crate::support::process::{Running, program, wait_until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_postrider");
 
 /// What the maintainer scripts call, and the shell.
 const TOOLS: &[&str] = &[
@@ -29,22 +29,22 @@ const TOOLS: &[&str] = &[
     "/usr/sbin/useradd",
 ];
 
-fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Gives the lines of a table of Cargo.toml.
-fn table(name: &str) -> String {
+pub fn table(name: &str) -> String {
     let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
     let (_, rest) = manifest.split_once(&format!("[{name}]\n")).unwrap_or_else(|| panic!("no {name}"));
     rest.split_once("\n[").map_or(rest, |(table, _)| table).to_owned()
 }
 
 /// What a package holds: each source, its place without the root, and its mode.
-type Assets = Vec<(String, String, u32)>;
+pub type Assets = Vec<(String, String, u32)>;
 
 /// Gives the assets of a table, whose lines are lists or tables of three texts in this order.
-fn assets(table: &str) -> Assets {
+pub fn assets(table: &str) -> Assets {
     let lines =
         table.lines().skip_while(|line| *line != "assets = [").skip(1).take_while(|line| *line != "]");
     let asset = |line: &str| {
@@ -57,7 +57,7 @@ fn assets(table: &str) -> Assets {
 }
 
 /// Gives the files that a source names; one star may stand in its last part.
-fn sources(source: &str) -> Vec<PathBuf> {
+pub fn sources(source: &str) -> Vec<PathBuf> {
     if source == "target/release/postrider" {
         return vec![stripped().to_owned()];
     }
@@ -84,7 +84,7 @@ fn stripped() -> &'static Path {
     })
 }
 
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
     let words = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
     assert!(output.status.success(), "{command:?}: {words}");
@@ -92,7 +92,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// Lays what a package holds below a directory.
-fn lay_out(directory: &Path) {
+pub fn lay_out(directory: &Path) {
     for (source, place, mode) in assets(&table("package.metadata.deb")) {
         for from in sources(&source) {
             let name = if place.ends_with('/') { from.file_name().unwrap().to_str().unwrap() } else { "" };
@@ -238,7 +238,7 @@ impl Machine {
 }
 
 /// Gives the command line of a unit or of what a package adds to it.
-fn started(text: &str) -> Vec<String> {
+pub fn started(text: &str) -> Vec<String> {
     let line = text.lines().filter_map(|line| line.strip_prefix("ExecStart=")).next_back();
     line.expect("ExecStart").split(' ').map(str::to_owned).collect()
 }
@@ -359,110 +359,4 @@ fn the_scripts_serve_rpm_as_well_which_counts_versions() {
     assert_eq!(script("prerm", "0", &machine).len(), 2);
     assert_eq!(script("postrm", "0", &machine), ["daemon-reload"]);
     assert!(machine.has("var/lib/postrider"));
-}
-
-#[test]
-fn both_kinds_of_package_hold_the_same() {
-    let place = |assets: Assets| {
-        let places = assets.into_iter().map(|(source, place, mode)| {
-            (source, place.replace("zsh/site-functions", "zsh/vendor-completions"), mode)
-        });
-        places.collect::<Vec<_>>()
-    };
-    let deb = place(assets(&table("package.metadata.deb")));
-    assert_eq!(deb, place(assets(&table("package.metadata.generate-rpm"))));
-    for (source, place, mode) in &deb {
-        let found = sources(source);
-        assert!(!found.is_empty(), "{source} is not there");
-        for file in found {
-            let runs = fs::metadata(&file).unwrap().permissions().mode() & 0o111 != 0;
-            assert!(!runs || *mode == 0o755, "{}: {place} would not be executable", file.display());
-        }
-    }
-}
-
-#[test]
-fn what_the_package_adds_to_the_units_is_the_place_of_the_program() {
-    let directory = TempDir::new().unwrap();
-    lay_out(directory.path());
-    let mut checked = 0;
-    for manager in ["system", "user"] {
-        let units = directory.path().join("usr/lib/systemd").join(manager);
-        for entry in fs::read_dir(&units).unwrap() {
-            let unit = entry.unwrap().path();
-            if unit.extension().is_none_or(|kind| kind != "service") {
-                continue;
-            }
-            let text = fs::read_to_string(&unit).unwrap();
-            let own = started(&text);
-            // What a systemd older than 253 does not know.
-            fs::write(&unit, text.replace("\nType=notify-reload\n", "\n")).unwrap();
-            let added = PathBuf::from(format!("{}.d/package.conf", unit.display()));
-            let packaged = fs::read_to_string(&added).unwrap();
-            assert_eq!(started(&packaged)[0], "/usr/bin/postrider");
-            assert_eq!(started(&packaged)[1..], own[1..], "{}", unit.display());
-            // As systemd reads both together; the program is where these tests have it.
-            fs::write(&added, packaged.replace("/usr/bin/postrider", PROGRAM)).unwrap();
-            let mut analyze = Command::new("systemd-analyze");
-            analyze.env("XDG_RUNTIME_DIR", directory.path()).env("SYSTEMD_OFFLINE", "1");
-            analyze.args(["--man=no", "verify", "--recursive-errors=no", &format!("--{manager}")]).arg(&unit);
-            assert_eq!(run(&mut analyze), "", "{}", unit.display());
-            checked += 1;
-        }
-    }
-    assert_eq!(checked, 4);
-}
-
-#[test]
-fn systemd_makes_the_user_that_the_package_describes() {
-    let directory = TempDir::new().unwrap();
-    fs::create_dir(directory.path().join("etc")).unwrap();
-    let mut sysusers = Command::new("systemd-sysusers");
-    sysusers.arg(format!("--root={}", directory.path().display()));
-    run(sysusers.arg(repository().join("contrib/packages/sysusers.conf")));
-    let passwd = fs::read_to_string(directory.path().join("etc/passwd")).unwrap();
-    assert!(passwd.contains(":/var/lib/postrider:/usr/sbin/nologin\n"), "{passwd}");
-}
-
-#[test]
-fn shells_load_completions_from_the_package() {
-    let at = |file: &str| repository().join("contrib/packages/completions").join(file);
-    let ask = |shell: &str, options: &[&str], ask: &str| {
-        let path = format!("{}:/usr/bin:/bin", Path::new(PROGRAM).parent().unwrap().display());
-        run(Command::new(shell).args(options).args(["-c", ask]).env_clear().env("PATH", path))
-    };
-    let told =
-        ask("bash", &["--norc"], &format!(". {}; complete -p postrider", at("postrider.bash").display()));
-    assert!(told.contains("-F _postrider"), "{told}");
-    let fish = format!("source {}; complete -C 'postrider sy'", at("postrider.fish").display());
-    assert!(ask("fish", &["--no-config"], &fish).starts_with("sync"));
-    // As zsh loads it when it is first asked; its own part that shows what is offered stands in for a terminal.
-    let zsh = format!(
-        "fpath=({} $fpath); autoload -U compinit; compinit -u -D; _arguments() {{ print -r -- $@ }}; \
-         autoload -Uz _postrider; _postrider; _postrider",
-        at("").display()
-    );
-    let told = ask("zsh", &["--no-rcs"], &zsh);
-    assert_eq!(told.matches(":: :_postrider_commands").count(), 2, "{told}");
-}
-
-#[test]
-fn the_crate_holds_what_is_built_tested_read_and_installed_and_nothing_else() {
-    let mut list = Command::new(env!("CARGO"));
-    list.args(["package", "--list", "--allow-dirty", "--offline", "--quiet"]).current_dir(repository());
-    let listed = run(&mut list);
-    let files: Vec<&str> = listed.lines().collect();
-    let wanted =
-        ["src/main.rs", "man/postrider.1", "contrib/packages/postinst", "docs/safety.md", "LICENSE-MIT"];
-    assert!(wanted.iter().all(|file| files.contains(file)), "{listed}");
-    let of_cargo = [".cargo_vcs_info.json", "Cargo.toml", "Cargo.toml.orig", "Cargo.lock"];
-    let pages =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"];
-    let folders = ["src", "tests", "benches", "examples", "man", "contrib", "docs"];
-    let stray = files.iter().filter(|file| {
-        let hidden = file.split('/').any(|part| part.starts_with('.'));
-        let folder = file.split_once('/').map_or("", |(folder, _)| folder);
-        !of_cargo.contains(file) && !pages.contains(file) && (hidden || !folders.contains(&folder))
-    });
-    assert_eq!(stray.collect::<Vec<_>>(), [&""; 0]);
 }
