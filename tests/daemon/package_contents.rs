@@ -114,3 +114,28 @@ fn the_crate_holds_what_is_built_tested_read_and_installed_and_nothing_else() {
     });
     assert_eq!(stray.collect::<Vec<_>>(), [&""; 0]);
 }
+
+#[test]
+fn pages_in_the_package_lead_to_what_is_in_it_and_speak_of_no_source_tree() {
+    let directory = TempDir::new().unwrap();
+    lay_out(directory.path());
+    let documentation = directory.path().join("usr/share/doc/postrider");
+    let (mut pages, mut followed) = (vec![documentation.join("README.md")], 0);
+    for folder in ["docs", "docs/providers"] {
+        let entries = fs::read_dir(documentation.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
+    }
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            let to = page.parent().unwrap().join(link);
+            assert!(to.exists(), "{}: {link} is not in the package", page.display());
+            followed += 1;
+        }
+        assert!(!text.contains("cargo install") && !text.contains(".cargo/bin"), "{}", page.display());
+    }
+    assert!(followed > 30, "{followed}");
+    let crontab = fs::read_to_string(documentation.join("examples/crontab")).unwrap();
+    assert!(crontab.contains("\n*/5 * * * * /usr/bin/postrider sync\n") && !crontab.contains("cargo"), "{crontab}");
+}

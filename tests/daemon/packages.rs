@@ -25,6 +25,8 @@ const TOOLS: &[&str] = &[
     "/usr/bin/install",
     "/usr/bin/rm",
     "/usr/bin/rmdir",
+    "/usr/bin/sleep",
+    "/usr/bin/stat",
     "/usr/sbin/nologin",
     "/usr/sbin/useradd",
 ];
@@ -150,6 +152,7 @@ impl Machine {
         root.write("var/lib/dpkg/status", libc, 0o644, 0);
         root.folder("var/lib/dpkg/info", 0o755, 0);
         root.folder("var/lib/dpkg/updates", 0o755, 0);
+        root.folder("proc", 0o555, 0);
         Self(root)
     }
 
@@ -168,8 +171,10 @@ impl Machine {
     }
 
     fn dpkg(&self, action: &str, what: impl AsRef<std::ffi::OsStr>) -> String {
-        let mut dpkg = Command::new("dpkg");
-        dpkg.arg(format!("--root={}", self.0.at("").display()))
+        // With the processes of the machine, as everywhere; the mount goes with dpkg.
+        let mut dpkg = Command::new("unshare");
+        dpkg.args(["--mount", "sh", "-c", "mount -t proc proc \"$0/proc\" && exec dpkg --root=\"$0\" \"$@\""])
+            .arg(self.0.at(""))
             .arg("--force-unsafe-io")
             .arg(action)
             .arg(what);
@@ -248,7 +253,7 @@ fn the_package_is_installed_started_upgraded_removed_and_purged() {
     let directory = TempDir::new().unwrap();
     let machine = Machine::new().with_systemd();
     let said = machine.dpkg("--install", package(directory.path(), "0.3.0"));
-    assert!(said.contains("systemctl enable --now postrider"), "{said}");
+    assert!(said.contains("systemctl enable --now postrider") && said.contains("postrider setup ADDRESS"), "{said}");
     assert_eq!(machine.told(), ["daemon-reload"], "nothing is started that nobody has configured");
     let state = fs::metadata(machine.0.at("var/lib/postrider")).unwrap();
     assert_eq!((state.mode() & 0o777, (state.uid(), state.gid())), (0o700, machine.user()));
@@ -281,12 +286,17 @@ fn the_package_is_installed_started_upgraded_removed_and_purged() {
     let synced = machine.service(&["postrider", "sync"]).wait(LIMIT);
     assert_eq!((synced.status, machine.mails()), (Some(0), 2), "{synced:?}");
 
+    // What a log-in by OAuth2 and a daemon that was killed leave beside it.
+    machine.0.write("var/lib/postrider/state.db.tokens/0123", "token", 0o600, machine.user().0);
+    machine.0.write("var/lib/postrider/state.db.wake", "", 0o600, machine.user().0);
     let said = machine.dpkg("--purge", "postrider");
     assert!(
         said.contains("/var/lib/postrider is not empty") && said.contains("/etc/postrider is not"),
         "{said}"
     );
-    assert!(!machine.has("var/lib/postrider/state.db") && !machine.has("var/lib/postrider/state.db.lock"));
+    for suffix in ["", ".lock", ".tokens", ".wake"] {
+        assert!(!machine.has(&format!("var/lib/postrider/state.db{suffix}")), "state.db{suffix}");
+    }
     assert_eq!(machine.mails(), 2, "mail that lies beside the state was purged");
     assert!(machine.has("etc/postrider/config.yaml"));
 }
@@ -325,6 +335,24 @@ fn whoever_has_mail_on_a_machine_with_a_service_has_a_configuration_beside_its_o
     // Root puts accounts into the machine's.
     let said = machine.set_up(0, "/root", "bob");
     assert!(said.contains("the account bob into /etc/postrider/config.yaml"), "{said}");
+}
+
+#[test]
+fn a_removal_ends_the_service_and_names_daemons_of_others() {
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new();
+    machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    machine.configure(1);
+    let ours = machine.service(&["postrider", "daemon"]);
+    machine.0.write("root/c.yaml", "state: /tmp/s.db\naccounts: { a: { host: h, user: u, deliver: { maildir: /m } } }\n", 0o600, 0);
+    let theirs = machine.command((0, 0), "/root", &["postrider", "--config", "/root/c.yaml", "daemon"]);
+    let theirs = Running::start(&mut { theirs });
+    assert!(wait_until(SOON, || machine.has("var/lib/postrider/state.db.wake") && machine.has("tmp/s.db.wake")));
+    let said = machine.dpkg("--remove", "postrider");
+    assert_eq!(ours.wait(LIMIT).status, Some(0), "{said}");
+    assert!(said.contains(&format!("still runs for root, as process {}:", theirs.id())), "{said}");
+    theirs.signal(Signal::SIGTERM);
+    assert_eq!(theirs.wait(LIMIT).status, Some(0));
 }
 
 #[test]
