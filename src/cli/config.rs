@@ -1,13 +1,15 @@
 //! `postrider config`: validates or shows the configuration.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use nix::unistd::User;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, User, access};
 
 use super::exit::Exit;
+use super::owner::Owner;
 use super::stdout::Results;
 use super::{CliError, Common, common};
 use crate::config::{self, Config, Mistake, Outside, Warnings};
@@ -74,16 +76,53 @@ fn check(config: &Config, results: &mut Results) -> Result<(), CliError> {
         let at = format!("{}:{line}:{column}: {path}", file.display());
         return Err(CliError::Silent { at, file: silent, source: blocking::silence(common::PATIENCE) });
     }
-    let missing =
-        move || outside.into_iter().filter(|(outside, _)| is_missing(outside)).map(|(_, told)| told);
-    told.extend(common::read(file, move || missing().collect::<Vec<_>>())?);
+    // Whoever polls may read less than root.
+    let owner = Owner::of(&polled_with(config));
+    if let Some(owner) = &owner {
+        owner.become_it().map_err(|_| CliError::Owner(config.state.clone()))?;
+        if let Err(source) = common::read(file, { let file = file.clone(); move || File::open(file) })? {
+            let what = format!("{} runs the service and cannot read it: {source}", owner.name());
+            return Err(CliError::Foreign { file: file.clone(), what });
+        }
+    }
+    let who = owner.as_ref().map_or_else(|| "you".to_owned(), Owner::name);
+    let found = move || {
+        let one = |(outside, told): (Outside, Mistake)| match &outside {
+            outside if is_missing(outside) => Some(told),
+            Outside::File(path) if is_kept_from_us(path) => {
+                Some(Mistake { what: format!("{} may not be read by {who}", path.display()), ..told })
+            }
+            _ => None,
+        };
+        outside.into_iter().filter_map(one).collect::<Vec<_>>()
+    };
+    told.extend(common::read(file, found)?);
     told.sort_by_key(|warning| (warning.line, warning.column));
     for Mistake { line, column, path, what } in told {
         log::warn!("{}:{line}:{column}: {path}: {what}", file.display());
     }
     let accounts = counted(config.accounts.len(), "account");
-    results.done(format_args!("{}: {accounts}, no mistakes", file.display()));
+    let by = owner.map_or_else(String::new, |owner| format!(", as {} reads it", owner.name()));
+    results.done(format_args!("{}: {accounts}, no mistakes{by}", file.display()));
     Ok(())
+}
+
+/// Gives the state that a configuration is polled with: of the machine's, if it names none, its service's.
+fn polled_with(config: &Config) -> PathBuf {
+    let service = Path::new("/var/lib/postrider");
+    let is_service = config.file.as_deref() == Some(Path::new("/etc/postrider/config.yaml")) && service.is_dir();
+    let is_usual = config::default_state().is_ok_and(|usual| usual == config.state);
+    if is_service && is_usual { service.join("state.db") } else { config.state.clone() }
+}
+
+/// Says whether something is there for others than us: it can neither be read nor run, or not even be looked at.
+fn is_kept_from_us(path: &Path) -> bool {
+    let is_denied = |what| access(path, what) == Err(Errno::EACCES);
+    match fs::metadata(path) {
+        // A socket is written to.
+        Ok(found) => found.is_file() && is_denied(AccessFlags::R_OK) && is_denied(AccessFlags::X_OK),
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
 }
 
 fn path_of(outside: &Outside) -> Option<&Path> {

@@ -1,15 +1,13 @@
 //! `postrider login`: a person lets the program into a mailbox by OAuth2.
 
 use std::io::{self, BufRead as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use clap::Args;
-use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 use tokio::sync::mpsc;
 
 use super::accounts::named;
 use super::exit::Exit;
+use super::owner::Owner;
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::clock::WallClock;
@@ -33,8 +31,10 @@ impl Login {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let config = common.load()?;
         let account = named(&config, &self.account)?;
-        let owner = || CliError::Owner(config.state.clone());
-        become_owner(&config.state).map_err(|_| owner())?;
+        // The daemon must be able to read and renew what is stored.
+        if let Some(owner) = Owner::of(&config.state) {
+            owner.become_it().map_err(|_| CliError::Owner(config.state.clone()))?;
+        }
         let by = if self.device { By::Device } else { By::Usual };
         let next = format!("; `postrider check {}` tries it.", account.name);
         let mut say = |text: &str| {
@@ -90,31 +90,4 @@ pub(super) fn lines() -> mpsc::UnboundedReceiver<String> {
         typed.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
     });
     receiver
-}
-
-/// Has root become whom the state is: the daemon must be able to read and renew what is stored.
-fn become_owner(state: &Path) -> io::Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let Some(there) = state.ancestors().skip(1).find_map(|directory| directory.metadata().ok()) else {
-        return Ok(());
-    };
-    let (uid, gid) = (Uid::from_raw(there.uid()), Gid::from_raw(there.gid()));
-    if uid.is_root() {
-        return Ok(());
-    }
-    match User::from_uid(uid)? {
-        Some(user) => {
-            let name = std::ffi::CString::new(user.name)?;
-            initgroups(&name, user.gid)?;
-            setgid(user.gid)?;
-        }
-        None => {
-            setgroups(&[gid])?;
-            setgid(gid)?;
-        }
-    }
-    setuid(uid)?;
-    Ok(())
 }

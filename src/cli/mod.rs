@@ -18,6 +18,7 @@ mod help;
 mod import;
 mod login;
 mod open_files;
+mod owner;
 mod poll;
 mod progress;
 mod report;

@@ -19,7 +19,7 @@ const MOST_KEPT: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no file in any of the usual places.
-    #[error("cannot find a configuration: {}; write one, or name one with --config", absent(.tried, *.hidden))]
+    #[error("cannot find a configuration: there is no {}; write one, or name one with --config", or(.tried, *.hidden))]
     NotFound {
         /// The places, in order.
         tried: Vec<PathBuf>,
@@ -148,14 +148,15 @@ impl Found {
     }
 }
 
-/// Writes `there is no A and no B`, or `there is no A, and B is not yours to read`.
-fn absent(tried: &[PathBuf], hidden: bool) -> String {
+/// Writes `A and no B`, or `A, and B is not yours to read`.
+fn or(tried: &[PathBuf], hidden: bool) -> String {
     let (absent, last) = tried.split_at(tried.len() - usize::from(hidden));
-    let absent = absent.iter().map(|path| format!("no {}", path.display())).collect::<Vec<_>>().join(" and ");
-    let last = last.iter().map(|path| format!("{} is not yours to read", path.display())).collect::<String>();
-    match (absent.is_empty(), last.is_empty()) {
-        (true, _) => last,
-        (false, true) => format!("there is {absent}"),
-        (false, false) => format!("there is {absent}, and {last}"),
+    let mut all = absent.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ");
+    for last in last {
+        if all.is_empty() {
+            all.push_str("home directory");
+        }
+        all += &format!(", and {} is not yours to read", last.display());
     }
+    all
 }

@@ -338,6 +338,28 @@ fn whoever_has_mail_on_a_machine_with_a_service_has_a_configuration_beside_its_o
 }
 
 #[test]
+fn root_checks_the_configuration_as_its_service_reads_it() {
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new();
+    machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    machine.configure(1);
+    let check = || {
+        let mut command = machine.command((0, 0), "/root", &["postrider", "config", "check"]);
+        Running::start(&mut command).wait(LIMIT)
+    };
+    let checked = check();
+    assert_eq!((checked.status, checked.stderr.as_str()), (Some(0), ""), "{checked:?}");
+    assert!(checked.stdout.ends_with("1 account, no mistakes, as postrider reads it\n"), "{checked:?}");
+    chown(machine.0.at("etc/postrider/home.password"), Some(0), Some(0)).unwrap();
+    let checked = check();
+    assert!(checked.stderr.contains("/etc/postrider/home.password may not be read by postrider"), "{checked:?}");
+    fs::set_permissions(machine.0.at("etc/postrider/config.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let checked = check();
+    assert_eq!(checked.status, Some(78), "{checked:?}");
+    assert!(checked.stderr.contains("postrider runs the service and cannot read it"), "{checked:?}");
+}
+
+#[test]
 fn a_removal_ends_the_service_and_names_daemons_of_others() {
     let directory = TempDir::new().unwrap();
     let machine = Machine::new();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::draft::{Draft, Keys};
 use crate::autoconfig::{Address, Asking};
 use crate::cli::import::{Written, content, stored};
+use crate::cli::owner::Owner;
 use crate::cli::{CliError, Common, common};
 use crate::config::{Account, Config, ConfigError, with_account};
 use crate::disk::durable::{Successor, above};
@@ -163,6 +164,10 @@ impl Place {
         let write = || {
             let file = secret.as_ref().map_or(Path::new(""), |(path, _)| path);
             let drafted = self.with(draft, file)?;
+            if let (Some((path, Written::Now)), Some(owner)) = (&secret, Owner::of(&drafted.config.state)) {
+                // The service of the machine, and not root, reads it.
+                [path, above(path)].into_iter().try_for_each(|path| owner.give(path)).map_err(unwritten(path))?;
+            }
             let successor = Successor::write(&self.path, drafted.text.as_bytes());
             successor.and_then(Successor::put_in_place).map_err(unwritten(&self.path))
         };
