@@ -186,7 +186,10 @@ impl<'l> Lexer<'l> {
         let word = match first {
             quote @ ('"' | '\'') => {
                 cursor.next();
-                Word::Text(Text::Plain(self.text(cursor, quote, &at)?))
+                Word::Text(match self.text(cursor, quote, &at)? {
+                    (text, false) => Text::Plain(text),
+                    (_, true) => Text::Mixed,
+                })
             }
             sign @ ('$' | '%') => {
                 cursor.next();
@@ -241,13 +244,14 @@ impl<'l> Lexer<'l> {
         Ok(format!("{sign}{name}"))
     }
 
-    /// Reads a text up to its quote. Between double quotes there are backslashes and macros in braces.
-    fn text(&self, cursor: &mut Cursor<'_>, quote: char, at: &At) -> Result<String, Wrong> {
-        let mut text = String::new();
+    /// Reads a text up to its quote. Between double quotes there are backslashes and macros in braces; says whether there is
+    /// one that a command makes.
+    fn text(&self, cursor: &mut Cursor<'_>, quote: char, at: &At) -> Result<(String, bool), Wrong> {
+        let (mut text, mut is_evaluated) = (String::new(), false);
         loop {
             match cursor.next() {
                 None => return Err(self.wrong(at, format!("a text begins here, and no {quote} ends it"))),
-                Some(c) if c == quote => return Ok(text),
+                Some(c) if c == quote => return Ok((text, is_evaluated)),
                 Some('\\') if quote == '"' => match cursor.next() {
                     Some('n') => text.push('\n'),
                     Some('t') => text.push('\t'),
@@ -261,6 +265,7 @@ impl<'l> Lexer<'l> {
                         Some(Macro::Number(number)) => text += &number.to_string(),
                         // What a command prints is not known; what is not there is nothing.
                         Some(Macro::Text(Text::Command(_) | Text::Mixed)) => {
+                            is_evaluated = true;
                             text += &format!("{sign}{{{}}}", &name[1..]);
                         }
                         None => {}
@@ -279,7 +284,7 @@ impl<'l> Lexer<'l> {
                 None => return Err(self.wrong(at, "a command begins here, and no `)` ends it")),
                 Some(')') if nesting == 0 => return Ok(command),
                 Some(quote @ ('"' | '\'')) => {
-                    let text = self.text(cursor, quote, at)?;
+                    let (text, _) = self.text(cursor, quote, at)?;
                     command.extend([quote]);
                     command += &text;
                     command.extend([quote]);

@@ -214,7 +214,7 @@ impl Reading<'_> {
 
     fn list(&self, account: &mut shape::Account) {
         match &self.account.only {
-            Some((which, Text::Plain(path))) => {
+            Some((which, path)) => {
                 if which == "old-only" {
                     account.note(&self.account.at, "`old-only`: no counterpart: what is not recorded is fetched");
                     account.disable("that is the other half of the maildrop: see to it, and remove this line");
@@ -224,9 +224,16 @@ impl Reading<'_> {
                     _ => String::new(),
                 };
                 let (host, user) = (user("host"), user("user"));
-                account.seen = Some(SeenList { list: List::Fdm, path: self.path(path), host, user });
+                let path = match path {
+                    Text::Plain(path) => self.path(path),
+                    Text::Command(_) | Text::Mixed => {
+                        let what = "the path of the cache is evaluated: name it with `--list`";
+                        account.note(&self.account.at, what);
+                        PathBuf::from("file whose name a command prints")
+                    }
+                };
+                account.seen = Some(SeenList { list: List::Fdm, path, host, user });
             }
-            Some(_) => account.note(&self.account.at, "the path of the cache is evaluated: name it with `--list`"),
             None => account.note(
                 &self.account.at,
                 "no `new-only cache`: fdm knows nothing of what it fetched; what it left on the server comes again, unless \

@@ -20,8 +20,8 @@ pub(super) struct Setting {
     pub(super) value: String,
 }
 
-/// Splits a file into its sections. The options of `[DEFAULT]` hold in all of them. `named`: where
-/// places name the file.
+/// Splits a file into its sections. The options of `[DEFAULT]` hold in `[options]` alone: getmail clears them before it reads
+/// the others. `named`: where places name the file.
 pub(super) fn sections(file: &Path, text: &str, named: Option<&Path>) -> Result<Vec<Section>, Wrong> {
     let mut sections: Vec<Section> = Vec::new();
     let mut lines = Cursor::new(text, named.map(Path::to_owned));
@@ -86,16 +86,18 @@ fn option(file: &Path, line: &str, at: At, section: &Section) -> Result<Setting,
     Ok(Setting { at, key, value: value.trim().to_owned() })
 }
 
-/// Ends the values where their last line does, and puts `[DEFAULT]` into each section.
+/// Ends the values where their last line does, and puts `[DEFAULT]` into `[options]`.
 fn fill_in(sections: &mut Vec<Section>) {
     let of_default = sections.iter().filter(|section| section.name == "DEFAULT");
     let defaults: Vec<Setting> = of_default.flat_map(|section| section.options.clone()).collect();
     sections.retain(|section| section.name != "DEFAULT");
     for section in sections {
-        let missing =
-            defaults.iter().filter(|option| !section.options.iter().any(|own| own.key == option.key));
-        let missing: Vec<_> = missing.cloned().collect();
-        section.options.extend(missing);
+        if section.name == "options" {
+            let missing =
+                defaults.iter().filter(|option| !section.options.iter().any(|own| own.key == option.key));
+            let missing: Vec<_> = missing.cloned().collect();
+            section.options.extend(missing);
+        }
         for option in &mut section.options {
             option.value.truncate(option.value.trim_end().len());
         }

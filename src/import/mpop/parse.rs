@@ -117,10 +117,8 @@ pub(super) fn sections(file: &Path, text: &str) -> Result<Vec<Section>, Wrong> {
             None => argument,
         };
         match key {
-            "defaults" => {
-                defaults.clear();
-                into = Some(None);
-            }
+            // What is said there comes on top of what an earlier one said.
+            "defaults" => into = Some(None),
             "account" => {
                 sections.push(begin(file, argument, &argument_at, at, &sections, &defaults)?);
                 into = Some(Some(sections.len() - 1));
