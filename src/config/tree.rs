@@ -75,7 +75,8 @@ pub(super) fn parse(text: &str) -> Result<Option<Node<'_>>, Complaint> {
     };
     let mut building = Building { open: Vec::new(), root: None, nodes: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| not_yaml(text, &error))?;
+        let (event, span) =
+            event.map_err(|error| not_yaml(text, &error).within(building.bracket(text)))?;
         building.take(event, &span)?;
     }
     Ok(building.root.filter(|root| !root.is_nothing()))
@@ -84,6 +85,14 @@ pub(super) fn parse(text: &str) -> Result<Option<Node<'_>>, Complaint> {
 impl Complaint {
     pub(super) fn new(at: Position, what: impl Into<String>) -> Self {
         Self { at, below: String::new(), what: what.into() }
+    }
+
+    /// Adds that a bracket of an earlier line is open where something is not YAML: what is told is often its end missing.
+    fn within(mut self, bracket: Option<Position>) -> Self {
+        if let Some(Position { line, column }) = bracket.filter(|bracket| bracket.line < self.at.line) {
+            self.what += &format!("; the bracket at {line}:{column} is open here");
+        }
+        self
     }
 
     /// Puts a step in front of the path.
@@ -171,6 +180,13 @@ struct Key<'t> {
 }
 
 impl<'t> Building<'t> {
+    /// Gives where the innermost bracket was opened that is open.
+    fn bracket(&self, text: &str) -> Option<Position> {
+        let (Open::List(at, _) | Open::Mapping { at, .. }) = self.open.last()?;
+        let line = text.lines().nth(at.line.checked_sub(1)?)?;
+        line.chars().nth(at.column.checked_sub(1)?).filter(|c| matches!(c, '[' | '{')).map(|_| *at)
+    }
+
     fn take(&mut self, event: Event<'t>, span: &Span) -> Result<(), Complaint> {
         let at = Position { line: span.start.line(), column: span.start.col() + 1 };
         match event {
@@ -280,6 +296,14 @@ mod tests {
         match parse(text) {
             Ok(_) => panic!("was read"),
             Err(complaint) => (complaint.at.line, complaint.at.column, complaint.what),
+        }
+    }
+
+    #[test]
+    fn a_bracket_that_is_not_closed_is_told_where_it_stands() {
+        for text in ["a:\n  b: { c: d,\n    e: f\n  g:\n    h: i\n", "a:\n  b: [ c, d\n  g: { h: i }\n"] {
+            let (line, _, what) = what(text);
+            assert!(line > 2 && what.ends_with("; the bracket at 2:6 is open here"), "{line}: {what}");
         }
     }
 
