@@ -363,7 +363,10 @@ impl Connecting<'_> {
             None if self.target.auth == Auth::List(vec![Mechanism::External]) => {
                 "check `user` and `tls_client_cert` of the target: is that user's the name in the certificate?".to_owned()
             }
-            None => "check `user` and `password` of the target".to_owned(),
+            // A URL has no keys, and a typed password no place.
+            None => "check `user` and `password` of the target, or what was typed for it; many providers take an app \
+                     password alone, made in the account's security settings"
+                .to_owned(),
         };
         self.refused(&what, status, Class::Credentials, Some(hint))
     }
