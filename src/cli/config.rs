@@ -19,20 +19,20 @@ use crate::text::counted;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Reads the configuration and says where it is wrong
-    #[command(after_help = super::example("postrider --config new.yaml config check", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider --config new.yaml config check", super::CONFIG_EXIT_STATUS))]
     Check,
     /// Prints the effective configuration: defaults filled in, secrets masked
-    #[command(after_help = super::example("postrider config show --origin", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider config show --origin", super::CONFIG_EXIT_STATUS))]
     Show {
         /// Say of each key of an account where it comes from: its line, `defaults`, or nowhere
         #[arg(long)]
         origin: bool,
     },
     /// Prints the names of the accounts, one a line
-    #[command(after_help = super::example("postrider config accounts", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider config accounts", super::CONFIG_EXIT_STATUS))]
     Accounts,
     /// Prints every key of the configuration with a line of help
-    #[command(after_help = super::example("postrider config keys", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider config keys", super::CONFIG_EXIT_STATUS))]
     Keys,
 }
 

@@ -19,6 +19,9 @@ use crate::text::Shown;
 pub(super) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no configuration, and a hint that is better than that one is made.
+    #[error("{error}")]
+    Unconfigured { error: ConfigError, hint: String },
     #[error(transparent)]
     Url(#[from] UrlError),
     #[error(transparent)]
@@ -90,6 +93,7 @@ impl CliError {
                 Exit::LATER
             }
             Self::Config(_)
+            | Self::Unconfigured { .. }
             | Self::Import(_)
             | Self::Foreign { .. }
             | Self::Seal(_)
@@ -150,6 +154,7 @@ impl CliError {
             ),
             Self::Login { account, error } => error.hint(account),
             Self::UnknownAccount { hint, .. } => hint.clone(),
+            Self::Unconfigured { hint, .. } => Some(hint.clone()),
             Self::UnknownMaildrop(_) => {
                 Some("`postrider status --json` has the maildrops that the state knows of".into())
             }

@@ -23,13 +23,13 @@ use crate::text::{Shown, counted};
 #[derive(Debug, Subcommand)]
 pub enum Held {
     /// Lists the held messages: since when, how often tried, when again, octets, unique-id, reason
-    #[command(after_help = super::example("postrider held list home", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider held list home", super::RECORDS_EXIT_STATUS))]
     List(List),
     /// Polls the account and tries held messages without waiting for their time
-    #[command(after_help = super::example("postrider held retry home", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider held retry home", super::RECORDS_EXIT_STATUS))]
     Retry(Retry),
     /// Gives held messages up: they count as seen, and are deleted if the account deletes
-    #[command(after_help = super::example("postrider held discard home QhdPYR:00WBw1Ph7x7", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider held discard home QhdPYR:00WBw1Ph7x7", super::RECORDS_EXIT_STATUS))]
     Discard(Discard),
 }
 

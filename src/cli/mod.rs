@@ -39,7 +39,10 @@ use crate::logging::Format;
 use common::Common;
 use error::CliError;
 pub use exit::Exit;
-use help::{DAEMON_EXIT_STATUS, EXIT_STATUS, WAKE_EXIT_STATUS, example};
+use help::{
+    COMPLETIONS_EXIT_STATUS, CONFIG_EXIT_STATUS, DAEMON_EXIT_STATUS, EXIT_STATUS, IMPORT_EXIT_STATUS, LOGIN_EXIT_STATUS,
+    RECORDS_EXIT_STATUS, SETUP_EXIT_STATUS, STATUS_EXIT_STATUS, WAKE_EXIT_STATUS, example,
+};
 use stdout::Results;
 
 /// Fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
@@ -70,22 +73,22 @@ enum Command {
     #[command(after_help = example("postrider doctor home", EXIT_STATUS))]
     Doctor(doctor::Doctor),
     /// Shows what the last poll of every account did, when the next is due, and what is held; contacts nobody
-    #[command(after_help = example("postrider status --max-age 1h", EXIT_STATUS))]
+    #[command(after_help = example("postrider status --max-age 1h", STATUS_EXIT_STATUS))]
     Status(status::Status),
     /// Shows and edits the recorded unique-ids: the messages that are not fetched again
-    #[command(subcommand, after_help = example("postrider seen list home", EXIT_STATUS))]
+    #[command(subcommand, after_help = example("postrider seen list home", RECORDS_EXIT_STATUS))]
     Seen(seen::Seen),
     /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
-    #[command(subcommand, after_help = example("postrider held list home", EXIT_STATUS))]
+    #[command(subcommand, after_help = example("postrider held list home", RECORDS_EXIT_STATUS))]
     Held(held::Held),
     /// Finds the POP3 server of a mail address, tries the log-in, and writes the account into the configuration
-    #[command(after_help = example("postrider setup alice@example.org", EXIT_STATUS))]
+    #[command(after_help = example("postrider setup alice@example.org", SETUP_EXIT_STATUS))]
     Setup(setup::Setup),
     /// Prints the configuration that does what another program's says, and takes over what that one has fetched
-    #[command(after_help = example("postrider import fetchmail --write\n  postrider import fetchmail --seen", EXIT_STATUS))]
+    #[command(after_help = example("postrider import fetchmail --write\n  postrider import fetchmail --seen", IMPORT_EXIT_STATUS))]
     Import(import::Import),
     /// Lets postrider into a mailbox by OAuth2: in a browser on any machine, or by a code
-    #[command(after_help = example("postrider login work", EXIT_STATUS))]
+    #[command(after_help = example("postrider login work", LOGIN_EXIT_STATUS))]
     Login(login::Login),
     /// Adds, lists, checks and removes the accounts that tenants have in the database of a fleet
     #[command(subcommand, after_help = example("postrider account list", EXIT_STATUS))]
@@ -94,10 +97,10 @@ enum Command {
     #[command(subcommand, after_help = example("postrider state copy state.db postgresql://postrider@%2Frun%2Fpostgresql/postrider", EXIT_STATUS))]
     State(state::StateCommand),
     /// Validates or shows the configuration
-    #[command(subcommand, after_help = example("postrider config check", EXIT_STATUS))]
+    #[command(subcommand, after_help = example("postrider config check", CONFIG_EXIT_STATUS))]
     Config(config::ConfigCommand),
     /// Writes the completions of a shell to standard output
-    #[command(after_help = example("postrider completions bash > ~/.local/share/bash-completion/completions/postrider", EXIT_STATUS))]
+    #[command(after_help = example("postrider completions bash > ~/.local/share/bash-completion/completions/postrider", COMPLETIONS_EXIT_STATUS))]
     Completions(completions::Completions),
 }
 

@@ -29,13 +29,13 @@ const LONGEST_UID: usize = 512;
 #[derive(Debug, Subcommand)]
 pub enum Seen {
     /// Lists the recorded unique-ids with the time and the octets of each message
-    #[command(after_help = super::example("postrider seen list home", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider seen list home", super::RECORDS_EXIT_STATUS))]
     List(List),
     /// Takes what is in the maildrop now as already fetched
-    #[command(after_help = super::example("postrider seen mark --all home", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider seen mark --all home", super::RECORDS_EXIT_STATUS))]
     Mark(Mark),
     /// Forgets unique-ids, so that their messages are fetched again
-    #[command(after_help = super::example("postrider seen forget home QhdPYR:00WBw1Ph7x7", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider seen forget home QhdPYR:00WBw1Ph7x7", super::RECORDS_EXIT_STATUS))]
     Forget(Forget),
 }
 

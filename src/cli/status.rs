@@ -39,7 +39,7 @@ pub struct Status {
 #[derive(Debug, Subcommand)]
 enum Forgetting {
     /// Drops all that is recorded of a maildrop that is no longer configured
-    #[command(after_help = super::example("postrider status forget alice@pop.example.org", super::EXIT_STATUS))]
+    #[command(after_help = super::example("postrider status forget alice@pop.example.org", super::STATUS_EXIT_STATUS))]
     Forget(Forget),
 }
 

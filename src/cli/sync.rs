@@ -127,12 +127,11 @@ impl Sync {
             }
             return common.load().map_err(|error| {
                 // Somebody's first try. Without any configuration a URL is what works.
-                if let ConfigError::NotFound { .. } = error
-                    && let Some(hint) = self.accounts.first().and_then(|name| address_hint(name, &[]))
-                {
-                    log::warn!("{hint}");
+                let hint = self.accounts.first().and_then(|name| address_hint(name, &[]));
+                match hint.filter(|_| matches!(error, ConfigError::NotFound { .. })) {
+                    Some(hint) => CliError::Unconfigured { error, hint },
+                    None => error.into(),
                 }
-                error.into()
             });
         }
         let [url] = self.accounts.as_slice() else {
