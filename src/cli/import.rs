@@ -1,6 +1,7 @@
 //! `postrider import`: the configuration of another program, and what that one has fetched.
 
 mod steps;
+mod take_over;
 
 use std::collections::HashSet;
 use std::env;
@@ -8,24 +9,18 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use nix::unistd::{User, getuid};
 
 use super::exit::Exit;
-use super::report::messages;
-use super::seen::lease;
 use super::stdout::Results;
 use super::{CliError, Common, common};
 use crate::config::account::Keep;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::disk::durable;
-use crate::import::{self, Around, Fetched, Imported, SeenList, Value};
-use crate::message::UniqueId;
+use crate::import::{self, Around, Imported, Value};
 use crate::secret::Secret;
-use crate::session::{Environment, now};
-use crate::state::{Delivery, Kind};
 use crate::text::{counted, shell_word};
 use steps::Steps;
 
@@ -258,91 +253,6 @@ impl Import {
             );
         }
     }
-
-    /// Records what the other program has fetched, for each account of the configuration that polls what it polled.
-    async fn take_over(
-        &self,
-        source: &Source,
-        common: &Common,
-        results: &mut Results,
-    ) -> Result<Exit, CliError> {
-        let config = common.load()?;
-        let environment = Environment::of_config(&config).await?;
-        let mut any = false;
-        for account in &source.imported.accounts {
-            let (Some(list), Some(maildrop)) = (&account.seen, account.maildrop()) else { continue };
-            let is_it = |ours: &&config::Account| {
-                ours.maildrop_id == maildrop
-                    || ours.user == list.user && ours.host.eq_ignore_ascii_case(&list.host)
-            };
-            let Some(ours) = config.accounts.iter().find(is_it) else {
-                log::warn!(
-                    "{}: no account of the configuration polls {maildrop}: nothing taken over",
-                    account.name
-                );
-                continue;
-            };
-            any = true;
-            let path = self.list.as_ref().unwrap_or(&list.path);
-            let said = match self.listed(path, list)? {
-                None => format!("there is no {}: nothing taken over", path.display()),
-                Some(fetched) if fetched.is_empty() => {
-                    format!("{} lists nothing for {maildrop}: nothing taken over", path.display())
-                }
-                Some(fetched) => {
-                    let (taken, known) = record(common, &environment, ours, fetched).await?;
-                    let before =
-                        if known > 0 { format!(", {known} recorded already") } else { String::new() };
-                    format!("{} taken over from {}{before}", messages(taken), path.display())
-                }
-            };
-            results.done(format_args!("{}: {said}", ours.name));
-        }
-        if any {
-            return Ok(Exit::SUCCESS);
-        }
-        let what = "none of its accounts is in the configuration: nothing taken over".to_owned();
-        Err(CliError::Foreign { file: source.file.clone(), what })
-    }
-
-    /// Reads what a list says of an account; nothing if there is no list.
-    fn listed(&self, path: &Path, list: &SeenList) -> Result<Option<Vec<Fetched>>, CliError> {
-        match content(path, LONGEST_LIST) {
-            Ok(octets) => Ok(Some(import::seen(list, &octets))),
-            Err(error) if error.kind() == ErrorKind::NotFound && self.list.is_none() => Ok(None),
-            Err(source) => Err(ConfigError::Unreadable { file: path.to_owned(), source }.into()),
-        }
-    }
-}
-
-/// Records messages as fetched by another program; what is recorded stays as it is. Gives how many are new, and how many
-/// were recorded.
-async fn record(
-    common: &Common,
-    environment: &Environment,
-    account: &config::Account,
-    fetched: Vec<Fetched>,
-) -> Result<(usize, usize), CliError> {
-    let lease = lease(common, environment, account, "take over unique-ids").await?;
-    let Environment { store, .. } = &environment.clone().under(&lease);
-    let maildrop: Arc<str> = account.maildrop_id.as_str().into();
-    let seen = store.seen(maildrop.clone()).await?;
-    let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
-    let all = fetched.len();
-    let now = now();
-    // A time to come is that of a clock that was wrong.
-    let new: Vec<_> = fetched
-        .into_iter()
-        .filter(|fetched| !known.contains(&fetched.uid))
-        .map(|Fetched { uid, at }| {
-            let delivered_at = Some(at.unwrap_or(now).min(now));
-            (Delivery { delivered_at, ..Delivery::new(uid, 0, 0, Kind::Imported) }, ())
-        })
-        .collect();
-    let taken = new.len();
-    let memory = store.begin(maildrop).await?;
-    store.record(&memory.key, now, new).await?;
-    Ok((taken, all - taken))
 }
 
 /// Writes a secret into a file of its own, which only its owner may read, and gives its path. One that is there and holds
