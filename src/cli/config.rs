@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Subcommand;
 use nix::errno::Errno;
@@ -77,10 +77,13 @@ fn check(config: &Config, results: &mut Results) -> Result<(), CliError> {
         return Err(CliError::Silent { at, file: silent, source: blocking::silence(common::PATIENCE) });
     }
     // Whoever polls may read less than root.
-    let owner = Owner::of(&polled_with(config));
+    let owner = Owner::of_config(config);
     if let Some(owner) = &owner {
         owner.become_it().map_err(|_| CliError::Owner(config.state.clone()))?;
-        if let Err(source) = common::read(file, { let file = file.clone(); move || File::open(file) })? {
+        if let Err(source) = common::read(file, {
+            let file = file.clone();
+            move || File::open(file)
+        })? {
             let what = format!("{} runs the service and cannot read it: {source}", owner.name());
             return Err(CliError::Foreign { file: file.clone(), what });
         }
@@ -105,14 +108,6 @@ fn check(config: &Config, results: &mut Results) -> Result<(), CliError> {
     let by = owner.map_or_else(String::new, |owner| format!(", as {} reads it", owner.name()));
     results.done(format_args!("{}: {accounts}, no mistakes{by}", file.display()));
     Ok(())
-}
-
-/// Gives the state that a configuration is polled with: of the machine's, if it names none, its service's.
-fn polled_with(config: &Config) -> PathBuf {
-    let service = Path::new("/var/lib/postrider");
-    let is_service = config.file.as_deref() == Some(Path::new("/etc/postrider/config.yaml")) && service.is_dir();
-    let is_usual = config::default_state().is_ok_and(|usual| usual == config.state);
-    if is_service && is_usual { service.join("state.db") } else { config.state.clone() }
 }
 
 /// Says whether something is there for others than us: it can neither be read nor run, or not even be looked at.

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use nix::unistd::{User, getuid};
 
 use super::exit::Exit;
+use super::owner::{Owner, state_of_service};
 use super::stdout::Results;
 use super::{CliError, Common, common};
 use crate::config::account::Keep;
@@ -111,7 +112,8 @@ impl Import {
         };
         let around = Around { has_netrc: home.join(".netrc").exists(), home: home.clone(), user: who() };
         let file = std::path::absolute(&file).unwrap_or(file);
-        let texts = if file.is_dir() { rc_files(&file)? } else { vec![(file.clone(), text(&file, MOST_OCTETS)?)] };
+        let texts =
+            if file.is_dir() { rc_files(&file)? } else { vec![(file.clone(), text(&file, MOST_OCTETS)?)] };
         let included = |path: &Path| {
             content(path, MOST_OCTETS).and_then(|octets| utf8(octets).map_err(io::Error::other))
         };
@@ -133,10 +135,12 @@ impl Import {
             );
             return Err(CliError::Unwritten { file: place, source });
         }
-        let Made { yaml, secrets } = self.made(&mut source, common, &place)?;
-        let secrets = secrets.first().map(|first| {
+        // Whoever looks from a shell shall see what the service sees.
+        source.imported.state = state_of_service(&place).map(|state| state.to_string_lossy().into_owned());
+        let Made { yaml, secrets: files } = self.made(&mut source, common, &place)?;
+        let secrets = files.first().map(|first| {
             let directory = beside(first).display();
-            format!("{} written into {directory}, for you alone", counted(secrets.len(), "password"))
+            format!("{} written into {directory}, for you alone", counted(files.len(), "password"))
         });
         if !self.write {
             results.write(yaml.as_bytes());
@@ -149,14 +153,36 @@ impl Import {
         create(&place, yaml.as_bytes())
             .map_err(|source| CliError::Unwritten { file: place.clone(), source })?;
         results.line(format_args!("{} written. Look through its comments.", place.display()));
+        self.let_service_read(&place, &files)?;
         hidden.iter().for_each(|system| results.line(common::hiding(system)));
         secrets.iter().for_each(|secrets| results.line(format_args!("{secrets}.")));
+        let steps = self.steps(&source, common);
         // What is not taken over now is by the step that is told below.
         if let Err(error) = self.take_over(&source, common, results).await {
             log::warn!("{error}");
         }
-        self.steps(&source, common).iter().for_each(|line| results.line(line));
+        steps.iter().for_each(|line| results.line(line));
         Ok(Exit::SUCCESS)
+    }
+
+    /// Lets the user who polls read what root has written; passwords that stand in the configuration are root's to place.
+    fn let_service_read(&self, place: &Path, secrets: &[PathBuf]) -> Result<(), CliError> {
+        let Some(owner) = Config::load(place).ok().and_then(|config| Owner::of_config(&config)) else {
+            return Ok(());
+        };
+        let unwritten = |file: &Path| {
+            let file = file.to_owned();
+            move |source| CliError::Unwritten { file, source }
+        };
+        if !self.inline {
+            owner.let_read(place).map_err(unwritten(place))?;
+        }
+        for path in
+            secrets.first().map(|first| beside(first)).into_iter().chain(secrets.iter().map(PathBuf::as_path))
+        {
+            owner.give(path).map_err(unwritten(path))?;
+        }
+        Ok(())
     }
 
     /// Makes a configuration for this place, and writes what passwords it has into files.
@@ -204,7 +230,9 @@ impl Import {
             return head;
         }
         head.push(match place.symlink_metadata() {
-            Ok(_) => format!("{} is there already: put into it by hand what you want of this.", place.display()),
+            Ok(_) => {
+                format!("{} is there already: put into it by hand what you want of this.", place.display())
+            }
             Err(_) => {
                 let (import, place) = (self.named(), place.display());
                 format!("Look through it: `postrider import {import} --write` writes it to {place}.")
@@ -351,8 +379,7 @@ fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
             return Err(CliError::Foreign { file: directory.to_owned(), what });
         }
         (all, others) if all.len() > others.len() && !others.is_empty() => log::warn!(
-            "besides getmailrc these are taken, each an account, as `getmail --rcfile` does: {}; take out what you no \
-             longer use",
+            "besides getmailrc these are taken, each an account: {}; take out what getmail is no longer told to read",
             others.join(", ")
         ),
         _ => {}

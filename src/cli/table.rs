@@ -93,7 +93,9 @@ impl fmt::Display for Table<'_> {
                 continue;
             }
             for detail in details[at].iter().take(most) {
-                for (part, margin) in folded(detail, screen.columns - 4).iter().zip([2].into_iter().chain(repeat(4))) {
+                for (part, margin) in
+                    folded(detail, screen.columns - 4).iter().zip([2].into_iter().chain(repeat(4)))
+                {
                     writeln!(f, "{:margin$}{part}", "")?;
                 }
             }
@@ -118,7 +120,8 @@ struct Columns {
 impl Columns {
     fn of<'c>(screen: Screen, cells: impl Iterator<Item = &'c [String; 4]>) -> Self {
         let widths = cells.map(|cells| [0, 1, 2].map(|column| cells[column].width()));
-        let [name, last, next] = widths.fold([0; 3], |most, widths| [0, 1, 2].map(|at| most[at].max(widths[at])));
+        let [name, last, next] =
+            widths.fold([0; 3], |most, widths| [0, 1, 2].map(|at| most[at].max(widths[at])));
         let widths = [name.min(NAME).min(screen.columns / 3), last, next];
         let room = screen.columns.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len());
         Self { screen, widths, room: if room < RESULT { 0 } else { room } }
@@ -288,7 +291,10 @@ last day: 6 messages (6.0 KiB), 3 failed polls
             let all: String = shown.split_whitespace().collect();
             let reason: String = reason.strip_prefix("work: ").unwrap().split(' ').collect();
             assert!(all.contains(&reason), "{columns}: {shown}");
-            assert!(all.contains("targetfailed(credentials):smtpmail.example.org:25,12timesinarow"), "{shown}");
+            assert!(
+                all.contains("targetfailed(credentials):smtpmail.example.org:25,12timesinarow"),
+                "{shown}"
+            );
         }
         let narrow = shown(&snapshot, 40, Colours::Left);
         assert!(narrow.contains("\n  succeeded, 2 messages delivered (4.0\n  KiB), 120 in"), "{narrow}");

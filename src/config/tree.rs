@@ -75,8 +75,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node<'_>>, Complaint> {
     };
     let mut building = Building { open: Vec::new(), root: None, nodes: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) =
-            event.map_err(|error| not_yaml(text, &error).within(building.bracket(text)))?;
+        let (event, span) = event.map_err(|error| not_yaml(text, &error).within(building.bracket(text)))?;
         building.take(event, &span)?;
     }
     Ok(building.root.filter(|root| !root.is_nothing()))

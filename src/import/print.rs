@@ -18,6 +18,9 @@ pub fn print(imported: &Imported, head: &[String]) -> String {
         false => comment(&mut out, 0, line),
     });
     imported.notes.iter().for_each(|note| told(&mut out, 0, note));
+    if let Some(state) = &imported.state {
+        out += &format!("state: {}\n", text(state));
+    }
     if !imported.defaults.is_empty() {
         out += "defaults:\n";
         imported.defaults.iter().for_each(|(key, value)| entry(&mut out, 2, key, value));

@@ -16,6 +16,8 @@ pub(super) const VERIFIED: &str = "certificates are verified here: if the server
 pub struct Imported {
     /// What concerns no account alone.
     pub(super) notes: Vec<Note>,
+    /// Where the state is to be, if it has a place of its own.
+    pub state: Option<String>,
     /// Keys that hold for all accounts.
     pub(super) defaults: Vec<(&'static str, Value)>,
     /// Seconds from poll to poll, if the program polls by itself.

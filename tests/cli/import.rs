@@ -181,7 +181,8 @@ fn who_writes_and_polls_at_once_gets_nothing_that_the_other_program_had() {
         format!("\n127.0.0.1: 1 message taken over from {list}\n"),
         "\n  crontab -e    # take out its line: `crontab -l | grep fetchmail`\n".to_owned(),
         "\n  */5 * * * * ".to_owned(),
-        "\nThen, before the first sync, take over what fetchmail has fetched by now; else it comes again:\n".to_owned(),
+        "\nThen, before the first sync, take over what fetchmail has fetched by now; else it comes again:\n"
+            .to_owned(),
     ] {
         assert!(said.contains(&line), "{line}: {said}");
     }
@@ -211,7 +212,8 @@ fn what_is_only_printed_says_what_is_to_be_done_with_it() {
     ] {
         assert!(printed.stdout.contains(&line), "{line}: {}", printed.stdout);
     }
-    let secrets = format!("1 password written into {}, for you alone", home.path("config/postrider/secrets").display());
+    let secrets =
+        format!("1 password written into {}, for you alone", home.path("config/postrider/secrets").display());
     assert!(printed.stderr.contains(&secrets), "{}", printed.stderr);
     home.configure(&printed.stdout);
     let again = home.must(&["import", "fetchmail", "rc"], 0);

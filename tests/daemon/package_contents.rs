@@ -137,5 +137,8 @@ fn pages_in_the_package_lead_to_what_is_in_it_and_speak_of_no_source_tree() {
     }
     assert!(followed > 30, "{followed}");
     let crontab = fs::read_to_string(documentation.join("examples/crontab")).unwrap();
-    assert!(crontab.contains("\n*/5 * * * * /usr/bin/postrider sync\n") && !crontab.contains("cargo"), "{crontab}");
+    assert!(
+        crontab.contains("\n*/5 * * * * /usr/bin/postrider sync\n") && !crontab.contains("cargo"),
+        "{crontab}"
+    );
 }

@@ -173,11 +173,16 @@ impl Machine {
     fn dpkg(&self, action: &str, what: impl AsRef<std::ffi::OsStr>) -> String {
         // With the processes of the machine, as everywhere; the mount goes with dpkg.
         let mut dpkg = Command::new("unshare");
-        dpkg.args(["--mount", "sh", "-c", "mount -t proc proc \"$0/proc\" && exec dpkg --root=\"$0\" \"$@\""])
-            .arg(self.0.at(""))
-            .arg("--force-unsafe-io")
-            .arg(action)
-            .arg(what);
+        dpkg.args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t proc proc \"$0/proc\" && exec dpkg --root=\"$0\" \"$@\"",
+        ])
+        .arg(self.0.at(""))
+        .arg("--force-unsafe-io")
+        .arg(action)
+        .arg(what);
         run(dpkg.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive"))
     }
 
@@ -253,7 +258,10 @@ fn the_package_is_installed_started_upgraded_removed_and_purged() {
     let directory = TempDir::new().unwrap();
     let machine = Machine::new().with_systemd();
     let said = machine.dpkg("--install", package(directory.path(), "0.3.0"));
-    assert!(said.contains("systemctl enable --now postrider") && said.contains("postrider setup ADDRESS"), "{said}");
+    assert!(
+        said.contains("systemctl enable --now postrider") && said.contains("postrider setup ADDRESS"),
+        "{said}"
+    );
     assert_eq!(machine.told(), ["daemon-reload"], "nothing is started that nobody has configured");
     let state = fs::metadata(machine.0.at("var/lib/postrider")).unwrap();
     assert_eq!((state.mode() & 0o777, (state.uid(), state.gid())), (0o700, machine.user()));
@@ -352,11 +360,56 @@ fn root_checks_the_configuration_as_its_service_reads_it() {
     assert!(checked.stdout.ends_with("1 account, no mistakes, as postrider reads it\n"), "{checked:?}");
     chown(machine.0.at("etc/postrider/home.password"), Some(0), Some(0)).unwrap();
     let checked = check();
-    assert!(checked.stderr.contains("/etc/postrider/home.password may not be read by postrider"), "{checked:?}");
-    fs::set_permissions(machine.0.at("etc/postrider/config.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(
+        checked.stderr.contains("/etc/postrider/home.password may not be read by postrider"),
+        "{checked:?}"
+    );
+    fs::set_permissions(machine.0.at("etc/postrider/config.yaml"), fs::Permissions::from_mode(0o600))
+        .unwrap();
     let checked = check();
     assert_eq!(checked.status, Some(78), "{checked:?}");
     assert!(checked.stderr.contains("postrider runs the service and cannot read it"), "{checked:?}");
+}
+
+#[test]
+fn an_administrators_fetchmail_moves_into_the_service_with_what_it_has_fetched() {
+    let directory = TempDir::new().unwrap();
+    let machine = Machine::new();
+    machine.dpkg("--install", package(directory.path(), "0.3.0"));
+    let server = server();
+    ["one", "two"].into_iter().for_each(|uid| server.put(uid, message(1)));
+    let rc = format!(
+        "poll 127.0.0.1 proto pop3 port {} auth password uidl user alice pass 'correct horse' sslproto '' keep mda cat\n",
+        server.port()
+    );
+    machine.0.write("etc/fetchmailrc", rc, 0o600, 0);
+    machine.0.write("root/.fetchids", "alice@127.0.0.1 one\n", 0o600, 0);
+    let root = |line: &str| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        Running::start(&mut machine.command((0, 0), "/root", &arguments)).wait(LIMIT)
+    };
+    let written =
+        root("postrider --config /etc/postrider/config.yaml import fetchmail /etc/fetchmailrc --write");
+    assert_eq!(written.status, Some(0), "{written:?}");
+    assert!(written.stdout.contains("\n127.0.0.1: 1 message taken over from "), "{written:?}");
+    let again = "postrider --config /etc/postrider/config.yaml import fetchmail /etc/fetchmailrc --seen";
+    assert!(written.stdout.contains(&format!("\n  {again}\n")), "{written:?}");
+    assert!(root(again).stdout.contains("1 recorded already"));
+    // A maildir that the service may write.
+    let config = fs::read_to_string(machine.0.at("etc/postrider/config.yaml")).unwrap();
+    assert!(config.contains("state: /var/lib/postrider/state.db\n"), "{config}");
+    let lines = config.lines().map(|line| match line.trim_start().starts_with("deliver:") {
+        true => "    deliver: { maildir: /var/lib/postrider/Maildir }\n".to_owned(),
+        false => format!("{line}\n"),
+    });
+    fs::write(machine.0.at("etc/postrider/config.yaml"), lines.collect::<String>()).unwrap();
+    let checked = root("postrider config check");
+    assert!(
+        checked.stdout.ends_with("no mistakes, as postrider reads it\n") && checked.stderr.is_empty(),
+        "{checked:?}"
+    );
+    let synced = machine.service(&["postrider", "sync"]).wait(LIMIT);
+    assert_eq!((synced.status, machine.mails()), (Some(0), 1), "{synced:?}");
 }
 
 #[test]
@@ -366,10 +419,17 @@ fn a_removal_ends_the_service_and_names_daemons_of_others() {
     machine.dpkg("--install", package(directory.path(), "0.3.0"));
     machine.configure(1);
     let ours = machine.service(&["postrider", "daemon"]);
-    machine.0.write("root/c.yaml", "state: /tmp/s.db\naccounts: { a: { host: h, user: u, deliver: { maildir: /m } } }\n", 0o600, 0);
+    machine.0.write(
+        "root/c.yaml",
+        "state: /tmp/s.db\naccounts: { a: { host: h, user: u, deliver: { maildir: /m } } }\n",
+        0o600,
+        0,
+    );
     let theirs = machine.command((0, 0), "/root", &["postrider", "--config", "/root/c.yaml", "daemon"]);
     let theirs = Running::start(&mut { theirs });
-    assert!(wait_until(SOON, || machine.has("var/lib/postrider/state.db.wake") && machine.has("tmp/s.db.wake")));
+    assert!(
+        wait_until(SOON, || machine.has("var/lib/postrider/state.db.wake") && machine.has("tmp/s.db.wake"))
+    );
     let said = machine.dpkg("--remove", "postrider");
     assert_eq!(ours.wait(LIMIT).status, Some(0), "{said}");
     assert!(said.contains(&format!("still runs for root, as process {}:", theirs.id())), "{said}");

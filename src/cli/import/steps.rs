@@ -46,7 +46,9 @@ impl Steps<'_> {
         if option.is_empty() && has_timer(self.home) {
             lines.push(format!("  systemctl --user enable --now {TIMER}"));
         }
-        lines.push(format!("Then, before the first sync, take over what {program} has fetched by now; else it comes again:"));
+        lines.push(format!(
+            "Then, before the first sync, take over what {program} has fetched by now; else it comes again:"
+        ));
         lines.push(format!("  postrider{option} import {import} --seen"));
         lines.push(format!("  postrider{option} sync"));
         lines
@@ -85,14 +87,16 @@ impl Steps<'_> {
 /// Lists the units of a directory, and those enabled in it, that start a program.
 fn units(directory: &Path, program: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let wanted = entries(directory).into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "wants"));
+    let wanted =
+        entries(directory).into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "wants"));
     for path in entries(directory).into_iter().chain(wanted.flat_map(|path| entries(&path))) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // A timer starts the service of its name.
         let service = if name.ends_with(".timer") { path.with_extension("service") } else { path };
         let starts = name.ends_with(".service") || name.ends_with(".timer");
         let text = if starts { text(&service) } else { String::new() };
-        if text.lines().any(|line| line.starts_with("Exec") && names(line, program)) && !found.contains(&name) {
+        if text.lines().any(|line| line.starts_with("Exec") && names(line, program)) && !found.contains(&name)
+        {
             found.push(name);
         }
     }
@@ -149,7 +153,8 @@ mod tests {
         }
         fs::write(units.join("mail.timer"), "[Timer]\nOnCalendar=hourly\n").unwrap();
         let lines = steps(home.path());
-        let ended = ["  systemctl --user disable --now mail.service", "  systemctl --user disable --now mail.timer"];
+        let ended =
+            ["  systemctl --user disable --now mail.service", "  systemctl --user disable --now mail.timer"];
         assert_eq!(lines[1..3], ended, "{lines:?}");
         assert!(!lines.iter().any(|line| line.contains("other")), "{lines:?}");
         assert!(lines.iter().any(|line| line.starts_with("  */5 * * * * ")), "{lines:?}");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Import, LONGEST_LIST, Source, content};
 use crate::cli::exit::Exit;
+use crate::cli::owner::{Owner, unnamed_state};
 use crate::cli::report::messages;
 use crate::cli::seen::lease;
 use crate::cli::stdout::Results;
@@ -26,8 +27,13 @@ impl Import {
         results: &mut Results,
     ) -> Result<Exit, CliError> {
         let config = common.load()?;
-        let environment = Environment::of_config(&config).await?;
-        let mut any = false;
+        if let (Some(state), Some(file)) = (unnamed_state(&config), &config.file) {
+            let what =
+                format!("its service records elsewhere: write `state: {}` into it first", state.display());
+            return Err(CliError::Foreign { file: file.clone(), what });
+        }
+        // Lists are read by whoever calls this, and recorded by whoever polls.
+        let mut found = Vec::new();
         for account in &source.imported.accounts {
             let (Some(list), Some(maildrop)) = (&account.seen, account.maildrop()) else { continue };
             let is_it = |ours: &&config::Account| {
@@ -41,9 +47,19 @@ impl Import {
                 );
                 continue;
             };
-            any = true;
             let path = self.list.as_ref().unwrap_or(&list.path);
-            let said = match self.listed(path, list)? {
+            found.push((ours, maildrop, path, self.listed(path, list)?));
+        }
+        if found.is_empty() {
+            let what = "none of its accounts is in the configuration: nothing taken over".to_owned();
+            return Err(CliError::Foreign { file: source.file.clone(), what });
+        }
+        if let Some(owner) = Owner::of_config(&config) {
+            owner.become_it().map_err(|_| CliError::Owner(config.state.clone()))?;
+        }
+        let environment = Environment::of_config(&config).await?;
+        for (ours, maildrop, path, fetched) in found {
+            let said = match fetched {
                 None => format!("there is no {}: nothing taken over", path.display()),
                 Some(fetched) if fetched.is_empty() => {
                     format!("{} lists nothing for {maildrop}: nothing taken over", path.display())
@@ -57,11 +73,7 @@ impl Import {
             };
             results.done(format_args!("{}: {said}", ours.name));
         }
-        if any {
-            return Ok(Exit::SUCCESS);
-        }
-        let what = "none of its accounts is in the configuration: nothing taken over".to_owned();
-        Err(CliError::Foreign { file: source.file.clone(), what })
+        Ok(Exit::SUCCESS)
     }
 
     /// Reads what a list says of an account; nothing if there is no list.

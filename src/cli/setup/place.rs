@@ -164,9 +164,12 @@ impl Place {
         let write = || {
             let file = secret.as_ref().map_or(Path::new(""), |(path, _)| path);
             let drafted = self.with(draft, file)?;
-            if let (Some((path, Written::Now)), Some(owner)) = (&secret, Owner::of(&drafted.config.state)) {
+            if let (Some((path, Written::Now)), Some(owner)) = (&secret, Owner::of_config(&drafted.config)) {
                 // The service of the machine, and not root, reads it.
-                [path, above(path)].into_iter().try_for_each(|path| owner.give(path)).map_err(unwritten(path))?;
+                [path, above(path)]
+                    .into_iter()
+                    .try_for_each(|path| owner.give(path))
+                    .map_err(unwritten(path))?;
             }
             let successor = Successor::write(&self.path, drafted.text.as_bytes());
             successor.and_then(Successor::put_in_place).map_err(unwritten(&self.path))
