@@ -354,7 +354,11 @@ fn getmail_targets(dump: &str, account: &Account, what: &str) {
                 assert!(destination.contains(&path.display().to_string()), "{what}: {dump}");
             }
             Target::Pipe(pipe) => {
-                let shown = if account.deliver.len() == 1 { "MDA_external(" } else { "MultiDestination(MDA_external " };
+                let shown = if account.deliver.len() == 1 {
+                    "MDA_external("
+                } else {
+                    "MultiDestination(MDA_external "
+                };
                 assert!(destination.starts_with(shown), "{what}: {dump}");
                 assert_eq!(pipe.from_line, destination.contains("unixfrom=\"True\""), "{what}: {dump}");
                 if let postrider::testing::config::CommandLine::Argv(words) = &pipe.command {
