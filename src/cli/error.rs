@@ -161,7 +161,7 @@ impl CliError {
             Self::Configured(account) => Some(format!(
                 "take it out of the configuration first, or have messages fetched again by `postrider seen forget {account} --all`"
             )),
-            Self::Config(ConfigError::NotFound { hidden: false, .. }) => {
+            Self::Config(ConfigError::NotFound { hidden: None, .. }) => {
                 Some("`postrider setup ADDRESS` writes one".into())
             }
             Self::Config(ConfigError::NotFound { .. }) => Some(

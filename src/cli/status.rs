@@ -57,7 +57,7 @@ impl Status {
         let mut config = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
             Err(ConfigError::NotFound { hidden, .. })
-                if self.accounts.is_empty() && (!hidden || default_state()?.exists()) =>
+                if self.accounts.is_empty() && (hidden.is_none() || default_state()?.exists()) =>
             {
                 Config { state: default_state()?, ..Config::default() }
             }

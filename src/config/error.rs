@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::tree::Complaint;
 
@@ -19,12 +19,12 @@ const MOST_KEPT: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no file in any of the usual places.
-    #[error("cannot find a configuration: there is no {}; write one, or name one with --config", or(.tried, *.hidden))]
+    #[error("cannot find a configuration: there is no {}; write one, or name one with --config", or(.tried, .hidden.as_deref()))]
     NotFound {
         /// The places, in order.
         tried: Vec<PathBuf>,
-        /// The last one is there, but not for this user to read.
-        hidden: bool,
+        /// One that is there, but not for this user to read.
+        hidden: Option<PathBuf>,
     },
     #[error("{}: cannot read the configuration: {source}", .file.display())]
     Unreadable { file: PathBuf, source: io::Error },
@@ -148,15 +148,14 @@ impl Found {
     }
 }
 
-/// Writes `A and no B`, or `A, and B is not yours to read`.
-fn or(tried: &[PathBuf], hidden: bool) -> String {
-    let (absent, last) = tried.split_at(tried.len() - usize::from(hidden));
-    let mut all = absent.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ");
-    for last in last {
+/// Writes `A and no B`, and `, and C is not yours to read`.
+fn or(tried: &[PathBuf], hidden: Option<&Path>) -> String {
+    let mut all = tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ");
+    if let Some(hidden) = hidden {
         if all.is_empty() {
             all.push_str("home directory");
         }
-        all += &format!(", and {} is not yours to read", last.display());
+        all += &format!(", and {} is not yours to read", hidden.display());
     }
     all
 }

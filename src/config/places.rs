@@ -49,12 +49,17 @@ impl Places {
             return Ok(own);
         }
         let system = PathBuf::from(SYSTEM);
-        let hidden = match is_there(&system) {
-            // What a service of the machine reads, and not everybody, is not this user's.
-            true if may(&system, AccessFlags::R_OK) => return Ok(system),
-            there => there,
-        };
-        Err(ConfigError::NotFound { tried: self.own().into_iter().chain([system]).collect(), hidden })
+        if !is_there(&system) {
+            let tried = self.own().into_iter().chain([system]).collect();
+            return Err(ConfigError::NotFound { tried, hidden: None });
+        }
+        // What a service of the machine reads, and not everybody, is not this user's.
+        match may(&system, AccessFlags::R_OK) {
+            true => Ok(system),
+            false => {
+                Err(ConfigError::NotFound { tried: self.own().into_iter().collect(), hidden: Some(system) })
+            }
+        }
     }
 
     /// Finds the configuration that this user can put an account into: the system's only where it is there alone, and
@@ -63,7 +68,7 @@ impl Places {
         match self.find() {
             Ok(path) if path == Path::new(SYSTEM) => {}
             Ok(path) => return Ok(path),
-            Err(ConfigError::NotFound { hidden: false, .. }) => return self.own().ok_or(ConfigError::NoHome),
+            Err(ConfigError::NotFound { hidden: None, .. }) => return self.own().ok_or(ConfigError::NoHome),
             Err(ConfigError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -192,7 +197,7 @@ mod tests {
         let own = directory.path().join("postrider/config.yaml");
         if !Path::new(SYSTEM).exists() {
             let Err(ConfigError::NotFound { tried, hidden }) = places.find() else { panic!("found one") };
-            assert_eq!((tried, hidden), (vec![own.clone(), PathBuf::from(SYSTEM)], false));
+            assert_eq!((tried, hidden), (vec![own.clone(), PathBuf::from(SYSTEM)], None));
             assert_eq!(places.find_writable().unwrap(), own);
         }
         std::fs::create_dir(directory.path().join("postrider")).unwrap();
