@@ -1,6 +1,8 @@
 //! Options of every command.
 
 use std::env;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +83,20 @@ pub(super) fn read<T: Send + 'static>(
 ) -> Result<T, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
     blocking::wait(PATIENCE, reading).map_err(unreadable)
+}
+
+/// Reads a file of so many octets at most on a file system that may not answer.
+pub(super) fn content(file: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let path = file.to_owned();
+    let read = move || {
+        let mut octets = Vec::new();
+        File::open(&path)?.take(most + 1).read_to_end(&mut octets)?;
+        match octets.len() as u64 > most {
+            true => Err(io::Error::other(format!("has more than {most} octets"))),
+            false => Ok(octets),
+        }
+    };
+    blocking::wait(PATIENCE, read)?
 }
 
 /// Says that a file which was made is read in place of the system's.

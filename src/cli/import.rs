@@ -5,14 +5,15 @@ mod take_over;
 
 use std::collections::HashSet;
 use std::env;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use nix::unistd::{User, getuid};
 
+use super::common::content;
 use super::exit::Exit;
 use super::owner::{Owner, state_of_service};
 use super::stdout::Results;
@@ -411,18 +412,4 @@ fn utf8(octets: Vec<u8>) -> Result<String, String> {
         let line = error.as_bytes()[..at].iter().filter(|octet| **octet == b'\n').count() + 1;
         format!("line {line} is no UTF-8: change the file's character set (iconv), and check its passwords")
     })
-}
-
-/// Reads a file on a file system that may not answer.
-pub(super) fn content(file: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let path = file.to_owned();
-    let read = move || {
-        let mut octets = Vec::new();
-        File::open(&path)?.take(most + 1).read_to_end(&mut octets)?;
-        match octets.len() as u64 > most {
-            true => Err(io::Error::other(format!("has more than {most} octets"))),
-            false => Ok(octets),
-        }
-    };
-    crate::disk::blocking::wait(common::PATIENCE, read)?
 }

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::content;
+use crate::cli::common::content;
 use crate::import::Program;
 use crate::text::shell_word;
 

@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Import, LONGEST_LIST, Source, content};
+use super::{Import, LONGEST_LIST, Source};
+use crate::cli::common::content;
 use crate::cli::exit::Exit;
 use crate::cli::owner::{Owner, unnamed_state};
 use crate::cli::report::messages;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::draft::{Draft, Keys};
 use crate::autoconfig::{Address, Asking};
-use crate::cli::import::{Written, content, stored};
+use crate::cli::common::content;
+use crate::cli::import::{Written, stored};
 use crate::cli::owner::Owner;
 use crate::cli::{CliError, Common, common};
 use crate::config::{Account, Config, ConfigError, with_account};
