@@ -49,7 +49,8 @@ impl fmt::Display for Broken {
 pub fn violations(of: &Crate, rule: &Rule<'_>) -> Vec<Broken> {
     let mut broken = lines(of, rule);
     let arrows = Arrows::of(of);
-    for ((from, to), line) in &arrows.0 {
+    let all = arrows.0.iter().flat_map(|(from, to)| to.iter().map(move |(to, line)| (from, to, line)));
+    for (from, to, line) in all {
         if arrows.lead(to, from) {
             let pair = (from.clone(), to.clone());
             broken.push(Broken { file: from.clone(), line: *line, pair, kind: Kind::Circle });
@@ -165,13 +166,14 @@ fn switches(tokens: &[(Token, usize)]) -> Vec<(usize, &str)> {
 }
 
 /// Which file imports which, and in which line first.
-struct Arrows(BTreeMap<(String, String), usize>);
+struct Arrows(BTreeMap<String, BTreeMap<String, usize>>);
 
 impl Arrows {
     fn of(of: &Crate) -> Self {
-        let mut arrows = BTreeMap::new();
+        let mut arrows: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
         for import in of.imports() {
-            arrows.entry((shown(&import.from), shown(&import.to))).or_insert(import.line);
+            let from = arrows.entry(shown(&import.from)).or_default();
+            from.entry(shown(&import.to)).or_insert(import.line);
         }
         Self(arrows)
     }
@@ -182,7 +184,7 @@ impl Arrows {
             if file == to {
                 return true;
             }
-            for (_, next) in self.0.keys().filter(|(start, _)| start == file) {
+            for next in self.0.get(file).into_iter().flat_map(BTreeMap::keys) {
                 if seen.insert(next.as_str()) {
                     waiting.push(next);
                 }
