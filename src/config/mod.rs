@@ -1,4 +1,18 @@
 //! Configuration: a YAML file or a POP URL becomes [`Account`]s that cannot be wrong.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `account`, `tls`, `password`, `oauth2`, `target`, `target_server`, `envelope`, `fleet`, `postgres` | what it comes to |
+//! | `keys`, `top`, `server`, `fleet_keys`, `oauth2_keys`, `postgres_keys`, `hosts` | the keys, one row each |
+//! | `deliver`; `pipe`, `mail_server`, `recipients`, `imap`, `gmail`, `http` | the same of targets |
+//! | `rows`, `values` | what a row is; how values are read and written |
+//! | `units`, `host`, `http_url`, `proxy`, `networks`, `command_line`, `listen`, `percent` | values that are more than a word |
+//! | `load`, `file`, `tree`, `yaml`, `insert` | the file: found, read, its text as a tree, written into |
+//! | `url`, `url_parts` | accounts and targets on the command line |
+//! | `tenant`, `enrol` | accounts that are rows of a table |
+//! | `providers` | what is known of providers of tokens |
+//! | `show`, `error`, `suggest`, `warnings` | what is shown of it, and what is wrong with it |
+//! | `places` | where file and state lie, and what `~` stands for |
 
 pub mod account;
 pub(crate) mod command_line;

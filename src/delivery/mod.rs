@@ -2,6 +2,16 @@
 //!
 //! Knows nothing of POP3. The states of a message: draft (no reader sees it, dropping it leaves no trace), finished
 //! (complete, not yet promised), and then one [`Outcome`].
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `maildir`, `mbox`, `pipe`, `smtp`, `imap`, `gmail`, `http` | the sinks; `smtp` speaks LMTP, too |
+//! | `spool`, `parts`, `reading`, `upload` | a message on its way in and out, where the target takes it only when it is complete |
+//! | `access` | what a target is used with, besides its configuration |
+//! | `envelope` | from whom a message comes and to whom it goes |
+//! | `outcome`, `error` | what became of a message; what is wrong with a target |
+//! | `series` | messages one after the other, and when a server is at fault that it takes none |
+//! | `space`, `owner` | whether there is room again; whose files root delivers to |
 
 mod access;
 pub mod envelope;

@@ -3,6 +3,16 @@
 //! [`Connector::connect`] resolves the host and tries its addresses (`connect`) or starts the account's command
 //! (`command`), and does the TLS handshake (`tls`, `verify`); what comes out is a [`Stream`]. `wire` drives a line protocol
 //! over it, with a deadline on every wait; `auth` speaks a SASL exchange in any of them; `http` asks for one thing.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `endpoint`, `connect`, `proxy`, `command` | where to, and the roads there |
+//! | `tcp`, `ahead`, `stream` | what carries the octets |
+//! | `tls`, `verify`, `proof`, `certificate` | TLS, which certificates are accepted, and what they say of themselves |
+//! | `wire`, `auth`, `greeting` | under every line protocol; what may be there that does not greet as one should |
+//! | `http` | HTTP/1.1 |
+//! | `process` | commands in process groups of their own |
+//! | `stage`, `error` | what a connection goes through, for who watches; why there is none |
 
 /// Has all that is written to a type go to one of its fields, and wait for as long as `waits` says of it.
 macro_rules! write_through {

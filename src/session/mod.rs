@@ -1,7 +1,7 @@
-//! One session of one account, from SYN to QUIT: the only place that knows source, sink and store together.
+//! One poll of one account: the only place that knows source, sink and store together.
 //!
-//! [`run`] takes the lease on the maildrop and polls. A poll is one session after another as long as each brings something
-//! on. What goes wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
+//! [`run`] takes the lease on the maildrop and polls. A poll is one session, from SYN to QUIT, after another as long as each
+//! brings something on. What goes wrong is a `trouble` until it becomes the [`Failure`] that the user reads.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -9,11 +9,13 @@
 //! | `tasks` | check, dry run, mark all, sync: four functions over the stages of `turn` and `skip` |
 //! | `book`, `which`, `sort`, `naming` | which message of a listing is which of those that are recorded |
 //! | `plan`, `policy` | what is to be done with each, and what may be (pure) |
-//! | `fetch`, `commit`, `transfer` | messages into drafts; durable and visible, recorded, proven; both side by side |
+//! | `fetch`, `fetched`, `commit`, `transfer` | messages into drafts; durable and visible, recorded, proven; both side by side |
 //! | `fan`, `ledger` | the same for several targets: each at its own speed; who has what |
 //! | `held`, `waits`, `short` | what could not be had or delivered, when it is tried again; what came short |
 //! | `course`, `lockout` | what follows a session; when a log-in that was refused may be tried again |
-//! | `credentials` | a password, or tokens in its place |
+//! | `credentials`, `target` | a password, or tokens in its place; opens a target, unless its log-in was refused lately |
+//! | `task`, `environment`, `poll`, `notes` | what a poll is told, what it goes by, and what it notes |
+//! | `report`, `summary`, `trouble` | what came of it |
 //! | `news`, `told`, `beside`, `hooks`, `notice` | what people hear of it, once |
 //!
 //! [`Failure`]: crate::failure::Failure
@@ -81,7 +83,7 @@ pub use told::{Audience, log_report};
 /// A wait that a person does not wonder about.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
-/// Runs one session and what the user wants done after it, and says how it went; never panics for anything from
+/// Polls an account, does what the user wants done after that, and says how it went; never panics for anything from
 /// outside, never fails without a [`crate::failure::Failure`] in the report.
 pub async fn run(
     account: &Account,
@@ -99,7 +101,7 @@ pub async fn run(
     polled.follow_up(account, environment).await
 }
 
-/// A session that is over; what is to be done after it is not.
+/// A poll that is over; what is to be done after it is not.
 #[derive(Debug)]
 pub struct Polled {
     report: Report,
@@ -107,8 +109,7 @@ pub struct Polled {
     health: Health,
 }
 
-/// Runs one session alone. A server that does not take what was tried with it (`server`) is asked again at once
-/// without.
+/// Polls alone. A server that does not take what was tried with it is asked again at once without.
 pub async fn poll(
     account: &Account,
     environment: &Environment,
@@ -142,12 +143,12 @@ pub async fn poll(
 }
 
 impl Polled {
-    /// Says how the session went, as far as it has.
+    /// Says how the poll went, as far as it has.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Runs the hooks after the session, and delivers a notice if one is due: for minutes, maybe, but without the server.
+    /// Runs the hooks after the poll, and delivers a notice if one is due: for minutes, maybe, but without the server.
     /// Of one process's accounts not more than 64 do so at once, so that hooks that hang do not fill the machine.
     pub async fn follow_up(self, account: &Account, environment: &Environment) -> Report {
         let Self { report, task, health } = self;
