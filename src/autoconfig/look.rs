@@ -47,7 +47,6 @@ pub async fn look_up(address: &Address, asking: &Asking) -> Outcome {
     Outcome { found, misses }
 }
 
-/// Begins to ask everybody.
 fn begun(address: &Address, asking: &Asking) -> Vec<JoinHandle<Answer>> {
     let ask = |place: Candidate| tokio::spawn(place.ask(asking.clone(), address.clone()));
     let mut all: Vec<_> = Candidate::of(&address.domain, address, &[]).into_iter().map(ask).collect();

@@ -196,7 +196,6 @@ impl Account {
         self.name.contains("://")
     }
 
-    /// Gives the target.
     pub fn target(&self) -> &Target {
         &self.deliver[0].target
     }

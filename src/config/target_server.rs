@@ -70,12 +70,9 @@ pub struct Mailbox {
     pub provider: Option<&'static Provider>,
     /// Host name or address literal (IPv6 without brackets).
     pub host: String,
-    /// TCP port.
     pub port: u16,
     pub route: Route,
-    /// How to log in.
     pub auth: Auth,
-    /// Who logs in.
     pub login: Login,
     /// The folder, a slash between its parts.
     pub folder: String,
@@ -99,7 +96,6 @@ impl Mailbox {
 pub struct Provider {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// The server.
     pub host: &'static str,
     /// Its port for TLS at once.
     pub port: u16,
@@ -124,7 +120,6 @@ pub enum MessageDate {
     Now,
 }
 
-/// A user's Gmail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gmail {
     /// Whose it is, and where tokens come from.

@@ -26,7 +26,6 @@ impl Capabilities {
         self.0.iter().any(|known| known == name)
     }
 
-    /// Gives the SASL mechanisms.
     pub fn mechanisms(&self) -> Vec<&str> {
         self.0.iter().filter_map(|name| name.strip_prefix("AUTH=")).collect()
     }

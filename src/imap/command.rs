@@ -13,9 +13,7 @@ pub enum Command<'a> {
     Capability,
     /// Does nothing.
     Noop,
-    /// Ends the session.
     Logout,
-    /// Asks for TLS.
     StartTls,
     /// A line of a SASL exchange; an initial response only where the server has SASL-IR (RFC 4959).
     Authenticate(AuthLine<'a>),
@@ -29,7 +27,6 @@ pub enum Command<'a> {
     Separator,
     /// Asks for the mailboxes with a use of their own (RFC 6154, 5.1).
     SpecialUse,
-    /// Makes a mailbox.
     Create(&'a Mailbox),
     /// Asks for UIDVALIDITY and UIDNEXT.
     Status(&'a Mailbox),
@@ -48,29 +45,18 @@ pub enum Command<'a> {
 /// What a tagged response answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// CAPABILITY
     Capability,
-    /// NOOP
     Noop,
-    /// LOGOUT
     Logout,
-    /// STARTTLS
     StartTls,
     /// AUTHENTICATE, or LOGIN
     LogIn,
-    /// ENABLE
     Enable,
-    /// NAMESPACE
     Namespace,
-    /// LIST
     List,
-    /// CREATE
     Create,
-    /// STATUS
     Status,
-    /// EXAMINE
     Examine,
-    /// APPEND
     Append,
     /// UID FETCH
     Fetch,

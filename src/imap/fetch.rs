@@ -6,7 +6,6 @@ use crate::message::arrival;
 /// What FETCH tells of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// Its UID.
     pub uid: Option<u32>,
     /// Octets, by the server's word.
     pub size: Option<u64>,

@@ -42,9 +42,7 @@ pub struct Status {
 /// What a status response begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Yes.
     Ok,
-    /// No.
     No,
     /// The command was not understood.
     Bad,

@@ -134,7 +134,6 @@ impl ListingBuilder {
 }
 
 impl Listing {
-    /// Counts the messages.
     pub fn len(&self) -> usize {
         self.maildrop.rows.len()
     }

@@ -31,7 +31,6 @@ const MOST_FIELDS: usize = 100;
 /// Octets of a reply's body at most: tokens and errors have a few thousand.
 pub const LONGEST_BODY: usize = 256 << 10;
 
-/// What a server answered.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,

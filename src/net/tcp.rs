@@ -20,7 +20,6 @@ const TOGETHER: i32 = 128 << 10;
 /// How long they are waited for. Fewer may be all that comes.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// A TCP connection.
 #[derive(Debug)]
 pub(super) struct Tcp {
     socket: TcpStream,

@@ -36,7 +36,6 @@ pub(super) enum Binding {
     Exporter([u8; 32]),
 }
 
-/// A SCRAM client.
 pub(super) struct Scram {
     mechanism: Mechanism,
     hash: Hash,

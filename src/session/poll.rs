@@ -43,7 +43,6 @@ impl Poll<'_> {
         }
     }
 
-    /// Opens a target.
     pub async fn sink(&self, target: &Target) -> Result<Sink, Failed> {
         let open = super::open_target(self.account, target, self.environment, self.task.retry());
         // On the heap, as it is long and seldom.

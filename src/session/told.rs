@@ -18,7 +18,6 @@ use super::trouble::Health;
 
 /// Polls that fail.
 pub const POLLS: &str = "polls";
-/// Messages that are held.
 pub const HELD: &str = "held";
 /// Messages that another program left: told once.
 const STAYS: &str = "imported";

@@ -22,7 +22,6 @@ use super::trouble::{Failed, Trouble};
 /// Messages that may wait to be handed to several targets.
 const FEW: usize = 16;
 
-/// Where messages go.
 pub enum Outlet {
     /// Into the only target, which is shown so.
     One(Sink, String),

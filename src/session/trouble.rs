@@ -22,7 +22,6 @@ use crate::text::shell_word;
 use super::lockout::Refusal;
 use super::summary::messages;
 
-/// Seconds of a day.
 pub const DAY: Timestamp = 24 * 60 * 60;
 
 /// Why a session ended before its work was done.

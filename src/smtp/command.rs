@@ -23,7 +23,6 @@ pub enum Command<'a> {
     Rcpt(&'a str),
     /// Asks for the message's turn.
     Data,
-    /// Gives a transaction up.
     Rset,
     Quit,
 }

@@ -51,7 +51,6 @@ pub enum Trial {
     Lang,
     /// The NOOP command, where STAT does as well.
     Noop,
-    /// The TOP command.
     Top,
     /// Commands ahead of answers.
     Pipelining,

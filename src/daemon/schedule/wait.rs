@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::failure::Backoff;
 
-/// The longest backoff.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Backoff {

@@ -160,7 +160,6 @@ async fn accept(listener: Listener, door: Door, view: View) {
     }
 }
 
-/// Answers one request.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, view: View) {
     let service = service_fn(|request: Request<Incoming>| {
         let view = view.clone();

@@ -50,7 +50,6 @@ pub(super) struct Connecting<'a> {
 }
 
 impl Connecting<'_> {
-    /// Connects and logs in.
     pub(super) async fn connect(self) -> Result<Dialogue, TargetError> {
         let mut dialogue = self.dialogue().await?;
         let broken = |broken| self.broken(broken);

@@ -152,7 +152,6 @@ impl Dialogue {
         self.wire.conceal(secret);
     }
 
-    /// Hears the greeting.
     pub(super) async fn greeting(&mut self) -> Result<Status, Broken> {
         match self.event().await? {
             Event::Greeting(status) => {
@@ -299,7 +298,6 @@ impl Dialogue {
         })
     }
 
-    /// Gives the connection.
     pub(super) fn stream(&self) -> &Stream {
         self.wire.stream()
     }

@@ -26,7 +26,6 @@ pub(super) enum Doubtful {
 }
 
 impl Memory {
-    /// Writes it.
     pub(super) fn to_octets(self) -> Vec<u8> {
         let Self { validity, from, since, keeps } = self;
         format!("2 {validity} {} {since} {}", from.unwrap_or(0), u8::from(keeps)).into_bytes()

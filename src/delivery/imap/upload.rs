@@ -24,7 +24,6 @@ pub(super) struct Letter {
     pub(super) message: Spooled,
     /// By what it is known in the mailbox, if it is known.
     pub(super) known: Option<Known>,
-    /// INTERNALDATE.
     pub(super) date: Option<String>,
     /// Octets that it has there, less those that we have put on top.
     pub(super) octets: u64,

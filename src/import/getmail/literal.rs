@@ -1,6 +1,5 @@
 //! Python's literals, as far as getmail's options have them: texts, numbers, and tuples of them.
 
-/// A literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Literal {
     Text(String),

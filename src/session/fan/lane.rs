@@ -21,7 +21,6 @@ use super::super::trouble::{During, Failed, Trouble};
 /// How long one target may take to open while others have their mail.
 const OPENING: Duration = Duration::from_secs(20);
 
-/// One target.
 pub(super) struct Lane {
     pub(super) to: Destination,
     pub(super) key: String,
