@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::account::Table as AccountTable;
 use super::accounts::{add_rows, look, named};
 use super::exit::Exit;
 use super::seen::lease;
@@ -15,9 +16,9 @@ use super::{CliError, Common};
 use crate::config::units;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::logging;
-use crate::session::Environment;
-use crate::state::Kind;
-use crate::state::outlook::Seen;
+use crate::session::{self, Environment};
+use crate::state::outlook::{Seen, Which};
+use crate::state::{Kind, Store};
 use crate::status::Snapshot;
 
 #[derive(Debug, Args)]
@@ -73,7 +74,10 @@ impl Status {
         };
         let accounts: Vec<_> = mem::take(&mut config.accounts).into_iter().map(Arc::new).collect();
         let store = look(&config).await?;
-        let mut snapshot = Snapshot::take(&store, &config.state, &accounts, Seen::Counted).await?;
+        let mut snapshot = match store.server() {
+            None => Snapshot::take(&store, &config.state, &accounts, Seen::Counted).await?,
+            Some(_) => self.of_fleet(&config, &store, accounts).await?,
+        };
         snapshot.rows.retain(|row| row.configured || self.accounts.is_empty());
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
@@ -88,11 +92,31 @@ impl Status {
                 .filter(|line| line.kind == Kind::Delivered)
                 .filter_map(|line| line.delivered_at)
                 .max();
-            if let Some(why) = row.why(snapshot.at, last_mail) {
+            if let Some(why) = snapshot.why(row, last_mail) {
                 results.line(format_args!("  {why}"));
             }
         }
         Ok(exit)
+    }
+
+    /// Looks at a fleet: at the accounts that are named, or at all, with those of the table among them.
+    async fn of_fleet(
+        &self,
+        config: &Config,
+        store: &Store,
+        mut accounts: Vec<Arc<Account>>,
+    ) -> Result<Snapshot, CliError> {
+        let named = accounts.iter().map(|account| account.maildrop_id.clone());
+        let which = if self.accounts.is_empty() { Which::All } else { Which::These(named.collect()) };
+        let overview = store.overview(which, Seen::Counted).await?;
+        if config.fleet.is_some() && self.accounts.is_empty() {
+            let known = overview.maildrops.iter().map(|known| known.maildrop.identity.clone());
+            let table = AccountTable::of(config).await?;
+            for row in table.accounts.with(&known.collect::<Vec<_>>()).await? {
+                accounts.extend(table.fleet.account(&row).ok().map(Arc::new));
+            }
+        }
+        Ok(Snapshot::of_fleet(overview, &accounts, session::now()))
     }
 
     fn show(&self, common: &Common, snapshot: &Snapshot, results: &mut Results) {
@@ -103,7 +127,12 @@ impl Status {
         match Screen::of_stdout().filter(|_| !common.quiet && !is_one_asked_for && !snapshot.rows.is_empty())
         {
             Some(screen) => results.write(Table { snapshot, screen }.to_string().as_bytes()),
-            None => snapshot.worst_first().into_iter().for_each(|row| results.line(row.told(snapshot.at))),
+            None => {
+                snapshot.worst_first().into_iter().for_each(|row| results.line(row.told(snapshot.at)));
+                if self.accounts.is_empty() && !common.quiet {
+                    snapshot.workers().into_iter().for_each(|line| results.line(line));
+                }
+            }
         }
     }
 }

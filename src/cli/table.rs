@@ -100,7 +100,8 @@ impl fmt::Display for Table<'_> {
                 }
             }
         }
-        for sum in [snapshot.sum(), snapshot.day()] {
+        let sums = [snapshot.sum(), snapshot.day()].into_iter().chain(snapshot.workers());
+        for sum in sums {
             for part in folded(&sum, screen.columns) {
                 writeln!(f, "{}", screen.paint(BOLD, &part))?;
             }

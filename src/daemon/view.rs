@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Account;
 use crate::lock::lock;
 use crate::session::Report;
-use crate::state::outlook::Seen;
+use crate::state::outlook::{MANY, Seen};
 use crate::state::{StateError, Store};
 use crate::status::Snapshot;
 use crate::status::metrics::{self, Counts, Format};
@@ -53,6 +53,9 @@ impl View {
     pub fn set_accounts(&self, accounts: &[Arc<Account>]) {
         let mut shown = lock(&self.0.shown);
         shown.accounts = accounts.into();
+        if self.0.store.server().is_some() && accounts.len() as u64 > MANY {
+            return shown.counts.set_together();
+        }
         let enabled = accounts.iter().filter(|account| account.enabled);
         shown.counts.set_accounts(enabled.map(|account| account.name.as_str()));
     }

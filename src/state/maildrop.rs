@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::clock::in_utc;
 use crate::message::UniqueId;
 
+use super::fleet::{Fleet, Turn};
 use super::{Held, Kind, Timestamp};
 
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
@@ -125,6 +126,11 @@ pub struct Overview {
     pub due: HashMap<String, Timestamp>,
     /// The oldest first.
     pub hours: Vec<Hour>,
+    /// Whose turn maildrops are, by identity, and how the workers stand, if the store is a database.
+    pub turns: HashMap<String, Turn>,
+    pub fleet: Option<Fleet>,
+    /// How many there are, where not all are among them.
+    pub in_all: Option<u64>,
 }
 
 /// What the polls of an hour brought.

@@ -8,6 +8,7 @@
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`], `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
 //! | [`tokens`] | what logins of OAuth2 leave, one file each |
+//! | [`fleet`] | how the workers stand that share a database |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
 //! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`], `trouble` | why the state cannot be used, and what to do about it |
@@ -38,6 +39,7 @@ mod engine;
 pub mod entries;
 pub mod error;
 mod file;
+pub mod fleet;
 mod guest;
 mod held;
 mod keeper;

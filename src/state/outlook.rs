@@ -6,13 +6,23 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use super::reading::{counts, status};
+use super::fleet::{Fleet, Host, Standings, Tally, Turn, Worker};
+use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
-use super::tables::{Result, Tables};
+use super::tables::{Result, Row, Tables};
 use super::{Hour, Overview, PollResult, Timestamp};
 
 /// Hours of which the counts are kept: a day, and the hour that has begun.
 pub const HOURS: Timestamp = 25;
+
+/// Maildrops of a fleet that are looked at one by one; of more, those alone that want a look most, however many there are.
+pub const MANY: u64 = 1000;
+
+/// So many of them.
+const WORST: usize = 200;
+
+/// Hosts that are told one by one; the others are in the sum alone.
+const HOSTS: usize = 20;
 
 /// Whether the recorded messages are counted, which takes reading all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +30,15 @@ pub enum Seen {
     Counted,
     /// They are told as none.
     Uncounted,
+}
+
+/// Which maildrops are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All; of more than a thousand of a fleet the two hundred that want a look most.
+    All,
+    /// Those of these identities.
+    These(Vec<String>),
 }
 
 /// When maildrops are polled next; `None`: when somebody asks for it.
@@ -83,11 +102,110 @@ fn hours(tables: Tables<'_>) -> Result<Vec<Hour>> {
     })
 }
 
-/// Reads all that there is to be seen.
-pub(super) fn overview(tables: Tables<'_>, seen: Seen) -> Result<Overview> {
+/// Reads what there is to be seen.
+pub(super) fn overview(tables: Tables<'_>, which: &Which, seen: Seen) -> Result<Overview> {
+    let fleet = fleet(tables)?;
+    let in_all = fleet.as_ref().map(|fleet| fleet.all.maildrops).filter(|count| *count > MANY);
+    let of = match which {
+        Which::All if in_all.is_some() => Of::Some(worst(tables)?),
+        Which::All => Of::All,
+        Which::These(identities) => {
+            let found =
+                identities.iter().map(|identity| find(tables, identity)).collect::<Result<Vec<_>>>()?;
+            Of::Some(found.into_iter().flatten().collect())
+        }
+    };
     let counts = match seen {
-        Seen::Counted => counts(tables)?,
+        Seen::Counted => counts(tables, &of)?,
         Seen::Uncounted => HashMap::new(),
     };
-    Ok(Overview { maildrops: status(tables, counts)?, due: due(tables)?, hours: hours(tables)? })
+    Ok(Overview {
+        maildrops: status(tables, &of, counts)?,
+        due: due(tables)?,
+        hours: hours(tables)?,
+        turns: turns(tables, &of)?,
+        fleet,
+        in_all: in_all.filter(|_| *which == Which::All),
+    })
+}
+
+/// What is counted of leases.
+const TALLY: &str =
+    "count(*), count(*) FILTER (WHERE token <> 0), count(*) FILTER (WHERE token = 0 AND due <= now()),
+    count(*) FILTER (WHERE failures > 0)";
+
+/// Reads how they stand; in a file there are none.
+fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
+    let Tables::Postgres(_) = tables else { return Ok(None) };
+    let workers = tables
+        .prepare(
+            "SELECT name, version, greatest(extract(epoch FROM now() - beat), 0)::bigint, draining, evicted, claims,
+             (SELECT count(*) FROM lease WHERE owner = worker.id AND token <> 0) FROM worker ORDER BY name, id",
+        )?
+        .ask(&[], worker)?;
+    let hosts = format!(
+        "SELECT {TALLY}, host FROM lease GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
+    );
+    let hosts = tables.prepare(&hosts)?.ask(&[], |row| Ok(Host { host: row.get(4)?, tally: tally(row)? }))?;
+    let lag =
+        "greatest(coalesce(extract(epoch FROM now() - min(due) FILTER (WHERE token = 0)), 0), 0)::bigint";
+    let all = format!("SELECT {TALLY}, {lag} FROM lease");
+    let all = tables.prepare(&all)?.ask(&[], |row| Ok((tally(row)?, row.octets(4)?)))?;
+    let held = format!("SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN}");
+    let standings = format!(
+        "SELECT count(poll_at), count(poll_class), count(*) FILTER (WHERE poll_class IS NULL AND EXISTS ({held})),
+         (SELECT count(*) FROM held WHERE 1 = 1 {SHOWN}) FROM maildrop"
+    );
+    let standings = tables.prepare(&standings)?.ask(&[], |row| {
+        let (polled, failing) = (row.octets(0)?, row.octets(1)?);
+        Ok(Standings { polled, failing, holding: row.octets(2)?, held: row.octets(3)? })
+    })?;
+    let (workers, hosts) = (workers.rows()?, hosts.rows()?);
+    let (all, lag_seconds) = all.rows()?.pop().unwrap_or_default();
+    let accounts = standings.rows()?.pop().unwrap_or_default();
+    Ok(Some(Fleet { workers, lag_seconds, all, hosts, accounts }))
+}
+
+/// Reads whose turn maildrops are, by identity.
+fn turns(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, Turn>> {
+    let Tables::Postgres(_) = tables else { return Ok(HashMap::new()) };
+    let (condition, id) = of.condition("lease.maildrop");
+    let sql = format!(
+        "SELECT identity, token <> 0, extract(epoch FROM due)::bigint, due < now() + interval '10 years', worker.name
+         FROM lease JOIN maildrop ON maildrop.id = lease.maildrop
+         LEFT JOIN worker ON worker.id = lease.owner AND NOT worker.evicted WHERE {condition}"
+    );
+    let turns = tables.rows(&sql, &[&id], |row| {
+        let due = if row.get(3)? { Some(row.get(2)?) } else { None };
+        Ok((row.get(0)?, Turn { worker: row.get(4)?, is_polled: row.get(1)?, due }))
+    })?;
+    Ok(turns.into_iter().collect())
+}
+
+/// Gives the numbers of the maildrops that want a look most: those that fail, the longest first, then those with messages
+/// held.
+fn worst(tables: Tables<'_>) -> Result<Vec<i64>> {
+    let sql = format!(
+        "SELECT id FROM maildrop WHERE poll_class IS NOT NULL
+         OR EXISTS (SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN})
+         ORDER BY poll_class IS NULL, failures DESC, id LIMIT {WORST}"
+    );
+    tables.rows(&sql, &[], |row| row.get(0))
+}
+
+fn worker(row: &Row<'_>) -> Result<Worker> {
+    Ok(Worker {
+        name: row.get(0)?,
+        version: row.get(1)?,
+        heard_seconds: row.octets(2)?,
+        draining: row.get(3)?,
+        evicted: row.get(4)?,
+        claims: row.octets(5)?,
+        polling: row.octets(6)?,
+    })
+}
+
+fn tally(row: &Row<'_>) -> Result<Tally> {
+    let (maildrops, polling) = (row.octets(0)?, row.octets(1)?);
+    Ok(Tally { maildrops, polling, waiting: row.octets(2)?, failing: row.octets(3)? })
 }

@@ -48,7 +48,7 @@ pub(super) fn memory(tables: Tables<'_>, key: MaildropKey) -> Result<Memory> {
     memory.unclosed = publisher != Some(0);
     memory.cut_off = publisher.is_some_and(|session| session != 0);
     // Asked for before the entries are waited for.
-    let (held, holders) = (held(tables, Of::One(id), "")?, holders(tables, id)?);
+    let (held, holders) = (held(tables, &Of::One(id), "")?, holders(tables, id)?);
     memory.entries = entries(tables, id, publisher)?;
     (memory.held, memory.reached) = with_holders(held, holders)?;
     memory.reached.sort_by_key(|reached| reached.content);
@@ -63,19 +63,20 @@ pub(super) fn maildrop(tables: Tables<'_>, identity: &str) -> Result<Maildrop> {
     let Some((id, mut maildrop)) = tables.first(sql, params![identity], of_row)? else {
         return Ok(Maildrop::default());
     };
-    maildrop.told = told(tables, Of::One(id))?.remove(&id).unwrap_or_default();
+    maildrop.told = told(tables, &Of::One(id))?.remove(&id).unwrap_or_default();
     Ok(maildrop)
 }
 
 /// Loads the rows of all maildrops, by identity.
 pub(super) fn maildrops(tables: Tables<'_>) -> Result<Vec<Maildrop>> {
-    Ok(rows_of_all(tables)?.into_iter().map(|(_, maildrop)| maildrop).collect())
+    Ok(rows_of(tables, &Of::All)?.into_iter().map(|(_, maildrop)| maildrop).collect())
 }
 
 /// Loads them with their numbers.
-fn rows_of_all(tables: Tables<'_>) -> Result<Vec<(i64, Maildrop)>> {
-    let mut all = tables.rows("SELECT * FROM maildrop", &[], of_row)?;
-    let mut told = told(tables, Of::All)?;
+fn rows_of(tables: Tables<'_>, of: &Of) -> Result<Vec<(i64, Maildrop)>> {
+    let (condition, id) = of.condition("id");
+    let mut all = tables.rows(&format!("SELECT * FROM maildrop WHERE {condition}"), &[&id], of_row)?;
+    let mut told = told(tables, of)?;
     for (id, maildrop) in &mut all {
         maildrop.told = told.remove(id).unwrap_or_default();
     }
@@ -85,18 +86,24 @@ fn rows_of_all(tables: Tables<'_>) -> Result<Vec<(i64, Maildrop)>> {
 }
 
 /// Whose rows are read.
-#[derive(Debug, Clone, Copy)]
-enum Of {
+#[derive(Debug, Clone)]
+pub(super) enum Of {
     One(i64),
+    Some(Vec<i64>),
     All,
 }
 
 impl Of {
-    /// Gives the condition, and its parameter.
-    fn condition(self) -> (&'static str, i64) {
+    /// Gives the condition on the column with the number of the maildrop, and its parameter.
+    pub(super) fn condition(&self, column: &str) -> (String, i64) {
         match self {
-            Self::One(id) => ("maildrop = ?1", id),
-            Self::All => ("?1 = 0", 0),
+            Self::One(id) => (format!("{column} = ?1"), *id),
+            Self::Some(ids) if ids.is_empty() => ("?1 <> 0".to_owned(), 0),
+            Self::Some(ids) => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                (format!("{column} IN ({}) AND ?1 = 0", ids.join(", ")), 0)
+            }
+            Self::All => ("?1 = 0".to_owned(), 0),
         }
     }
 }
@@ -143,8 +150,8 @@ fn poll(row: &Row<'_>) -> Result<PollResult> {
 }
 
 /// Reads what somebody was told of maildrops, by their numbers.
-fn told(tables: Tables<'_>, of: Of) -> Result<HashMap<i64, Vec<Told>>> {
-    let (condition, id) = of.condition();
+fn told(tables: Tables<'_>, of: &Of) -> Result<HashMap<i64, Vec<Told>>> {
+    let (condition, id) = of.condition("maildrop");
     let sql = format!(
         "SELECT what, since, times, lasts, kinds, noticed_at, maildrop FROM told WHERE {condition} ORDER BY what"
     );
@@ -277,16 +284,18 @@ pub(super) fn seen(tables: Tables<'_>, maildrop: &str) -> Result<Vec<SeenLine>> 
 }
 
 /// Counts the recorded messages of each maildrop.
-pub(super) fn counts(tables: Tables<'_>) -> Result<HashMap<i64, u64>> {
-    let sql = "SELECT maildrop, count(*) FROM seen WHERE kind != 2 GROUP BY maildrop";
-    let counts = tables.rows(sql, &[], |row| Ok((row.get(0)?, row.octets(1)?)))?;
+pub(super) fn counts(tables: Tables<'_>, of: &Of) -> Result<HashMap<i64, u64>> {
+    let (condition, id) = of.condition("maildrop");
+    let sql =
+        format!("SELECT maildrop, count(*) FROM seen WHERE kind != 2 AND {condition} GROUP BY maildrop");
+    let counts = tables.rows(&sql, &[&id], |row| Ok((row.get(0)?, row.octets(1)?)))?;
     Ok(counts.into_iter().collect())
 }
 
-/// Lists all maildrops with what is recorded, by these counts, and held of them, by identity.
-pub(super) fn status(tables: Tables<'_>, mut counts: HashMap<i64, u64>) -> Result<Vec<Status>> {
+/// Lists maildrops with what is recorded, by these counts, and held of them, by identity.
+pub(super) fn status(tables: Tables<'_>, of: &Of, mut counts: HashMap<i64, u64>) -> Result<Vec<Status>> {
     let mut all: HashMap<i64, Vec<Held>> = HashMap::new();
-    for (id, (held, ..)) in held(tables, Of::All, SHOWN)?.rows()? {
+    for (id, (held, ..)) in held(tables, of, SHOWN)?.rows()? {
         all.entry(id).or_default().push(held);
     }
     let status = |(id, maildrop)| Status {
@@ -294,7 +303,7 @@ pub(super) fn status(tables: Tables<'_>, mut counts: HashMap<i64, u64>) -> Resul
         seen: counts.remove(&id).unwrap_or(0),
         held: all.remove(&id).unwrap_or_default(),
     };
-    Ok(rows_of_all(tables)?.into_iter().map(status).collect())
+    Ok(rows_of(tables, of)?.into_iter().map(status).collect())
 }
 
 fn entries(tables: Tables<'_>, id: i64, publisher: Option<i64>) -> Result<Entries> {
@@ -332,8 +341,8 @@ fn entries(tables: Tables<'_>, id: i64, publisher: Option<i64>) -> Result<Entrie
 type HeldRow = (i64, (Held, Option<Content>, Option<Identity>));
 
 /// Asks for the messages that are held, all or those of a condition, with the numbers of their maildrops.
-fn held<'a>(tables: Tables<'a>, of: Of, and: &str) -> Result<Asked<'a, HeldRow>> {
-    let (condition, id) = of.condition();
+fn held<'a>(tables: Tables<'a>, of: &Of, and: &str) -> Result<Asked<'a, HeldRow>> {
+    let (condition, id) = of.condition("maildrop");
     let mut select = tables.prepare(&format!(
         "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
              came, came_times, came_since, content, identity, maildrop

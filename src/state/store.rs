@@ -18,8 +18,9 @@ use crate::stop::Term;
 use super::engine::{Answer, Request, serve};
 use super::file::Limits;
 use super::keeper::{Keeper, Looker};
-use super::outlook::{self, Due, Seen};
+use super::outlook::{self, Due, Seen, Which};
 use super::postgres::{self, Server};
+use super::reading::Of;
 use super::spending::Spending;
 use super::tables::{self, Tables};
 use super::writing::Write;
@@ -294,12 +295,12 @@ impl Store {
 
     /// Lists all maildrops that were ever polled, with what is recorded and held of them, by identity.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
-        self.read(|tables| reading::status(tables, reading::counts(tables)?)).await
+        self.read(|tables| reading::status(tables, &Of::All, reading::counts(tables, &Of::All)?)).await
     }
 
-    /// Reads all that there is to be seen: the maildrops, when they are polled next, what the last day brought.
-    pub async fn overview(&self, seen: Seen) -> Result<Overview, StateError> {
-        self.read(move |tables| outlook::overview(tables, seen)).await
+    /// Reads what there is to be seen: these maildrops, when they are polled next, what the last day brought.
+    pub async fn overview(&self, which: Which, seen: Seen) -> Result<Overview, StateError> {
+        self.read(move |tables| outlook::overview(tables, &which, seen)).await
     }
 
     /// Remembers durably what somebody was told of a maildrop, by what it is of; `None` forgets it.

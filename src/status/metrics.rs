@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::{Row, Snapshot};
 use crate::session::Report;
 use crate::state::Timestamp;
+use crate::state::fleet::{Fleet, Host, Standings};
 
 /// What the polls of accounts came to since the process began.
 #[derive(Debug, Default)]
@@ -35,8 +36,14 @@ impl Counts {
         self.0 = names.map(|name| (name.to_owned(), old.remove(name).unwrap_or_default())).collect();
     }
 
+    /// Counts for all accounts together from now on, however many there are.
+    pub fn set_together(&mut self) {
+        self.set_accounts([""].into_iter());
+    }
+
     pub fn note(&mut self, report: &Report) {
-        let Some(tally) = self.0.get_mut(&report.account) else { return };
+        let name = if self.0.contains_key("") { "" } else { &report.account };
+        let Some(tally) = self.0.get_mut(name) else { return };
         tally.polls += 1;
         tally.messages += report.delivered as u64;
         tally.octets += report.delivered_octets;
@@ -50,8 +57,10 @@ impl Counts {
 pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> String {
     let mut out = Lines { text: String::new(), format };
     if let Some(snapshot) = snapshot {
+        // Of many accounts those that are listed are others each time.
+        let listed: &[Row] = if snapshot.in_all.is_none() { &snapshot.rows } else { &[] };
         let rows: Vec<_> =
-            snapshot.rows.iter().filter(|row| row.enabled).map(|row| (label(&row.account), row)).collect();
+            listed.iter().filter(|row| row.enabled).map(|row| (label(&row.account), row)).collect();
         let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Row) -> Option<i128>| {
             out.family(name, "gauge", help);
             for (label, row) in &rows {
@@ -81,11 +90,14 @@ pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> Str
             row.listed.map(|_| row.left.into())
         });
     }
+    if let Some(fleet) = snapshot.and_then(|snapshot| snapshot.fleet.as_ref()) {
+        of_fleet(&mut out, fleet);
+    }
     let tallies: Vec<_> = counts.0.iter().map(|(name, tally)| (label(name), tally)).collect();
     let mut counter = |name: &str, help: &str, value: fn(&Tally) -> u64| {
         out.family(name, "counter", help);
         for (label, tally) in &tallies {
-            out.sample(&format!("{name}_total"), &format!("account=\"{label}\""), value(tally).into());
+            out.sample(&format!("{name}_total"), &of_account(label), value(tally).into());
         }
     };
     counter("postrider_polls", "Polls, failed ones included.", |tally| tally.polls);
@@ -94,7 +106,10 @@ pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> Str
     out.family("postrider_failures", "counter", "Failed polls by class.");
     for (label, tally) in &tallies {
         for (class, count) in &tally.failures {
-            let labels = format!("account=\"{label}\",class=\"{class}\"");
+            let labels = match label.is_empty() {
+                true => format!("class=\"{class}\""),
+                false => format!("account=\"{label}\",class=\"{class}\""),
+            };
             out.sample("postrider_failures_total", &labels, (*count).into());
         }
     }
@@ -102,6 +117,55 @@ pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> Str
         Format::Open => out.text + "# EOF\n",
         Format::Prometheus => out.text,
     }
+}
+
+/// Writes how the workers stand, and where maildrops wait: hosts and workers are few, however many accounts there are.
+fn of_fleet(out: &mut Lines, fleet: &Fleet) {
+    let Standings { polled, failing, holding, held } = fleet.accounts;
+    for (name, help, value) in [
+        ("postrider_fleet_workers", "Workers that are heard of.", fleet.live() as u64),
+        (
+            "postrider_fleet_evicted_workers",
+            "Workers that were evicted in the last hours.",
+            fleet.evicted() as u64,
+        ),
+        (
+            "postrider_fleet_lag_seconds",
+            "How long the maildrop has been due that waits longest.",
+            fleet.lag_seconds,
+        ),
+        ("postrider_fleet_maildrops", "Maildrops that are polled in turn.", fleet.all.maildrops),
+        ("postrider_fleet_polled_maildrops", "Maildrops that were polled to the end ever.", polled),
+        ("postrider_fleet_failing_maildrops", "Maildrops whose last poll failed.", failing),
+        ("postrider_fleet_holding_maildrops", "Others with messages held.", holding),
+        ("postrider_fleet_held_messages", "Messages that could not be fetched or delivered.", held),
+    ] {
+        out.family(name, "gauge", help);
+        out.sample(name, "", value.into());
+    }
+    let name = "postrider_fleet_claims";
+    out.family(name, "counter", "Maildrops that a worker has claimed since it began.");
+    for worker in &fleet.workers {
+        out.sample(
+            &format!("{name}_total"),
+            &format!("worker=\"{}\"", label(&worker.name)),
+            worker.claims.into(),
+        );
+    }
+    let name = "postrider_fleet_host_maildrops";
+    out.family(name, "gauge", "Maildrops of the hosts with the most that wait or fail, by how they stand.");
+    for Host { host, tally } in &fleet.hosts {
+        for (state, count) in
+            [("polling", tally.polling), ("waiting", tally.waiting), ("failing", tally.failing)]
+        {
+            out.sample(name, &format!("host=\"{}\",state=\"{state}\"", label(host)), count.into());
+        }
+    }
+}
+
+/// Gives the label of an account; what is counted of all together has none.
+fn of_account(label: &str) -> String {
+    if label.is_empty() { String::new() } else { format!("account=\"{label}\"") }
 }
 
 struct Lines {
@@ -117,7 +181,10 @@ impl Lines {
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: i128) {
-        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
+        let _ = match labels.is_empty() {
+            true => writeln!(self.text, "{name} {value}"),
+            false => writeln!(self.text, "{name}{{{labels}}} {value}"),
+        };
     }
 }
 
@@ -181,5 +248,31 @@ mod tests {
         let own = text(Some(&snapshot), &counts, Format::Prometheus);
         assert!(own.contains("# TYPE postrider_messages_total counter\n") && !own.contains("# EOF"), "{own}");
         assert!(text(None, &counts, Format::Open).contains("postrider_polls_total{account=\"home\"} 4"));
+    }
+
+    #[test]
+    fn of_many_accounts_of_a_fleet_the_metrics_are_those_of_all_together() {
+        let mut counts = Counts::default();
+        counts.set_together();
+        for (account, class) in [("a", None), ("b", None), ("c", Some(Class::Network))] {
+            counts.note(&report(account, class));
+        }
+        let fleet = crate::status::fleet::tests::fleet();
+        let snapshot =
+            Snapshot { fleet: Some(fleet), in_all: Some(100_000), ..snapshot(vec![failing("work")]) };
+        let open = text(Some(&snapshot), &counts, Format::Open);
+        for line in [
+            "postrider_polls_total 3",
+            "postrider_messages_total 2",
+            "postrider_failures_total{class=\"network\"} 1",
+            "postrider_fleet_workers 1",
+            "postrider_fleet_evicted_workers 1",
+            "postrider_fleet_lag_seconds 95",
+            "postrider_fleet_claims_total{worker=\"mx1:4711\"} 1200",
+            "postrider_fleet_host_maildrops{host=\"pop.example.org\",state=\"waiting\"} 4",
+        ] {
+            assert!(open.lines().any(|found| found == line), "{line}:\n{open}");
+        }
+        assert!(!open.contains("account="), "{open}");
     }
 }

@@ -4,6 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `row` | an account and what is known of its maildrop, and since when it is stale |
+//! | `fleet` | the workers that share a database, in words |
 //! | `ago` | times in words |
 //! | `words` | the same in words: when, what the last poll did, what is held |
 //! | `why` | why there was no mail |
@@ -11,6 +12,7 @@
 //! | `page`, `picture` | for a browser |
 
 mod ago;
+mod fleet;
 mod html;
 pub mod metrics;
 pub mod page;
@@ -19,6 +21,8 @@ mod row;
 mod why;
 pub mod words;
 
+use std::collections::HashSet;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,8 +31,9 @@ use serde::Serialize;
 use crate::clock::in_utc;
 use crate::config::Account;
 use crate::session;
+use crate::state::fleet::Fleet;
 use crate::state::lease::DAEMON;
-use crate::state::outlook::Seen;
+use crate::state::outlook::{Seen, Which};
 use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 
 #[cfg(test)]
@@ -45,6 +50,12 @@ pub struct Snapshot {
     pub rows: Vec<Row>,
     /// Hours of the last day in which something came or failed, the oldest first.
     pub hours: Vec<Hour>,
+    /// The workers, if several share the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
+    /// The accounts that there are, where not all are listed.
+    #[serde(rename = "accounts_in_all", skip_serializing_if = "Option::is_none")]
+    pub in_all: Option<u64>,
 }
 
 impl Snapshot {
@@ -55,7 +66,10 @@ impl Snapshot {
         accounts: &[Arc<Account>],
         seen: Seen,
     ) -> Result<Self, StateError> {
-        let (overview, at) = (store.overview(seen).await?, session::now());
+        let (overview, at) = (store.overview(Which::All, seen).await?, session::now());
+        if overview.fleet.is_some() {
+            return Ok(Self::of_fleet(overview, accounts, at));
+        }
         let scheduled = accounts.iter().filter(|account| account.enabled);
         let maildrops = scheduled.map(|account| account.maildrop_id.as_str().into());
         // What the state says is worth showing without it.
@@ -65,6 +79,29 @@ impl Snapshot {
                 Default::default()
             });
         Ok(Self::of(overview, accounts, at, |maildrop| held.contains(maildrop)))
+    }
+
+    /// Says how these accounts stand in a fleet; where not all maildrops were looked at, those of whose something was seen.
+    pub fn of_fleet(mut overview: Overview, accounts: &[Arc<Account>], at: Timestamp) -> Self {
+        let in_all = overview.in_all;
+        let (fleet, mut turns) = (overview.fleet.take(), mem::take(&mut overview.turns));
+        let seen: HashSet<&str> =
+            overview.maildrops.iter().map(|known| known.maildrop.identity.as_str()).collect();
+        let is_seen =
+            |account: &&Arc<Account>| in_all.is_none() || seen.contains(account.maildrop_id.as_str());
+        let accounts: Vec<_> = accounts.iter().filter(is_seen).cloned().collect();
+        let due = turns.iter().filter(|(_, turn)| !turn.is_polled);
+        overview.due = due.filter_map(|(maildrop, turn)| Some((maildrop.clone(), turn.due?))).collect();
+        let lives = fleet.as_ref().is_some_and(|fleet| fleet.live() > 0);
+        let is_polled = |maildrop: &str| match maildrop {
+            DAEMON => lives,
+            maildrop => turns.get(maildrop).is_some_and(|turn| turn.is_polled),
+        };
+        let mut snapshot = Self::of(overview, &accounts, at, is_polled);
+        for row in &mut snapshot.rows {
+            row.worker = turns.remove(&row.maildrop).and_then(|turn| turn.worker);
+        }
+        Self { fleet, in_all, ..snapshot }
     }
 
     fn of(
@@ -94,7 +131,7 @@ impl Snapshot {
         }
         let day = at.div_euclid(3600) - 23..=at.div_euclid(3600);
         overview.hours.retain(|hour| day.contains(&hour.hour));
-        Self { at, rows, hours: overview.hours }
+        Self { at, rows, hours: overview.hours, fleet: None, in_all: None }
     }
 
     /// Gives what fails first, then what has messages held, what was never polled, what works, and what is polled by nobody;

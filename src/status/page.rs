@@ -8,6 +8,7 @@ use super::words::{age, held_words, time};
 use super::{Snapshot, picture};
 use crate::clock::utc;
 use crate::state::Timestamp;
+use crate::state::fleet::{Fleet, Host};
 use crate::text::counted;
 
 /// What the page looks like, on a phone and in the dark, too.
@@ -37,19 +38,81 @@ impl fmt::Display for Page<'_> {
             Html(&sum),
             picture::Picture(snapshot)
         )?;
-        if snapshot.rows.is_empty() {
+        if let Some(fleet) = &snapshot.fleet {
+            workers(f, fleet)?;
+        }
+        if snapshot.rows.is_empty() && snapshot.in_all.is_none() {
             return f.write_str("<p>There is no account.</p>\n</main>\n</body>\n</html>\n");
         }
-        f.write_str(
-            "<table role=\"table\">\n<caption>Accounts, what fails first</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">",
-        )?;
-        for name in ["Account", "State", "Last poll", "Next poll", "What it did"] {
-            write!(f, "<th role=\"columnheader\" scope=\"col\">{name}</th>")?;
-        }
-        f.write_str("</tr></thead>\n<tbody role=\"rowgroup\">\n")?;
+        let caption = match snapshot.in_all {
+            Some(_) => "Accounts that want a look most",
+            None => "Accounts, what fails first",
+        };
+        head(f, caption, &["Account", "State", "Last poll", "Next poll", "What it did"])?;
         snapshot.worst_first().into_iter().try_for_each(|row| account(f, row, now))?;
         f.write_str("</tbody>\n</table>\n</main>\n</body>\n</html>\n")
     }
+}
+
+/// Begins a table.
+fn head(f: &mut fmt::Formatter<'_>, caption: &str, columns: &[&str]) -> fmt::Result {
+    write!(
+        f,
+        "<table role=\"table\">\n<caption>{caption}</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">"
+    )?;
+    for name in columns {
+        write!(f, "<th role=\"columnheader\" scope=\"col\">{name}</th>")?;
+    }
+    f.write_str("</tr></thead>\n<tbody role=\"rowgroup\">\n")
+}
+
+/// Writes the workers, and the hosts at which maildrops wait or fail.
+fn workers(f: &mut fmt::Formatter<'_>, fleet: &Fleet) -> fmt::Result {
+    let row = |f: &mut fmt::Formatter<'_>, mood: &str, name: &str, cells: &[(&'static str, String)]| {
+        write!(
+            f,
+            "<tr role=\"row\" class=\"{mood}\"><th role=\"rowheader\" scope=\"row\">{}</th>",
+            Html(name)
+        )?;
+        for (column, text) in cells {
+            write!(f, "{}{}</td>", Cell(column), Html(text))?;
+        }
+        f.write_str("</tr>\n")
+    };
+    head(f, &fleet.sum(), &["Worker", "Version", "State", "Heard of", "Polls now", "Claims"])?;
+    for worker in &fleet.workers {
+        let mood = if worker.evicted { "off" } else { "good" };
+        let cells = [
+            ("Version", worker.version.clone()),
+            ("State", worker.state().to_owned()),
+            ("Heard of", format!("{} s ago", worker.heard_seconds)),
+            ("Polls now", worker.polling.to_string()),
+            ("Claims", worker.claims.to_string()),
+        ];
+        row(f, mood, &worker.name, &cells)?;
+    }
+    f.write_str("</tbody>\n</table>\n")?;
+    let troubled: Vec<_> =
+        fleet.hosts.iter().filter(|host| host.tally.waiting > 0 || host.tally.failing > 0).collect();
+    if troubled.is_empty() {
+        return Ok(());
+    }
+    head(
+        f,
+        "Hosts at which maildrops wait or fail",
+        &["Host", "Maildrops", "Polled now", "Waiting", "Failing"],
+    )?;
+    for Host { host, tally } in troubled {
+        let mood = if tally.failing > 0 { "bad" } else { "odd" };
+        let cells = [
+            ("Maildrops", tally.maildrops.to_string()),
+            ("Polled now", tally.polling.to_string()),
+            ("Waiting", tally.waiting.to_string()),
+            ("Failing", tally.failing.to_string()),
+        ];
+        row(f, mood, host, &cells)?;
+    }
+    f.write_str("</tbody>\n</table>\n")
 }
 
 fn account(f: &mut fmt::Formatter<'_>, row: &Row, now: Timestamp) -> fmt::Result {
@@ -180,6 +243,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_page_of_a_fleet_has_its_workers_and_says_that_not_all_accounts_are_there() {
+        let mut fleet = crate::status::fleet::tests::fleet();
+        fleet.workers[0].name = "<b>".into();
+        let snapshot =
+            Snapshot { fleet: Some(fleet), in_all: Some(100_000), ..snapshot(vec![failing("work")]) };
+        let page = Page(&snapshot).to_string();
+        for words in [
+            "100000 accounts: 0 polled, 0 failing",
+            "<caption>1 worker, 1 evicted; of 100000 maildrops 120 being polled",
+            "scope=\"row\">&lt;b&gt;</th>",
+            "data-name=\"Claims\">1200</td>",
+            "<caption>Hosts at which maildrops wait or fail</caption>",
+            "scope=\"row\">pop.example.org</th>",
+            "<caption>Accounts that want a look most</caption>",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert!(!page.contains("pop.example.com"), "nothing is wrong there");
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub struct Row {
     pub polling: Option<bool>,
     #[serde(serialize_with = "maybe_utc")]
     pub next_poll: Option<Timestamp>,
+    /// The worker of a fleet that polls it, or polled it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
 }
 
 /// Why the last poll failed.

@@ -53,7 +53,7 @@ pub(crate) fn failing(name: &str) -> Row {
 pub(crate) fn snapshot(rows: Vec<Row>) -> Snapshot {
     let hour =
         |back, failures| Hour { hour: NOW.div_euclid(3600) - back, messages: 3, octets: 3072, failures };
-    Snapshot { at: NOW, rows, hours: vec![hour(7, 0), hour(2, 3)] }
+    Snapshot { at: NOW, rows, hours: vec![hour(7, 0), hour(2, 3)], fleet: None, in_all: None }
 }
 
 pub(crate) fn held() -> Held {
@@ -224,4 +224,29 @@ fn a_time_is_told_by_how_far_away_it_is() {
         assert_eq!(shown, [past, ahead]);
         assert_eq!(age(0, -Timestamp::try_from(seconds).unwrap()).to_string(), past);
     }
+}
+
+#[test]
+fn of_many_accounts_of_a_fleet_those_are_listed_that_want_a_look() {
+    use crate::state::fleet::{Fleet, Standings, Turn};
+    let accounts: Vec<_> = (0..30).map(|number| Arc::new(account(&number.to_string()))).collect();
+    let maildrops =
+        vec![known("17@pop.example.org", Some(("network", "x"))), known("gone@h", Some(("tls", "x")))];
+    let turn = Turn { worker: Some("mx1:1".into()), is_polled: false, due: Some(NOW + 60) };
+    let fleet = Fleet {
+        workers: vec![Default::default()],
+        accounts: Standings { polled: 990, failing: 2, holding: 1, held: 3 },
+        ..Fleet::default()
+    };
+    let turns = [("17@pop.example.org".to_owned(), turn)].into_iter().collect();
+    let overview =
+        Overview { maildrops, turns, fleet: Some(fleet), in_all: Some(1001), ..Overview::default() };
+    let snapshot = Snapshot::of_fleet(overview, &accounts, NOW);
+    let names: Vec<_> = snapshot.rows.iter().map(|row| row.account.as_str()).collect();
+    assert_eq!(names, ["17", "old-name"]);
+    assert_eq!(snapshot.rows[0].next_poll, Some(NOW + 60));
+    assert_eq!(snapshot.rows[0].worker.as_deref(), Some("mx1:1"));
+    assert_eq!(snapshot.sum(), "1001 accounts: 990 polled, 2 failing, 1 with 3 messages held");
+    let json: serde_json::Value = serde_json::from_str(&snapshot.json()).unwrap();
+    assert_eq!((&json["accounts_in_all"], &json["fleet"]["lag_seconds"]), (&1001.into(), &0.into()));
 }

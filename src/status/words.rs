@@ -4,6 +4,7 @@ use super::Snapshot;
 pub use super::ago::{age, time};
 use super::row::{Row, Standing};
 use crate::session::summary::{Octets, accounts, messages};
+use crate::state::fleet::Standings;
 use crate::state::{Held, HeldKind, Timestamp};
 use crate::text::{Shown, counted, shell_word};
 
@@ -73,7 +74,10 @@ impl Row {
     /// Says when it is polled next, if a daemon polls it.
     pub fn next(&self, now: Timestamp) -> Option<String> {
         Some(match (self.polling?, self.next_poll) {
-            (true, None) => "being polled now".into(),
+            (true, None) => match &self.worker {
+                Some(worker) => format!("being polled now by {}", Shown(worker.as_bytes())),
+                None => "being polled now".into(),
+            },
             (true, Some(since)) => format!("polling since {}", when(now, since)),
             (false, None) => "polled when asked for".into(),
             (false, Some(at)) if at <= now => "to be polled next".into(),
@@ -113,7 +117,9 @@ impl Row {
 
     fn also(&self, now: Timestamp) -> String {
         let held = self.held.iter().map(|held| format!("\n  {}", held_words(held, |at| when(now, at))));
-        let also = self.next(now).into_iter().chain(self.forgetting());
+        let last = self.worker.as_ref().filter(|_| self.polling != Some(true));
+        let last = last.map(|worker| format!("polled last by worker {}", Shown(worker.as_bytes())));
+        let also = self.next(now).into_iter().chain(last).chain(self.forgetting());
         held.chain(also.map(|line| format!("\n  {line}"))).collect()
     }
 }
@@ -134,6 +140,9 @@ pub fn held_words(held: &Held, when: impl Fn(Timestamp) -> String) -> String {
 impl Snapshot {
     /// `500 accounts: 12 failing, 3 with 5 messages held, 485 fine`
     pub fn sum(&self) -> String {
+        if let (Some(in_all), Some(fleet)) = (self.in_all, &self.fleet) {
+            return Self::sum_of(in_all, fleet.accounts);
+        }
         let count = |standing| self.rows.iter().filter(|row| row.standing() == standing).count();
         let held: usize = self.rows.iter().map(|row| row.held.len()).sum();
         let mut parts = Vec::new();
@@ -152,6 +161,17 @@ impl Snapshot {
         }
         let all = accounts(self.rows.len());
         if parts.is_empty() { all } else { format!("{all}: {}", parts.join(", ")) }
+    }
+
+    /// The same where not all accounts are listed.
+    fn sum_of(in_all: u64, stand: Standings) -> String {
+        let Standings { polled, failing, holding, held } = stand;
+        let mut said = format!("{}: {polled} polled, {failing} failing", counted(in_all, "account"));
+        if holding > 0 {
+            let held = messages(usize::try_from(held).unwrap_or(usize::MAX));
+            said += &format!(", {holding} with {held} held");
+        }
+        said
     }
 
     /// `last day: 530 messages (12.3 MiB), 4 failed polls`

@@ -126,7 +126,12 @@ fn health(snapshot: &Snapshot, query: &str) -> Response<Full<Bytes>> {
         let stale = row.stale(snapshot.at, limit)?;
         Some(format!("{}: {stale}\n", Shown(row.account.as_bytes())))
     });
-    let said: String = stale.collect();
+    let mut said: String = stale.collect();
+    if let Some(fleet) =
+        snapshot.fleet.as_ref().filter(|fleet| Duration::from_secs(fleet.lag_seconds) > limit)
+    {
+        said += &format!("{}\n", fleet.sum());
+    }
     match said.is_empty() {
         true => say(StatusCode::OK, "ok\n"),
         false => say(StatusCode::SERVICE_UNAVAILABLE, &said),

@@ -79,9 +79,14 @@ impl Accounts {
         self.select(&condition, &[(&last.0, Type::TEXT), (&last.1, Type::TEXT), (&tenant, Type::TEXT)]).await
     }
 
+    /// Gives the rows of the accounts that have these maildrops.
+    pub async fn with(&self, maildrops: &[String]) -> Result<Vec<Row>, StateError> {
+        self.select("maildrop = ANY($1)", &[(&maildrops, Type::TEXT_ARRAY)]).await
+    }
+
     /// Names the accounts that have these maildrops, by maildrop.
     pub async fn holders(&self, maildrops: &[String]) -> Result<HashMap<String, String>, StateError> {
-        let rows = self.select("maildrop = ANY($1)", &[(&maildrops, Type::TEXT_ARRAY)]).await?;
+        let rows = self.with(maildrops).await?;
         Ok(rows.into_iter().map(|row| (row.maildrop.clone(), row.account())).collect())
     }
 

@@ -223,11 +223,17 @@ impl Leases {
     pub async fn claim(&self, worker: i64, maildrops: &[i64]) -> Result<Vec<Claim>, StateError> {
         let tokens: Vec<i64> = maildrops.iter().map(|_| random()).collect();
         // The recheck of the token is the lock.
-        let sql = "UPDATE lease SET owner = $1, token = x.token FROM unnest($2::bigint[], $3::bigint[]) AS x(maildrop, token)
-                   WHERE lease.maildrop = x.maildrop AND lease.token = 0
-                   AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
-                   RETURNING lease.maildrop, lease.token, lease.due, lease.failures,
-                   (extract(epoch FROM now() - lease.mail_at) * 1000000)::bigint";
+        let sql = "WITH claimed AS (
+                       UPDATE lease SET owner = $1, token = x.token
+                       FROM unnest($2::bigint[], $3::bigint[]) AS x(maildrop, token)
+                       WHERE lease.maildrop = x.maildrop AND lease.token = 0
+                       AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
+                       RETURNING lease.maildrop, lease.token, lease.due, lease.failures,
+                       (extract(epoch FROM now() - lease.mail_at) * 1000000)::bigint),
+                   counted AS (
+                       UPDATE worker SET claims = claims + (SELECT count(*) FROM claimed)
+                       WHERE id = $1 AND EXISTS (SELECT 1 FROM claimed))
+                   SELECT * FROM claimed";
         let parameters: [Param<'_>; 3] =
             [(&worker, Type::INT8), (&maildrops, Type::INT8_ARRAY), (&tokens, Type::INT8_ARRAY)];
         let rows = self.0.query(sql, &parameters).await?;

@@ -18,7 +18,8 @@ CREATE TABLE worker (
     version TEXT NOT NULL,
     beat TIMESTAMPTZ NOT NULL,
     draining BOOLEAN NOT NULL DEFAULT false,
-    evicted BOOLEAN NOT NULL DEFAULT false
+    evicted BOOLEAN NOT NULL DEFAULT false,
+    claims BIGINT NOT NULL DEFAULT 0
 );
 CREATE TABLE account (
     id BIGINT PRIMARY KEY,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::state::lease::DAEMON;
-use crate::state::outlook::Seen;
+use crate::state::outlook::{Seen, Which};
 use crate::state::path::beside;
 
 #[tokio::test]
@@ -177,12 +177,12 @@ async fn others_see_at_once_when_a_maildrop_is_due_and_no_file_is_made_for_it() 
     let store = open(&path);
     let due = |at| vec![(ALICE.into(), at), ("bob@h".into(), Some(7))];
     store.schedule(due(Some(100)));
-    assert_eq!(store.overview(Seen::Counted).await.unwrap().due.len(), 2);
+    assert_eq!(store.overview(Which::All, Seen::Counted).await.unwrap().due.len(), 2);
     assert!(!path.exists());
     store.remember("a target".into(), Vec::new()).await.unwrap();
     let seen = async || {
         store.maildrop("nobody".into()).await.unwrap();
-        Store::open_read_only(&path).overview(Seen::Counted).await.unwrap().due
+        Store::open_read_only(&path).overview(Which::All, Seen::Counted).await.unwrap().due
     };
     assert_eq!(seen().await[ALICE], 100);
     store.schedule(due(Some(200)));

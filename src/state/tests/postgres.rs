@@ -8,6 +8,8 @@ use super::server::Postgres;
 use super::*;
 use crate::config;
 use crate::secret::Secret;
+use crate::state::fleet::{Standings, Tally};
+use crate::state::outlook::{Seen, Which};
 use crate::state::postgres::prepare::Known;
 use crate::state::postgres::{Database, Param, Server};
 
@@ -283,4 +285,60 @@ async fn a_full_disk_there_is_told_and_the_rest_goes_on() {
     assert!(error.hint().unwrap().contains("make room"));
     Postgres::shared().execute(name, "DROP TRIGGER full_ ON seen");
     record(&store, &memory.key, 1, &["a"]).await;
+}
+
+#[tokio::test]
+async fn how_workers_and_hosts_stand_is_read_at_once_and_whose_turn_a_maildrop_is() {
+    let (_directory, path) = on_postgres::directory();
+    let store = Store::connect(on_postgres::server(&path));
+    let name = path.to_str().unwrap().rsplit_once('/').unwrap().1;
+    for (maildrop, failure) in [("a@h", Some("network")), ("b@h", None), ("c@h", None)] {
+        let memory = begin_with(&store, maildrop).await;
+        let failure = failure.map(|class| (class.to_owned(), "why".to_owned()));
+        let poll = PollResult { account: maildrop.into(), failure, ..PollResult::default() };
+        let closing = Closing { poll: Some(poll), ..listed(7) };
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
+    }
+    Postgres::shared().execute(
+        name,
+        "INSERT INTO worker (id, name, version, beat, claims) VALUES (1, 'mx1:1', '0.3.0', now(), 12);
+         INSERT INTO worker (id, name, version, beat, evicted) VALUES (2, 'mx2:1', '0.3.0', now(), true);
+         UPDATE lease SET token = 0, owner = 0, due = now() + interval '1 h', host = 'h';
+         UPDATE lease SET due = now() - interval '90 s', failures = 3 WHERE maildrop = (SELECT id FROM maildrop WHERE identity = 'a@h');
+         UPDATE lease SET token = 5, owner = 1, host = 'other' WHERE maildrop = (SELECT id FROM maildrop WHERE identity = 'b@h');
+         UPDATE lease SET owner = 2, due = now() + interval '100 years' WHERE maildrop = (SELECT id FROM maildrop WHERE identity = 'c@h')",
+    );
+    let found = store.overview(Which::All, Seen::Counted).await.unwrap();
+    let fleet = found.fleet.unwrap();
+    assert_eq!(
+        (fleet.live(), fleet.evicted(), fleet.workers[0].claims, fleet.workers[0].polling),
+        (1, 1, 12, 1)
+    );
+    assert!((90..600).contains(&fleet.lag_seconds), "{}", fleet.lag_seconds);
+    let all = Tally { maildrops: 3, polling: 1, waiting: 1, failing: 1 };
+    assert_eq!(fleet.all, all);
+    let hosts: Vec<_> =
+        fleet.hosts.iter().map(|of| (of.host.as_str(), of.tally.maildrops, of.tally.waiting)).collect();
+    assert_eq!(hosts, [("h", 2, 1), ("other", 1, 0)]);
+    assert_eq!(fleet.accounts, Standings { polled: 3, failing: 1, holding: 0, held: 0 });
+    let turn = |maildrop: &str| found.turns[maildrop].clone();
+    assert_eq!((turn("b@h").worker.as_deref(), turn("b@h").is_polled), (Some("mx1:1"), true));
+    assert_eq!(
+        (turn("c@h").worker, turn("c@h").due),
+        (None, None),
+        "its worker is gone, and nobody has asked"
+    );
+    assert!(turn("a@h").due.is_some());
+    assert_eq!((found.maildrops.len(), found.in_all), (3, None));
+    Postgres::shared().execute(
+        name,
+        "INSERT INTO maildrop (identity) SELECT n || '@many' FROM generate_series(1, 1000) n;
+         INSERT INTO lease (maildrop) SELECT id FROM maildrop WHERE identity LIKE '%@many'",
+    );
+    let worst = store.overview(Which::All, Seen::Counted).await.unwrap();
+    let names: Vec<_> = worst.maildrops.iter().map(|known| known.maildrop.identity.as_str()).collect();
+    assert_eq!((names, worst.turns.len(), worst.in_all), (vec!["a@h"], 1, Some(1003)));
+    let these = Which::These(vec!["b@h".into(), "none@h".into()]);
+    assert_eq!(store.overview(these, Seen::Uncounted).await.unwrap().maildrops.len(), 1);
+    assert!(store.overview(Which::These(Vec::new()), Seen::Counted).await.unwrap().maildrops.is_empty());
 }
