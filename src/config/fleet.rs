@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::account::{Account, Tls};
+use super::account::{Account, CommandLine, Tls};
 use super::networks::Network;
 use super::oauth2::OAuth2;
 use super::target::{Destination, Recipients, Target};
@@ -75,9 +75,24 @@ impl Fleet {
     }
 }
 
+fn put(text: &str, account: &str, tenant: &str) -> String {
+    text.replace(WORDS[0], account).replace(WORDS[1], tenant)
+}
+
+/// Puts the account and its tenant in the place of their words in a command, so that a broker knows whose token is wanted. No
+/// shell reads more into their names than letters.
+pub(super) fn asked_of_broker(line: &CommandLine, account: &str, tenant: &str) -> CommandLine {
+    match line {
+        CommandLine::Shell(text) => CommandLine::Shell(put(text, account, tenant)),
+        CommandLine::Argv(argv) => {
+            CommandLine::Argv(argv.iter().map(|word| put(word, account, tenant)).collect())
+        }
+    }
+}
+
 /// Puts the account and its tenant in the place of their words.
 pub(super) fn of_account(to: &Destination, account: &str, tenant: &str) -> Destination {
-    let put = |text: &str| text.replace(WORDS[0], account).replace(WORDS[1], tenant);
+    let put = |text: &str| put(text, account, tenant);
     let mut to = to.clone();
     match &mut to.target {
         Target::Maildir(path) | Target::Mbox(path) => *path = PathBuf::from(put(&path.to_string_lossy())),

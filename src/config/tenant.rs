@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::account::{Account, Interval};
 use super::error::{ConfigError, Found};
 use super::file;
-use super::fleet::{Fleet, of_account};
+use super::fleet::{Fleet, asked_of_broker, of_account};
 use super::keys::{KEYS, complete};
 use super::networks::Reach;
 use super::oauth2::OAuth2;
@@ -257,7 +257,10 @@ impl Reading<'_> {
             },
             Content::Plain(_) | Content::Quoted(_) | Content::List(_) => named(entry, WHAT)?,
         };
-        let known = self.fleet.providers.get(name).cloned();
+        let known = self.fleet.providers.get(name).map(|known| match known {
+            OAuth2::Command(line) => OAuth2::Command(asked_of_broker(line, &self.row.name, &self.row.tenant)),
+            OAuth2::Client(_) => known.clone(),
+        });
         known.ok_or_else(|| within(entry, entry.value.wrong("names no provider of `fleet: providers`")))
     }
 
@@ -303,6 +306,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::account::CommandLine;
     use crate::config::{Config, Target};
 
     const FILE: &str = r#"
@@ -315,7 +319,7 @@ fleet:
     disk: { maildir: '/srv/mail/%(tenant)/%(account)', shared: true }
   providers:
     google: { provider: google, client_id: ID }
-    broker: { token_command: [broker, token] }
+    broker: { token_command: [broker, token, '%(tenant)/%(account)'] }
 "#;
 
     fn fleet() -> Fleet {
@@ -377,7 +381,8 @@ fleet:
         let Some(OAuth2::Client(client)) = &account.oauth2 else { panic!("no client") };
         assert!(client.refresh_token.is_some() && account.password.is_none());
         let broker = fleet().account(&row("{ host: h, user: u, deliver: desk, oauth2: broker }")).unwrap();
-        assert!(matches!(broker.oauth2, Some(OAuth2::Command(_))));
+        let Some(OAuth2::Command(CommandLine::Argv(argv))) = broker.oauth2 else { panic!("no command") };
+        assert_eq!(argv, ["broker", "token", "acme/alice"]);
     }
 
     #[test]
