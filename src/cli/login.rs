@@ -15,6 +15,7 @@ use crate::config::{Account, Config};
 use crate::credential::oauth2::Means;
 use crate::credential::oauth2::log_in::{By, Person, needed};
 use crate::net::{Connector, Endpoint};
+use crate::session::Environment;
 use crate::text::Shown;
 
 #[derive(Debug, Args)]
@@ -55,11 +56,11 @@ pub(super) async fn log_in(
     lines: mpsc::UnboundedReceiver<String>,
     (say, next): (&mut dyn FnMut(&str), &str),
 ) -> Result<mpsc::UnboundedReceiver<String>, CliError> {
-    let connector = Connector::default();
+    let (connector, shelf) = (Connector::default(), Environment::shelf(config).await?);
     let means = Means {
         connector: &connector,
         through: Endpoint::from(account),
-        state: &config.state,
+        shelf: &shelf,
         now: WallClock::System.now(),
     };
     let failed = |error| CliError::Login { account: account.name.clone(), error };

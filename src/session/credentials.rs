@@ -103,7 +103,7 @@ pub fn means<'a>(account: &'a Account, environment: &'a Environment) -> Means<'a
     Means {
         connector: &environment.connector,
         through: Endpoint::from(account),
-        state: &environment.state,
+        shelf: &environment.shelf,
         now: environment.clock.now(),
     }
 }

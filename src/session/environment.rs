@@ -15,8 +15,10 @@ use crate::delivery::TargetError;
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::net::Connector;
+use crate::seal::Ring;
 use crate::secret::Ask;
-use crate::state::postgres::{Accounts, Database, Entered, Roll, Server};
+use crate::state::postgres::{Accounts, Database, Entered, Roll, Server, Vault};
+use crate::state::tokens::Shelf;
 use crate::state::{Claimed, Guest, Lease, StateError, Store, Taken, Told};
 use crate::stop::Stop;
 
@@ -30,6 +32,8 @@ pub struct Environment {
     pub store: Store,
     /// The state file's path; leases lie beside it.
     pub state: PathBuf,
+    /// Where tokens are kept.
+    pub shelf: Shelf,
     pub connector: Connector,
     pub disk: Disk,
     /// Once it was asked, no new message is begun.
@@ -57,6 +61,7 @@ impl Environment {
     fn with(store: Store, state: PathBuf) -> Self {
         Self {
             store,
+            shelf: Shelf::Beside(state.clone()),
             state,
             connector: Connector::default(),
             disk: Disk::default(),
@@ -78,11 +83,25 @@ impl Environment {
     pub async fn of_config(config: &Config) -> Result<Self, Box<Failure>> {
         let state = config.state.clone();
         let Some(database) = &config.database else { return Ok(Self::new(state)) };
-        let server =
-            server(database).await.map_err(|error| unusable("get the database's password", &error))?;
+        let server = opened(database).await?;
         let store = Store::connect(server.clone());
         let guest = Some(Guest::new(store.clone(), server));
-        Ok(Self { guest, ..Self::with(store, state) })
+        Ok(Self { guest, shelf: Self::shelf(config).await?, ..Self::with(store, state) })
+    }
+
+    /// Gives where tokens are kept: in a database that has keys to seal them with, else beside the state file.
+    ///
+    /// # Errors
+    ///
+    /// The database's password, or the keys of its secrets, cannot be had.
+    pub async fn shelf(config: &Config) -> Result<Shelf, Box<Failure>> {
+        match &config.database {
+            Some(database) if !database.secrets_keys.is_empty() => Ok(Shelf::In(Vault::new(
+                Database::new(opened(database).await?),
+                Arc::new(ring(database).await?),
+            ))),
+            Some(_) | None => Ok(Shelf::Beside(config.state.clone())),
+        }
     }
 
     /// Gives the accounts of the table, if the configuration says what rows of one may be.
@@ -92,12 +111,8 @@ impl Environment {
     /// The database's password, or the keys of its secrets, cannot be had.
     pub async fn roll(config: &Config) -> Result<Option<Roll>, Box<Failure>> {
         let (Some(database), Some(fleet)) = (&config.database, &config.fleet) else { return Ok(None) };
-        let server =
-            server(database).await.map_err(|error| unusable("get the database's password", &error))?;
-        let ring = credential::ring(&database.secrets_keys, database.timeout).await;
-        let ring = ring.map_err(|error| unusable("get the keys of secrets", &error))?;
-        let accounts = Accounts::new(Database::new(server), &fleet.accounts);
-        Ok(Some(Roll::new(accounts, fleet.clone(), ring)))
+        let accounts = Accounts::new(Database::new(opened(database).await?), &fleet.accounts);
+        Ok(Some(Roll::new(accounts, fleet.clone(), ring(database).await?)))
     }
 
     /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
@@ -155,12 +170,21 @@ impl Environment {
 }
 
 /// Gives what it takes to get into a database.
-async fn server(database: &Postgres) -> Result<Server, CredentialError> {
+async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
     let password = match &database.password {
-        Some(source) => Some(credential::password(source, STATE, "postrider", database.timeout).await?),
+        Some(source) => {
+            let password = credential::password(source, STATE, "postrider", database.timeout).await;
+            Some(password.map_err(|error| unusable("get the database's password", &error))?)
+        }
         None => None,
     };
     Ok(Server::new(database.clone(), password))
+}
+
+/// Gives the keys of its secrets.
+async fn ring(database: &Postgres) -> Result<Ring, Box<Failure>> {
+    let ring = credential::ring(&database.secrets_keys, database.timeout).await;
+    ring.map_err(|error| unusable("get the keys of secrets", &error))
 }
 
 fn unusable(doing: &str, error: &CredentialError) -> Box<Failure> {

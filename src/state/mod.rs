@@ -7,7 +7,7 @@
 //! | [`store`], `engine`, `keeper` | the handle; what its thread is asked; what that does with a file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`], `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
-//! | [`tokens`] | what logins of OAuth2 leave, one file each |
+//! | [`tokens`] | what logins of OAuth2 leave, in files or a database |
 //! | [`fleet`] | how the workers stand that share a database |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
 //! | `proof` | what only a durable record gives, and a deletion takes |

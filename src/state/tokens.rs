@@ -1,4 +1,5 @@
-//! What logins of OAuth2 leave behind: one file each, in a directory beside the state file, and opaque octets here.
+//! What logins of OAuth2 leave behind, opaque octets here: in a fleet a row each in the database, sealed, else a file each, in
+//! a directory beside the state file.
 //!
 //! Not in the state file itself: a token that was replaced would stay in its free pages and its log, and in the copies
 //! that people make of it. And the room for what replaces a file can be taken before it is known: a provider that gives a
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::lease::Lease;
+use super::postgres::{TokensTurn, Vault};
 use super::{StateError, path};
 use crate::disk::{blocking, durable};
 use crate::text::hex;
@@ -24,54 +26,81 @@ pub const MOST: usize = 64 << 10;
 /// The directory of the files, beside the state file.
 pub(super) const DIRECTORY: &str = ".tokens";
 
+/// Where they are kept. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Shelf {
+    /// In files beside this state file.
+    Beside(PathBuf),
+    /// In a database that workers share.
+    In(Vault),
+}
+
 /// One login's turn to change what it leaves: no other task or process does so meanwhile.
 #[derive(Debug)]
-pub struct Turn {
-    _lease: Lease,
-    path: PathBuf,
-    patience: Duration,
+pub enum Turn {
+    File { _lease: Lease, path: PathBuf, patience: Duration },
+    Row(TokensTurn),
 }
 
-/// Room on the disk for what is to be written.
+/// Room for what is to be written.
 #[derive(Debug)]
-pub struct Room {
-    path: PathBuf,
-    new: PathBuf,
-    file: File,
-    patience: Duration,
+pub enum Room<'t> {
+    /// On the disk, and already taken.
+    File {
+        path: PathBuf,
+        new: PathBuf,
+        file: File,
+        patience: Duration,
+    },
+    Row(&'t TokensTurn),
 }
 
-/// Reads what the login of this name has left; `None` if there is nothing.
-pub async fn read(
-    state: &Path,
-    login: &str,
-    patience: Duration,
-) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
-    let path = place(state, login);
-    let found = path.clone();
-    let read = move || match open(&found, OpenOptions::new().read(true)) {
-        Ok(file) => {
-            // Sized first: a vector that grows leaves its old octets behind in freed memory.
-            let mut octets = Zeroizing::new(Vec::with_capacity(MOST + 1));
-            file.take(MOST as u64 + 1).read_to_end(&mut octets)?;
-            Ok(Some(octets))
+impl Shelf {
+    /// Reads what the login of this name has left; `None` if there is nothing.
+    pub async fn read(
+        &self,
+        login: &str,
+        patience: Duration,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        let state = match self {
+            Self::Beside(state) => state,
+            Self::In(vault) => return vault.read(&digest(login)).await,
+        };
+        let path = place(state, login);
+        let found = path.clone();
+        let read = move || match open(&found, OpenOptions::new().read(true)) {
+            Ok(file) => {
+                // Sized first: a vector that grows leaves its old octets behind in freed memory.
+                let mut octets = Zeroizing::new(Vec::with_capacity(MOST + 1));
+                file.take(MOST as u64 + 1).read_to_end(&mut octets)?;
+                Ok(Some(octets))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        asked(&path, patience, read).await
+    }
+
+    /// Waits for this login's turn; `Ok(None)` if somebody else still has it after `patience`.
+    pub async fn turn(&self, login: &str, patience: Duration) -> Result<Option<Turn>, StateError> {
+        match self {
+            Self::Beside(state) => {
+                let lease = Lease::take(state, &format!("login {login}"), patience).await?;
+                Ok(lease.map(|lease| Turn::File { _lease: lease, path: place(state, login), patience }))
+            }
+            Self::In(vault) => Ok(vault.turn(&digest(login), patience).await?.map(Turn::Row)),
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
-    asked(&path, patience, read).await
-}
-
-/// Waits for this login's turn; `Ok(None)` if somebody else still has it after `patience`.
-pub async fn turn(state: &Path, login: &str, patience: Duration) -> Result<Option<Turn>, StateError> {
-    let lease = Lease::take(state, &format!("login {login}"), patience).await?;
-    Ok(lease.map(|lease| Turn { _lease: lease, path: place(state, login), patience }))
+    }
 }
 
 impl Turn {
-    /// Takes room on the disk for what is to be written.
-    pub async fn room(&self) -> Result<Room, StateError> {
-        let (path, patience) = (self.path.clone(), self.patience);
+    /// Takes room for what is to be written. A database has it, or is full whenever that is.
+    pub async fn room(&self) -> Result<Room<'_>, StateError> {
+        let (path, patience) = match self {
+            Self::File { path, patience, .. } => (path.clone(), *patience),
+            Self::Row(turn) => return Ok(Room::Row(turn)),
+        };
+        let about = path.clone();
         let take = move || {
             let directory = durable::above(&path);
             match DirBuilder::new().mode(0o700).create(directory) {
@@ -90,16 +119,19 @@ impl Turn {
             // Octets, not a hole: a hole has no room.
             file.write_all(&[b' '; MOST])?;
             durable::sync(&file)?;
-            Ok(Room { path, new, file, patience })
+            Ok(Room::File { path, new, file, patience })
         };
-        asked(&self.path, self.patience, take).await
+        asked(&about, patience, take).await
     }
 }
 
-impl Room {
+impl Room<'_> {
     /// Puts the octets in the place of what was there, durably; until then that is what is there.
     pub async fn write(self, octets: Zeroizing<Vec<u8>>) -> Result<(), StateError> {
-        let Self { path, new, file, patience } = self;
+        let (path, new, file, patience) = match self {
+            Self::File { path, new, file, patience } => (path, new, file, patience),
+            Self::Row(turn) => return turn.write(octets).await,
+        };
         let about = path.clone();
         let write = move || {
             if octets.len() > MOST {
@@ -118,8 +150,12 @@ impl Room {
 
 /// Names the file of a login.
 fn place(state: &Path, login: &str) -> PathBuf {
-    let digest = Sha256::digest(login);
-    super::beside(state, DIRECTORY).join(hex(&digest[..16]))
+    super::beside(state, DIRECTORY).join(digest(login))
+}
+
+/// Gives what stands for the name of a login: that says more of its user than a directory should.
+fn digest(login: &str) -> String {
+    hex(&Sha256::digest(login)[..16])
 }
 
 /// Opens a file that is no link.
@@ -148,12 +184,16 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn shelf(state: &Path) -> Shelf {
+        Shelf::Beside(state.to_owned())
+    }
+
     fn octets(text: &str) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(text.as_bytes().to_vec())
     }
 
     async fn keep(state: &Path, login: &str, text: &str) {
-        let turn = turn(state, login, PATIENCE).await.unwrap().unwrap();
+        let turn = shelf(state).turn(login, PATIENCE).await.unwrap().unwrap();
         turn.room().await.unwrap().write(octets(text)).await.unwrap();
     }
 
@@ -161,11 +201,11 @@ mod tests {
     async fn what_is_kept_is_nobody_elses_and_of_one_login() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state.db");
-        assert_eq!(read(&state, "a", PATIENCE).await.unwrap(), None);
+        assert_eq!(shelf(&state).read("a", PATIENCE).await.unwrap(), None);
         keep(&state, "a", "one").await;
         keep(&state, "a", "two").await;
-        assert_eq!(read(&state, "a", PATIENCE).await.unwrap(), Some(octets("two")));
-        assert_eq!(read(&state, "b", PATIENCE).await.unwrap(), None);
+        assert_eq!(shelf(&state).read("a", PATIENCE).await.unwrap(), Some(octets("two")));
+        assert_eq!(shelf(&state).read("b", PATIENCE).await.unwrap(), None);
         let kept = directory.path().join("state.db.tokens");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&kept), 0o700);
@@ -178,17 +218,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state.db");
         keep(&state, "a", "old").await;
-        let first = turn(&state, "a", PATIENCE).await.unwrap().unwrap();
-        assert!(turn(&state, "a", Duration::ZERO).await.unwrap().is_none());
-        assert!(turn(&state, "b", Duration::ZERO).await.unwrap().is_some());
+        let first = shelf(&state).turn("a", PATIENCE).await.unwrap().unwrap();
+        assert!(shelf(&state).turn("a", Duration::ZERO).await.unwrap().is_none());
+        assert!(shelf(&state).turn("b", Duration::ZERO).await.unwrap().is_some());
         // Room that was taken and never used changes nothing.
         drop(first.room().await.unwrap());
         let room = first.room().await.unwrap();
-        assert_eq!(read(&state, "a", PATIENCE).await.unwrap(), Some(octets("old")));
+        assert_eq!(shelf(&state).read("a", PATIENCE).await.unwrap(), Some(octets("old")));
         room.write(octets("new")).await.unwrap();
         drop(first);
-        assert!(turn(&state, "a", PATIENCE).await.unwrap().is_some());
-        assert_eq!(read(&state, "a", PATIENCE).await.unwrap(), Some(octets("new")));
+        assert!(shelf(&state).turn("a", PATIENCE).await.unwrap().is_some());
+        assert_eq!(shelf(&state).read("a", PATIENCE).await.unwrap(), Some(octets("new")));
     }
 
     #[tokio::test]
@@ -199,7 +239,7 @@ mod tests {
         let (file, other) = (place(&state, "a"), directory.path().join("other"));
         fs::rename(&file, &other).unwrap();
         std::os::unix::fs::symlink(&other, &file).unwrap();
-        let refused = read(&state, "a", PATIENCE).await.unwrap_err();
+        let refused = shelf(&state).read("a", PATIENCE).await.unwrap_err();
         assert!(matches!(refused, StateError::Tokens { .. }), "{refused}");
     }
 }

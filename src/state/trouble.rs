@@ -23,6 +23,8 @@ pub enum Trouble {
     HalfCopied,
     /// It is a standby, or set to be read only.
     ReadOnly,
+    /// What is sealed in it does not open.
+    Secrets,
     /// It has no room.
     Full,
     /// It serves as many as it can, or starts, or stops.
@@ -59,6 +61,9 @@ impl Trouble {
             Self::ReadOnly => "name the primary in `url` (several hosts are tried in turn)",
             Self::Full => {
                 "make room there; what was deleted on mail servers had been recorded, and nothing is lost"
+            }
+            Self::Secrets => {
+                "have all keys in `secrets_key` that anything was sealed with; `postrider login` makes new tokens"
             }
             Self::Busy => "the next poll tries again; raise max_connections if that lasts",
             Self::Contended | Self::LeaseLost | Self::Statement => return None,

@@ -159,7 +159,7 @@ impl Needed<'_> {
     }
 
     /// Stores tokens, if they are good for what is wanted.
-    async fn store(&self, means: &Means<'_>, room: Room, answer: Value) -> Result<(), CredentialError> {
+    async fn store(&self, means: &Means<'_>, room: Room<'_>, answer: Value) -> Result<(), CredentialError> {
         let granted = Granted::of(answer)?;
         let Some(refresh) = granted.refresh.clone() else { return Err(OAuth2Error::NoRefresh.into()) };
         let scope = granted.scope.clone().unwrap_or_else(|| self.scope.clone());

@@ -1,6 +1,5 @@
 //! A client and a user, and what is kept of them.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::super::error::CredentialError;
@@ -12,7 +11,7 @@ use crate::config::account::Password;
 use crate::config::oauth2::{ClientProof, Grant, OAuth2Client};
 use crate::net::{Connector, Endpoint};
 use crate::secret::Secret;
-use crate::state::tokens;
+use crate::state::tokens::{Shelf, Turn};
 
 /// What tokens are had with, besides what is configured of them.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +19,8 @@ pub struct Means<'a> {
     pub connector: &'a Connector,
     /// How providers are reached: certificates, source address and time limit are the account's.
     pub through: Endpoint<'a>,
-    /// The state file, beside which tokens are kept.
-    pub state: &'a Path,
+    /// Where tokens are kept.
+    pub shelf: &'a Shelf,
     pub now: Timestamp,
 }
 
@@ -90,11 +89,11 @@ impl Login<'_> {
 }
 
 pub(super) async fn read(means: &Means<'_>, name: &str) -> Result<Option<Kept>, OAuth2Error> {
-    let octets = tokens::read(means.state, name, means.patience()).await?;
+    let octets = means.shelf.read(name, means.patience()).await?;
     Ok(octets.and_then(|octets| Kept::read(&octets)))
 }
 
-pub(super) async fn turn(means: &Means<'_>, name: &str) -> Result<tokens::Turn, OAuth2Error> {
-    let turn = tokens::turn(means.state, name, means.patience()).await?;
+pub(super) async fn turn(means: &Means<'_>, name: &str) -> Result<Turn, OAuth2Error> {
+    let turn = means.shelf.turn(name, means.patience()).await?;
     turn.ok_or(OAuth2Error::Busy { after: means.patience() })
 }

@@ -7,6 +7,7 @@
 //! | [`connection`] | connections, and statements on them; what is tried again |
 //! | `error` | what the server's errors mean |
 //! | `transaction` | one transaction, for a thread that may wait |
+//! | `vault` | tokens of logins, sealed |
 //! | `keeper` | what the store's thread does |
 //! | [`beat`] | the heartbeat of a worker, and how long what it holds may be used |
 //! | `leases` | workers, and the leases of maildrops that they hold |
@@ -29,6 +30,7 @@ pub mod prepare;
 mod roll;
 pub mod schema;
 mod transaction;
+mod vault;
 
 pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
@@ -37,3 +39,4 @@ pub use leases::{Claim, Close, Entered, Leases};
 pub use prepare::Purpose;
 pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};
+pub use vault::{Turn as TokensTurn, Vault};

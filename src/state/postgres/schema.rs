@@ -49,9 +49,10 @@ CREATE TABLE lease (
 CREATE INDEX lease_due ON lease (owner, due);
 CREATE TABLE token_store (
     login TEXT PRIMARY KEY,
-    sealed BYTEA NOT NULL,
-    secret_key TEXT NOT NULL,
-    version BIGINT NOT NULL DEFAULT 0
+    sealed BYTEA,
+    secret_key TEXT,
+    turn BIGINT NOT NULL DEFAULT 0,
+    turn_until TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 ";
 

@@ -99,7 +99,8 @@ impl Turn {
         match vault.database.query(sql, &params).await?.is_empty() {
             false => Ok(()),
             true => {
-                let what = "another process has taken this login's turn meanwhile; its tokens are those that count";
+                let what =
+                    "another process has taken this login's turn meanwhile; its tokens are those that count";
                 Err(StateError::of_database(&vault.database.place(), Trouble::LeaseLost, what))
             }
         }
