@@ -347,8 +347,7 @@ pub(super) enum Written {
     Before,
 }
 
-/// Reads what getmail would of its directory: `getmailrc`, and the other files that have a retriever, which are named to it
-/// by `--rcfile`.
+/// Reads what getmail may be told to read of its directory: `getmailrc`, and the other files that have a retriever.
 fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
     let unreadable = |source| ConfigError::Unreadable { file: directory.to_owned(), source };
     let mut files = Vec::new();
