@@ -79,7 +79,7 @@ fn home(file: &Path) -> (Home, PathBuf) {
             fs::create_dir_all(home.path(maildir).join(folder)).unwrap();
         }
     }
-    home.write("mbox", "");
+    ["mbox", "ca.pem"].into_iter().for_each(|file| drop(home.write(file, "")));
     let text = fs::read_to_string(file).unwrap().replace("DIR", &root(&home));
     let name = file.file_name().unwrap().to_str().unwrap();
     let copy = home.write(name, &text);
