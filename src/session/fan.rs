@@ -30,13 +30,10 @@ use super::ledger::{Event, Ledger, Parcel, Way};
 use super::poll::Poll;
 use super::target::note_log_in;
 use super::trouble::{During, Failed};
-use lane::{Arrivals, Lane, Opened};
+use lane::{Arrivals, LAST, Lane, Opened};
 
 /// How long the others wait in a session for one that is slower; what comes then it gets later.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long one that is slower may still be at work once all messages have come.
-const LAST: Duration = Duration::from_secs(5 * 60);
 
 /// Messages that may wait for one target.
 const QUEUE: usize = 64;
@@ -81,6 +78,19 @@ impl Fan {
     pub fn usable(&self, lane: usize) -> Option<&Target> {
         let Lane { to, opened, why, .. } = &self.lanes[lane];
         (opened.is_some() && why.is_none()).then_some(&to.target)
+    }
+
+    /// Opens the mailboxes on servers, as far as they open while the others wait, and says whether one of them has much to
+    /// look at unless it is told how far back.
+    pub async fn looks_far_back(&mut self, of: Of<'_>) -> Result<bool, Failed> {
+        let refused = self.refused;
+        let is_meant =
+            |number: usize, lane: &Lane| Some(number) != refused && matches!(lane.to.target, Target::Imap(_));
+        let lanes = self.lanes.iter_mut().zip(&mut self.patience).enumerate();
+        let lanes = lanes.filter(|(number, (lane, _))| is_meant(*number, lane));
+        let opening = lanes
+            .map(|(_, (lane, patience))| -> Work<'_, bool> { Box::pin(lane.looks_far_back(of, patience)) });
+        Ok(all(opening.collect()).await?.contains(&true))
     }
 
     /// Opens targets side by side, and counts the files of this maildrop that are there.
@@ -162,6 +172,9 @@ impl Fan {
         let store = &of.poll.environment.store;
         let mut kept = Leftover::Nothing;
         for lane in &mut self.lanes {
+            if let Some(unused) = lane.sink.take() {
+                unused.close().await;
+            }
             let Some(Opened { sink, stock }) = &lane.opened else { continue };
             if lane.why.is_none() && how != Closing::Broken {
                 let to_come = if how == Closing::Unfinished { ToCome::Some } else { ToCome::Nothing };
@@ -207,11 +220,6 @@ impl Fan {
         let is_forgetful =
             |lane: &&Lane| lane.opened.as_ref().is_some_and(|opened| !opened.sink.recognizes());
         self.lanes.iter().filter(is_forgetful).map(|lane| lane.to.to_string()).collect()
-    }
-
-    /// Says whether one of the targets is a mailbox on a server.
-    pub fn has_mailbox(&self) -> bool {
-        self.lanes.iter().any(|lane| matches!(lane.to.target, Target::Imap(_)))
     }
 
     /// Takes that none of the messages that may be there came before this time.

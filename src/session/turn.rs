@@ -270,7 +270,8 @@ impl Turn<'_> {
         }
         let Poll { account, environment, .. } = *self.poll;
         if let Some(mut fan) = Fan::of(account, self.book.memory) {
-            if !self.book.memory.known && fan.has_mailbox() {
+            let of = Of { poll: self.poll, memory: self.book.memory };
+            if !self.book.memory.known && fan.looks_far_back(of).await? {
                 fan.look_back_to(self.oldest().await?);
             }
             self.outlet = Some(Outlet::Several(fan));

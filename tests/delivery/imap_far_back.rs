@@ -1,11 +1,15 @@
 //! How far back a mailbox is looked at where nobody knows what is there: to the oldest message that the maildrop shows.
 
+use std::time::{Duration, Instant};
+
 use postrider::testing::config::Keep;
 use postrider::testing::session::Report;
 
 use crate::imap::Way;
 use crate::smtp::target;
 use crate::support::imap_server::Habits;
+use crate::support::postrider::LIMIT;
+use crate::support::process::wait_until;
 
 const OLD: &str = "29-Nov-2020 12:00:00 +0000";
 
@@ -75,13 +79,64 @@ fn uids_of_which_most_are_gone_are_asked_for_in_few_questions() {
     assert_eq!(way.server.inbox().len(), 35);
 }
 
+/// A maildir beside the mailbox.
+struct Beside(tempfile::TempDir);
+
+impl Beside {
+    fn with(way: &mut Way) -> Self {
+        let beside = Self(tempfile::tempdir().unwrap());
+        let maildir = format!("{{ maildir: {}/Mail }}", beside.0.path().display());
+        way.poller.account.deliver.push(target(&maildir).into());
+        beside
+    }
+
+    fn messages(&self) -> usize {
+        std::fs::read_dir(self.0.path().join("Mail/new")).unwrap().count()
+    }
+}
+
 #[test]
 fn beside_another_target_a_mailbox_is_read_no_further_either() {
     let mut way = lost(20_000, 0, 0, "");
-    let mail = tempfile::tempdir().unwrap();
-    way.poller.account.deliver.push(target(&format!("{{ maildir: {}/Mail }}", mail.path().display())).into());
+    let beside = Beside::with(&mut way);
     let before = way.server.count("UID FETCH");
     way.poller.must();
     assert_eq!((way.server.inbox().len(), way.server.count("UID FETCH") - before), (20_005, 2));
-    assert_eq!(std::fs::read_dir(mail.path().join("Mail/new")).unwrap().count(), 5);
+    assert_eq!((beside.messages(), way.server.connections()), (5, 2));
+}
+
+#[test]
+fn beside_another_target_a_small_mailbox_is_read_without_a_question_to_the_maildrop() {
+    let mut way = lost(100, 0, 0, "");
+    let beside = Beside::with(&mut way);
+    let before = headers_asked(&way);
+    way.poller.must();
+    assert_eq!((way.server.inbox().len(), beside.messages()), (105, 5));
+    assert_eq!(headers_asked(&way), before);
+}
+
+#[test]
+fn a_mailbox_beside_another_target_may_take_longer_to_be_read_than_to_open() {
+    let mut way = lost(100, 0, 0, "");
+    let beside = Beside::with(&mut way);
+    way.server.change(|habits| habits.fetch_takes = Duration::from_secs(22));
+    way.poller.must();
+    assert_eq!((way.server.inbox().len(), beside.messages()), (105, 5));
+}
+
+#[test]
+fn a_mailbox_that_does_not_open_in_the_first_poll_keeps_the_other_target_waiting_for_five_seconds() {
+    let mut way = Way::with(Habits::default(), "", "");
+    let beside = Beside::with(&mut way);
+    way.put(0..5);
+    way.server.change(|habits| habits.opening_takes = Duration::from_secs(15));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let polling = scope.spawn(|| way.poller.must());
+        let is_there = || beside.0.path().join("Mail/new").is_dir() && beside.messages() == 5;
+        assert!(wait_until(LIMIT, is_there), "it never came");
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        polling.join().unwrap();
+    });
+    assert_eq!(way.server.inbox().len(), 5);
 }

@@ -50,6 +50,13 @@ pub struct Habits {
     pub examine: Option<&'static str>,
     /// What it says again and again in the place of an answer to APPEND.
     pub babbles: Option<&'static str>,
+    /// What it says in the place of obeying a command.
+    pub odd: Option<Odd>,
+    /// It answers APPENDs once the client sends no more before.
+    pub answers_late: bool,
+    /// It waits for so long before it greets, and before it shows messages.
+    pub opening_takes: Duration,
+    pub fetch_takes: Duration,
 }
 
 impl Default for Habits {
@@ -76,6 +83,10 @@ impl Default for Habits {
             fetch: None,
             examine: None,
             babbles: None,
+            odd: None,
+            answers_late: false,
+            opening_takes: Duration::ZERO,
+            fetch_takes: Duration::ZERO,
         }
     }
 }
@@ -96,6 +107,25 @@ pub enum Drop {
     /// It is kept, and all that the folder has gets other UIDs, under another UIDVALIDITY.
     Renewed,
     AfterOk,
+}
+
+/// What is said in the place of obeying a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Odd {
+    /// The command's first word; GREETING is what comes before all of them.
+    pub at: &'static str,
+    /// Octets, in which TAG stands for the command's tag.
+    pub says: &'static str,
+    pub then: Then,
+}
+
+/// What it does behind that.
+#[derive(Debug, Clone, Copy)]
+pub enum Then {
+    GoesOn,
+    Closes,
+    /// It says this again and again, a hundred times each 20 ms, until the client goes.
+    Repeats(&'static str),
 }
 
 /// A message in a folder.
@@ -121,6 +151,8 @@ struct Shared {
     connections: usize,
     commands: Vec<String>,
     appends: usize,
+    /// The most answers that it owed at once.
+    most_owed: usize,
     next: u32,
     /// All that was kept, numbered.
     ever: Vec<(u32, Vec<u8>)>,
@@ -213,6 +245,11 @@ impl ImapServer {
         self.lock().appends
     }
 
+    /// Gives the most answers that it owed at once, if it answers late.
+    pub fn most_owed(&self) -> usize {
+        self.lock().most_owed
+    }
+
     /// Counts the connections that were made.
     pub fn connections(&self) -> usize {
         self.lock().connections
@@ -255,6 +292,8 @@ struct Session {
     server: ImapServer,
     /// The folder that is looked at.
     selected: String,
+    /// Answers that it owes.
+    owed: Vec<String>,
 }
 
 type Served = std::io::Result<()>;
@@ -273,9 +312,15 @@ impl Session {
         if habits.down_after.is_some_and(|most| appends >= most) {
             return Ok(());
         }
+        thread::sleep(habits.opening_takes);
         let out = stream.try_clone()?;
-        let mut session = Self { lines: BufReader::new(stream), out, server, selected: String::new() };
-        session.say(habits.greeting.unwrap_or("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hello"))?;
+        let mut session =
+            Self { lines: BufReader::new(stream), out, server, selected: String::new(), owed: Vec::new() };
+        match habits.odd.filter(|odd| odd.at == "GREETING") {
+            Some(odd) => session.say_odd(odd, "")?,
+            None => session
+                .say(habits.greeting.unwrap_or("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hello"))?,
+        }
         while let Some(line) = session.line()? {
             let Some((tag, command)) = line.split_once(' ') else { return Ok(()) };
             session.server.lock().commands.push(command.to_owned());
@@ -287,6 +332,9 @@ impl Session {
 
     fn obey(&mut self, tag: &str, verb: &str, rest: &str) -> Served {
         let habits = self.server.lock().habits.clone();
+        if let Some(odd) = habits.odd.filter(|odd| odd.at == verb) {
+            return self.say_odd(odd, tag);
+        }
         match verb {
             "CAPABILITY" => self.say(&format!("* CAPABILITY {}\r\n{tag} OK", habits.capabilities)),
             "AUTHENTICATE" | "LOGIN" => {
@@ -419,8 +467,27 @@ impl Session {
         if points.contains(&Drop::BeforeOk) || points.contains(&Drop::Renewed) {
             return Err(dropped());
         }
-        self.say(&format!("* {uid} EXISTS\r\n{tag} OK [APPENDUID {} {uid}] done", habits.validity))?;
+        let answer = format!("* {uid} EXISTS\r\n{tag} OK [APPENDUID {} {uid}] done", habits.validity);
+        if habits.answers_late {
+            self.owed.push(answer);
+            return self.answer_unless_more_comes();
+        }
+        self.say(&answer)?;
         if points.contains(&Drop::AfterOk) { Err(dropped()) } else { Ok(()) }
+    }
+
+    fn answer_unless_more_comes(&mut self) -> Served {
+        self.out.set_read_timeout(Some(Duration::from_millis(300)))?;
+        let comes = self.lines.fill_buf().is_ok_and(|octets| !octets.is_empty());
+        self.out.set_read_timeout(None)?;
+        if !comes {
+            let mut shared = self.server.lock();
+            shared.most_owed = shared.most_owed.max(self.owed.len());
+            drop(shared);
+            let owed = std::mem::take(&mut self.owed);
+            self.say(&owed.join("\r\n"))?;
+        }
+        Ok(())
     }
 
     /// Keeps messages once a second and more is over, after a connection that ends before, or stays.
@@ -440,6 +507,7 @@ impl Session {
     }
 
     fn fetch(&mut self, tag: &str, rest: &str, habits: &Habits) -> Served {
+        thread::sleep(habits.fetch_takes);
         let mut words = rest.split(' ').skip(1);
         let uids = words.next().expect("UIDs");
         let ranges: Vec<(u32, u32)> = uids
@@ -493,6 +561,18 @@ impl Session {
             return Ok(None);
         }
         Ok(Some(String::from_utf8(line).expect("commands are text").trim_end().to_owned()))
+    }
+
+    fn say_odd(&mut self, Odd { says, then, .. }: Odd, tag: &str) -> Served {
+        self.out.write_all(says.replace("TAG", tag).as_bytes())?;
+        match then {
+            Then::GoesOn => Ok(()),
+            Then::Closes => Err(dropped()),
+            Then::Repeats(more) => loop {
+                self.out.write_all(more.repeat(100).as_bytes())?;
+                thread::sleep(Duration::from_millis(20));
+            },
+        }
     }
 
     fn say(&mut self, line: &str) -> Served {

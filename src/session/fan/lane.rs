@@ -21,9 +21,14 @@ use super::super::trouble::{During, Failed, Trouble};
 /// How long one target may take to open while others have their mail.
 const OPENING: Duration = Duration::from_secs(20);
 
+/// How long one that is slower may still be at work once all messages have come.
+pub(super) const LAST: Duration = Duration::from_secs(5 * 60);
+
 pub(super) struct Lane {
     pub(super) to: Destination,
     pub(super) key: String,
+    /// It is open, and what lies there is not known yet.
+    pub(super) sink: Option<Sink>,
     pub(super) opened: Option<Opened>,
     /// What was wrong with it, until that is told.
     pub(super) failed: Option<Failed>,
@@ -43,7 +48,7 @@ pub(super) struct Opened {
 impl Lane {
     pub(super) fn new(to: &Destination) -> Self {
         let (to, key) = (to.clone(), to.key());
-        Self { to, key, opened: None, failed: None, why: None, broke: false, oldest: None }
+        Self { to, key, sink: None, opened: None, failed: None, why: None, broke: false, oldest: None }
     }
 
     pub(super) fn fail(&mut self, failed: Failed) {
@@ -52,34 +57,61 @@ impl Lane {
         self.failed.get_or_insert(failed.of_target(&self.to));
     }
 
+    /// Opens the target while the others wait for it, and says whether it has much to look at.
+    pub(super) async fn looks_far_back(
+        &mut self,
+        of: Of<'_>,
+        patience: &mut Duration,
+    ) -> Result<bool, Failed> {
+        match tokio::time::timeout(*patience, self.connect(of)).await {
+            Ok(connected) => connected?,
+            // It opens when the first message comes for it.
+            Err(_) => *patience = Duration::ZERO,
+        }
+        Ok(self.sink.as_ref().is_some_and(Sink::looks_far_back))
+    }
+
     /// Opens the target, unless that was tried in this session, and takes stock; the error is one of the session's own.
     pub(super) async fn open(&mut self, of: Of<'_>) -> Result<usize, Failed> {
-        if self.opened.is_some() || self.why.is_some() {
-            return Ok(0);
-        }
-        let opening = tokio::time::timeout(OPENING, self.take_stock(of)).await;
-        match opening.unwrap_or_else(|_| Err(late(&self.to))) {
-            Ok((opened, there)) => {
-                self.opened = Some(opened);
+        self.connect(of).await?;
+        let Some(sink) = self.sink.take() else { return Ok(0) };
+        let stock = tokio::time::timeout(LAST, self.take_stock(of, &sink)).await;
+        match stock.unwrap_or_else(|_| Err(late(&self.to, LAST, "shows what is in it without end"))) {
+            Ok((stock, there)) => {
+                self.opened = Some(Opened { sink, stock });
                 Ok(there)
             }
-            Err(failed) if is_of_target(&failed.trouble) => {
-                self.fail(failed);
-                Ok(0)
-            }
-            Err(failed) => Err(failed),
+            Err(failed) => self.unless_session_failed(failed).map(|()| 0),
         }
     }
 
-    async fn take_stock(&self, of: Of<'_>) -> Result<(Opened, usize), Failed> {
-        let sink = of.poll.sink(&self.to.target).await?;
-        let files = Poll::recover(&sink, self.oldest).await?;
+    async fn connect(&mut self, of: Of<'_>) -> Result<(), Failed> {
+        if self.sink.is_some() || self.opened.is_some() || self.why.is_some() {
+            return Ok(());
+        }
+        let opening = tokio::time::timeout(OPENING, of.poll.sink(&self.to.target)).await;
+        match opening.unwrap_or_else(|_| Err(late(&self.to, OPENING, "does not open"))) {
+            Ok(sink) => self.sink = Some(sink),
+            Err(failed) => self.unless_session_failed(failed)?,
+        }
+        Ok(())
+    }
+
+    fn unless_session_failed(&mut self, failed: Failed) -> Result<(), Failed> {
+        match is_of_target(&failed.trouble) {
+            true => self.fail(failed),
+            false => return Err(failed),
+        }
+        Ok(())
+    }
+
+    async fn take_stock(&self, of: Of<'_>, sink: &Sink) -> Result<(Stock, usize), Failed> {
+        let files = Poll::recover(sink, self.oldest).await?;
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };
         let store = &of.poll.environment.store;
         let maildrop = &of.poll.maildrop();
         let inventory = Inventory { maildrop, target: &self.key, memory: of.memory, store };
-        let stock = Stock::take(inventory, &sink, files).await?;
-        Ok((Opened { sink, stock }, there))
+        Ok((Stock::take(inventory, sink, files).await?, there))
     }
 
     /// Delivers what comes until no more does, or the target fails.
@@ -223,11 +255,11 @@ fn is_of_target(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Target(_) | Trouble::Credential(_))
 }
 
-fn late(to: &Destination) -> Failed {
-    let after = humantime::format_duration(OPENING);
+fn late(to: &Destination, after: Duration, how: &str) -> Failed {
+    let after = humantime::format_duration(after);
     let error = ServerError {
         place: to.to_string(),
-        what: format!("gave up after {after}: the target does not open, and others wait for nothing"),
+        what: format!("gave up after {after}: the target {how}, and others wait for nothing"),
         said: None,
         hint: Some("nothing is lost: what it lacks is fetched for it once it answers".to_owned()),
         class: Class::Target,
@@ -237,7 +269,6 @@ fn late(to: &Destination) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LAST;
     use super::*;
 
     #[tokio::test(start_paused = true)]
