@@ -86,7 +86,7 @@ pub enum WireError<E> {
         after: Duration,
     },
     /// Octets came, but too slowly to end.
-    #[error("gave up after {} {waiting}: the reply trickles in too slowly", humantime::format_duration(*.after))]
+    #[error("gave up after {} {waiting}: the reply trickles in too slowly, or has no end", humantime::format_duration(*.after))]
     Trickle {
         waiting: Waiting,
         /// For how long.
@@ -244,6 +244,9 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
         match P::pace(&event) {
             Pace::Octets(octets) => self.clock.body(octets),
             Pace::Whole => self.clock.restart(),
+            Pace::Line if self.clock.is_reply_late() => {
+                return Err(Over::Reply(self.clock.limits.reply).error(self.waiting()));
+            }
             Pace::Line => {}
         }
         Ok(Some((base, event)))
@@ -436,6 +439,12 @@ impl Clock {
         (self.progress, self.reply_began, self.body_octets) = (now, now, 0);
     }
 
+    /// Says whether a reply took longer than it may until octets moved last. Where there is always more to be read, the alarm
+    /// is not looked at.
+    fn is_reply_late(&self) -> bool {
+        self.progress >= self.reply_began + self.limits.reply
+    }
+
     fn body(&mut self, octets: u64) {
         self.body_octets += octets;
         if self.body_octets >= TRICKLE_OCTETS {
@@ -460,5 +469,55 @@ impl Clock {
             }
             self.alarm.as_mut().reset(wait.min(reply));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::{Client, Command};
+
+    /// A server that says one line again and again, as fast as it is read, and takes everything.
+    struct Flood(std::iter::Cycle<std::slice::Iter<'static, u8>>);
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let octets: Vec<u8> = self.0.by_ref().take(into.remaining()).copied().collect();
+            into.put_slice(&octets);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_without_end_are_given_up_in_time_however_fast_they_come() {
+        let flood = Flood(b"* 1 EXISTS\r\n".iter().cycle());
+        let mut wire = Wire::new(flood, Client::after_starttls(), Duration::from_millis(20), "test");
+        wire.send(Command::Noop).unwrap();
+        let began = Instant::now();
+        let error = loop {
+            match wire.event().await {
+                Ok(_) => assert!(began.elapsed() < Duration::from_secs(20), "it is heard for ever"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, WireError::Trickle { .. }), "{error}");
     }
 }

@@ -46,7 +46,7 @@ impl Way {
     }
 
     /// Lets so much time pass that whatever waits is tried again.
-    fn a_day_passes(&mut self) {
+    pub fn a_day_passes(&mut self) {
         let clock = &mut self.poller.environment.clock;
         *clock = WallClock::Set(Arc::new((clock.now() + 25 * 3600).into()));
     }
@@ -87,6 +87,18 @@ fn messages_arrive_as_they_are_with_their_date_over_one_connection() {
         way.put(40..41);
         way.poller.must();
         assert_eq!(way.server.count("EXAMINE"), 0);
+    }
+}
+
+#[test]
+fn messages_are_sent_before_earlier_ones_are_answered_where_the_server_lets_it() {
+    for capabilities in ["IMAP4rev1 LITERAL+", "IMAP4rev1 LITERAL-", "IMAP4rev1"] {
+        let way = Way::new(Habits { capabilities, answers_late: true, ..Habits::default() });
+        way.put(0..40);
+        way.poller.must();
+        let owed = way.server.most_owed();
+        assert!(owed >= 8, "{capabilities}: {owed}");
+        way.assert_once(0..40, capabilities);
     }
 }
 

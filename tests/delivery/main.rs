@@ -7,6 +7,7 @@ mod gmail;
 mod http;
 mod imap;
 mod imap_far_back;
+mod imap_odd;
 mod lmtp;
 mod maildir;
 mod maildir_faults;

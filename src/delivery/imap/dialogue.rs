@@ -29,6 +29,10 @@ pub(super) struct Broken {
 /// Time in which a server must have shown all of a folder.
 const LONGEST_FETCH: Duration = Duration::from_secs(60 * 60);
 
+/// Octets of messages that a server shows at most in answer to a command, and what one counts at least.
+const MOST_SHOWN: u64 = 4 << 30;
+const AT_LEAST: u64 = 512;
+
 /// Why a wait ends with the process.
 const TOO_LATE: &str = "was asked to end";
 
@@ -66,9 +70,9 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Gives what a folder is at.
+    /// Gives what a folder is at; no UID is 0, whatever a server says.
     pub(super) fn at(&self) -> Option<At> {
-        Some(At { validity: self.validity?, next: self.next? })
+        Some(At { validity: self.validity?, next: self.next?.max(1) })
     }
 }
 
@@ -195,15 +199,22 @@ impl Dialogue {
         reader: &mut impl Reader,
     ) -> Result<Status, Broken> {
         let fetched = tokio::time::timeout(LONGEST_FETCH, self.fetch_all(command, reader)).await;
-        fetched.unwrap_or_else(|_| Err(Broken::new("server shows messages without end")))
+        fetched.unwrap_or_else(|_| Err(endless()))
     }
 
     async fn fetch_all(&mut self, command: Command<'_>, reader: &mut impl Reader) -> Result<Status, Broken> {
         self.send(command)?;
+        let mut left = MOST_SHOWN;
         loop {
             match self.event().await? {
-                Event::Octets(octets) => reader.octets(octets),
-                Event::Data(Data::Fetched(message)) => reader.fetched(message),
+                Event::Octets(octets) => {
+                    left = left.checked_sub(octets.len() as u64).ok_or_else(endless)?;
+                    reader.octets(octets);
+                }
+                Event::Data(Data::Fetched(message)) => {
+                    left = left.checked_sub(AT_LEAST).ok_or_else(endless)?;
+                    reader.fetched(message);
+                }
                 Event::Done(_, _, status) => return Ok(status),
                 Event::Data(data) => self.note(data),
                 Event::Greeting(_) | Event::Continue(_) => {}
@@ -348,6 +359,10 @@ impl Dialogue {
             Data::Fetched(_) | Data::Other => {}
         }
     }
+}
+
+fn endless() -> Broken {
+    Broken::new("server shows messages without end")
 }
 
 /// Waits until it is too late.

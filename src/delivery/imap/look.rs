@@ -342,6 +342,10 @@ impl Reader for Headers<'_> {
         let section = self.long.end(message.section);
         // `n:*` is the last message if there is none from n on (RFC 9051, 9: seq-range).
         let Some(uid) = message.uid.filter(|uid| *uid >= self.from) else { return };
+        // A server that shows more than a folder has may show it again.
+        if self.seen.len() >= MOST {
+            self.seen.clear();
+        }
         // It may be news of its flags, or come twice.
         let Some(section) = section.filter(|_| self.seen.insert(uid)) else { return };
         self.newest = self.newest.max(message.date);
@@ -456,5 +460,24 @@ impl Reader for OneBody {
             self.body.write(&section);
         }
         self.is_there = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::Capabilities;
+
+    #[test]
+    fn a_folder_that_is_shown_without_end_takes_no_more_memory_than_its_newest_messages() {
+        let mailbox = Mailbox::new("INBOX", Capabilities::default().charset());
+        let mut headers =
+            Headers::new(Place { mailbox: &mailbox, name: "INBOX", validity: 1 }, 1, Sought::Any);
+        let last = 2 * MOST as u32 + 7;
+        for uid in 1..=last {
+            headers.fetched(Fetched { uid: Some(uid), section: Some(Vec::new()), ..Fetched::default() });
+        }
+        assert!(headers.seen.len() <= MOST, "{}", headers.seen.len());
+        assert_eq!((headers.weak.len(), headers.weak.back().map(|weak| weak.uid)), (MOST_WHOLE, Some(last)));
     }
 }

@@ -184,7 +184,7 @@ impl<'a> Upload<'a> {
                     self.dialogue.goes_on();
                     return Ok(true);
                 }
-                Word::Answer(tag, status) => self.answered(tag, status),
+                Word::Answer(tag, status) => self.answered(tag, status)?,
             }
             if self.under_way.back().is_none_or(|command| command.last.is_some()) {
                 return Ok(false);
@@ -212,7 +212,7 @@ impl<'a> Upload<'a> {
     async fn make_room(&mut self) -> Result<(), Broken> {
         while self.dialogue.unwritten() > WINDOW_OCTETS {
             match self.dialogue.written().await? {
-                Some(Word::Answer(tag, status)) => self.answered(tag, status),
+                Some(Word::Answer(tag, status)) => self.answered(tag, status)?,
                 Some(Word::Continue(_)) | None => {}
             }
         }
@@ -221,20 +221,26 @@ impl<'a> Upload<'a> {
 
     /// Waits for an answer.
     async fn hear(&mut self) -> Result<(), Broken> {
-        if let Word::Answer(tag, status) = self.dialogue.word().await? {
-            self.answered(tag, status);
+        match self.dialogue.word().await? {
+            Word::Answer(tag, status) => self.answered(tag, status),
+            Word::Continue(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn answered(&mut self, tag: u64, status: Status) {
-        let at = self.under_way.iter().position(|command| command.tag == tag);
-        let Some(UnderWay { letters, .. }) = at.and_then(|at| self.under_way.remove(at)) else { return };
+    fn answered(&mut self, tag: u64, status: Status) -> Result<(), Broken> {
+        let Some(at) = self.under_way.iter().position(|command| command.tag == tag) else { return Ok(()) };
+        let is_sent = self.under_way[at].last.is_some_and(|last| self.dialogue.may_have(last));
+        if status.is_ok() && !is_sent {
+            // It cannot have what was not sent.
+            return Err(Broken::new("server says that it has taken a message of which it has not had all"));
+        }
+        let Some(UnderWay { letters, .. }) = self.under_way.remove(at) else { return Ok(()) };
         if letters.len() > 1 && !status.is_ok() {
             self.uploaded.is_refused_together = true;
-            return;
+            return Ok(());
         }
         let answers = letters.into_iter().map(|letter| (letter, status.clone()));
         self.uploaded.answers.extend(answers);
+        Ok(())
     }
 }
