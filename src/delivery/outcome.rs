@@ -66,4 +66,6 @@ pub enum Leftover {
     Nothing,
     /// They are kept in the state.
     Kept,
+    /// They are looked for again by the next session.
+    SoughtAgain,
 }

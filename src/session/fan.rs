@@ -177,7 +177,11 @@ impl Fan {
             }
             let Some(Opened { sink, stock }) = &lane.opened else { continue };
             if lane.why.is_none() && how != Closing::Broken {
-                let to_come = if how == Closing::Unfinished { ToCome::Some } else { ToCome::Nothing };
+                let to_come = match how {
+                    Closing::Unfinished => ToCome::Some,
+                    Closing::Unnamed => ToCome::Unnamed,
+                    Closing::Whole | Closing::Broken => ToCome::Nothing,
+                };
                 let leftover = stock.settle(&of.memory.key, store, sink, to_come).await?;
                 sink.settle(leftover, of.poll.now);
                 if leftover == Leftover::Kept {
@@ -240,6 +244,8 @@ pub enum Closing {
     Whole,
     /// Messages are left.
     Unfinished,
+    /// The same, and the server has not named them yet.
+    Unnamed,
     Broken,
 }
 

@@ -204,6 +204,7 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
         Some(Outlet::Several(fan)) => {
             let how = match left {
                 _ if fetched.aborted.is_some() => fan::Closing::Broken,
+                _ if book.has_holes() => fan::Closing::Unnamed,
                 0 => fan::Closing::Whole,
                 _ => fan::Closing::Unfinished,
             };

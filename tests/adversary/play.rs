@@ -102,11 +102,11 @@ impl Bench {
                 account.deliver = target(&server);
                 mailbox = Some(server);
                 // A mailbox is not looked at by one who remembers that all was well; and it is looked at once, for the messages
-                // that the maildrop names then.
+                // that the maildrop counts then.
                 let loses = scenario.has(|event| matches!(event, Event::LoseState));
                 without = scenario.without(|event| match event {
                     Event::OldState(_) => true,
-                    Event::Holes(_) | Event::EmptyUidl | Event::ShowHalf(_) | Event::ShowNothing => loses,
+                    Event::ShowHalf(_) | Event::ShowNothing => loses,
                     _ => false,
                 });
                 for folder in ["new", "cur"] {

@@ -193,7 +193,11 @@ impl Mailbox {
     /// Notes that all is recorded that was delivered, and what was found there is kept, or means nothing any more.
     pub(super) fn settle(&self, leftover: Leftover, polled_at: i64) {
         let mut memory = lock(&self.0.memory);
-        memory.keeps = leftover == Leftover::Kept;
+        match leftover {
+            Leftover::SoughtAgain if self.0.doubtful != Doubtful::Nothing => return,
+            Leftover::SoughtAgain => {}
+            Leftover::Nothing | Leftover::Kept => memory.keeps = leftover == Leftover::Kept,
+        }
         match self.0.doubts.load(Relaxed) {
             0 => (memory.from, memory.since) = (None, polled_at.saturating_add(1)),
             _ => memory.from = Some(lock(&self.0.at).next),

@@ -253,8 +253,16 @@ impl Book<'_> {
             let came = |held: HeldKind| matches!(held, HeldKind::Later | HeldKind::Refused);
             self.whole.contains(index) || self.held(*index).is_some_and(|held| came(held.kind))
         };
+        if self.has_holes() {
+            return ToCome::Unnamed;
+        }
         let any = (0..self.listing.len()).any(|index| self.is_to_come(index) && !is_settled(&index));
         if any { ToCome::Some } else { ToCome::Nothing }
+    }
+
+    /// Says whether there are messages that UIDL has left out.
+    pub fn has_holes(&self) -> bool {
+        self.sorted.verdicts.contains(&Verdict::Hole)
     }
 
     /// Has those messages recorded as listed that may be one of those that are kept.

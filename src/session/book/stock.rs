@@ -41,6 +41,8 @@ pub struct Stock {
 pub enum ToCome {
     Nothing,
     Some,
+    /// Some that the server has not named yet, so that nobody can say later that they were listed now.
+    Unnamed,
 }
 
 /// Whose stock is taken, and what is recorded.
@@ -259,6 +261,9 @@ impl Stock {
         sink: &Sink,
         to_come: ToCome,
     ) -> Result<Leftover, Failed> {
+        if to_come == ToCome::Unnamed {
+            return Ok(Leftover::SoughtAgain);
+        }
         if to_come == ToCome::Nothing {
             if !self.kept.is_empty() {
                 store.forget_messages(maildrop).await.during("write the state")?;
