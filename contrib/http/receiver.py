@@ -4,6 +4,7 @@ import os, re, sys, tempfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 port, directory = int(sys.argv[1]), sys.argv[2]
+folder = os.open(directory, os.O_RDONLY)
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -19,11 +20,13 @@ class Receiver(BaseHTTPRequestHandler):
                 return
             part.flush()
             os.fsync(part.fileno())  # kept before it is said to be
+            status = 201
             try:
                 os.link(part.name, os.path.join(directory, key))
             except FileExistsError:  # it came before, and its answer was lost
-                return self.answer(200)
-        self.answer(201)
+                status = 200
+            os.fsync(folder)  # its name, too
+        self.answer(status)
 
     def answer(self, status):
         self.send_response(status)

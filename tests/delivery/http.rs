@@ -405,6 +405,67 @@ fn an_answer_without_an_end_is_given_up_in_time_and_loses_nothing() {
 }
 
 #[test]
+fn odd_answers_are_taken_by_their_status_or_are_the_endpoints_trouble() {
+    const WAITS: &str = "HTTP/1.1 503 x\r\nRetry-After: 18446744073709551615\r\n\r\n";
+    for (octets, delivered) in [
+        // Taken, by their status.
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 204 x\r\n\r\n", 3),
+        ("HTTP/1.0 200 OK\r\n\r\n", 3),
+        ("HTTP/1.1 200\r\n\r\n", 3),
+        ("HTTP/1.1 200 OK\nContent-Length: 0\n\n", 3),
+        (
+            "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
+            3,
+        ),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 3),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 3),
+        ("HTTP/1.1 201 x\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\0\u{1}\u{2}", 3),
+        ("HTTP/1.1 202 x\r\nContent-Length: 999999999999\r\n\r\n{", 3),
+        // Put off.
+        ("HTTP/1.1 999 x\r\n\r\n", 2),
+        ("HTTP/1.1 503 x\r\nRetry-After: never\r\n\r\n", 2),
+        ("HTTP/1.1 503 x\r\nRetry-After: 99999999999999999999999\r\n\r\n", 2),
+        // Somebody else's words.
+        (WAITS, 0),
+        ("HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 0),
+        ("HTTP/1.1 099 x\r\n\r\n", 0),
+        ("HTTP/1.1 2000 x\r\n\r\n", 0),
+        ("HTTP/2 200\r\n\r\n", 0),
+        ("ICY 200 OK\r\n\r\n", 0),
+        ("220 mail.example.org ESMTP\r\n", 0),
+        ("HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 0),
+        ("HTTP/1.1 200 x\r\nContent-Length: 18446744073709551615\r\n\r\n", 0),
+        ("HTTP/1.1 200 x\r\nno field\r\n\r\n", 0),
+        ("\0\0\u{12}\u{4}\0\0\0\0\0", 0),
+    ] {
+        let mut way = Way::new(", timeout: 5s");
+        way.put(0..3);
+        way.server.plan([Answer::Raw(octets)]);
+        let report = way.poller.poll();
+        assert_eq!(report.delivered, delivered, "{octets:?}: {report:?}");
+        assert_eq!(report.failure.is_some(), delivered == 0, "{octets:?}: {report:?}");
+        for _ in 0..3 {
+            way.pass(25 * 3600);
+            way.poller.poll();
+        }
+        assert!(way.maildrop.uids().is_empty(), "{octets:?}: {:?}", way.maildrop.uids());
+        assert_eq!(way.keys().len(), 3, "{octets:?}");
+    }
+}
+
+#[test]
+fn an_answer_too_many_is_none_to_the_next_message() {
+    let way = Way::new("");
+    way.put(0..3);
+    // Behind its own answer the first has another one, which the second would be taken by.
+    way.server.plan([Answer::Is(204, String::new(), b"HTTP/1.1 204 x\r\n\r\n".to_vec()), answer(422)]);
+    let report = way.poller.poll();
+    assert_eq!((report.delivered, report.held), (2, 1), "{report:?}");
+    assert_eq!(way.maildrop.uids(), ["1"]);
+    assert_eq!((way.server.asked().len(), way.server.state().connections), (3, 2));
+}
+
+#[test]
 fn an_endpoint_that_is_not_there_is_told_before_anything_is_fetched() {
     let way = Way::new("");
     let mut poller = way.poller;
