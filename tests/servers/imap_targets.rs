@@ -10,6 +10,7 @@ use postrider::testing::session::Environment;
 
 use crate::mechanisms::{by_certificate, client_certificates};
 use crate::support::certificate::Certificate;
+use crate::support::courier::Courier;
 use crate::support::cyrus::Cyrus;
 use crate::support::dovecot::{Dovecot, Format, PASSWORD};
 use crate::support::imap_server::{Habits, ImapServer};
@@ -231,12 +232,27 @@ fn cyrus_gets_each_message_once_though_the_program_is_killed_and_folders_with_it
         format!("{{ host: 127.0.0.1, port: {port}, tls: none, user: {USER}, password: '{PASSWORD}' }}");
     let all = || cyrus.messages().into_iter().map(|(_, octets)| octets).collect::<Vec<_>>();
     kills_lose_and_repeat_nothing(&imap, || all().len(), all);
+    makes_a_folder_below_the_inbox(&imap);
+}
+
+fn makes_a_folder_below_the_inbox(imap: &str) {
     let maildrop = maildrop();
     maildrop.put("1", message(1));
     let home = home(&maildrop, &imap.replace(" }", ", folder: Lists/Rust }"));
     let ended = home.must(&["sync", "-vvv"], 0);
     assert!(ended.stderr.contains("INBOX.Lists.Rust"), "{}", ended.stderr);
     assert!(maildrop.uids().is_empty());
+}
+
+#[test]
+fn courier_gets_each_message_once_though_the_program_is_killed_and_folders_with_its_separator() {
+    let courier = Courier::with_imap();
+    let port = courier.imap_port();
+    let imap =
+        format!("{{ host: 127.0.0.1, port: {port}, tls: none, user: {USER}, password: '{PASSWORD}' }}");
+    let all = || courier.messages().into_iter().map(|(_, octets)| octets).collect();
+    kills_lose_and_repeat_nothing(&imap, || courier.left(), all);
+    makes_a_folder_below_the_inbox(&imap);
 }
 
 #[test]

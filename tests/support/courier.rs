@@ -1,4 +1,5 @@
-//! A private Courier POP3 server 1.0.16 (Debian: courier-pop, with courier-authlib and its userdb).
+//! A private Courier POP3 server 1.0.16 (Debian: courier-pop, with courier-authlib and its userdb), and its IMAP server
+//! (courier-imap).
 //!
 //! What is peculiar about it:
 //! - One program logs in and another one serves: what was sent behind PASS before its answer is lost with the first
@@ -25,6 +26,8 @@ const MAKEDAT: &str = "/usr/lib/courier/courier-authlib/makedatprog";
 const TCPD: &str = "/usr/sbin/couriertcpd";
 const LOGIN: &str = "/usr/lib/courier/courier/courierpop3login";
 const POP3D: &str = "/usr/lib/courier/courier/courierpop3d";
+const IMAP_LOGIN: &str = "/usr/lib/courier/courier/imaplogin";
+const IMAPD: &str = "/usr/bin/imapd";
 const TLS: &str = "/usr/bin/couriertls";
 const USERDBPW: &str = "/usr/sbin/userdbpw";
 const SOCKET: &str = "run/courier/authdaemon/socket";
@@ -48,12 +51,42 @@ pub struct Courier {
     root: Root,
     port: u16,
     tls_port: u16,
+    imap_port: Option<u16>,
     certificate: Certificate,
     stored: AtomicUsize,
 }
 
 impl Courier {
-    fn run(root: &Root, port: u16, tls_port: u16) -> Result<Vec<Server>, String> {
+    /// Starts one that speaks IMAP, too.
+    pub fn with_imap() -> Self {
+        Self::begin(&[IMAP_LOGIN, IMAPD], Some)
+    }
+
+    /// Gives the port for IMAP.
+    pub fn imap_port(&self) -> u16 {
+        self.imap_port.expect("it speaks IMAP")
+    }
+
+    fn run_imap(root: &Root, port: u16) -> Result<Server, String> {
+        // What Debian's file says, but for locks, which want a FAM that is not there.
+        const CAN: &str =
+            "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT THREAD=REFERENCES SORT QUOTA IDLE";
+        let environment = [
+            ("IMAP_CAPABILITY", CAN),
+            ("IMAP_KEYWORDS", "1"),
+            ("IMAP_ACL", "1"),
+            ("IMAP_MAILBOX_SANITY_CHECK", "1"),
+            ("IMAP_USELOCKS", "0"),
+            ("IMAP_EMPTYTRASH", "Trash:7"),
+        ];
+        let text = port.to_string();
+        let arguments =
+            ["-address=127.0.0.1", "-nodnslookup", "-noidentlookup", &text, IMAP_LOGIN, IMAPD, "Maildir"];
+        let mut command = root.command(TCPD, &arguments, &environment);
+        Server::start(&mut command, &root.at("var/imapd.log"), &[port])
+    }
+
+    fn run(root: &Root, port: u16, tls_port: u16, imap_port: Option<u16>) -> Result<Vec<Server>, String> {
         // One that was killed leaves its socket behind.
         let _ = fs::remove_file(root.at(SOCKET));
         let log = |name: &str| root.at(&format!("var/{name}.log"));
@@ -90,6 +123,9 @@ impl Courier {
             let mut command = root.command(TCPD, &arguments, &environment);
             servers.push(Server::start(&mut command, &log(&format!("pop3d-{port}")), &[port])?);
         }
+        if let Some(port) = imap_port {
+            servers.push(Self::run_imap(root, port)?);
+        }
         Ok(servers)
     }
 
@@ -98,12 +134,10 @@ impl Courier {
         let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder"));
         entries.map(|entry| entry.expect("an entry").path()).collect()
     }
-}
 
-impl RealServer for Courier {
-    fn start() -> Self {
+    fn begin(more: &[&str], imap_port: fn(u16) -> Option<u16>) -> Self {
         let certificate = Certificate::for_loopback();
-        let files = [MODULE, AUTHDAEMON, MAKEDAT, TCPD, LOGIN, POP3D, TLS];
+        let files = [&[MODULE, AUTHDAEMON, MAKEDAT, TCPD, LOGIN, POP3D, TLS], more].concat();
         let root = Root::new(&files);
         root.users(USER, CRYPTED, &["courier"]);
         root.folder("run/courier/authdaemon", 0o755, 0);
@@ -120,17 +154,23 @@ impl RealServer for Courier {
             feed(&mut command, &format!("{USER}\t{fields}\n.\n"));
         }
         for _ in 0..5 {
-            let (port, tls_port) = (free_port(), free_port());
-            match Self::run(&root, port, tls_port) {
+            let (port, tls_port, imap_port) = (free_port(), free_port(), imap_port(free_port()));
+            match Self::run(&root, port, tls_port, imap_port) {
                 Ok(servers) => {
                     let stored = AtomicUsize::new(0);
-                    return Self { servers, root, port, tls_port, certificate, stored };
+                    return Self { servers, root, port, tls_port, imap_port, certificate, stored };
                 }
                 Err(log) if log.contains("in use") => {}
                 Err(log) => panic!("Courier does not start: {log}"),
             }
         }
         panic!("Courier found its ports in use five times");
+    }
+}
+
+impl RealServer for Courier {
+    fn start() -> Self {
+        Self::begin(&[], |_| None)
     }
 
     fn ways(&self) -> Vec<Way> {
@@ -173,7 +213,8 @@ impl RealServer for Courier {
         for server in self.servers.drain(..) {
             server.kill();
         }
-        self.servers = Self::run(&self.root, self.port, self.tls_port).expect("Courier starts again");
+        self.servers =
+            Self::run(&self.root, self.port, self.tls_port, self.imap_port).expect("Courier starts again");
     }
 
     fn messages(&self) -> Vec<(String, Vec<u8>)> {
