@@ -32,9 +32,34 @@ impl Phone {
         let options = json!({ "goog:chromeOptions": { "args": arguments } });
         let made = phone.ask("/session", &json!({ "capabilities": { "alwaysMatch": options } }));
         phone.session = format!("/session/{}", made["sessionId"].as_str().expect("a session"));
-        let screen = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
-        phone.command("Emulation.setDeviceMetricsOverride", screen);
+        phone.is_wide(360);
         Some(phone)
+    }
+
+    fn is_wide(&self, points: u32) {
+        let screen = json!({ "width": points, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+        self.command("Emulation.setDeviceMetricsOverride", screen);
+    }
+
+    /// Says that by day and in the dark all can be read, and that nothing is wider than the screen; gives how many texts were
+    /// looked at.
+    fn can_be_read(&self, points: u32) -> u64 {
+        let looked = ["light", "dark"].map(|scheme| {
+            let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+            self.command("Emulation.setEmulatedMedia", media);
+            let seen = self.evaluate(PALE);
+            assert_eq!(seen["pale"], json!([]), "{scheme}");
+            let width = self.evaluate("return [document.documentElement.scrollWidth, innerWidth]");
+            assert_eq!(width, json!([points, points]), "{scheme}: it is wider than the screen");
+            seen["looked"].as_u64().unwrap()
+        });
+        looked[0].min(looked[1])
+    }
+
+    /// Loads the page; says whether these words stand in it.
+    fn shows(&self, port: u16, words: &str) -> bool {
+        self.ask("/url", &json!({ "url": format!("http://127.0.0.1:{port}/") }));
+        self.evaluate("return document.body.innerText").as_str().unwrap().contains(words)
     }
 
     fn ask(&self, path: &str, body: &Value) -> Value {
@@ -147,20 +172,8 @@ fn on_a_phone_the_table_keeps_its_names_and_everything_can_be_read() {
     ));
     let daemon = Daemon::start(&home);
     assert!(wait_until(SOON, || TcpStream::connect(("127.0.0.1", port)).is_ok()), "{}", daemon.log());
-    let is_shown = || {
-        phone.ask("/url", &json!({ "url": format!("http://127.0.0.1:{port}/") }));
-        phone.evaluate("return document.body.innerText").as_str().unwrap().contains("1 failing, 1 fine")
-    };
-    assert!(wait_until(2 * SOON, is_shown), "{}", daemon.log());
-    for scheme in ["light", "dark"] {
-        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        phone.command("Emulation.setEmulatedMedia", media);
-        let seen = phone.evaluate(PALE);
-        assert_eq!(seen["pale"], json!([]), "{scheme}");
-        assert!(seen["looked"].as_u64().unwrap() > 30, "{seen}");
-        let width = phone.evaluate("return [document.documentElement.scrollWidth, innerWidth]");
-        assert_eq!(width, json!([360, 360]), "{scheme}: it is wider than the screen");
-    }
+    assert!(wait_until(2 * SOON, || phone.shows(port, "1 failing, 1 fine")), "{}", daemon.log());
+    assert!(phone.can_be_read(360) > 30);
     let expected = ["State", "Last poll", "Next poll", "What it did"].map(|name| format!("\"{name}: \""));
     let labels = phone.evaluate(LABELS);
     let joined = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap());
@@ -180,6 +193,35 @@ fn on_a_phone_the_table_keeps_its_names_and_everything_can_be_read() {
     ] {
         assert!(is_told(role, name), "{role} {name}: {told:?}");
     }
+    drop(phone);
+    daemon.stop();
+}
+
+#[test]
+fn five_hundred_accounts_that_all_fail_can_be_read_on_the_narrowest_screen_and_on_a_wide_one() {
+    const ACCOUNTS: usize = 500;
+    let (home, port, closed) = (Home::new(), free_port(), free_port());
+    let Some(phone) = Phone::start(&home) else { return eprintln!("there is no chromedriver here") };
+    let mut accounts: Vec<String> = (1..ACCOUNTS)
+        .map(|number| account(&format!("customer-{number:03}"), closed, "interval: 1h"))
+        .collect();
+    let long = format!("long-{}", "name".repeat(14));
+    accounts.push(account(&long, closed, "interval: 1h"));
+    home.configure(&format!(
+        "daemon: {{ startup_spread: 0s, max_sessions_per_host: 64, status_listen: 127.0.0.1:{port} }}\naccounts:\n{}",
+        accounts.concat()
+    ));
+    let daemon = Daemon::start(&home);
+    assert!(wait_until(SOON, || TcpStream::connect(("127.0.0.1", port)).is_ok()), "{}", daemon.log());
+    let words = format!("{ACCOUNTS} accounts: {ACCOUNTS} failing");
+    assert!(wait_until(4 * SOON, || phone.shows(port, &words)), "{}", daemon.log());
+    for points in [320, 1280] {
+        phone.is_wide(points);
+        assert!(phone.can_be_read(points) > 2 * ACCOUNTS as u64);
+    }
+    let told = phone.told();
+    let names: Vec<_> = told.iter().filter(|(role, _)| role == "rowheader").map(|(_, name)| name).collect();
+    assert!(names.len() == ACCOUNTS && names.contains(&&long), "{names:?}");
     drop(phone);
     daemon.stop();
 }
