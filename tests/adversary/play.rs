@@ -103,10 +103,10 @@ impl Bench {
                 mailbox = Some(server);
                 // A mailbox is not looked at by one who remembers that all was well; and it is looked at once, for the messages
                 // that the maildrop counts then.
-                let loses = scenario.has(|event| matches!(event, Event::LoseState));
+                let looks = scenario.has(|event| matches!(event, Event::LoseState | Event::Kill(_)));
                 without = scenario.without(|event| match event {
                     Event::OldState(_) => true,
-                    Event::ShowHalf(_) | Event::ShowNothing => loses,
+                    Event::ShowHalf(_) | Event::ShowNothing => looks,
                     _ => false,
                 });
                 for folder in ["new", "cur"] {
