@@ -11,6 +11,7 @@ use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};
 use super::{Hour, Overview, PollResult, Timestamp};
+use crate::failure::Class;
 
 /// Hours of which the counts are kept: a day, and the hour that has begun.
 pub const HOURS: Timestamp = 25;
@@ -80,7 +81,7 @@ fn due(tables: Tables<'_>) -> Result<HashMap<String, Timestamp>> {
 
 /// Counts what a poll brought. One that brought nothing costs nothing.
 pub(super) fn count(tables: Tables<'_>, at: Timestamp, poll: &PollResult) -> Result<()> {
-    let failed = poll.failure.as_ref().is_some_and(|(class, _)| class != "stopped");
+    let failed = poll.failure.as_ref().is_some_and(|(class, _)| class != Class::Stopped.name());
     if !failed && poll.messages == 0 {
         return Ok(());
     }
