@@ -439,7 +439,7 @@ impl Shared {
     }
 
     fn put_off(&self, why: String) -> Outcome {
-        self.line.put_off(&self.faults, "Gmail", why)
+        self.line.put_off(&self.faults, "Gmail takes no messages now", why)
     }
 
     fn said(&self, reply: &Reply) -> String {

@@ -176,7 +176,7 @@ impl Shared {
     }
 
     fn put_off(&self, why: String) -> Outcome {
-        self.way.put_off(&self.faults, "endpoint", why)
+        self.way.put_off(&self.faults, "endpoint takes no messages now", why)
     }
 
     /// Takes that no answer came.
@@ -212,11 +212,11 @@ impl Way {
         self.error(what, None, Some(hint.to_owned()), Class::Target)
     }
 
-    /// Puts a message off; after some in a row it is the fault of the server, which is called so.
-    pub fn put_off(&self, faults: &Faults, name: &str, why: String) -> Outcome {
+    /// Puts a message off; after some in a row it is the fault of the server, of which this is said.
+    pub fn put_off(&self, faults: &Faults, what: &str, why: String) -> Outcome {
         if faults.stalls.add() {
             let hint = "nothing is lost: what is left is fetched at the next poll";
-            let what = format!("{name} takes no messages now: {why}");
+            let what = format!("{what}: {why}");
             *lock(&faults.failure) = Some(self.error(what, None, Some(hint.to_owned()), Class::Target));
         }
         Outcome::Later(why)
