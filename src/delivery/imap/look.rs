@@ -471,8 +471,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_shown_without_end_takes_no_more_memory_than_its_newest_messages() {
         let mailbox = Mailbox::new("INBOX", Capabilities::default().charset());
-        let mut headers =
-            Headers::new(Place { mailbox: &mailbox, name: "INBOX", validity: 1 }, 1, Sought::Any);
+        let searched = Searched { mailbox: &mailbox, name: "INBOX", validity: 1 };
+        let mut headers = Headers::new(searched, 1, Sought::Any);
         let last = 2 * MOST as u32 + 7;
         for uid in 1..=last {
             headers.fetched(Fetched { uid: Some(uid), section: Some(Vec::new()), ..Fetched::default() });
