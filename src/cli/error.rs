@@ -161,14 +161,8 @@ impl CliError {
             Self::Configured(account) => Some(format!(
                 "take it out of the configuration first, or have messages fetched again by `postrider seen forget {account} --all`"
             )),
-            Self::Config(ConfigError::NotFound { hidden: None, .. }) => {
-                Some("`postrider setup ADDRESS` writes one".into())
-            }
-            Self::Config(ConfigError::NotFound { .. }) => Some(
-                "`postrider setup ADDRESS` writes one of your own; the machine's is for root, and for the user of its \
-                 service: `sudo -u postrider postrider status`"
-                    .into(),
-            ),
+            Self::Config(ConfigError::NotFound { hidden: None, .. }) => Some(UNCONFIGURED.into()),
+            Self::Config(ConfigError::NotFound { .. }) => Some(NOT_YOURS.into()),
             // These have it in their text, or need none.
             Self::Config(_)
             | Self::Url(_)
@@ -191,6 +185,14 @@ impl CliError {
         }
     }
 }
+
+/// What to do where there is no configuration.
+const UNCONFIGURED: &str = "`postrider setup ADDRESS` writes one, and `postrider import fetchmail --write` one of fetchmail's \
+                            (or mpop, getmail, fdm)";
+
+/// What to do where there is the machine's alone.
+const NOT_YOURS: &str = "`postrider setup ADDRESS` writes one of your own; the machine's is for root, and for the user of its \
+                         service: `sudo -u postrider postrider status`";
 
 /// What a provider said, on a line of its own.
 struct Said<'a>(Option<&'a [u8]>);

@@ -113,8 +113,16 @@ impl Import {
         };
         let around = Around { has_netrc: home.join(".netrc").exists(), home: home.clone(), user: who() };
         let file = std::path::absolute(&file).unwrap_or(file);
-        let texts =
-            if file.is_dir() { rc_files(&file)? } else { vec![(file.clone(), text(&file, MOST_OCTETS)?)] };
+        let (texts, besides) = match file.is_dir() {
+            true => rc_files(&file)?,
+            false => (vec![(file.clone(), text(&file, MOST_OCTETS)?)], Vec::new()),
+        };
+        if !self.seen && !besides.is_empty() {
+            let besides = besides.join(", ");
+            log::warn!(
+                "besides getmailrc these are taken, each an account: {besides}; take out what getmail is no longer told to read"
+            );
+        }
         let included = |path: &Path| {
             content(path, MOST_OCTETS).and_then(|octets| utf8(octets).map_err(io::Error::other))
         };
@@ -347,8 +355,9 @@ pub(super) enum Written {
     Before,
 }
 
-/// Reads what getmail may be told to read of its directory: `getmailrc`, and the other files that have a retriever.
-fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
+/// Reads what getmail may be told to read of its directory: `getmailrc`, and the other files that have a retriever; gives the
+/// names of these.
+fn rc_files(directory: &Path) -> Result<(Vec<import::Text>, Vec<String>), CliError> {
     let unreadable = |source| ConfigError::Unreadable { file: directory.to_owned(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable)? {
@@ -362,7 +371,10 @@ fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
     let (mut texts, mut besides) = (Vec::new(), Vec::new());
     for (is_other, path) in files {
         let text = match text(&path, MOST_OCTETS) {
-            Err(_) if is_other => continue,
+            Err(error) if is_other => {
+                log::warn!("{error}: not taken");
+                continue;
+            }
             text => text?,
         };
         if is_other && !text.lines().any(|line| line.trim_end() == "[retriever]") {
@@ -373,18 +385,15 @@ fn rc_files(directory: &Path) -> Result<Vec<import::Text>, CliError> {
         }
         texts.push((path, text));
     }
-    match (&texts[..], &besides[..]) {
-        ([], _) => {
-            let what = "there is no getmailrc, nor another file with a [retriever]".to_owned();
-            return Err(CliError::Foreign { file: directory.to_owned(), what });
-        }
-        (all, others) if all.len() > others.len() && !others.is_empty() => log::warn!(
-            "besides getmailrc these are taken, each an account: {}; take out what getmail is no longer told to read",
-            others.join(", ")
-        ),
-        _ => {}
+    if texts.is_empty() {
+        let what = "there is no getmailrc, nor another file with a [retriever]".to_owned();
+        return Err(CliError::Foreign { file: directory.to_owned(), what });
     }
-    Ok(texts)
+    // Without a getmailrc all of them are what was meant.
+    if texts.len() == besides.len() {
+        besides.clear();
+    }
+    Ok((texts, besides))
 }
 
 fn word(path: &Path) -> String {

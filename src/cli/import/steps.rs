@@ -13,9 +13,10 @@ const MOST_OCTETS: u64 = 64 * 1024;
 
 /// Where units are that a person has made or enabled, below the home directory or of the machine.
 const UNITS: [(&str, &str); 3] = [
-    (".config/systemd/user", "systemctl --user"),
-    ("/etc/systemd/user", "sudo systemctl --global"),
-    ("/etc/systemd/system", "sudo systemctl"),
+    (".config/systemd/user", "systemctl --user disable --now"),
+    // What runs is each user's.
+    ("/etc/systemd/user", "sudo systemctl --global disable"),
+    ("/etc/systemd/system", "sudo systemctl disable --now"),
 ];
 
 /// The unit that polls every five minutes.
@@ -63,7 +64,7 @@ impl Steps<'_> {
         }
         for (directory, command) in UNITS {
             let units = units(&self.home.join(directory), &program);
-            found.extend(units.into_iter().map(|unit| format!("{command} disable --now {unit}")));
+            found.extend(units.into_iter().map(|unit| format!("{command} {unit}")));
         }
         for table in tables() {
             let text = text(&table);
