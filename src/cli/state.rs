@@ -1,6 +1,8 @@
 //! `postrider state`: where the state is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
@@ -9,9 +11,15 @@ use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::config::{Config, ConfigError, Postgres};
+use crate::credential::ring;
+use crate::seal::Ring;
 use crate::state::copy::{Copied, Differing, Place, copy};
-use crate::state::postgres::Server;
+use crate::state::postgres::{Database, Server, Vault};
+use crate::state::tokens::Shelf;
 use crate::text::counted;
+
+/// How long the files of tokens may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a URL of a database begins with.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
@@ -56,17 +64,34 @@ impl Copy {
             config => config?,
         };
         let (from, to) = (place(&self.from, &config).await?, place(&self.to, &config).await?);
+        let (tokens, of_tokens) = (shelf(&from, &config).await?, shelf(&to, &config).await?);
         let differing = if self.replace { Differing::IsReplaced } else { Differing::Stays };
-        let Copied { maildrops, rows, there } = copy(from, to.clone(), differing).await?;
+        let Copied { maildrops, rows, there } = copy(from, to, differing).await?;
+        // Behind the records: who polls without tokens polls later, who polls without records fetches twice.
+        let logins = tokens.copy_to(&of_tokens, PATIENCE).await?;
         if !common.quiet {
             results.line(format_args!(
-                "{} ({}) copied, {there} there already; compared, and the same",
+                "{} ({}) and {} copied, {there} there already; compared, and the same",
                 counted(maildrops, "maildrop"),
                 counted(rows, "row"),
+                counted(logins, "log-in"),
             ));
         }
         Ok(Exit::SUCCESS)
     }
+}
+
+/// Gives where tokens are beside a state, or in it. The configuration has the keys of a database's.
+async fn shelf(place: &Place, config: &Config) -> Result<Shelf, CliError> {
+    let server = match place {
+        Place::File(path) => return Ok(Shelf::Beside(path.clone())),
+        Place::Database(server) => server.clone(),
+    };
+    let ring = match config.database.as_ref().filter(|database| database.url == server.url()) {
+        Some(database) => ring(&database.secrets_keys, database.timeout).await?,
+        None => Ring::default(),
+    };
+    Ok(Shelf::In(Vault::new(Database::new(server), Arc::new(ring))))
 }
 
 /// Reads where a state is. What the configuration says of this database holds for it.

@@ -38,7 +38,7 @@ pub enum Shelf {
 /// One login's turn to change what it leaves: no other task or process does so meanwhile.
 #[derive(Debug)]
 pub enum Turn {
-    File { _lease: Lease, path: PathBuf, patience: Duration },
+    File { _lease: Option<Lease>, path: PathBuf, patience: Duration },
     Row(TokensTurn),
 }
 
@@ -62,9 +62,14 @@ impl Shelf {
         login: &str,
         patience: Duration,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        self.kept(&digest(login), patience).await
+    }
+
+    /// Reads what the login of this digest has left.
+    async fn kept(&self, login: &str, patience: Duration) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         let state = match self {
             Self::Beside(state) => state,
-            Self::In(vault) => return vault.read(&digest(login)).await,
+            Self::In(vault) => return vault.read(login).await,
         };
         let path = place(state, login);
         let found = path.clone();
@@ -86,10 +91,54 @@ impl Shelf {
         match self {
             Self::Beside(state) => {
                 let lease = Lease::take(state, &format!("login {login}"), patience).await?;
-                Ok(lease.map(|lease| Turn::File { _lease: lease, path: place(state, login), patience }))
+                let path = place(state, &digest(login));
+                Ok(lease.map(|lease| Turn::File { _lease: Some(lease), path, patience }))
             }
             Self::In(vault) => Ok(vault.turn(&digest(login), patience).await?.map(Turn::Row)),
         }
+    }
+
+    /// Copies what all logins have left to another, while nobody uses either; what that has of a login stays. Gives how many
+    /// were copied.
+    pub async fn copy_to(&self, other: &Self, patience: Duration) -> Result<usize, StateError> {
+        let mut copied = 0;
+        for login in self.logins(patience).await? {
+            let there = other.kept(&login, patience).await?;
+            let Some(octets) = self.kept(&login, patience).await?.filter(|_| there.is_none()) else {
+                continue;
+            };
+            let turn = match other {
+                Self::Beside(state) => Turn::File { _lease: None, path: place(state, &login), patience },
+                Self::In(vault) => {
+                    Turn::Row(vault.turn(&login, patience).await?.ok_or_else(|| vault.busy())?)
+                }
+            };
+            turn.room().await?.write(octets).await?;
+            copied += 1;
+        }
+        Ok(copied)
+    }
+
+    /// Gives the digests of all logins that have left something.
+    async fn logins(&self, patience: Duration) -> Result<Vec<String>, StateError> {
+        let state = match self {
+            Self::Beside(state) => state,
+            Self::In(vault) => return vault.logins().await,
+        };
+        let directory = super::beside(state, DIRECTORY);
+        let about = directory.clone();
+        let list = move || match fs::read_dir(&directory) {
+            Ok(entries) => {
+                let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().ok());
+                let names = entries.map(name).collect::<io::Result<Vec<_>>>()?;
+                let is_digest =
+                    |name: &String| name.len() == 32 && name.bytes().all(|c| c.is_ascii_hexdigit());
+                Ok(names.into_iter().flatten().filter(is_digest).collect())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        asked(&about, patience, list).await
     }
 }
 
@@ -148,9 +197,9 @@ impl Room<'_> {
     }
 }
 
-/// Names the file of a login.
+/// Names the file of the login of this digest.
 fn place(state: &Path, login: &str) -> PathBuf {
-    super::beside(state, DIRECTORY).join(digest(login))
+    super::beside(state, DIRECTORY).join(login)
 }
 
 /// Gives what stands for the name of a login: that says more of its user than a directory should.
@@ -236,7 +285,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state.db");
         keep(&state, "a", "old").await;
-        let (file, other) = (place(&state, "a"), directory.path().join("other"));
+        let (file, other) = (place(&state, &digest("a")), directory.path().join("other"));
         fs::rename(&file, &other).unwrap();
         std::os::unix::fs::symlink(&other, &file).unwrap();
         let refused = shelf(&state).read("a", PATIENCE).await.unwrap_err();

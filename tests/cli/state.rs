@@ -53,12 +53,42 @@ fn a_copy_that_is_killed_in_the_middle_goes_on_where_it_was() {
     let before = count("maildrop");
     let ended = home.must(&copy, 0).stdout;
     assert!(ended.starts_with(&format!("{} maildrops (", MAILDROPS + 1 - before)), "{ended}");
-    assert!(ended.ends_with(&format!("copied, {before} there already; compared, and the same\n")), "{ended}");
+    assert!(
+        ended.ends_with(&format!("and 0 log-ins copied, {before} there already; compared, and the same\n")),
+        "{ended}"
+    );
     assert_eq!((count("maildrop"), count("seen")), (MAILDROPS + 1, MAILDROPS * 30 + 1));
     home.must(&["--config", "worker.yaml", "account", "list"], 0);
     // The other way.
     let back = home.must(&["state", "copy", &url, "back.db"], 0).stdout;
-    assert!(back.starts_with("1501 maildrops (46502 rows) copied, 0 there"), "{back}");
+    assert!(back.starts_with("1501 maildrops (46502 rows) and 0 log-ins copied, 0 there"), "{back}");
+}
+
+#[test]
+fn tokens_are_copied_where_there_is_a_key_and_sealed_on_the_way() {
+    let home = Home::new();
+    recorded(&home, 1);
+    let url = Postgres::shared().database();
+    let name = "00112233445566778899aabbccddeeff";
+    home.write(&format!("state/postrider/state.db.tokens/{name}"), "hunter2");
+    home.write("state/postrider/state.db.tokens/other", "x");
+    let copy = ["--config", "worker.yaml", "state", "copy", "state/postrider/state.db", &url];
+    home.write("worker.yaml", &format!("state: {{ postgres: {{ url: '{url}' }} }}\nfleet: {{}}\n"));
+    let told = home.must(&copy, 75).stderr;
+    assert!(told.contains("there is no key to seal secrets with: set `secrets_key`"), "{told}");
+    home.write("key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+    let keyed =
+        format!("state: {{ postgres: {{ url: '{url}', secrets_key: {{ file: ~/key }} }} }}\nfleet: {{}}\n");
+    home.write("worker.yaml", &keyed);
+    let told = home.must(&copy, 0).stdout;
+    assert!(told.starts_with("0 maildrops (0 rows) and 1 log-in copied, 2 there"), "{told}");
+    let database = url.rsplit('/').next().unwrap();
+    let kept =
+        Postgres::shared().execute(database, "SELECT login, encode(sealed, 'escape') FROM token_store");
+    assert!(kept.starts_with(name) && !kept.contains("hunter2"), "{kept}");
+    home.must(&["--config", "worker.yaml", "state", "copy", &url, "back.db"], 0);
+    let back = std::fs::read_to_string(home.path(format!("back.db.tokens/{name}"))).unwrap();
+    assert_eq!((back.as_str(), home.mode(format!("back.db.tokens/{name}"))), ("hunter2", 0o600));
 }
 
 #[test]

@@ -55,8 +55,17 @@ impl Vault {
         Ok(Some(Zeroizing::new(opened.reveal().to_vec())))
     }
 
+    /// Gives the digests of all logins that have left something.
+    pub async fn logins(&self) -> Result<Vec<String>, StateError> {
+        let sql = "SELECT login FROM token_store WHERE sealed IS NOT NULL ORDER BY login";
+        Ok(self.database.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Waits for a login's turn; `Ok(None)` if somebody else still has it after `patience`.
     pub async fn turn(&self, login: &str, patience: Duration) -> Result<Option<Turn>, StateError> {
+        if self.ring.current().is_none() {
+            return Err(self.unusable(&SealError::NoKey));
+        }
         let began = Instant::now();
         let token = random();
         let row = "INSERT INTO token_store (login) VALUES ($1) ON CONFLICT DO NOTHING";
@@ -75,6 +84,12 @@ impl Vault {
             }
             tokio::time::sleep(PAUSE.min(left)).await;
         }
+    }
+
+    /// Says that somebody has a login's turn for too long.
+    pub fn busy(&self) -> StateError {
+        let what = "another process renews its tokens, or was killed while it did; try again in two minutes";
+        StateError::of_database(&self.database.place(), Trouble::Contended, what)
     }
 
     fn unusable(&self, error: &SealError) -> StateError {
