@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use nix::unistd::{User, getuid};
+use nix::unistd::{Uid, User, getuid};
 
 use super::common::content;
 use super::exit::Exit;
@@ -111,8 +111,10 @@ impl Import {
                 there.unwrap_or(&usual[0]).clone()
             }
         };
-        let around = Around { has_netrc: home.join(".netrc").exists(), home: home.clone(), user: who() };
         let file = std::path::absolute(&file).unwrap_or(file);
+        // What root imports is of whoever runs the other program: Debian's fetchmail of a machine has a user of its own.
+        let (home, user) = owner_of(&file).unwrap_or_else(|| (home, who()));
+        let around = Around { has_netrc: home.join(".netrc").exists(), home: home.clone(), user };
         let (texts, besides) = match file.is_dir() {
             true => rc_files(&file)?,
             false => (vec![(file.clone(), text(&file, MOST_OCTETS)?)], Vec::new()),
@@ -398,6 +400,13 @@ fn rc_files(directory: &Path) -> Result<(Vec<import::Text>, Vec<String>), CliErr
 
 fn word(path: &Path) -> String {
     shell_word(&path.to_string_lossy()).into_owned()
+}
+
+/// Gives home and name of the user to whom a file belongs, if this is root and that is another one.
+fn owner_of(file: &Path) -> Option<(PathBuf, String)> {
+    let uid = Uid::from_raw(file.metadata().ok()?.uid());
+    let user = User::from_uid(uid).ok().flatten().filter(|_| getuid().is_root() && !uid.is_root())?;
+    Some((user.dir, user.name))
 }
 
 /// Gives the name of whoever runs this, as other programs find it.

@@ -382,8 +382,11 @@ fn an_administrators_fetchmail_moves_into_the_service_with_what_it_has_fetched()
         "poll 127.0.0.1 proto pop3 port {} auth password uidl user alice pass 'correct horse' sslproto '' keep mda cat\n",
         server.port()
     );
-    machine.0.write("etc/fetchmailrc", rc, 0o600, 0);
-    machine.0.write("root/.fetchids", "alice@127.0.0.1 one\n", 0o600, 0);
+    // As Debian has it: file and list are a user's of its own.
+    let passwd = fs::read_to_string(machine.0.at("etc/passwd")).unwrap();
+    machine.0.write("etc/passwd", passwd + "fetchmail:x:300:300::/var/lib/fetchmail:/bin/false\n", 0o644, 0);
+    machine.0.write("etc/fetchmailrc", rc, 0o600, 300);
+    machine.0.write("var/lib/fetchmail/.fetchids", "alice@127.0.0.1 one\n", 0o600, 300);
     let root = |line: &str| {
         let arguments: Vec<&str> = line.split(' ').collect();
         Running::start(&mut machine.command((0, 0), "/root", &arguments)).wait(LIMIT)

@@ -66,6 +66,10 @@ impl Steps<'_> {
             let units = units(&self.home.join(directory), &program);
             found.extend(units.into_iter().map(|unit| format!("{command} {unit}")));
         }
+        let is_started = |line: &str| line.trim_start().starts_with("START_DAEMON=") && line.contains("yes");
+        if text(&Path::new("/etc/default").join(&program)).lines().any(is_started) {
+            found.push(format!("sudo systemctl disable --now {program}"));
+        }
         for table in tables() {
             let text = text(&table);
             let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with('#'));
