@@ -1,6 +1,7 @@
 //! What the daemon's loop does as a worker of a fleet.
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 
 use super::Daemon;
@@ -9,7 +10,7 @@ use super::schedule::Start;
 use crate::config::Account;
 use crate::logging;
 use crate::session::summary;
-use crate::session::{self, Environment, Limits, Task};
+use crate::session::{self, Befell, Environment, Limits, Report, Task};
 
 impl Daemon {
     /// Polls the accounts that the table has now.
@@ -22,6 +23,25 @@ impl Daemon {
         if let Some(view) = &self.view {
             view.set_accounts(&all);
         }
+    }
+
+    /// Tells once what ends the sessions of all accounts alike, and says whether this was ended by that.
+    pub(super) fn tell_what_befell(&mut self, report: &Report) -> bool {
+        if report.delivered > 0 && report.failure.is_none() && mem::take(&mut self.no_records) {
+            log::warn!("the database takes records again");
+        }
+        let (Some(failure), Some(befell)) = (&report.failure, report.befell) else { return false };
+        logging::about(&report.account, || match befell {
+            Befell::Records if !self.no_records => {
+                log::error!(
+                    "{failure}\n  all accounts that have mail meet the same, which is not told again"
+                );
+            }
+            // The worker says it.
+            Befell::Records | Befell::Worker => log::info!("{failure}"),
+        });
+        self.no_records |= befell == Befell::Records;
+        true
     }
 
     /// Forgets which accounts fail but these.

@@ -199,6 +199,8 @@ struct Daemon {
     heard_leaving: mpsc::UnboundedReceiver<Arc<str>>,
     /// The accounts whose last poll failed.
     failing: HashSet<String>,
+    /// The database takes no records, which was told.
+    no_records: bool,
     /// What others are shown, if anybody looks.
     view: Option<View>,
     metrics: Option<Metrics>,
@@ -245,6 +247,7 @@ impl Daemon {
             leaving,
             heard_leaving,
             failing: HashSet::new(),
+            no_records: false,
             view: None,
             metrics: None,
             web: Web::default(),
@@ -382,9 +385,8 @@ impl Daemon {
 
     /// Tells what is news to everybody, and the rest to those who asked for more.
     fn tell(&mut self, now: Duration, report: &Report, next: Option<Duration>) {
-        if let (Some(failure), true) = (&report.failure, report.is_of_fleet) {
-            // The worker says it once, for all accounts.
-            return logging::about(&report.account, || log::info!("{failure}"));
+        if self.tell_what_befell(report) {
+            return;
         }
         match &report.failure {
             None => drop(self.failing.remove(&report.account)),

@@ -75,7 +75,7 @@ pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
 pub use environment::Environment;
 pub use known::login_delay;
-pub use report::{Activity, Planned, Progress, Report};
+pub use report::{Activity, Befell, Planned, Progress, Report};
 pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
@@ -124,7 +124,8 @@ pub async fn poll(
         Err(aborted) => Err(aborted),
     };
     let health = Health::of(ended.as_ref().map(drop));
-    report.is_of_fleet = ended.as_ref().is_err_and(Failed::is_of_fleet) || environment.stop.term().is_over();
+    let is_over = environment.stop.term().is_over();
+    report.befell = ended.as_ref().err().and_then(Failed::befell).or(is_over.then_some(Befell::Worker));
     let until = ended.as_ref().err().and_then(Failed::refused_until);
     let now = environment.clock.now();
     report.refused_for =
@@ -134,7 +135,7 @@ pub async fn poll(
     let is_written = report.heard.is_some() && !is_of_state(&report);
     match task {
         // What another worker may be writing by now is none of our business.
-        Task::Sync(_) if report.is_of_fleet => {}
+        Task::Sync(_) if report.befell.is_some() => {}
         Task::Sync(_) if is_written => environment.failing.forget(&account.name),
         Task::Sync(_) => unwritten(account, environment, health, &mut report).await,
         Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
@@ -154,7 +155,7 @@ impl Polled {
         let Self { report, task, health } = self;
         if matches!(task, Task::Sync(_))
             && (account.hooks != Hooks::default() || environment.notify.is_some())
-            && !report.is_of_fleet
+            && report.befell.is_none()
             && !environment.stop.term().is_over()
         {
             let mut beside = Beside::of(account, environment).await;

@@ -66,11 +66,19 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// Other targets have their messages in spite of that.
     pub serves_others: bool,
-    /// What ended it befalls all that share the database, or another worker has the maildrop by now: it says nothing of the
-    /// account.
-    pub is_of_fleet: bool,
+    /// What ended it, if that says nothing of the account.
+    pub befell: Option<Befell>,
     /// What of it is news; `None` if that is not remembered.
     pub heard: Option<Heard>,
+}
+
+/// What ends sessions of all accounts alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Befell {
+    /// Its worker meets it, too, and tells it: the lease or the database is lost.
+    Worker,
+    /// Only whoever records something meets it.
+    Records,
 }
 
 /// As JSON it is what `sync --json` prints; the manual describes the fields, and their names stay.

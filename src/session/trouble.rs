@@ -20,6 +20,7 @@ use crate::state::{self, Closing, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
+use super::report::Befell;
 use super::summary::messages;
 
 pub const DAY: Timestamp = 24 * 60 * 60;
@@ -270,12 +271,17 @@ impl Failed {
         matches!(&self.trouble, Trouble::Source(error) if is(error))
     }
 
-    /// Says whether another worker may have the maildrop by now, or the database is in trouble that all sessions meet.
-    pub fn is_of_fleet(&self) -> bool {
+    /// Gives what of it says nothing of the account: another worker may have the maildrop by now, or the database is in
+    /// trouble that all sessions meet.
+    pub fn befell(&self) -> Option<Befell> {
         match &self.trouble {
-            Trouble::LeaseLost => true,
-            Trouble::State(StateError::Database { trouble, .. }) => *trouble != state::Trouble::Statement,
-            _ => false,
+            Trouble::LeaseLost => Some(Befell::Worker),
+            Trouble::State(StateError::Database { trouble, .. }) => match trouble {
+                state::Trouble::Statement => None,
+                state::Trouble::Full | state::Trouble::Forbidden => Some(Befell::Records),
+                _ => Some(Befell::Worker),
+            },
+            _ => None,
         }
     }
 

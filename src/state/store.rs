@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -177,14 +177,22 @@ impl Store {
 
     /// Fails with [`StateError::Full`] if the disk is so full that what is delivered next might not be recorded.
     pub async fn has_room(&self) -> Result<(), StateError> {
-        // Another machine's disk says so when it is written.
-        let Place::File(path) = &self.worker.place else { return Ok(()) };
+        let Place::File(path) = &self.worker.place else { return self.has_room_there().await };
         let asked = path.clone();
         // Not behind what is being recorded; who does not answer says nothing about room.
         match blocking::ask(path, self.patience, move || is_nearly_full(&asked)).await {
             Ok(true) => Err(StateError::Full { path: path.clone() }),
             Ok(false) | Err(_) => Ok(()),
         }
+    }
+
+    /// Another machine's disk says that it is full when it is written. From then on it is asked before anything is delivered.
+    async fn has_room_there(&self) -> Result<(), StateError> {
+        if self.worker.is_full.load(Relaxed) {
+            self.write(Write::Probe).await?;
+            self.worker.is_full.store(false, Relaxed);
+        }
+        Ok(())
     }
 
     /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
@@ -395,7 +403,8 @@ impl Store {
         };
         let silent = Arc::default();
         let ended = Mutex::new(ended);
-        let worker = Worker { place, requests, silent, ended, thread };
+        let is_full = AtomicBool::new(false);
+        let worker = Worker { place, requests, silent, is_full, ended, thread };
         Self { worker: Arc::new(worker), patience: PATIENCE, token: None, term: Term::default() }
     }
 
@@ -403,8 +412,12 @@ impl Store {
         let (answer, answered) = Answer::channel();
         self.worker.send(Request::Write(write, answer))?;
         let written = self.worker.receive(answered, self.patience).await;
-        if let Err(StateError::Database { trouble: Trouble::LeaseLost, .. }) = &written {
-            self.term.lose();
+        if let Err(StateError::Database { trouble, .. }) = &written {
+            match trouble {
+                Trouble::LeaseLost => self.term.lose(),
+                Trouble::Full => self.worker.is_full.store(true, Relaxed),
+                _ => {}
+            }
         }
         written
     }
@@ -438,6 +451,8 @@ struct Worker {
     requests: Result<mpsc::Sender<Request>, StateError>,
     /// Requests that were waited for in vain and are not done yet.
     silent: Arc<AtomicUsize>,
+    /// A database had no room for what was written.
+    is_full: AtomicBool,
     /// Closed at the thread's end.
     ended: Mutex<mpsc::Receiver<Infallible>>,
     thread: Option<JoinHandle<()>>,

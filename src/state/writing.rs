@@ -18,6 +18,9 @@ use super::spending::Spending;
 use super::tables::{Fault, Result, Tables};
 use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed, postgres};
 
+/// Octets that a batch of records takes at most.
+const PROBE: usize = 128 << 10;
+
 /// A request that changes rows.
 pub(super) enum Write {
     /// See [`super::Store::publishing`].
@@ -52,6 +55,8 @@ pub(super) enum Write {
     Release { maildrop: Arc<str>, token: i64 },
     /// See [`super::Store::leave`].
     Leave { worker: i64 },
+    /// See [`super::Store::has_room`].
+    Probe,
 }
 
 impl Write {
@@ -73,7 +78,8 @@ impl Write {
             | Self::Spend(_)
             | Self::Schedule(_)
             | Self::AskFor { .. }
-            | Self::Leave { .. } => None,
+            | Self::Leave { .. }
+            | Self::Probe => None,
         }
     }
 
@@ -134,17 +140,31 @@ impl Write {
                 Some(id) => drop_maildrop(tables, id, maildrop),
                 None => Ok(0),
             },
-            Self::Release { maildrop, token } => {
-                let sql = "UPDATE lease SET token = 0, owner = 0 FROM maildrop
-                     WHERE maildrop.identity = ?1 AND lease.maildrop = maildrop.id AND lease.token = ?2";
-                tables.count(sql, params![maildrop, token])
-            }
-            Self::Leave { worker } => {
-                tables.execute("DELETE FROM worker WHERE id = ?1", params![worker])?;
-                tables.count("UPDATE lease SET token = 0, owner = 0 WHERE owner = ?1", params![worker])
-            }
+            Self::Release { maildrop, token } => release(tables, maildrop, *token),
+            Self::Leave { worker } => leave(tables, *worker),
+            Self::Probe => probe(tables).map(|()| 0),
         }
     }
+}
+
+fn release(tables: Tables<'_>, maildrop: &str, token: i64) -> Result<usize> {
+    let sql = "UPDATE lease SET token = 0, owner = 0 FROM maildrop
+         WHERE maildrop.identity = ?1 AND lease.maildrop = maildrop.id AND lease.token = ?2";
+    tables.count(sql, params![maildrop, token])
+}
+
+fn leave(tables: Tables<'_>, worker: i64) -> Result<usize> {
+    tables.execute("DELETE FROM worker WHERE id = ?1", params![worker])?;
+    tables.count("UPDATE lease SET token = 0, owner = 0 WHERE owner = ?1", params![worker])
+}
+
+/// Writes more than a batch of records takes, and removes it again.
+fn probe(tables: Tables<'_>) -> Result<()> {
+    // No target has this name; and what is all the same would be compressed.
+    let (name, mut octets) = ("\u{1}probe", vec![0; PROBE]);
+    getrandom::fill(&mut octets).map_err(|error| Fault::Damaged(error.to_string()))?;
+    remember(tables, name, &octets)?;
+    tables.execute("DELETE FROM target WHERE name = ?1", params![name])
 }
 
 fn remember(tables: Tables<'_>, target: &str, memory: &[u8]) -> Result<()> {

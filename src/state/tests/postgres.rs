@@ -284,8 +284,17 @@ async fn a_full_disk_there_is_told_and_the_rest_goes_on() {
     let error = store.record(&memory.key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err();
     assert_eq!(trouble(&error), Trouble::Full);
     assert!(error.hint().unwrap().contains("make room"));
-    Postgres::shared().execute(name, "DROP TRIGGER full_ ON seen");
+    // From now on it is asked before anything is delivered.
+    assert_eq!(store.has_room().await, Ok(()));
+    let also = "CREATE TRIGGER full_ BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION full_()";
+    Postgres::shared().execute(name, also);
+    assert_eq!(store.has_room().await, Ok(()), "it has not been full since");
+    store.record(&memory.key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err();
+    assert_eq!(trouble(&store.has_room().await.unwrap_err()), Trouble::Full);
+    Postgres::shared().execute(name, "DROP TRIGGER full_ ON seen; DROP TRIGGER full_ ON target");
+    assert_eq!(store.has_room().await, Ok(()));
     record(&store, &memory.key, 1, &["a"]).await;
+    assert_eq!(Postgres::shared().execute(name, "SELECT count(*) FROM target"), "0");
 }
 
 #[tokio::test]
