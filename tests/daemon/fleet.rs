@@ -17,15 +17,15 @@ use crate::support::process::{free_port, wait_until};
 use crate::support::provider::Provider;
 use crate::support::relay::Relay;
 
-const SILENCE: &str = "2s";
+pub const SILENCE: &str = "2s";
 /// The time after which a silent worker is evicted.
-const EVICTED: Duration = Duration::from_secs(2);
+pub const EVICTED: Duration = Duration::from_secs(2);
 
 /// A provider, where its mail goes, and the home that all workers have.
-struct Site {
-    provider: Provider,
-    receiver: HttpServer,
-    home: Home,
+pub struct Site {
+    pub provider: Provider,
+    pub receiver: HttpServer,
+    pub home: Home,
     url: String,
     /// By the number in its header: every message that was put.
     put: BTreeMap<usize, Vec<u8>>,
@@ -34,7 +34,7 @@ struct Site {
 
 impl Site {
     /// Half of the maildrops go to the receiver, half into a maildir that all workers see.
-    fn new(maildrops: usize, url: String) -> Self {
+    pub fn new(maildrops: usize, url: String) -> Self {
         let (provider, receiver) = (Provider::start(), HttpServer::start(|_| answer(204)));
         (0..maildrops).for_each(|number| provider.make(&format!("u{number}")));
         let site = Self { provider, receiver, home: Home::new(), url, put: BTreeMap::new(), maildrops };
@@ -61,12 +61,12 @@ impl Site {
         self.home.write(path, &yaml);
     }
 
-    fn worker(&self) -> Daemon {
+    pub fn worker(&self) -> Daemon {
         Daemon::start_with(&self.home, &["-v", "daemon"], &[("POSTRIDER_FLEET_SILENCE", SILENCE)])
     }
 
     /// Puts a message into a maildrop.
-    fn put(&mut self, maildrop: usize) {
+    pub fn put(&mut self, maildrop: usize) {
         let number = self.put.len();
         let text = format!(
             "Message-ID: <{number}@a>\r\nDate: b\r\nSubject: {number}\r\n\r\n{}",
@@ -81,12 +81,12 @@ impl Site {
     }
 
     /// Waits until all has been fetched and deleted.
-    fn settles(&self, limit: Duration, logs: impl Fn() -> String) {
+    pub fn settles(&self, limit: Duration, logs: impl Fn() -> String) {
         assert!(wait_until(limit, || self.is_empty()), "{} are left\n{}", self.provider.messages(), logs());
     }
 
     /// Says that each message is there, in the maildir once, and at the receiver under one key.
-    fn has_each_once(&self) {
+    pub fn has_each_once(&self) {
         let number = |octets: &[u8]| -> usize {
             let text = String::from_utf8_lossy(octets);
             text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap().parse().unwrap()
@@ -105,7 +105,7 @@ impl Site {
     }
 }
 
-fn log_of(workers: &[Option<Daemon>]) -> String {
+pub fn log_of(workers: &[Option<Daemon>]) -> String {
     workers.iter().flatten().map(|worker| worker.log()).collect::<Vec<_>>().join("\n--\n")
 }
 

@@ -1,5 +1,6 @@
 //! The daemon, its hooks, metrics and units.
 
+mod database;
 mod fleet;
 mod hooks;
 mod metrics;

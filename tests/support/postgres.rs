@@ -65,15 +65,7 @@ impl Postgres {
 
     /// Starts it, or starts it again.
     pub fn run(&mut self) {
-        let log = fs::File::create(self.log()).expect("a log file");
-        // Whatever ends the test closes the pipe, and then the server ends at once.
-        let script = "\"$0\" -D \"$1\" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server";
-        let mut command = as_owner("sh");
-        command.args(["-c", script, path(&tool("postgres")), path(&self.data())]);
-        command.stdin(Stdio::piped()).stdout(log.try_clone().expect("a log file")).stderr(log);
-        let mut child = command.process_group(0).spawn().expect("a shell");
-        let pipe = child.stdin.take().expect("a pipe");
-        self.running = Some((child, pipe));
+        self.running = Some(kept(("postgres", "QUIT"), &["-D", path(&self.data())], &self.log()));
         let begin = Instant::now();
         while !self.psql("postgres", "SELECT 1").status.success() {
             let said = || fs::read_to_string(self.log()).unwrap_or_default();
@@ -101,6 +93,38 @@ impl Postgres {
     pub fn url(&self, database: &str) -> String {
         let directory = path(self.directory.path()).replace('/', "%2F");
         format!("postgresql://{USER}@{directory}:{}/{database}", self.port)
+    }
+
+    /// Starts a standby of this server, which listens on a socket alone, as this one must. What is committed here is told to be
+    /// so once it is on the standby's disk, too.
+    pub fn standby(&self) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        own(directory.path());
+        let data = directory.path().join("data");
+        let mut copy = as_owner("pg_basebackup");
+        copy.args(["-D", path(&data), "-h", path(self.directory.path()), "-p", &self.port.to_string()]);
+        done(copy.args(["-U", USER, "-R", "-X", "stream", "-c", "fast"]));
+        let own = format!("unix_socket_directories = '{}'\n", path(directory.path()));
+        let configuration = data.join("postgresql.auto.conf");
+        let before = fs::read_to_string(&configuration).expect("a configuration");
+        fs::write(configuration, before + &own).expect("a configuration");
+        let mut standby = Self { directory, port: self.port, running: None, databases: AtomicUsize::new(0) };
+        standby.run();
+        self.execute("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.execute("postgres", "SELECT pg_reload_conf()");
+        let begin = Instant::now();
+        while self.execute("postgres", "SELECT sync_state FROM pg_stat_replication") != "sync" {
+            assert!(begin.elapsed() < Duration::from_secs(60), "the standby does not keep up");
+            thread::sleep(Duration::from_millis(20));
+        }
+        standby
+    }
+
+    /// Gives the URL of a database that is here or on another server, by their sockets.
+    pub fn url_with(&self, other: &Self, database: &str) -> String {
+        let socket =
+            |server: &Self| format!("{}:{}", path(server.directory.path()).replace('/', "%2F"), server.port);
+        format!("postgresql://{USER}@{},{}/{database}", socket(self), socket(other))
     }
 
     /// Gives the directory of the server's socket, and its port.
@@ -144,6 +168,66 @@ impl Postgres {
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
     }
+}
+
+/// A pooler (Debian: pgbouncer) before a server, which gives each transaction another of a few connections. It ends when
+/// this is dropped, or when the process ends.
+#[derive(Debug)]
+pub struct Pooler {
+    directory: TempDir,
+    running: Option<(Child, ChildStdin)>,
+}
+
+impl Pooler {
+    /// Starts it; panics if it is not installed.
+    pub fn start(server: &Postgres) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        own(directory.path());
+        let (socket, port) = server.socket();
+        let configuration = directory.path().join("pgbouncer.ini");
+        let lines = format!(
+            "[databases]\n* = host={} port={port} user={USER}\n[pgbouncer]\nunix_socket_dir = {}\nlisten_port = 6432\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 500\n",
+            path(socket),
+            path(directory.path())
+        );
+        fs::write(&configuration, lines).expect("a configuration");
+        let log = directory.path().join("log");
+        let running = kept(("pgbouncer", "TERM"), &[path(&configuration)], &log);
+        let begin = Instant::now();
+        while !directory.path().join(".s.PGSQL.6432").exists() {
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(begin.elapsed() < Duration::from_secs(60), "pgbouncer does not listen: {}", said());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Self { directory, running: Some(running) }
+    }
+
+    /// Gives the URL of a database of the server.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://{USER}@{}:6432/{database}", path(self.directory.path()).replace('/', "%2F"))
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        if let Some((mut child, pipe)) = self.running.take() {
+            drop(pipe);
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a server that is ended at once, by its signal for that, when the pipe is closed, which whatever ends the test does.
+fn kept((program, signal): (&str, &str), arguments: &[&str], log: &Path) -> (Child, ChildStdin) {
+    let log = fs::File::create(log).expect("a log file");
+    let script = format!("\"$0\" \"$@\" & server=$!; cat >/dev/null; kill -{signal} $server; wait $server");
+    let mut command = as_owner("sh");
+    command.args(["-c", &script, path(&tool(program))]).args(arguments);
+    command.stdin(Stdio::piped()).stdout(log.try_clone().expect("a log file")).stderr(log);
+    let mut child = command.process_group(0).spawn().expect("a shell");
+    let pipe = child.stdin.take().expect("a pipe");
+    (child, pipe)
 }
 
 impl Drop for Postgres {

@@ -7,6 +7,7 @@ mod copy;
 mod failures;
 mod files;
 mod leases;
+mod on_pooler;
 mod on_postgres;
 mod on_serializable;
 mod outlook;
