@@ -1,6 +1,8 @@
 //! Questions to whoever sits at the terminal, and the answers.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -8,6 +10,7 @@ use crate::cli::CliError;
 use crate::cli::doctor::{NARROW, laid_out};
 use crate::cli::stdout::Results;
 use crate::credential::{self, CredentialError};
+use crate::logging;
 use crate::secret::Secret;
 use crate::stop::Stop;
 
@@ -20,11 +23,20 @@ pub(super) struct Dialogue<'a> {
     stop: Stop,
     /// All that is typed, once a log-in has begun to read it.
     typed: Option<mpsc::UnboundedReceiver<String>>,
+    /// A question stands on the screen, and its line is not over.
+    asks: Arc<AtomicBool>,
 }
 
 impl<'a> Dialogue<'a> {
     pub(super) fn new(results: &'a mut Results, stop: Stop) -> Self {
-        Self { results, stop, typed: None }
+        let asks = Arc::new(AtomicBool::new(false));
+        let open = Arc::clone(&asks);
+        // What is logged while somebody types begins on a line of its own.
+        logging::write_above(move |lines| {
+            let before = if open.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+            writeln!(io::stderr().lock(), "{before}{lines}")
+        });
+        Self { results, stop, typed: None, asks }
     }
 
     pub(super) fn stop(&self) -> &Stop {
@@ -58,6 +70,7 @@ impl<'a> Dialogue<'a> {
         let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
         self.results.write(format!("{question}{shown}: ").as_bytes());
         self.results.flush();
+        self.asks.store(true, Ordering::Relaxed);
         let line = match &mut self.typed {
             Some(typed) => tokio::select! {
                 line = typed.recv() => line,
@@ -68,6 +81,7 @@ impl<'a> Dialogue<'a> {
                 () = self.stop.asked() => return Err(self.stopped()),
             },
         };
+        self.asks.store(false, Ordering::Relaxed);
         match line.map(|line| line.trim().to_owned()) {
             Some(line) if line.is_empty() => Ok(default.to_owned()),
             Some(line) => Ok(line),
@@ -92,10 +106,12 @@ impl<'a> Dialogue<'a> {
 
     /// Asks for a password, which is not shown; `None` if nothing was typed.
     pub(super) async fn secret(&mut self, prompt: String) -> Result<Option<Secret>, CliError> {
+        self.asks.store(true, Ordering::Relaxed);
         let asked = tokio::select! {
             asked = credential::ask(prompt) => asked,
             () = self.stop.asked() => return Err(self.stopped()),
         };
+        self.asks.store(false, Ordering::Relaxed);
         match asked {
             Ok(secret) => Ok(Some(secret)),
             Err(CredentialError::NotTyped) => Ok(None),
@@ -123,8 +139,10 @@ impl<'a> Dialogue<'a> {
 
     /// Ends the line of a question that is not answered any more.
     pub(super) fn stopped(&mut self) -> CliError {
-        self.results.line("");
-        self.results.flush();
+        if self.asks.swap(false, Ordering::Relaxed) {
+            self.results.line("");
+            self.results.flush();
+        }
         CliError::NotSetUp("stopped by a signal".into())
     }
 }
