@@ -61,7 +61,12 @@ impl Wake {
         let store = look(config).await?;
         let Some(server) = store.server() else { return Ok(0) };
         let leases = Leases::new(Database::new(server.clone()));
-        if !leases.workers().await?.iter().any(|worker| !worker.is_evicted && worker.heard < silence()) {
+        let workers = leases.workers().await?;
+        // A command that polls once, and whoever is about to end, claims nothing.
+        if !workers
+            .iter()
+            .any(|worker| !(worker.is_evicted || worker.is_draining) && worker.heard < silence())
+        {
             return Err(CliError::NoWorker(server.place()));
         }
         match self.accounts.is_empty() {
