@@ -117,7 +117,7 @@ mod tests {
 
     fn metrics() -> Metrics {
         Metrics::new("m".into(), {
-            let state = Path::new("/nowhere/state.db");
+            let state = Path::new("/dev/null/state.db");
             View::new(&crate::state::Store::open(state), state)
         })
     }
