@@ -155,9 +155,18 @@ const LOCAL: [&str; 36] = [
     "xfs",
 ];
 
-/// Says whether no file system is mounted that may hang. To look, and to find none, costs less than a thread's turn.
+/// Says whether no file system is mounted that may hang, as far as was seen within a second. To look, and to find none,
+/// costs less than a thread's turn.
 fn nothing_hangs() -> bool {
-    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| are_local(&mounts))
+    static SEEN: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+    let mut seen = lock(&SEEN);
+    match *seen {
+        Some((at, found)) if at.elapsed() < Duration::from_secs(1) => found,
+        _ => {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+            seen.insert((Instant::now(), mounts.is_ok_and(|mounts| are_local(&mounts)))).1
+        }
+    }
 }
 
 /// Says whether all that is mounted is local; proc_pid_mountinfo(5) has the format.

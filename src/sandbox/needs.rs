@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -116,7 +117,7 @@ impl Needs {
                     && let Some(above) = resolve(path).parent()
                     && !needs.is_wide(above)
                 {
-                    needs.allow(above, Access::Write);
+                    needs.rule(above.to_owned(), Access::Write);
                 }
             }
         }
@@ -197,7 +198,7 @@ impl Needs {
                 self.write(path, &format!("the maildir of {name}"));
                 // Whose names are made durable, too.
                 if let Some(above) = resolve(path).parent() {
-                    self.allow(above, Access::List);
+                    self.rule(above.to_owned(), Access::List);
                 }
             }
             Target::Mbox(path) => self.write_beside(path, &format!("the mbox of {name}")),
@@ -259,11 +260,11 @@ impl Needs {
         let target = resolve(path);
         self.named.push((target.clone(), Access::Read, what));
         if target.is_dir() {
-            return self.allow(&target, Access::Read);
+            return self.rule(target, Access::Read);
         }
-        for file in [path, &target] {
+        for file in names(path, &target) {
             match file.parent().map(resolve) {
-                Some(directory) if !self.is_wide(&directory) => self.allow(&directory, Access::Read),
+                Some(directory) if !self.is_wide(&directory) => self.rule(directory, Access::Read),
                 Some(_) | None => self.allow(file, Access::Read),
             }
         }
@@ -272,7 +273,7 @@ impl Needs {
     /// Allows to write a file and others beside it: locks, logs.
     fn write_beside(&mut self, path: &Path, what: &str) {
         let target = resolve(path);
-        for file in [path, &target] {
+        for file in names(path, &target) {
             if let Some(directory) = file.parent() {
                 self.write(directory, what);
             }
@@ -281,15 +282,19 @@ impl Needs {
 
     fn write(&mut self, directory: &Path, what: &str) {
         let resolved = resolve(directory);
-        self.named.push((resolved.clone(), Access::Write, what.to_owned()));
         // What is still missing is made in what is there.
         if let Some(there) = resolved.ancestors().find(|above| above.exists()) {
-            self.allow(there, Access::Write);
+            self.rule(there.to_owned(), Access::Write);
         }
+        self.named.push((resolved, Access::Write, what.to_owned()));
     }
 
     fn allow(&mut self, path: &Path, access: Access) {
-        let allowed = self.rules.entry(resolve(path)).or_insert(access);
+        self.rule(resolve(path), access);
+    }
+
+    fn rule(&mut self, resolved: PathBuf, access: Access) {
+        let allowed = self.rules.entry(resolved).or_insert(access);
         *allowed = access.max(*allowed);
     }
 
@@ -317,6 +322,11 @@ impl fmt::Display for Needs {
 /// Says whether everyone may make files in a directory.
 fn is_temporary(directory: &Path) -> bool {
     fs::metadata(directory).is_ok_and(|found| found.mode() & 0o1002 == 0o1002)
+}
+
+/// Gives a path, and what it leads to where that is another.
+fn names<'a>(path: &'a Path, resolved: &'a Path) -> impl Iterator<Item = &'a Path> {
+    iter::once(path).chain((path != resolved).then_some(resolved))
 }
 
 /// Follows links as far as the path exists.
