@@ -77,8 +77,9 @@ impl Needs {
 
     fn at_home(purpose: &Purpose<'_>, home: Option<&Path>) -> Self {
         let mut needs = Self { home: home.map(resolve), ..Self::default() };
-        for path in SYSTEM {
-            needs.allow(Path::new(path), Access::Read);
+        // No rule can be made for what is not there.
+        for path in SYSTEM.iter().filter_map(|path| fs::canonicalize(path).ok()) {
+            needs.rule(path, Access::Read);
         }
         for (path, access) in DEVICES {
             needs.allow(Path::new(path), access);
