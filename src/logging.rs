@@ -105,12 +105,14 @@ fn lines(
     time: impl FnOnce() -> String,
 ) -> String {
     let message = harmless(message);
-    let account = account.map(|account| harmless(account));
+    // A name is one line, a stranger's that is refused for its line ends, too.
+    let account = account.map(|account| harmless(account).replace('\n', "\\n"));
     // Who knew the account's name and wrote it gets the same line as who did not.
     let message = match &account {
-        Some(account) => {
-            message.strip_prefix(&**account).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&message)
-        }
+        Some(account) => message
+            .strip_prefix(account.as_str())
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(&message),
         None => &message,
     };
     let about = account.as_ref().map(|account| format!("{account}: ")).unwrap_or_default();
@@ -230,6 +232,14 @@ mod tests {
             let line = written(format, Level::Debug, Some("ho\x1bme"), "\x1b]0;owned\x07 \u{202e} Grüße \r");
             assert!(!line.trim_end().chars().any(char::is_control), "{line:?}");
             assert!(line.contains("Grüße"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_whose_name_has_line_ends_forges_no_line() {
+        for format in [Format::Text, Format::Journal, Format::Json] {
+            let line = written(format, Level::Error, Some("a\npostrider: b"), "is refused");
+            assert_eq!(line.lines().count(), 1, "{line:?}");
         }
     }
 

@@ -62,6 +62,10 @@ pub fn chosen(config: &mut Config, names: &[String]) -> Result<Vec<Arc<Account>>
     if names.is_empty() {
         let all = mem::take(&mut config.accounts);
         let enabled: Vec<_> = all.into_iter().filter(|account| account.enabled).map(Arc::new).collect();
+        if enabled.is_empty() && config.database.is_some() {
+            let what = "no account of the configuration is enabled; accounts of the table have to be named: TENANT/NAME";
+            return Err(CliError::Usage(what.to_owned()));
+        }
         if enabled.is_empty() {
             log::warn!("no account is enabled");
         }

@@ -67,6 +67,10 @@ impl Copy {
         let (tokens, of_tokens) = (shelf(&from, &config).await?, shelf(&to, &config).await?);
         let differing = if self.replace { Differing::IsReplaced } else { Differing::Stays };
         let Copied { maildrops, rows, there } = copy(from, to, differing).await?;
+        if maildrops + there == 0 {
+            let what = format!("nothing is recorded in FROM, {}: is it the other way round?", self.from);
+            return Err(CliError::Usage(what));
+        }
         // Behind the records: who polls without tokens polls later, who polls without records fetches twice.
         let logins = tokens.copy_to(&of_tokens, PATIENCE).await?;
         if !common.quiet {

@@ -227,6 +227,9 @@ impl Daemon {
         schedule.set_hosts(config.hosts);
         let fresh = match &mut fleet {
             Some(fleet) => {
+                if table.is_some() {
+                    fleet.await_rows();
+                }
                 fleet.set_accounts(&accounts, limits);
                 HashSet::new()
             }

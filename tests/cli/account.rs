@@ -137,6 +137,33 @@ fn what_is_wrong_with_a_line_is_told_and_the_others_are_added() {
 }
 
 #[test]
+fn a_line_that_is_too_long_or_no_text_is_one_wrong_line() {
+    let office = Office::new();
+    let row = |name: &str, user: &[u8]| {
+        let begin = format!(
+            "{{\"tenant\": \"acme\", \"name\": \"{name}\", \"host\": \"h.example.org\", \"password\": \"x\", \"user\": \""
+        );
+        [begin.as_bytes(), user, b"\"}"].concat()
+    };
+    // What follows the first 128 KiB would be an account of its own.
+    let mut forged = row("long", &[]);
+    forged.truncate(forged.len() - 2);
+    forged.resize(128 * 1024, b'a');
+    forged.extend(row("injected", b"injected"));
+    let lines = [row("odd", b"\xff\xfe"), forged, row("alice", b"alice"), b"{\"tenant\": \"acme\"}".to_vec()];
+    std::fs::write(office.home.path("rows"), lines.join(&b'\n')).unwrap();
+    let ended = office.home.must(&["account", "import", "rows"], 78);
+    assert_eq!(ended.stdout, "1 account added, 0 there already, 3 refused\n");
+    for words in ["rows:1: is not UTF-8", "rows:2: is longer than 128 KiB", "rows:4: "] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    assert_eq!(office.asked("SELECT name FROM account"), "alice");
+    // It is not in the file, and polled all the same.
+    let told = office.home.must(&["sync"], 2).stderr;
+    assert!(told.contains("have to be named: TENANT/NAME"), "{told}");
+}
+
+#[test]
 fn secrets_are_sealed_anew_with_the_first_key_and_a_missing_key_is_one_clear_error() {
     let office = Office::new();
     office.home.write("alice", ALICE);

@@ -104,6 +104,8 @@ fn a_copy_says_what_it_cannot_read_or_write() {
     let nowhere = url.replace("/test", "/nowhere");
     let told = home.must(&["state", "copy", "state/postrider/state.db", &nowhere], 75).stderr;
     assert!(told.contains("does not exist"), "{told}");
+    let told = home.must(&["state", "copy", &url, "state/postrider/state.db"], 2).stderr;
+    assert!(told.contains("is it the other way round?"), "{told}");
     let daemon = home.start(&["daemon"]);
     assert!(wait_until(LIMIT, || home.run(&["wake"]).status == Some(0)));
     let told = home.must(&["state", "copy", "state/postrider/state.db", &url], 75).stderr;

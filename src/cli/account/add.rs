@@ -1,5 +1,6 @@
 //! `postrider account add` and `import`.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +80,11 @@ impl Add {
     fn text(&self) -> Result<(Zeroizing<String>, String), CliError> {
         let (from, whence) = open(self.file.as_deref())?;
         let mut text = Zeroizing::new(String::new());
-        from.take(LONGEST).read_to_string(&mut text).map_err(CliError::Input)?;
+        let unreadable = |error| CliError::Foreign {
+            file: self.file.clone().unwrap_or_else(|| PathBuf::from(&whence)),
+            what: format!("cannot be read: {error}"),
+        };
+        from.take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
         Ok((text, whence))
     }
 }
@@ -89,16 +94,24 @@ impl Import {
         let (mut from, whence) = open(self.file.as_deref())?;
         let (mut rows, mut count) = (Vec::new(), Count::default());
         for number in 1.. {
-            let mut line = Zeroizing::new(String::new());
-            let read = (&mut from).take(LONGEST).read_line(&mut line).map_err(CliError::Input)?;
-            if read > 0 && !line.trim().is_empty() {
-                match table.new_row(&line, &format!("{whence}:{number}")) {
-                    Ok(written) => rows.push(written),
-                    Err(error) => {
-                        log::error!("{error}");
-                        count.refused += 1;
-                    }
+            let mut line = Zeroizing::new(Vec::new());
+            let read = (&mut from).take(LONGEST).read_until(b'\n', &mut line).map_err(CliError::Input)?;
+            let whence = format!("{whence}:{number}");
+            let is_cut = read as u64 == LONGEST && line.last() != Some(&b'\n');
+            let text = match is_cut {
+                // What is left of it is no line of its own.
+                true => {
+                    from.skip_until(b'\n').map(|_| Err("is longer than 128 KiB")).map_err(CliError::Input)?
                 }
+                false => str::from_utf8(&line).map_err(|_| "is not UTF-8"),
+            };
+            match text {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => match table.new_row(text, &whence) {
+                    Ok(written) => rows.push(written),
+                    Err(error) => count.refuse(&whence, &error),
+                },
+                Err(what) => count.refuse(&whence, &what),
             }
             if rows.len() == CHUNK || read == 0 && !rows.is_empty() {
                 count.add(table, std::mem::take(&mut rows)).await?;
@@ -124,6 +137,16 @@ struct Count {
 }
 
 impl Count {
+    /// Tells what is wrong with a line, and which it is: not all that is wrong has a place in it.
+    fn refuse(&mut self, whence: &str, error: &dyn fmt::Display) {
+        let error = error.to_string();
+        match error.starts_with(whence) {
+            true => log::error!("{error}"),
+            false => log::error!("{whence}: {error}"),
+        }
+        self.refused += 1;
+    }
+
     /// Adds rows whose maildrops nobody else has.
     async fn add(&mut self, table: &Table, rows: Vec<Written>) -> Result<(), CliError> {
         let maildrops: Vec<String> = rows.iter().map(|written| written.row.maildrop.clone()).collect();

@@ -41,7 +41,7 @@ use crate::state::postgres::{Close, Database, Leases};
 use super::schedule::{Dice, Ended, LogIn, interval};
 use due::{Next, Poll};
 use floor::Answer;
-use turn::Event;
+use turn::{Event, Roster};
 use worker::Worker;
 
 pub use floor::Limits;
@@ -87,6 +87,7 @@ pub struct Fleet {
     /// The accounts of the file, and those of the table.
     of_file: Vec<Arc<Account>>,
     of_table: Vec<Arc<Account>>,
+    roster: Roster,
     /// Those of all that are enabled.
     polled: usize,
     limits: Limits,
@@ -108,13 +109,31 @@ impl Fleet {
         // Without randomness the polls of many workers are spread less well.
         let dice = Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
         let (running, of_file, of_table) = Default::default();
-        Self { begins, events, running, dice, is_draining: false, of_file, of_table, polled: 0, limits, task }
+        let roster = Roster::Whole;
+        Self {
+            begins,
+            events,
+            running,
+            dice,
+            is_draining: false,
+            of_file,
+            of_table,
+            roster,
+            polled: 0,
+            limits,
+            task,
+        }
     }
 
     /// Polls the enabled ones of these accounts of the file from now on.
     pub fn set_accounts(&mut self, accounts: &[Arc<Account>], limits: Limits) {
         (self.of_file, self.limits) = (accounts.to_vec(), limits);
         self.tell_accounts();
+    }
+
+    /// Waits for the accounts of a table: until they are there nobody is put off because he is in no file.
+    pub fn await_rows(&mut self) {
+        self.roster = Roster::OfFile;
     }
 
     /// Polls these accounts of the table from now on. What the file has, too, is the operator's.
@@ -131,14 +150,14 @@ impl Fleet {
             }
             is_free
         });
-        self.of_table = rows;
+        (self.of_table, self.roster) = (rows, Roster::Whole);
         self.tell_accounts();
     }
 
     fn tell_accounts(&mut self) {
         let enabled: Vec<_> = self.accounts().filter(|account| account.enabled).cloned().collect();
         self.polled = enabled.len();
-        self.tell(Event::Accounts(enabled, self.limits.clone()));
+        self.tell(Event::Accounts(enabled, self.limits.clone(), self.roster));
     }
 
     /// Counts the accounts that are polled.

@@ -191,3 +191,24 @@ async fn a_worker_that_ends_gives_back_what_it_held_at_once() {
     assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[]), 100).await.unwrap().len(), 10);
     assert_eq!(site.leases().workers().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
+    let site = Site::new(5);
+    let mut fleet = site.worker();
+    for _ in 0..5 {
+        fleet.begin().await;
+    }
+    fleet.finish().await;
+    Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
+    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
+    fleet.await_rows();
+    fleet.set_accounts(&[], limits);
+    sleep(3 * SECOND).await;
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[]), 100).await.unwrap().len(), 5);
+    fleet.set_rows(site.accounts.clone());
+    for _ in 0..5 {
+        fleet.begin().await;
+    }
+}

@@ -45,6 +45,14 @@ impl Turn {
     }
 }
 
+/// Whether accounts are all that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Roster {
+    Whole,
+    /// Those of the table have not been read yet.
+    OfFile,
+}
+
 /// What a worker's task is told.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -55,7 +63,7 @@ pub(super) enum Event {
     /// Nothing of it is under way any more.
     Released(i64),
     /// These accounts are polled from now on.
-    Accounts(Vec<Arc<Account>>, Limits),
+    Accounts(Vec<Arc<Account>>, Limits, Roster),
     /// All that is polled by itself is due.
     WakeAll,
     /// Nothing more is claimed.

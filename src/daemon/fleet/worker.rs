@@ -16,7 +16,7 @@ use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
 use super::floor::{Answer, Candidate, Floor, Limits, Past};
-use super::turn::{Begin, Event, Turn};
+use super::turn::{Begin, Event, Roster, Turn};
 
 /// Looks for what is due come so often while little is.
 const TURN: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ pub struct Worker {
     floor: Floor,
     dice: Dice,
     accounts: Accounts,
+    roster: Roster,
     /// By token.
     held: HashMap<i64, Held>,
     closes: Vec<Close>,
@@ -79,6 +80,7 @@ impl Worker {
             floor: Floor::new(limits),
             dice: Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into())),
             accounts: Accounts::default(),
+            roster: Roster::OfFile,
             held: HashMap::new(),
             closes: Vec::new(),
             rationed: HashSet::new(),
@@ -219,7 +221,8 @@ impl Worker {
                     self.settle(token);
                 }
             }
-            Event::Accounts(accounts, limits) => {
+            Event::Accounts(accounts, limits, roster) => {
+                self.roster = roster;
                 self.accounts.set(accounts, limits.startup_spread);
                 self.floor.set_limits(limits);
             }
@@ -326,7 +329,7 @@ impl Worker {
                 None => {}
             }
         }
-        if !unknown.is_empty() && self.accounts.are_entered() {
+        if !unknown.is_empty() && self.roster == Roster::Whole && self.accounts.are_entered() {
             let put_off = self.leases.put_off(&unknown, UNKNOWN).await;
             self.noted("put off what is not configured", put_off);
         }
