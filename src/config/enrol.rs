@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::error::{ConfigError, Found};
 use super::tree::{self, Complaint, Content, Entry, Node, Position};
+use super::values::boolean;
 use crate::secret::Secret;
 
 /// The keys that are columns of their own.
@@ -63,13 +64,14 @@ fn read(text: &str) -> Result<NewRow, Complaint> {
                 return Err(Complaint::new(entry.at, "is a second secret").under(&format!(".{key}")));
             }
             row.secret = Some(Secret::new(scalar(entry)?));
+        } else if key == "enabled" {
+            row.enabled = Some(boolean(&entry.value).map_err(|complaint| complaint.under(".enabled"))?);
         } else if COLUMNS.contains(&key) {
             let text = scalar(entry)?.to_owned();
             match key {
                 "tenant" => row.tenant = Some(text),
                 "name" => row.name = Some(text),
                 "maildrop" => row.maildrop = Some(text),
-                "enabled" => row.enabled = Some(text == "true"),
                 // It is counted, not written.
                 _ => {}
             }
@@ -124,6 +126,18 @@ mod tests {
         assert_eq!(row.config, config);
         let again = NewRow::read(config, "x").unwrap();
         assert_eq!(again.config, config);
+    }
+
+    #[test]
+    fn what_is_neither_true_nor_false_does_not_switch_an_account_off() {
+        let enabled = |value| {
+            NewRow::read(&format!("{{host: h, user: u, enabled: {value}}}"), "x").map(|row| row.enabled)
+        };
+        assert_eq!((enabled("true").unwrap(), enabled("false").unwrap()), (Some(true), Some(false)));
+        for value in ["yes", "1", "'true'"] {
+            let error = enabled(value).unwrap_err().to_string();
+            assert!(error.contains("enabled: must be true or false"), "{error}");
+        }
     }
 
     #[test]

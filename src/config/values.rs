@@ -137,7 +137,7 @@ pub(super) fn chosen<T: Copy>(node: &Node<'_>, choices: &[(&str, T)]) -> Result<
 }
 
 /// Reads `true` or `false`, unquoted; `yes` and `on` are texts in YAML 1.2.
-fn boolean(node: &Node<'_>) -> Result<bool, Complaint> {
+pub(super) fn boolean(node: &Node<'_>) -> Result<bool, Complaint> {
     match &node.content {
         Content::Plain(text) if text == "true" => Ok(true),
         Content::Plain(text) if text == "false" => Ok(false),
