@@ -9,7 +9,6 @@ mod config;
 mod confine;
 mod core_dumps;
 mod daemon;
-mod database;
 mod doctor;
 mod error;
 pub mod exit;

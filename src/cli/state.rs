@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::database::server;
 use super::exit::Exit;
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::config::{Config, ConfigError, Postgres};
 use crate::credential::ring;
 use crate::seal::Ring;
+use crate::session::server;
 use crate::state::copy::{Copied, Differing, Place, copy};
 use crate::state::postgres::{Database, Server, Vault};
 use crate::state::tokens::Shelf;

@@ -70,8 +70,9 @@ impl Daemon {
         self.schedule.set_hosts(config.hosts);
         let (accounts, fresh) = match &mut self.fleet {
             Some(fleet) => {
-                if self.table.is_none() {
-                    fleet.set_rows(Vec::new());
+                match &self.table {
+                    Some(_) => fleet.await_rows(),
+                    None => fleet.set_rows(Vec::new()),
                 }
                 fleet.set_accounts(&accounts, limits);
                 (fleet.accounts().cloned().collect(), HashSet::new())

@@ -85,8 +85,12 @@ impl Environment {
         let Some(database) = &config.database else { return Ok(Self::new(state)) };
         let server = opened(database).await?;
         let store = Store::connect(server.clone());
+        let shelf = match database.secrets_keys.is_empty() {
+            true => Shelf::Beside(state.clone()),
+            false => vault(database, server.clone()).await?,
+        };
         let guest = Some(Guest::new(store.clone(), server));
-        Ok(Self { guest, shelf: Self::shelf(config).await?, ..Self::with(store, state) })
+        Ok(Self { guest, shelf, ..Self::with(store, state) })
     }
 
     /// Gives where tokens are kept: in a database that has keys to seal them with, else beside the state file.
@@ -96,10 +100,9 @@ impl Environment {
     /// The database's password, or the keys of its secrets, cannot be had.
     pub async fn shelf(config: &Config) -> Result<Shelf, Box<Failure>> {
         match &config.database {
-            Some(database) if !database.secrets_keys.is_empty() => Ok(Shelf::In(Vault::new(
-                Database::new(opened(database).await?),
-                Arc::new(ring(database).await?),
-            ))),
+            Some(database) if !database.secrets_keys.is_empty() => {
+                vault(database, opened(database).await?).await
+            }
             Some(_) | None => Ok(Shelf::Beside(config.state.clone())),
         }
     }
@@ -169,16 +172,25 @@ impl Environment {
     }
 }
 
-/// Gives what it takes to get into a database.
-async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
+/// Gives what it takes to get into a database: its password comes from where the configuration says that it is.
+///
+/// # Errors
+///
+/// The password cannot be had.
+pub async fn server(database: &Postgres) -> Result<Server, CredentialError> {
     let password = match &database.password {
-        Some(source) => {
-            let password = credential::password(source, STATE, "postrider", database.timeout).await;
-            Some(password.map_err(|error| unusable("get the database's password", &error))?)
-        }
+        Some(source) => Some(credential::password(source, STATE, "postrider", database.timeout).await?),
         None => None,
     };
     Ok(Server::new(database.clone(), password))
+}
+
+async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
+    server(database).await.map_err(|error| unusable("get the database's password", &error))
+}
+
+async fn vault(database: &Postgres, server: Server) -> Result<Shelf, Box<Failure>> {
+    Ok(Shelf::In(Vault::new(Database::new(server), Arc::new(ring(database).await?))))
 }
 
 /// Gives the keys of its secrets.

@@ -73,7 +73,7 @@ use trouble::{AttemptFailed, During, Failed, Health, Trouble};
 
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
-pub use environment::Environment;
+pub use environment::{Environment, server};
 pub use known::login_delay;
 pub use report::{Activity, Befell, Planned, Progress, Report};
 pub use target::examine;

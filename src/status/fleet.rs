@@ -36,7 +36,7 @@ impl Snapshot {
 }
 
 impl Fleet {
-    /// `3 workers, 1 evicted; of 100000 maildrops 120 are being polled, 4 wait, the longest for 2s`
+    /// `3 workers, 1 evicted; of 100000 maildrops 120 being polled, 4 waiting, the longest for 2s`
     pub fn sum(&self) -> String {
         let mut said = counted(self.live(), "worker");
         if self.evicted() > 0 {

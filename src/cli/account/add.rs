@@ -80,11 +80,8 @@ impl Add {
     fn text(&self) -> Result<(Zeroizing<String>, String), CliError> {
         let (from, whence) = open(self.file.as_deref())?;
         let mut text = Zeroizing::new(String::new());
-        let unreadable = |error| CliError::Foreign {
-            file: self.file.clone().unwrap_or_else(|| PathBuf::from(&whence)),
-            what: format!("cannot be read: {error}"),
-        };
-        from.take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
+        let file = PathBuf::from(&whence);
+        from.take(LONGEST).read_to_string(&mut text).map_err(|error| unreadable(file, &error))?;
         Ok((text, whence))
     }
 }
@@ -232,10 +229,12 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, String), CliError> {
     match file {
         None => Ok((Box::new(BufReader::new(io::stdin())), "standard input".to_owned())),
         Some(path) => {
-            let unreadable =
-                |error| CliError::Foreign { file: path.to_owned(), what: format!("cannot be read: {error}") };
-            let file = std::fs::File::open(path).map_err(unreadable)?;
+            let file = std::fs::File::open(path).map_err(|error| unreadable(path.to_owned(), &error))?;
             Ok((Box::new(BufReader::new(file)), path.display().to_string()))
         }
     }
+}
+
+fn unreadable(file: PathBuf, error: &io::Error) -> CliError {
+    CliError::Foreign { file, what: format!("cannot be read: {error}") }
 }

@@ -1,10 +1,10 @@
 //! The table, the keys, and what the file says for rows.
 
-use super::super::database::server;
 use super::super::{CliError, Common};
 use crate::config::{Account, Config, Fleet};
 use crate::credential;
 use crate::seal::Ring;
+use crate::session::server;
 use crate::state::postgres::{Accounts, Database};
 
 pub struct Table {

@@ -91,9 +91,7 @@ impl Side {
         mut work: impl FnMut(Tables<'_>) -> tables::Result<T>,
     ) -> Result<T, CopyError> {
         match &mut self.store {
-            Store::File(file) => {
-                Ok(work(Tables::Sqlite(&file.connection)).map_err(|fault| self.place.failed(fault))?)
-            }
+            Store::File(file) => self.place.in_file(file, work),
             Store::Database(keeper) => self.place.unless_used(keeper.at_rest(&mut work)?),
         }
     }
@@ -113,9 +111,7 @@ impl Side {
         mut work: impl FnMut(Tables<'_>) -> tables::Result<T>,
     ) -> Result<T, CopyError> {
         match &mut self.store {
-            Store::File(file) => {
-                Ok(work(Tables::Sqlite(&file.connection)).map_err(|fault| self.place.failed(fault))?)
-            }
+            Store::File(file) => self.place.in_file(file, work),
             Store::Database(keeper) => self.place.unless_used(keeper.write(&mut work)?),
         }
     }
@@ -133,6 +129,14 @@ impl Side {
 }
 
 impl Place {
+    fn in_file<T>(
+        &self,
+        file: &StateFile,
+        work: impl FnOnce(Tables<'_>) -> tables::Result<T>,
+    ) -> Result<T, CopyError> {
+        Ok(work(Tables::Sqlite(&file.connection)).map_err(|fault| self.failed(fault))?)
+    }
+
     fn unless_used<T>(&self, done: Result<T, Vec<String>>) -> Result<T, CopyError> {
         let worker = |workers: Vec<String>| workers.into_iter().next().unwrap_or_default();
         done.map_err(|workers| self.in_use(format!("worker {} polls with it", worker(workers))))
