@@ -58,7 +58,8 @@ fn directories(target: &Target) -> Vec<PathBuf> {
     own.into_iter().chain([disk::spool_directory()]).collect()
 }
 
-fn may_hold(directory: &Path, octets: u64) -> bool {
+/// Says whether a file of so many octets may be written there.
+pub(super) fn may_hold(directory: &Path, octets: u64) -> bool {
     match disk::free(directory) {
         Ok(free) if free < octets => false,
         // A quota, and a limit on files, show only when something is asked for.

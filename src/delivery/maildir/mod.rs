@@ -34,7 +34,8 @@ mod tmp;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{MessageId, Outcome, TargetError, file_error, is_no_room};
+use super::space::may_hold;
+use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Moved};
 use crate::message::FileId;
@@ -90,8 +91,10 @@ impl Maildir {
         for message in finished {
             results.push(message.stored().await);
         }
-        // A small message that found no room while a large one was taking all there was does not mean a full disk.
-        let crowded = results.iter().any(|result| matches!(result, Err(Unstored::Later(_))));
+        // A small message that found no room while a large one was taking all there was does not mean a full disk; it
+        // does where there is none now that the large one is gone.
+        let crowded = results.iter().any(|result| matches!(result, Err(Unstored::Later(_))))
+            && self.takes_small().await;
         let mut stored = Vec::with_capacity(results.len());
         let mut failed = None;
         for result in results {
@@ -114,6 +117,12 @@ impl Maildir {
         let publish = move || publish_or_discard(&opened.directories, stored, failed);
         let published = self.0.disk.run(new, publish).await;
         published.unwrap_or_else(|error| Err(file_error("deliver into", new, error)))
+    }
+
+    /// Says whether there is room for a message that is not large.
+    async fn takes_small(&self) -> bool {
+        let tmp = self.0.directories.tmp.path.clone();
+        self.0.disk.run(&tmp.clone(), move || may_hold(&tmp, LARGE)).await.unwrap_or(false)
     }
 }
 
