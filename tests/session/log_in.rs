@@ -122,8 +122,8 @@ fn answers_that_are_late_are_not_taken_for_others_and_the_server_for_none_that_l
 #[test]
 fn a_log_in_that_takes_long_gives_what_comes_along_with_it_as_much_more_time() {
     let (server, poller, _) = server("user-pass");
-    // Each answer takes a second and a half, that to PASS included: twelve are given to what follows.
-    server.set_delay(Duration::from_millis(1500));
+    // Each answer takes three seconds, that to PASS included: twenty-four are given to what follows.
+    server.set_delay(Duration::from_secs(3));
     poller.must();
     rest(&server);
     poller.must();
