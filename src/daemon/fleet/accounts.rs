@@ -12,7 +12,7 @@ use crate::state::postgres::{Entered, Leases};
 
 /// Rows of one statement.
 pub const CHUNK: usize = 2000;
-/// Places for new maildrops in time: so many times those of sessions are polled at the start, the rest within an interval.
+/// Accounts that are so many times the places for sessions are polled within their interval, and fewer at the start.
 const MANY_AT_START: usize = 10;
 
 /// An account and how it is chosen.
@@ -82,7 +82,7 @@ impl Accounts {
     ///
     /// The rest is entered the next time.
     pub async fn enter(&mut self, leases: &Leases, dice: &mut Dice, free: usize) -> Result<(), StateError> {
-        let places = MANY_AT_START * free.max(1);
+        let are_many = self.to_enter.len() > MANY_AT_START * free.max(1);
         while !self.to_enter.is_empty() {
             let rest = self.to_enter.len();
             let chunk = &self.to_enter[rest.saturating_sub(CHUNK)..];
@@ -91,7 +91,7 @@ impl Accounts {
                 .map(|known| {
                     let spread = match known.account.interval {
                         Interval::Manual => None,
-                        Interval::Every(every) if rest > places => Some(every),
+                        Interval::Every(every) if are_many => Some(every),
                         Interval::Every(_) => Some(self.startup_spread),
                     };
                     Entered::of(&known.account, spread.map(|most| dice.between(Duration::ZERO, most)))
