@@ -28,10 +28,20 @@ tokio::task_local! {
     static ACCOUNT: Arc<str>;
 }
 
-/// Writes a text to standard error above what is kept on the screen there; see [`write_above`].
-type Above = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+/// What becomes of a screen at whose bottom something is kept; see [`keep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen<'a> {
+    /// Whole lines, without the last line end, are written above it.
+    Lines(&'a str),
+    /// A question is asked, and has the screen for itself.
+    Asked,
+    /// It was answered.
+    Answered,
+}
 
-static ABOVE: OnceLock<Above> = OnceLock::new();
+type Keeper = Box<dyn Fn(Screen<'_>) -> io::Result<()> + Send + Sync>;
+
+static KEEPER: OnceLock<Keeper> = OnceLock::new();
 
 /// Starts the log. Records of other crates are never more verbose than warnings.
 pub fn start(level: LevelFilter, format: Format) {
@@ -72,11 +82,35 @@ pub fn about<R>(account: &str, function: impl FnOnce() -> R) -> R {
     ACCOUNT.sync_scope(Arc::from(account), function)
 }
 
-/// Has every later line written by this function: progress bars that stay at the bottom of the screen know how. It
-/// gets whole lines without the last line end. Only the first call counts.
-pub fn write_above(write: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static) {
+/// Has this function write every later line, and make room for questions: progress bars that stay at the bottom of the
+/// screen know how. Only the first call counts.
+pub fn keep(keeper: impl Fn(Screen<'_>) -> io::Result<()> + Send + Sync + 'static) {
     // Failing means that one is there already, which is what is documented.
-    let _ = ABOVE.set(Box::new(write));
+    let _ = KEEPER.set(Box::new(keeper));
+}
+
+/// A question on the screen: until it is dropped, nothing else is drawn there.
+#[derive(Debug)]
+pub struct Question(());
+
+impl Question {
+    pub fn ask() -> Self {
+        Self::tell(Screen::Asked);
+        Self(())
+    }
+
+    fn tell(what: Screen<'_>) {
+        if let Some(keeper) = KEEPER.get() {
+            // The question is asked all the same.
+            let _ = keeper(what);
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        Self::tell(Screen::Answered);
+    }
 }
 
 /// Standard error, whatever else is on the screen.
@@ -84,8 +118,8 @@ struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match (ABOVE.get(), octets.strip_suffix(b"\n").map(str::from_utf8)) {
-            (Some(write), Some(Ok(lines))) => write(lines)?,
+        match (KEEPER.get(), octets.strip_suffix(b"\n").map(str::from_utf8)) {
+            (Some(keeper), Some(Ok(lines))) => keeper(Screen::Lines(lines))?,
             (Some(_) | None, _) => io::stderr().lock().write_all(octets)?,
         }
         Ok(octets.len())

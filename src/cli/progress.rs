@@ -1,7 +1,7 @@
 //! Progress of a run, on a terminal: a line an account, or one line for all where they are many.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -58,9 +58,10 @@ impl Bars {
         if common.quiet || common.verbose > 0 || !io::stderr().is_terminal() {
             return Self::none();
         }
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let above = bars.clone();
-        logging::write_above(move |lines| above.println(lines));
+        let target = || ProgressDrawTarget::stderr_with_hz(10);
+        let bars = MultiProgress::with_draw_target(target());
+        let kept = bars.clone();
+        logging::keep(move |screen| keep(&kept, screen, target));
         Self::on(bars, accounts, Some(REDRAWN))
     }
 
@@ -88,6 +89,28 @@ impl Bars {
                 });
                 Box::new(OfAll { all: all.clone(), account: account.name.clone() })
             }
+        }
+    }
+}
+
+/// Keeps the lines at the bottom of the screen, unless a question stands there.
+fn keep(
+    bars: &MultiProgress,
+    screen: logging::Screen<'_>,
+    target: impl Fn() -> ProgressDrawTarget,
+) -> io::Result<()> {
+    match screen {
+        // What is hidden writes nothing.
+        logging::Screen::Lines(lines) if bars.is_hidden() => writeln!(io::stderr(), "{lines}"),
+        logging::Screen::Lines(lines) => bars.println(lines),
+        logging::Screen::Asked => {
+            let cleared = bars.clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+            cleared
+        }
+        logging::Screen::Answered => {
+            bars.set_draw_target(target());
+            Ok(())
         }
     }
 }
@@ -133,8 +156,6 @@ struct One {
     bars: MultiProgress,
     bar: ProgressBar,
     name: String,
-    /// The password is asked for on the terminal, and a line would overwrite the prompt.
-    asks: bool,
     state: Mutex<Fetching>,
 }
 
@@ -154,7 +175,6 @@ impl One {
             bar: lines.add(),
             bars: lines.bars.clone(),
             name: account.name.clone(),
-            asks: account.password.is_none(),
             state: Mutex::new(state),
         }
     }
@@ -192,11 +212,7 @@ impl Progress for One {
         if state.delivered < state.messages {
             return;
         }
-        match activity {
-            Activity::GettingPassword if self.asks => self.bar.set_message(""),
-            Activity::Connecting | Activity::LoggingIn if self.asks => {}
-            _ => self.bar.set_message(format!("{}: {activity}", self.name)),
-        }
+        self.bar.set_message(format!("{}: {activity}", self.name));
     }
 
     fn planned(&self, messages: usize, octets: u64) {
@@ -398,8 +414,6 @@ mod tests {
         let screen = terminal(100);
         let bars = screen.bars(1);
         let bar = bars.of(&account("home", "pop.example.org"));
-        bar.doing(Activity::Connecting);
-        assert_eq!(screen.looked_at(), "", "the prompt for the password is on the screen now");
         bar.doing(Activity::OpeningTarget);
         assert_eq!(screen.looked_at(), "home: opening the target");
         bar.planned(3, 4096);
@@ -415,6 +429,24 @@ mod tests {
         assert!(shown.contains("3 of 3 messages, 4.0 KiB of 4.0 KiB (100 %)"), "{shown}");
         drop(bar);
         assert_eq!(screen.looked_at(), "");
+    }
+
+    #[test]
+    fn nothing_is_drawn_over_a_question() {
+        let screen = terminal(100);
+        let target = || ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255);
+        let bars = MultiProgress::with_draw_target(target());
+        let shown = Bars::on(bars.clone(), 2, None);
+        let [asks, other] = ["asks", "other"].map(|name| shown.of(&account(name, "pop.example.org")));
+        asks.doing(Activity::GettingPassword);
+        keep(&bars, logging::Screen::Asked, target).unwrap();
+        screen.looked_at();
+        other.doing(Activity::Connecting);
+        asks.doing(Activity::GettingPassword);
+        assert_eq!(screen.looked_at(), "");
+        keep(&bars, logging::Screen::Answered, target).unwrap();
+        other.doing(Activity::LoggingIn);
+        assert!(screen.looked_at().contains("other: logging in"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroize;
 
 use super::error::CredentialError;
+use crate::logging::Question;
 use crate::secret::Secret;
 
 /// Held while a question stands: accounts are polled at once, and there is one terminal.
@@ -17,6 +18,8 @@ static TERMINAL: Mutex<()> = Mutex::const_new(());
 pub(super) async fn ask(prompt: String) -> Result<Secret, CredentialError> {
     let _turn = TERMINAL.lock().await;
     let _mode = Mode::hide().map_err(CredentialError::NoTerminal)?;
+    // What shows progress would draw over it.
+    let _question = Question::ask();
     let (answer, answered) = oneshot::channel();
     // Not a thread of the runtime's: those are waited for at its end, and this one may wait for a key for ever.
     let asking = std::thread::Builder::new().name("ask".into()).spawn(move || {

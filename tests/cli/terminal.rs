@@ -116,6 +116,25 @@ fn a_hook_a_password_command_and_a_silent_target_are_waited_for_in_words() {
 }
 
 #[test]
+fn a_question_for_a_password_stays_on_the_screen() {
+    let (server, home) = (server(), Home::new());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let asks = account("home", server.port()).replace("password: correct horse, ", "");
+    let other = account("other", silent.local_addr().unwrap().port());
+    for accounts in [asks.clone(), asks + &other] {
+        home.configure(&format!("accounts:\n{accounts}"));
+        let running = on_terminal(&home, 80, "sync", &[]);
+        let question = "Password for alice at 127.0.0.1:";
+        shows(&home, question);
+        let drawn_over = || screen(&home).split(question).last().is_some_and(|behind| behind.len() > 10);
+        assert!(!wait_until(Duration::from_secs(1), drawn_over), "{:?}", screen(&home));
+        running.signal(Signal::SIGTERM);
+        running.wait(LIMIT);
+        std::fs::remove_file(home.path("screen")).unwrap();
+    }
+}
+
+#[test]
 fn many_accounts_share_a_line_and_no_line_is_wider_than_the_terminal() {
     let (server, home) = (server(), Home::new());
     (0..30).for_each(|i| server.put(&i.to_string(), b"Subject: 1\r\n\r\n0123456789\r\n".repeat(40)));

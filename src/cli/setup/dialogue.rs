@@ -10,7 +10,7 @@ use crate::cli::CliError;
 use crate::cli::doctor::{NARROW, laid_out};
 use crate::cli::stdout::Results;
 use crate::credential::{self, CredentialError};
-use crate::logging;
+use crate::logging::{self, Screen};
 use crate::secret::Secret;
 use crate::stop::Stop;
 
@@ -32,9 +32,12 @@ impl<'a> Dialogue<'a> {
         let asks = Arc::new(AtomicBool::new(false));
         let open = Arc::clone(&asks);
         // What is logged while somebody types begins on a line of its own.
-        logging::write_above(move |lines| {
-            let before = if open.swap(false, Ordering::Relaxed) { "\n" } else { "" };
-            writeln!(io::stderr().lock(), "{before}{lines}")
+        logging::keep(move |screen| match screen {
+            Screen::Lines(lines) => {
+                let before = if open.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+                writeln!(io::stderr().lock(), "{before}{lines}")
+            }
+            Screen::Asked | Screen::Answered => Ok(()),
         });
         Self { results, stop, typed: None, asks }
     }
