@@ -38,8 +38,8 @@ pub struct Sync {
     /// Print one result object an account, each as it ends
     #[arg(long)]
     json: bool,
-    /// With a URL: where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS;
-    /// given more than once, to each of them
+    /// With a URL: where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS,
+    /// imaps://USER@HOST, https://HOST/PATH; given more than once, to each of them
     #[arg(long, value_name = "TARGET")]
     deliver: Vec<String>,
     #[command(flatten)]

@@ -148,7 +148,8 @@ fn is_key(words: &str, whose: Whose) -> bool {
     let key = words.split(':').next().unwrap_or_default();
     let in_url = match whose {
         Whose::Account => ["host", "user", "port"].as_slice(),
-        Whose::Target => &["host", "port"],
+        // One that is asked for a log-in has both; no other target of a URL has a log-in.
+        Whose::Target => &["host", "port", "user", "password"],
     };
     !in_url.contains(&key) && KEYS.iter().any(|known| known.name == key)
 }
@@ -305,7 +306,9 @@ mod tests {
             on_command_line("write `tls: implicit`, or give the port", Whose::Target),
             "write `tls=implicit` behind the `?` of `--deliver`, or give the port"
         );
-        assert!(on_command_line("check `user` and `password`", Whose::Target).ends_with(file));
+        let mailbox = "check `user` and `password` of the target";
+        assert_eq!(on_command_line(mailbox, Whose::Target), mailbox);
+        assert!(on_command_line("write `proxy: none`", Whose::Target).ends_with(file));
     }
 
     #[test]

@@ -52,8 +52,9 @@ pub struct Setup {
     /// For OAuth2: a file with that client's secret
     #[arg(long, value_name = "FILE")]
     pub(super) client_secret_file: Option<PathBuf>,
-    /// Where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS; given
-    /// more than once, to each of them [default: maildir:~/Mail]
+    /// Where messages go: maildir:~/Mail, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS,
+    /// imaps://USER@HOST?password_file=PATH, https://HOST/PATH; given more than once, to each of them
+    /// [default: maildir:~/Mail]
     #[arg(long, value_name = "TARGET")]
     pub(super) deliver: Vec<String>,
     /// What becomes of the messages that wait: all, none (only what comes from now on is fetched), or those of a time
