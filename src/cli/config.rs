@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, User, access};
 
 use super::exit::Exit;
+use super::help::{self, below};
 use super::owner::Owner;
 use super::stdout::Results;
 use super::{CliError, Common, common};
@@ -19,20 +20,20 @@ use crate::text::counted;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Reads the configuration and says where it is wrong
-    #[command(after_help = super::example("postrider --config new.yaml config check", super::CONFIG_EXIT_STATUS))]
+    #[command(after_help = below("postrider --config new.yaml config check", help::CONFIG))]
     Check,
     /// Prints the effective configuration: defaults filled in, secrets masked
-    #[command(after_help = super::example("postrider config show --origin", super::CONFIG_EXIT_STATUS))]
+    #[command(after_help = below("postrider config show --origin", help::CONFIG))]
     Show {
         /// Say of each key of an account where it comes from: its line, `defaults`, or nowhere
         #[arg(long)]
         origin: bool,
     },
     /// Prints the names of the accounts, one a line
-    #[command(after_help = super::example("postrider config accounts", super::CONFIG_EXIT_STATUS))]
+    #[command(after_help = below("postrider config accounts", help::CONFIG))]
     Accounts,
     /// Prints every key of the configuration with a line of help
-    #[command(after_help = super::example("postrider config keys", super::CONFIG_EXIT_STATUS))]
+    #[command(after_help = below("postrider config keys", help::CONFIG))]
     Keys,
 }
 

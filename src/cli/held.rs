@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::accounts::{load, look, retry};
 use super::exit::Exit;
+use super::help::{self, below};
 use super::progress::Bars;
 use super::report::{Octets, messages};
 use super::seen::lease;
@@ -23,13 +24,13 @@ use crate::text::{Shown, counted};
 #[derive(Debug, Subcommand)]
 pub enum Held {
     /// Lists the held messages: since when, how often tried, when again, octets, unique-id, reason
-    #[command(after_help = super::example("postrider held list home", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider held list home", help::RECORDS))]
     List(List),
     /// Polls the account and tries held messages without waiting for their time
-    #[command(after_help = super::example("postrider held retry home", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider held retry home", help::RECORDS))]
     Retry(Retry),
     /// Gives held messages up: they count as seen, and are deleted if the account deletes
-    #[command(after_help = super::example("postrider held discard home QhdPYR:00WBw1Ph7x7", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider held discard home QhdPYR:00WBw1Ph7x7", help::RECORDS))]
     Discard(Discard),
 }
 

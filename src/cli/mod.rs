@@ -38,15 +38,12 @@ use crate::logging::Format;
 use common::Common;
 use error::CliError;
 pub use exit::Exit;
-use help::{
-    COMPLETIONS_EXIT_STATUS, CONFIG_EXIT_STATUS, DAEMON_EXIT_STATUS, EXIT_STATUS, IMPORT_EXIT_STATUS,
-    LOGIN_EXIT_STATUS, RECORDS_EXIT_STATUS, SETUP_EXIT_STATUS, STATUS_EXIT_STATUS, WAKE_EXIT_STATUS, example,
-};
+use help::below;
 use stdout::Results;
 
 /// Fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
 #[derive(Debug, Parser)]
-#[command(name = "postrider", version, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+#[command(name = "postrider", version, after_help = help::PROGRAM, disable_help_subcommand = true)]
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -57,49 +54,49 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Polls accounts once, concurrently: fetches what is new, delivers it, deletes what is due
-    #[command(after_help = example("postrider sync home\n  postrider sync pops://alice@pop.example.org --deliver maildir:~/Mail", EXIT_STATUS))]
+    #[command(after_help = below("postrider sync home\n  postrider sync pops://alice@pop.example.org --deliver maildir:~/Mail", help::SYNC))]
     Sync(sync::Sync),
     /// Stays in the foreground and polls each account at its interval
-    #[command(after_help = example("postrider -v daemon", DAEMON_EXIT_STATUS))]
+    #[command(after_help = below("postrider -v daemon", help::DAEMON))]
     Daemon(daemon::Daemon),
     /// Tells the running daemon to poll now
-    #[command(after_help = example("postrider wake home", WAKE_EXIT_STATUS))]
+    #[command(after_help = below("postrider wake home", help::WAKE))]
     Wake(wake::Wake),
     /// Asks the servers whether mail is waiting; downloads nothing, changes nothing
-    #[command(after_help = example("postrider check home", EXIT_STATUS))]
+    #[command(after_help = below("postrider check home", help::CHECK))]
     Check(check::Check),
     /// Goes through each step of a session and of opening the target, and says what it sees and what to do
-    #[command(after_help = example("postrider doctor home", EXIT_STATUS))]
+    #[command(after_help = below("postrider doctor home", help::DOCTOR))]
     Doctor(doctor::Doctor),
     /// Shows what the last poll of every account did, when the next is due, and what is held; contacts nobody
-    #[command(after_help = example("postrider status --max-age 1h", STATUS_EXIT_STATUS))]
+    #[command(after_help = below("postrider status --max-age 1h", help::STATUS))]
     Status(status::Status),
     /// Shows and edits the recorded unique-ids: the messages that are not fetched again
-    #[command(subcommand, after_help = example("postrider seen list home", RECORDS_EXIT_STATUS))]
+    #[command(subcommand, after_help = below("postrider seen list home", help::RECORDS))]
     Seen(seen::Seen),
     /// Shows the messages that could not be fetched or delivered, tries them again, or gives them up
-    #[command(subcommand, after_help = example("postrider held list home", RECORDS_EXIT_STATUS))]
+    #[command(subcommand, after_help = below("postrider held list home", help::RECORDS))]
     Held(held::Held),
     /// Finds the POP3 server of a mail address, tries the log-in, and writes the account into the configuration
-    #[command(after_help = example("postrider setup alice@example.org", SETUP_EXIT_STATUS))]
+    #[command(after_help = below("postrider setup alice@example.org", help::SETUP))]
     Setup(setup::Setup),
     /// Prints the configuration that does what another program's says, and takes over what that one has fetched
-    #[command(after_help = example("postrider import fetchmail --write\n  postrider import fetchmail --seen", IMPORT_EXIT_STATUS))]
+    #[command(after_help = below("postrider import fetchmail --write\n  postrider import fetchmail --seen", help::IMPORT))]
     Import(import::Import),
     /// Lets postrider into a mailbox by OAuth2: in a browser on any machine, or by a code
-    #[command(after_help = example("postrider login work", LOGIN_EXIT_STATUS))]
+    #[command(after_help = below("postrider login work", help::LOGIN))]
     Login(login::Login),
     /// Adds, lists, checks and removes the accounts that tenants have in the database of a fleet
-    #[command(subcommand, after_help = example("postrider account list", EXIT_STATUS))]
+    #[command(subcommand, after_help = below("postrider account list", help::ACCOUNT))]
     Account(account::AccountCommand),
     /// Moves what is recorded from a file into a database, or back
-    #[command(subcommand, after_help = example("postrider state copy state.db postgresql://postrider@%2Frun%2Fpostgresql/postrider", EXIT_STATUS))]
+    #[command(subcommand, after_help = below("postrider state copy state.db postgresql://postrider@%2Frun%2Fpostgresql/postrider", help::STATE))]
     State(state::StateCommand),
     /// Validates or shows the configuration
-    #[command(subcommand, after_help = example("postrider config check", CONFIG_EXIT_STATUS))]
+    #[command(subcommand, after_help = below("postrider config check", help::CONFIG))]
     Config(config::ConfigCommand),
     /// Writes the completions of a shell to standard output
-    #[command(after_help = example("postrider completions bash > ~/.local/share/bash-completion/completions/postrider", COMPLETIONS_EXIT_STATUS))]
+    #[command(after_help = below("postrider completions bash > ~/.local/share/bash-completion/completions/postrider", help::COMPLETIONS))]
     Completions(completions::Completions),
 }
 

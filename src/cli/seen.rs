@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::accounts::{OfUrl, is_url, load, look, retry};
 use super::exit::Exit;
+use super::help::{self, below};
 use super::progress::Bars;
 use super::report::messages;
 use super::stdout::Results;
@@ -29,13 +30,13 @@ const LONGEST_UID: usize = 512;
 #[derive(Debug, Subcommand)]
 pub enum Seen {
     /// Lists the recorded unique-ids with the time and the octets of each message
-    #[command(after_help = super::example("postrider seen list home", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider seen list home", help::RECORDS))]
     List(List),
     /// Takes what is in the maildrop now as already fetched
-    #[command(after_help = super::example("postrider seen mark --all home", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider seen mark --all home", help::RECORDS))]
     Mark(Mark),
     /// Forgets unique-ids, so that their messages are fetched again
-    #[command(after_help = super::example("postrider seen forget home QhdPYR:00WBw1Ph7x7", super::RECORDS_EXIT_STATUS))]
+    #[command(after_help = below("postrider seen forget home QhdPYR:00WBw1Ph7x7", help::RECORDS))]
     Forget(Forget),
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 
 use super::exit::Exit;
+use super::help::{self, below};
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::config::{Config, ConfigError, Postgres};
@@ -28,7 +29,7 @@ const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
 #[derive(Debug, Subcommand)]
 pub enum StateCommand {
     /// Copies all that is recorded from a state file into a database, or back, and compares the two
-    #[command(after_help = super::example("postrider --config worker.yaml state copy /var/lib/postrider/state.db postgresql://postrider@db.example.org/postrider", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider --config worker.yaml state copy /var/lib/postrider/state.db postgresql://postrider@db.example.org/postrider", help::STATE))]
     Copy(Copy),
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::account::Table as AccountTable;
 use super::accounts::{add_rows, look, named};
 use super::exit::Exit;
+use super::help::{self, below};
 use super::seen::lease;
 use super::stdout::Results;
 use super::table::{Screen, Table};
@@ -40,7 +41,7 @@ pub struct Status {
 #[derive(Debug, Subcommand)]
 enum Forgetting {
     /// Drops all that is recorded of a maildrop that is no longer configured
-    #[command(after_help = super::example("postrider status forget alice@pop.example.org", super::STATUS_EXIT_STATUS))]
+    #[command(after_help = below("postrider status forget alice@pop.example.org", help::STATUS))]
     Forget(Forget),
 }
 

@@ -7,6 +7,7 @@ mod table;
 use clap::{Args, Subcommand};
 
 use super::exit::Exit;
+use super::help::{self, below};
 use super::stdout::Results;
 use super::{CliError, Common};
 use list::Switch;
@@ -17,31 +18,31 @@ pub use table::Table;
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
     /// Adds an account, its secret sealed
-    #[command(after_help = super::example("postrider account add acme/alice account.json", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account add acme/alice account.json", help::ACCOUNT))]
     Add(add::Add),
     /// Adds accounts, one JSON object a line, and leaves alone those that are there
-    #[command(after_help = super::example("postrider account import accounts.jsonl", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account import accounts.jsonl", help::ACCOUNT))]
     Import(add::Import),
     /// Lists the accounts
-    #[command(after_help = super::example("postrider account list --json", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account list --json", help::ACCOUNT))]
     List(list::List),
     /// Shows what an account is with all that holds for it, secrets masked
-    #[command(after_help = super::example("postrider account show acme/alice", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account show acme/alice", help::ACCOUNT))]
     Show(list::Show),
     /// Validates accounts, and opens their secrets; contacts no mail server
-    #[command(after_help = super::example("postrider account check", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account check", help::ACCOUNT))]
     Check(list::Check),
     /// Has accounts polled no more
-    #[command(after_help = super::example("postrider account disable acme/alice", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account disable acme/alice", help::ACCOUNT))]
     Disable(list::Names),
     /// Has accounts polled again
-    #[command(after_help = super::example("postrider account enable acme/alice", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account enable acme/alice", help::ACCOUNT))]
     Enable(list::Names),
     /// Removes accounts; what was recorded of their maildrops stays for a while
-    #[command(after_help = super::example("postrider account remove acme/alice", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account remove acme/alice", help::ACCOUNT))]
     Remove(list::Names),
     /// Seals all secrets with the first key of `secrets_key`, so that the others are needed no more
-    #[command(after_help = super::example("postrider account rekey", super::EXIT_STATUS))]
+    #[command(after_help = below("postrider account rekey", help::ACCOUNT))]
     Rekey(Rekey),
 }
 
