@@ -17,7 +17,7 @@ pub fn print(imported: &Imported, head: &[String]) -> String {
         true => out += &format!("# {}\n", line.replace(char::is_control, "?")),
         false => comment(&mut out, 0, line),
     });
-    imported.notes.iter().for_each(|note| told(&mut out, 0, note));
+    imported.notes.iter().for_each(|note| told(&mut out, 0, &[note]));
     if let Some(state) = &imported.state {
         out += &format!("state: {}\n", text(state));
     }
@@ -32,13 +32,30 @@ pub fn print(imported: &Imported, head: &[String]) -> String {
 
 fn one(out: &mut String, account: &Account) {
     if let Some(why) = &account.left_out {
-        return comment(out, 2, &format!("{} ({}): left out: {why}", account.name, place(&account.at)));
+        return comment(out, 2, &format!("{} ({}): left out: {why}", account.name, place(&[&account.at])));
     }
-    let _ = writeln!(out, "  {}:  # {}", text(&account.name), place(&account.at));
-    account.lines.iter().for_each(|line| match line {
-        Line::Key(key, value) => entry(out, 4, key, value),
-        Line::Note(note) => told(out, 4, note),
-    });
+    let _ = writeln!(out, "  {}:  # {}", text(&account.name), place(&[&account.at]));
+    let mut lines = &account.lines[..];
+    while let [line, rest @ ..] = lines {
+        lines = rest;
+        let first = match line {
+            Line::Key(key, value) => {
+                entry(out, 4, key, value);
+                continue;
+            }
+            Line::Note(note) => note,
+        };
+        // The same of one place behind the other, such as thirty rules, is told once.
+        let is_same = |next: &Note| next.what == first.what && next.file() == first.file();
+        let mut notes = vec![first];
+        while let [Line::Note(next), rest @ ..] = lines
+            && is_same(next)
+        {
+            notes.push(next);
+            lines = rest;
+        }
+        told(out, 4, &notes);
+    }
 }
 
 fn entry(out: &mut String, indent: usize, key: &str, value: &Value) {
@@ -70,18 +87,24 @@ fn flow(value: &Value) -> String {
     }
 }
 
-fn told(out: &mut String, indent: usize, Note { at, what }: &Note) {
-    match at {
-        Some(at) => comment(out, indent, &format!("{}: {what}", place(at))),
-        None => comment(out, indent, what),
+/// Writes what is told of one place, or the same of several places of one file.
+fn told(out: &mut String, indent: usize, notes: &[&Note]) {
+    let what = notes.first().map_or("", |note| &note.what);
+    let places: Vec<&At> = notes.iter().filter_map(|note| note.at.as_ref()).collect();
+    match places[..] {
+        [] => comment(out, indent, what),
+        _ => comment(out, indent, &format!("{}: {what}", place(&places))),
     }
 }
 
-/// `line 4`, or with the file that another one includes.
-fn place(at: &At) -> String {
-    match &at.file {
-        Some(file) => format!("{}, line {}", file.display(), at.line),
-        None => format!("line {}", at.line),
+/// `line 4`, `lines 4, 7, 9`, or with the file that another one includes.
+fn place(places: &[&At]) -> String {
+    let mut lines: Vec<String> = places.iter().map(|at| at.line.to_string()).collect();
+    lines.dedup();
+    let lines = format!("line{} {}", if lines.len() == 1 { "" } else { "s" }, lines.join(", "));
+    match places.first().and_then(|at| at.file.as_ref()) {
+        Some(file) => format!("{}, {lines}", file.display()),
+        None => lines,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use super::cursor::At;
 use super::seen::SeenList;
@@ -50,6 +51,13 @@ pub(super) enum Line {
 pub(super) struct Note {
     pub(super) at: Option<At>,
     pub(super) what: String,
+}
+
+impl Note {
+    /// Gives the file that it is about, if that is not the one that was named.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        self.at.as_ref()?.file.as_ref()
+    }
 }
 
 /// A value as YAML has it.
@@ -139,7 +147,10 @@ impl Account {
 
     /// Has it polled by nobody until a person has looked.
     pub(super) fn disable(&mut self, why: impl Into<String>) {
-        self.remark(why);
+        let what = why.into();
+        if !self.lines.iter().any(|line| matches!(line, Line::Note(note) if note.what == what)) {
+            self.remark(what);
+        }
         if self.get("enabled").is_none() {
             self.set("enabled", Value::bare(false));
         }

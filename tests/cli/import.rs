@@ -321,7 +321,7 @@ fn what_fdm_would_evaluate_is_told_and_not_run_and_its_includes_are_read() {
     home.write(
         ".fdm.conf",
         "$host = \"pop.example.org\"\ninclude \"more/work.conf\"\naccount \"home\" pop3s server $host user \"u\" pass $(touch \
-         ran; echo p)\nmatch \"x\" in headers action drop\nmatch all action maildir \"%h/Mail\"\n",
+         ran; echo p)\nmatch \"x\" in headers action drop\nmatch \"y\" in body action drop\nmatch all action maildir \"%h/Mail\"\n",
     );
     let printed = home.must(&["import", "fdm"], 0).stdout;
     assert!(!home.path("ran").exists());
@@ -330,7 +330,7 @@ fn what_fdm_would_evaluate_is_told_and_not_run_and_its_includes_are_read() {
         "{printed}"
     );
     assert!(printed.contains("password: { command: 'touch ran; echo p' }"), "{printed}");
-    assert!(printed.contains("# line 4: this rule goes by the message"), "{printed}");
+    assert!(printed.contains("# lines 4, 5: no rule here goes by the message"), "{printed}");
     home.configure(&printed);
     home.must(&["config", "check"], 0);
     home.write("more/work.conf", "account \"work\" pop3s\n  nothing\n");
@@ -347,5 +347,29 @@ fn what_fdm_would_evaluate_is_told_and_not_run_and_its_includes_are_read() {
         home.write(".fdm.conf", text);
         let told = home.must(&["import", "fdm"], 78).stderr;
         assert!(told.contains(place), "{text}: {told}");
+    }
+}
+
+#[test]
+fn a_proxy_of_fdm_keeps_its_port_and_one_with_a_password_disables_what_would_go_without_it() {
+    let home = Home::new();
+    let printed = |proxy: &str| {
+        let account =
+            "account \"a\" pop3s server \"h\" user \"u\" pass \"p\"\nmatch all action maildir \"%h/Mail\"\n";
+        home.write(".fdm.conf", &format!("set proxy \"{proxy}\"\n{account}"));
+        home.must(&["import", "fdm"], 0).stdout
+    };
+    for (theirs, ours) in [
+        ("socks://h", "socks5://h:1080"),
+        ("socks5://127.0.0.1:9050", "socks5://127.0.0.1:9050"),
+        ("http://h", "http://h:80"),
+        ("http://h:3128", "http://h:3128"),
+    ] {
+        let printed = printed(theirs);
+        assert!(printed.contains(&format!("    proxy: '{ours}'\n")), "{printed}");
+    }
+    for other in ["https://h:443", "socks://u:secret@h"] {
+        let printed = printed(other);
+        assert!(printed.contains("    enabled: false\n") && !printed.contains("secret@"), "{printed}");
     }
 }

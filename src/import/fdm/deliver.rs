@@ -57,7 +57,7 @@ impl Reading<'_> {
                 (Holds::Never, _) => {}
                 (Holds::Sometimes, _) => account.note(
                     &rule.at,
-                    "this rule goes by the message: all mail goes to `deliver`, which may sort it (Sieve, a `pipe`)",
+                    "no rule here goes by the message: all mail goes to `deliver`, which may sort it (Sieve, a `pipe`)",
                 ),
                 (Holds::Always, Perform::Rules(rules)) => self.rules(account, rules, outcome),
                 (Holds::Always, perform) => {

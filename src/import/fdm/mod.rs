@@ -109,8 +109,16 @@ impl Reading<'_> {
 
     fn proxy(&self, account: &mut shape::Account) {
         let (Some(option), Some(proxy)) = (self.option("proxy"), self.value("proxy")) else { return };
-        let known = proxy.strip_prefix("socks://").map(|rest| format!("socks5://{rest}"));
-        let known = known.or_else(|| proxy.starts_with("http://").then(|| proxy.to_owned()));
+        const SCHEMES: [(&str, &str, &str); 3] = [
+            ("socks://", "socks5://", ":1080"),
+            ("socks5://", "socks5://", ":1080"),
+            ("http://", "http://", ":80"),
+        ];
+        let known = SCHEMES.iter().find_map(|(theirs, ours, port)| {
+            let host = proxy.strip_prefix(theirs)?;
+            let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+            Some(format!("{ours}{host}{}", if has_port { "" } else { port }))
+        });
         match known.filter(|_| !proxy.contains('@')) {
             Some(proxy) => account.set("proxy", Value::text(proxy)),
             None => {
