@@ -57,6 +57,7 @@ mod turn;
 mod waits;
 mod which;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,20 +86,24 @@ const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// Polls an account, does what the user wants done after that, and says how it went; never panics for anything from
 /// outside, never fails without a [`crate::failure::Failure`] in the report.
-pub async fn run(
-    account: &Account,
-    environment: &Environment,
+///
+/// The future is a `dyn Future`, so that whoever awaits it in another crate does not compile all of a session once more.
+pub fn run<'a>(
+    account: &'a Account,
+    environment: &'a Environment,
     task: Task,
-    progress: &dyn Progress,
-) -> Report {
-    let polled = poll(account, environment, task, progress).await;
-    let Hooks { after, on_new, on_error, on_recover, .. } = &account.hooks;
-    if matches!(task, Task::Sync(_))
-        && [after, on_new, on_error, on_recover].iter().any(|hook| hook.is_some())
-    {
-        progress.doing(Activity::RunningHooksAfter);
-    }
-    polled.follow_up(account, environment).await
+    progress: &'a dyn Progress,
+) -> Pin<Box<dyn Future<Output = Report> + Send + 'a>> {
+    Box::pin(async move {
+        let polled = poll(account, environment, task, progress).await;
+        let Hooks { after, on_new, on_error, on_recover, .. } = &account.hooks;
+        if matches!(task, Task::Sync(_))
+            && [after, on_new, on_error, on_recover].iter().any(|hook| hook.is_some())
+        {
+            progress.doing(Activity::RunningHooksAfter);
+        }
+        polled.follow_up(account, environment).await
+    })
 }
 
 /// A poll that is over; what is to be done after it is not.
