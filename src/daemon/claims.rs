@@ -54,10 +54,10 @@ impl Daemon {
     /// Begins a session of what the worker has claimed.
     pub(super) fn begin_claimed(&mut self, begin: Begin) {
         let Some(fleet) = &mut self.fleet else { return };
-        let Begin { account, lease, turn } = begin;
-        let (messages, leaving) = (turn.budget(), fleet.leaving(&turn));
+        let Begin { account, lease, session: begun } = begin;
+        let (messages, leaving) = (begun.budget(), fleet.leaving(&begun));
         let environment = Environment {
-            stop: self.environment.stop.under(turn.term.clone()),
+            stop: self.environment.stop.under(begun.term.clone()),
             claimed: Some(lease),
             ..self.environment.clone()
         };
@@ -70,7 +70,7 @@ impl Daemon {
             polled.follow_up(&account, &environment).await
         };
         let task = self.sessions.spawn(logging::of_account(name, session)).id();
-        fleet.began(task, turn);
+        fleet.began(task, begun);
         self.running.insert(task, start);
     }
 }

@@ -67,9 +67,9 @@ pub struct Standings {
     pub held: u64,
 }
 
-/// Whose turn a maildrop is.
+/// When a maildrop is polled next, and by whom it was last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Turn {
+pub struct NextPoll {
     /// Who polls it, or polled it last, if that one is there still.
     pub worker: Option<String>,
     pub is_polled: bool,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::clock::in_utc;
 use crate::message::UniqueId;
 
-use super::fleet::{Fleet, Turn};
+use super::fleet::{Fleet, NextPoll};
 use super::{Held, Kind, Timestamp};
 
 /// A maildrop as its row shows it, with what its user was told; the default is one that was never polled.
@@ -126,8 +126,8 @@ pub struct Overview {
     pub due: HashMap<String, Timestamp>,
     /// The oldest first.
     pub hours: Vec<Hour>,
-    /// Whose turn maildrops are, by identity, and how the workers stand, if the store is a database.
-    pub turns: HashMap<String, Turn>,
+    /// When maildrops are polled next, by identity, and how the workers stand, if the store is a database.
+    pub next_polls: HashMap<String, NextPoll>,
     pub fleet: Option<Fleet>,
     /// How many there are, where not all are among them.
     pub in_all: Option<u64>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use super::fleet::{Fleet, Host, Standings, Tally, Turn, Worker};
+use super::fleet::{Fleet, Host, NextPoll, Standings, Tally, Worker};
 use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};
@@ -124,7 +124,7 @@ pub(super) fn overview(tables: Tables<'_>, which: &Which, seen: Seen) -> Result<
         maildrops: status(tables, &of, counts)?,
         due: due(tables)?,
         hours: hours(tables)?,
-        turns: turns(tables, &of)?,
+        next_polls: next_polls(tables, &of)?,
         fleet,
         in_all: in_all.filter(|_| *which == Which::All),
     })
@@ -167,8 +167,8 @@ fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
     Ok(Some(Fleet { workers, lag_seconds, all, hosts, accounts }))
 }
 
-/// Reads whose turn maildrops are, by identity.
-fn turns(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, Turn>> {
+/// Reads when maildrops are polled next, by identity.
+fn next_polls(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, NextPoll>> {
     let Tables::Postgres(_) = tables else { return Ok(HashMap::new()) };
     let (condition, id) = of.condition("lease.maildrop");
     let sql = format!(
@@ -176,11 +176,11 @@ fn turns(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, Turn>> {
          FROM lease JOIN maildrop ON maildrop.id = lease.maildrop
          LEFT JOIN worker ON worker.id = lease.owner AND NOT worker.evicted WHERE {condition}"
     );
-    let turns = tables.rows(&sql, &[&id], |row| {
+    let found = tables.rows(&sql, &[&id], |row| {
         let due = if row.get(3)? { Some(row.get(2)?) } else { None };
-        Ok((row.get(0)?, Turn { worker: row.get(4)?, is_polled: row.get(1)?, due }))
+        Ok((row.get(0)?, NextPoll { worker: row.get(4)?, is_polled: row.get(1)?, due }))
     })?;
-    Ok(turns.into_iter().collect())
+    Ok(found.into_iter().collect())
 }
 
 /// Gives the numbers of the maildrops that want a look most: those that fail, the longest first, then those with messages

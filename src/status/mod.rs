@@ -84,22 +84,22 @@ impl Snapshot {
     /// Says how these accounts stand in a fleet; where not all maildrops were looked at, those of whose something was seen.
     pub fn of_fleet(mut overview: Overview, accounts: &[Arc<Account>], at: Timestamp) -> Self {
         let in_all = overview.in_all;
-        let (fleet, mut turns) = (overview.fleet.take(), mem::take(&mut overview.turns));
+        let (fleet, mut next) = (overview.fleet.take(), mem::take(&mut overview.next_polls));
         let seen: HashSet<&str> =
             overview.maildrops.iter().map(|known| known.maildrop.identity.as_str()).collect();
         let is_seen =
             |account: &&Arc<Account>| in_all.is_none() || seen.contains(account.maildrop_id.as_str());
         let accounts: Vec<_> = accounts.iter().filter(is_seen).cloned().collect();
-        let due = turns.iter().filter(|(_, turn)| !turn.is_polled);
-        overview.due = due.filter_map(|(maildrop, turn)| Some((maildrop.clone(), turn.due?))).collect();
+        let due = next.iter().filter(|(_, next)| !next.is_polled);
+        overview.due = due.filter_map(|(maildrop, next)| Some((maildrop.clone(), next.due?))).collect();
         let lives = fleet.as_ref().is_some_and(|fleet| fleet.live() > 0);
         let is_polled = |maildrop: &str| match maildrop {
             DAEMON => lives,
-            maildrop => turns.get(maildrop).is_some_and(|turn| turn.is_polled),
+            maildrop => next.get(maildrop).is_some_and(|next| next.is_polled),
         };
         let mut snapshot = Self::of(overview, &accounts, at, is_polled);
         for row in &mut snapshot.rows {
-            row.worker = turns.remove(&row.maildrop).and_then(|turn| turn.worker);
+            row.worker = next.remove(&row.maildrop).and_then(|next| next.worker);
         }
         Self { fleet, in_all, ..snapshot }
     }

@@ -228,19 +228,19 @@ fn a_time_is_told_by_how_far_away_it_is() {
 
 #[test]
 fn of_many_accounts_of_a_fleet_those_are_listed_that_want_a_look() {
-    use crate::state::fleet::{Fleet, Standings, Turn};
+    use crate::state::fleet::{Fleet, NextPoll, Standings};
     let accounts: Vec<_> = (0..30).map(|number| Arc::new(account(&number.to_string()))).collect();
     let maildrops =
         vec![known("17@pop.example.org", Some(("network", "x"))), known("gone@h", Some(("tls", "x")))];
-    let turn = Turn { worker: Some("mx1:1".into()), is_polled: false, due: Some(NOW + 60) };
+    let next = NextPoll { worker: Some("mx1:1".into()), is_polled: false, due: Some(NOW + 60) };
     let fleet = Fleet {
         workers: vec![Default::default()],
         accounts: Standings { polled: 990, failing: 2, holding: 1, held: 3 },
         ..Fleet::default()
     };
-    let turns = [("17@pop.example.org".to_owned(), turn)].into_iter().collect();
+    let next_polls = [("17@pop.example.org".to_owned(), next)].into_iter().collect();
     let overview =
-        Overview { maildrops, turns, fleet: Some(fleet), in_all: Some(1001), ..Overview::default() };
+        Overview { maildrops, next_polls, fleet: Some(fleet), in_all: Some(1001), ..Overview::default() };
     let snapshot = Snapshot::of_fleet(overview, &accounts, NOW);
     let names: Vec<_> = snapshot.rows.iter().map(|row| row.account.as_str()).collect();
     assert_eq!(names, ["17", "old-name"]);

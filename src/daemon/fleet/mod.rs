@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`floor`] | what of that which is due is claimed (pure) |
 //! | [`due`] | when a maildrop is due again (pure) |
-//! | [`turn`] | a session of a worker, and what is told of it |
+//! | [`session`] | a session of a worker, and what is told of it |
 //! | [`table`] | the table of accounts, looked at again and again |
 //! | [`accounts`] | who is polled, and the rows of their maildrops |
 //! | [`worker`] | the task that claims and closes, tidies up after the dead, and takes another identity once it is evicted |
@@ -20,7 +20,7 @@ mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
-mod turn;
+mod session;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -41,12 +41,12 @@ use crate::state::postgres::{Close, Database, Leases};
 use super::schedule::{Dice, Ended, LogIn, interval};
 use due::{Next, Poll};
 use floor::Answer;
-use turn::{Event, Roster};
+use session::{Event, Roster};
 use worker::Worker;
 
 pub use floor::Limits;
 pub use table::Table;
-pub use turn::{Begin, Turn};
+pub use session::{Begin, Session};
 
 /// Joins the fleet of a store that is a database.
 pub fn join(store: &Store, limits: Limits) -> Option<Fleet> {
@@ -81,7 +81,7 @@ pub fn limits(daemon: &Daemon, hosts: &Hosts) -> Limits {
 pub struct Fleet {
     begins: mpsc::UnboundedReceiver<Begin>,
     events: mpsc::UnboundedSender<Event>,
-    running: HashMap<Id, Turn>,
+    running: HashMap<Id, Session>,
     dice: Dice,
     is_draining: bool,
     /// The accounts of the file, and those of the table.
@@ -184,18 +184,18 @@ impl Fleet {
     }
 
     /// Takes note of the task that is a session, for [`Fleet::ended`].
-    pub fn began(&mut self, task: Id, turn: Turn) {
-        self.running.insert(task, turn);
+    pub fn began(&mut self, task: Id, session: Session) {
+        self.running.insert(task, session);
     }
 
     /// Gives what a session says when it leaves its server.
-    pub fn leaving(&self, turn: &Turn) -> Leaving {
-        Leaving(self.events.clone(), turn.claim.token)
+    pub fn leaving(&self, session: &Session) -> Leaving {
+        Leaving(self.events.clone(), session.claim.token)
     }
 
     /// Takes note that a session ended. Gives when its account is polled next, from now; `None`: when it is asked for.
     pub fn ended(&mut self, task: Id, ended: Ended, log_in: LogIn, report: &Report) -> Option<Duration> {
-        let Turn { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
+        let Session { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
         let mail = report.delivered > 0;
         let is_cut_off = term.is_over() || (self.is_draining && ended == Ended::Failed(Class::Stopped));
         let Next { wait, apart, failures } = match is_cut_off {

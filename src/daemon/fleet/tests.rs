@@ -97,9 +97,9 @@ impl Site {
         loop {
             tokio::select! {
                 begin = fleet.begin() => {
-                    let Begin { account, lease, turn } = begin;
+                    let Begin { account, lease, session } = begin;
                     let inside = Inside::new(self.world.clone(), &account.maildrop_id);
-                    let (leaving, term) = (fleet.leaving(&turn), turn.term.clone());
+                    let (leaving, term) = (fleet.leaving(&session), session.term.clone());
                     let task = sessions.spawn(async move {
                         let _lease = lease;
                         tokio::select! {
@@ -111,7 +111,7 @@ impl Site {
                         leaving.leave(&report, &account);
                         report
                     });
-                    fleet.began(task.id(), turn);
+                    fleet.began(task.id(), session);
                 }
                 Some(joined) = sessions.join_next_with_id() => {
                     let (task, report) = joined.unwrap();

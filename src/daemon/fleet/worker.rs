@@ -16,12 +16,12 @@ use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
 use super::floor::{Answer, Candidate, Floor, Limits, Past};
-use super::turn::{Begin, Event, Roster, Turn};
+use super::session::{Begin, Event, Roster, Session};
 
 /// Looks for what is due come so often while little is.
-const TURN: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
 /// And so often while more is than was looked at.
-const SHORT_TURN: Duration = Duration::from_millis(200);
+const SHORT_TICK: Duration = Duration::from_millis(200);
 /// So many sessions that have ended are closed at once, before the second is over.
 const MANY: usize = 20;
 /// Maildrops that are looked at beyond the places that are free, so that tenants can take turns.
@@ -105,7 +105,7 @@ impl Worker {
             let joined = beat::join(&self.beats, self.silence).await;
             let Some((identity, renewer)) = self.noted("join the fleet", joined) else {
                 tokio::select! {
-                    () = sleep(TURN) => continue,
+                    () = sleep(TICK) => continue,
                     told = self.hear_the_end(&mut events) => {
                         let _ = told.send(());
                         return;
@@ -156,12 +156,12 @@ impl Worker {
         out: &Out<'_>,
     ) -> Option<oneshot::Sender<()>> {
         let mut beating = Beating(beating);
-        let (mut turn_at, mut tidy_at) = (Instant::now(), Instant::now());
+        let (mut tick_at, mut tidy_at) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 biased;
                 _ = &mut beating.0 => return None,
-                () = sleep_until(turn_at) => {}
+                () = sleep_until(tick_at) => {}
                 event = events.recv() => {
                     let mut next = event;
                     while let Some(event) = next {
@@ -191,7 +191,7 @@ impl Worker {
                 true => false,
                 false => self.claim(identity, out).await,
             };
-            turn_at = Instant::now() + if more { SHORT_TURN } else { TURN.min(self.silence / 4) };
+            tick_at = Instant::now() + if more { SHORT_TICK } else { TICK.min(self.silence / 4) };
         }
     }
 
@@ -362,7 +362,7 @@ impl Worker {
             let lease =
                 Claimed::new(token, term.clone(), move || drop(released.send(Event::Released(token))));
             let is_rationed = self.rationed.contains(&claim.maildrop);
-            let turn = Turn {
+            let session = Session {
                 claim,
                 term,
                 began: since_boot(),
@@ -370,7 +370,7 @@ impl Worker {
                 account: account.clone(),
                 is_rationed,
             };
-            let _ = out.begin.send(Begin { account, lease: Arc::new(lease), turn });
+            let _ = out.begin.send(Begin { account, lease: Arc::new(lease), session });
         }
         count
     }

@@ -331,14 +331,14 @@ async fn how_workers_and_hosts_stand_is_read_at_once_and_whose_turn_a_maildrop_i
         fleet.hosts.iter().map(|of| (of.host.as_str(), of.tally.maildrops, of.tally.waiting)).collect();
     assert_eq!(hosts, [("h", 2, 1), ("other", 1, 0)]);
     assert_eq!(fleet.accounts, Standings { polled: 3, failing: 1, holding: 0, held: 0 });
-    let turn = |maildrop: &str| found.turns[maildrop].clone();
-    assert_eq!((turn("b@h").worker.as_deref(), turn("b@h").is_polled), (Some("mx1:1"), true));
+    let next = |maildrop: &str| found.next_polls[maildrop].clone();
+    assert_eq!((next("b@h").worker.as_deref(), next("b@h").is_polled), (Some("mx1:1"), true));
     assert_eq!(
-        (turn("c@h").worker, turn("c@h").due),
+        (next("c@h").worker, next("c@h").due),
         (None, None),
         "its worker is gone, and nobody has asked"
     );
-    assert!(turn("a@h").due.is_some());
+    assert!(next("a@h").due.is_some());
     assert_eq!((found.maildrops.len(), found.in_all), (3, None));
     Postgres::shared().execute(
         name,
@@ -347,7 +347,7 @@ async fn how_workers_and_hosts_stand_is_read_at_once_and_whose_turn_a_maildrop_i
     );
     let worst = store.overview(Which::All, Seen::Counted).await.unwrap();
     let names: Vec<_> = worst.maildrops.iter().map(|known| known.maildrop.identity.as_str()).collect();
-    assert_eq!((names, worst.turns.len(), worst.in_all), (vec!["a@h"], 1, Some(1003)));
+    assert_eq!((names, worst.next_polls.len(), worst.in_all), (vec!["a@h"], 1, Some(1003)));
     let these = Which::These(vec!["b@h".into(), "none@h".into()]);
     assert_eq!(store.overview(these, Seen::Uncounted).await.unwrap().maildrops.len(), 1);
     assert!(store.overview(Which::These(Vec::new()), Seen::Counted).await.unwrap().maildrops.is_empty());

@@ -20,12 +20,12 @@ pub struct Begin {
     pub account: Arc<Account>,
     /// The lease; once the last of it is dropped its maildrop may be polled by others.
     pub lease: Arc<Claimed>,
-    pub turn: Turn,
+    pub session: Session,
 }
 
 /// What is known of a session that was begun.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Session {
     pub(super) claim: Claim,
     /// For how long the lease may be used.
     pub term: Term,
@@ -38,7 +38,7 @@ pub struct Turn {
     pub(super) is_rationed: bool,
 }
 
-impl Turn {
+impl Session {
     /// Gives how many messages its session may fetch; `None`: as many as there are.
     pub fn budget(&self) -> Option<usize> {
         (!self.is_rationed).then_some(BUDGET)
