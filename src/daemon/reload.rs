@@ -11,8 +11,8 @@ use super::{Daemon, DaemonError, are_shared, fleet, shared};
 use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
+use crate::session;
 use crate::session::summary::{self, Took};
-use crate::session::{self, Environment};
 use crate::state::postgres::Server;
 use crate::state::{Maildrop, Timestamp};
 
@@ -57,7 +57,7 @@ impl Daemon {
         if self.fleet.is_some() {
             are_shared(config)?;
         }
-        Ok(Environment::roll(config).await?.map(Table::new))
+        Ok(self.environment.roll(config).await?.map(Table::new))
     }
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {

@@ -107,14 +107,15 @@ impl Environment {
         }
     }
 
-    /// Gives the accounts of the table, if the configuration says what rows of one may be.
+    /// Gives the accounts of the table of its database, if the configuration says what rows of one may be.
     ///
     /// # Errors
     ///
-    /// The database's password, or the keys of its secrets, cannot be had.
-    pub async fn roll(config: &Config) -> Result<Option<Roll>, Box<Failure>> {
+    /// The keys of its secrets cannot be had.
+    pub async fn roll(&self, config: &Config) -> Result<Option<Roll>, Box<Failure>> {
+        let Some(server) = self.store.server() else { return Ok(None) };
         let (Some(database), Some(fleet)) = (&config.database, &config.fleet) else { return Ok(None) };
-        let accounts = Accounts::new(Database::new(opened(database).await?), &fleet.accounts);
+        let accounts = Accounts::new(Database::new(server.clone()), &fleet.accounts);
         Ok(Some(Roll::new(accounts, fleet.clone(), ring(database).await?)))
     }
 

@@ -284,3 +284,19 @@ fn a_file_that_is_read_again_changes_targets_and_keys_but_not_the_database() {
     site.comes(&["acme/alice"], &worker);
     worker.stop();
 }
+
+#[test]
+fn a_worker_asks_for_the_databases_password_once() {
+    let site = Site::new(0, "sandbox: off\n");
+    let config = std::fs::read_to_string(site.home.path("config/postrider/config.yaml")).unwrap();
+    let asks = "password: { command: 'echo asked >>~/asked; echo secret' }, secrets_key";
+    site.home.configure(&config.replace("secrets_key", asks));
+    let worker = site.worker();
+    worker.logs("polling 0 accounts of the table from now on");
+    let asked = || std::fs::read_to_string(site.home.path("asked")).unwrap();
+    assert_eq!(asked(), "asked\n");
+    worker.running.signal(Signal::SIGHUP);
+    worker.logs("read the configuration again");
+    assert_eq!(asked(), "asked\n", "the database is the one that it was");
+    worker.stop();
+}
