@@ -1,7 +1,7 @@
 //! What whoever looks at the accounts is told besides their maildrops: when they are polled next, and what the last day
 //! brought.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rusqlite::params;
@@ -79,20 +79,44 @@ fn due(tables: Tables<'_>) -> Result<HashMap<String, Timestamp>> {
     Ok(due.into_iter().collect())
 }
 
-/// Counts what a poll brought. One that brought nothing costs nothing.
-pub(super) fn count(tables: Tables<'_>, at: Timestamp, poll: &PollResult) -> Result<()> {
+/// Gives what a poll brought, as it is counted. One that brought nothing costs nothing.
+pub(super) fn brought(at: Timestamp, poll: &PollResult) -> Option<Hour> {
     let failed = poll.failure.as_ref().is_some_and(|(class, _)| class != Class::Stopped.name());
-    if !failed && poll.messages == 0 {
-        return Ok(());
-    }
-    let hour = at.div_euclid(3600);
-    tables.execute("DELETE FROM hour WHERE hour <= ?1", params![hour - HOURS])?;
+    let &PollResult { messages, octets, .. } = poll;
+    let hour = Hour { hour: at.div_euclid(3600), messages, octets, failures: failed.into() };
+    (failed || messages > 0).then_some(hour)
+}
+
+/// Counts it in the file. In a database the row of an hour is all workers': see [`counting`].
+pub(super) fn count(tables: Tables<'_>, at: Timestamp, poll: &PollResult) -> Result<()> {
+    let (Tables::Sqlite(_), Some(hour)) = (tables, brought(at, poll)) else { return Ok(()) };
+    tables.execute("DELETE FROM hour WHERE hour <= ?1", params![hour.hour - HOURS])?;
     tables.execute(
-        "INSERT INTO hour (hour, messages, octets, failures) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (hour) DO UPDATE SET messages = hour.messages + excluded.messages,
-             octets = hour.octets + excluded.octets, failures = hour.failures + excluded.failures",
-        params![hour, to_column(poll.messages), to_column(poll.octets), failed],
+        &format!("INSERT INTO hour (hour, messages, octets, failures) VALUES (?1, ?2, ?3, ?4) {ADDED}"),
+        params![hour.hour, to_column(hour.messages), to_column(hour.octets), to_column(hour.failures)],
     )
+}
+
+const ADDED: &str = "ON CONFLICT (hour) DO UPDATE SET messages = hour.messages + excluded.messages,
+     octets = hour.octets + excluded.octets, failures = hour.failures + excluded.failures";
+
+/// Gives statements that count what polls brought, to be sent as one: the server carries them out without another word, so
+/// that whoever is stopped in the middle keeps the row from nobody. A power cut may take them back.
+pub(super) fn counting(brought: impl Iterator<Item = Hour>) -> Option<String> {
+    let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
+    for Hour { hour, messages, octets, failures } in brought {
+        let all = hours.entry(hour).or_insert(Hour { hour, ..Hour::default() });
+        (all.messages, all.octets) = (all.messages + messages, all.octets + octets);
+        all.failures += failures;
+    }
+    let last = hours.keys().last()? - HOURS;
+    let row = |of: &Hour| format!("({}, {}, {}, {})", of.hour, of.messages, of.octets, of.failures);
+    let rows: Vec<_> = hours.values().map(row).collect();
+    Some(format!(
+        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = 1000; DELETE FROM hour WHERE hour <= {last};
+         INSERT INTO hour (hour, messages, octets, failures) VALUES {} {ADDED}",
+        rows.join(", ")
+    ))
 }
 
 /// Gives the hours that have counts, the oldest first.

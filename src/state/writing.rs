@@ -11,12 +11,12 @@ use crate::message::file::digest_of_name;
 use super::closing::{close, doubt_open, login, tell};
 use super::entries::Packed;
 use super::memory::open_mark;
-use super::outlook::{Due, ask_for, schedule};
+use super::outlook::{Due, ask_for, brought, schedule};
 use super::reading::{self, find};
 use super::recording::{forget_messages, reached, record, unclaimed};
 use super::spending::Spending;
 use super::tables::{Fault, Result, Tables};
-use super::{Closing, Delivery, LogIn, Reached, Timestamp, Told, Unclaimed, postgres};
+use super::{Closing, Delivery, Hour, LogIn, Reached, Timestamp, Told, Unclaimed, postgres};
 
 /// Octets that a batch of records takes at most.
 const PROBE: usize = 128 << 10;
@@ -89,6 +89,14 @@ impl Write {
             self,
             Self::Schedule(_) | Self::AskFor { at: 0.., .. } | Self::Release { .. } | Self::Leave { .. }
         )
+    }
+
+    /// Gives what is counted of the poll that it ends.
+    pub(super) fn brought(&self) -> Option<Hour> {
+        match self {
+            Self::Close { closing, .. } => brought(closing.at, closing.poll.as_ref()?),
+            _ => None,
+        }
     }
 
     /// Executes the statements; gives the count that [`super::Store::forget`] and [`super::Store::hasten`] answer.

@@ -392,3 +392,28 @@ async fn tokens_of_a_login_are_sealed_and_one_worker_at_a_time_changes_them() {
     let both = shelf(&[key("B"), key("A")]).read("alice", SOON).await.unwrap();
     assert_eq!(both, Some(octets("next")));
 }
+
+#[tokio::test]
+async fn whoever_stops_while_it_counts_an_hour_keeps_nobody_from_recording() {
+    let url = Postgres::shared().database();
+    let server = on_postgres::server(Path::new(&url));
+    let (one, other) = (Store::connect(server.clone()), Store::connect(server.clone()));
+    let close = async |store: &Store, at| {
+        let memory = begin_with(store, ALICE).await;
+        let poll = PollResult { messages: 1, ..PollResult::default() };
+        let closing = Closing { at, poll: Some(poll), ..Closing::default() };
+        store.close(&memory.key, &memory.entries, closing).await.unwrap();
+    };
+    close(&one, 3600).await;
+    let stopped = server.connect().await.unwrap();
+    stopped.batch_execute("BEGIN; UPDATE hour SET messages = 2").await.unwrap();
+    for _ in 0..2 {
+        tokio::time::timeout(Duration::from_secs(8), close(&other, 3600)).await.unwrap();
+    }
+    stopped.batch_execute("COMMIT").await.unwrap();
+    close(&other, 3601).await;
+    let hours = other.overview(Which::All, Seen::Uncounted).await.unwrap().hours;
+    assert_eq!(hours, [Hour { hour: 1, messages: 3, ..Hour::default() }]);
+}
+        // It is counted by now, or given up.
+        store.maildrop(ALICE.into()).await.unwrap();
