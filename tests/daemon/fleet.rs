@@ -285,3 +285,34 @@ fn a_target_that_is_one_machines_own_is_refused() {
     let ended = site.home.must(&["daemon"], 78);
     assert!(ended.stderr.contains("a1: ") && ended.stderr.contains("shared: true"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_worker_that_starts_later_soon_polls_its_share_of_quiet_maildrops() {
+    let url = Postgres::shared().database();
+    let database = url.rsplit('/').next().unwrap().to_owned();
+    let site = Site::new(200, url);
+    let config = std::fs::read_to_string(site.home.path("config/postrider/config.yaml")).unwrap();
+    site.home.configure(&config.replace("interval: 1s", "interval: 5s"));
+    let ask = |sql: &str| Postgres::shared().execute(&database, sql);
+    let first = site.worker();
+    let all = "SELECT count(*) FROM lease JOIN worker ON worker.id = owner";
+    let has_all = || site.provider.polls().0 >= 200 && ask(all) == "200";
+    assert!(wait_until(2 * SOON, has_all), "{}", first.log());
+    // What they polled first is due again, and in time.
+    thread::sleep(Duration::from_secs(10));
+    let second = site.worker();
+    let shares = |column: &str| -> Vec<u64> {
+        let sql = format!("SELECT {column} FROM worker WHERE NOT evicted ORDER BY id");
+        ask(&sql).lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let owned = || shares("(SELECT count(*) FROM lease WHERE owner = worker.id)");
+    let is_shared = || owned().len() == 2 && owned().iter().all(|count| *count >= 60);
+    assert!(wait_until(2 * SOON, is_shared), "{:?}\n{}", owned(), second.log());
+    let before = shares("claims");
+    thread::sleep(Duration::from_secs(11));
+    let polled: Vec<_> = shares("claims").iter().zip(before).map(|(now, before)| now - before).collect();
+    let sum: u64 = polled.iter().sum();
+    assert!(polled.iter().all(|count| count * 10 >= sum * 3), "{polled:?}\n{}", second.log());
+    assert_eq!(site.provider.polls().1, 0, "a maildrop had two sessions at once");
+    [first, second].into_iter().for_each(Daemon::stop);
+}

@@ -106,6 +106,11 @@ impl Floor {
         self.limits.sessions.max(1).saturating_sub(self.running)
     }
 
+    /// Says whether more than half of the places are taken.
+    pub fn is_busy(&self) -> bool {
+        self.running * 2 > self.limits.sessions
+    }
+
     /// Names the hosts that have no place for now.
     pub fn full(&self) -> Past {
         let full = self.hosts.keys().filter(|host| self.room(host) == 0);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`floor`] | what of that which is due is claimed (pure) |
 //! | [`due`] | when a maildrop is due again (pure) |
+//! | [`share`] | how many maildrops a worker takes over from whoever has more (pure) |
 //! | [`session`] | a session of a worker, and what is told of it |
 //! | [`table`] | the table of accounts, looked at again and again |
 //! | [`accounts`] | who is polled, and the rows of their maildrops |
@@ -15,12 +16,13 @@
 mod accounts;
 mod due;
 mod floor;
+mod session;
+mod share;
 #[cfg(test)]
 mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
-mod session;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -45,8 +47,8 @@ use session::{Event, Roster};
 use worker::Worker;
 
 pub use floor::Limits;
-pub use table::Table;
 pub use session::{Begin, Session};
+pub use table::Table;
 
 /// Joins the fleet of a store that is a database.
 pub fn join(store: &Store, limits: Limits) -> Option<Fleet> {

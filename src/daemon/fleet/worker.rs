@@ -11,12 +11,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::clock::since_boot;
 use crate::daemon::schedule::Dice;
 use crate::state::postgres::beat::{self, Identity};
-use crate::state::postgres::{Close, Leases};
+use crate::state::postgres::{Close, Leases, Peer};
 use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
 use super::floor::{Answer, Candidate, Floor, Limits, Past};
 use super::session::{Begin, Event, Roster, Session};
+use super::share::taken_over;
 
 /// Looks for what is due come so often while little is.
 const TICK: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const UNKNOWN: Duration = Duration::from_secs(600);
 /// All workers have heard of an account so soon after it was made.
 const HEARD: Duration = Duration::from_secs(15);
+/// Between two looks at whether workers have about as many maildrops each.
+const SHARING: Duration = Duration::from_secs(60);
 /// How long what is held may take to be given back at the end.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -61,6 +64,7 @@ pub struct Worker {
     rationed: HashSet<i64>,
     /// Who else there is: what they polled last may be taken over.
     others: Vec<i64>,
+    share_at: Instant,
     lag: Duration,
     is_draining: bool,
     is_seen_to_drain: bool,
@@ -85,6 +89,7 @@ impl Worker {
             closes: Vec::new(),
             rationed: HashSet::new(),
             others: Vec::new(),
+            share_at: Instant::now(),
             lag: Duration::ZERO,
             is_draining: false,
             is_seen_to_drain: false,
@@ -396,6 +401,32 @@ impl Worker {
         if let Some(workers) = self.noted("see who is there", workers) {
             let others = workers.iter().filter(|worker| worker.id != identity.id).map(|worker| worker.id);
             self.others = others.chain([0]).collect();
+            let is_polling =
+                |worker: &&Peer| !worker.is_draining && !worker.is_evicted && worker.heard < self.silence;
+            let live: Vec<i64> = workers.iter().filter(is_polling).map(|worker| worker.id).collect();
+            self.share(identity.id, &live).await;
+        }
+    }
+
+    /// Takes its share of the maildrops over from whoever has more. Who is busy has enough, whatever the others have.
+    async fn share(&mut self, own: i64, live: &[i64]) {
+        let is_new = self.roster == Roster::OfFile || !self.accounts.are_entered();
+        if is_new || self.is_draining || self.floor.is_busy() || Instant::now() < self.share_at {
+            return;
+        }
+        let owned = self.leases.owned().await;
+        let Some(owned) = self.noted("count who polls how many", owned) else { return };
+        let mut is_done = true;
+        for (from, count) in taken_over(own, live, &owned) {
+            // Some at a time: each is a row that is written.
+            let some = count.min(CHUNK as u64);
+            let taken = self.leases.take_over(own, from, some).await;
+            let Some(taken) = self.noted("take maildrops over", taken) else { return };
+            log::debug!("{taken} maildrops are taken over from a worker that has more");
+            is_done &= taken == count;
+        }
+        if is_done {
+            self.share_at = Instant::now() + self.dice.between(SHARING / 2, SHARING);
         }
     }
 

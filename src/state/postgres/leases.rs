@@ -80,7 +80,7 @@ pub struct Close {
 
 /// A worker, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Worker {
+pub struct Peer {
     pub id: i64,
     pub name: String,
     pub version: String,
@@ -219,6 +219,27 @@ impl Leases {
         self.0.query(sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(wait), Type::INT8)]).await.map(drop)
     }
 
+    /// Counts the maildrops that each worker polled last.
+    pub async fn owned(&self) -> Result<HashMap<i64, u64>, StateError> {
+        let sql = "SELECT owner, count(*) FROM lease WHERE owner <> 0 GROUP BY owner";
+        let rows = self.0.query(sql, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).cast_unsigned())).collect())
+    }
+
+    /// Has a worker be the first to poll so many maildrops that another one polled last, and that nobody polls now: some of
+    /// each time, or both would be idle in turn. Gives how many that were.
+    pub async fn take_over(&self, worker: i64, from: i64, most: u64) -> Result<u64, StateError> {
+        let sql = "UPDATE lease SET owner = $1 FROM (
+                       SELECT maildrop FROM lease WHERE owner = $2 AND token = 0
+                       ORDER BY mod(maildrop * 40503, 65536), maildrop LIMIT $3) AS some
+                   WHERE lease.maildrop = some.maildrop AND lease.owner = $2 AND lease.token = 0
+                   AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
+                   RETURNING lease.maildrop";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let parameters: [Param<'_>; 3] = [(&worker, Type::INT8), (&from, Type::INT8), (&most, Type::INT8)];
+        Ok(self.0.query(sql, &parameters).await?.len() as u64)
+    }
+
     /// Claims those of these maildrops that are still free, if the worker lives.
     pub async fn claim(&self, worker: i64, maildrops: &[i64]) -> Result<Vec<Claim>, StateError> {
         let tokens: Vec<i64> = maildrops.iter().map(|_| random()).collect();
@@ -307,11 +328,11 @@ impl Leases {
     }
 
     /// Lists the workers that were heard of lately, by name.
-    pub async fn workers(&self) -> Result<Vec<Worker>, StateError> {
+    pub async fn workers(&self) -> Result<Vec<Peer>, StateError> {
         let sql = "SELECT id, name, version, (extract(epoch FROM now() - beat) * 1000000)::bigint, draining, evicted,
                    (SELECT count(*) FROM lease WHERE owner = worker.id AND token <> 0) FROM worker ORDER BY name, id";
         let rows = self.0.query(sql, &[]).await?;
-        let worker = |row: &Row| Worker {
+        let worker = |row: &Row| Peer {
             id: row.get(0),
             name: row.get(1),
             version: row.get(2),

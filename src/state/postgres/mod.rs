@@ -35,7 +35,7 @@ mod vault;
 pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use keeper::Keeper;
-pub use leases::{Claim, Close, Entered, Leases};
+pub use leases::{Claim, Close, Entered, Leases, Peer};
 pub use prepare::Purpose;
 pub use roll::Roll;
 pub use transaction::{Asked, Column, Fault, Transaction, value};
