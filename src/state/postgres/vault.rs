@@ -16,6 +16,9 @@ use crate::state::{StateError, Trouble};
 /// Whoever died with the turn had it for so long at most; to ask a provider takes less.
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// What a provider has given is written for so long where the database does not answer: the old one may be forgotten there.
+const PERSISTENCE: Duration = Duration::from_secs(60);
+
 /// Between two tries for a turn that somebody has.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -26,9 +29,12 @@ pub struct Vault {
     ring: Arc<Ring>,
 }
 
-/// One login's turn; dropped = given back.
+/// One login's turn; dropped = given back, once what is being written is.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Turn(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
     vault: Vault,
     login: String,
     /// What it is known by.
@@ -76,7 +82,8 @@ impl Vault {
         let params: [Param<'_>; 3] = [(&login, Type::TEXT), (&token, Type::INT8), (&longest, Type::INT8)];
         loop {
             if !self.database.query(sql, &params).await?.is_empty() {
-                return Ok(Some(Turn { vault: self.clone(), login: login.to_owned(), token }));
+                let held = Held { vault: self.clone(), login: login.to_owned(), token };
+                return Ok(Some(Turn(Arc::new(held))));
             }
             let left = patience.saturating_sub(began.elapsed());
             if left.is_zero() {
@@ -99,11 +106,33 @@ impl Vault {
 }
 
 impl Turn {
-    /// Puts the octets in the place of what was there, durably, unless the turn has become another's.
+    /// Puts the octets in the place of what was there, durably, unless the turn has become another's. It is done though
+    /// whoever waits for it goes away, and again until the database answers: nobody gives them twice.
     pub async fn write(&self, octets: Zeroizing<Vec<u8>>) -> Result<(), StateError> {
-        let Self { vault, login, token } = self;
+        let Held { vault, login, .. } = &*self.0;
         let sealed = vault.ring.seal(&place("token_store", login, "sealed"), &Secret::new(&**octets));
         let sealed = sealed.map_err(|error| vault.unusable(&error))?;
+        let (held, began) = (self.0.clone(), Instant::now());
+        let writing = tokio::spawn(async move {
+            loop {
+                match held.write(&sealed).await {
+                    Err(error) if is_passing(&error) && began.elapsed() < PERSISTENCE => {
+                        log::debug!("tokens are not written yet: {error}");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    written => return written,
+                }
+            }
+        });
+        writing.await.unwrap_or_else(|error| {
+            Err(StateError::of_database(&vault.database.place(), Trouble::Statement, error.to_string()))
+        })
+    }
+}
+
+impl Held {
+    async fn write(&self, sealed: &Sealed) -> Result<(), StateError> {
+        let Self { vault, login, token } = self;
         let sql = "UPDATE token_store SET sealed = $3, secret_key = $4 WHERE login = $1 AND turn = $2 RETURNING login";
         let params: [Param<'_>; 4] = [
             (login, Type::TEXT),
@@ -122,7 +151,19 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+/// Says whether the database may take it soon.
+fn is_passing(error: &StateError) -> bool {
+    use Trouble::{Busy, Contended, Full, Lost, ReadOnly, Silent, Unreachable};
+    matches!(
+        error,
+        StateError::Database {
+            trouble: Unreachable | Lost | Silent | ReadOnly | Full | Busy | Contended,
+            ..
+        }
+    )
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         let (database, login, token) = (self.vault.database.clone(), self.login.clone(), self.token);
         // Where nobody does it any more, it ends by itself.

@@ -394,6 +394,28 @@ async fn tokens_of_a_login_are_sealed_and_one_worker_at_a_time_changes_them() {
 }
 
 #[tokio::test]
+async fn tokens_are_written_though_the_database_was_away_and_nobody_waits_any_more() {
+    use zeroize::Zeroizing;
+
+    use crate::state::tokens::Shelf;
+    const SOON: Duration = Duration::from_secs(20);
+    let mut server = Postgres::start(0, "");
+    let database = Database::new(on_postgres::server(Path::new(&server.database())));
+    let ring = crate::seal::Ring::new(&[Secret::new("A".repeat(42) + "A=")]).unwrap();
+    let shelf = Shelf::In(Vault::new(database, Arc::new(ring)));
+    let turn = shelf.turn("alice", SOON).await.unwrap().unwrap();
+    server.stop_at_once();
+    let octets = Zeroizing::new(b"rotated".to_vec());
+    let written = turn.room().await.unwrap().write(octets.clone());
+    assert!(tokio::time::timeout(SOON / 20, written).await.is_err(), "it is waited for");
+    drop(turn);
+    server.run();
+    let again = shelf.turn("alice", SOON).await.unwrap();
+    assert!(again.is_some(), "it is given back");
+    assert_eq!(shelf.read("alice", SOON).await.unwrap(), Some(octets));
+}
+
+#[tokio::test]
 async fn whoever_stops_while_it_counts_an_hour_keeps_nobody_from_recording() {
     let url = Postgres::shared().database();
     let server = on_postgres::server(Path::new(&url));
@@ -403,6 +425,8 @@ async fn whoever_stops_while_it_counts_an_hour_keeps_nobody_from_recording() {
         let poll = PollResult { messages: 1, ..PollResult::default() };
         let closing = Closing { at, poll: Some(poll), ..Closing::default() };
         store.close(&memory.key, &memory.entries, closing).await.unwrap();
+        // It is counted by now, or given up.
+        store.maildrop(ALICE.into()).await.unwrap();
     };
     close(&one, 3600).await;
     let stopped = server.connect().await.unwrap();
@@ -415,5 +439,3 @@ async fn whoever_stops_while_it_counts_an_hour_keeps_nobody_from_recording() {
     let hours = other.overview(Which::All, Seen::Uncounted).await.unwrap().hours;
     assert_eq!(hours, [Hour { hour: 1, messages: 3, ..Hour::default() }]);
 }
-        // It is counted by now, or given up.
-        store.maildrop(ALICE.into()).await.unwrap();
