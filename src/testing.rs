@@ -95,12 +95,16 @@ pub mod smtp {
 }
 
 pub mod state {
-    pub use crate::state::{Closing, Delivery, Kind, Lease, MaildropKey, Memory, StateError, Store, Trouble};
+    pub use crate::state::{
+        Claimed, Closing, Delivery, Kind, Lease, MaildropKey, Memory, StateError, Store, Trouble,
+    };
 
     pub mod postgres {
         pub use crate::config::Postgres;
         pub use crate::state::postgres::schema::statements;
-        pub use crate::state::postgres::{Accounts, Database, Param, Roll, Server, Statement, Written};
+        pub use crate::state::postgres::{
+            Accounts, Claim, Close, Database, Entered, Leases, Param, Roll, Server, Statement, Written,
+        };
     }
 }
 

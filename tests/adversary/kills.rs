@@ -1,20 +1,39 @@
-//! Kills the program at a moment that the server does not see: inside a session, by unwinding it.
+//! Kills the program at a moment that the server does not see: inside a session, by unwinding it; or robs it of its lease.
 
 use std::cell::RefCell;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use postrider::testing::session::Progress;
 
 thread_local! {
     /// What the log is to do in this thread.
-    static WATCHED: RefCell<Watched> = const { RefCell::new(Watched { kill_at: None, told: None }) };
+    static WATCHED: RefCell<Watched> = const { RefCell::new(Watched { strike: None, told: None }) };
 }
 
 struct Watched {
-    /// Messages to be delivered until the program is killed.
-    kill_at: Option<usize>,
+    /// Messages to be delivered until the stroke falls.
+    strike: Option<(usize, Stroke)>,
     told: Option<Vec<String>>,
+}
+
+/// What befalls a program in the middle of a session.
+#[derive(Clone)]
+pub enum Stroke {
+    /// It is killed: its future is unwound.
+    Kill,
+    /// Its lease is taken away, and it goes on.
+    Theft(Arc<dyn Fn() + Send + Sync>),
+}
+
+impl Stroke {
+    pub fn falls(&self) {
+        match self {
+            Self::Kill => resume_unwind(Box::new(Killed)),
+            Self::Theft(take) => take(),
+        }
+    }
 }
 
 /// Installs the log.
@@ -24,14 +43,14 @@ pub fn install() {
     log::set_max_level(log::LevelFilter::Info);
 }
 
-/// Kills once so many messages more are delivered in this thread, before they are recorded; keeps the log if it is wanted.
-pub fn begin(kill_at: Option<usize>, is_told: bool) {
-    WATCHED.set(Watched { kill_at, told: is_told.then(Vec::new) });
+/// Strikes once so many messages more are delivered in this thread, before they are recorded; keeps the log if it is wanted.
+pub fn begin(strike: Option<(usize, Stroke)>, is_told: bool) {
+    WATCHED.set(Watched { strike, told: is_told.then(Vec::new) });
 }
 
-/// Kills no more; gives the log.
+/// Strikes no more; gives the log.
 pub fn end() -> Vec<String> {
-    let watched = WATCHED.replace(Watched { kill_at: None, told: None });
+    let watched = WATCHED.replace(Watched { strike: None, told: None });
     watched.told.unwrap_or_default()
 }
 
@@ -51,45 +70,42 @@ impl log::Log for Log {
             return;
         }
         let line = record.args().to_string();
-        let is_killed = WATCHED.with_borrow_mut(|watched| {
+        let stroke = WATCHED.with_borrow_mut(|watched| {
             let is_delivery = line.ends_with(": delivered");
             if let Some(told) = &mut watched.told {
                 told.push(format!("    log: {}", line.replace('\n', " / ")));
             }
-            match &mut watched.kill_at {
-                Some(0) if is_delivery => {
-                    watched.kill_at = None;
-                    true
-                }
-                Some(left) if is_delivery => {
+            match &mut watched.strike {
+                Some((0, _)) if is_delivery => watched.strike.take(),
+                Some((left, _)) if is_delivery => {
                     *left -= 1;
-                    false
+                    None
                 }
-                _ => false,
+                _ => None,
             }
         });
-        if is_killed {
-            resume_unwind(Box::new(Killed));
+        if let Some((_, stroke)) = stroke {
+            stroke.falls();
         }
     }
 
     fn flush(&self) {}
 }
 
-/// Kills when so many messages are recorded.
-pub struct Records(AtomicUsize);
+/// Strikes when so many messages are recorded.
+pub struct Records(AtomicUsize, Stroke);
 
 impl Records {
     /// Never, if it is not said when.
-    pub fn new(kill_at: Option<usize>) -> Self {
-        Self(AtomicUsize::new(kill_at.unwrap_or(usize::MAX / 2)))
+    pub fn new(strike_at: Option<usize>, stroke: Stroke) -> Self {
+        Self(AtomicUsize::new(strike_at.unwrap_or(usize::MAX / 2)), stroke)
     }
 }
 
 impl Progress for Records {
     fn delivered(&self, _messages: usize) {
         if self.0.fetch_sub(1, Relaxed) == 0 {
-            resume_unwind(Box::new(Killed));
+            self.1.falls();
         }
     }
 }

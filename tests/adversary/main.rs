@@ -5,7 +5,8 @@
 //! it can be, and told.
 //!
 //! The same stories are played with a mailbox in the maildir's place (`POSTRIDER_MAILBOX_SEEDS` of them), whose server drops
-//! connections at each point of an APPEND.
+//! connections at each point of an APPEND; and by the workers of a fleet (`POSTRIDER_FLEET_SEEDS`), each poll by another one,
+//! with leases that are lost in the middle of it.
 
 mod answers;
 #[path = "../support/imap_server.rs"]
@@ -15,14 +16,18 @@ mod judge;
 mod kills;
 mod mail;
 mod play;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
+mod postgres;
 mod scenario;
 mod server;
 mod shrink;
 mod stories;
+mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use judge::{Finding, Wrong};
 use play::{Bench, Into};
@@ -32,6 +37,8 @@ use scenario::Scenario;
 const SEEDS: u64 = 300;
 /// The same into a mailbox: after each break there is a wait of two seconds.
 const MAILBOX_SEEDS: u64 = 16;
+/// The same by the workers of a fleet, and among them all kinds of servers and events.
+const FLEET_SEEDS: u64 = 60;
 /// Stories that are made short and told where more fail, unless `POSTRIDER_TOLD` says how many.
 const TOLD: u64 = 3;
 
@@ -41,11 +48,11 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// Plays stories on as many threads as the machine has; gives those that fail.
-fn failing(into: Into, seeds: std::ops::Range<u64>) -> BTreeMap<u64, Vec<Finding>> {
-    let next = AtomicU64::new(seeds.start);
+fn failing(into: Into, seeds: &[u64]) -> BTreeMap<u64, Vec<Finding>> {
+    let next = AtomicUsize::new(0);
     let failing = Mutex::new(BTreeMap::new());
     let threads = match into {
-        Into::Maildir => std::thread::available_parallelism().map_or(1, usize::from),
+        Into::Maildir | Into::SharedMaildir => std::thread::available_parallelism().map_or(1, usize::from),
         // They wait most of the time.
         Into::Mailbox => 8,
     };
@@ -54,10 +61,7 @@ fn failing(into: Into, seeds: std::ops::Range<u64>) -> BTreeMap<u64, Vec<Finding
             scope.spawn(|| {
                 let mut bench = Bench::new(into);
                 loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
+                    let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed)) else { return };
                     let found = bench.play(&Scenario::drawn(seed), false).found;
                     if !found.is_empty() {
                         // At once, as it may be long until all are played.
@@ -81,17 +85,44 @@ fn told(into: Into, seed: u64, wrong: Wrong) -> String {
     format!("seed {seed}: {}\n{}\n{}\n", found.join("; "), shortest.told(), played.told.join("\n"))
 }
 
+/// Gives so many seeds, and before all others those that have something which none before them has.
+fn of_all_kinds(seeds: impl Iterator<Item = u64>, count: u64) -> Vec<u64> {
+    let (mut known, mut rest) = (BTreeSet::new(), Vec::new());
+    let mut chosen: Vec<u64> = Vec::new();
+    for seed in seeds {
+        let kinds = Scenario::drawn(seed).kinds();
+        let is_new = !kinds.is_subset(&known);
+        known.extend(kinds);
+        if is_new { &mut chosen } else { &mut rest }.push(seed);
+    }
+    chosen.extend(rest);
+    chosen.truncate(count as usize);
+    chosen
+}
+
 #[test]
 fn seeds() {
-    stories(Into::Maildir, variable("POSTRIDER_SEEDS").unwrap_or(SEEDS));
+    let count = variable("POSTRIDER_SEEDS").unwrap_or(SEEDS);
+    stories(Into::Maildir, &(first()..first() + count).collect::<Vec<_>>());
 }
 
 #[test]
 fn seeds_into_a_mailbox() {
-    stories(Into::Mailbox, variable("POSTRIDER_MAILBOX_SEEDS").unwrap_or(MAILBOX_SEEDS));
+    let count = variable("POSTRIDER_MAILBOX_SEEDS").unwrap_or(MAILBOX_SEEDS);
+    stories(Into::Mailbox, &(first()..first() + count).collect::<Vec<_>>());
 }
 
-fn stories(into: Into, count: u64) {
+#[test]
+fn seeds_in_a_fleet() {
+    let count = variable("POSTRIDER_FLEET_SEEDS").unwrap_or(FLEET_SEEDS);
+    stories(Into::SharedMaildir, &of_all_kinds(first()..first() + 2 * count, count));
+}
+
+fn first() -> u64 {
+    variable("POSTRIDER_FIRST_SEED").unwrap_or(0)
+}
+
+fn stories(into: Into, seeds: &[u64]) {
     if let Some(seed) = variable("POSTRIDER_SEED") {
         let played = Bench::new(into).play(&Scenario::drawn(seed), true);
         println!("{}\n{}", Scenario::drawn(seed).told(), played.told.join("\n"));
@@ -100,8 +131,7 @@ fn stories(into: Into, count: u64) {
         }
         return;
     }
-    let first = variable("POSTRIDER_FIRST_SEED").unwrap_or(0);
-    let failing = failing(into, first..first + count);
+    let failing = failing(into, seeds);
     if failing.is_empty() {
         return;
     }
@@ -119,5 +149,6 @@ fn stories(into: Into, count: u64) {
         .take(told_at_most)
         .collect();
     let stories: String = shown.into_iter().map(|(seed, wrong)| told(into, seed, wrong) + "\n").collect();
+    let count = seeds.len();
     panic!("{} of {count} stories fail: {kinds:#?}\n{stories}", failing.len());
 }

@@ -1,12 +1,12 @@
 //! Plays a story: polls against the server, with everything that happens between and amid them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::task::Poll;
@@ -19,9 +19,10 @@ use tokio::runtime::Runtime;
 
 use super::imap_server::{Drop, Habits, ImapServer};
 use super::judge::{Finding, Judge, Wrong};
-use super::kills::{self, Killed, Records};
+use super::kills::{self, Killed, Records, Stroke};
 use super::scenario::{At, DAY, Deletes, Event, First, Flaw, HOUR, Keep, MINUTE, Scenario};
 use super::server::{Cost, Ended, Server};
+use super::workers::{Fate, Polling, Workers};
 
 /// Polls after the last event until all must be at rest.
 const SETTLE: usize = 8;
@@ -46,6 +47,8 @@ pub enum Into {
     Maildir,
     /// A mailbox on a server that drops connections.
     Mailbox,
+    /// A maildir that the workers of a fleet share, as they share the state.
+    SharedMaildir,
 }
 
 /// How a story went.
@@ -90,8 +93,15 @@ impl Bench {
         fs::create_dir_all(&folder).expect("a directory");
         let mail = folder.join("Mail");
         let mut account = self.account.clone();
-        let (mailbox, without);
+        let (mailbox, changed);
         let scenario = match self.into {
+            Into::SharedMaildir => {
+                mailbox = None;
+                let to = Destination { shared: true, ..Target::Maildir(mail.clone()).into() };
+                account.deliver = vec![to];
+                changed = scenario.with_more_kills();
+                &changed
+            }
             Into::Maildir => {
                 mailbox = None;
                 account.deliver = vec![Target::Maildir(mail.clone()).into()];
@@ -104,7 +114,7 @@ impl Bench {
                 // A mailbox is not looked at by one who remembers that all was well; and it is looked at once, for the messages
                 // that the maildrop counts then.
                 let looks = scenario.has(|event| matches!(event, Event::LoseState | Event::Kill(_)));
-                without = scenario.without(|event| match event {
+                changed = scenario.without(|event| match event {
                     Event::OldState(_) => true,
                     Event::ShowHalf(_) | Event::ShowNothing => looks,
                     _ => false,
@@ -112,7 +122,7 @@ impl Bench {
                 for folder in ["new", "cur"] {
                     fs::create_dir_all(mail.join(folder)).expect("a directory");
                 }
-                &without
+                &changed
             }
         };
         account.keep = match scenario.keep {
@@ -125,13 +135,17 @@ impl Bench {
         let mut server = Server::new(scenario, Judge::new(scenario, &mail, mailbox.clone()));
         server.told = is_told.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(BEGINNING));
+        let state = match self.into {
+            Into::Maildir | Into::Mailbox => State::File(None),
+            Into::SharedMaildir => State::Shared(Workers::new(&folder, &clock)),
+        };
         let mut story = Story {
             scenario,
             account,
             server,
             clock: clock.clone(),
             folder: folder.clone(),
-            process: None,
+            state,
             last: Cost::default(),
             report: None,
             skips_first: scenario.first == First::Skips,
@@ -149,7 +163,7 @@ impl Bench {
             told: without_repeats(story.server.told.take().unwrap_or_default()),
             found: story.server.judge.found,
         };
-        drop(story.process);
+        drop(story.state);
         let _ = fs::remove_dir_all(&folder);
         played
     }
@@ -168,8 +182,7 @@ struct Story<'a> {
     server: Server,
     clock: Arc<AtomicI64>,
     folder: PathBuf,
-    /// The program that runs, unless it was killed.
-    process: Option<Process>,
+    state: State,
     /// What the last poll cost.
     last: Cost,
     report: Option<Report>,
@@ -185,9 +198,25 @@ struct Story<'a> {
     mailbox: Option<ImapServer>,
 }
 
-/// What a program has that runs.
-struct Process {
-    environment: Environment,
+/// Where the state is, and who uses it.
+enum State {
+    /// The program that runs, unless it was killed.
+    File(Option<Environment>),
+    Shared(Workers),
+}
+
+/// A program that polls.
+enum Polls {
+    Alone(Environment),
+    Worker(Polling),
+}
+
+impl Polls {
+    fn environment(&self) -> &Environment {
+        match self {
+            Self::Alone(environment) | Self::Worker(Polling { environment, .. }) => environment,
+        }
+    }
 }
 
 impl Story<'_> {
@@ -252,20 +281,16 @@ impl Story<'_> {
     fn happen(&mut self, poll: usize, event: Event) {
         match event {
             Event::LoseState => {
-                self.process = None;
-                self.remove_state();
+                self.lose_state(None);
                 self.skips_first = self.scenario.first == First::Skips;
                 self.server.judge.loses_state(false);
             }
             Event::OldState(ago) => {
-                self.process = None;
-                self.remove_state();
+                let before = poll.checked_sub(ago);
+                self.lose_state(before);
                 self.skips_first = self.scenario.first == First::Skips;
-                if let Some(skips_first) = poll.checked_sub(ago).and_then(|before| self.kept.get(&before)) {
+                if let Some(skips_first) = before.and_then(|before| self.kept.get(&before)) {
                     self.skips_first = *skips_first;
-                    let kept = self.folder.join(format!("kept-{}", poll - ago));
-                    // None was there yet, maybe.
-                    let _ = fs::copy(kept, self.folder.join("state.db"));
                 }
                 self.server.judge.loses_state(true);
             }
@@ -297,22 +322,38 @@ impl Story<'_> {
         let is_wanted =
             |&(at, event): &(usize, Event)| matches!(event, Event::OldState(ago) if at == poll + ago);
         if self.scenario.events.iter().any(is_wanted) {
-            self.process = None;
-            let _ = fs::copy(self.folder.join("state.db"), self.folder.join(format!("kept-{poll}")));
+            match &mut self.state {
+                State::File(program) => {
+                    *program = None;
+                    let _ = fs::copy(self.folder.join("state.db"), self.folder.join(format!("kept-{poll}")));
+                }
+                State::Shared(workers) => workers.keep(poll),
+            }
             self.kept.insert(poll, self.skips_first);
         }
     }
 
-    fn remove_state(&self) {
-        for name in ["state.db", "state.db-wal", "state.db-shm"] {
-            let _ = fs::remove_file(self.folder.join(name));
+    /// Puts what was kept before a poll, or nothing, in the place of the state.
+    fn lose_state(&mut self, before: Option<usize>) {
+        match &mut self.state {
+            State::Shared(workers) => workers.restore(before),
+            State::File(program) => {
+                *program = None;
+                for name in ["state.db", "state.db-wal", "state.db-shm"] {
+                    let _ = fs::remove_file(self.folder.join(name));
+                }
+                if let Some(before) = before {
+                    // None was there yet, maybe.
+                    let _ =
+                        fs::copy(self.folder.join(format!("kept-{before}")), self.folder.join("state.db"));
+                }
+            }
         }
     }
 
     /// Polls once.
     async fn poll(&mut self, poll: usize, listener: &TcpListener) {
         self.server.cost = Cost::default();
-        let process = self.process.take().unwrap_or_else(|| Process::start(&self.folder, &self.clock));
         let marks_all = poll == 0 && self.scenario.first == First::Marks;
         let task = if marks_all { Task::MarkAll(Retry::InTime) } else { Task::Sync(Limits::default()) };
         let kills = |wanted: fn(At) -> Option<usize>| {
@@ -323,39 +364,92 @@ impl Story<'_> {
         };
         let delivered = kills(|at| if let At::Delivered(count) = at { Some(count) } else { None });
         let recorded = kills(|at| if let At::Recorded(count) = at { Some(count) } else { None });
-        kills::begin(delivered, self.server.told.is_some());
-        let progress = Records::new(recorded);
+        let events = self.scenario.events.len();
+        let fate = Workers::fate(poll, events);
+        let (polls, stroke) = self.begin(poll + events, fate).await;
+        kills::begin(delivered.map(|count| (count, stroke.clone())), self.server.told.is_some());
+        let progress = Records::new(recorded, stroke.clone());
+        let overtaken = RefCell::new(None);
         let ended = {
-            let session = session::run(&self.account, &process.environment, task, &progress);
+            let session = session::run(&self.account, polls.environment(), task, &progress);
+            // Whoever polls while the other is stopped.
+            let other = async {
+                let State::Shared(workers) = &mut self.state else { return Report::default() };
+                polls.environment().disk.settled().await;
+                let polling = workers.claim(poll + events + 1, &self.account).await;
+                let report = session::run(&self.account, &polling.environment, task, &()).await;
+                workers.end(polling).await;
+                overtaken.replace(Some(report.clone()));
+                report
+            };
+            let other = (fate == Fate::Overtaken).then(|| -> Running<'_> { Box::pin(other) });
             // It is too large for the stack of a test's thread.
-            serve(Box::pin(session), &mut self.server, listener).await
+            serve(Box::pin(session), &mut self.server, listener, (&stroke, other)).await
         };
         let told = kills::end();
         if let Some(lines) = &mut self.server.told {
             lines.extend(told);
         }
         self.last = self.server.cost;
-        match ended {
-            Session::Over(report) => {
-                if let Some(failure) = &report.failure {
-                    self.tell(format!("    failed: {failure}"));
-                }
-                self.report = Some(*report);
-                self.process = Some(process);
+        self.end(polls, ended, overtaken.into_inner()).await;
+        self.note_marks(marks_all);
+    }
+
+    /// Gives the program that polls, and what befalls it if something does.
+    async fn begin(&mut self, turn: usize, fate: Fate) -> (Polls, Stroke) {
+        match &mut self.state {
+            State::File(program) => {
+                let started = || Environment {
+                    clock: WallClock::Set(self.clock.clone()),
+                    ..Environment::new(self.folder.join("state.db"))
+                };
+                (Polls::Alone(program.take().unwrap_or_else(started)), Stroke::Kill)
             }
-            Session::Killed => {
-                self.server.judge.forgets();
-                self.is_first_told &= !self.skips_first;
-                self.tell("    KILLED".into());
-                process.environment.disk.settled().await;
-                self.report = None;
-            }
-            Session::Panicked => {
-                self.server.judge.find(Wrong::Panicked, "a session panicked; its words are above".into());
-                self.report = None;
+            State::Shared(workers) => {
+                let polling = workers.claim(turn, &self.account).await;
+                let stroke = polling.stroke(fate);
+                (Polls::Worker(polling), stroke)
             }
         }
-        self.note_marks(marks_all);
+    }
+
+    /// Takes note of how a poll ended, or that of whoever has overtaken it.
+    async fn end(&mut self, polls: Polls, ended: Session, overtaken: Option<Report>) {
+        self.report = match &ended {
+            Session::Over(report) => Some((**report).clone()),
+            Session::Killed => None,
+            Session::Panicked => {
+                self.server.judge.find(Wrong::Panicked, "a session panicked; its words are above".into());
+                None
+            }
+        };
+        if let Some(failure) = self.report.as_ref().and_then(|report| report.failure.as_ref()) {
+            self.tell(format!("    failed: {failure}"));
+        }
+        let is_over = self.report.is_some();
+        let is_cut_short = match (&mut self.state, polls) {
+            (State::File(program), Polls::Alone(environment)) => {
+                match is_over {
+                    true => *program = Some(environment),
+                    false => environment.disk.settled().await,
+                }
+                !is_over
+            }
+            (State::Shared(workers), Polls::Worker(polling)) => match is_over {
+                true => workers.end(polling).await,
+                false => {
+                    polling.environment.disk.settled().await;
+                    true
+                }
+            },
+            (State::File(_), Polls::Worker(_)) | (State::Shared(_), Polls::Alone(_)) => false,
+        };
+        if is_cut_short {
+            self.server.judge.forgets();
+            self.is_first_told &= !self.skips_first;
+            self.tell(if is_over { "    LEASE LOST" } else { "    KILLED" }.into());
+            self.report = overtaken;
+        }
     }
 
     /// Says whether nothing went wrong in this poll.
@@ -442,13 +536,6 @@ impl Story<'_> {
     }
 }
 
-impl Process {
-    fn start(folder: &Path, clock: &Arc<AtomicI64>) -> Self {
-        let state = folder.join("state.db");
-        Self { environment: Environment { clock: WallClock::Set(clock.clone()), ..Environment::new(state) } }
-    }
-}
-
 /// How a session ended.
 enum Session {
     Over(Box<Report>),
@@ -456,33 +543,53 @@ enum Session {
     Panicked,
 }
 
-/// Runs a session against the server. When it is over, the server still takes in what was sent to it.
+/// A session that runs.
+type Running<'a> = Pin<Box<dyn Future<Output = Report> + 'a>>;
+
+/// Runs a session against the server, and another one when it is stopped, if that is to be. When it is over, the server still
+/// takes in what was sent to it.
 async fn serve(
-    session: impl Future<Output = Report>,
+    session: Running<'_>,
     server: &mut Server,
     listener: &TcpListener,
+    (stroke, mut other): (&Stroke, Option<Running<'_>>),
 ) -> Session {
-    let busy = Cell::new(false);
+    let (busy, stopped) = (Cell::new(false), Cell::new(false));
     let mut serve = Box::pin(async {
         loop {
             let Ok((socket, _)) = listener.accept().await else { continue };
             busy.set(true);
             // What ends a connection is what the story has.
             if let Ok(Ended::Killed) = server.serve(socket).await {
-                return;
+                let (Stroke::Theft(_), true) = (stroke, server.judge.found.is_empty()) else { return };
+                stroke.falls();
+                server.judge.forgets();
+                server.hang_up();
+                if let Some(other) = other.take() {
+                    stopped.set(true);
+                    server.tell(|| "STOPPED, and another polls".into());
+                    Box::pin(serve(other, server, listener, (&Stroke::Kill, None))).await;
+                    server.tell(|| "it goes on".into());
+                    stopped.set(false);
+                    tokio::task::yield_now().await;
+                }
             }
             busy.set(false);
         }
     });
     let ended = {
-        let mut session = pin!(session);
-        let caught =
-            poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context))) {
+        let mut session = session;
+        let caught = poll_fn(|context| {
+            if stopped.get() {
+                return Poll::Pending;
+            }
+            match catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context))) {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(report)) => Poll::Ready(Session::Over(Box::new(report))),
                 Err(cause) if cause.is::<Killed>() => Poll::Ready(Session::Killed),
                 Err(_) => Poll::Ready(Session::Panicked),
-            });
+            }
+        });
         tokio::select! {
             biased;
             ended = caught => Some(ended),

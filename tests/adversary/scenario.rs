@@ -1,6 +1,7 @@
 //! What a server is like and what happens to it: plain values, drawn by a seed, that shrink by being left out.
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write};
 
 pub use postrider::testing::config::Order;
 
@@ -314,6 +315,58 @@ impl Scenario {
         let mut scenario = self.clone();
         scenario.events.retain(|(_, event)| !is(event));
         scenario
+    }
+
+    /// Gives it with a kill in some polls, by a rule that any story has.
+    pub fn with_more_kills(&self) -> Self {
+        const POINTS: [At; 11] = [
+            At::Delivered(0),
+            At::Retr(1),
+            At::Quit,
+            At::Recorded(0),
+            At::Dele(0),
+            At::Amid(0),
+            At::Obeyed,
+            At::Listing,
+            At::Top(0),
+            At::Delivered(1),
+            At::Dele(1),
+        ];
+        let mut scenario = self.clone();
+        for poll in 0..self.polls {
+            let count = self.events.len() + 7 * poll;
+            if count.is_multiple_of(3) {
+                scenario.events.push((poll, Kill(POINTS[count / 3 % POINTS.len()])));
+            }
+        }
+        scenario
+    }
+
+    /// Names all that it has of servers, policies and events: each of a kind by one name.
+    pub fn kinds(&self) -> BTreeSet<String> {
+        let name = |value: &dyn Debug| {
+            let shown = format!("{value:?}");
+            shown.split(['(', ' ']).next().unwrap_or_default().to_owned()
+        };
+        let mut kinds = BTreeSet::from([
+            format!("uids {}", name(&self.uids)),
+            format!("top {}", name(&self.top)),
+            format!("sizes {}", name(&self.sizes)),
+            format!("writes {}", name(&self.writes)),
+            format!("deletes {}", name(&self.deletes)),
+            format!("keep {}", name(&self.keep)),
+            format!("first {}", name(&self.first)),
+            format!("order {}", name(&self.order)),
+        ]);
+        for (_, event) in &self.events {
+            kinds.insert(match event {
+                Arrive(kind, _, Flaw::Sound) => format!("message {}", name(kind)),
+                Arrive(_, _, flaw) => format!("flaw {}", name(flaw)),
+                Kill(at) => format!("kill {}", name(at)),
+                other => format!("event {}", name(other)),
+            });
+        }
+        kinds
     }
 
     /// Gives it as the expression that makes it.
