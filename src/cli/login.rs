@@ -1,26 +1,29 @@
 //! `postrider login`: a person lets the program into a mailbox by OAuth2.
 
 use std::io::{self, BufRead as _};
+use std::slice;
 
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::accounts::named;
+use super::account::Table;
+use super::accounts::{is_row, named};
 use super::exit::Exit;
 use super::owner::Owner;
 use super::stdout::Results;
 use super::{CliError, Common};
 use crate::clock::WallClock;
-use crate::config::{Account, Config};
+use crate::config::Account;
 use crate::credential::oauth2::Means;
 use crate::credential::oauth2::log_in::{By, Person, needed};
 use crate::net::{Connector, Endpoint};
 use crate::session::Environment;
+use crate::state::tokens::Shelf;
 use crate::text::Shown;
 
 #[derive(Debug, Args)]
 pub struct Login {
-    /// Account of the configuration
+    /// Account of the configuration, or of the table: TENANT/NAME
     #[arg(value_name = "ACCOUNT")]
     account: String,
     /// By a code that is typed in on another device, where the provider has that for mail
@@ -30,50 +33,64 @@ pub struct Login {
 
 impl Login {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
-        let config = common.load()?;
-        let account = named(&config, &self.account)?;
+        let mut config = common.load()?;
         // The daemon must be able to read and renew what is stored.
         if let Some(owner) = Owner::of(&config.state) {
             owner.become_it().map_err(|_| CliError::Owner(config.state.clone()))?;
         }
+        let table = match is_row(&self.account) && config.database.is_some() {
+            true => Some(Table::of(&config).await?),
+            false => None,
+        };
+        let shelf = match &table {
+            Some(table) => {
+                config.accounts.push(table.account(&self.account).await?);
+                table.shelf()?
+            }
+            None => Environment::shelf(&config).await?,
+        };
+        let account = named(&config, &self.account)?;
         let by = if self.device { By::Device } else { By::Usual };
         let next = format!("; `postrider check {}` tries it.", account.name);
         let mut say = |text: &str| {
             results.line(text);
             results.flush();
         };
-        log_in(account, &config, by, lines(), (&mut say, &next)).await?;
+        log_in(account, (&config.accounts, &shelf), by, lines(), (&mut say, &next)).await?;
+        if let Some(table) = table {
+            table.accounts.failed_are_due(slice::from_ref(&account.maildrop_id)).await?;
+        }
         Ok(Exit::SUCCESS)
     }
 }
 
-/// Has a person log in to all that an account needs and lacks, and gives back the lines that are typed. `next` completes
-/// what is said of each.
+/// Has a person log in to all that an account, one of all, needs and lacks, and gives back the lines that are typed. `next`
+/// completes what is said of each.
 pub(super) async fn log_in(
     account: &Account,
-    config: &Config,
+    (all, shelf): (&[Account], &Shelf),
     by: By,
     lines: mpsc::UnboundedReceiver<String>,
     (say, next): (&mut dyn FnMut(&str), &str),
 ) -> Result<mpsc::UnboundedReceiver<String>, CliError> {
-    let (connector, shelf) = (Connector::default(), Environment::shelf(config).await?);
+    let connector = Connector::default();
     let means = Means {
         connector: &connector,
         through: Endpoint::from(account),
-        shelf: &shelf,
+        shelf,
         now: WallClock::System.now(),
     };
     let failed = |error| CliError::Login { account: account.name.clone(), error };
-    let mut all = needed(&means, account, &config.accounts).await.map_err(failed)?;
-    if all.is_empty() {
+    let mut needed = needed(&means, account, all).await.map_err(failed)?;
+    if needed.is_empty() {
         return Err(CliError::NoLogin(account.name.clone()));
     }
     // Whoever calls it where nothing is lacking wants all of them anew.
-    if all.iter().any(|needed| needed.is_lacking) {
-        all.retain(|needed| needed.is_lacking);
+    if needed.iter().any(|needed| needed.is_lacking) {
+        needed.retain(|needed| needed.is_lacking);
     }
     let mut person = Person { say, lines };
-    for needed in &all {
+    for needed in &needed {
         // A person takes minutes.
         let means = Means { now: WallClock::System.now(), ..means };
         needed.log_in(&means, by, &mut person).await.map_err(failed)?;

@@ -58,6 +58,8 @@ pub struct State {
     pub rotates: bool,
     /// Seconds that access tokens are good for.
     pub lifetime: u64,
+    /// How long an answer with tokens takes, once they are given.
+    pub delay: Duration,
     /// What is answered in the place of what would be.
     pub instead: VecDeque<Instead>,
     /// What was asked: path and form.
@@ -140,6 +142,7 @@ impl AuthorizationServer {
             person: Person::Allows("alice".into()),
             rotates: true,
             lifetime: 3600,
+            delay: Duration::ZERO,
             instead: VecDeque::new(),
             asked: Vec::new(),
             codes: HashMap::new(),
@@ -289,7 +292,9 @@ impl AuthorizationServer {
             "/introspect" => Ok(state.introspect(&request)),
             _ => return reply(stream, 404, "Content-Type: text/html\r\n", "<p>nothing"),
         };
+        let delay = if request.path == "/token" { state.delay } else { Duration::ZERO };
         drop(state);
+        thread::sleep(delay);
         let json = "Content-Type: application/json\r\nCache-Control: no-store\r\n";
         match answer {
             Ok(answer) => reply(stream, 200, json, &answer.to_string()),

@@ -1,16 +1,20 @@
 //! The table, the keys, and what the file says for rows.
 
+use std::sync::Arc;
+
 use super::super::{CliError, Common};
 use crate::config::{Account, Config, Fleet};
 use crate::credential;
-use crate::seal::Ring;
+use crate::seal::{Ring, SealError};
 use crate::session::server;
-use crate::state::postgres::{Accounts, Database};
+use crate::state::postgres::{Accounts, Database, Vault};
+use crate::state::tokens::Shelf;
 
 pub struct Table {
     pub accounts: Accounts,
     pub fleet: Fleet,
-    pub ring: Ring,
+    pub ring: Arc<Ring>,
+    database: Database,
 }
 
 impl Table {
@@ -20,10 +24,10 @@ impl Table {
 
     pub async fn of(config: &Config) -> Result<Self, CliError> {
         let Some(database) = &config.database else { return Err(CliError::NoTable) };
-        let ring = credential::ring(&database.secrets_keys, database.timeout).await?;
+        let ring = Arc::new(credential::ring(&database.secrets_keys, database.timeout).await?);
         let fleet = config.fleet.clone().unwrap_or_default();
         let database = Database::new(server(database).await?);
-        Ok(Self { accounts: Accounts::new(database, &fleet.accounts), fleet, ring })
+        Ok(Self { accounts: Accounts::new(database.clone(), &fleet.accounts), fleet, ring, database })
     }
 }
 
@@ -31,6 +35,12 @@ impl Table {
     /// Gives the account of a row, with its secret.
     pub async fn account(&self, name: &str) -> Result<Account, CliError> {
         Ok(self.fleet.open(&self.named(name).await?, &self.ring)?)
+    }
+
+    /// Gives where tokens are kept for all workers.
+    pub fn shelf(&self) -> Result<Shelf, CliError> {
+        self.ring.current().ok_or(SealError::NoKey)?;
+        Ok(Shelf::In(Vault::new(self.database.clone(), self.ring.clone())))
     }
 }
 

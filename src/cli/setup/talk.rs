@@ -15,7 +15,7 @@ use crate::config::providers::Provider;
 use crate::config::{Account, targets_as_yaml};
 use crate::credential::oauth2::log_in::By;
 use crate::failure::{Class, Failure};
-use crate::session::Report;
+use crate::session::{Environment, Report};
 use crate::text::Shown;
 
 /// A dialogue about one address.
@@ -218,7 +218,9 @@ impl Talk<'_> {
         if account.oauth2.is_some() {
             let (stop, typed) = (self.dialogue.stop().clone(), self.dialogue.take_typed());
             let mut say = |words: &str| self.dialogue.pass_on(words);
-            let logging_in = login::log_in(&account, &config, By::Usual, typed, (&mut say, "."));
+            let shelf = Environment::shelf(&config).await?;
+            let of = (&config.accounts[..], &shelf);
+            let logging_in = login::log_in(&account, of, By::Usual, typed, (&mut say, "."));
             let typed = tokio::select! {
                 logged_in = Box::pin(logging_in) => Some(logged_in?),
                 () = stop.asked() => None,
