@@ -127,7 +127,10 @@ impl Status {
         let is_one_asked_for = !self.accounts.is_empty() && snapshot.rows.len() == 1;
         match Screen::of_stdout().filter(|_| !common.quiet && !is_one_asked_for && !snapshot.rows.is_empty())
         {
-            Some(screen) => results.write(Table { snapshot, screen }.to_string().as_bytes()),
+            Some(screen) => {
+                let day = self.accounts.is_empty().then(|| snapshot.day());
+                results.write(Table { snapshot, screen, day }.to_string().as_bytes());
+            }
             None => {
                 snapshot.worst_first().into_iter().for_each(|row| results.line(row.told(snapshot.at)));
                 if self.accounts.is_empty() && !common.quiet {

@@ -64,6 +64,8 @@ impl Screen {
 pub struct Table<'a> {
     pub snapshot: &'a Snapshot,
     pub screen: Screen,
+    /// What the last day brought, which is known of all accounts together.
+    pub day: Option<String>,
 }
 
 const BOLD: &str = "1";
@@ -76,7 +78,7 @@ const RESULT: usize = 24;
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { snapshot, screen } = self;
+        let Self { snapshot, screen, day } = self;
         let (now, rows) = (snapshot.at, snapshot.worst_first());
         let cells: Vec<[String; 4]> = rows.iter().map(|row| cells(row, now)).collect();
         let titles = ["ACCOUNT", "LAST POLL", "NEXT", "RESULT"].map(str::to_owned);
@@ -100,7 +102,7 @@ impl fmt::Display for Table<'_> {
                 }
             }
         }
-        let sums = [snapshot.sum(), snapshot.day()].into_iter().chain(snapshot.workers());
+        let sums = [Some(snapshot.sum()), day.clone()].into_iter().flatten().chain(snapshot.workers());
         for sum in sums {
             for part in folded(&sum, screen.columns) {
                 writeln!(f, "{}", screen.paint(BOLD, &part))?;
@@ -247,7 +249,7 @@ mod tests {
     use crate::status::tests::{failing, fine, snapshot};
 
     fn shown(snapshot: &Snapshot, columns: usize, colours: Colours) -> String {
-        Table { snapshot, screen: Screen { columns, colours } }.to_string()
+        Table { snapshot, screen: Screen { columns, colours }, day: Some(snapshot.day()) }.to_string()
     }
 
     #[test]

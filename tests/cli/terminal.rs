@@ -187,6 +187,9 @@ fn status_is_a_table_that_fits_with_what_fails_first_and_away_from_a_terminal_ha
         std::fs::remove_file(home.path("screen")).unwrap();
     }
     assert!(!home.must(&["status"], 0).stdout.contains('\u{1b}'));
+    on_terminal(&home, 80, "status home broken", &[]).wait(LIMIT);
+    let two = screen(&home);
+    assert!(two.contains("2 accounts: 1 failing, 1 fine") && !two.contains("last day"), "{two}");
     let alone = on_terminal(&home, 80, "status home", &[]).wait(LIMIT);
     assert_eq!(alone.status, Some(0));
     assert!(
