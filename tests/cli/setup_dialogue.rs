@@ -267,6 +267,29 @@ fn what_anybody_may_have_said_is_confirmed_before_a_password_is_asked_for() {
 }
 
 #[test]
+fn a_server_that_is_not_found_is_asked_for() {
+    let Some(namespace) = Namespace::of("setup_dialogue::a_server_that_is_not_found_is_asked_for") else {
+        return;
+    };
+    let own = own(&namespace);
+    let mut screen = Screen::start(&own.domain, "alice@nowhere.example");
+    screen.answers("POP3 server, HOST or HOST:PORT: ", "");
+    let told = screen.ends(75);
+    assert!(told.contains("MX of nowhere.example: no such record"), "{told}");
+    own.left_nothing();
+    let mut screen = Screen::start(&own.domain, "--name example alice@nowhere.example");
+    screen.answers("POP3 server, HOST or HOST:PORT: ", "no host");
+    screen.answers("POP3 server, HOST or HOST:PORT: ", "pop.example.org");
+    screen.answers("User name at the server [alice@nowhere.example]: ", "alice@example.org");
+    screen.answers("[maildir:~/Mail]: ", "");
+    screen.answers("which is not shown: ", PASSWORD);
+    screen.answers("Fetch [all]: ", "");
+    let told = screen.ends(0);
+    assert!(told.contains("Nothing came of that: no POP3 server was found"), "{told}");
+    assert_eq!(own.sync(), 2);
+}
+
+#[test]
 fn who_stops_or_cannot_log_in_leaves_nothing_behind() {
     let Some(namespace) = Namespace::of("setup_dialogue::who_stops_or_cannot_log_in_leaves_nothing_behind")
     else {

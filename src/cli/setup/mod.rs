@@ -78,7 +78,8 @@ impl Setup {
         (name, deliver): (String, String),
         results: &mut Results,
     ) -> Result<Exit, CliError> {
-        let found = self.look_up(address, &place).await?;
+        let found = self.look_up(address, &place).await;
+        let found = found.map_err(|outcome| options::not_found(address, &outcome))?;
         let Found { mut server, by, user_is_known, doubts } = found;
         let mut comments = vec![format!("{address}: found by {by}.")];
         match &self.user {

@@ -82,16 +82,21 @@ impl From<Tls> for TlsMode {
 }
 
 impl Setup {
-    /// Finds the server, or takes the one that was given.
-    pub(super) async fn look_up(&self, address: &Address, place: &Place) -> Result<Found, CliError> {
-        let Some((host, port)) = &self.server else {
-            let outcome = look_up(address, &place.asking()).await;
-            outcome.misses.iter().for_each(|miss| log::info!("{}: {}", miss.asked, miss.came));
-            return match outcome {
-                Outcome { found: Some(found), .. } => Ok(found),
-                nothing => Err(CliError::NotSetUp(not_found(address, &nothing))),
-            };
-        };
+    /// Finds the server, or takes the one that was given; else gives who was asked in vain.
+    pub(super) async fn look_up(&self, address: &Address, place: &Place) -> Result<Found, Outcome> {
+        if let Some(given) = &self.server {
+            return Ok(self.named(address, given, "--server"));
+        }
+        let outcome = look_up(address, &place.asking()).await;
+        outcome.misses.iter().for_each(|miss| log::info!("{}: {}", miss.asked, miss.came));
+        match outcome {
+            Outcome { found: Some(found), .. } => Ok(found),
+            nothing => Err(nothing),
+        }
+    }
+
+    /// Takes a server that a person has named.
+    pub(super) fn named(&self, address: &Address, (host, port): &(String, Option<u16>), by: &str) -> Found {
         let usual = if *port == Some(110) { TlsMode::StartTls } else { TlsMode::Implicit };
         let mode = self.tls.map_or(usual, TlsMode::from);
         let server = Server {
@@ -103,7 +108,7 @@ impl Setup {
             oauth2: None,
             note: None,
         };
-        Ok(Found { server, by: "--server".into(), user_is_known: false, doubts: Vec::new() })
+        Found { server, by: by.into(), user_is_known: false, doubts: Vec::new() }
     }
 
     /// Gives what to log in with, as far as options say it or there is no choice.
@@ -131,27 +136,37 @@ impl Setup {
     }
 }
 
-/// Says who was asked in vain.
-fn not_found(address: &Address, nothing: &Outcome) -> String {
-    let misses: String =
-        nothing.misses.iter().map(|miss| format!("\n  {}: {}", miss.asked, miss.came)).collect();
-    let what = match (nothing.imap(), nothing.misses.as_slice()) {
-        (_, [miss]) => {
-            return format!("{address} cannot be polled: {} {}", miss.asked, miss.came);
-        }
-        (Some(host), _) => format!(
-            "only an IMAP server was found for {address}, {host}, and postrider fetches by POP3. If there is a POP3 server \
-             all the same, name it with --server. Asked were{misses}\n"
-        ),
-        (None, _) => format!(
-            "no POP3 server was found for {address}. Whoever runs its mail knows the name: give it with --server. Asked \
-             were{misses}\n"
-        ),
-    };
-    what.trim_end().to_owned()
+/// Says that nothing was found, and whether a person may know better.
+pub(super) enum Nothing {
+    /// There is none: why.
+    None(String),
+    /// None was found.
+    Unknown(String),
 }
 
-fn server(text: &str) -> Result<(String, Option<u16>), String> {
+pub(super) fn nothing(address: &Address, outcome: &Outcome) -> Nothing {
+    match (outcome.imap(), outcome.misses.as_slice()) {
+        (_, [miss]) => Nothing::None(format!("{address} cannot be polled: {} {}", miss.asked, miss.came)),
+        (Some(host), _) => Nothing::Unknown(format!(
+            "only an IMAP server was found for {address}, {host}, and postrider fetches by POP3. If there is a POP3 server \
+             all the same, name it"
+        )),
+        (None, _) => Nothing::Unknown(format!(
+            "no POP3 server was found for {address}. Whoever runs its mail knows the name: give it"
+        )),
+    }
+}
+
+/// Says who was asked in vain.
+pub(super) fn not_found(address: &Address, outcome: &Outcome) -> CliError {
+    let misses = outcome.misses.iter().map(|miss| format!("\n  {}: {}", miss.asked, miss.came));
+    CliError::NotSetUp(match nothing(address, outcome) {
+        Nothing::None(what) => what,
+        Nothing::Unknown(what) => format!("{what} with --server. Asked were{}", misses.collect::<String>()),
+    })
+}
+
+pub(super) fn server(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
         Some(_) | None => (text, None),

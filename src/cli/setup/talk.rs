@@ -2,11 +2,11 @@
 
 use super::dialogue::{Dialogue, TRIES};
 use super::draft::{Draft, LogIn, Source};
-use super::options::{Setup, USUAL_TARGET, first_sync, warning};
+use super::options::{Nothing, Setup, USUAL_TARGET, first_sync, not_found, nothing, server, warning};
 use super::place::{Drafted, Place};
 use super::trial::Trial;
 
-use crate::autoconfig::{Address, Doubt, Found, Server};
+use crate::autoconfig::{Address, Doubt, Found, Outcome, Server};
 use crate::cli::exit::Exit;
 use crate::cli::report::{Octets, messages};
 use crate::cli::{CliError, common, login};
@@ -68,7 +68,31 @@ impl Talk<'_> {
             self.dialogue.say(&format!("Looking for the POP3 server of {} ...", self.address.domain));
         }
         let (setup, address, place) = (self.setup, self.address, &self.place);
-        self.dialogue.wait(Box::pin(setup.look_up(address, place))).await?
+        match self.dialogue.wait(Box::pin(setup.look_up(address, place))).await? {
+            Ok(found) => Ok(found),
+            Err(outcome) => self.named(&outcome).await,
+        }
+    }
+
+    /// Asks for the server, if a person may know it.
+    async fn named(&mut self, outcome: &Outcome) -> Result<Found, CliError> {
+        let Nothing::Unknown(what) = nothing(self.address, outcome) else {
+            return Err(not_found(self.address, outcome));
+        };
+        self.dialogue.say(&format!("Nothing came of that: {what}."));
+        for _ in 0..TRIES {
+            let typed = self.dialogue.ask("POP3 server, HOST or HOST:PORT", "").await?;
+            match server(&typed) {
+                _ if typed.is_empty() => break,
+                Ok(given) => return Ok(self.setup.named(self.address, &given, "you")),
+                Err(what) => self.dialogue.say(&format!("That is none: {what}.")),
+            }
+        }
+        self.dialogue.say("Asked were");
+        for miss in &outcome.misses {
+            self.dialogue.beside("  ", &format!("{}: {}", miss.asked, miss.came));
+        }
+        Err(CliError::NotSetUp("no server was named; --server does that, too".into()))
     }
 
     /// Has a person say that it is the right server, where anybody may have named it.
