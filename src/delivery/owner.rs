@@ -19,8 +19,9 @@ pub(super) fn check(owner: Uid, path: &Path) -> Result<(), TargetError> {
     Err(TargetError::Unfit {
         path: path.to_owned(),
         what: format!(
-            "belongs to user {name}, and this runs as root, which delivers to nobody else's files; run it as that user \
-             (systemd: User={name}; cron: the crontab of {name}), or deliver with `pipe: {{ command: ..., user: {name} }}`"
+            "belongs to user {name}, and this runs as root, which delivers to nobody else's files; {}, or deliver with \
+             `pipe: {{ command: ..., user: {name} }}`",
+            trust::as_user(&name)
         ),
     })
 }

@@ -96,10 +96,17 @@ pub(crate) fn check_owner(owner: Uid, path: &Path) -> Result<(), Distrusted> {
     Err(Distrusted {
         path: path.to_owned(),
         what: format!(
-            "belongs to user {name}, and this runs as root, which writes to nobody else's files; run it as that user \
-             (systemd: User={name}; cron: the crontab of {name})"
+            "belongs to user {name}, and this runs as root, which writes to nobody else's files; {}",
+            as_user(&name)
         ),
     })
+}
+
+/// Says how root has it run by a user.
+pub(crate) fn as_user(name: &str) -> String {
+    format!(
+        "run it as that user (`runuser -u {name} -- postrider ...`; systemd: User={name}; cron: the crontab of {name})"
+    )
 }
 
 pub(crate) fn name_of(user: Uid) -> String {
@@ -161,8 +168,9 @@ fn check_link(directory: &FileStat, link: &FileStat, path: &Path) -> Result<(), 
     if !owner.is_root() && owner != geteuid() {
         let name = name_of(owner);
         return distrusted(format!(
-            "is a symbolic link of user {name}, and this runs as root, which follows nobody else's; run it as that user \
-             (systemd: User={name}; cron: the crontab of {name}), or give the path that it leads to"
+            "is a symbolic link of user {name}, and this runs as root, which follows nobody else's; {}, or give the path \
+             that it leads to",
+            as_user(&name)
         ));
     }
     let mode = directory.st_mode & 0o1777;

@@ -62,6 +62,15 @@ fn what_the_package_adds_to_the_units_is_the_place_of_the_program() {
 }
 
 #[test]
+fn the_example_of_a_configuration_is_one_and_the_synopsis_is_one_line() {
+    let mut check = Command::new(PROGRAM);
+    check.arg("--config").arg(repository().join("contrib/packages/config.yaml")).args(["config", "check"]);
+    assert!(run(&mut check).contains("1 account, no mistakes"));
+    // The first line of a package's description, which dpkg folds no further.
+    assert!(env!("CARGO_PKG_DESCRIPTION").len() < 80, "{}", env!("CARGO_PKG_DESCRIPTION"));
+}
+
+#[test]
 fn systemd_makes_the_user_that_the_package_describes() {
     let directory = TempDir::new().unwrap();
     fs::create_dir(directory.path().join("etc")).unwrap();
