@@ -86,7 +86,7 @@ pub fn last(done: &Done<'_>, style: Style) -> String {
         "Have the program (add ~/.cargo/bin to PATH), and your own mail:",
         &[
             "cargo install --locked --profile dist --path .",
-            "postrider sync pops://you@pop.example.org --deliver maildir:~/Mail",
+            "postrider setup you@example.org && postrider sync",
         ],
     );
     next(
