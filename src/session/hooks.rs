@@ -47,9 +47,11 @@ pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Repo
         && [told::POLLS, told::HELD].iter().all(|what| beside.lasting(what).is_none());
     let held_ones = report.failure.is_none().then(|| held_ones(report));
     let failure = report.failure.as_ref().or(held_ones.as_ref().filter(|_| held == Change::Began));
+    // Whoever stopped it did not fail.
+    let failed = report.failure.as_ref().filter(|failure| failure.class != Class::Stopped);
     let due = [
-        ("after", &hooks.after, report.failure.as_ref(), true),
-        ("on_new", &hooks.on_new, report.failure.as_ref(), report.delivered > 0),
+        ("after", &hooks.after, failed, true),
+        ("on_new", &hooks.on_new, failed, report.delivered > 0),
         ("on_error", &hooks.on_error, failure, !is_open && (polls, held).begins()),
         ("on_recover", &hooks.on_recover, None, is_well && !is_open && (polls, held).ends()),
     ];

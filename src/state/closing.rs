@@ -272,6 +272,11 @@ fn poll(tables: Tables<'_>, id: i64, session: i64, closing: &Closing) -> Result<
         ],
     )?;
     let Some(poll) = &closing.poll else { return Ok(()) };
+    count(tables, closing.at, poll)?;
+    // Whoever stopped it says nothing of the account: what the poll before came to stays.
+    if poll.was_stopped() {
+        return Ok(());
+    }
     let (class, failure) = poll.failure.as_ref().map(|(class, text)| (class, text)).unzip();
     tables.execute(
         &format!(
@@ -283,9 +288,7 @@ fn poll(tables: Tables<'_>, id: i64, session: i64, closing: &Closing) -> Result<
                      WHEN CAST(?5 AS TEXT) IS NULL
                          AND NOT EXISTS (SELECT 1 FROM held WHERE maildrop = ?1 {SHOWN}) THEN ?2
                      WHEN last_success > ?2 THEN ?2 ELSE last_success END,
-                 -- Whoever stopped it did not fail.
-                 failures = CASE WHEN CAST(?5 AS TEXT) IS NULL THEN 0
-                     WHEN CAST(?5 AS TEXT) = 'stopped' THEN failures ELSE failures + 1 END
+                 failures = CASE WHEN CAST(?5 AS TEXT) IS NULL THEN 0 ELSE failures + 1 END
              WHERE id = ?1"
         ),
         params![
@@ -301,8 +304,7 @@ fn poll(tables: Tables<'_>, id: i64, session: i64, closing: &Closing) -> Result<
             to_column(poll.backlog),
             poll.target,
         ],
-    )?;
-    count(tables, closing.at, poll)
+    )
 }
 
 pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {

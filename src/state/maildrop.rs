@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::in_utc;
+use crate::failure::Class;
 use crate::message::UniqueId;
 
 use super::fleet::{Fleet, NextPoll};
@@ -106,6 +107,13 @@ pub struct PollResult {
     pub listed: Option<u64>,
     /// Messages left for later polls (limits).
     pub backlog: u64,
+}
+
+impl PollResult {
+    /// Says whether the process was asked to end, or the session, before the work was done.
+    pub fn was_stopped(&self) -> bool {
+        self.failure.as_ref().is_some_and(|(class, _)| class == Class::Stopped.name())
+    }
 }
 
 /// One maildrop, as `status` shows it.

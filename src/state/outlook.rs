@@ -11,7 +11,6 @@ use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};
 use super::{Hour, Overview, PollResult, Timestamp};
-use crate::failure::Class;
 
 /// Hours of which the counts are kept: a day, and the hour that has begun.
 pub const HOURS: Timestamp = 25;
@@ -81,7 +80,7 @@ fn due(tables: Tables<'_>) -> Result<HashMap<String, Timestamp>> {
 
 /// Gives what a poll brought, as it is counted. One that brought nothing costs nothing.
 pub(super) fn brought(at: Timestamp, poll: &PollResult) -> Option<Hour> {
-    let failed = poll.failure.as_ref().is_some_and(|(class, _)| class != Class::Stopped.name());
+    let failed = poll.failure.is_some() && !poll.was_stopped();
     let &PollResult { messages, octets, .. } = poll;
     let hour = Hour { hour: at.div_euclid(3600), messages, octets, failures: failed.into() };
     (failed || messages > 0).then_some(hour)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Row, Snapshot};
+use crate::failure::Class;
 use crate::session::Report;
 use crate::state::Timestamp;
 use crate::state::fleet::{Fleet, Host, Standings};
@@ -47,7 +48,7 @@ impl Counts {
         tally.polls += 1;
         tally.messages += report.delivered as u64;
         tally.octets += report.delivered_octets;
-        if let Some(failure) = &report.failure {
+        if let Some(failure) = report.failure.as_ref().filter(|failure| failure.class != Class::Stopped) {
             *tally.failures.entry(failure.class.name()).or_default() += 1;
         }
     }
@@ -195,7 +196,6 @@ fn label(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Class;
     use crate::status::tests::{failing, fine, snapshot};
 
     fn report(account: &str, class: Option<Class>) -> Report {
@@ -210,7 +210,8 @@ mod tests {
     fn each_account_has_its_counts_and_each_class_of_failure() {
         let mut counts = Counts::default();
         counts.set_accounts(["home", "a\"b\\\n", "gone"].into_iter());
-        for class in [None, Some(Class::Network), Some(Class::Network), Some(Class::Tls)] {
+        let classes = [Class::Network, Class::Network, Class::Tls, Class::Stopped];
+        for class in [None].into_iter().chain(classes.map(Some)) {
             counts.note(&report("home", class));
         }
         counts.note(&report("unknown", None));
@@ -227,9 +228,9 @@ mod tests {
             "postrider_last_success_timestamp_seconds{account=\"ahead\"} 1763900180",
             "postrider_next_poll_timestamp_seconds{account=\"home\"} 1763900420",
             "postrider_failed_polls_in_a_row{account=\"ahead\"} 3",
-            "postrider_polls_total{account=\"home\"} 4",
+            "postrider_polls_total{account=\"home\"} 5",
             "postrider_messages_total{account=\"home\"} 1",
-            "postrider_octets_total{account=\"home\"} 40",
+            "postrider_octets_total{account=\"home\"} 50",
             "postrider_held_messages{account=\"home\"} 0",
             "postrider_backlog_messages{account=\"home\"} 3",
             "postrider_failures_total{account=\"home\",class=\"network\"} 2",
@@ -237,7 +238,7 @@ mod tests {
         ] {
             assert!(open.lines().any(|found| found == line), "{line}\n{open}");
         }
-        assert!(!open.contains("gone") && !open.contains("unknown"));
+        assert!(!open.contains("gone") && !open.contains("unknown") && !open.contains("stopped"));
         // It has not been listed: that nothing is held there would be a guess.
         for unknown in
             ["postrider_held_messages{account=\"never", "postrider_backlog_messages{account=\"never"]
@@ -247,7 +248,7 @@ mod tests {
         assert!(open.ends_with("# EOF\n"));
         let own = text(Some(&snapshot), &counts, Format::Prometheus);
         assert!(own.contains("# TYPE postrider_messages_total counter\n") && !own.contains("# EOF"), "{own}");
-        assert!(text(None, &counts, Format::Open).contains("postrider_polls_total{account=\"home\"} 4"));
+        assert!(text(None, &counts, Format::Open).contains("postrider_polls_total{account=\"home\"} 5"));
     }
 
     #[test]

@@ -515,6 +515,10 @@ async fn failures_in_a_row_are_counted_and_a_stop_counts_neither_way() {
         session(&store, |_| Closing { at, poll: Some(ended(class)), ..Closing::default() }).await;
         assert_eq!(health().await, (failures, last_success), "{at}");
     }
+    // What the poll before came to is what is known.
+    session(&store, |_| Closing { at: 8, poll: Some(ended(Some("stopped"))), ..Closing::default() }).await;
+    let (at, last) = store.maildrop(ALICE.into()).await.unwrap().last.unwrap();
+    assert_eq!((at, last.failure.unwrap().0.as_str()), (7, "network"));
 }
 
 #[test]
