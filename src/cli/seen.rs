@@ -19,7 +19,7 @@ use crate::config::{Account, Config};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
 use crate::session::{self, Environment, Task, now};
-use crate::state::{Delivery, Kind, Lease, SeenLine, Taken};
+use crate::state::{Delivery, Kind, Lease, Leaseholder, SeenLine, Taken};
 use crate::status::words::time;
 use crate::text::Shown;
 
@@ -261,7 +261,7 @@ pub async fn lease(
     }
 }
 
-fn in_use(account: &Account, doing: &str, by: Option<String>) -> Failure {
+fn in_use(account: &Account, doing: &str, by: Option<Leaseholder>) -> Failure {
     Failure {
         account: account.name.clone(),
         host: String::new(),
@@ -269,7 +269,7 @@ fn in_use(account: &Account, doing: &str, by: Option<String>) -> Failure {
         class: Class::InUse,
         what: match by {
             None => "another process is polling this maildrop".into(),
-            Some(worker) => format!("the worker {worker} is polling this maildrop"),
+            Some(by) => format!("the worker {} is polling this maildrop; {}", by.worker, by.until()),
         },
         said: None,
         hint: Some("try again when it has ended".into()),

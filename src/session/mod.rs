@@ -202,6 +202,7 @@ async fn under_lease(
     began: Instant,
     report: &mut Report,
 ) -> Result<(), Failed> {
+    let waiting = Instant::now();
     let taken = tokio::select! {
         taken = lease(&environment, account, progress) => taken,
         () = environment.stop.asked() => {
@@ -211,7 +212,9 @@ async fn under_lease(
     let lease = match taken.during("lock the maildrop")? {
         Taken::Own(lease) => lease,
         Taken::Others(by) => {
-            let trouble = Trouble::Leased { waited: account.timeout, by };
+            // In whole seconds, as whoever reads it has no use for more.
+            let waited = account.timeout.max(Duration::from_secs(waiting.elapsed().as_secs()));
+            let trouble = Trouble::Leased { waited, by };
             return Err(Failed { doing: "lock the maildrop".into(), trouble });
         }
     };
@@ -276,7 +279,7 @@ async fn retrying(mut poll: Poll<'_>, report: &mut Report) -> Result<(), Failed>
 }
 
 /// Takes the lease on an account's maildrop, and says so if that is a matter of waiting, for as long as the account's
-/// `timeout`.
+/// `timeout`, and until the lease is over of a worker that is not heard of any more.
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ use crate::failure::{
     Class, Failure, explained, meaning, speaks_of_a_lock, speaks_of_pop_off, speaks_of_tls,
 };
 use crate::source::{self, CHECK, LOCKED, OPERATOR, SourceError, TOO_OFTEN, Trial, class_of_refused_log_in};
-use crate::state::{self, Closing, StateError, Timestamp};
+use crate::state::{self, Closing, Leaseholder, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
@@ -53,12 +53,15 @@ pub enum Trouble {
     )]
     LockedOut(Refusal),
     /// Another session of ours has the maildrop.
-    #[error("{} has had this maildrop for {} now", holder(.by.as_deref()), humantime::format_duration(*.waited))]
+    #[error(
+        "{} has had this maildrop for {} now{}", holder(.by.as_ref()), humantime::format_duration(*.waited),
+        .by.as_ref().map_or_else(String::new, |by| format!("; {}", by.until()))
+    )]
     Leased {
         /// How long was waited for it.
         waited: std::time::Duration,
         /// The worker that has it, if one has.
-        by: Option<String>,
+        by: Option<Leaseholder>,
     },
     /// Another worker may have the maildrop by now: this one was not heard of for too long.
     #[error("the lease on the maildrop was lost")]
@@ -369,8 +372,8 @@ impl AttemptFailed {
     }
 }
 
-fn holder(worker: Option<&str>) -> String {
-    worker.map_or_else(|| "another postrider".to_owned(), |worker| format!("the worker {worker}"))
+fn holder(by: Option<&Leaseholder>) -> String {
+    by.map_or_else(|| "another postrider".to_owned(), |by| format!("the worker {}", by.worker))
 }
 
 /// Says what to do about a refused log-in, and what becomes of it by itself.

@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::lease::{Claimed, Lease, Taken};
+use super::lease::{Claimed, Lease, Leaseholder, Taken};
 use super::postgres::beat::{self, Identity, silence};
 use super::postgres::{Claim, Database, Entered, Leases, Server};
 use super::{StateError, Store};
+use crate::clock::WallClock;
 use crate::stop::Term;
 
 /// Between two tries for a lease that somebody has.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Whoever is evicted leaves its maildrops this much later at most.
+const LATER: Duration = Duration::from_secs(2);
 
 /// A process among the workers. Cheap to clone; once the last is dropped, nobody knows it any more.
 #[derive(Clone)]
@@ -36,27 +40,32 @@ impl Guest {
         Self(Arc::new(Shared { store, server, leases, joined: Mutex::default() }))
     }
 
-    /// Takes the lease on a maildrop, waiting for at most `patience`. Whoever died with it is evicted when it was not heard of
-    /// for as long as any worker.
+    /// Takes the lease on a maildrop, waiting for at most `patience`; longer for whoever was not heard of meanwhile, until it is
+    /// evicted.
     pub async fn take(&self, maildrop: &Entered, patience: Duration) -> Result<Taken, StateError> {
         let (leases, began) = (&self.0.leases, Instant::now());
         let entered = leases.enter(slice::from_ref(maildrop)).await?;
+        let mut seen = Seen::default();
         loop {
             let (worker, term) = self.identity().await?;
             if let Some(claim) = leases.claim(worker, &entered).await?.first() {
                 return Ok(Taken::Own(self.lease(&maildrop.identity, claim, &term)));
             }
-            if began.elapsed() >= silence() {
+            for number in &entered {
+                seen.note(leases.holder(*number).await?, &maildrop.identity);
+            }
+            let waited = began.elapsed();
+            if waited >= silence() {
                 leases.evict(silence()).await?;
             }
             leases.sweep().await?;
-            let left = patience.saturating_sub(began.elapsed());
+            let patience = match seen.lives {
+                true => patience,
+                false => patience.max(silence() + LATER),
+            };
+            let left = patience.saturating_sub(waited);
             if left.is_zero() {
-                let holder = entered.first().map(|maildrop| leases.holder(*maildrop));
-                return Ok(Taken::Others(match holder {
-                    Some(holder) => holder.await?,
-                    None => None,
-                }));
+                return Ok(Taken::Others(seen.holder));
             }
             tokio::time::sleep(PAUSE.min(left)).await;
         }
@@ -89,6 +98,32 @@ impl Guest {
 impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Guest({})", self.0.server.place())
+    }
+}
+
+/// Who was seen to have a lease that is waited for.
+#[derive(Default)]
+struct Seen {
+    holder: Option<Leaseholder>,
+    /// How long ago it was heard of, when it was looked last.
+    heard: Duration,
+    /// It was heard of since, or another has it.
+    lives: bool,
+}
+
+impl Seen {
+    fn note(&mut self, found: Option<(String, Duration)>, maildrop: &str) {
+        let Some((worker, heard)) = found else { return };
+        let left = i64::try_from(silence().saturating_sub(heard).as_secs()).unwrap_or(i64::MAX);
+        let until = WallClock::System.now().saturating_add(left);
+        let is_first = self.holder.is_none();
+        self.lives |= !is_first
+            && (heard < self.heard || self.holder.as_ref().is_some_and(|known| known.worker != worker));
+        let holder = Leaseholder { worker, until };
+        if is_first {
+            log::info!("{maildrop}: the worker {} has it; {}", holder.worker, holder.until());
+        }
+        (self.holder, self.heard) = (Some(holder), heard);
     }
 }
 

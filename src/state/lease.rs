@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp as Moment;
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use super::path::is_ours;
-use super::{StateError, path};
+use super::{StateError, Timestamp, path};
 use crate::disk::{blocking, durable, trust};
 use crate::stop::Term;
 
@@ -46,8 +48,29 @@ pub struct Lease {
 #[derive(Debug)]
 pub enum Taken {
     Own(Lease),
-    /// Somebody else still has it, of this name if that is known.
-    Others(Option<String>),
+    /// Somebody else still has it.
+    Others(Option<Leaseholder>),
+}
+
+/// A worker that has a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaseholder {
+    pub worker: String,
+    /// Until when it has it if it is not heard of meanwhile.
+    pub until: Timestamp,
+}
+
+impl Leaseholder {
+    /// Says until when, as people read it: `its lease lasts until 14:05:31, and longer while it is heard of`.
+    pub fn until(&self) -> String {
+        let Self { until, .. } = self;
+        let at = Moment::from_second(*until)
+            .map(|at| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string());
+        format!(
+            "its lease lasts until {}, and longer while it is heard of",
+            at.unwrap_or_else(|_| until.to_string())
+        )
+    }
 }
 
 /// By what a lease is held.

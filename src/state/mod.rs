@@ -68,7 +68,7 @@ pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
 pub use guest::Guest;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
-pub use lease::{Claimed, Lease, Taken};
+pub use lease::{Claimed, Lease, Leaseholder, Taken};
 pub use maildrop::{
     Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
     Status, Told,

@@ -320,11 +320,12 @@ impl Leases {
         Ok(self.0.query(sql, &[(&(NEVER / 2), Type::INT8)]).await?.len())
     }
 
-    /// Names the worker that has the lease on a maildrop, if one has.
-    pub async fn holder(&self, maildrop: i64) -> Result<Option<String>, StateError> {
-        let sql = "SELECT name FROM worker JOIN lease ON lease.owner = worker.id
-                   WHERE lease.maildrop = $1 AND lease.token <> 0";
-        Ok(self.0.query(sql, &[(&maildrop, Type::INT8)]).await?.first().map(|row| row.get(0)))
+    /// Gives the worker that has the lease on a maildrop, if one has, and how long ago it was heard of.
+    pub async fn holder(&self, maildrop: i64) -> Result<Option<(String, Duration)>, StateError> {
+        let sql = "SELECT name, (extract(epoch FROM now() - beat) * 1000000)::bigint
+                   FROM worker JOIN lease ON lease.owner = worker.id WHERE lease.maildrop = $1 AND lease.token <> 0";
+        let rows = self.0.query(sql, &[(&maildrop, Type::INT8)]).await?;
+        Ok(rows.first().map(|row| (row.get(0), span(row, 1))))
     }
 
     /// Lists the workers that were heard of lately, by name.

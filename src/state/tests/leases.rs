@@ -164,7 +164,7 @@ async fn a_maildrop_that_nobody_has_polled_is_woken_once_and_one_that_is_put_off
     let names = ["0@h".to_owned(), "1@h".to_owned()];
     fleet.leases.wake_unowned(&names).await.unwrap();
     let claims = fleet.claim(worker).await;
-    assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap().as_deref(), Some("w"));
+    assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap().unwrap().0, "w");
     fleet.leases.close(&[close(claims[0]), close(claims[1])]).await.unwrap();
     assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap(), None);
     fleet.leases.wake_unowned(&names).await.unwrap();
