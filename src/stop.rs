@@ -59,6 +59,8 @@ pub const CLOSING: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     asked: Option<watch::Receiver<bool>>,
+    /// Asked of one session alone.
+    own: Option<watch::Receiver<bool>>,
     term: Term,
 }
 
@@ -68,7 +70,7 @@ pub struct Stopper(watch::Sender<bool>);
 
 pub fn channel() -> (Stopper, Stop) {
     let (stopper, stop) = watch::channel(false);
-    (Stopper(stopper), Stop { asked: Some(stop), term: Term::default() })
+    (Stopper(stopper), Stop { asked: Some(stop), ..Stop::default() })
 }
 
 impl Stopper {
@@ -81,7 +83,13 @@ impl Stopper {
 impl Stop {
     /// Gives one for what must end with a lease, too.
     pub fn under(&self, term: Term) -> Self {
-        Self { asked: self.asked.clone(), term }
+        Self { term, ..self.clone() }
+    }
+
+    /// Gives one for a session that can be asked to end by itself, too.
+    pub fn of_one(&self) -> (Stopper, Self) {
+        let (stopper, own) = watch::channel(false);
+        (Stopper(stopper), Self { own: Some(own), ..self.clone() })
     }
 
     /// Gives the time for which the lease is held.
@@ -91,20 +99,14 @@ impl Stop {
 
     /// Says whether it was asked, or the lease is lost.
     pub fn is_asked(&self) -> bool {
-        self.asked.as_ref().is_some_and(|stop| *stop.borrow()) || self.term.is_over()
+        [&self.asked, &self.own].into_iter().flatten().any(|stop| *stop.borrow()) || self.term.is_over()
     }
 
     /// Resolves once it was asked. Nothing is lost if it is dropped.
     pub async fn asked(&self) {
-        let asked = async {
-            match &self.asked {
-                Some(stop) if stop.clone().wait_for(|asked| *asked).await.is_ok() => {}
-                // Nobody is there who could ask.
-                Some(_) | None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = asked => {}
+            () = heard(self.asked.as_ref()) => {}
+            () = heard(self.own.as_ref()) => {}
             () = self.term.over() => {}
         }
     }
@@ -113,6 +115,15 @@ impl Stop {
     pub async fn over(&self, limit: Duration) {
         self.asked().await;
         tokio::time::sleep(limit).await;
+    }
+}
+
+/// Waits until somebody asks.
+async fn heard(stop: Option<&watch::Receiver<bool>>) {
+    match stop {
+        Some(stop) if stop.clone().wait_for(|asked| *asked).await.is_ok() => {}
+        // Nobody is there who could ask.
+        Some(_) | None => std::future::pending().await,
     }
 }
 
@@ -269,6 +280,14 @@ mod tests {
         let began = tokio::time::Instant::now();
         stop.over(HOOK).await;
         assert_eq!(began.elapsed(), HOOK);
+        let (stopper, all) = channel();
+        let ((ends_one, one), (_other, other)) = (all.of_one(), all.of_one());
+        ends_one.stop();
+        one.asked().await;
+        assert!(one.is_asked() && !other.is_asked() && !all.is_asked());
+        stopper.stop();
+        other.asked().await;
+        assert!(other.is_asked());
         let (stopper, stop) = channel();
         drop(stopper);
         assert!(tokio::time::timeout(day, stop.asked()).await.is_err(), "nobody is there who could ask");

@@ -1,5 +1,6 @@
 //! Which accounts a command is about.
 
+use std::collections::HashMap;
 use std::mem;
 use std::slice;
 use std::sync::Arc;
@@ -114,6 +115,27 @@ pub async fn add_rows(config: &mut Config, names: &[String]) -> Result<(), CliEr
         config.accounts.push(table.account(name).await?);
     }
     Ok(())
+}
+
+/// Does the same for whoever only looks: of what cannot be used there is what is known of it. Gives why that is so, by name.
+pub async fn add_rows_to_look_at(
+    config: &mut Config,
+    names: &[String],
+) -> Result<HashMap<String, String>, CliError> {
+    let mut unusable = HashMap::new();
+    let rows: Vec<&String> = names.iter().filter(|name| is_row(name)).collect();
+    if rows.is_empty() || config.database.is_none() {
+        return Ok(unusable);
+    }
+    let table = Table::of(config).await?;
+    for name in rows {
+        let row = table.named(name).await?;
+        config.accounts.push(table.fleet.open(&row, &table.ring).unwrap_or_else(|error| {
+            unusable.insert(name.clone(), error.to_string());
+            table.fleet.outline(&row)
+        }));
+    }
+    Ok(unusable)
 }
 
 /// Opens the state of a configuration for looking at it alone.

@@ -1,5 +1,6 @@
 //! `postrider status`: how the accounts stand, by what the store knows.
 
+use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::account::Table as AccountTable;
-use super::accounts::{add_rows, look, named};
+use super::accounts::{add_rows_to_look_at, look, named};
 use super::exit::Exit;
 use super::help::{self, below};
 use super::seen::lease;
@@ -56,6 +57,7 @@ impl Status {
         if let Some(Forgetting::Forget(forget)) = &self.forget {
             return forget.run(common, results).await;
         }
+        let mut unusable = HashMap::new();
         let mut config = match common.load() {
             // Who polls by URL alone has a state file and no configuration.
             Err(ConfigError::NotFound { hidden, .. })
@@ -65,7 +67,7 @@ impl Status {
             }
             config => {
                 let mut config = config?;
-                add_rows(&mut config, &self.accounts).await?;
+                unusable = add_rows_to_look_at(&mut config, &self.accounts).await?;
                 self.accounts.iter().try_for_each(|name| named(&config, name).map(drop))?;
                 let is_asked =
                     |account: &Account| self.accounts.is_empty() || self.accounts.contains(&account.name);
@@ -80,6 +82,7 @@ impl Status {
             Some(_) => self.of_fleet(&config, &store, accounts).await?,
         };
         snapshot.rows.retain(|row| row.configured || self.accounts.is_empty());
+        snapshot.rows.iter_mut().for_each(|row| row.unusable = unusable.remove(&row.account));
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
         snapshot.rows.retain(|row| !common.quiet || row.is_in_trouble());
@@ -114,7 +117,8 @@ impl Status {
             let known = overview.maildrops.iter().map(|known| known.maildrop.identity.clone());
             let table = AccountTable::of(config).await?;
             for row in table.accounts.with(&known.collect::<Vec<_>>()).await? {
-                accounts.extend(table.fleet.account(&row).ok().map(Arc::new));
+                let account = table.fleet.account(&row).unwrap_or_else(|_| table.fleet.outline(&row));
+                accounts.push(Arc::new(account));
             }
         }
         Ok(Snapshot::of_fleet(overview, &accounts, session::now()))

@@ -22,6 +22,19 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// Says whether a host may be connected to, as far as its name alone says where it is.
+    pub fn allows_host(&self, host: &str) -> bool {
+        let is_here = host == "localhost" || host.ends_with(".localhost");
+        match host.parse() {
+            Ok(address) => self.allows(address),
+            // RFC 6761, 6.3.
+            Err(_) if is_here => {
+                self.allows(Ipv4Addr::LOCALHOST.into()) || self.allows(Ipv6Addr::LOCALHOST.into())
+            }
+            Err(_) => true,
+        }
+    }
+
     /// Says whether an address may be connected to.
     pub fn allows(&self, address: IpAddr) -> bool {
         match self {

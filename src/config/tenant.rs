@@ -92,6 +92,18 @@ impl Fleet {
         }
     }
 
+    /// Gives what is known of a row's account whatever is wrong with it: its name, its maildrop (empty: not even that),
+    /// and whether it is to be polled.
+    pub fn outline(&self, row: &Row) -> Account {
+        let known = Reading { fleet: self, row, found: Found::default() }.account();
+        let maildrop_id = match row.maildrop.as_str() {
+            "" if known.host.is_empty() || known.user.is_empty() => String::new(),
+            "" => format!("{}/{}@{}", row.tenant, known.user, known.host),
+            given => given.to_owned(),
+        };
+        Account { host: known.host, maildrop_id, enabled: row.enabled, ..Account::new(row.account()) }
+    }
+
     /// Makes the account of a row, with its secret.
     ///
     /// # Errors
@@ -115,6 +127,13 @@ pub enum RowError {
     Config(#[from] ConfigError),
     #[error("account {account}: {error}")]
     Secret { account: String, error: SealError },
+}
+
+impl RowError {
+    /// Says whether another process may well be able to use the row: one that has its key.
+    pub fn is_of_key(&self) -> bool {
+        matches!(self, Self::Secret { error: SealError::Missing { .. } | SealError::NoKey, .. })
+    }
 }
 
 /// Gives an account the secret of its row: its password, or the refresh token of its provider.
@@ -191,6 +210,13 @@ impl Reading<'_> {
                 };
                 account.received = self.fleet.defaults.received.or(account.received);
                 account.reach = Reach::Public(self.fleet.allow_networks.clone());
+                if let Some(host) = own.iter().find(|entry| entry.key == "host")
+                    && !account.reach.allows_host(&account.host)
+                {
+                    let what =
+                        "is loopback, private or link-local, and `fleet: allow_networks` does not name it";
+                    self.found.add("", within(host, host.value.wrong(what)));
+                }
                 if self.row.secret.is_none() && account.oauth2.is_none() {
                     self.found.add(
                         "secret",
@@ -444,6 +470,10 @@ fleet:
             ("{ host: h, user: u, deliver: desk, tls: none }", "without TLS, `auth: auto` sends no password"),
             ("{ host: 'a b', user: u, deliver: desk }", "host: must be a host name"),
             ("{ host: h, deliver: desk }", "`user` is missing"),
+            ("{ host: 127.0.0.1, user: u, deliver: desk }", "host: is loopback, private or link-local"),
+            ("{ host: '::1', user: u, deliver: desk }", "host: is loopback"),
+            ("{ host: 169.254.169.254, user: u, deliver: desk }", "host: is loopback"),
+            ("{ host: LocalHost, user: u, deliver: desk }", "host: is loopback"),
             ("{ host: h, user: u }", "`deliver` is missing"),
             ("{ host: h, user: u, host: i, deliver: desk }", "host: given before"),
         ] {
@@ -454,6 +484,11 @@ fleet:
         assert!(
             fleet().account(&unnamed).unwrap_err().to_string().contains("tenant: an account's name must be")
         );
+        for (config, maildrop) in [("{ host: h, user: u, deliver: none }", "acme/u@h"), ("{ host: h", "")] {
+            let outline = fleet().outline(&row(config));
+            assert_eq!((outline.name.as_str(), outline.maildrop_id.as_str()), ("acme/alice", maildrop));
+        }
+        assert!(fleet().account(&row("{ host: 10.1.2.3, user: u, deliver: desk }")).is_ok(), "it is named");
         let bare = Row { secret: None, ..row("{ host: h, user: u, deliver: desk }") };
         assert!(fleet().account(&bare).unwrap_err().to_string().contains("secret: is missing"));
         assert!(wrong(&format!("{{ host: h, user: {} }}", "x".repeat(MOST_OCTETS))).contains("larger than"));

@@ -11,17 +11,19 @@ use crate::config::Account;
 use crate::logging;
 use crate::session::summary;
 use crate::session::{self, Befell, Environment, Limits, Report, Task};
+use crate::state::postgres::Rows;
 
 impl Daemon {
     /// Polls the accounts that the table has now.
-    pub(super) fn set_rows(&mut self, rows: Vec<Arc<Account>>) {
+    pub(super) fn set_rows(&mut self, rows: Rows) {
         let Some(fleet) = &mut self.fleet else { return };
-        log::info!("polling {} of the table from now on", summary::accounts(rows.len()));
+        log::info!("polling {} of the table from now on", summary::accounts(rows.polled.len()));
+        let unusable = rows.unusable.clone();
         fleet.set_rows(rows);
         let all: Vec<_> = fleet.accounts().cloned().collect();
         self.forget_failures(&all);
         if let Some(view) = &self.view {
-            view.set_accounts(&all);
+            view.set_accounts(&[all, unusable].concat());
         }
     }
 
@@ -54,13 +56,10 @@ impl Daemon {
     /// Begins a session of what the worker has claimed.
     pub(super) fn begin_claimed(&mut self, begin: Begin) {
         let Some(fleet) = &mut self.fleet else { return };
-        let Begin { account, lease, session: begun } = begin;
+        let Begin { account, lease, session: mut begun } = begin;
+        let stop = begun.stop(&self.environment.stop);
         let (messages, leaving) = (begun.budget(), fleet.leaving(&begun));
-        let environment = Environment {
-            stop: self.environment.stop.under(begun.term.clone()),
-            claimed: Some(lease),
-            ..self.environment.clone()
-        };
+        let environment = Environment { stop, claimed: Some(lease), ..self.environment.clone() };
         let start = Start { account, messages };
         let limits = Limits { limit: messages, ..Limits::default() };
         let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));

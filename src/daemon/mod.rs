@@ -34,6 +34,7 @@ use crate::logging;
 use crate::session::summary::{self, Took, synced};
 use crate::session::{self, Audience, Environment, Limits, Report, Task};
 use crate::state::lease::DAEMON;
+use crate::state::postgres::Rows;
 use crate::state::{Lease, StateError, Timestamp};
 use crate::stop::{CLOSING, SESSIONS, SETTLING};
 
@@ -174,7 +175,7 @@ async fn claimed(fleet: &mut Option<Fleet>) -> Begin {
 }
 
 /// Waits until the table of accounts has changed. Nothing is lost if it is dropped.
-async fn read(table: &mut Option<Table>) -> Vec<Arc<Account>> {
+async fn read(table: &mut Option<Table>) -> Rows {
     match table {
         Some(table) => table.changed().await,
         None => std::future::pending().await,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rusqlite::params;
 
 use super::fleet::{Fleet, Host, NextPoll, Standings, Tally, Worker};
+use super::postgres::GONE;
 use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};
@@ -153,7 +154,7 @@ pub(super) fn overview(tables: Tables<'_>, which: &Which, seen: Seen) -> Result<
     })
 }
 
-/// What is counted of leases.
+/// What is counted of leases, those aside that are of no account.
 const TALLY: &str =
     "count(*), count(*) FILTER (WHERE token <> 0), count(*) FILTER (WHERE token = 0 AND due <= now()),
     count(*) FILTER (WHERE failures > 0)";
@@ -168,17 +169,18 @@ fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
         )?
         .ask(&[], worker)?;
     let hosts = format!(
-        "SELECT {TALLY}, host FROM lease GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
+        "SELECT {TALLY}, host FROM lease WHERE owner <> {GONE} GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
     );
     let hosts = tables.prepare(&hosts)?.ask(&[], |row| Ok(Host { host: row.get(4)?, tally: tally(row)? }))?;
     let lag =
         "greatest(coalesce(extract(epoch FROM now() - min(due) FILTER (WHERE token = 0)), 0), 0)::bigint";
-    let all = format!("SELECT {TALLY}, {lag} FROM lease");
+    let all = format!("SELECT {TALLY}, {lag} FROM lease WHERE owner <> {GONE}");
     let all = tables.prepare(&all)?.ask(&[], |row| Ok((tally(row)?, row.octets(4)?)))?;
     let held = format!("SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN}");
     let standings = format!(
         "SELECT count(poll_at), count(poll_class), count(*) FILTER (WHERE poll_class IS NULL AND EXISTS ({held})),
-         (SELECT count(*) FROM held WHERE 1 = 1 {SHOWN}) FROM maildrop"
+         (SELECT count(*) FROM held JOIN lease ON lease.maildrop = held.maildrop AND owner <> {GONE} WHERE 1 = 1 {SHOWN})
+         FROM maildrop JOIN lease ON lease.maildrop = maildrop.id AND owner <> {GONE}"
     );
     let standings = tables.prepare(&standings)?.ask(&[], |row| {
         let (polled, failing) = (row.octets(0)?, row.octets(1)?);
@@ -210,9 +212,9 @@ fn next_polls(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, NextPoll>> 
 /// held.
 fn worst(tables: Tables<'_>) -> Result<Vec<i64>> {
     let sql = format!(
-        "SELECT id FROM maildrop WHERE poll_class IS NOT NULL
-         OR EXISTS (SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN})
-         ORDER BY poll_class IS NULL, failures DESC, id LIMIT {WORST}"
+        "SELECT id FROM maildrop JOIN lease ON lease.maildrop = maildrop.id AND owner <> {GONE}
+         WHERE poll_class IS NOT NULL OR EXISTS (SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN})
+         ORDER BY poll_class IS NULL, maildrop.failures DESC, id LIMIT {WORST}"
     );
     tables.rows(&sql, &[], |row| row.get(0))
 }

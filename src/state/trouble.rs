@@ -17,6 +17,10 @@ pub enum Trouble {
     Forbidden,
     /// There are no tables of ours.
     NoTables,
+    /// There is no table or view of accounts of this name.
+    NoAccounts,
+    /// The table or view of accounts lacks a column.
+    NoColumn,
     /// A newer version made the tables.
     Newer,
     /// A copy of a state was begun in it, and not ended.
@@ -53,6 +57,14 @@ impl Trouble {
             }
             Self::NoTables => {
                 "check that `url` names the right database; `postrider sync` makes the tables in an empty one"
+            }
+            Self::NoAccounts => {
+                "check `accounts` under `fleet:`: a table or view of that name must be there, with its schema written if it is not \
+                 in the search_path"
+            }
+            Self::NoColumn => {
+                "the table or view that `accounts` under `fleet:` names must have id, tenant, name, maildrop, config, secret, \
+                 secret_key, enabled and revision; what there is nothing for may be NULL"
             }
             Self::Newer => "use that version here, too",
             Self::HalfCopied => {

@@ -24,6 +24,9 @@ pub struct Row {
     /// It is polled by itself.
     #[serde(skip)]
     pub scheduled: bool,
+    /// Why this program cannot use the row of the table that it is.
+    #[serde(skip)]
+    pub unusable: Option<String>,
     /// The store has something of it.
     #[serde(skip)]
     pub recorded: bool,

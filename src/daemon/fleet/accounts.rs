@@ -8,7 +8,7 @@ use crate::config::Account;
 use crate::config::account::Interval;
 use crate::daemon::schedule::Dice;
 use crate::state::StateError;
-use crate::state::postgres::{Entered, Leases};
+use crate::state::postgres::{Entered, GONE, Leases, NOBODY};
 
 /// Rows of one statement.
 pub const CHUNK: usize = 2000;
@@ -46,11 +46,13 @@ pub struct Accounts {
 
 impl Accounts {
     /// Takes these from now on, in the place of all others. Whose row may be missing, or another now, is yet to be entered.
-    pub fn set(&mut self, accounts: Vec<Arc<Account>>, startup_spread: Duration) {
+    /// Gives the numbers of the maildrops that are not among them any more.
+    pub fn set(&mut self, accounts: Vec<Arc<Account>>, startup_spread: Duration) -> Vec<i64> {
         self.startup_spread = startup_spread;
         self.to_enter.clear();
         let wanted: HashSet<&str> = accounts.iter().map(|account| account.maildrop_id.as_str()).collect();
-        self.known.retain(|_, known| wanted.contains(known.account.maildrop_id.as_str()));
+        let is_gone = |_: &i64, known: &mut Known| !wanted.contains(known.account.maildrop_id.as_str());
+        let gone = self.known.extract_if(is_gone).map(|(maildrop, _)| maildrop).collect();
         self.numbers.retain(|identity, _| wanted.contains(identity.as_str()));
         for new in accounts.into_iter().map(Known::new) {
             let number = self.numbers.get(&new.account.maildrop_id);
@@ -59,10 +61,16 @@ impl Accounts {
                 Some(_) | None => self.to_enter.push(new),
             }
         }
+        gone
     }
 
     pub fn get(&self, maildrop: i64) -> Option<&Known> {
         self.known.get(&maildrop)
+    }
+
+    /// Says whether the maildrop of this identity is known.
+    pub fn has(&self, identity: &str) -> bool {
+        self.numbers.contains_key(identity)
     }
 
     /// Says whether all have their rows.
@@ -75,8 +83,8 @@ impl Accounts {
         self.known.values().filter(|known| is_by_itself(known)).map(identity).collect()
     }
 
-    /// Makes rows for those that have none. What was new after the beginning is polled soon: it may have been put off while
-    /// nobody knew it.
+    /// Makes rows for those that have none. What is new, or back, is polled soon: it may have been put off while nobody knew
+    /// it.
     ///
     /// # Errors
     ///
@@ -97,15 +105,14 @@ impl Accounts {
                     Entered::of(&known.account, spread.map(|most| dice.between(Duration::ZERO, most)))
                 })
                 .collect();
-            let maildrops = leases.enter(&rows).await?;
-            let is_new = |(known, maildrop): &(&Known, &i64)| {
-                is_by_itself(known) && !self.known.contains_key(*maildrop)
-            };
-            let new: Vec<String> =
-                chunk.iter().zip(&maildrops).filter(is_new).map(|(known, _)| identity(known)).collect();
-            if self.has_entered && !new.is_empty() {
-                leases.wake_unowned(&new).await?;
+            let is_new = |known: &&Known| is_by_itself(known) && !self.has(&known.account.maildrop_id);
+            let new: Vec<String> = chunk.iter().filter(is_new).map(identity).collect();
+            if !new.is_empty() {
+                // At the beginning all are new to this worker.
+                let owners = if self.has_entered { &NOBODY[..] } else { &[GONE] };
+                leases.wake_of(owners, &new).await?;
             }
+            let maildrops = leases.enter(&rows).await?;
             for (known, maildrop) in self.to_enter.drain(rest.saturating_sub(CHUNK)..).zip(maildrops) {
                 self.numbers.insert(identity(&known), maildrop);
                 self.known.insert(maildrop, known);
@@ -143,7 +150,8 @@ mod tests {
         }
         assert_eq!((&*accounts.get(1).unwrap().tenant, &*accounts.get(2).unwrap().tenant), ("", "t"));
         let changed = Account { password: None, user: "new".to_owned(), ..(*account("a", "H")).clone() };
-        accounts.set(vec![Arc::new(changed), account("t/b", "other"), account("d", "h")], Duration::ZERO);
+        let now = vec![Arc::new(changed), account("t/b", "other"), account("d", "h")];
+        assert_eq!(accounts.set(now, Duration::ZERO), [3]);
         let mut names: Vec<_> = accounts.to_enter.iter().map(|known| known.account.name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["d", "t/b"]);

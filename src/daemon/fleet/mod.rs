@@ -8,6 +8,7 @@
 //! | [`session`] | a session of a worker, and what is told of it |
 //! | [`table`] | the table of accounts, looked at again and again |
 //! | [`accounts`] | who is polled, and the rows of their maildrops |
+//! | [`gone`] | maildrops that are of no account |
 //! | [`worker`] | the task that claims and closes, tidies up after the dead, and takes another identity once it is evicted |
 //!
 //! A claim is a lease with a random token that each write of its session names. The session ends without another word once
@@ -16,6 +17,7 @@
 mod accounts;
 mod due;
 mod floor;
+mod gone;
 mod session;
 mod share;
 #[cfg(test)]
@@ -38,12 +40,13 @@ use crate::failure::Class;
 use crate::session::Report;
 use crate::state::Store;
 use crate::state::postgres::beat::silence;
-use crate::state::postgres::{Close, Database, Leases};
+use crate::state::postgres::{Close, Database, Leases, Rows};
+use crate::stop::Stopper;
 
 use super::schedule::{Dice, Ended, LogIn, interval};
 use due::{Next, Poll};
 use floor::Answer;
-use session::{Event, Roster};
+use session::{Event, Roster, Told};
 use worker::Worker;
 
 pub use floor::Limits;
@@ -85,11 +88,14 @@ pub struct Fleet {
     events: mpsc::UnboundedSender<Event>,
     running: HashMap<Id, Session>,
     dice: Dice,
-    is_draining: bool,
     /// The accounts of the file, and those of the table.
     of_file: Vec<Arc<Account>>,
     of_table: Vec<Arc<Account>>,
+    /// Those of the table that cannot be used here.
+    unusable: Vec<Arc<Account>>,
     roster: Roster,
+    /// Grows with each change of them.
+    generation: u64,
     /// Those of all that are enabled.
     polled: usize,
     limits: Limits,
@@ -110,17 +116,18 @@ impl Fleet {
         let task = tokio::spawn(worker.run(begin, heard, events.clone()));
         // Without randomness the polls of many workers are spread less well.
         let dice = Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
-        let (running, of_file, of_table) = Default::default();
+        let (running, of_file, of_table, unusable) = Default::default();
         let roster = Roster::Whole;
         Self {
             begins,
             events,
             running,
             dice,
-            is_draining: false,
             of_file,
             of_table,
+            unusable,
             roster,
+            generation: 0,
             polled: 0,
             limits,
             task,
@@ -139,9 +146,10 @@ impl Fleet {
     }
 
     /// Polls these accounts of the table from now on. What the file has, too, is the operator's.
-    pub fn set_rows(&mut self, mut rows: Vec<Arc<Account>>) {
+    pub fn set_rows(&mut self, rows: Rows) {
+        let Rows { mut polled, disabled, unusable } = rows;
         let own: HashSet<&str> = self.of_file.iter().map(|account| account.maildrop_id.as_str()).collect();
-        rows.retain(|row| {
+        polled.retain(|row| {
             let is_free = !own.contains(row.maildrop_id.as_str());
             if !is_free {
                 log::error!(
@@ -152,14 +160,48 @@ impl Fleet {
             }
             is_free
         });
-        (self.of_table, self.roster) = (rows, Roster::Whole);
+        polled.extend(disabled);
+        (self.of_table, self.unusable, self.roster) = (polled, unusable, Roster::Whole);
         self.tell_accounts();
     }
 
     fn tell_accounts(&mut self) {
-        let enabled: Vec<_> = self.accounts().filter(|account| account.enabled).cloned().collect();
-        self.polled = enabled.len();
-        self.tell(Event::Accounts(enabled, self.limits.clone(), self.roster));
+        let (polled, mut besides): (Vec<_>, Vec<_>) =
+            self.accounts().cloned().partition(|account| account.enabled);
+        besides.extend(self.unusable.iter().cloned());
+        self.polled = polled.len();
+        self.generation += 1;
+        let (limits, roster, generation) = (self.limits.clone(), self.roster, self.generation);
+        self.tell(Event::Accounts(Box::new(Told { polled, besides, limits, roster, generation })));
+        self.end_what_has_changed();
+    }
+
+    /// Asks those sessions to end whose accounts are polled no more, or not as they were when these began: others begin for
+    /// what the accounts are now.
+    fn end_what_has_changed(&mut self) {
+        let generation = self.generation;
+        let older = self.running.values_mut().filter(|session| session.generation != generation);
+        let older: HashMap<&str, (&Arc<Account>, &Stopper)> = older
+            .filter_map(|session| {
+                session.generation = generation;
+                Some((session.account.maildrop_id.as_str(), (&session.account, session.stopper.as_ref()?)))
+            })
+            .collect();
+        if older.is_empty() {
+            return;
+        }
+        let polled = self.of_file.iter().chain(&self.of_table).filter(|account| account.enabled);
+        let is_as_it_was = |account: &&Arc<Account>| {
+            let begun = older.get(account.maildrop_id.as_str());
+            begun.is_some_and(|(then, _)| is_polled_alike(account, then))
+        };
+        let same: HashSet<&str> =
+            polled.filter(is_as_it_was).map(|account| account.maildrop_id.as_str()).collect();
+        for (_, (account, stopper)) in older.iter().filter(|(maildrop, _)| !same.contains(*maildrop)) {
+            if !stopper.stop() {
+                log::info!("{}: the account has changed, or is gone; its session ends", account.name);
+            }
+        }
     }
 
     /// Counts the accounts that are polled.
@@ -188,6 +230,7 @@ impl Fleet {
     /// Takes note of the task that is a session, for [`Fleet::ended`].
     pub fn began(&mut self, task: Id, session: Session) {
         self.running.insert(task, session);
+        self.end_what_has_changed();
     }
 
     /// Gives what a session says when it leaves its server.
@@ -199,7 +242,7 @@ impl Fleet {
     pub fn ended(&mut self, task: Id, ended: Ended, log_in: LogIn, report: &Report) -> Option<Duration> {
         let Session { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
         let mail = report.delivered > 0;
-        let is_cut_off = term.is_over() || (self.is_draining && ended == Ended::Failed(Class::Stopped));
+        let is_cut_off = term.is_over() || ended == Ended::Failed(Class::Stopped);
         let Next { wait, apart, failures } = match is_cut_off {
             // Somebody else goes on with it.
             true => {
@@ -220,7 +263,6 @@ impl Fleet {
 
     /// Lets nothing more be claimed.
     pub fn drain(&mut self) {
-        self.is_draining = true;
         self.tell(Event::Drain);
     }
 
@@ -249,6 +291,11 @@ impl Leaving {
         // Nobody hears it when the daemon ends.
         let _ = self.0.send(Event::Left(self.1, answer(report, account)));
     }
+}
+
+/// Says whether a session of one account is one of the other: how often there is one does not matter.
+fn is_polled_alike(one: &Arc<Account>, other: &Arc<Account>) -> bool {
+    Arc::ptr_eq(one, other) || **one == Account { interval: one.interval, ..Account::clone(other) }
 }
 
 /// Says what a session has shown of its host: network, TLS and greeting are the host's, a log-in is an account's.

@@ -9,7 +9,7 @@ use super::floor::{Answer, Limits};
 use crate::config::Account;
 use crate::state::Claimed;
 use crate::state::postgres::{Claim, Close};
-use crate::stop::Term;
+use crate::stop::{Stop, Stopper, Term};
 
 /// Messages that one session may fetch before others get their turn.
 const BUDGET: usize = 50;
@@ -36,12 +36,24 @@ pub struct Session {
     pub(super) account: Arc<Account>,
     /// Its server limits log-ins, so that each is to take all it can.
     pub(super) is_rationed: bool,
+    /// Which accounts it was begun for: [`Told::generation`].
+    pub(super) generation: u64,
+    /// Asks it to end, once it was begun.
+    pub(super) stopper: Option<Stopper>,
 }
 
 impl Session {
     /// Gives how many messages its session may fetch; `None`: as many as there are.
     pub fn budget(&self) -> Option<usize> {
         (!self.is_rationed).then_some(BUDGET)
+    }
+
+    /// Gives what its session hears of: that the process is to end, that its lease is lost, or that its account is not as it
+    /// was.
+    pub fn stop(&mut self, of_process: &Stop) -> Stop {
+        let (stopper, stop) = of_process.of_one();
+        self.stopper = Some(stopper);
+        stop.under(self.term.clone())
     }
 }
 
@@ -53,6 +65,18 @@ pub(super) enum Roster {
     OfFile,
 }
 
+/// The accounts from now on.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub polled: Vec<Arc<Account>>,
+    /// Those that are not enabled, or that this worker cannot use.
+    pub besides: Vec<Arc<Account>>,
+    pub limits: Limits,
+    pub roster: Roster,
+    /// Grows with each change.
+    pub generation: u64,
+}
+
 /// What a worker's task is told.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -62,8 +86,7 @@ pub(super) enum Event {
     Ended(Close, bool),
     /// Nothing of it is under way any more.
     Released(i64),
-    /// These accounts are polled from now on.
-    Accounts(Vec<Arc<Account>>, Limits, Roster),
+    Accounts(Box<Told>),
     /// All that is polled by itself is due.
     WakeAll,
     /// Nothing more is claimed.

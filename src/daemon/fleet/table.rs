@@ -1,14 +1,12 @@
 //! Looks at the table of accounts again and again, so that a change is in force soon.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::config::Account;
-use crate::state::postgres::Roll;
+use crate::state::postgres::{Roll, Rows};
 use crate::state::{StateError, Trouble};
 
 /// A change is seen so soon, and in force within ten seconds.
@@ -17,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(4);
 /// The table, as it is read; dropped = nobody looks any more.
 #[derive(Debug)]
 pub struct Table {
-    read: mpsc::UnboundedReceiver<Vec<Arc<Account>>>,
+    read: mpsc::UnboundedReceiver<Rows>,
     looking: JoinHandle<()>,
 }
 
@@ -28,7 +26,7 @@ impl Table {
     }
 
     /// Waits until its accounts have changed, and gives them. Nothing is lost if it is dropped.
-    pub async fn changed(&mut self) -> Vec<Arc<Account>> {
+    pub async fn changed(&mut self) -> Rows {
         match self.read.recv().await {
             Some(accounts) => accounts,
             None => std::future::pending().await,
@@ -42,7 +40,7 @@ impl Drop for Table {
     }
 }
 
-async fn look(mut roll: Roll, tell: mpsc::UnboundedSender<Vec<Arc<Account>>>) {
+async fn look(mut roll: Roll, tell: mpsc::UnboundedSender<Rows>) {
     let mut told = None;
     loop {
         match roll.look().await {
@@ -57,8 +55,9 @@ async fn look(mut roll: Roll, tell: mpsc::UnboundedSender<Vec<Arc<Account>>>) {
             Err(error) => {
                 let words = error.to_string();
                 if is_of_table(&error) && told.as_ref() != Some(&words) {
+                    let hint = error.hint().map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
                     log::error!(
-                        "cannot read the table of accounts: {words}; they are polled as they were read last"
+                        "cannot read the table of accounts: {words}; they are polled as they were read last{hint}"
                     );
                     told = Some(words);
                 }
@@ -70,7 +69,15 @@ async fn look(mut roll: Roll, tell: mpsc::UnboundedSender<Vec<Arc<Account>>>) {
 
 /// Says whether it is the table's trouble alone; of the rest the worker tells.
 fn is_of_table(error: &StateError) -> bool {
-    let is_of_table =
-        |trouble: &Trouble| matches!(trouble, Trouble::NoTables | Trouble::Forbidden | Trouble::Statement);
+    let is_of_table = |trouble: &Trouble| {
+        matches!(
+            trouble,
+            Trouble::NoTables
+                | Trouble::NoAccounts
+                | Trouble::NoColumn
+                | Trouble::Forbidden
+                | Trouble::Statement
+        )
+    };
     matches!(error, StateError::Database { trouble, .. } if is_of_table(trouble))
 }

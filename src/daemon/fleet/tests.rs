@@ -188,7 +188,7 @@ async fn a_worker_that_ends_gives_back_what_it_held_at_once() {
     }
     fleet.drain();
     fleet.finish().await;
-    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[]), 100).await.unwrap().len(), 10);
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[]), 100).await.unwrap().len(), 10);
     assert_eq!(site.leases().workers().await.unwrap(), []);
 }
 
@@ -206,9 +206,67 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     fleet.await_rows();
     fleet.set_accounts(&[], limits);
     sleep(3 * SECOND).await;
-    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[]), 100).await.unwrap().len(), 5);
-    fleet.set_rows(site.accounts.clone());
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[]), 100).await.unwrap().len(), 5);
+    fleet.set_rows(Rows { polled: site.accounts.clone(), ..Rows::default() });
     for _ in 0..5 {
         fleet.begin().await;
     }
+}
+
+/// Has a worker look for a while at what is late, which of the table it cannot use.
+async fn looks_at_what_is_late(site: &Site, unusable: Vec<Arc<Account>>) {
+    Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
+    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
+    fleet.await_rows();
+    fleet.set_accounts(&[], limits);
+    fleet.set_rows(Rows { unusable, ..Rows::default() });
+    sleep(3 * SECOND).await;
+    fleet.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
+    let site = Site::new(5);
+    let mut fleet = site.worker();
+    for _ in 0..5 {
+        fleet.begin().await;
+    }
+    fleet.finish().await;
+    let late = "SELECT count(*) FROM lease WHERE due < now() AND owner = 0";
+    looks_at_what_is_late(&site, site.accounts.clone()).await;
+    assert_eq!(Postgres::shared().execute(&site.name, late), "5");
+    // What is of no account at all waits, is counted no more, and is back at once when it is an account's again.
+    looks_at_what_is_late(&site, site.accounts[..2].to_vec()).await;
+    assert_eq!(Postgres::shared().execute(&site.name, late), "2");
+    let gone = "SELECT count(*) FROM lease WHERE due > now() + interval '5 minutes' AND owner = -1";
+    assert_eq!(Postgres::shared().execute(&site.name, gone), "3");
+    let mut fleet = site.worker();
+    for _ in 0..5 {
+        fleet.begin().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_whose_account_is_gone_or_another_and_goes_on_for_the_others() {
+    let site = Site::new(3);
+    let mut fleet = site.worker();
+    let (mut stops, mut sessions) = (HashMap::new(), JoinSet::new());
+    while stops.len() < 3 {
+        let Begin { account, mut session, .. } = fleet.begin().await;
+        stops.insert(account.name.clone(), session.stop(&Default::default()));
+        fleet.began(sessions.spawn(std::future::pending::<()>()).id(), session);
+    }
+    let changed = |number: usize, keys: &dyn Fn(&mut Account)| {
+        let mut account = Account::clone(&site.accounts[number]);
+        keys(&mut account);
+        Arc::new(account)
+    };
+    let now = [
+        changed(0, &|account| account.user = "another".into()),
+        changed(1, &|account| account.interval = Interval::Manual),
+        changed(2, &|account| account.enabled = false),
+    ];
+    fleet.set_accounts(&now, Limits::default());
+    assert!(stops["0"].is_asked() && !stops["1"].is_asked() && stops["2"].is_asked());
 }

@@ -11,12 +11,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::clock::since_boot;
 use crate::daemon::schedule::Dice;
 use crate::state::postgres::beat::{self, Identity};
-use crate::state::postgres::{Close, Leases, Peer};
+use crate::state::postgres::{Close, Leases, NOBODY, Peer};
 use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
 use super::floor::{Answer, Candidate, Floor, Limits, Past};
-use super::session::{Begin, Event, Roster, Session};
+use super::gone::Gone;
+use super::session::{Begin, Event, Roster, Session, Told};
 use super::share::taken_over;
 
 /// Looks for what is due come so often while little is.
@@ -31,8 +32,6 @@ const CHOICE: usize = 200;
 const LOOKS: usize = 4;
 /// What others polled last is taken over when it is so late.
 const GRACE: Duration = Duration::from_secs(5);
-/// What no account of this worker's is looked at again after this time.
-const UNKNOWN: Duration = Duration::from_secs(600);
 /// All workers have heard of an account so soon after it was made.
 const HEARD: Duration = Duration::from_secs(15);
 /// Between two looks at whether workers have about as many maildrops each.
@@ -57,6 +56,9 @@ pub struct Worker {
     dice: Dice,
     accounts: Accounts,
     roster: Roster,
+    generation: u64,
+    /// What is of no account.
+    gone: Gone,
     /// By token.
     held: HashMap<i64, Held>,
     closes: Vec<Close>,
@@ -85,6 +87,8 @@ impl Worker {
             dice: Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into())),
             accounts: Accounts::default(),
             roster: Roster::OfFile,
+            generation: 0,
+            gone: Gone::new(),
             held: HashMap::new(),
             closes: Vec::new(),
             rationed: HashSet::new(),
@@ -188,6 +192,7 @@ impl Worker {
             self.enter().await;
             self.wake_all().await;
             self.close().await;
+            self.tidy_gone().await;
             if self.is_draining && !self.is_seen_to_drain {
                 let told = self.leases.drain(identity.id).await;
                 self.is_seen_to_drain = self.noted("say that it ends", told).is_some();
@@ -226,9 +231,11 @@ impl Worker {
                     self.settle(token);
                 }
             }
-            Event::Accounts(accounts, limits, roster) => {
-                self.roster = roster;
-                self.accounts.set(accounts, limits.startup_spread);
+            Event::Accounts(told) => {
+                let Told { polled, besides, limits, roster, generation } = *told;
+                (self.roster, self.generation) = (roster, generation);
+                self.gone.set(besides.iter().map(|account| &**account));
+                self.gone.retire(self.accounts.set(polled, limits.startup_spread));
                 self.floor.set_limits(limits);
             }
             Event::WakeAll => self.is_woken = true,
@@ -274,7 +281,21 @@ impl Worker {
             if self.noted("close polls", closed).is_none() {
                 return;
             }
-            self.closes.drain(..some);
+            let closed = self.closes.drain(..some).map(|close| close.claim.maildrop);
+            let is_gone = |maildrop: &i64| self.accounts.get(*maildrop).is_none();
+            self.gone.retire(closed.filter(is_gone));
+        }
+    }
+
+    /// Says whether all accounts that there are have been read, and have their rows.
+    fn knows_all(&self) -> bool {
+        self.roster == Roster::Whole && self.accounts.are_entered()
+    }
+
+    async fn tidy_gone(&mut self) {
+        if self.knows_all() {
+            let tidied = self.gone.tidy(&self.leases, &self.accounts).await;
+            self.noted("tidy up after accounts that are gone", tidied);
         }
     }
 
@@ -320,7 +341,8 @@ impl Worker {
         past: &Past,
         most: usize,
     ) -> Vec<(Candidate, Duration)> {
-        let due = self.leases.due(owners, grace, (&past.hosts, &past.tenants), most).await;
+        let past = (&past.hosts[..], &past.tenants[..], self.gone.left());
+        let due = self.leases.due(owners, grace, past, most).await;
         let due = self.noted("look for what is due", due).unwrap_or_default();
         let (mut candidates, mut unknown) = (Vec::with_capacity(due.len()), Vec::new());
         for due in due {
@@ -330,13 +352,13 @@ impl Worker {
                     candidates.push((Candidate { maildrop: due.maildrop, host, tenant }, due.late));
                 }
                 // What others have made may not have been heard of yet.
-                None if due.late >= HEARD => unknown.push(due.maildrop),
+                None if due.late >= HEARD => unknown.push(due),
                 None => {}
             }
         }
-        if !unknown.is_empty() && self.roster == Roster::Whole && self.accounts.are_entered() {
-            let put_off = self.leases.put_off(&unknown, UNKNOWN).await;
-            self.noted("put off what is not configured", put_off);
+        if !unknown.is_empty() && self.knows_all() {
+            let set_aside = self.gone.set_aside(&self.leases, &unknown).await;
+            self.noted("set aside what is of no account", set_aside);
         }
         candidates
     }
@@ -374,6 +396,8 @@ impl Worker {
                 lag: self.lag,
                 account: account.clone(),
                 is_rationed,
+                generation: self.generation,
+                stopper: None,
             };
             let _ = out.begin.send(Begin { account, lease: Arc::new(lease), session });
         }
@@ -400,7 +424,7 @@ impl Worker {
         let workers = self.leases.workers().await;
         if let Some(workers) = self.noted("see who is there", workers) {
             let others = workers.iter().filter(|worker| worker.id != identity.id).map(|worker| worker.id);
-            self.others = others.chain([0]).collect();
+            self.others = others.chain(NOBODY).collect();
             let is_polling =
                 |worker: &&Peer| !worker.is_draining && !worker.is_evicted && worker.heard < self.silence;
             let live: Vec<i64> = workers.iter().filter(is_polling).map(|worker| worker.id).collect();
@@ -408,10 +432,16 @@ impl Worker {
         }
     }
 
-    /// Takes its share of the maildrops over from whoever has more. Who is busy has enough, whatever the others have.
+    /// Takes its share of the maildrops over from whoever has more. Who is busy has enough, whatever the others have; and who
+    /// cannot use all rows might take what it cannot poll.
     async fn share(&mut self, own: i64, live: &[i64]) {
-        let is_new = self.roster == Roster::OfFile || !self.accounts.are_entered();
-        if is_new || self.is_draining || self.floor.is_busy() || Instant::now() < self.share_at {
+        let is_new = !self.knows_all();
+        if is_new
+            || self.gone.leaves_some()
+            || self.is_draining
+            || self.floor.is_busy()
+            || Instant::now() < self.share_at
+        {
             return;
         }
         let owned = self.leases.owned().await;

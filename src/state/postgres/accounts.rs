@@ -9,12 +9,19 @@ use tokio_postgres::Row as Tuple;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, Param};
+use super::leases::GONE;
 use crate::config::Row;
 use crate::seal::Sealed;
-use crate::state::StateError;
+use crate::state::{StateError, Trouble};
 
 /// Rows that are read by one statement.
 pub const PAGE: usize = 1000;
+
+/// The table that is there by itself.
+const OURS: &str = "account";
+
+/// How the words of an error end that is of a column that is not there (SQLSTATE).
+const NO_COLUMN: &str = "[42703]";
 
 /// After a change the maildrop is due so soon: when all workers have seen it.
 const SEEN: &str = "10 s";
@@ -46,7 +53,7 @@ impl Accounts {
             "SELECT concat_ws(' ', count(*), sum(id::numeric), sum(revision::numeric), max(revision), count(*) FILTER (WHERE enabled)) FROM {}",
             self.table
         );
-        let rows = self.database.query(&sql, &[]).await?;
+        let rows = self.read(&sql, &[]).await?;
         Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
     }
 
@@ -54,7 +61,7 @@ impl Accounts {
     pub async fn revisions(&self) -> Result<Vec<(i64, i64)>, StateError> {
         let sql =
             format!("SELECT coalesce(id::bigint, 0), coalesce(revision::bigint, 0) FROM {}", self.table);
-        let rows = self.database.query(&sql, &[]).await?;
+        let rows = self.read(&sql, &[]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
@@ -103,7 +110,23 @@ impl Accounts {
              coalesce(enabled::boolean, true), coalesce(revision::bigint, 0) FROM {} WHERE {condition}",
             self.table
         );
-        Ok(self.database.query(&sql, params).await?.iter().map(row).collect())
+        Ok(self.read(&sql, params).await?.iter().map(row).collect())
+    }
+
+    /// Asks the table, which may be somebody else's view.
+    async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Tuple>, StateError> {
+        self.database.query(sql, params).await.map_err(|error| match error {
+            // Ours it is only by its default name.
+            StateError::Database { place, trouble: Trouble::NoTables, what } if self.table != OURS => {
+                StateError::Database { place, trouble: Trouble::NoAccounts, what }
+            }
+            StateError::Database { place, trouble: Trouble::Statement, what }
+                if what.ends_with(NO_COLUMN) =>
+            {
+                StateError::Database { place, trouble: Trouble::NoColumn, what }
+            }
+            error => error,
+        })
     }
 
     /// Adds rows, and gives the ids of those that were added: the others' names are taken.
@@ -161,7 +184,7 @@ impl Accounts {
             (&row.enabled, Type::BOOL),
         ];
         let is_there = !self.database.query(&sql, &params).await?.is_empty();
-        self.soon(std::slice::from_ref(&row.maildrop), "").await?;
+        self.is_polled_or_gone(row).await?;
         Ok(is_there)
     }
 
@@ -179,17 +202,38 @@ impl Accounts {
         self.database.query(&sql, &params).await.map(drop)
     }
 
-    /// Removes a row; what was recorded of its maildrop stays for as long as that of any that is no longer configured.
+    /// Removes a row; what was recorded of its maildrop stays for 90 days after the last listing.
     pub async fn remove(&self, id: i64) -> Result<bool, StateError> {
-        let sql = format!("DELETE FROM {} WHERE id = $1 RETURNING id", self.table);
-        Ok(!self.database.query(&sql, &[(&id, Type::INT8)]).await?.is_empty())
+        let sql = format!("DELETE FROM {} WHERE id = $1 RETURNING coalesce(maildrop::text, '')", self.table);
+        let removed = self.database.query(&sql, &[(&id, Type::INT8)]).await?;
+        for row in &removed {
+            self.gone(row.get(0)).await?;
+        }
+        Ok(!removed.is_empty())
+    }
+
+    /// Takes note that a maildrop is polled no more.
+    async fn gone(&self, maildrop: String) -> Result<(), StateError> {
+        let sql = format!(
+            "UPDATE lease SET owner = {GONE} WHERE token = 0
+             AND maildrop IN (SELECT id FROM maildrop WHERE identity = $1)"
+        );
+        self.database.query(&sql, &[(&maildrop, Type::TEXT)]).await.map(drop)
     }
 
     /// Switches a row on or off, as it says now.
     pub async fn switch(&self, row: &Row) -> Result<(), StateError> {
         let sql = format!("UPDATE {} SET enabled = $2, revision = revision + 1 WHERE id = $1", self.table);
         self.database.query(&sql, &[(&row.id, Type::INT8), (&row.enabled, Type::BOOL)]).await?;
-        self.soon(std::slice::from_ref(&row.maildrop), "").await
+        self.is_polled_or_gone(row).await
+    }
+
+    /// Has a row's maildrop polled soon, or counted no more.
+    async fn is_polled_or_gone(&self, row: &Row) -> Result<(), StateError> {
+        match row.enabled {
+            true => self.soon(std::slice::from_ref(&row.maildrop), "").await,
+            false => self.gone(row.maildrop.clone()).await,
+        }
     }
 
     /// Has maildrops polled soon whose last poll failed: what made it fail may have changed.
@@ -203,7 +247,7 @@ impl Accounts {
     async fn soon(&self, maildrops: &[String], condition: &str) -> Result<(), StateError> {
         // One that is being polled was due before, and is to be polled again.
         let sql = format!(
-            "UPDATE lease SET due = greatest(log_in_at,
+            "UPDATE lease SET owner = greatest(owner, 0), due = greatest(log_in_at,
                  CASE WHEN token = 0 THEN least(due, now() + interval '{SEEN}') ELSE now() + interval '{SEEN}' END)
              WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1)){condition}"
         );

@@ -4,7 +4,7 @@
 //! again, and what it held is free. Freeing is a sweep that is done again and again, so that whoever dies in between leaves
 //! nothing behind: a lease is free unless its owner is a live worker, and a worker gives back what it does not know to hold.
 //!
-//! A maildrop's `owner` is who polled it last, and the first to be asked to do it again; the lease itself is `token`.
+//! A maildrop's `owner` is who polled it last, and the first to be asked to do it again, or [`GONE`]; the lease itself is `token`.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,15 @@ use crate::state::StateError;
 
 /// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
 const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
+
+/// The owner of a maildrop that is of no account any more: it is not counted among the fleet's, and its records age.
+pub const GONE: i64 = -1;
+
+/// The owners of maildrops that no worker has polled last.
+pub const NOBODY: [i64; 2] = [0, GONE];
+
+/// What was recorded of a maildrop goes so long after it was listed last, as records of messages do.
+const KEPT: &str = "90 days";
 
 /// A maildrop that is to have a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +58,15 @@ pub struct Due {
     pub maildrop: i64,
     /// How long ago it was due.
     pub late: Duration,
+}
+
+/// A maildrop that is of no account, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub maildrop: i64,
+    pub identity: String,
+    /// The account that polled it last.
+    pub account: Option<String>,
 }
 
 /// A lease that this worker holds.
@@ -147,7 +165,7 @@ impl Leases {
 
     /// Frees what is owned by nobody who lives. Gives how many that were.
     pub async fn sweep(&self) -> Result<usize, StateError> {
-        let sql = "UPDATE lease SET token = 0, owner = 0 WHERE owner <> 0 AND NOT EXISTS
+        let sql = "UPDATE lease SET token = 0, owner = 0 WHERE owner > 0 AND NOT EXISTS
                    (SELECT 1 FROM worker WHERE worker.id = lease.owner AND NOT worker.evicted) RETURNING maildrop";
         Ok(self.0.query(sql, &[]).await?.len())
     }
@@ -173,8 +191,9 @@ impl Leases {
                    SELECT m.id, x.host, x.tenant, now() + x.wait * interval '1 microsecond', now()
                    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS x(identity, host, wait, tenant)
                    JOIN maildrop m ON m.identity = x.identity
-                   ON CONFLICT (maildrop) DO UPDATE SET host = excluded.host, tenant = excluded.tenant
-                   WHERE lease.host <> excluded.host OR lease.tenant <> excluded.tenant";
+                   ON CONFLICT (maildrop) DO UPDATE SET host = excluded.host, tenant = excluded.tenant,
+                       owner = greatest(lease.owner, 0)
+                   WHERE lease.host <> excluded.host OR lease.tenant <> excluded.tenant OR lease.owner < 0";
         let parameters: [Param<'_>; 4] = [
             (&identities, Type::TEXT_ARRAY),
             (&hosts, Type::TEXT_ARRAY),
@@ -188,35 +207,84 @@ impl Leases {
         Ok(identities.iter().map(|identity| known.get(identity).copied().unwrap_or_default()).collect())
     }
 
-    /// Gives what is due and free of what these owners polled last (0: nobody), the longest due first, once it has waited for
-    /// a grace. These hosts and tenants are looked past.
+    /// Gives what is due and free of what these owners polled last ([`NOBODY`]), the longest due first, once it has waited for
+    /// a grace. These hosts, tenants and maildrops are looked past.
     pub async fn due(
         &self,
         owners: &[i64],
         grace: Duration,
-        (hosts, tenants): (&[String], &[String]),
+        (hosts, tenants, maildrops): (&[String], &[String], &[i64]),
         most: usize,
     ) -> Result<Vec<Due>, StateError> {
         let sql = "SELECT maildrop, (extract(epoch FROM now() - due) * 1000000)::bigint FROM lease
                    WHERE owner = ANY($1) AND token = 0 AND due <= now() - $2 * interval '1 microsecond'
-                   AND NOT (host = ANY($3)) AND NOT (tenant = ANY($4)) ORDER BY due LIMIT $5";
+                   AND NOT (host = ANY($3)) AND NOT (tenant = ANY($4)) AND NOT (maildrop = ANY($5))
+                   ORDER BY due LIMIT $6";
         let (grace, most) = (micros(grace), i64::try_from(most).unwrap_or(i64::MAX));
-        let parameters: [Param<'_>; 5] = [
+        let parameters: [Param<'_>; 6] = [
             (&owners, Type::INT8_ARRAY),
             (&grace, Type::INT8),
             (&hosts, Type::TEXT_ARRAY),
             (&tenants, Type::TEXT_ARRAY),
+            (&maildrops, Type::INT8_ARRAY),
             (&most, Type::INT8),
         ];
         let rows = self.0.query(sql, &parameters).await?;
         Ok(rows.iter().map(|row| Due { maildrop: row.get(0), late: span(row, 1) }).collect())
     }
 
-    /// Lets maildrops wait that nobody holds, and whose accounts this worker does not know: they are nobody's.
+    /// Lets maildrops wait that nobody holds, and that are of no account that this worker knows.
     pub async fn put_off(&self, maildrops: &[i64], wait: Duration) -> Result<(), StateError> {
-        let sql = "UPDATE lease SET owner = 0, due = now() + $2 * interval '1 microsecond'
-                   WHERE maildrop = ANY($1) AND token = 0";
-        self.0.query(sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(wait), Type::INT8)]).await.map(drop)
+        let sql = format!(
+            "UPDATE lease SET owner = {GONE}, due = now() + $2 * interval '1 microsecond'
+             WHERE maildrop = ANY($1) AND token = 0"
+        );
+        self.0.query(&sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(wait), Type::INT8)]).await.map(drop)
+    }
+
+    /// Takes note that maildrops are of no account any more. Whoever knows better, and polls one, counts it again.
+    pub async fn retire(&self, maildrops: &[i64]) -> Result<(), StateError> {
+        let sql = format!(
+            "UPDATE lease SET owner = {GONE} WHERE maildrop = ANY($1) AND token = 0 AND owner <> {GONE}"
+        );
+        self.0.query(&sql, &[(&maildrops, Type::INT8_ARRAY)]).await.map(drop)
+    }
+
+    /// Gives all maildrops that are counted as an account's, and free.
+    pub async fn counted(&self) -> Result<Vec<i64>, StateError> {
+        let sql = format!("SELECT maildrop FROM lease WHERE owner <> {GONE} AND token = 0");
+        Ok(self.0.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Gives the identities of these maildrops.
+    pub async fn identities(&self, maildrops: &[i64]) -> Result<HashMap<i64, String>, StateError> {
+        let sql = "SELECT id, identity FROM maildrop WHERE id = ANY($1)";
+        let rows = self.0.query(sql, &[(&maildrops, Type::INT8_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Gives up to so many maildrops behind one, by number, that are of no account, and of which nothing was heard for as long as records last.
+    pub async fn old(&self, behind: i64, most: usize) -> Result<Vec<Named>, StateError> {
+        let sql = format!(
+            "SELECT id, identity, poll_account FROM lease JOIN maildrop ON id = lease.maildrop
+             WHERE id > $1 AND owner = {GONE} AND token = 0 AND mail_at < now() - interval '{KEPT}'
+             AND greatest(listed_at, poll_at, 0) < extract(epoch FROM now() - interval '{KEPT}') ORDER BY id LIMIT {most}"
+        );
+        let named = |row: &Row| Named { maildrop: row.get(0), identity: row.get(1), account: row.get(2) };
+        Ok(self.0.query(&sql, &[(&behind, Type::INT8)]).await?.iter().map(named).collect())
+    }
+
+    /// Drops all that is recorded of maildrops that are of no account, unless somebody has them meanwhile. Gives how many.
+    pub async fn forget(&self, maildrops: &[i64]) -> Result<usize, StateError> {
+        let records = ["seen", "held", "reached", "unclaimed", "told"].map(|table| {
+            format!("{table}_gone AS (DELETE FROM {table} WHERE maildrop IN (SELECT maildrop FROM gone))")
+        });
+        let sql = format!(
+            "WITH gone AS (DELETE FROM lease WHERE maildrop = ANY($1) AND token = 0 AND owner = {GONE} RETURNING maildrop),
+             {} DELETE FROM maildrop WHERE id IN (SELECT maildrop FROM gone) RETURNING id",
+            records.join(", ")
+        );
+        Ok(self.0.query(&sql, &[(&maildrops, Type::INT8_ARRAY)]).await?.len())
     }
 
     /// Counts the maildrops that each worker polled last.
@@ -306,11 +374,13 @@ impl Leases {
         Ok(self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await?.len())
     }
 
-    /// Makes those of these maildrops due now that no worker has polled since it is there, or since they were put off.
-    pub async fn wake_unowned(&self, identities: &[String]) -> Result<(), StateError> {
-        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE owner = 0 AND due > now()
-                   AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))";
-        self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await.map(drop)
+    /// Makes those of these maildrops due now that are one of these owners': that no worker has polled since it is there, or
+    /// that were put off.
+    pub async fn wake_of(&self, owners: &[i64], identities: &[String]) -> Result<(), StateError> {
+        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE owner = ANY($1) AND due > now()
+                   AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($2))";
+        let params: [Param<'_>; 2] = [(&owners, Type::INT8_ARRAY), (&identities, Type::TEXT_ARRAY)];
+        self.0.query(sql, &params).await.map(drop)
     }
 
     /// Makes all due now that are polled by themselves. Gives how many there are.

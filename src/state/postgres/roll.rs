@@ -1,86 +1,165 @@
 //! The accounts that tenants have in the table: read as they change, each checked by itself.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::accounts::{Accounts, PAGE};
-use crate::config::{self, Account, Row};
+use crate::config::{self, Account, Row, RowError};
 use crate::logging;
 use crate::seal::Ring;
 use crate::state::StateError;
+
+/// Rows of one look of which is told what is wrong with each; of more, how many there are.
+const TOLD: usize = 20;
 
 /// Accounts as they were read last.
 pub struct Roll {
     table: Accounts,
     fleet: config::Fleet,
     ring: Ring,
-    /// What has been read: a digest of all rows, and each row's revision and account. A row that makes no account has none.
+    /// What has been read: a digest of all rows, and each row's revision and account.
     digest: Option<String>,
-    known: HashMap<i64, (i64, Option<Arc<Account>>)>,
+    known: HashMap<i64, (i64, Read)>,
+    /// What was told of rows that stand in each other's way.
+    doubles: HashSet<String>,
+}
+
+/// The account of a row, or what is known of one that cannot be used here.
+type Read = Result<Arc<Account>, Arc<Account>>;
+
+/// The accounts that a table has.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// Those that are to be polled.
+    pub polled: Vec<Arc<Account>>,
+    /// Those that are not enabled.
+    pub disabled: Vec<Arc<Account>>,
+    /// Those that cannot be used here, and perhaps elsewhere: by whoever has the key, or another configuration. Their names
+    /// and their maildrops are what is known of them.
+    pub unusable: Vec<Arc<Account>>,
 }
 
 impl Roll {
     pub fn new(table: Accounts, fleet: config::Fleet, ring: Ring) -> Self {
-        Self { table, fleet, ring, digest: None, known: HashMap::new() }
+        let (digest, known, doubles) = Default::default();
+        Self { table, fleet, ring, digest, known, doubles }
     }
 
     /// Looks whether anything has changed since it was looked last. Gives all accounts then; `None` if nothing has. A row that
     /// makes no account is told when it is read, and leaves the others alone.
-    pub async fn look(&mut self) -> Result<Option<Vec<Arc<Account>>>, StateError> {
+    pub async fn look(&mut self) -> Result<Option<Rows>, StateError> {
         let digest = self.table.digest().await?;
         if self.digest.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        let revisions = self.table.revisions().await?;
-        let there: HashMap<i64, i64> = revisions.iter().copied().collect();
+        let (there, shown_twice) = once(self.table.revisions().await?);
         self.known.retain(|id, _| there.contains_key(id));
         let is_new =
-            |(id, revision): &&(i64, i64)| self.known.get(id).is_none_or(|(known, _)| known != revision);
-        let new: Vec<i64> = revisions.iter().filter(is_new).map(|(id, _)| *id).collect();
+            |(id, revision): &(&i64, &i64)| self.known.get(*id).is_none_or(|(known, _)| known != *revision);
+        let new: Vec<i64> = there.iter().filter(is_new).map(|(id, _)| *id).collect();
+        let mut wrong = Vec::new();
         for ids in new.chunks(PAGE) {
-            let rows = self.table.rows(ids).await?;
-            let read: Vec<_> = rows.iter().map(|row| (row, self.read(row))).collect();
-            let is_changed = |(row, _): &&(&Row, Option<_>)| self.known.contains_key(&row.id);
-            let changed = read.iter().filter(is_changed).filter_map(|(_, account)| account.as_ref());
+            let mut rows = self.table.rows(ids).await?;
+            rows.sort_by(|one, other| {
+                (one.id, &one.tenant, &one.name).cmp(&(other.id, &other.tenant, &other.name))
+            });
+            rows.dedup_by_key(|row| row.id);
+            let read: Vec<(i64, Read)> =
+                rows.iter().map(|row| (row.id, self.read(row, &mut wrong))).collect();
+            let is_changed = |(id, _): &&(i64, Read)| self.known.contains_key(id);
+            let changed = read.iter().filter(is_changed).filter_map(|(_, account)| account.as_ref().ok());
+            let changed = changed.filter(|account| account.enabled);
             let changed: Vec<String> = changed.map(|account| account.maildrop_id.clone()).collect();
             // What kept them waiting may have been what has changed.
             self.table.failed_are_due(&changed).await?;
-            self.known.extend(read.into_iter().map(|(row, account)| (row.id, (row.revision, account))));
+            let revision = |id| there.get(&id).copied().unwrap_or_default();
+            self.known.extend(read.into_iter().map(|(id, account)| (id, (revision(id), account))));
         }
+        tell(&wrong);
         self.digest = Some(digest);
-        Ok(Some(self.accounts()))
+        Ok(Some(self.rows(&shown_twice)))
     }
 
-    fn read(&self, row: &Row) -> Option<Arc<Account>> {
-        match self.fleet.open(row, &self.ring) {
-            Ok(account) => Some(Arc::new(account)),
-            Err(error) => {
-                logging::about(&row.account(), || log::error!("{error}; it is not polled, the others are"));
-                None
-            }
-        }
+    fn read(&self, row: &Row, wrong: &mut Vec<(String, RowError)>) -> Read {
+        self.fleet.open(row, &self.ring).map(Arc::new).map_err(|error| {
+            wrong.push((row.account(), error));
+            Arc::new(self.fleet.outline(row))
+        })
     }
 
-    /// Gives the enabled ones. Of two with one maildrop the one of the lower id has it, for all workers alike.
-    fn accounts(&self) -> Vec<Arc<Account>> {
-        let mut all: Vec<_> =
-            self.known.iter().filter_map(|(id, (_, account))| Some((*id, account.as_ref()?))).collect();
+    /// Sorts them. Of two that have one name or one maildrop the one of the lower id has it, for all workers alike.
+    fn rows(&mut self, shown_twice: &HashSet<i64>) -> Rows {
+        let mut all: Vec<_> = self.known.iter().map(|(id, (_, read))| (*id, read)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
-        let mut maildrops = HashSet::new();
-        let mut accounts = Vec::with_capacity(all.len());
-        for (_, account) in all.into_iter().filter(|(_, account)| account.enabled) {
-            if maildrops.insert(account.maildrop_id.as_str()) {
-                accounts.push(account.clone());
-            } else {
-                logging::about(&account.name, || {
-                    log::error!(
-                        "account {}: another account has the same maildrop {}; it is not polled",
-                        account.name,
-                        account.maildrop_id
+        let (mut names, mut maildrops) = (HashSet::new(), HashSet::new());
+        let (mut rows, mut doubles) = (Rows::default(), HashMap::new());
+        for (id, read) in all {
+            let account = read.as_ref().unwrap_or_else(|outline| outline);
+            let mut double =
+                |what| doubles.insert(format!("account {}: {what}", account.name), account.name.clone());
+            if shown_twice.contains(&id) {
+                double(format!(
+                    "the table has more than one row of the id {id}; the first is the one that is polled"
+                ));
+            }
+            if !account.enabled {
+                rows.disabled.push(account.clone());
+                continue;
+            }
+            let has_name = !names.insert(account.name.as_str());
+            let has_maildrop =
+                !account.maildrop_id.is_empty() && !maildrops.insert(account.maildrop_id.as_str());
+            match read {
+                Err(outline) => rows.unusable.push(outline.clone()),
+                Ok(_) if has_name => {
+                    double(
+                        "another row has the same tenant and name, and a lower id; it is not polled"
+                            .to_owned(),
                     );
-                });
+                }
+                Ok(_) if has_maildrop => {
+                    let maildrop = &account.maildrop_id;
+                    double(format!("another account has the same maildrop {maildrop}; it is not polled"));
+                }
+                Ok(account) => rows.polled.push(account.clone()),
             }
         }
-        accounts
+        for (what, name) in doubles.iter().filter(|(what, _)| !self.doubles.contains(*what)) {
+            logging::about(name, || log::error!("{what}"));
+        }
+        self.doubles = doubles.into_keys().collect();
+        rows
+    }
+}
+
+/// Gives the revision of each id, and the ids that there are more than once: a view can show a row again.
+fn once(revisions: Vec<(i64, i64)>) -> (HashMap<i64, i64>, HashSet<i64>) {
+    let (mut there, mut again) = (HashMap::with_capacity(revisions.len()), HashSet::new());
+    for (id, revision) in revisions {
+        match there.entry(id) {
+            Entry::Vacant(new) => drop(new.insert(revision)),
+            Entry::Occupied(mut known) => {
+                known.insert(revision.max(*known.get()));
+                again.insert(id);
+            }
+        }
+    }
+    (there, again)
+}
+
+/// Tells what is wrong with rows.
+fn tell(wrong: &[(String, RowError)]) {
+    for (name, error) in wrong.iter().take(TOLD) {
+        logging::about(name, || match error.is_of_key() {
+            true => log::error!("{error}; it is left to the workers that have the key"),
+            false => log::error!("{error}; it is not polled, the others are"),
+        });
+    }
+    if wrong.len() > TOLD {
+        let more = wrong.len() - TOLD;
+        log::error!(
+            "the same is so of {more} more accounts: `postrider account check` tells what is wrong with each"
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! The table of tenants' accounts, in a real PostgreSQL.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio_postgres::types::Type;
 
 use super::server::Postgres;
-use crate::config::{self, Config, Fleet, Row};
+use crate::config::{self, Account, Config, Fleet, Row};
 use crate::seal::Ring;
 use crate::secret::Secret;
 use crate::state::postgres::{Accounts, Database, Roll, Server, Written};
@@ -35,7 +37,7 @@ fn row(id: i64, name: &str) -> Written {
 
 async fn names(roll: &mut Roll) -> Option<Vec<String>> {
     let accounts = roll.look().await.unwrap()?;
-    Some(accounts.iter().map(|account| account.name.clone()).collect())
+    Some(accounts.polled.iter().map(|account| account.name.clone()).collect())
 }
 
 #[tokio::test]
@@ -100,13 +102,13 @@ async fn a_view_over_other_tables_is_read_like_the_table() {
     database.query(insert, &[(&sealed.octets, Type::BYTEA), (&sealed.key, Type::TEXT)]).await.unwrap();
     let accounts = Accounts::new(database.clone(), "public.boxes");
     let mut roll = Roll::new(accounts, fleet(), ring());
-    let read = roll.look().await.unwrap().unwrap();
+    let read = roll.look().await.unwrap().unwrap().polled;
     assert_eq!(
         (read[0].name.as_str(), read[0].maildrop_id.as_str()),
         ("acme/alice", "acme/alice@pop.example.org")
     );
     text("UPDATE customer SET server = 'pop.example.net', changed = now() + interval '1 s'").await;
-    assert_eq!(roll.look().await.unwrap().unwrap()[0].host, "pop.example.net");
+    assert_eq!(roll.look().await.unwrap().unwrap().polled[0].host, "pop.example.net");
 }
 
 #[tokio::test]
@@ -146,6 +148,41 @@ async fn a_row_of_a_view_that_has_nothing_in_it_is_told_and_stops_nobody() {
             NULL, NULL, NULL, NULL";
     database.query(view, &[]).await.unwrap();
     let mut roll = Roll::new(Accounts::new(database, "bare"), fleet(), ring());
-    let read = roll.look().await.unwrap().unwrap();
+    let read = roll.look().await.unwrap().unwrap().polled;
     assert!(read.iter().all(|account| account.name == "acme/alice"), "{read:?}");
+}
+
+#[tokio::test]
+async fn of_rows_that_are_shown_twice_or_have_one_name_the_first_is_polled() {
+    let database = database();
+    let accounts = Accounts::new(database.clone(), "account");
+    accounts.add(&[row(1, "alice"), row(2, "bob"), row(3, "carol")]).await.unwrap();
+    let view = "CREATE VIEW boxes AS SELECT id, tenant, name, maildrop, config, secret, secret_key, enabled, revision FROM account
+        UNION ALL SELECT id, tenant, 'other' || name, maildrop, config, secret, secret_key, enabled, 7 FROM account WHERE id = 1
+        UNION ALL SELECT 4, tenant, name, 'elsewhere', config, NULL, NULL, enabled, 1 FROM account WHERE id = 2
+        UNION ALL SELECT 3, tenant, name, 'elsewhere', config, NULL, NULL, false, 1 FROM account WHERE id = 9";
+    database.query(view, &[]).await.unwrap();
+    let mut roll = Roll::new(Accounts::new(database.clone(), "boxes"), fleet(), ring());
+    let rows = roll.look().await.unwrap().unwrap();
+    let polled: Vec<_> = rows.polled.iter().map(|account| account.name.as_str()).collect();
+    assert_eq!(polled, ["acme/alice", "acme/bob", "acme/carol"]);
+    assert_eq!(rows.unusable.len(), 1, "a row without a secret is none that can be polled");
+    assert_eq!(names(&mut roll).await, None, "nothing has changed");
+}
+
+#[tokio::test]
+async fn a_row_of_another_key_is_known_by_its_maildrop_and_one_that_is_disabled_too() {
+    let accounts = Accounts::new(database(), "account");
+    let other = Ring::new([&Secret::new(STANDARD.encode([8; 32]))]).unwrap();
+    let mut foreign = row(2, "bob");
+    foreign.row.secret = Some(other.seal(&foreign.row.place(), &Secret::new(*b"x")).unwrap());
+    let mut off = row(3, "carol");
+    off.row.enabled = false;
+    accounts.add(&[row(1, "alice"), foreign, off]).await.unwrap();
+    let rows = Roll::new(accounts, fleet(), ring()).look().await.unwrap().unwrap();
+    let maildrops =
+        |accounts: &[Arc<Account>]| accounts.iter().map(|of| of.maildrop_id.clone()).collect::<Vec<_>>();
+    assert_eq!(maildrops(&rows.unusable), ["acme/bob@pop.example.org"]);
+    assert_eq!(maildrops(&rows.disabled), ["acme/carol@pop.example.org"]);
+    assert_eq!(rows.polled.len(), 1);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::server::Postgres;
 use crate::config;
 use crate::state::postgres::schema::statements;
-use crate::state::postgres::{Claim, Close, Database, Entered, Leases, Server};
+use crate::state::postgres::{Claim, Close, Database, Entered, GONE, Leases, NOBODY, Server};
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,7 +38,7 @@ impl Fleet {
     }
 
     async fn due(&self, owners: &[i64]) -> Vec<i64> {
-        let due = self.leases.due(owners, NOW, (&[], &[]), 1000).await.unwrap();
+        let due = self.leases.due(owners, NOW, (&[], &[], &[]), 1000).await.unwrap();
         due.iter().map(|due| due.maildrop).collect()
     }
 
@@ -87,7 +87,7 @@ async fn what_a_worker_polled_last_is_its_own_once_it_is_closed_and_due_again() 
     assert_eq!(again.len(), 2, "one is held");
     assert!(again.iter().all(|claim| claim.failures == 2 && !tokens(&claims).contains(&claim.token)));
     assert!(
-        fleet.leases.due(&[worker], NOW, (&["h".into()], &[]), 9).await.unwrap().is_empty(),
+        fleet.leases.due(&[worker], NOW, (&["h".into()], &[], &[]), 9).await.unwrap().is_empty(),
         "its host is full"
     );
 }
@@ -162,12 +162,12 @@ async fn a_maildrop_that_nobody_has_polled_is_woken_once_and_one_that_is_put_off
     let worker = fleet.leases.join("w").await.unwrap();
     fleet.leases.put_off(&fleet.maildrops, HOUR).await.unwrap();
     let names = ["0@h".to_owned(), "1@h".to_owned()];
-    fleet.leases.wake_unowned(&names).await.unwrap();
+    fleet.leases.wake_of(&NOBODY, &names).await.unwrap();
     let claims = fleet.claim(worker).await;
     assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap().unwrap().0, "w");
     fleet.leases.close(&[close(claims[0]), close(claims[1])]).await.unwrap();
     assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap(), None);
-    fleet.leases.wake_unowned(&names).await.unwrap();
+    fleet.leases.wake_of(&NOBODY, &names).await.unwrap();
     assert!(fleet.due(&[0, worker]).await.is_empty(), "another worker has seen it later");
 }
 
@@ -183,4 +183,38 @@ async fn what_a_worker_holds_without_knowing_it_is_given_back() {
     assert_eq!((workers.len(), workers[0].holds, workers[0].is_draining), (1, 1, false));
     fleet.leases.drain(worker).await.unwrap();
     assert!(fleet.leases.workers().await.unwrap()[0].is_draining);
+}
+
+#[tokio::test]
+async fn what_is_of_no_account_is_not_counted_and_goes_only_when_its_records_are_old() {
+    let fleet = Fleet::of(4).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let [kept, polled, lately, old] = fleet.maildrops[..] else { panic!("not four") };
+    fleet.leases.retire(&[polled, lately, old]).await.unwrap();
+    assert_eq!(fleet.leases.counted().await.unwrap(), [kept]);
+    assert_eq!(fleet.leases.old(0, 9).await.unwrap(), []);
+    fleet.leases.sweep().await.unwrap();
+    assert_eq!(fleet.due(&[GONE]).await, [polled, lately, old], "whoever knows better finds them");
+    let claims = fleet.leases.claim(worker, &[polled]).await.unwrap();
+    fleet.leases.close(&[close(claims[0])]).await.unwrap();
+    assert_eq!(fleet.leases.counted().await.unwrap(), [kept, polled], "somebody has polled it");
+    for sql in [
+        "UPDATE lease SET mail_at = now() - interval '91 days'",
+        "UPDATE maildrop SET listed_at = extract(epoch FROM now() - interval '91 days')",
+        &format!("UPDATE maildrop SET poll_at = extract(epoch FROM now()) - 86400 WHERE id = {lately}"),
+        &format!(
+            "INSERT INTO seen (maildrop, uid, ordinal, octets, first_seen) VALUES ({old}, 'a', 0, 1, 1), ({kept}, 'a', 0, 1, 1)"
+        ),
+    ] {
+        fleet.database.query(sql, &[]).await.unwrap();
+    }
+    let found = fleet.leases.old(0, 9).await.unwrap();
+    assert_eq!(
+        found.iter().map(|named| (named.maildrop, named.identity.as_str())).collect::<Vec<_>>(),
+        [(old, "3@h")]
+    );
+    assert_eq!(fleet.leases.forget(&[old, kept]).await.unwrap(), 1);
+    let left = fleet.database.query("SELECT maildrop FROM seen", &[]).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [kept]);
+    assert_eq!(fleet.leases.identities(&[old, kept]).await.unwrap().len(), 1);
 }
