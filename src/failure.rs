@@ -39,6 +39,8 @@ pub enum Class {
     Stopped,
     /// A defect of this program.
     Internal,
+    /// What the configuration names is not there, or not as it must be; nothing was contacted.
+    Configuration,
 }
 
 /// How a failure bears on the next poll of a daemon.
@@ -61,8 +63,8 @@ enum Notice {
 }
 
 /// What follows from each class, in their order: its name for machines (JSON results, the state file, hooks), the exit
-/// status of a one-shot run that met it (sysexits.h: 75 `EX_TEMPFAIL`, 77 `EX_NOPERM`), when to poll again, the notice.
-const CLASSES: [(Class, &str, u8, Backoff, Notice); 14] = [
+/// status of a one-shot run that met it (sysexits.h: 75 `EX_TEMPFAIL`, 77 `EX_NOPERM`, 78 `EX_CONFIG`), when to poll again, the notice.
+const CLASSES: [(Class, &str, u8, Backoff, Notice); 15] = [
     (Class::Network, "network", 75, Backoff::Doubling, Notice::Own),
     (Class::Tls, "tls", 75, Backoff::Doubling, Notice::Own),
     (Class::Protocol, "protocol", 75, Backoff::Doubling, Notice::Own),
@@ -83,11 +85,13 @@ const CLASSES: [(Class, &str, u8, Backoff, Notice); 14] = [
     // Whoever stops the process has no next poll.
     (Class::Stopped, "stopped", 75, Backoff::No, Notice::None),
     (Class::Internal, "internal", 75, Backoff::Doubling, Notice::Own),
+    // Before anything is begun: no account's poll ends so.
+    (Class::Configuration, "configuration", 78, Backoff::Longest, Notice::None),
 ];
 
 // Each class has the row of its number; the last class is named here.
 const _: () = {
-    assert!(CLASSES.len() == Class::Internal as usize + 1);
+    assert!(CLASSES.len() == Class::Configuration as usize + 1);
     let mut row = 0;
     while row < CLASSES.len() {
         assert!(CLASSES[row].0 as usize == row);

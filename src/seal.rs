@@ -68,8 +68,7 @@ impl Ring {
     pub fn new<'s>(keys: impl IntoIterator<Item = &'s Secret>) -> Result<Self, SealError> {
         let key = |(index, text): (usize, &Secret)| {
             let malformed = SealError::Malformed { number: index + 1 };
-            let octets = STANDARD.decode(text.reveal().trim_ascii()).map(Zeroizing::new);
-            let octets = octets.ok().filter(|octets| octets.len() == KEY).ok_or(malformed.clone())?;
+            let octets = octets_of(text.reveal()).ok_or(malformed.clone())?;
             let key = UnboundKey::new(&AES_256_GCM, &octets).map_err(|_| malformed)?;
             Ok((hex(&Sha256::digest(&octets)[..ID]), LessSafeKey::new(key)))
         };
@@ -105,6 +104,16 @@ impl Ring {
         let opened = key.open_in_place(nonce, aad(place, id), &mut octets);
         opened.map(|opened| Secret::new(&*opened)).map_err(|_| SealError::Damaged)
     }
+}
+
+/// Says whether this is a key, in base64.
+pub fn is_key(text: &[u8]) -> bool {
+    octets_of(text).is_some()
+}
+
+fn octets_of(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let octets = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new);
+    octets.ok().filter(|octets| octets.len() == KEY)
 }
 
 /// What is authenticated with a secret: `account/17/secret/` and the key's id.

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::Subcommand;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, User, access};
+use zeroize::Zeroizing;
 
 use super::exit::Exit;
 use super::help::{self, below};
@@ -15,6 +16,7 @@ use super::stdout::Results;
 use super::{CliError, Common, common};
 use crate::config::{self, Config, Mistake, Outside, Warnings};
 use crate::disk::blocking;
+use crate::seal::is_key;
 use crate::text::counted;
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +109,13 @@ fn check(config: &Config, results: &mut Results) -> Result<(), CliError> {
     }
     let accounts = counted(config.accounts.len(), "account");
     let by = owner.map_or_else(String::new, |owner| format!(", as {} reads it", owner.name()));
-    results.done(format_args!("{}: {accounts}, no mistakes{by}", file.display()));
+    let tenants = match (&config.database, &config.fleet) {
+        (Some(_), Some(fleet)) => {
+            format!("; those of tenants are in the table {}, which was not asked", fleet.accounts)
+        }
+        _ => String::new(),
+    };
+    results.done(format_args!("{}: {accounts}, no mistakes{by}{tenants}", file.display()));
     Ok(())
 }
 
@@ -123,7 +131,9 @@ fn is_kept_from_us(path: &Path) -> bool {
 
 fn path_of(outside: &Outside) -> Option<&Path> {
     match outside {
-        Outside::File(path) | Outside::NoDirectory(path) | Outside::Pem(path, _) => Some(path),
+        Outside::File(path) | Outside::NoDirectory(path) | Outside::Pem(path, _) | Outside::Key(path) => {
+            Some(path)
+        }
         Outside::User(_) => None,
     }
 }
@@ -139,6 +149,10 @@ fn is_missing(outside: &Outside) -> bool {
             let is_begin = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&end);
             is_file
                 && fs::read(path).is_ok_and(|octets| !String::from_utf8_lossy(&octets).lines().any(is_begin))
+        }
+        Outside::Key(path) => {
+            let is_file = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
+            is_file && fs::read(path).map(Zeroizing::new).is_ok_and(|octets| !is_key(&octets))
         }
         Outside::User(name) => matches!(User::from_name(name), Ok(None)),
     }

@@ -10,7 +10,9 @@ pub const MADE: Missing<'static> = Missing::Made(&make);
 
 /// Makes the directory of the state, and maildirs. What cannot be made is told by who needs it.
 fn make(purpose: &Purpose<'_>) {
-    if let Err(error) = state::make_directory_of(purpose.state) {
+    if let Some(state) = purpose.state
+        && let Err(error) = state::make_directory_of(state)
+    {
         log::debug!("sandbox: {error}");
     }
     for account in &purpose.accounts {

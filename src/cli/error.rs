@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use crate::config::{ConfigError, RowError, UrlError};
-use crate::credential::CredentialError;
+use crate::credential::{CredentialError, KeyError};
 use crate::daemon::DaemonError;
 use crate::failure::Failure;
 use crate::seal::SealError;
@@ -51,9 +51,11 @@ pub(super) enum CliError {
     State(#[from] StateError),
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// A secret that the database or the rows in it are kept with.
+    /// A secret that the database is kept with.
     #[error("state: {0}")]
     Credential(#[from] CredentialError),
+    #[error("state: {0}")]
+    Key(#[from] KeyError),
     #[error("state: {0}")]
     Seal(#[from] SealError),
     #[error(transparent)]
@@ -100,6 +102,7 @@ impl CliError {
             | Self::Row(_)
             | Self::NoTable => Exit::CONFIGURATION,
             Self::Credential(error) => Exit::of_class(error.class()),
+            Self::Key(error) => Exit::of_class(error.class()),
             Self::Url(_)
             | Self::Usage(_)
             | Self::UnknownAccount { .. }
@@ -137,11 +140,15 @@ impl CliError {
             }
             Self::NoTable => Some("a fleet has `state: { postgres: { url: ... } }`".into()),
             Self::Credential(error) => error.hint("state"),
+            Self::Key(error) => error.hint(),
             Self::Daemon(DaemonError::Unshared { .. }) => {
                 Some("write `shared: true` beside the target if all workers see the same, or deliver to a server".into())
             }
             Self::NoDaemon(_) | Self::NoWorker(_) => {
                 Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
+            }
+            Self::NotScheduled(names) if names.iter().all(|name| name.contains('/')) => {
+                Some(format!("`postrider account enable {}` has them polled", names.join(" ")))
             }
             Self::NotScheduled(_) => Some(
                 "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"

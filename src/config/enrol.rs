@@ -63,7 +63,11 @@ fn read(text: &str) -> Result<NewRow, Complaint> {
             if row.secret.is_some() {
                 return Err(Complaint::new(entry.at, "is a second secret").under(&format!(".{key}")));
             }
-            row.secret = Some(Secret::new(scalar(entry)?));
+            let secret = scalar(entry)?;
+            if secret.is_empty() {
+                return Err(Complaint::new(entry.value.at, "is empty").under(&format!(".{key}")));
+            }
+            row.secret = Some(Secret::new(secret));
         } else if key == "enabled" {
             row.enabled = Some(boolean(&entry.value).map_err(|complaint| complaint.under(".enabled"))?);
         } else if COLUMNS.contains(&key) {
@@ -147,6 +151,7 @@ mod tests {
             ("hunter2", "x:1:1: must be a mapping of account keys, not a text"),
             ("{password: {hunter2: hunter2}}", "x:1:12: password: must be a text, not a mapping"),
             ("{password: a, refresh_token: b}", "x:1:15: refresh_token: is a second secret"),
+            ("{host: h, password: ''}", "x:1:21: password: is empty"),
         ] {
             assert_eq!(NewRow::read(text, "x").unwrap_err().to_string(), told);
         }

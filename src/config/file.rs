@@ -1,7 +1,7 @@
 //! The configuration file as a whole: `defaults`, `accounts`, and what stands beside them.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::account::Password;
 use super::error::{ConfigError, Found};
@@ -50,7 +50,11 @@ pub(super) fn read(text: &str, file: &Path, places: &Places) -> Result<Read, Con
         return Err(wrong);
     }
     if config.state.as_os_str().is_empty() {
-        config.state = places.default_state()?;
+        config.state = match (places.default_state(), &config.database) {
+            // Not even tokens lie beside it.
+            (Err(ConfigError::NoHome), Some(database)) if !database.secrets_keys.is_empty() => PathBuf::new(),
+            (state, _) => state?,
+        };
     }
     Ok(Read { config, secrets })
 }

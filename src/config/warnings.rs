@@ -1,5 +1,6 @@
 //! What a configuration says that may be right, and probably is not: for `config check`.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use super::command_line::program;
 use super::error::Mistake;
 use super::places::Places;
 use super::tree::{self, Content, Entry, Node, Position};
+use crate::seal::is_key;
 
 /// Keys whose value is a file that must be there before anything is fetched.
 const FILES: [&str; 8] = [
@@ -36,6 +38,9 @@ const COMMANDS: [&str; 9] =
 /// Targets that are servers, and how a connection to one begins where nothing is said of it.
 const SERVERS: [(&str, &str); 2] = [("smtp", "none"), ("imap", "implicit")];
 
+/// What a key of `secrets_key` is.
+const KEY: &str = "it must be 32 octets in base64, as `openssl rand -base64 32` prints them";
+
 /// Keys whose value may well have ` #` in it.
 const TEXTS: [&str; 4] = ["password", "user", "bearer", "hmac"];
 
@@ -57,6 +62,8 @@ pub enum Outside {
     NoDirectory(PathBuf),
     /// A file that, if it is there, has a block of PEM of this kind.
     Pem(PathBuf, &'static str),
+    /// A file that, if it is there, is a key of `secrets_key`.
+    Key(PathBuf),
     User(String),
 }
 
@@ -112,6 +119,9 @@ impl Found<'_> {
         if let Some((_, begins)) = SERVERS.iter().find(|(server, _)| *server == entry.key) {
             self.port(path, value, None, begins);
         }
+        if path == "state.postgres.secrets_key" {
+            self.keys(path, value);
+        }
         let text = |what| value.text(what).ok();
         let mut outside = |outside, what| {
             self.warnings.outside.push((outside, mistake(value.at, path, what)));
@@ -142,6 +152,38 @@ impl Found<'_> {
         }
         let what = format!("{} is not there", file.display());
         outside(Outside::File(file), what);
+    }
+
+    /// Looks at keys that seal secrets, as far as that takes no command.
+    fn keys(&mut self, path: &str, keys: &Node<'_>) {
+        let all = match &keys.content {
+            Content::List(items) => items.iter().collect(),
+            Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_) => vec![keys],
+        };
+        for key in all {
+            let from = |name: &str| {
+                let source = entries(key).iter().find(|entry| entry.key == name);
+                source.and_then(|entry| entry.value.text("a text").ok())
+            };
+            let file = match (from("file"), from("credential")) {
+                (Some(file), _) => self.places.expand(file).ok(),
+                (None, Some(name)) => {
+                    env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(name))
+                }
+                (None, None) => None,
+            };
+            if let Some(file) = file {
+                let what = format!("{} holds no key: {KEY}", file.display());
+                self.warnings.outside.push((Outside::Key(file), mistake(key.at, path, what)));
+            }
+            let own = from("env").map_or_else(
+                || key.text("a key").ok().map(|text| text.as_bytes().to_vec()),
+                |name| Some(env::var_os(name).unwrap_or_default().into_encoded_bytes()),
+            );
+            if own.map(Zeroizing::new).is_some_and(|own| !is_key(&own)) {
+                self.warn(key.at, path, format!("is no key: {KEY}"));
+            }
+        }
     }
 
     /// Says whether a comment follows a text without quotes, which may go on over several lines.

@@ -13,5 +13,5 @@ mod sources;
 mod terminal;
 
 pub use error::CredentialError;
-pub use ring::ring;
+pub use ring::{KeyError, ring};
 pub use sources::{ask, password};

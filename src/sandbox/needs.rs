@@ -98,7 +98,9 @@ impl Needs {
         if let Some(file) = purpose.file {
             needs.read(file, "the configuration".to_owned());
         }
-        needs.write_beside(purpose.state, "the state file");
+        if let Some(state) = purpose.state {
+            needs.write_beside(state, "the state file");
+        }
         if let Some(database) = purpose.database {
             needs.database(database);
         }
@@ -428,6 +430,8 @@ mod tests {
             Needs::at_home(&Purpose::of(&config), Some(home.path()))
         };
         let plain = needs("password: x");
+        let state = home.path().join("state");
+        assert!(!plain.covers(&state, Access::Write), "nothing of the state is a file");
         let real = fs::canonicalize(home.path()).unwrap();
         for (keys, what) in [
             ("password: { file: ~/private/a }", "`password` of `state` needs"),

@@ -17,7 +17,8 @@ pub struct Purpose<'a> {
     pub accounts: Vec<&'a Account>,
     /// What accounts of a table may need.
     pub fleet: Vec<Account>,
-    pub state: &'a Path,
+    /// The state file; `None`: a database has all of it.
+    pub state: Option<&'a Path>,
     /// The database in the place of that.
     pub database: Option<&'a Postgres>,
     /// The configuration file, if it may be read again.
@@ -58,13 +59,24 @@ fn path_of(listen: &Listen) -> Option<&Path> {
     }
 }
 
+/// Says whether anything of the state is a file: where it is a database, tokens that it has no keys to seal with.
+fn has_files(config: &Config) -> bool {
+    let Some(database) = &config.database else { return true };
+    let samples = config.fleet.as_ref().map(Fleet::samples).unwrap_or_default();
+    let has_tokens = |account: &Account| {
+        let mut log_ins = account.targets().filter_map(Target::login);
+        account.oauth2.is_some() || log_ins.any(|(_, login)| login.credential.oauth2().is_some())
+    };
+    database.secrets_keys.is_empty() && config.accounts.iter().chain(&samples).any(has_tokens)
+}
+
 impl<'a> Purpose<'a> {
     /// Polls all enabled accounts of a configuration.
     pub fn of(config: &'a Config) -> Self {
         Self {
             accounts: config.accounts.iter().filter(|account| account.enabled).collect(),
             fleet: config.fleet.as_ref().map(Fleet::samples).unwrap_or_default(),
-            state: &config.state,
+            state: has_files(config).then_some(config.state.as_path()),
             database: config.database.as_ref(),
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
@@ -79,8 +91,8 @@ impl<'a> Purpose<'a> {
 
     /// Gives a path of the configuration that does not answer, if there is one: whoever looked there would hang.
     pub(super) fn silent(&self) -> Option<PathBuf> {
-        let mut paths = vec![self.state.to_owned()];
-        paths.extend([self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
+        let mut paths = Vec::new();
+        paths.extend([self.state, self.file, self.metrics].into_iter().flatten().map(Path::to_owned));
         paths.extend(self.served.iter().map(|path| above(path).to_owned()));
         paths.push(spool_directory());
         if let Some(database) = self.database {

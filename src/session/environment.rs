@@ -13,7 +13,7 @@ use crate::config::{Account, Config, Notify, Postgres};
 use crate::credential::{self, CredentialError};
 use crate::delivery::TargetError;
 use crate::disk::Disk;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::net::Connector;
 use crate::seal::Ring;
 use crate::secret::Ask;
@@ -187,7 +187,11 @@ pub async fn server(database: &Postgres) -> Result<Server, CredentialError> {
 }
 
 async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
-    server(database).await.map_err(|error| unusable("get the database's password", &error))
+    server(database).await.map_err(|error| {
+        let failure = unusable("get the database's password", error.to_string(), error.class());
+        let said = error.said().map(<[u8]>::to_vec);
+        Box::new(Failure { said, hint: error.hint(STATE), ..failure })
+    })
 }
 
 async fn vault(database: &Postgres, server: Server) -> Result<Shelf, Box<Failure>> {
@@ -197,19 +201,22 @@ async fn vault(database: &Postgres, server: Server) -> Result<Shelf, Box<Failure
 /// Gives the keys of its secrets.
 async fn ring(database: &Postgres) -> Result<Ring, Box<Failure>> {
     let ring = credential::ring(&database.secrets_keys, database.timeout).await;
-    ring.map_err(|error| unusable("get the keys of secrets", &error))
+    ring.map_err(|error| {
+        let failure = unusable("open what is sealed", error.to_string(), error.class());
+        Box::new(Failure { hint: error.hint(), ..failure })
+    })
 }
 
-fn unusable(doing: &str, error: &CredentialError) -> Box<Failure> {
-    Box::new(Failure {
+fn unusable(doing: &str, what: String, class: Class) -> Failure {
+    Failure {
         account: STATE.to_owned(),
-        class: error.class(),
+        class,
         host: String::new(),
         doing: doing.to_owned(),
-        what: error.to_string(),
-        said: error.said().map(<[u8]>::to_vec),
-        hint: error.hint(STATE),
-    })
+        what,
+        said: None,
+        hint: None,
+    }
 }
 
 /// What the state is called where accounts have their names.

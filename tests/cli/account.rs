@@ -185,8 +185,92 @@ fn secrets_are_sealed_anew_with_the_first_key_and_a_missing_key_is_one_clear_err
     let told = office.home.must(&["account", "check"], 78).stderr;
     assert!(told.contains("account acme/thief: the sealed secret does not open"), "{told}");
     office.home.write("new", "no key\n");
-    let told = office.home.must(&["account", "check"], 77).stderr;
+    let told = office.home.must(&["account", "check"], 78).stderr;
     assert!(told.contains("cannot use key 1 of `secrets_key`: it must be 32 octets in base64"), "{told}");
+}
+
+#[test]
+fn a_key_that_is_not_there_or_none_is_the_configurations_fault_and_config_check_says_so() {
+    let office = Office::new();
+    for (name, content) in [("empty", ""), ("short", "c2hvcnQ=\n")] {
+        office.home.write(name, content);
+    }
+    for (keys, told, checked) in [
+        ("{ file: ~/none }", "cannot read a key of `secrets_key` from ", "none is not there"),
+        (
+            "{ file: ~/empty }",
+            "there is no key of `secrets_key` in ",
+            "empty holds no key: it must be 32 octets",
+        ),
+        ("[{ file: ~/new }, { file: ~/short }]", "cannot use key 2 of `secrets_key`", "short holds no key"),
+        ("c2hvcnQ=", "cannot use key 1 of `secrets_key`", "is no key: it must be 32 octets in base64"),
+        ("{ env: NO_SUCH_KEY }", "NO_SUCH_KEY is not set", "is no key"),
+    ] {
+        office.keys(keys, &office.url());
+        for arguments in [&["account", "list"][..], &["sync", "acme/alice"], &["daemon"], &["status"]] {
+            let ended = office.home.must(arguments, 78);
+            assert!(ended.stderr.contains(told), "{keys} {arguments:?}: {}", ended.stderr);
+        }
+        let ended = office.home.must(&["config", "check"], 0);
+        assert!(ended.stderr.contains(checked), "{keys}: {}", ended.stderr);
+    }
+    office.keys("{ command: 'exit 3' }", &office.url());
+    for arguments in [&["account", "list"][..], &["daemon"]] {
+        office.home.must(arguments, 75);
+    }
+    office.keys("{ file: ~/new }", &office.url());
+    let ended = office.home.must(&["config", "check"], 0);
+    assert!(ended.stderr.is_empty(), "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("those of tenants are in the table account, which was not asked"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn a_view_that_is_not_there_or_lacks_a_column_is_told_as_such() {
+    let office = Office::new();
+    office.says(&["account", "list"]);
+    let place = "config/postrider/config.yaml";
+    let config = std::fs::read_to_string(office.home.path(place)).unwrap();
+    office.home.write(place, &config.replace("fleet: {", "fleet: { accounts: boxes,"));
+    let told = office.home.must(&["account", "list"], 75).stderr;
+    assert!(told.contains("check `accounts` under `fleet:`"), "{told}");
+    office.asked("CREATE VIEW boxes AS SELECT id, tenant, name, config, enabled, revision FROM account");
+    let told = office.home.must(&["account", "list"], 75).stderr;
+    assert!(told.contains("column \"maildrop\" does not exist"), "{told}");
+    assert!(
+        told.contains(
+            "must have id, tenant, name, maildrop, config, secret, secret_key, enabled and revision"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_can_be_seen_to_be_wrong_is_refused_before_it_is_in_the_table() {
+    let office = Office::new();
+    let lines = [
+        r#"{"tenant": "acme", "name": "empty", "host": "h", "user": "u", "password": ""}"#,
+        r#"{"tenant": "acme", "name": "here", "host": "127.0.0.1", "user": "u", "password": "x"}"#,
+        r#"{"tenant": "acme", "name": "fine", "host": "h", "user": "u", "password": "x"}"#,
+    ];
+    let (done, told) = office.import(&lines.join("\n"), 78);
+    assert!(done.starts_with("1 account added, 0 there already, 2 refused"), "{done}");
+    assert!(told.contains("rows:1:") && told.contains("password: is empty"), "{told}");
+    assert!(told.contains("rows:2") && told.contains("host: is loopback, private or link-local"), "{told}");
+    office.asked("UPDATE account SET config = replace(config, '\"h\"', '\"10.0.0.1\"')");
+    let told = office.home.must(&["account", "check"], 78).stderr;
+    assert!(told.contains("acme/fine") && told.contains("host: is loopback, private"), "{told}");
+    office.asked("UPDATE account SET config = replace(config, '10.0.0.1', 'h')");
+    let twin = r#"{"tenant": "acme", "name": "twin", "host": "h", "user": "u", "password": "x"}"#;
+    assert!(office.import(twin, 78).1.contains("has the same maildrop"));
+    office.home.write("twin", r#"{"host": "h", "user": "v", "password": "x"}"#);
+    office.says(&["account", "add", "acme/twin", "twin"]);
+    office.asked("UPDATE account SET maildrop = (SELECT maildrop FROM account WHERE name = 'fine')");
+    let told = office.home.must(&["account", "check"], 78).stderr;
+    assert!(told.contains("account acme/twin: another row has the same maildrop"), "{told}");
 }
 
 #[test]

@@ -84,6 +84,17 @@ impl Site {
         Postgres::shared().execute(&self.database, sql)
     }
 
+    /// Starts a worker that waits for its servers for longer than commands do.
+    fn worker_with_patience(&self) -> Daemon {
+        let place = "config/postrider/config.yaml";
+        let config = std::fs::read_to_string(self.home.path(place)).unwrap();
+        self.home.write(place, &config.replace("timeout: 2s", "timeout: 60s"));
+        let worker = self.worker();
+        worker.logs("of the table from now on");
+        self.home.write(place, &config);
+        worker
+    }
+
     fn worker(&self) -> Daemon {
         Daemon::start_with(&self.home, &["-v", "daemon"], &[("POSTRIDER_FLEET_SILENCE", "2s")])
     }
@@ -134,6 +145,7 @@ fn accounts_of_the_table_are_polled_as_it_says_now() {
     site.put("u1");
     let told = site.home.must(&["wake", "acme/alice"], 75).stderr;
     assert!(told.contains("has no account acme/alice"), "{told}");
+    assert!(told.contains("`postrider account enable acme/alice` has them polled"), "{told}");
     site.home.must(&["wake"], 0);
     thread::sleep(Duration::from_secs(3));
     assert_eq!(site.came().len(), 3);
@@ -210,19 +222,134 @@ fn a_command_waits_for_a_worker_that_has_the_maildrop_and_names_it() {
     site.add("acme/alice", "u0", &[]);
     site.put("u0");
     site.provider.hold("RETR");
-    let worker = site.worker();
+    let worker = site.worker_with_patience();
     assert!(wait_until(SOON, || site.provider.held().is_some()), "{}", worker.log());
     let name = site.execute("SELECT name FROM worker WHERE NOT draining");
-    // It would give up waiting for its server.
-    worker.running.signal(Signal::SIGSTOP);
     for arguments in [["sync", "acme/alice"].as_slice(), &["seen", "mark", "acme/alice", "x"]] {
         let told = site.home.must(arguments, 75).stderr;
         assert!(told.contains(&format!("the worker {name} ")), "{told}");
+        assert!(told.contains("its lease lasts until ") && told.contains("while it is heard of"), "{told}");
     }
     site.provider.release();
-    worker.running.signal(Signal::SIGCONT);
     site.comes(&["acme/alice"], &worker);
     assert_eq!(site.provider.polls().1, 0, "a maildrop had two sessions at once");
+    worker.stop();
+}
+
+#[test]
+fn a_command_waits_until_the_lease_of_a_killed_worker_is_over() {
+    let mut site = Site::new(1, "");
+    site.add("acme/alice", "u0", &[]);
+    site.put("u0");
+    site.provider.hold("RETR");
+    let worker = site.worker();
+    assert!(wait_until(SOON, || site.provider.held().is_some()), "{}", worker.log());
+    let name = site.execute("SELECT name FROM worker WHERE NOT draining");
+    worker.running.signal(Signal::SIGKILL);
+    drop(worker);
+    site.provider.release();
+    // Longer than its servers are waited for.
+    let mut sync = site.home.command(&["-v", "sync", "acme/alice"]);
+    let ended =
+        crate::support::process::Running::start(sync.env("POSTRIDER_FLEET_SILENCE", "8s")).wait(2 * SOON);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&format!("the worker {name} has it; its lease lasts until ")),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(site.came(), ["acme/alice"]);
+}
+
+#[test]
+fn a_session_of_an_account_that_is_removed_or_disabled_ends_and_is_no_failure_and_counts_no_more() {
+    for change in ["remove", "disable"] {
+        let mut site = Site::new(2, "");
+        site.add("acme/alice", "u0", &[]);
+        site.add("acme/bob", "u1", &[]);
+        site.put("u0");
+        site.provider.hold("RETR");
+        let worker = site.worker_with_patience();
+        assert!(wait_until(SOON, || site.provider.held().is_some()), "{}", worker.log());
+        site.home.must(&["account", change, "acme/alice"], 0);
+        let is_over = || site.execute("SELECT count(*) FROM lease WHERE token <> 0") == "0";
+        let begun = Instant::now();
+        assert!(wait_until(SOON, is_over), "{}", worker.log());
+        assert!(begun.elapsed() < 2 * IN_FORCE, "{:?}", begun.elapsed());
+        worker.logs("acme/alice: the account has changed, or is gone");
+        let is_counted = || site.home.must(&["status"], 0).stdout.contains("of 1 maildrop 0 being polled");
+        assert!(wait_until(IN_FORCE, is_counted), "{}", site.home.must(&["status"], 0).stdout);
+        assert_eq!(site.execute("SELECT count(*) FROM maildrop WHERE poll_class IS NOT NULL"), "0");
+        assert!(site.came().is_empty());
+        if change == "disable" {
+            site.provider.release();
+            site.home.must(&["account", "enable", "acme/alice"], 0);
+            site.comes(&["acme/alice"], &worker);
+        }
+        worker.stop();
+    }
+}
+
+#[test]
+fn a_worker_that_is_told_to_end_counts_no_session_as_failed() {
+    let mut site = Site::new(1, "");
+    site.add("acme/alice", "u0", &[]);
+    site.put("u0");
+    site.provider.hold("RETR");
+    let worker = site.worker_with_patience();
+    assert!(wait_until(SOON, || site.provider.held().is_some()), "{}", worker.log());
+    worker.stop();
+    assert_eq!(site.execute("SELECT count(*) FROM maildrop WHERE poll_class IS NOT NULL"), "0");
+    assert_eq!(
+        site.execute("SELECT count(*) FROM lease WHERE token = 0 AND due < now() + interval '1 s'"),
+        "1"
+    );
+    assert!(!site.home.must(&["status", "acme/alice"], 0).stdout.contains("failed"));
+    site.provider.release();
+    let worker = site.worker();
+    site.comes(&["acme/alice"], &worker);
+    worker.stop();
+}
+
+#[test]
+fn a_row_that_a_worker_cannot_open_is_left_to_those_that_have_its_key_and_status_says_so() {
+    let mut site = Site::new(1, "");
+    site.add("acme/alice", "u0", &[]);
+    site.put("u0");
+    let other = Home::new();
+    other.write("key", &format!("{}\n", STANDARD.encode([2; 32])));
+    other.configure(&std::fs::read_to_string(site.home.path("config/postrider/config.yaml")).unwrap());
+    let foreign = Daemon::start_with(&other, &["-v", "daemon"], &[("POSTRIDER_FLEET_SILENCE", "2s")]);
+    foreign.logs("it is left to the workers that have the key");
+    let told = other.must(&["status", "acme/alice"], 0).stdout;
+    assert!(told.contains("no worker polls it") && told.contains("which is not in `secrets_key`"), "{told}");
+    let worker = site.worker();
+    site.comes(&["acme/alice"], &worker);
+    worker.stop();
+    site.execute("UPDATE lease SET due = now() - interval '1 minute'");
+    site.put("u0");
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(site.execute("SELECT count(*) FROM lease WHERE due < now()"), "1", "{}", foreign.log());
+    let worker = site.worker();
+    site.comes(&["acme/alice"; 2], &worker);
+    assert_eq!(foreign.log().matches("secrets_key").count(), 1, "{}", foreign.log());
+    worker.stop();
+    foreign.stop();
+}
+
+#[test]
+fn a_worker_that_keeps_no_file_needs_no_home() {
+    let mut site = Site::new(1, "");
+    site.add("acme/alice", "u0", &[]);
+    site.put("u0");
+    let (place, key) = (site.home.path("config/postrider/config.yaml"), site.home.path("key"));
+    let config = std::fs::read_to_string(&place).unwrap().replace("~/key", key.to_str().unwrap());
+    site.home.configure(&config);
+    let arguments = ["--config", place.to_str().unwrap(), "-v", "daemon"];
+    let nowhere = [("HOME", "/proc/nowhere"), ("XDG_STATE_HOME", "/proc/nowhere/state")];
+    let worker = Daemon::start_with(&site.home, &arguments, &nowhere);
+    site.comes(&["acme/alice"], &worker);
+    assert!(!worker.log().contains("nowhere"), "{}", worker.log());
     worker.stop();
 }
 

@@ -1,5 +1,7 @@
 //! `postrider account list`, `show`, `check`, and what is done with single rows.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde_json::json;
 
@@ -7,7 +9,7 @@ use super::super::CliError;
 use super::super::exit::Exit;
 use super::super::stdout::Results;
 use super::table::{Table, split};
-use crate::config::{self, Row};
+use crate::config::{self, Account, Row};
 use crate::text::{Shown, counted};
 
 #[derive(Debug, Args)]
@@ -91,13 +93,14 @@ impl Show {
 
 impl Check {
     pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
-        let (mut sound, mut wrong) = (0, 0);
+        let (mut sound, mut wrong, mut twins) = (0, 0, Twins::default());
         let mut look = |rows: &[Row]| {
             for row in rows {
-                match table.fleet.open(row, &table.ring) {
-                    Ok(_) => sound += 1,
-                    Err(error) => {
-                        log::error!("{error}");
+                let opened = table.fleet.open(row, &table.ring).map_err(|error| error.to_string());
+                match opened.and_then(|account| twins.note(row, &account)) {
+                    Ok(()) => sound += 1,
+                    Err(what) => {
+                        log::error!("{what}");
                         wrong += 1;
                     }
                 }
@@ -114,6 +117,31 @@ impl Check {
         }
         results.done(format_args!("{} sound, {wrong} wrong", counted(sound, "account")));
         Ok(if wrong == 0 { Exit::SUCCESS } else { Exit::CONFIGURATION })
+    }
+}
+
+/// What rows have that no two may have: of those the one of the lower id is polled.
+#[derive(Default)]
+struct Twins {
+    ids: HashSet<i64>,
+    names: HashSet<String>,
+    maildrops: HashSet<String>,
+}
+
+impl Twins {
+    fn note(&mut self, row: &Row, account: &Account) -> Result<(), String> {
+        let name = row.account();
+        let is = |what: String| Err(format!("account {name}: another row has the same {what}"));
+        if !self.ids.insert(row.id) {
+            return is(format!("id {}", row.id));
+        }
+        match row.enabled {
+            true if !self.names.insert(name.clone()) => is("tenant and name".to_owned()),
+            true if !self.maildrops.insert(account.maildrop_id.clone()) => {
+                is(format!("maildrop {}", account.maildrop_id))
+            }
+            true | false => Ok(()),
+        }
     }
 }
 
