@@ -15,6 +15,9 @@ pub enum CopyError {
     /// Somebody records there.
     #[error("cannot copy: {place} is in use: {by}")]
     InUse { place: String, by: String },
+    /// A part of another state is there, which would be taken for all of it.
+    #[error("cannot copy: {place} has a part of {} and not yet all of it", Shown(.of.as_bytes()))]
+    Begun { place: String, of: String },
     /// Both have them, and one of them knows what the other does not.
     #[error("{} in both and not the same, {} the first; what {place} has of them stays", counted(*count, "maildrop"), Shown(.first.as_bytes()))]
     Differ {
@@ -38,6 +41,9 @@ impl CopyError {
                  stays, and the next copy goes on from there"
                     .to_owned(),
             ),
+            Self::Begun { .. } => {
+                Some("copy that one first, which goes on where it was, or make the database anew".to_owned())
+            }
             Self::Differ { .. } => Some("--replace takes what the other one has".to_owned()),
             Self::NotTheSame { .. } => {
                 Some("copy again; if that lasts, the disk or somebody else changes what is written".to_owned())

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use super::StateError;
 use super::lease::Lease;
-use super::postgres::Purpose;
+use super::postgres::{Begun, Purpose};
 use super::tables::{Fault, Result as Found, Tables};
 use crate::disk::blocking::compute;
 
@@ -115,47 +115,55 @@ enum Outcome {
 impl Copying<'_> {
     fn all(&mut self, from: Tables<'_>) -> Result<(), CopyError> {
         self.refuse_sessions(from)?;
-        let was_begun = self.to.begin()?;
-        (self.copied, self.differ) = Default::default();
-        let mut last: Option<Maildrop> = None;
-        loop {
-            let page = self.maildrops(from, last.as_ref())?;
-            let Some(end) = page.last() else { break };
-            last = Some(end.clone());
-            self.some(from, &page)?;
-            log::info!("{} maildrops copied, {} were there", self.copied.maildrops, self.copied.there);
+        let begun = self.to.begin(&self.from.identity())?;
+        if let Begun::Others(of) = begun {
+            return Err(CopyError::Begun { place: self.place.clone(), of });
         }
+        (self.copied, self.differ) = Default::default();
+        self.each(from, |this, page| {
+            this.some(from, page)?;
+            log::info!("{} maildrops copied, {} were there", this.copied.maildrops, this.copied.there);
+            Ok(())
+        })?;
         self.others(from)?;
         // What is left of an older copy is not what anybody wants to record into.
-        if self.differ.is_none() || !was_begun {
+        if self.differ.is_none() || begun == Begun::Nothing {
             self.to.end()?;
         }
         Ok(())
     }
 
+    /// Goes through all maildrops, some at a time.
+    fn each(
+        &mut self,
+        from: Tables<'_>,
+        mut work: impl FnMut(&mut Self, &[Maildrop]) -> Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        let mut last: Option<Maildrop> = None;
+        loop {
+            let page = self.shapes.maildrops(from, last.as_ref(), TOGETHER);
+            let page = page.map_err(|fault| self.from.failed(fault))?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = Some(end.clone());
+            work(self, &page)?;
+        }
+    }
+
     /// Refuses a file of which sessions are under way: what they record from now on comes too late.
-    fn refuse_sessions(&self, from: Tables<'_>) -> Result<(), CopyError> {
+    fn refuse_sessions(&mut self, from: Tables<'_>) -> Result<(), CopyError> {
         let Place::File(path) = self.from else { return Ok(()) };
         let unlocked = |error: std::io::Error| StateError::Lock {
             path: super::beside(path, ".lock"),
             why: error.to_string(),
         };
-        let mut last: Option<Maildrop> = None;
-        loop {
-            let page = self.maildrops(from, last.as_ref())?;
-            let Some(end) = page.last() else { return Ok(()) };
-            last = Some(end.clone());
-            let names = page.iter().map(|maildrop| self.shapes.name(maildrop).into()).collect();
-            let held = self.runtime.block_on(Lease::held(path, names)).map_err(unlocked)?;
-            if let Some(maildrop) = held.into_iter().next() {
-                return Err(self.from.in_use(format!("{maildrop} is being polled")));
+        self.each(from, |this, page| {
+            let names = page.iter().map(|maildrop| this.shapes.name(maildrop).into()).collect();
+            let held = this.runtime.block_on(Lease::held(path, names)).map_err(unlocked)?;
+            match held.into_iter().next() {
+                Some(maildrop) => Err(this.from.in_use(format!("{maildrop} is being polled"))),
+                None => Ok(()),
             }
-        }
-    }
-
-    fn maildrops(&self, from: Tables<'_>, behind: Option<&Maildrop>) -> Result<Vec<Maildrop>, CopyError> {
-        let page = self.shapes.maildrops(from, behind, TOGETHER);
-        Ok(page.map_err(|fault| self.from.failed(fault))?)
+        })
     }
 
     /// Copies some maildrops, and looks whether they are there then.

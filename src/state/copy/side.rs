@@ -1,12 +1,14 @@
 //! The two ends of a copy: at rest for its time, and kept from everybody who would record meanwhile.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::CopyError;
+use crate::net::host_name;
 use crate::state::file::{Limits, StateFile};
 use crate::state::lease::{DAEMON, Lease};
-use crate::state::postgres::{Keeper, Purpose, Server};
+use crate::state::postgres::{Begun, Keeper, Purpose, Server};
 use crate::state::tables::{self, Fault, Tables};
 use crate::state::{StateError, Trouble};
 
@@ -24,6 +26,14 @@ impl Place {
             Self::File(path) => path.display().to_string(),
             Self::Database(server) => server.place(),
         }
+    }
+
+    /// Says which state it is, for whoever finds a part of it: a file of this machine, or a database.
+    pub fn identity(&self) -> String {
+        let Self::File(path) = self else { return self.name() };
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let number = std::fs::metadata(&path).map_or(0, |found| found.ino());
+        format!("{} on {} (file {number})", path.display(), host_name())
     }
 
     /// Keeps a daemon from starting with a file, as long as what is given is kept.
@@ -96,12 +106,12 @@ impl Side {
         }
     }
 
-    /// Keeps everybody from a database until [`Side::end`] is called, by this copy or one that goes on with it. Says whether
-    /// one had begun.
-    pub fn begin(&mut self) -> Result<bool, CopyError> {
+    /// Keeps everybody from a database until [`Side::end`] is called, by this copy or one of the same source that goes on with
+    /// it.
+    pub fn begin(&mut self, source: &str) -> Result<Begun, CopyError> {
         match &mut self.store {
-            Store::File(_) => Ok(false),
-            Store::Database(keeper) => self.place.unless_used(keeper.shut_out()?),
+            Store::File(_) => Ok(Begun::Nothing),
+            Store::Database(keeper) => self.place.unless_used(keeper.shut_out(source)?),
         }
     }
 

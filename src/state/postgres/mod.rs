@@ -34,6 +34,7 @@ mod vault;
 
 pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
+pub use copying::Begun;
 pub use keeper::Keeper;
 pub use leases::{Claim, Close, Due, Entered, GONE, Leases, NOBODY, Named, Peer};
 pub use prepare::Purpose;

@@ -183,10 +183,18 @@ async fn nobody_records_in_a_database_that_has_a_part_of_a_state() {
     assert!(matches!(half, StateError::Database { trouble: Trouble::HalfCopied, .. }), "{half}");
     let back = copy(there.clone(), file(&path.with_file_name("back.db")), Differing::Stays).await;
     assert!(matches!(back, Err(CopyError::State(StateError::Database { trouble: Trouble::HalfCopied, .. }))));
+    // Another state does not make it whole.
+    let (_directory_of_another, another) = filled(3, 3).await;
+    let refused = copy(file(&another), there.clone(), Differing::Stays).await.unwrap_err();
+    let half = path.canonicalize().unwrap().display().to_string();
+    assert!(matches!(&refused, CopyError::Begun { of, .. } if of.starts_with(&half)), "{refused}");
+    assert!(server.connect().await.is_err());
     Postgres::shared().execute(&name, "ALTER TABLE maildrop DROP CONSTRAINT most");
     let rest = copy(file(&path), there.clone(), Differing::Stays).await.unwrap();
     assert_eq!((rest.maildrops, rest.there), (50, 200));
     assert!(server.connect().await.is_ok());
+    let rest = copy(file(&another), there, Differing::IsReplaced).await.unwrap();
+    assert_eq!(rest.maildrops, 3);
 }
 
 #[tokio::test]
