@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 
+/// The owner of a maildrop that is of no account any more: it is not counted among the fleet's, and its records age.
+pub const GONE: i64 = -1;
+
 /// The workers, and the maildrops that they poll in turn. As JSON it is what `status --json` prints; the manual describes
 /// the fields, and their names stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

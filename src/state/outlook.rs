@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use super::fleet::{Fleet, Host, NextPoll, Standings, Tally, Worker};
-use super::postgres::GONE;
+use super::fleet::{Fleet, GONE, Host, NextPoll, Standings, Tally, Worker};
 use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};

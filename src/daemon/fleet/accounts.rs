@@ -8,7 +8,8 @@ use crate::config::Account;
 use crate::config::account::Interval;
 use crate::daemon::schedule::Dice;
 use crate::state::StateError;
-use crate::state::postgres::{Entered, GONE, Leases, NOBODY};
+use crate::state::fleet::GONE;
+use crate::state::postgres::{Entered, Leases, NOBODY};
 
 /// Rows of one statement.
 pub const CHUNK: usize = 2000;

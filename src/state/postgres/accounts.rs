@@ -9,9 +9,9 @@ use tokio_postgres::Row as Tuple;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, Param};
-use super::leases::GONE;
 use crate::config::Row;
 use crate::seal::Sealed;
+use crate::state::fleet::GONE;
 use crate::state::{StateError, Trouble};
 
 /// Rows that are read by one statement.

@@ -16,12 +16,10 @@ use super::connection::{Database, Param};
 use crate::config::Account;
 use crate::net::host_name;
 use crate::state::StateError;
+use crate::state::fleet::GONE;
 
 /// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
 const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
-
-/// The owner of a maildrop that is of no account any more: it is not counted among the fleet's, and its records age.
-pub const GONE: i64 = -1;
 
 /// The owners of maildrops that no worker has polled last.
 pub const NOBODY: [i64; 2] = [0, GONE];

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::server::Postgres;
 use crate::config;
+use crate::state::fleet::GONE;
 use crate::state::postgres::schema::statements;
-use crate::state::postgres::{Claim, Close, Database, Entered, GONE, Leases, NOBODY, Server};
+use crate::state::postgres::{Claim, Close, Database, Entered, Leases, NOBODY, Server};
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
