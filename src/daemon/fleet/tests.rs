@@ -62,6 +62,8 @@ struct Site {
     name: String,
     postgres: config::Postgres,
     accounts: Vec<Arc<Account>>,
+    /// Sessions of a worker at once.
+    places: usize,
     world: Shared,
 }
 
@@ -77,7 +79,8 @@ impl Site {
             ..Account::new(number.to_string())
         };
         let accounts = (0..accounts).map(|number| Arc::new(account(number))).collect();
-        Self { name, postgres: config::Postgres::new(&url).unwrap(), accounts, world: Shared::default() }
+        let postgres = config::Postgres::new(&url).unwrap();
+        Self { name, postgres, accounts, places: 100, world: Shared::default() }
     }
 
     fn leases(&self) -> Leases {
@@ -85,7 +88,8 @@ impl Site {
     }
 
     fn worker(&self) -> Fleet {
-        let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+        let limits =
+            Limits { sessions: self.places, per_host: 100, startup_spread: SECOND, ..Limits::default() };
         let mut fleet = Fleet::join(self.leases(), self.leases(), limits.clone(), SILENCE);
         fleet.set_accounts(&self.accounts, limits);
         fleet
@@ -153,6 +157,17 @@ async fn workers_share_what_is_due_and_take_over_what_a_dead_one_held() {
     site.is_well(3 * SECOND);
     let workers = site.leases().workers().await.unwrap();
     assert_eq!(workers.iter().filter(|worker| worker.is_evicted).count(), 1, "{workers:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_late_with_its_own_does_not_let_what_nobody_has_wait() {
+    // Of sixty polls a second there is place for half at most.
+    let site = Site { places: 6, ..Site::new(60) };
+    tokio::select! {
+        () = site.work() => {}
+        () = sleep(15 * SECOND) => {}
+    }
+    site.is_well(12 * SECOND);
 }
 
 #[tokio::test]

@@ -305,12 +305,25 @@ impl Worker {
         if free == 0 {
             return false;
         }
-        let own = self.look(&[identity.id], Duration::ZERO, free).await;
-        let mut lag = latest(&own);
-        let mut found = own.len();
-        let mut claimed = self.take(identity, own, out).await;
+        let (grace, others) = (GRACE.min(self.silence / 6), self.others.clone());
+        let mut own = self.look(&[identity.id], Duration::ZERO, free).await;
+        let (mut lag, mut found, mut claimed) = (latest(&own), own.len(), 0);
+        // Who is late with its own has the longest due go first, whoever polled that last: or what nobody has would wait until
+        // it is no more.
+        if lag >= grace {
+            let all: Vec<i64> = others.iter().copied().chain([identity.id]).collect();
+            let late = self.look(&all, grace, free).await;
+            (lag, found) = (lag.max(latest(&late)), late.len());
+            claimed = self.take(identity, late, out).await;
+            own = match self.floor.free() {
+                0 => Vec::new(),
+                free => self.look(&[identity.id], Duration::ZERO, free).await,
+            };
+            found += own.len();
+        }
+        claimed += self.take(identity, own, out).await;
         if claimed < free {
-            let others = self.look(&self.others.clone(), GRACE.min(self.silence / 6), free).await;
+            let others = self.look(&others, grace, free).await;
             lag = lag.max(latest(&others));
             found += others.len();
             claimed += self.take(identity, others, out).await;
