@@ -65,7 +65,7 @@ fn change(tables: Tables<'_>, id: i64, entries: &Packed, changes: &[Change]) -> 
              delete_tries = CASE WHEN ?19 != 0 THEN 0 ELSE delete_tries END,
              deleted_at = CASE WHEN ?19 != 0 THEN NULL ELSE deleted_at END
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     for Change { index, uid, ordinal, octets, delivered_at, detail, stays } in changes {
         let (old_uid, old_ordinal) = entries.name(*index);
         let [first, second] = &detail.identities;
@@ -107,8 +107,8 @@ fn gone(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
     )?;
     let still: HashSet<(&[u8], u32)> =
         closing.released.iter().map(|(uid, ordinal)| (uid.as_bytes(), *ordinal)).collect();
-    let mut returned = tables
-        .prepare("UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    let mut returned =
+        tables.prepare("UPDATE held SET missed_at = NULL WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3");
     for (uid, ordinal) in missed.iter().filter(|(uid, ordinal)| !still.contains(&(uid, *ordinal))) {
         returned.execute(params![id, uid, ordinal])?;
     }
@@ -116,15 +116,15 @@ fn gone(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
         "DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3
              AND (missed_at <= ?4 OR NOT EXISTS (
                  SELECT 1 FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3))",
-    )?;
+    );
     let mut forget = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND NOT EXISTS (
              SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3)",
-    )?;
+    );
     let mut miss = tables.prepare(
         "UPDATE held SET missed_at = ?4
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND missed_at IS NULL",
-    )?;
+    );
     for (uid, ordinal) in &closing.released {
         delete.execute(params![id, uid.as_bytes(), ordinal, closing.at - FORGET_VANISHED])?;
         miss.execute(params![id, uid.as_bytes(), ordinal, closing.listed_at])?;
@@ -138,7 +138,7 @@ fn listing(tables: Tables<'_>, id: i64, entries: &Packed, closing: &Closing) -> 
     let mut returned = tables.prepare(
         "UPDATE seen SET last_listed = NULL, missed_at = NULL, delete_tries = 0
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     for &index in &closing.returned {
         let (uid, ordinal) = entries.name(index);
         returned.execute(params![id, uid, ordinal])?;
@@ -156,7 +156,7 @@ fn listing(tables: Tables<'_>, id: i64, entries: &Packed, closing: &Closing) -> 
     let mut vanished = tables.prepare(
         "UPDATE seen SET last_listed = CASE WHEN first_seen > ?4 THEN first_seen ELSE ?4 END, missed_at = ?5
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND last_listed IS NULL",
-    )?;
+    );
     for &index in &closing.vanished {
         let (uid, ordinal) = entries.name(index);
         vanished.execute(params![id, uid, ordinal, before.unwrap_or(Timestamp::MIN), closing.listed_at])?;
@@ -165,7 +165,7 @@ fn listing(tables: Tables<'_>, id: i64, entries: &Packed, closing: &Closing) -> 
 }
 
 fn supersede(tables: Tables<'_>, id: i64, entries: &Packed, superseded: &[usize]) -> Result<()> {
-    let mut delete = tables.prepare("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    let mut delete = tables.prepare("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3");
     for &index in superseded {
         let (uid, ordinal) = entries.name(index);
         delete.execute(params![id, uid, ordinal])?;
@@ -179,7 +179,7 @@ fn deletions(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
         "UPDATE seen SET delete_tries = delete_tries + 1, deleted_at = CAST(?4 AS BIGINT), tried_at = ?5,
              place = CASE WHEN CAST(?4 AS BIGINT) IS NULL OR delete_tries >= 3 THEN place END
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     for (uid, ordinal) in &closing.deleted {
         tried.execute(params![id, uid.as_bytes(), ordinal, closing.at, closing.at])?;
     }
@@ -209,7 +209,7 @@ fn confirm(tables: Tables<'_>, id: i64, confirmed: &[(usize, Confirmed)]) -> Res
     let mut update = tables.prepare(
         "UPDATE seen SET deleting = 0, octets = ?4, listed = ?4, place = ?5, second = ?6
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     confirmed.iter().try_for_each(|(_, Confirmed { name: (uid, ordinal), octets, place, second })| {
         let second = second.as_ref().map(to_blob);
         update.execute(params![id, uid.as_bytes(), ordinal, to_column(*octets), place, second])
@@ -222,7 +222,7 @@ fn doubt(tables: Tables<'_>, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()>
     let mut update = tables.prepare(
         "UPDATE seen SET deleting = 1, octets = sent, listed = sent, place = NULL, second = NULL
          WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     doubted.iter().try_for_each(|(uid, ordinal)| update.execute(params![id, uid.as_bytes(), ordinal]))
 }
 
@@ -313,8 +313,8 @@ pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(&'static str, Option<To
          ON CONFLICT (maildrop, what) DO UPDATE SET
              since = excluded.since, times = excluded.times, lasts = excluded.lasts, kinds = excluded.kinds,
              noticed_at = excluded.noticed_at",
-    )?;
-    let mut delete = tables.prepare("DELETE FROM told WHERE maildrop = ?1 AND what = ?2")?;
+    );
+    let mut delete = tables.prepare("DELETE FROM told WHERE maildrop = ?1 AND what = ?2");
     for (what, told) in told {
         let Some(told) = told else {
             delete.execute(params![id, what])?;

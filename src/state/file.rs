@@ -28,6 +28,9 @@ const CHECKPOINT_PAGES: i64 = 1000;
 /// KiB of pages that SQLite keeps; the system's cache keeps the rest.
 const CACHE_KIB: i64 = 1024;
 
+/// Statements that are kept as SQLite has read them: more than a poll has.
+const STATEMENTS: usize = 64;
+
 /// A reader that takes no locks may trust a file that has not changed for longer than the file system's clock ticks.
 const QUIET: Duration = Duration::from_millis(20);
 
@@ -336,6 +339,9 @@ fn is_unchanged(path: &Path, log: &Path, before: &Metadata) -> bool {
 
 fn configure(connection: &Connection, limits: Limits) -> Result<()> {
     connection.busy_timeout(limits.patience)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Else some are read again for each parameter that another value is given to.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if cfg!(target_vendor = "apple") {
         // fsync(2) gets as far as the drive's own cache only.
         connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;

@@ -49,8 +49,8 @@ pub(super) fn schedule(tables: Tables<'_>, due: &Due) -> Result<()> {
     let mut set = tables.prepare(
         "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at
          WHERE due.at >= 0",
-    )?;
-    let mut unset = tables.prepare("DELETE FROM due WHERE maildrop = ?1 AND at >= 0")?;
+    );
+    let mut unset = tables.prepare("DELETE FROM due WHERE maildrop = ?1 AND at >= 0");
     due.iter().try_for_each(|(maildrop, at)| match at {
         Some(at) => set.execute(params![maildrop, at]),
         None => unset.execute(params![maildrop]),
@@ -61,7 +61,7 @@ pub(super) fn schedule(tables: Tables<'_>, due: &Due) -> Result<()> {
 pub(super) fn ask_for(tables: Tables<'_>, maildrops: &[Arc<str>], at: Timestamp) -> Result<()> {
     let mut set = tables.prepare(
         "INSERT INTO due (maildrop, at) VALUES (?1, ?2) ON CONFLICT (maildrop) DO UPDATE SET at = excluded.at",
-    )?;
+    );
     maildrops.iter().try_for_each(|maildrop| set.execute(params![maildrop, at]))
 }
 
@@ -165,23 +165,23 @@ fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
         .prepare(
             "SELECT name, version, greatest(extract(epoch FROM now() - beat), 0)::bigint, draining, evicted, claims,
              (SELECT count(*) FROM lease WHERE owner = worker.id AND token <> 0) FROM worker ORDER BY name, id",
-        )?
+        )
         .ask(&[], worker)?;
     let hosts = format!(
         "SELECT {TALLY}, host FROM lease WHERE owner <> {GONE} GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
     );
-    let hosts = tables.prepare(&hosts)?.ask(&[], |row| Ok(Host { host: row.get(4)?, tally: tally(row)? }))?;
+    let hosts = tables.prepare(&hosts).ask(&[], |row| Ok(Host { host: row.get(4)?, tally: tally(row)? }))?;
     let lag =
         "greatest(coalesce(extract(epoch FROM now() - min(due) FILTER (WHERE token = 0)), 0), 0)::bigint";
     let all = format!("SELECT {TALLY}, {lag} FROM lease WHERE owner <> {GONE}");
-    let all = tables.prepare(&all)?.ask(&[], |row| Ok((tally(row)?, row.octets(4)?)))?;
+    let all = tables.prepare(&all).ask(&[], |row| Ok((tally(row)?, row.octets(4)?)))?;
     let held = format!("SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN}");
     let standings = format!(
         "SELECT count(poll_at), count(poll_class), count(*) FILTER (WHERE poll_class IS NULL AND EXISTS ({held})),
          (SELECT count(*) FROM held JOIN lease ON lease.maildrop = held.maildrop AND owner <> {GONE} WHERE 1 = 1 {SHOWN})
          FROM maildrop JOIN lease ON lease.maildrop = maildrop.id AND owner <> {GONE}"
     );
-    let standings = tables.prepare(&standings)?.ask(&[], |row| {
+    let standings = tables.prepare(&standings).ask(&[], |row| {
         let (polled, failing) = (row.octets(0)?, row.octets(1)?);
         Ok(Standings { polled, failing, holding: row.octets(2)?, held: row.octets(3)? })
     })?;

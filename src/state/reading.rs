@@ -192,7 +192,7 @@ pub(super) fn details(
     let mut select = tables.prepare(
         "SELECT identity, second, content, header, sent, listed, fields, file, place, due_since, tried_at, octets
          FROM seen WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3",
-    )?;
+    );
     let ask = |index: &usize| {
         let (uid, ordinal) = entries.name(*index);
         select.ask(params![id, uid, ordinal], detail)
@@ -347,7 +347,7 @@ fn held<'a>(tables: Tables<'a>, of: &Of, and: &str) -> Result<Asked<'a, HeldRow>
         "SELECT uid, ordinal, octets, reason, since, tries, next_try, kind, suspected, tried_at,
              came, came_times, came_since, content, identity, maildrop
          FROM held WHERE {condition} {and} ORDER BY uid, ordinal"
-    ))?;
+    ));
     select.ask(params![id], |row| {
         let held = Held {
             uid: UniqueId::new(row.blob(0)?),
@@ -374,7 +374,7 @@ fn held<'a>(tables: Tables<'a>, of: &Of, and: &str) -> Result<Asked<'a, HeldRow>
 fn holders(tables: Tables<'_>, id: i64) -> Result<Asked<'_, ((UniqueId, u32), Holder)>> {
     let mut select = tables.prepare(
         "SELECT uid, ordinal, target, recipients, file FROM reached WHERE maildrop = ?1 ORDER BY target",
-    )?;
+    );
     select.ask(params![id], |row| {
         let recipients = row.get::<Option<String>>(3)?;
         let holder = Holder {

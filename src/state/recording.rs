@@ -26,7 +26,7 @@ pub(super) fn record(
              file = excluded.file, place = excluded.place, deleting = excluded.deleting, header = NULL,
              last_listed = NULL, missed_at = NULL, delete_tries = 0, deleted_at = NULL, tried_at = NULL,
              due_since = NULL",
-    )?;
+    );
     let mut files = Vec::new();
     for delivery in deliveries {
         let fingerprint = delivery.fingerprint.as_ref();
@@ -62,7 +62,7 @@ pub(super) fn record(
 /// Notes that files belong to no record.
 pub(super) fn unclaimed(tables: Tables<'_>, id: i64, files: &[Unclaimed]) -> Result<()> {
     let mut insert =
-        tables.prepare("INSERT INTO unclaimed (maildrop, file) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+        tables.prepare("INSERT INTO unclaimed (maildrop, file) VALUES (?1, ?2) ON CONFLICT DO NOTHING");
     files.iter().try_for_each(|file| insert.execute(params![id, file.to_octets()]))
 }
 
@@ -86,7 +86,7 @@ fn claim(tables: Tables<'_>, id: i64, files: &[FileId]) -> Result<()> {
     if !exists(tables, "unclaimed", id)? {
         return Ok(());
     }
-    let mut delete = tables.prepare("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2")?;
+    let mut delete = tables.prepare("DELETE FROM unclaimed WHERE maildrop = ?1 AND file = ?2");
     for file in files {
         delete.execute(params![id, file.to_octets()])?;
         delete.execute(params![id, &file.digest[..]])?;
@@ -102,9 +102,8 @@ fn exists(tables: Tables<'_>, table: &str, id: i64) -> Result<bool> {
 }
 
 fn release<'a>(tables: Tables<'_>, id: i64, names: impl Iterator<Item = (&'a UniqueId, u32)>) -> Result<()> {
-    let mut held = tables.prepare("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
-    let mut reached =
-        tables.prepare("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+    let mut held = tables.prepare("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3");
+    let mut reached = tables.prepare("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3");
     for (uid, ordinal) in names {
         held.execute(params![id, uid.as_bytes(), ordinal])?;
         reached.execute(params![id, uid.as_bytes(), ordinal])?;
@@ -117,7 +116,7 @@ pub(super) fn hold(tables: Tables<'_>, id: i64, held: &[Held]) -> Result<()> {
     let mut other = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND ?4 != 0 AND EXISTS (
              SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND octets NOT IN (0, ?4))",
-    )?;
+    );
     let mut upsert = tables.prepare(
         "INSERT INTO held (maildrop, uid, ordinal, octets, reason, since, tries, next_try, kind, suspected,
              tried_at, came, came_times, came_since)
@@ -128,7 +127,7 @@ pub(super) fn hold(tables: Tables<'_>, id: i64, held: &[Held]) -> Result<()> {
              tries = excluded.tries, next_try = excluded.next_try, missed_at = NULL,
              kind = excluded.kind, suspected = excluded.suspected, tried_at = excluded.tried_at,
              came = excluded.came, came_times = excluded.came_times, came_since = excluded.came_since",
-    )?;
+    );
     for held in held {
         let came = held.came.as_ref();
         other.execute(params![id, held.uid.as_bytes(), held.ordinal, to_column(held.octets)])?;
@@ -159,17 +158,17 @@ pub(super) fn reached(tables: Tables<'_>, id: i64, at: Timestamp, messages: &[Re
          ON CONFLICT (maildrop, uid, ordinal) DO UPDATE SET
              octets = CASE excluded.octets WHEN 0 THEN held.octets ELSE excluded.octets END,
              content = excluded.content, identity = excluded.identity, missed_at = NULL",
-    )?;
+    );
     let mut other = tables.prepare(
         "DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND EXISTS (
              SELECT 1 FROM held WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3 AND content IS DISTINCT FROM ?4)",
-    )?;
+    );
     let mut holder = tables.prepare(
         "INSERT INTO reached (maildrop, uid, ordinal, target, recipients, file)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (maildrop, uid, ordinal, target) DO UPDATE SET
              recipients = excluded.recipients, file = excluded.file",
-    )?;
+    );
     let mut files = Vec::new();
     for message in messages {
         // Whoever had another one under this name does not have this.

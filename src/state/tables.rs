@@ -30,9 +30,10 @@ pub(super) enum Tables<'a> {
     Postgres(&'a Transaction<'a>),
 }
 
-/// A statement, to be executed again and again. Its parameters are `?1`, `?2` ...
+/// A statement, to be executed again and again, or not at all. Its parameters are `?1`, `?2` ...
 pub(super) enum Statement<'a> {
-    Sqlite(CachedStatement<'a>),
+    /// SQLite reads it when it is executed first.
+    Sqlite(&'a Connection, String, Option<CachedStatement<'a>>),
     Postgres(&'a Transaction<'a>, String),
 }
 
@@ -49,21 +50,21 @@ pub(super) enum Row<'a> {
 }
 
 impl<'a> Tables<'a> {
-    pub(super) fn prepare(self, sql: &str) -> Result<Statement<'a>> {
-        Ok(match self {
-            Self::Sqlite(connection) => Statement::Sqlite(connection.prepare_cached(sql)?),
+    pub(super) fn prepare(self, sql: &str) -> Statement<'a> {
+        match self {
+            Self::Sqlite(connection) => Statement::Sqlite(connection, sql.to_owned(), None),
             Self::Postgres(transaction) => Statement::Postgres(transaction, sql.replace('?', "$")),
-        })
+        }
     }
 
     /// Executes a statement once, see [`Statement::execute`].
     pub(super) fn execute(self, sql: &str, params: &[&dyn ToSql]) -> Result<()> {
-        self.prepare(sql)?.execute(params)
+        self.prepare(sql).execute(params)
     }
 
     /// Executes a statement, and counts the rows that it has changed.
     pub(super) fn count(self, sql: &str, params: &[&dyn ToSql]) -> Result<usize> {
-        self.prepare(sql)?.count(params)
+        self.prepare(sql).count(params)
     }
 
     /// Waits until what was executed is done, where it is far away.
@@ -81,7 +82,7 @@ impl<'a> Tables<'a> {
         params: &[&dyn ToSql],
         of: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        self.prepare(sql)?.rows(params, of)
+        self.prepare(sql).rows(params, of)
     }
 
     /// Gives the first row of a query, if there is one.
@@ -100,8 +101,8 @@ impl<'a> Statement<'a> {
     /// told then, and nothing of the transaction is done.
     pub(super) fn execute(&mut self, params: &[&dyn ToSql]) -> Result<()> {
         match self {
-            Self::Sqlite(statement) => {
-                statement.execute(params)?;
+            Self::Sqlite(connection, sql, read) => {
+                once_read(connection, sql, read)?.execute(params)?;
             }
             Self::Postgres(transaction, sql) => transaction.execute(sql, params)?,
         }
@@ -111,7 +112,7 @@ impl<'a> Statement<'a> {
     /// Executes the statement, and counts the rows that it has changed.
     pub(super) fn count(&mut self, params: &[&dyn ToSql]) -> Result<usize> {
         match self {
-            Self::Sqlite(statement) => Ok(statement.execute(params)?),
+            Self::Sqlite(connection, sql, read) => Ok(once_read(connection, sql, read)?.execute(params)?),
             Self::Postgres(transaction, sql) => Ok(transaction.count(sql, params)?),
         }
     }
@@ -122,8 +123,8 @@ impl<'a> Statement<'a> {
         mut of: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         match self {
-            Self::Sqlite(statement) => {
-                let (mut rows, mut all) = (statement.query(params)?, Vec::new());
+            Self::Sqlite(connection, sql, read) => {
+                let (mut rows, mut all) = (once_read(connection, sql, read)?.query(params)?, Vec::new());
                 while let Some(row) = rows.next()? {
                     all.push(of(&Row::Sqlite(row))?);
                 }
@@ -143,9 +144,21 @@ impl<'a> Statement<'a> {
         of: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Asked<'a, T>> {
         match self {
-            Self::Sqlite(_) => self.rows(params, of).map(Asked::Read),
+            Self::Sqlite(..) => self.rows(params, of).map(Asked::Read),
             Self::Postgres(transaction, sql) => Ok(Asked::Awaited(transaction.ask(sql, params)?, of)),
         }
+    }
+}
+
+/// Gives a statement that SQLite has read, now or before.
+fn once_read<'a, 's>(
+    connection: &'a Connection,
+    sql: &str,
+    read: &'s mut Option<CachedStatement<'a>>,
+) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
+    match read {
+        Some(statement) => Ok(statement),
+        None => Ok(read.insert(connection.prepare_cached(sql)?)),
     }
 }
 

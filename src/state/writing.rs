@@ -224,7 +224,7 @@ fn forget(tables: Tables<'_>, id: i64, maildrop: &str, uids: &[UniqueId]) -> Res
     let mut select = tables.prepare(
         "SELECT ordinal, file, 1 FROM seen WHERE maildrop = ?1 AND uid = ?2
          UNION ALL SELECT ordinal, file, 0 FROM reached WHERE maildrop = ?1 AND uid = ?2",
-    )?;
+    );
     for uid in uids {
         let files = select.rows(params![id, uid.as_bytes()], |row| {
             let (file, is_recorded): (Option<Vec<u8>>, bool) = (row.get(1)?, row.get(2)?);
@@ -240,9 +240,9 @@ fn forget(tables: Tables<'_>, id: i64, maildrop: &str, uids: &[UniqueId]) -> Res
         })?;
         unclaimed(tables, id, &files.concat())?;
     }
-    let mut seen = tables.prepare("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2")?;
-    let mut held = tables.prepare("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2")?;
-    let mut reached = tables.prepare("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2")?;
+    let mut seen = tables.prepare("DELETE FROM seen WHERE maildrop = ?1 AND uid = ?2");
+    let mut held = tables.prepare("DELETE FROM held WHERE maildrop = ?1 AND uid = ?2");
+    let mut reached = tables.prepare("DELETE FROM reached WHERE maildrop = ?1 AND uid = ?2");
     let mut forgotten = 0;
     for uid in uids {
         let row = params![id, uid.as_bytes()];
@@ -267,7 +267,7 @@ fn drop_maildrop(tables: Tables<'_>, id: i64, maildrop: &str) -> Result<usize> {
 
 fn hasten(tables: Tables<'_>, id: i64, names: &[(UniqueId, u32)], at: Timestamp) -> Result<usize> {
     let mut update =
-        tables.prepare("UPDATE held SET next_try = ?4 WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3")?;
+        tables.prepare("UPDATE held SET next_try = ?4 WHERE maildrop = ?1 AND uid = ?2 AND ordinal = ?3");
     let counts = names.iter().map(|(uid, ordinal)| update.count(params![id, uid.as_bytes(), ordinal, at]));
     counts.sum()
 }
