@@ -30,6 +30,8 @@ mod sync;
 mod table;
 mod wake;
 
+use std::pin::Pin;
+
 use clap::{CommandFactory, Parser, Subcommand};
 use log::LevelFilter;
 
@@ -108,7 +110,13 @@ impl Arguments {
 }
 
 /// Does what the arguments say and gives the exit status; what went wrong was told on standard error.
-pub async fn run(arguments: Arguments) -> Exit {
+///
+/// Who awaits a future of another crate compiles all that it does once more, unless it is one of `dyn Future`.
+pub fn run(arguments: Arguments) -> Pin<Box<dyn Future<Output = Exit>>> {
+    Box::pin(carry_out(arguments))
+}
+
+async fn carry_out(arguments: Arguments) -> Exit {
     open_files::raise();
     core_dumps::forbid();
     let Arguments { common, command } = arguments;
