@@ -66,7 +66,9 @@ pub fn shell_word(word: &str) -> Cow<'_, str> {
 /// Writes octets as hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+    let mut digits = String::with_capacity(2 * octets.len());
+    octets.iter().for_each(|octet| digits.extend([digit(octet >> 4), digit(octet & 15)]));
+    digits
 }
 
 #[cfg(test)]

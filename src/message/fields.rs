@@ -13,6 +13,7 @@ pub const TELLING: [&str; 10] = [
     "envelope-to",
     "x-envelope-to",
 ];
+
 /// Finds where the fields end, before the empty line; `from` is where the search begins.
 pub fn end_of_header(octets: &[u8], from: usize) -> Option<usize> {
     let is_empty_line = |at: usize| matches!(octets.get(at..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
@@ -40,6 +41,17 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Gives the name of a field, as it is written; a line that is no field has none.
+fn name(field: &[u8]) -> &[u8] {
+    memchr::memchr(b':', field).map_or(b"", |colon| field[..colon].trim_ascii_end())
+}
+
+/// Gives which of these names, in small letters, a field has.
+pub fn position(field: &[u8], names: &[&str]) -> Option<usize> {
+    let own = name(field);
+    names.iter().position(|name| own.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 /// What a field says, however it is folded: its name in small letters, a colon, its value unfolded (RFC 5322, 2.2.3) with
 /// each run of blanks made one, LF. A line that is no field has no name.
 #[derive(Default)]
@@ -51,10 +63,8 @@ pub struct Field {
 
 impl Field {
     pub fn read(&mut self, field: &[u8]) {
-        let (name, value) = match memchr::memchr(b':', field) {
-            Some(colon) => (field[..colon].trim_ascii_end(), &field[colon + 1..]),
-            None => (&b""[..], field),
-        };
+        let name = name(field);
+        let value = memchr::memchr(b':', field).map_or(field, |colon| &field[colon + 1..]);
         self.said.clear();
         self.said.extend(name.iter().map(u8::to_ascii_lowercase));
         self.name = name.len();
@@ -75,9 +85,5 @@ impl Field {
 
     pub fn value(&self) -> &[u8] {
         &self.said[self.name + 1..self.said.len() - 1]
-    }
-
-    pub fn is_one_of(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| name.as_bytes() == self.name())
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::arrival;
-use super::fields::{Field, Fields, TELLING, end_of_header};
+use super::fields::{Field, Fields, TELLING, end_of_header, position};
 use super::in_mailbox::{InMailbox, ToMailbox};
 
 /// Fields that servers write into a message, or change in it, after it has come.
@@ -51,7 +51,7 @@ pub struct Fingerprint {
     pub lines: u64,
     /// When it arrived, in seconds since 1970: by the topmost `Received` line, else by `Date`.
     pub arrived: Option<i64>,
-    /// By what it is known in a mailbox on a server.
+    /// By what it is known in a mailbox on a server; nothing where that was not asked for.
     pub in_mailbox: InMailbox,
 }
 
@@ -63,8 +63,17 @@ pub struct Fingerprinter {
     header: Vec<u8>,
     read: Option<Read>,
     content: Sha256,
-    mailbox: Option<ToMailbox>,
+    mailbox: Mailbox,
     octets: u64,
+}
+
+/// Whether it is asked by what a message is known in a mailbox on a server.
+#[derive(Debug, Clone)]
+enum Mailbox {
+    Unasked,
+    Asked,
+    /// The header has ended.
+    Known(Box<ToMailbox>),
 }
 
 /// What a header says.
@@ -78,61 +87,88 @@ struct Read {
 }
 
 impl Fingerprinter {
+    /// Takes a message that no mailbox on a server has, or will have.
     pub fn new() -> Self {
-        Self { header: Vec::new(), read: None, content: Sha256::new(), mailbox: None, octets: 0 }
+        let (header, mailbox) = (Vec::new(), Mailbox::Unasked);
+        Self { header, read: None, content: Sha256::new(), mailbox, octets: 0 }
+    }
+
+    /// Takes a message that a mailbox on a server has, or will have.
+    pub fn with_mailbox() -> Self {
+        Self { mailbox: Mailbox::Asked, ..Self::new() }
     }
 
     pub fn write(&mut self, octets: &[u8]) {
         self.octets += octets.len() as u64;
         if self.read.is_some() {
-            self.pass(octets);
-            return;
+            return self.pass(octets);
         }
-        let before = self.header.len();
-        let (header, body) = octets.split_at(octets.len().min(LARGEST_HEADER - before));
-        self.header.extend_from_slice(header);
+        let most = LARGEST_HEADER - self.header.len();
+        let (start, body) = octets.split_at(octets.len().min(most));
+        if self.header.is_empty()
+            && let Some(end) = end_of_header(start, 0)
+        {
+            self.read_header(&octets[..end]);
+            return self.pass(&octets[end..]);
+        }
         // The LF before an empty line may lie in what came before.
-        let end = end_of_header(&self.header, before.saturating_sub(2));
-        if end.is_some() || self.header.len() == LARGEST_HEADER {
-            self.read_header(end.unwrap_or(LARGEST_HEADER));
+        let from = self.header.len().saturating_sub(2);
+        self.header.extend_from_slice(start);
+        let end = end_of_header(&self.header, from);
+        if end.is_some() || start.len() == most {
+            let gathered = std::mem::take(&mut self.header);
+            let (header, rest) = gathered.split_at(end.unwrap_or(gathered.len()));
+            self.read_header(header);
+            self.pass(rest);
             self.pass(body);
         }
     }
 
     fn pass(&mut self, body: &[u8]) {
         self.content.update(body);
-        self.mailbox.iter_mut().for_each(|mailbox| mailbox.write(body));
+        if let Mailbox::Known(mailbox) = &mut self.mailbox {
+            mailbox.write(body);
+        }
     }
 
     /// Gives what the message is known by.
     pub fn finish(mut self) -> Fingerprint {
         let Read { identity, header, fields, lines, arrived } = match self.read {
             Some(read) => read,
-            None => self.read_header(self.header.len()),
+            None => {
+                let header = std::mem::take(&mut self.header);
+                self.read_header(&header)
+            }
         };
         let content = Content(self.content.finalize().into());
-        let in_mailbox = self.mailbox.map(ToMailbox::finish).unwrap_or_default();
+        let in_mailbox = match self.mailbox {
+            Mailbox::Known(mailbox) => mailbox.finish(),
+            Mailbox::Unasked | Mailbox::Asked => InMailbox::default(),
+        };
         Fingerprint { identity, content, header, octets: self.octets, fields, lines, arrived, in_mailbox }
     }
 
-    /// Reads the header, which ends here; what lies behind it in the buffer is body.
-    fn read_header(&mut self, end: usize) -> Read {
-        let buffer = std::mem::take(&mut self.header);
-        let (header, rest) = buffer.split_at(end);
+    /// Reads the whole header.
+    fn read_header(&mut self, header: &[u8]) -> Read {
         let (mut telling, mut field) = (Sha256::new(), Field::default());
         let (mut message_id, mut dated, mut fields, mut lines) = (false, false, 0, 0);
         let (mut received, mut date) = (None, None);
+        // What is not digested yet, and how far the fields were looked at.
+        let (mut from, mut at) = (0, 0);
         for octets in Fields(header) {
-            field.read(octets);
-            if field.is_one_of(&SERVERS) {
+            at += octets.len();
+            if position(octets, &SERVERS).is_some() {
                 fields += octets.len() as u64;
                 lines += memchr::memchr_iter(b'\n', octets).count() as u64;
+                self.content.update(&header[from..at - octets.len()]);
+                from = at;
                 continue;
             }
-            self.content.update(octets);
-            if field.is_one_of(&TELLING) {
-                telling.update(&field.said);
+            if position(octets, &TELLING).is_none() {
+                continue;
             }
+            field.read(octets);
+            telling.update(&field.said);
             let (name, value) = (field.name(), field.value());
             message_id |= name == b"message-id" && !value.is_empty();
             dated |= (name == b"date" || name == b"received") && !value.is_empty();
@@ -142,11 +178,13 @@ impl Fingerprinter {
                 _ => {}
             }
         }
+        self.content.update(&header[from..]);
         // So far its content is the header less the servers' fields.
         let less = self.content.clone().finalize().into();
         let sent = if fields == 0 { less } else { Sha256::digest(header).into() };
-        self.content.update(rest);
-        self.mailbox = Some(ToMailbox::new(header, rest));
+        if let Mailbox::Asked = self.mailbox {
+            self.mailbox = Mailbox::Known(Box::new(ToMailbox::new(header)));
+        }
         let (hash, certainty) = match message_id && dated {
             true => (telling, Certainty::Certain),
             false => (said(header), Certainty::Weak),
@@ -164,8 +202,8 @@ impl Fingerprinter {
 fn said(header: &[u8]) -> Sha256 {
     let (mut all, mut field) = (Sha256::new(), Field::default());
     for octets in Fields(header) {
-        field.read(octets);
-        if !field.is_one_of(&SERVERS) {
+        if position(octets, &SERVERS).is_none() {
+            field.read(octets);
             all.update(&field.said);
         }
     }
@@ -181,7 +219,7 @@ impl Default for Fingerprinter {
 /// Gives what a message that is there whole is known by.
 impl From<&[u8]> for Fingerprint {
     fn from(octets: &[u8]) -> Self {
-        let mut fingerprinter = Fingerprinter::new();
+        let mut fingerprinter = Fingerprinter::with_mailbox();
         fingerprinter.write(octets);
         fingerprinter.finish()
     }
@@ -228,7 +266,7 @@ mod tests {
             let expected = whole(message);
             for first in 0..=message.len() {
                 for second in first..=message.len() {
-                    let mut fingerprinter = Fingerprinter::new();
+                    let mut fingerprinter = Fingerprinter::with_mailbox();
                     for piece in [&message[..first], &message[first..second], &message[second..]] {
                         fingerprinter.write(piece);
                     }
@@ -334,7 +372,7 @@ mod tests {
     #[test]
     fn a_header_without_end_is_bounded() {
         let line = b"X-Endless: yes\r\n";
-        let mut fingerprinter = Fingerprinter::new();
+        let mut fingerprinter = Fingerprinter::with_mailbox();
         for _ in 0..2 * LARGEST_HEADER / line.len() {
             fingerprinter.write(line);
             assert!(fingerprinter.header.capacity() <= 2 * LARGEST_HEADER);

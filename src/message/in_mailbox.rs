@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::fields::{Field, Fields, TELLING, end_of_header};
+use super::fields::{Field, Fields, TELLING, end_of_header, position};
 use super::{Body, ToLines};
 
 /// So many of [`TELLING`], the first, are what the sender says; the others tell the way.
@@ -39,8 +39,8 @@ impl Said {
         let mut told: Vec<(usize, u64)> = Vec::new();
         let (mut has_message_id, mut has_date) = (false, false);
         for octets in Fields(header) {
+            let Some(at) = position(octets, &TELLING) else { continue };
             field.read(octets);
-            let Some(at) = TELLING.iter().position(|name| name.as_bytes() == field.name()) else { continue };
             let is_empty = field.value().is_empty();
             has_message_id |= at == 0 && !is_empty;
             has_date |= at == 1 && !is_empty;
@@ -97,8 +97,8 @@ pub struct ToMailbox {
 }
 
 impl ToMailbox {
-    /// Begins with the header, and with what has come behind it.
-    pub fn new(header: &[u8], behind: &[u8]) -> Self {
+    /// Begins with the header.
+    pub fn new(header: &[u8]) -> Self {
         let mut lines = Vec::new();
         let mut to_lines = ToLines::default();
         to_lines.convert(header, &mut lines);
@@ -106,7 +106,6 @@ impl ToMailbox {
         let known = Said::by(&lines).known;
         let mut message = Self { known, body: (!known.is_certain).then(Default::default) };
         message.write(header);
-        message.write(behind);
         message
     }
 
@@ -142,7 +141,7 @@ mod tests {
 
     fn sent(message: &[u8]) -> InMailbox {
         let end = end_of_header(message, 0).unwrap_or(message.len());
-        let mut to_mailbox = ToMailbox::new(&message[..end], b"");
+        let mut to_mailbox = ToMailbox::new(&message[..end]);
         to_mailbox.write(&message[end..]);
         to_mailbox.finish()
     }

@@ -60,6 +60,14 @@ impl Drafts<'_> {
         }
     }
 
+    /// Begins to take what a message is known by.
+    fn fingerprinter(self) -> Fingerprinter {
+        match self {
+            Self::Of(sink, _) if sink.mailbox().is_none() => Fingerprinter::new(),
+            Self::Of(..) | Self::Spooled(_) => Fingerprinter::with_mailbox(),
+        }
+    }
+
     /// Gives who of the recipients at the only target has a message.
     fn reached(self, holders: &[Holder]) -> Vec<String> {
         let Self::Of(_, target) = self else { return Vec::new() };
@@ -246,7 +254,7 @@ impl Fetch<'_, '_> {
             if let Some(trace) = &self.trace {
                 draft.write(&trace.line(listed.uid, jiff::Timestamp::now()));
             }
-            Incoming { draft, fingerprint: Fingerprinter::new() }
+            Incoming { draft, fingerprint: drafts.fingerprinter() }
         });
     }
 

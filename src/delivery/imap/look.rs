@@ -179,7 +179,7 @@ async fn with_weak(
             found.push_back(Found { id: FileId::of_message(name, uid, size - added), recorded: name, said });
             continue;
         }
-        let mut whole = Whole::default();
+        let mut whole = Whole::new();
         shown(dialogue.fetch(Command::UidFetch(uid, Some(uid), Items::Whole), &mut whole).await?)?;
         if whole.is_there {
             found.push_back(of(place.name, uid, size - added, &whole.finish(), Said::default()));
@@ -395,7 +395,6 @@ impl Reader for Saids {
 }
 
 /// Reads one message, less that which we have put on top.
-#[derive(Default)]
 struct Whole {
     fingerprinter: Fingerprinter,
     /// The first octets, until they are enough to see what is on top.
@@ -405,6 +404,11 @@ struct Whole {
 }
 
 impl Whole {
+    fn new() -> Self {
+        let fingerprinter = Fingerprinter::with_mailbox();
+        Self { fingerprinter, beginning: Vec::new(), has_begun: false, is_there: false }
+    }
+
     fn write(&mut self, octets: &[u8]) {
         if self.has_begun {
             return self.fingerprinter.write(octets);
