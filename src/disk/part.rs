@@ -58,6 +58,8 @@ pub(super) struct UnderWay {
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Work>,
     pub(super) workers: usize,
+    /// Those of them that were started, and have taken nothing yet.
+    pub(super) coming: usize,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -205,12 +205,14 @@ impl Disk {
         self.staff(lane);
     }
 
-    /// Starts a worker if there is work for one more.
+    /// Starts a worker if there is work for one more: beyond what those that are coming will take. To wake a thread for each
+    /// message cost more than to write it.
     fn staff(&self, lane: Lane) {
         {
             let mut queue = self.part.queue(lane);
             let most = self.shared.limits.workers;
-            if queue.waiting.is_empty() || queue.workers >= most {
+            let taken = queue.coming * self.most_at_once(lane);
+            if queue.waiting.len() <= taken || queue.workers >= most {
                 return;
             }
             let all = &self.shared.workers[lane as usize];
@@ -219,13 +221,22 @@ impl Disk {
                 return;
             }
             queue.workers += 1;
+            queue.coming += 1;
         }
         self.begin();
-        let worker = Worker { disk: self.clone(), lane, counted: true };
+        let worker = Worker { disk: self.clone(), lane, stage: Stage::Coming };
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || worker.work())),
             // Outside a runtime (a draft that is dropped when all is over) there is nobody to keep waiting.
             Err(_) => worker.work(),
+        }
+    }
+
+    /// Counts the pieces of work that a worker takes together.
+    fn most_at_once(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Stores => self.shared.limits.group,
+            Lane::Others => 1,
         }
     }
 
@@ -267,24 +278,30 @@ impl Drop for Following {
 struct Worker {
     disk: Disk,
     lane: Lane,
-    counted: bool,
+    stage: Stage,
+}
+
+/// How a worker is counted in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Coming,
+    Working,
+    Gone,
 }
 
 impl Worker {
     fn work(mut self) {
-        let Disk { shared, part, .. } = self.disk.clone();
+        let part = self.disk.part.clone();
         let _counting = Counting::into(&part.answers);
-        let most = match self.lane {
-            Lane::Stores => shared.limits.group,
-            Lane::Others => 1,
-        };
+        let most = self.disk.most_at_once(self.lane);
         loop {
             let group: Vec<Work> = {
                 let mut queue = part.queue(self.lane);
+                self.count(&mut queue, Stage::Working);
                 let count = most.min(queue.waiting.len());
                 if count == 0 {
                     // Under the lock in which the queue was seen empty, or work queued just now would lie there.
-                    self.leave(&mut queue);
+                    self.count(&mut queue, Stage::Gone);
                     return;
                 }
                 queue.waiting.drain(..count).collect()
@@ -296,19 +313,22 @@ impl Worker {
         }
     }
 
-    fn leave(&mut self, queue: &mut Queue) {
-        queue.workers -= 1;
-        self.disk.shared.workers[self.lane as usize].fetch_sub(1, SeqCst);
-        self.counted = false;
+    fn count(&mut self, queue: &mut Queue, stage: Stage) {
+        let before = std::mem::replace(&mut self.stage, stage);
+        queue.coming -= usize::from(before == Stage::Coming);
+        if before != Stage::Gone && stage == Stage::Gone {
+            queue.workers -= 1;
+            self.disk.shared.workers[self.lane as usize].fetch_sub(1, SeqCst);
+        }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if self.counted {
+        if self.stage != Stage::Gone {
             // It panicked, or the runtime ended before it could begin.
             let disk = self.disk.clone();
-            self.leave(&mut disk.part.queue(self.lane));
+            self.count(&mut disk.part.queue(self.lane), Stage::Gone);
             if std::thread::panicking() {
                 disk.staff(self.lane);
             }
@@ -357,6 +377,28 @@ mod tests {
         let alone = [(1, 0), (1, 1), (2, 0), (2, 1), (1, 2), (1, 3), (2, 2), (2, 3), (1, 4), (2, 4)];
         let joined = [(1, 0), (2, 0), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (1, 4), (2, 3), (2, 4)];
         assert!(order == alone || order == joined, "{order:?}");
+    }
+
+    #[test]
+    fn one_worker_takes_what_gathers_before_it_is_there_and_what_is_too_much_for_it_has_another() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let disk = disk(4, 8, 0);
+            let are_coming = |count| {
+                let queue = disk.part.queue(Lane::Stores);
+                assert_eq!((queue.workers, queue.coming), (count, count));
+            };
+            // The only thread comes late.
+            let (go, wait) = mpsc::channel::<()>();
+            drop(tokio::task::spawn_blocking(move || assert!(wait.recv().is_err())));
+            for workers in [1, 2, 3] {
+                (0..8).for_each(|_| disk.store(|| None));
+                are_coming(workers);
+            }
+            drop(go);
+            disk.settled().await;
+            are_coming(0);
+        });
     }
 
     #[tokio::test]
