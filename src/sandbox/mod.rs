@@ -98,11 +98,11 @@ pub fn enter(wanted: Confinement, missing: Missing<'_>, purpose: &Purpose<'_>) -
         return unconfined;
     }
     match missing {
-        Missing::Made(make) => {
+        Missing::Made(make) if needs.lack_directories() => {
             make(purpose);
             needs = Needs::of(purpose);
         }
-        Missing::Left => {}
+        Missing::Made(_) | Missing::Left => {}
     }
     match landlock::confine(&needs) {
         Confined::Wholly => log::debug!("sandbox: {needs}"),

@@ -66,6 +66,8 @@ pub struct Needs {
     named: Vec<(PathBuf, Access, String)>,
     commands: Vec<String>,
     home: Option<PathBuf>,
+    /// What paths were found to lead to: many accounts name the same.
+    led: BTreeMap<(PathBuf, Access), PathBuf>,
 }
 
 impl Needs {
@@ -124,7 +126,14 @@ impl Needs {
                 }
             }
         }
+        // Links may lead elsewhere later.
+        needs.led = BTreeMap::new();
         needs
+    }
+
+    /// Says whether something is missing that is to be written.
+    pub(super) fn lack_directories(&self) -> bool {
+        self.named.iter().any(|(path, access, _)| *access == Access::Write && !path.exists())
     }
 
     pub(super) fn first_command(&self) -> Option<&str> {
@@ -198,9 +207,9 @@ impl Needs {
     fn target(&mut self, target: &Target, name: &str) {
         match target {
             Target::Maildir(path) => {
-                self.write(path, &format!("the maildir of {name}"));
+                let resolved = self.write(path, &format!("the maildir of {name}"));
                 // Whose names are made durable, too.
-                if let Some(above) = resolve(path).parent() {
+                if let Some(above) = resolved.parent() {
                     self.rule(above.to_owned(), Access::List);
                 }
             }
@@ -260,7 +269,12 @@ impl Needs {
     /// Allows to read a file, and what may be put in its place: its directory, that of its name and that which links
     /// lead to; where that would be too much, the file as it is.
     fn read(&mut self, path: &Path, what: String) {
+        let key = (path.to_owned(), Access::Read);
+        if let Some(target) = self.led.get(&key) {
+            return self.named.push((target.clone(), Access::Read, what));
+        }
         let target = resolve(path);
+        self.led.insert(key, target.clone());
         self.named.push((target.clone(), Access::Read, what));
         if target.is_dir() {
             return self.rule(target, Access::Read);
@@ -283,13 +297,23 @@ impl Needs {
         }
     }
 
-    fn write(&mut self, directory: &Path, what: &str) {
-        let resolved = resolve(directory);
-        // What is still missing is made in what is there.
-        if let Some(there) = resolved.ancestors().find(|above| above.exists()) {
-            self.rule(there.to_owned(), Access::Write);
-        }
-        self.named.push((resolved, Access::Write, what.to_owned()));
+    /// Allows to write into a directory; gives where it is.
+    fn write(&mut self, directory: &Path, what: &str) -> PathBuf {
+        let key = (directory.to_owned(), Access::Write);
+        let resolved = match self.led.get(&key) {
+            Some(resolved) => resolved.clone(),
+            None => {
+                let resolved = resolve(directory);
+                // What is still missing is made in what is there.
+                if let Some(there) = resolved.ancestors().find(|above| above.exists()) {
+                    self.rule(there.to_owned(), Access::Write);
+                }
+                self.led.insert(key, resolved.clone());
+                resolved
+            }
+        };
+        self.named.push((resolved.clone(), Access::Write, what.to_owned()));
+        resolved
     }
 
     fn allow(&mut self, path: &Path, access: Access) {

@@ -122,6 +122,9 @@ impl<'a> Purpose<'a> {
                 }
             }
         }
+        // Many accounts name the same.
+        paths.sort_unstable();
+        paths.dedup();
         blocking::first_silent(paths, PATIENCE)
     }
 }
