@@ -5,6 +5,7 @@
 //! maildrop was delivered. Whoever moves a message may add to the end (`:2,FS`, `,W=4400`); the digits stay.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,9 +16,6 @@ use crate::delivery::MessageId;
 use crate::message::file::{self, FileDigest as Digest};
 use crate::message::{Content, FileId};
 use crate::text::hex;
-
-/// Names a maildrop among the others that deliver into the same maildir.
-pub(super) type Tag = [u8; 4];
 
 /// A message's digest, the microseconds since 1970 in its name, and which files may be the message already.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +42,14 @@ impl Named {
     }
 }
 
+/// Octets of a name but for the host's, the size and what readers add: room for those of the size is there, too.
+const LONGEST: usize = 96;
+
 /// Makes the names of one maildrop's messages.
 #[derive(Debug)]
 pub(super) struct Namer {
-    tag: Tag,
+    /// The digits that name the maildrop among the others that deliver into the same maildir.
+    tag: String,
     host: String,
     clock: WallClock,
     /// Microseconds since 1970 in the last name.
@@ -78,24 +80,25 @@ impl Namer {
     pub(super) fn name(&self, message: &Named) -> String {
         let Named { digest, time, .. } = message;
         let (seconds, micros) = (time / 1_000_000, time % 1_000_000);
-        format!("{seconds}.M{micros:06}R{}{}.{}", hex(&self.tag), hex(digest), self.host)
+        let mut name = String::with_capacity(LONGEST + self.host.len());
+        write!(name, "{seconds}.M{micros:06}R").expect("writing to a String does not fail");
+        name.extend([&self.tag, &hex(digest), ".", &self.host]);
+        name
     }
 
     /// Gives the digest in a name, and the octets before and after tag and digest, if the name is one of this
     /// maildrop's.
     pub(super) fn parse<'a>(&self, name: &'a [u8]) -> Option<(Digest, &'a [u8], &'a [u8])> {
         let start = start(name)?;
-        let (tag, rest) = name[start..].split_at_checked(8)?;
-        let (digest, tail) = rest.split_at_checked(32)?;
-        let matches =
-            unhex::<4>(tag)? == self.tag && matches!(tail.first(), None | Some(b'.' | b',' | b':' | b'_'));
+        let (digest, tail) = name[start..].strip_prefix(self.tag.as_bytes())?.split_at_checked(32)?;
+        let matches = matches!(tail.first(), None | Some(b'.' | b',' | b':' | b'_'));
         matches.then_some((unhex(digest)?, &name[..start], tail))
     }
 
     /// Puts a name together again that [`Namer::parse`] took apart.
     pub(super) fn join(&self, digest: &Digest, head: &[u8], tail: &[u8]) -> OsString {
-        let middle = hex(&self.tag) + &hex(digest);
-        OsStr::from_bytes(&[head, middle.as_bytes(), tail].concat()).to_owned()
+        let digest = hex(digest);
+        OsStr::from_bytes(&[head, self.tag.as_bytes(), digest.as_bytes(), tail].concat()).to_owned()
     }
 }
 
@@ -117,12 +120,8 @@ pub(super) fn time(head: &[u8]) -> Option<u64> {
     number(seconds)?.checked_mul(1_000_000)?.checked_add(micros)
 }
 
-fn tag(maildrop: &str) -> Tag {
-    first(&Sha256::digest(maildrop.as_bytes()))
-}
-
-fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
-    *digest.first_chunk().expect("SHA-256 has 32 octets")
+fn tag(maildrop: &str) -> String {
+    hex(&Sha256::digest(maildrop.as_bytes())[..4])
 }
 
 /// Finds where the digits begin: after `seconds.`, `M` with microseconds if they are there, and `R`.
