@@ -1,6 +1,7 @@
 //! Messages out of the source into drafts, while what is complete is committed beside it and deleted behind it.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -142,6 +143,8 @@ impl Fetch<'_, '_> {
     }
 
     async fn fetch(&mut self, results: &mut mpsc::UnboundedReceiver<commit::Result>) -> Result<(), Failed> {
+        let stop = self.stop.clone();
+        let mut asked = pin!(stop.asked());
         loop {
             match self.send()? {
                 Todo::Send => continue,
@@ -150,7 +153,7 @@ impl Fetch<'_, '_> {
             }
             let unanswered = self.source.unanswered();
             let winds_down = self.round.winding_down.is_some();
-            let deadline = self.round.winding_down.unwrap_or_else(far_away);
+            let deadline = self.round.winding_down;
             tokio::select! {
                 biased;
                 result = results.recv(), if self.round.uncommitted > 0 => match result {
@@ -165,13 +168,13 @@ impl Fetch<'_, '_> {
                     None => return Err(Failed { doing: "deliver".into(), trouble: Trouble::Stopped }),
                 },
                 // Before what comes in, which on a fast line never ends.
-                () = self.stop.asked(), if !winds_down => {
+                () = &mut asked, if !winds_down => {
                     self.source.wind_down();
                     self.round.winding_down = Some(Instant::now() + MESSAGES);
                     self.round.fetched.aborted = Some(Failed { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 // What was handed over has its own time limit.
-                () = tokio::time::sleep_until(deadline), if winds_down && unanswered > 0 => {
+                () = over(deadline), if winds_down && unanswered > 0 => {
                     return Err(Failed { doing: "fetch".into(), trouble: Trouble::Stopped });
                 }
                 event = self.source.event(), if unanswered > 0 => {
@@ -472,6 +475,10 @@ impl Incoming {
     }
 }
 
-fn far_away() -> Instant {
-    Instant::now() + std::time::Duration::from_secs(86_400)
+/// Resolves at this time; never if there is none.
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }

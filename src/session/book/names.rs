@@ -84,10 +84,9 @@ impl Book<'_> {
     pub(super) fn free(&mut self, uid: UniqueId) -> (UniqueId, u32) {
         let entries = &self.memory.entries;
         let used: HashSet<u32> = entries.of(uid.as_bytes()).map(|entry| entries.get(entry).1).collect();
-        let is_free =
-            |ordinal: &u32| !used.contains(ordinal) && !self.names.contains(&(uid.clone(), *ordinal));
-        let ordinal = (0..).find(is_free).unwrap_or(u32::MAX);
-        self.names.insert((uid.clone(), ordinal));
+        let names = &mut self.names;
+        let takes = |ordinal: &u32| !used.contains(ordinal) && names.insert((uid.clone(), *ordinal));
+        let ordinal = (0..).find(takes).unwrap_or(u32::MAX);
         (uid, ordinal)
     }
 
