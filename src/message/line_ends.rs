@@ -1,6 +1,6 @@
 //! Line ends: CRLF on the wire (RFC 5322, 2.1), LF in files.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// Turns each CRLF into LF, in slices of any size, and changes nothing else.
 ///
@@ -21,19 +21,16 @@ impl ToLf {
         if std::mem::take(&mut self.cr_kept) && first != b'\n' {
             out.push(b'\r');
         }
-        let mut rest = octets;
-        while let Some(cr) = memchr(b'\r', rest) {
-            match rest.get(cr + 1) {
-                Some(b'\n') => out.extend_from_slice(&rest[..cr]),
-                Some(_) => out.extend_from_slice(&rest[..=cr]),
-                None => {
-                    out.extend_from_slice(&rest[..cr]);
-                    self.cr_kept = true;
-                }
+        let mut from = 0;
+        for cr in memchr_iter(b'\r', octets) {
+            let next = octets.get(cr + 1);
+            self.cr_kept = next.is_none();
+            if next.is_none_or(|next| *next == b'\n') {
+                out.extend_from_slice(&octets[from..cr]);
+                from = cr + 1;
             }
-            rest = &rest[cr + 1..];
         }
-        out.extend_from_slice(rest);
+        out.extend_from_slice(&octets[from..]);
     }
 
     /// Ends the message: a last CR was not half a line end after all.
