@@ -83,6 +83,11 @@ impl Gone {
         }
     }
 
+    /// Says whether something is to be tidied up.
+    pub fn is_untidy(&self) -> bool {
+        !self.is_found || !self.retired.is_empty() || Instant::now() >= self.old_at
+    }
+
     /// Takes note of what has gone, and drops what has been gone for long. All accounts that there are must be known.
     pub async fn tidy(&mut self, leases: &Leases, accounts: &Accounts) -> Result<(), StateError> {
         if !self.is_found {

@@ -293,7 +293,8 @@ impl Worker {
     }
 
     async fn tidy_gone(&mut self) {
-        if self.knows_all() {
+        // Without work the database is not asked, and has not answered.
+        if self.knows_all() && self.gone.is_untidy() {
             let tidied = self.gone.tidy(&self.leases, &self.accounts).await;
             self.noted("tidy up after accounts that are gone", tidied);
         }
