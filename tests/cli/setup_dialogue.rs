@@ -77,6 +77,8 @@ impl<'a> Screen<'a> {
         assert!(ended && code == Some(status), "{code:?}: {shown}");
         // The recorder's own lines name the program, wherever it lies.
         for line in shown.lines().filter(|line| !line.starts_with("Script ")) {
+            // The terminal shows what was pressed wherever it is then.
+            let line = line.strip_prefix("^C").unwrap_or(line);
             let is_wide = line.trim_end().chars().count() > 80
                 && line.contains(' ')
                 && !line.contains("/tmp/")
