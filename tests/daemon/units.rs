@@ -283,7 +283,9 @@ fn calls(text: &str, commands: &BTreeSet<String>) -> Vec<(String, Vec<String>)> 
                 continue;
             }
             let (mut command, mut options) = (None, Vec::new());
-            while let Some(word) = words.next_if(|word| !word.starts_with(['#', '|', '&', ';', '2'])) {
+            // Behind `--` stands what the user of that name is to run.
+            let is_ours = |word: &&str| *word != "--" && !word.starts_with(['#', '|', '&', ';', '2']);
+            while let Some(word) = words.next_if(is_ours) {
                 if word.starts_with('-') {
                     options.push(word.split('=').next().unwrap().to_owned());
                 } else if command.is_none() && commands.contains(word) {
