@@ -191,6 +191,8 @@ fn measure(load: &Load, site: &Site<'_>, provider: &Provider, workers: &mut Vec<
         (committed - commits) / polled,
         (after - octets) / polled
     );
+    let claims = "SELECT string_agg(claims::text, ', ' ORDER BY claims) FROM worker WHERE NOT evicted";
+    println!("claims of the workers since they began: {}", site.asked(claims));
     for worker in workers.iter() {
         let id = worker.running.id();
         let own = before.iter().find(|(before, _)| *before == id).map_or(0.0, |(_, used)| cpu(id) - used);

@@ -32,6 +32,8 @@ pub enum Wrong {
     Unknown,
     TooEarly,
     MarkedFetched,
+    /// What a worker has recorded that had lost its lease.
+    RecordedLate,
     NoRest,
     NotDeleted,
     NotHeld,

@@ -22,7 +22,7 @@ use super::judge::{Finding, Judge, Wrong};
 use super::kills::{self, Killed, Records, Stroke};
 use super::scenario::{At, DAY, Deletes, Event, First, Flaw, HOUR, Keep, MINUTE, Scenario};
 use super::server::{Cost, Ended, Server};
-use super::workers::{Fate, Polling, Workers};
+use super::workers::{Fate, Left, Polling, Workers};
 
 /// Polls after the last event until all must be at rest.
 const SETTLE: usize = 8;
@@ -436,7 +436,14 @@ impl Story<'_> {
                 !is_over
             }
             (State::Shared(workers), Polls::Worker(polling)) => match is_over {
-                true => workers.end(polling).await,
+                true => {
+                    let left = workers.end(polling).await;
+                    if left == Left::Late {
+                        let words = "something was recorded under a lease that was lost".into();
+                        self.server.judge.find(Wrong::RecordedLate, words);
+                    }
+                    left != Left::Held
+                }
                 false => {
                     polling.environment.disk.settled().await;
                     true

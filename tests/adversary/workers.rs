@@ -58,6 +58,15 @@ pub struct Polling {
     is_robbed: Arc<AtomicBool>,
 }
 
+/// How a poll ended that had not lost its lease, or had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    Held,
+    Lost,
+    /// And something was recorded after that.
+    Late,
+}
+
 /// What befalls the worker of a poll, if something does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -137,20 +146,26 @@ impl Workers {
         Worker { environment, leases: Leases::new(database.clone()), database, member: None }
     }
 
-    /// Ends a poll, whoever has the lease by now. Says whether that was another.
-    pub async fn end(&mut self, polling: Polling) -> bool {
+    /// Ends a poll, whoever has the lease by now.
+    pub async fn end(&mut self, polling: Polling) -> Left {
         let Polling { environment, mut worker, index, claim, is_robbed } = polling;
         environment.disk.settled().await;
         drop(environment);
         let close =
             Close { claim, wait: Some(Duration::ZERO), apart: Duration::ZERO, failures: 0, mail: false };
         worker.leases.close(&[close]).await.expect("a database");
-        let is_robbed = is_robbed.load(Relaxed);
-        if is_robbed {
+        let late = "SELECT maildrop FROM lease WHERE version <> -1 AND owner IN (0, 77)";
+        let late = worker.database.query(late, &[]).await.expect("a database");
+        let left = match (is_robbed.load(Relaxed), late.is_empty()) {
+            (false, _) => Left::Held,
+            (true, true) => Left::Lost,
+            (true, false) => Left::Late,
+        };
+        if left != Left::Held {
             worker.member = None;
         }
         self.idle[index] = Some(worker);
-        is_robbed
+        left
     }
 
     /// Keeps what is recorded before a poll.
@@ -200,13 +215,14 @@ impl Polling {
         match fate {
             Fate::Killed => Stroke::Kill,
             // A worker whom nobody knows.
-            Fate::Robbed => {
-                Stroke::Theft(Arc::new(move || take("UPDATE lease SET token = 77, owner = 77".into())))
-            }
+            Fate::Robbed => Stroke::Theft(Arc::new(move || {
+                take("UPDATE lease SET token = 77, owner = 77, version = -1".into())
+            })),
             Fate::Stopped | Fate::Overtaken => Stroke::Theft(Arc::new(move || {
                 renewer.end();
                 take(format!(
-                    "UPDATE worker SET evicted = true WHERE id = {id}; UPDATE lease SET token = 0, owner = 0"
+                    "UPDATE worker SET evicted = true WHERE id = {id};
+                     UPDATE lease SET token = 0, owner = 0, version = -1"
                 ));
             })),
         }
