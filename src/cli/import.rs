@@ -108,7 +108,7 @@ impl Import {
             None => {
                 let usual = import::usual(program, &home, user.config_dir());
                 let there = usual.iter().find(|path| path.try_exists().unwrap_or(true));
-                there.unwrap_or(&usual[0]).clone()
+                there.cloned().ok_or_else(|| no_file(program, &usual[0]))?
             }
         };
         let file = std::path::absolute(&file).unwrap_or(file);
@@ -415,6 +415,18 @@ fn who() -> String {
         ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok().filter(|name| !name.is_empty()));
     let of_system = || User::from_uid(getuid()).ok().flatten().map(|user| user.name);
     named.or_else(of_system).unwrap_or_else(|| "root".to_owned())
+}
+
+/// Says that a program has no configuration where it looks for one, and how another file is named.
+fn no_file(program: import::Program, file: &Path) -> CliError {
+    // A machine's fetchmail, as Debian has it.
+    const SERVICE: &str = "/etc/fetchmailrc";
+    let name = match program {
+        import::Program::Fetchmail if Path::new(SERVICE).exists() => SERVICE,
+        _ => "FILE",
+    };
+    let what = format!("there is none; name the file to read: `postrider import {program} {name}`");
+    CliError::Foreign { file: file.to_owned(), what }
 }
 
 fn text(file: &Path, most: u64) -> Result<String, CliError> {

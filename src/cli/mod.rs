@@ -45,7 +45,7 @@ use stdout::Results;
 
 /// Fetches mail from POP3 maildrops and delivers it: never lost, and in a maildir never twice.
 #[derive(Debug, Parser)]
-#[command(name = "postrider", version, after_help = help::PROGRAM, disable_help_subcommand = true)]
+#[command(name = "postrider", version, after_help = help::PROGRAM)]
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -136,7 +136,10 @@ async fn carry_out(arguments: Arguments) -> Exit {
         Command::Account(account) => account.run(&common, &mut results).await,
         Command::State(state) => state.run(&common, &mut results).await,
         Command::Config(config) => config.run(&common, &mut results),
-        Command::Completions(completions) => completions.run(Arguments::command(), &mut results),
+        // Help of help is asked for by nobody.
+        Command::Completions(completions) => {
+            completions.run(Arguments::command().disable_help_subcommand(true), &mut results)
+        }
     };
     let written = results.end().map_err(CliError::Output);
     match outcome.and_then(|exit| written.map(|()| exit)) {

@@ -373,3 +373,14 @@ fn a_proxy_of_fdm_keeps_its_port_and_one_with_a_password_disables_what_would_go_
         assert!(printed.contains("    enabled: false\n") && !printed.contains("secret@"), "{printed}");
     }
 }
+
+#[test]
+fn who_has_no_configuration_of_a_program_is_told_how_to_name_a_file() {
+    let home = Home::new();
+    for program in ["fetchmail", "mpop", "getmail", "fdm"] {
+        let told = home.must(&["import", program], 78).stderr;
+        assert!(told.contains(&format!("name the file to read: `postrider import {program} ")), "{told}");
+    }
+    let named = home.must(&["import", "mpop", "elsewhere"], 78).stderr;
+    assert!(named.contains("elsewhere: cannot read the configuration: No such file"), "{named}");
+}

@@ -54,6 +54,14 @@ accounts:
 ";
 
 #[test]
+fn help_is_a_command_too() {
+    let home = Home::new();
+    let page = home.must(&["help", "seen", "mark"], 0).stdout;
+    assert_eq!(page, home.must(&["seen", "mark", "--help"], 0).stdout);
+    assert_eq!(home.must(&["help"], 0).stdout, home.must(&["--help"], 0).stdout);
+}
+
+#[test]
 fn help_names_every_command_and_every_exit_status() {
     let ended = Home::new().run(&["--help"]);
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
