@@ -257,6 +257,31 @@ fn courier_gets_each_message_once_though_the_program_is_killed_and_folders_with_
 }
 
 #[test]
+fn a_refused_password_of_a_mailbox_is_one_error_with_the_servers_words_and_what_to_do() {
+    let (dovecot, port) = dovecot();
+    let courier = Courier::with_imap();
+    for (user, port, words) in [
+        ("u1", port, "server: NO [AUTHENTICATIONFAILED] Authentication failed."),
+        (USER, courier.imap_port(), "server: NO Login failed."),
+    ] {
+        let maildrop = maildrop();
+        maildrop.put("1", message(1));
+        let imap = format!("{{ host: 127.0.0.1, port: {port}, tls: none, user: {user}, password: wrong }}");
+        let synced = home(&maildrop, &imap).must(&["sync"], 77).stderr;
+        let seen = home(&maildrop, &imap).must(&["doctor"], 77).stdout;
+        assert!(synced.starts_with("postrider: home: imap:") && synced.matches("postrider: ").count() == 1);
+        for (told, remedy) in [(synced, "hint: check `user` and"), (seen, "what to do: check `user` and")] {
+            let refused = format!("server refused the log-in as {user}");
+            for once in [&*refused, words, remedy] {
+                assert_eq!(told.matches(once).count(), 1, "{once}: {told}");
+            }
+        }
+        assert_eq!(maildrop.uids(), ["1"]);
+    }
+    assert_eq!((dovecot.arrived("u1"), courier.left()), (0, 0));
+}
+
+#[test]
 fn a_mailbox_whose_certificate_is_another_gets_nothing_until_that_is_trusted() {
     let (mut dovecot, port) = dovecot();
     let maildrop = maildrop();
