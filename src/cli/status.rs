@@ -82,7 +82,9 @@ impl Status {
             Some(_) => self.of_fleet(&config, &store, accounts).await?,
         };
         snapshot.rows.retain(|row| row.configured || self.accounts.is_empty());
-        snapshot.rows.iter_mut().for_each(|row| row.unusable = unusable.remove(&row.account));
+        if !self.accounts.is_empty() {
+            snapshot.note_unusable(&unusable);
+        }
         let exit = self.max_age.map_or(Exit::SUCCESS, |limit| too_old(&snapshot, limit));
         // From cron, what works is not worth a word.
         snapshot.rows.retain(|row| !common.quiet || row.is_in_trouble());
@@ -116,10 +118,17 @@ impl Status {
         if config.fleet.is_some() && self.accounts.is_empty() {
             let known = overview.maildrops.iter().map(|known| known.maildrop.identity.clone());
             let table = AccountTable::of(config).await?;
+            let mut unusable = HashMap::new();
             for row in table.accounts.with(&known.collect::<Vec<_>>()).await? {
-                let account = table.fleet.account(&row).unwrap_or_else(|_| table.fleet.outline(&row));
+                let account = table.fleet.open(&row, &table.ring).unwrap_or_else(|error| {
+                    unusable.insert(row.account(), error.to_string());
+                    table.fleet.outline(&row)
+                });
                 accounts.push(Arc::new(account));
             }
+            let mut snapshot = Snapshot::of_fleet(overview, &accounts, session::now());
+            snapshot.note_unusable(&unusable);
+            return Ok(snapshot);
         }
         Ok(Snapshot::of_fleet(overview, &accounts, session::now()))
     }

@@ -15,15 +15,16 @@ use crate::state::postgres::Rows;
 
 impl Daemon {
     /// Polls the accounts that the table has now.
-    pub(super) fn set_rows(&mut self, rows: Rows) {
+    pub(super) fn set_rows(&mut self, mut rows: Rows) {
         let Some(fleet) = &mut self.fleet else { return };
         log::info!("polling {} of the table from now on", summary::accounts(rows.polled.len()));
-        let unusable = rows.unusable.clone();
+        let (unusable, why) = (rows.unusable.clone(), mem::take(&mut rows.why));
         fleet.set_rows(rows);
         let all: Vec<_> = fleet.accounts().cloned().collect();
         self.forget_failures(&all);
         if let Some(view) = &self.view {
             view.set_accounts(&[all, unusable].concat());
+            view.set_unusable(why);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a daemon shows of its accounts to whoever looks from outside, by a file or over HTTP.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Shown {
     accounts: Arc<[Arc<Account>]>,
+    /// Why some of them cannot be used here.
+    unusable: Arc<HashMap<String, String>>,
     counts: Counts,
 }
 
@@ -58,6 +61,11 @@ impl View {
         }
         let enabled = accounts.iter().filter(|account| account.enabled);
         shown.counts.set_accounts(enabled.map(|account| account.name.as_str()));
+    }
+
+    /// Says why accounts cannot be used here, by their names.
+    pub fn set_unusable(&self, why: HashMap<String, String>) {
+        lock(&self.0.shown).unusable = Arc::new(why);
     }
 
     /// Counts a poll that ended.
@@ -86,7 +94,12 @@ impl View {
 
     /// Reads how all accounts stand now.
     pub async fn look(&self, seen: Seen) -> Result<Snapshot, StateError> {
-        let accounts = lock(&self.0.shown).accounts.clone();
-        Snapshot::take(&self.0.store, &self.0.state, &accounts, seen).await
+        let (accounts, unusable) = {
+            let shown = lock(&self.0.shown);
+            (shown.accounts.clone(), shown.unusable.clone())
+        };
+        let mut snapshot = Snapshot::take(&self.0.store, &self.0.state, &accounts, seen).await?;
+        snapshot.note_unusable(&unusable);
+        Ok(snapshot)
     }
 }

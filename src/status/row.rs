@@ -24,7 +24,7 @@ pub struct Row {
     /// It is polled by itself.
     #[serde(skip)]
     pub scheduled: bool,
-    /// Why this program cannot use the row of the table that it is.
+    /// Why this program cannot use the row of the table that it is, if nobody else polls it either.
     #[serde(skip)]
     pub unusable: Option<String>,
     /// The store has something of it.

@@ -250,3 +250,21 @@ fn of_many_accounts_of_a_fleet_those_are_listed_that_want_a_look() {
     let json: serde_json::Value = serde_json::from_str(&snapshot.json()).unwrap();
     assert_eq!((&json["accounts_in_all"], &json["fleet"]["lag_seconds"]), (&1001.into(), &0.into()));
 }
+
+#[test]
+fn an_account_that_nobody_polls_since_its_row_cannot_be_used_says_so_and_one_that_others_poll_does_not() {
+    let never = |name: &str, next_poll| Row {
+        last_poll: None,
+        listed: None,
+        recorded: false,
+        polling: Some(false),
+        next_poll,
+        ..fine(name)
+    };
+    let rows = vec![never("t/none", None), never("t/late", Some(NOW - 90)), never("t/soon", Some(NOW + 90))];
+    let mut snapshot = snapshot(rows);
+    let why = ["t/none", "t/late", "t/soon"].map(|name| (name.to_owned(), "its key is not here".to_owned()));
+    snapshot.note_unusable(&why.into());
+    let says = |row: &Row| row.told(NOW).contains("not polled: its key is not here");
+    assert_eq!(snapshot.rows.iter().map(says).collect::<Vec<_>>(), [true, true, false]);
+}

@@ -6,7 +6,7 @@ use crate::session::summary::messages;
 use crate::state::Timestamp;
 
 /// A poll that is so late, in seconds, is late.
-const LATE: Timestamp = 60;
+pub const LATE: Timestamp = 60;
 
 impl Row {
     /// Says when mail came last, and why none has since; nothing of what was never polled and need not have been yet.
@@ -21,9 +21,8 @@ impl Row {
 
     fn reason(&self, now: Timestamp) -> Option<String> {
         let due = self.next_poll.filter(|due| now.saturating_sub(*due) >= LATE && self.polling != Some(true));
-        let is_left = due.is_some() || (self.next_poll.is_none() && self.polling != Some(true));
-        if let (Some(why), true) = (&self.unusable, is_left && self.enabled) {
-            return Some(format!("no worker polls it; of its row is to be said that {why}"));
+        if self.unusable.is_some() {
+            return Some("no worker polls it that could use its row".to_owned());
         }
         Some(match self.standing() {
             Standing::NotConfigured => "nobody polls it, since it is not in the configuration".to_owned(),
@@ -94,15 +93,8 @@ mod tests {
             late.why(NOW, None).unwrap()
         );
         assert_eq!(Row { last_poll: None, ..fine() }.why(NOW, None), None, "it says so itself");
-        let unusable = Row { last_poll: None, unusable: Some("its key is not here".into()), ..fine() };
-        assert!(
-            unusable
-                .why(NOW, None)
-                .unwrap()
-                .ends_with("no worker polls it; of its row is to be said that its key is not here")
-        );
-        let polled = Row { next_poll: Some(NOW + 60), polling: Some(false), ..unusable };
-        assert_eq!(polled.why(NOW, None), None, "others can use it");
+        let unusable = Row { unusable: Some("its key is not here".into()), ..fine() };
+        assert!(unusable.why(NOW, None).unwrap().ends_with("no worker polls it that could use its row"));
         let polling = Row { polling: Some(true), ..late };
         assert!(polling.why(NOW, None).unwrap().ends_with("nothing that was not fetched before"));
     }

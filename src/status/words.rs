@@ -85,15 +85,17 @@ impl Row {
         })
     }
 
-    /// Says what is wrong, a line each: when a poll last succeeded if the last one failed, and why it did.
+    /// Says what is wrong, a line each: when a poll last succeeded if the last one failed, and why it did; and why its row
+    /// cannot be used.
     pub fn wrong(&self, shown: impl Fn(Timestamp) -> String) -> Vec<String> {
-        let Some(failed) = &self.failure else { return Vec::new() };
+        let unusable = self.unusable.iter().map(|why| format!("not polled: {}", Shown(why.as_bytes())));
+        let Some(failed) = &self.failure else { return unusable.collect() };
         let before = match self.last_success {
             Some(at) => format!("last succeeded {}", shown(at)),
             None => "never succeeded".into(),
         };
         let said = self.words_of(failed).lines().map(|line| Shown(line.trim_start().as_bytes()).to_string());
-        said.chain([before]).collect()
+        said.chain([before]).chain(unusable).collect()
     }
 
     /// Says how what is recorded of a maildrop that nobody polls any more can go.
@@ -106,12 +108,12 @@ impl Row {
     /// Writes it for people, in as many lines as it takes.
     pub fn told(&self, now: Timestamp) -> String {
         let name = Shown(self.account.as_bytes());
-        let Some(at) = self.last_poll else {
-            let seen = if self.recorded { format!("\n  {} seen", self.seen) } else { String::new() };
-            return format!("{name}: {}{seen}", self.outcome()) + &self.also(now);
-        };
         let wrong = self.wrong(|at| when(now, at)).into_iter().map(|line| format!("\n  {line}"));
         let wrong: String = wrong.collect();
+        let Some(at) = self.last_poll else {
+            let seen = if self.recorded { format!("\n  {} seen", self.seen) } else { String::new() };
+            return format!("{name}: {}{wrong}{seen}", self.outcome()) + &self.also(now);
+        };
         format!("{name}: {} {}{wrong}\n  {} seen", when(now, at), self.outcome(), self.seen) + &self.also(now)
     }
 

@@ -322,7 +322,10 @@ fn a_row_that_a_worker_cannot_open_is_left_to_those_that_have_its_key_and_status
     let foreign = Daemon::start_with(&other, &["-v", "daemon"], &[("POSTRIDER_FLEET_SILENCE", "2s")]);
     foreign.logs("it is left to the workers that have the key");
     let told = other.must(&["status", "acme/alice"], 0).stdout;
-    assert!(told.contains("no worker polls it") && told.contains("which is not in `secrets_key`"), "{told}");
+    assert!(
+        told.contains("no worker polls it that could") && told.contains("which is not in `secrets_key`"),
+        "{told}"
+    );
     let worker = site.worker();
     site.comes(&["acme/alice"], &worker);
     worker.stop();

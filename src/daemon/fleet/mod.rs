@@ -147,7 +147,7 @@ impl Fleet {
 
     /// Polls these accounts of the table from now on. What the file has, too, is the operator's.
     pub fn set_rows(&mut self, rows: Rows) {
-        let Rows { mut polled, disabled, unusable } = rows;
+        let Rows { mut polled, disabled, unusable, .. } = rows;
         let own: HashSet<&str> = self.of_file.iter().map(|account| account.maildrop_id.as_str()).collect();
         polled.retain(|row| {
             let is_free = !own.contains(row.maildrop_id.as_str());

@@ -25,8 +25,8 @@ pub struct Roll {
     doubles: HashSet<String>,
 }
 
-/// The account of a row, or what is known of one that cannot be used here.
-type Read = Result<Arc<Account>, Arc<Account>>;
+/// The account of a row, or what is known of one that cannot be used here, and why that is so.
+type Read = Result<Arc<Account>, (Arc<Account>, String)>;
 
 /// The accounts that a table has.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,8 @@ pub struct Rows {
     /// Those that cannot be used here, and perhaps elsewhere: by whoever has the key, or another configuration. Their names
     /// and their maildrops are what is known of them.
     pub unusable: Vec<Arc<Account>>,
+    /// Why they cannot, by their names.
+    pub why: HashMap<String, String>,
 }
 
 impl Roll {
@@ -83,8 +85,9 @@ impl Roll {
 
     fn read(&self, row: &Row, wrong: &mut Vec<(String, RowError)>) -> Read {
         self.fleet.open(row, &self.ring).map(Arc::new).map_err(|error| {
+            let why = error.to_string();
             wrong.push((row.account(), error));
-            Arc::new(self.fleet.outline(row))
+            (Arc::new(self.fleet.outline(row)), why)
         })
     }
 
@@ -95,7 +98,7 @@ impl Roll {
         let (mut names, mut maildrops) = (HashSet::new(), HashSet::new());
         let (mut rows, mut doubles) = (Rows::default(), HashMap::new());
         for (id, read) in all {
-            let account = read.as_ref().unwrap_or_else(|outline| outline);
+            let account = read.as_ref().unwrap_or_else(|(outline, _)| outline);
             let mut double =
                 |what| doubles.insert(format!("account {}: {what}", account.name), account.name.clone());
             if shown_twice.contains(&id) {
@@ -111,7 +114,10 @@ impl Roll {
             let has_maildrop =
                 !account.maildrop_id.is_empty() && !maildrops.insert(account.maildrop_id.as_str());
             match read {
-                Err(outline) => rows.unusable.push(outline.clone()),
+                Err((outline, why)) => {
+                    rows.unusable.push(outline.clone());
+                    rows.why.insert(outline.name.clone(), why.clone());
+                }
                 Ok(_) if has_name => {
                     double(
                         "another row has the same tenant and name, and a lower id; it is not polled"
