@@ -1,11 +1,13 @@
 //! The workers that share a database, in words.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use humantime::format_duration;
 
 use super::Snapshot;
 use super::row::Row;
+use super::why::LATE;
 use crate::state::Timestamp;
 use crate::state::fleet::{Fleet, Host, Tally, Worker};
 use crate::text::{Shown, counted};
@@ -22,6 +24,14 @@ impl Snapshot {
             .take(HOSTS)
             .map(|Host { host, tally }| format!("  {}: {}", Shown(host.as_bytes()), of_host(tally)));
         [fleet.sum()].into_iter().chain(fleet.workers.iter().map(of_worker)).chain(hosts).collect()
+    }
+
+    /// Takes note of accounts of which this program cannot use the rows, by name, where nobody else polls them either.
+    pub fn note_unusable(&mut self, why: &HashMap<String, String>) {
+        for row in self.rows.iter_mut().filter(|row| row.enabled && row.polling != Some(true)) {
+            let is_left = row.next_poll.is_none_or(|due| self.at.saturating_sub(due) >= LATE);
+            row.unusable = why.get(&row.account).filter(|_| is_left).cloned();
+        }
     }
 
     /// Says when mail came last to an account, and why none has since.

@@ -21,7 +21,7 @@ mod row;
 mod why;
 pub mod words;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,6 @@ use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 #[cfg(test)]
 pub use row::Failed;
 pub use row::{Row, Standing};
-use why::LATE;
 
 /// How all accounts stand, at one moment. The manual describes the fields of the JSON, and their names stay.
 #[derive(Debug, Serialize)]
@@ -133,14 +132,6 @@ impl Snapshot {
         let day = at.div_euclid(3600) - 23..=at.div_euclid(3600);
         overview.hours.retain(|hour| day.contains(&hour.hour));
         Self { at, rows, hours: overview.hours, fleet: None, in_all: None }
-    }
-
-    /// Takes note of accounts of which this program cannot use the rows, by name, where nobody else polls them either.
-    pub fn note_unusable(&mut self, why: &HashMap<String, String>) {
-        for row in self.rows.iter_mut().filter(|row| row.enabled && row.polling != Some(true)) {
-            let is_left = row.next_poll.is_none_or(|due| self.at.saturating_sub(due) >= LATE);
-            row.unusable = why.get(&row.account).filter(|_| is_left).cloned();
-        }
     }
 
     /// Gives what fails first, then what has messages held, what was never polled, what works, and what is polled by nobody;
