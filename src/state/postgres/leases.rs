@@ -297,8 +297,8 @@ impl Leases {
     pub async fn take_over(&self, worker: i64, from: i64, most: u64) -> Result<u64, StateError> {
         let sql = "UPDATE lease SET owner = $1 FROM (
                        SELECT maildrop FROM lease WHERE owner = $2 AND token = 0
-                       ORDER BY mod(maildrop * 40503, 65536), maildrop LIMIT $3) AS some
-                   WHERE lease.maildrop = some.maildrop AND lease.owner = $2 AND lease.token = 0
+                       ORDER BY mod(maildrop * 40503, 65536), maildrop LIMIT $3) AS chosen
+                   WHERE lease.maildrop = chosen.maildrop AND lease.owner = $2 AND lease.token = 0
                    AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
                    RETURNING lease.maildrop";
         let most = i64::try_from(most).unwrap_or(i64::MAX);

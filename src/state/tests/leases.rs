@@ -219,3 +219,14 @@ async fn what_is_of_no_account_is_not_counted_and_goes_only_when_its_records_are
     assert_eq!(left.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [kept]);
     assert_eq!(fleet.leases.identities(&[old, kept]).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn what_one_worker_polled_last_is_taken_over_as_far_as_nobody_polls_it() {
+    let fleet = Fleet::of(5).await;
+    let [first, second] = [fleet.leases.join("a").await.unwrap(), fleet.leases.join("b").await.unwrap()];
+    let claims = fleet.claim(first).await;
+    fleet.leases.close(&claims[1..].iter().copied().map(close).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(fleet.leases.take_over(second, first, 2).await.unwrap(), 2);
+    assert_eq!(fleet.leases.owned().await.unwrap(), [(first, 3), (second, 2)].into());
+    assert_eq!(fleet.leases.take_over(second, first, 9).await.unwrap(), 2, "one is being polled");
+}
