@@ -47,6 +47,7 @@ Exit status:
    0  it was asked to end
    2  the command line is wrong
   75  it could not go on, or was asked twice to end
+  77  the password of the database that has the state, or a key of its secrets, cannot be had
   78  the configuration was wrong at the start";
 
 pub(super) const WAKE: &str = "\
