@@ -157,7 +157,8 @@ impl Shared {
                         "sh exited with {SHELL_FINDS_NONE}, as it does if it finds no such program{last}"
                     ),
                     hint: Some(
-                        "install it, or write its path in full; what a daemon finds by PATH may be little".into(),
+                        "install it, or write its path in full; what a daemon finds by PATH may be little"
+                            .into(),
                     ),
                 });
             }
