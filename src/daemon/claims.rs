@@ -18,7 +18,8 @@ impl Daemon {
     pub(super) fn set_rows(&mut self, mut rows: Rows) {
         let Some(fleet) = &mut self.fleet else { return };
         log::info!("polling {} of the table from now on", summary::accounts(rows.polled.len()));
-        let (unusable, why) = (rows.unusable.clone(), mem::take(&mut rows.why));
+        let unusable = [&rows.unusable[..], &rows.wrong].concat();
+        let why = mem::take(&mut rows.why);
         fleet.set_rows(rows);
         let all: Vec<_> = fleet.accounts().cloned().collect();
         self.forget_failures(&all);

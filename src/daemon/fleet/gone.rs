@@ -2,6 +2,7 @@
 //! and what was recorded of it goes with its age.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,13 +38,12 @@ impl Gone {
         Self { elsewhere, kept, left, retired, is_found: false, old_at: Instant::now() }
     }
 
-    /// Takes these accounts for those that are there besides the ones that are polled: not enabled, or not to be used here.
-    pub fn set<'a>(&mut self, besides: impl Iterator<Item = &'a Account>) {
+    /// Takes these accounts for those that are there besides the ones that are polled: those that are left to others, and
+    /// those that nobody polls.
+    pub fn set(&mut self, elsewhere: &[Arc<Account>], besides: &[Arc<Account>]) {
         (self.elsewhere, self.kept, self.left) = Default::default();
-        for account in besides {
-            if account.enabled {
-                self.elsewhere.insert(account.maildrop_id.clone());
-            }
+        self.elsewhere.extend(elsewhere.iter().map(|account| account.maildrop_id.clone()));
+        for account in elsewhere.iter().chain(besides) {
             self.kept.extend([account.name.clone(), account.maildrop_id.clone()]);
         }
     }
@@ -53,9 +53,9 @@ impl Gone {
         &self.left
     }
 
-    /// Says whether there are accounts that this worker leaves to others.
-    pub fn leaves_some(&self) -> bool {
-        !self.elsewhere.is_empty()
+    /// Gives the identities of the maildrops that this worker leaves to others.
+    pub fn elsewhere(&self) -> Vec<&str> {
+        self.elsewhere.iter().map(String::as_str).collect()
     }
 
     /// Takes note of maildrops that this worker knew, and knows no more.

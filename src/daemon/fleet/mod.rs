@@ -91,8 +91,9 @@ pub struct Fleet {
     /// The accounts of the file, and those of the table.
     of_file: Vec<Arc<Account>>,
     of_table: Vec<Arc<Account>>,
-    /// Those of the table that cannot be used here.
+    /// Those of the table that whoever has their keys can use, and those that nobody can.
     unusable: Vec<Arc<Account>>,
+    wrong: Vec<Arc<Account>>,
     roster: Roster,
     /// Grows with each change of them.
     generation: u64,
@@ -116,7 +117,7 @@ impl Fleet {
         let task = tokio::spawn(worker.run(begin, heard, events.clone()));
         // Without randomness the polls of many workers are spread less well.
         let dice = Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
-        let (running, of_file, of_table, unusable) = Default::default();
+        let (running, of_file, of_table, unusable, wrong) = Default::default();
         let roster = Roster::Whole;
         Self {
             begins,
@@ -126,6 +127,7 @@ impl Fleet {
             of_file,
             of_table,
             unusable,
+            wrong,
             roster,
             generation: 0,
             polled: 0,
@@ -147,7 +149,7 @@ impl Fleet {
 
     /// Polls these accounts of the table from now on. What the file has, too, is the operator's.
     pub fn set_rows(&mut self, rows: Rows) {
-        let Rows { mut polled, disabled, unusable, .. } = rows;
+        let Rows { mut polled, disabled, unusable, wrong, .. } = rows;
         let own: HashSet<&str> = self.of_file.iter().map(|account| account.maildrop_id.as_str()).collect();
         polled.retain(|row| {
             let is_free = !own.contains(row.maildrop_id.as_str());
@@ -161,18 +163,20 @@ impl Fleet {
             is_free
         });
         polled.extend(disabled);
-        (self.of_table, self.unusable, self.roster) = (polled, unusable, Roster::Whole);
+        (self.of_table, self.unusable, self.wrong) = (polled, unusable, wrong);
+        self.roster = Roster::Whole;
         self.tell_accounts();
     }
 
     fn tell_accounts(&mut self) {
         let (polled, mut besides): (Vec<_>, Vec<_>) =
             self.accounts().cloned().partition(|account| account.enabled);
-        besides.extend(self.unusable.iter().cloned());
+        besides.extend(self.wrong.iter().cloned());
+        let elsewhere = self.unusable.clone();
         self.polled = polled.len();
         self.generation += 1;
         let (limits, roster, generation) = (self.limits.clone(), self.roster, self.generation);
-        self.tell(Event::Accounts(Box::new(Told { polled, besides, limits, roster, generation })));
+        self.tell(Event::Accounts(Box::new(Told { polled, elsewhere, besides, limits, roster, generation })));
         self.end_what_has_changed();
     }
 

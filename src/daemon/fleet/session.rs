@@ -69,7 +69,9 @@ pub(super) enum Roster {
 #[derive(Debug)]
 pub(super) struct Told {
     pub polled: Vec<Arc<Account>>,
-    /// Those that are not enabled, or that this worker cannot use.
+    /// Those that this worker leaves to others.
+    pub elsewhere: Vec<Arc<Account>>,
+    /// Those that are there, and that nobody polls.
     pub besides: Vec<Arc<Account>>,
     pub limits: Limits,
     pub roster: Roster,

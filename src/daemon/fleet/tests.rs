@@ -228,14 +228,14 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     }
 }
 
-/// Has a worker look for a while at what is late, which of the table it cannot use.
-async fn looks_at_what_is_late(site: &Site, unusable: Vec<Arc<Account>>) {
+/// Has a worker look for a while at what is late, with these rows in the table.
+async fn looks_at_what_is_late(site: &Site, rows: Rows) {
     Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
     let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
     let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
     fleet.await_rows();
     fleet.set_accounts(&[], limits);
-    fleet.set_rows(Rows { unusable, ..Rows::default() });
+    fleet.set_rows(rows);
     sleep(3 * SECOND).await;
     fleet.finish().await;
 }
@@ -249,10 +249,13 @@ async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
     }
     fleet.finish().await;
     let late = "SELECT count(*) FROM lease WHERE due < now() AND owner = 0";
-    looks_at_what_is_late(&site, site.accounts.clone()).await;
+    let left = |unusable: &[Arc<Account>]| Rows { unusable: unusable.to_vec(), ..Rows::default() };
+    looks_at_what_is_late(&site, left(&site.accounts)).await;
     assert_eq!(Postgres::shared().execute(&site.name, late), "5");
-    // What is of no account at all waits, is counted no more, and is back at once when it is an account's again.
-    looks_at_what_is_late(&site, site.accounts[..2].to_vec()).await;
+    // What is of no account at all, or of a row that is wrong for all workers, waits, is counted no more, and is back at once
+    // when it is an account's again.
+    let rows = Rows { wrong: site.accounts[2..4].to_vec(), ..left(&site.accounts[..2]) };
+    looks_at_what_is_late(&site, rows).await;
     assert_eq!(Postgres::shared().execute(&site.name, late), "2");
     let gone = "SELECT count(*) FROM lease WHERE due > now() + interval '5 minutes' AND owner = -1";
     assert_eq!(Postgres::shared().execute(&site.name, gone), "3");

@@ -232,9 +232,9 @@ impl Worker {
                 }
             }
             Event::Accounts(told) => {
-                let Told { polled, besides, limits, roster, generation } = *told;
+                let Told { polled, elsewhere, besides, limits, roster, generation } = *told;
                 (self.roster, self.generation) = (roster, generation);
-                self.gone.set(besides.iter().map(|account| &**account));
+                self.gone.set(&elsewhere, &besides);
                 self.gone.retire(self.accounts.set(polled, limits.startup_spread));
                 self.floor.set_limits(limits);
             }
@@ -446,16 +446,10 @@ impl Worker {
         }
     }
 
-    /// Takes its share of the maildrops over from whoever has more. Who is busy has enough, whatever the others have; and who
-    /// cannot use all rows might take what it cannot poll.
+    /// Takes its share of the maildrops over from whoever has more, but for those that it cannot poll. Who is busy has enough,
+    /// whatever the others have.
     async fn share(&mut self, own: i64, live: &[i64]) {
-        let is_new = !self.knows_all();
-        if is_new
-            || self.gone.leaves_some()
-            || self.is_draining
-            || self.floor.is_busy()
-            || Instant::now() < self.share_at
-        {
+        if !self.knows_all() || self.is_draining || self.floor.is_busy() || Instant::now() < self.share_at {
             return;
         }
         let owned = self.leases.owned().await;
@@ -464,10 +458,11 @@ impl Worker {
         for (from, count) in taken_over(own, live, &owned) {
             // Some at a time: each is a row that is written.
             let some = count.min(CHUNK as u64);
-            let taken = self.leases.take_over(own, from, some).await;
+            let taken = self.leases.take_over(own, from, some, &self.gone.elsewhere()).await;
             let Some(taken) = self.noted("take maildrops over", taken) else { return };
             log::debug!("{taken} maildrops are taken over from a worker that has more");
-            is_done &= taken == count;
+            // There is no more of them that it can poll, or it has all.
+            is_done &= taken < some || some == count;
         }
         if is_done {
             self.share_at = Instant::now() + self.dice.between(SHARING / 2, SHARING);

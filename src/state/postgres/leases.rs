@@ -293,16 +293,24 @@ impl Leases {
     }
 
     /// Has a worker be the first to poll so many maildrops that another one polled last, and that nobody polls now: some of
-    /// each time, or both would be idle in turn. Gives how many that were.
-    pub async fn take_over(&self, worker: i64, from: i64, most: u64) -> Result<u64, StateError> {
+    /// each time, or both would be idle in turn. Those of some identities it leaves. Gives how many that were.
+    pub async fn take_over(
+        &self,
+        worker: i64,
+        from: i64,
+        most: u64,
+        left: &[&str],
+    ) -> Result<u64, StateError> {
         let sql = "UPDATE lease SET owner = $1 FROM (
                        SELECT maildrop FROM lease WHERE owner = $2 AND token = 0
+                       AND NOT (maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($4)))
                        ORDER BY mod(maildrop * 40503, 65536), maildrop LIMIT $3) AS chosen
                    WHERE lease.maildrop = chosen.maildrop AND lease.owner = $2 AND lease.token = 0
                    AND EXISTS (SELECT 1 FROM worker WHERE worker.id = $1 AND NOT worker.evicted)
                    RETURNING lease.maildrop";
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let parameters: [Param<'_>; 3] = [(&worker, Type::INT8), (&from, Type::INT8), (&most, Type::INT8)];
+        let parameters: [Param<'_>; 4] =
+            [(&worker, Type::INT8), (&from, Type::INT8), (&most, Type::INT8), (&left, Type::TEXT_ARRAY)];
         Ok(self.0.query(sql, &parameters).await?.len() as u64)
     }
 

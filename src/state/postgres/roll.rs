@@ -25,8 +25,17 @@ pub struct Roll {
     doubles: HashSet<String>,
 }
 
-/// The account of a row, or what is known of one that cannot be used here, and why that is so.
-type Read = Result<Arc<Account>, (Arc<Account>, String)>;
+/// The account of a row, or what is known of one that cannot be used here.
+type Read = Result<Arc<Account>, Unusable>;
+
+/// A row that cannot be used here.
+struct Unusable {
+    /// What is known of it all the same.
+    outline: Arc<Account>,
+    why: String,
+    /// Whoever has its key may well use it.
+    is_of_key: bool,
+}
 
 /// The accounts that a table has.
 #[derive(Debug, Clone, Default)]
@@ -35,10 +44,11 @@ pub struct Rows {
     pub polled: Vec<Arc<Account>>,
     /// Those that are not enabled.
     pub disabled: Vec<Arc<Account>>,
-    /// Those that cannot be used here, and perhaps elsewhere: by whoever has the key, or another configuration. Their names
-    /// and their maildrops are what is known of them.
+    /// Those that are left to whoever has their keys. Their names and their maildrops are what is known of them.
     pub unusable: Vec<Arc<Account>>,
-    /// Why they cannot, by their names.
+    /// Those that make no account for anybody: they stand in nobody's way.
+    pub wrong: Vec<Arc<Account>>,
+    /// Why those that cannot be used cannot, by their names.
     pub why: HashMap<String, String>,
 }
 
@@ -85,20 +95,21 @@ impl Roll {
 
     fn read(&self, row: &Row, wrong: &mut Vec<(String, RowError)>) -> Read {
         self.fleet.open(row, &self.ring).map(Arc::new).map_err(|error| {
-            let why = error.to_string();
+            let (why, is_of_key) = (error.to_string(), error.is_of_key());
             wrong.push((row.account(), error));
-            (Arc::new(self.fleet.outline(row)), why)
+            Unusable { outline: Arc::new(self.fleet.outline(row)), why, is_of_key }
         })
     }
 
-    /// Sorts them. Of two that have one name or one maildrop the one of the lower id has it, for all workers alike.
+    /// Sorts them. Of two that have one name or one maildrop the one of the lower id has it, for all workers alike; what is
+    /// wrong for all of them has neither.
     fn rows(&mut self, shown_twice: &HashSet<i64>) -> Rows {
         let mut all: Vec<_> = self.known.iter().map(|(id, (_, read))| (*id, read)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         let (mut names, mut maildrops) = (HashSet::new(), HashSet::new());
         let (mut rows, mut doubles) = (Rows::default(), HashMap::new());
         for (id, read) in all {
-            let account = read.as_ref().unwrap_or_else(|(outline, _)| outline);
+            let account = read.as_ref().unwrap_or_else(|unusable| &unusable.outline);
             let mut double =
                 |what| doubles.insert(format!("account {}: {what}", account.name), account.name.clone());
             if shown_twice.contains(&id) {
@@ -110,14 +121,18 @@ impl Roll {
                 rows.disabled.push(account.clone());
                 continue;
             }
+            if let Err(Unusable { outline, why, is_of_key }) = read {
+                rows.why.insert(outline.name.clone(), why.clone());
+                if !is_of_key {
+                    rows.wrong.push(outline.clone());
+                    continue;
+                }
+            }
             let has_name = !names.insert(account.name.as_str());
             let has_maildrop =
                 !account.maildrop_id.is_empty() && !maildrops.insert(account.maildrop_id.as_str());
             match read {
-                Err((outline, why)) => {
-                    rows.unusable.push(outline.clone());
-                    rows.why.insert(outline.name.clone(), why.clone());
-                }
+                Err(_) => rows.unusable.push(account.clone()),
                 Ok(_) if has_name => {
                     double(
                         "another row has the same tenant and name, and a lower id; it is not polled"

@@ -166,7 +166,8 @@ async fn of_rows_that_are_shown_twice_or_have_one_name_the_first_is_polled() {
     let rows = roll.look().await.unwrap().unwrap();
     let polled: Vec<_> = rows.polled.iter().map(|account| account.name.as_str()).collect();
     assert_eq!(polled, ["acme/alice", "acme/bob", "acme/carol"]);
-    assert_eq!(rows.unusable.len(), 1, "a row without a secret is none that can be polled");
+    assert_eq!(rows.wrong.len(), 1, "a row without a secret is none that can be polled");
+    assert_eq!(rows.unusable.len(), 0);
     assert_eq!(names(&mut roll).await, None, "nothing has changed");
 }
 
@@ -185,4 +186,24 @@ async fn a_row_of_another_key_is_known_by_its_maildrop_and_one_that_is_disabled_
     assert_eq!(maildrops(&rows.unusable), ["acme/bob@pop.example.org"]);
     assert_eq!(maildrops(&rows.disabled), ["acme/carol@pop.example.org"]);
     assert_eq!(rows.polled.len(), 1);
+}
+
+#[tokio::test]
+async fn a_row_that_is_wrong_for_all_takes_its_maildrop_from_none_and_one_of_another_key_does() {
+    let accounts = Accounts::new(database(), "account");
+    let other = Ring::new([&Secret::new(STANDARD.encode([8; 32]))]).unwrap();
+    let (mut wrong, mut foreign) = (row(1, "wrong"), row(2, "foreign"));
+    wrong.row.maildrop = row(3, "alice").row.maildrop;
+    wrong.row.config += ", connect: nc";
+    foreign.row.maildrop = row(4, "bob").row.maildrop;
+    foreign.row.secret = Some(other.seal(&foreign.row.place(), &Secret::new(*b"x")).unwrap());
+    accounts.add(&[wrong, foreign, row(3, "alice"), row(4, "bob")]).await.unwrap();
+    let rows = Roll::new(accounts, fleet(), ring()).look().await.unwrap().unwrap();
+    let names = |accounts: &[Arc<Account>]| accounts.iter().map(|of| of.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&rows.polled), ["acme/alice"]);
+    assert_eq!(
+        (names(&rows.wrong), names(&rows.unusable)),
+        (vec!["acme/wrong".into()], vec!["acme/foreign".into()])
+    );
+    assert_eq!(rows.why.len(), 2);
 }

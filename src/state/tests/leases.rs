@@ -226,7 +226,9 @@ async fn what_one_worker_polled_last_is_taken_over_as_far_as_nobody_polls_it() {
     let [first, second] = [fleet.leases.join("a").await.unwrap(), fleet.leases.join("b").await.unwrap()];
     let claims = fleet.claim(first).await;
     fleet.leases.close(&claims[1..].iter().copied().map(close).collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(fleet.leases.take_over(second, first, 2).await.unwrap(), 2);
+    let names = ["1@h", "2@h", "3@h", "4@h"];
+    assert_eq!(fleet.leases.take_over(second, first, 9, &names).await.unwrap(), 0, "it cannot poll them");
+    assert_eq!(fleet.leases.take_over(second, first, 2, &names[..1]).await.unwrap(), 2);
     assert_eq!(fleet.leases.owned().await.unwrap(), [(first, 3), (second, 2)].into());
-    assert_eq!(fleet.leases.take_over(second, first, 9).await.unwrap(), 2, "one is being polled");
+    assert_eq!(fleet.leases.take_over(second, first, 9, &[]).await.unwrap(), 2, "one is being polled");
 }
