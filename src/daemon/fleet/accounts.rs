@@ -8,8 +8,7 @@ use crate::config::Account;
 use crate::config::account::Interval;
 use crate::daemon::schedule::Dice;
 use crate::state::StateError;
-use crate::state::fleet::GONE;
-use crate::state::postgres::{Entered, Leases, NOBODY};
+use crate::state::postgres::{Entered, Leases};
 
 /// Rows of one statement.
 pub const CHUNK: usize = 2000;
@@ -40,8 +39,6 @@ pub struct Accounts {
     numbers: HashMap<String, i64>,
     /// Those that are not entered yet.
     to_enter: Vec<Known>,
-    /// Those of the beginning are: others are new.
-    has_entered: bool,
     startup_spread: Duration,
 }
 
@@ -84,8 +81,7 @@ impl Accounts {
         self.known.values().filter(|known| is_by_itself(known)).map(identity).collect()
     }
 
-    /// Makes rows for those that have none. What is new, or back, is polled soon: it may have been put off while nobody knew
-    /// it.
+    /// Makes rows for those that have none. What is back is polled soon: it may have been put off while nobody knew it.
     ///
     /// # Errors
     ///
@@ -109,9 +105,7 @@ impl Accounts {
             let is_new = |known: &&Known| is_by_itself(known) && !self.has(&known.account.maildrop_id);
             let new: Vec<String> = chunk.iter().filter(is_new).map(identity).collect();
             if !new.is_empty() {
-                // At the beginning all are new to this worker.
-                let owners = if self.has_entered { &NOBODY[..] } else { &[GONE] };
-                leases.wake_of(owners, &new).await?;
+                leases.wake_gone(&new).await?;
             }
             let maildrops = leases.enter(&rows).await?;
             for (known, maildrop) in self.to_enter.drain(rest.saturating_sub(CHUNK)..).zip(maildrops) {
@@ -119,7 +113,6 @@ impl Accounts {
                 self.known.insert(maildrop, known);
             }
         }
-        self.has_entered = true;
         Ok(())
     }
 }

@@ -380,13 +380,13 @@ impl Leases {
         Ok(self.0.query(sql, &[(&identities, Type::TEXT_ARRAY)]).await?.len())
     }
 
-    /// Makes those of these maildrops due now that are one of these owners': that no worker has polled since it is there, or
-    /// that were put off.
-    pub async fn wake_of(&self, owners: &[i64], identities: &[String]) -> Result<(), StateError> {
-        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE owner = ANY($1) AND due > now()
-                   AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($2))";
-        let params: [Param<'_>; 2] = [(&owners, Type::INT8_ARRAY), (&identities, Type::TEXT_ARRAY)];
-        self.0.query(sql, &params).await.map(drop)
+    /// Makes those of these maildrops due now that were of no account. What waits for its first poll has its time.
+    pub async fn wake_gone(&self, identities: &[String]) -> Result<(), StateError> {
+        let sql = format!(
+            "UPDATE lease SET due = greatest(now(), log_in_at) WHERE owner = {GONE} AND due > now()
+             AND maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1))"
+        );
+        self.0.query(&sql, &[(&identities, Type::TEXT_ARRAY)]).await.map(drop)
     }
 
     /// Makes all due now that are polled by themselves. Gives how many there are.

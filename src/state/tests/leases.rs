@@ -158,18 +158,23 @@ async fn a_server_that_wants_to_be_left_alone_is_left_alone_whoever_asks() {
 }
 
 #[tokio::test]
-async fn a_maildrop_that_nobody_has_polled_is_woken_once_and_one_that_is_put_off_is_nobodys() {
+async fn a_maildrop_that_was_put_off_is_woken_once_and_one_that_waits_for_its_first_poll_is_not() {
     let fleet = Fleet::of(2).await;
     let worker = fleet.leases.join("w").await.unwrap();
     fleet.leases.put_off(&fleet.maildrops, HOUR).await.unwrap();
     let names = ["0@h".to_owned(), "1@h".to_owned()];
-    fleet.leases.wake_of(&NOBODY, &names).await.unwrap();
+    fleet.leases.wake_gone(&names).await.unwrap();
+    assert_eq!(fleet.due(&NOBODY).await.len(), 2);
     let claims = fleet.claim(worker).await;
     assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap().unwrap().0, "w");
     fleet.leases.close(&[close(claims[0]), close(claims[1])]).await.unwrap();
     assert_eq!(fleet.leases.holder(claims[0].maildrop).await.unwrap(), None);
-    fleet.leases.wake_of(&NOBODY, &names).await.unwrap();
+    fleet.leases.wake_gone(&names).await.unwrap();
     assert!(fleet.due(&[0, worker]).await.is_empty(), "another worker has seen it later");
+    let new = Entered { identity: "2@h".into(), host: "h".into(), tenant: String::new(), wait: Some(HOUR) };
+    fleet.leases.enter(std::slice::from_ref(&new)).await.unwrap();
+    fleet.leases.wake_gone(&[new.identity]).await.unwrap();
+    assert!(fleet.due(&NOBODY).await.is_empty(), "its first poll is spread");
 }
 
 #[tokio::test]
