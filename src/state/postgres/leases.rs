@@ -391,9 +391,11 @@ impl Leases {
 
     /// Makes all due now that are polled by themselves. Gives how many there are.
     pub async fn wake_all(&self) -> Result<usize, StateError> {
-        let sql = "UPDATE lease SET due = greatest(now(), log_in_at) WHERE due < now() + $1 * interval '1 microsecond'
-                   RETURNING maildrop";
-        Ok(self.0.query(sql, &[(&(NEVER / 2), Type::INT8)]).await?.len())
+        let sql = format!(
+            "UPDATE lease SET due = greatest(now(), log_in_at)
+             WHERE due < now() + $1 * interval '1 microsecond' AND owner <> {GONE} RETURNING maildrop"
+        );
+        Ok(self.0.query(&sql, &[(&(NEVER / 2), Type::INT8)]).await?.len())
     }
 
     /// Gives the worker that has the lease on a maildrop, if one has, and how long ago it was heard of.

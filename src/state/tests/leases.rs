@@ -155,6 +155,8 @@ async fn a_server_that_wants_to_be_left_alone_is_left_alone_whoever_asks() {
     assert!(fleet.due(&[worker]).await.is_empty());
     assert_eq!(fleet.leases.wake_all().await.unwrap(), 2);
     assert!(fleet.due(&[worker]).await.is_empty());
+    fleet.leases.retire(&fleet.maildrops[..1]).await.unwrap();
+    assert_eq!(fleet.leases.wake_all().await.unwrap(), 1, "one is of no account any more");
 }
 
 #[tokio::test]
