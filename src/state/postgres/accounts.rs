@@ -188,11 +188,13 @@ impl Accounts {
         Ok(is_there)
     }
 
-    /// Seals a secret anew, unless it has become another one meanwhile.
+    /// Seals a secret anew, unless it has become another one meanwhile. Whoever has only the new key sees it.
     pub async fn reseal(&self, row: &Row, new: &Sealed) -> Result<(), StateError> {
         let Some(old) = &row.secret else { return Ok(()) };
-        let sql =
-            format!("UPDATE {} SET secret = $3, secret_key = $4 WHERE id = $1 AND secret = $2", self.table);
+        let sql = format!(
+            "UPDATE {} SET secret = $3, secret_key = $4, revision = revision + 1 WHERE id = $1 AND secret = $2",
+            self.table
+        );
         let params: [Param<'_>; 4] = [
             (&row.id, Type::INT8),
             (&old.octets, Type::BYTEA),

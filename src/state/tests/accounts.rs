@@ -180,12 +180,16 @@ async fn a_row_of_another_key_is_known_by_its_maildrop_and_one_that_is_disabled_
     let mut off = row(3, "carol");
     off.row.enabled = false;
     accounts.add(&[row(1, "alice"), foreign, off]).await.unwrap();
-    let rows = Roll::new(accounts, fleet(), ring()).look().await.unwrap().unwrap();
+    let mut roll = Roll::new(accounts.clone(), fleet(), ring());
+    let rows = roll.look().await.unwrap().unwrap();
     let maildrops =
         |accounts: &[Arc<Account>]| accounts.iter().map(|of| of.maildrop_id.clone()).collect::<Vec<_>>();
     assert_eq!(maildrops(&rows.unusable), ["acme/bob@pop.example.org"]);
     assert_eq!(maildrops(&rows.disabled), ["acme/carol@pop.example.org"]);
     assert_eq!(rows.polled.len(), 1);
+    let foreign = accounts.find("acme", "bob").await.unwrap().unwrap();
+    accounts.reseal(&foreign, &row(2, "bob").row.secret.unwrap()).await.unwrap();
+    assert_eq!(names(&mut roll).await.map(|names| names.len()), Some(2), "it was sealed anew");
 }
 
 #[tokio::test]
