@@ -93,7 +93,7 @@ impl Fleet {
     }
 
     /// Gives what is known of a row's account whatever is wrong with it: its name, its maildrop (empty: not even that),
-    /// and whether it is to be polled.
+    /// whether it is to be polled, and how often.
     pub fn outline(&self, row: &Row) -> Account {
         let known = Reading { fleet: self, row, found: Found::default() }.account();
         let maildrop_id = match row.maildrop.as_str() {
@@ -101,7 +101,8 @@ impl Fleet {
             "" => format!("{}/{}@{}", row.tenant, known.user, known.host),
             given => given.to_owned(),
         };
-        Account { host: known.host, maildrop_id, enabled: row.enabled, ..Account::new(row.account()) }
+        let Account { host, interval, .. } = known;
+        Account { host, interval, maildrop_id, enabled: row.enabled, ..Account::new(row.account()) }
     }
 
     /// Makes the account of a row, with its secret.
@@ -487,7 +488,10 @@ fleet:
         for (config, maildrop) in [("{ host: h, user: u, deliver: none }", "acme/u@h"), ("{ host: h", "")] {
             let outline = fleet().outline(&row(config));
             assert_eq!((outline.name.as_str(), outline.maildrop_id.as_str()), ("acme/alice", maildrop));
+            assert_eq!(outline.interval, Interval::Every(Duration::from_secs(600)), "that of the file");
         }
+        let asked_for = fleet().outline(&row("{ host: h, user: u, interval: manual, deliver: none }"));
+        assert_eq!(asked_for.interval, Interval::Manual);
         assert!(fleet().account(&row("{ host: 10.1.2.3, user: u, deliver: desk }")).is_ok(), "it is named");
         let bare = Row { secret: None, ..row("{ host: h, user: u, deliver: desk }") };
         assert!(fleet().account(&bare).unwrap_err().to_string().contains("secret: is missing"));
