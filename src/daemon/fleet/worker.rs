@@ -311,7 +311,8 @@ impl Worker {
         let (mut lag, mut found, mut claimed) = (latest(&own), own.len(), 0);
         // Who is late with its own has the longest due go first, whoever polled that last: or what nobody has would wait until
         // it is no more.
-        if lag >= grace {
+        let are_all_seen = lag >= grace;
+        if are_all_seen {
             let all: Vec<i64> = others.iter().copied().chain([identity.id]).collect();
             let late = self.look(&all, grace, free).await;
             (lag, found) = (lag.max(latest(&late)), late.len());
@@ -323,7 +324,7 @@ impl Worker {
             found += own.len();
         }
         claimed += self.take(identity, own, out).await;
-        if claimed < free {
+        if !are_all_seen && claimed < free {
             let others = self.look(&others, grace, free).await;
             lag = lag.max(latest(&others));
             found += others.len();

@@ -7,10 +7,9 @@ use crate::state::schema;
 ///
 /// A worker is a process: its identity is a random number above 0, and never used again. An account is a tenant's (a view of
 /// that shape will do). The hot row of a maildrop has its schedule and its lease: `token` is 0 where it is free, else the
-/// random number of the session, which every write names; `owner` is who polled it last, 0 nobody, and -1 that it is of no account
-/// any more; `log_in_at` is when
-/// its server lets it be polled again, whoever asks. The index is of all rows: one that left out those under a lease would
-/// be written by each claim.
+/// random number of the session, which every write names; `owner` is who polled it last, 0 nobody, and below 0 what the
+/// constants of `state::fleet` say; `log_in_at` is when its server lets it be polled again, whoever asks. The index is of all
+/// rows: one that left out those under a lease would be written by each claim.
 const SHARED: &str = "
 CREATE TABLE postrider (version BIGINT NOT NULL, oldest BIGINT NOT NULL);
 CREATE TABLE worker (
