@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::accounts::{Accounts, CHUNK};
+use super::session::Roster;
 use crate::config::Account;
 use crate::state::StateError;
 use crate::state::postgres::{Due, Leases, Named};
@@ -23,6 +24,8 @@ pub struct Gone {
     elsewhere: HashSet<String>,
     /// Names of accounts, and identities of their maildrops, that are there although this worker polls them not.
     kept: HashSet<String>,
+    /// Without a table what is there is not known well enough to drop anything.
+    roster: Roster,
     /// Maildrops of others that were due here and that nobody had taken.
     left: Vec<i64>,
     /// Those whose accounts have gone.
@@ -35,13 +38,15 @@ pub struct Gone {
 impl Gone {
     pub fn new() -> Self {
         let (elsewhere, kept, left, retired) = Default::default();
-        Self { elsewhere, kept, left, retired, is_found: false, old_at: Instant::now() }
+        let roster = Roster::OfFile;
+        Self { elsewhere, kept, roster, left, retired, is_found: false, old_at: Instant::now() }
     }
 
     /// Takes these accounts for those that are there besides the ones that are polled: those that are left to others, and
     /// those that nobody polls.
-    pub fn set(&mut self, elsewhere: &[Arc<Account>], besides: &[Arc<Account>]) {
+    pub fn set(&mut self, roster: Roster, elsewhere: &[Arc<Account>], besides: &[Arc<Account>]) {
         (self.elsewhere, self.kept, self.left) = Default::default();
+        self.roster = roster;
         self.elsewhere.extend(elsewhere.iter().map(|account| account.maildrop_id.clone()));
         for account in elsewhere.iter().chain(besides) {
             self.kept.extend([account.name.clone(), account.maildrop_id.clone()]);
@@ -114,6 +119,9 @@ impl Gone {
     }
 
     async fn forget(&self, leases: &Leases, accounts: &Accounts) -> Result<(), StateError> {
+        if self.roster != Roster::Whole {
+            return Ok(());
+        }
         let (mut behind, mut count) = (0, 0);
         loop {
             let old = leases.old(behind, CHUNK).await?;

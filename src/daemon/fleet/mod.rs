@@ -118,7 +118,7 @@ impl Fleet {
         // Without randomness the polls of many workers are spread less well.
         let dice = Dice::new(getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
         let (running, of_file, of_table, unusable, wrong) = Default::default();
-        let roster = Roster::Whole;
+        let roster = Roster::WithoutTable;
         Self {
             begins,
             events,

@@ -63,6 +63,8 @@ pub(super) enum Roster {
     Whole,
     /// Those of the table have not been read yet.
     OfFile,
+    /// As far as this worker knows: it reads no table, and another may.
+    WithoutTable,
 }
 
 /// The accounts from now on.

@@ -266,6 +266,27 @@ async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
 }
 
 #[tokio::test]
+async fn a_worker_that_reads_no_table_drops_nothing_that_may_be_of_a_row() {
+    let site = Site::new(2);
+    let fleet = site.worker();
+    while Postgres::shared().execute(&site.name, "SELECT count(*) FROM lease") != "2" {
+        sleep(SECOND / 10).await;
+    }
+    fleet.finish().await;
+    let old = "UPDATE lease SET owner = -1, mail_at = now() - interval '91 days'";
+    Postgres::shared().execute(&site.name, old);
+    let left = || Postgres::shared().execute(&site.name, "SELECT count(*) FROM lease");
+    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
+    fleet.set_accounts(&[], limits);
+    sleep(3 * SECOND).await;
+    assert_eq!(left(), "2");
+    fleet.finish().await;
+    looks_at_what_is_late(&site, Rows { disabled: site.accounts[..1].to_vec(), ..Rows::default() }).await;
+    assert_eq!(left(), "1", "the other is of no row");
+}
+
+#[tokio::test]
 async fn a_session_ends_whose_account_is_gone_or_another_and_goes_on_for_the_others() {
     let site = Site::new(3);
     let mut fleet = site.worker();

@@ -234,7 +234,7 @@ impl Worker {
             Event::Accounts(told) => {
                 let Told { polled, elsewhere, besides, limits, roster, generation } = *told;
                 (self.roster, self.generation) = (roster, generation);
-                self.gone.set(&elsewhere, &besides);
+                self.gone.set(roster, &elsewhere, &besides);
                 self.gone.retire(self.accounts.set(polled, limits.startup_spread));
                 self.floor.set_limits(limits);
             }
@@ -289,7 +289,7 @@ impl Worker {
 
     /// Says whether all accounts that there are have been read, and have their rows.
     fn knows_all(&self) -> bool {
-        self.roster == Roster::Whole && self.accounts.are_entered()
+        self.roster != Roster::OfFile && self.accounts.are_entered()
     }
 
     async fn tidy_gone(&mut self) {
