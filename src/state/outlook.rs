@@ -191,12 +191,13 @@ fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
     Ok(Some(Fleet { workers, lag_seconds, all, hosts, accounts }))
 }
 
-/// Reads when maildrops are polled next, by identity.
+/// Reads when maildrops are polled next, by identity: what is of no account, when somebody asks.
 fn next_polls(tables: Tables<'_>, of: &Of) -> Result<HashMap<String, NextPoll>> {
     let Tables::Postgres(_) = tables else { return Ok(HashMap::new()) };
     let (condition, id) = of.condition("lease.maildrop");
     let sql = format!(
-        "SELECT identity, token <> 0, extract(epoch FROM due)::bigint, due < now() + interval '10 years', worker.name
+        "SELECT identity, token <> 0, extract(epoch FROM due)::bigint,
+         due < now() + interval '10 years' AND (owner <> {GONE} OR token <> 0), worker.name
          FROM lease JOIN maildrop ON maildrop.id = lease.maildrop
          LEFT JOIN worker ON worker.id = lease.owner AND NOT worker.evicted WHERE {condition}"
     );

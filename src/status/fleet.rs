@@ -29,7 +29,8 @@ impl Snapshot {
     /// Takes note of accounts of which this program cannot use the rows, by name, where nobody else polls them either.
     pub fn note_unusable(&mut self, why: &HashMap<String, String>) {
         for row in self.rows.iter_mut().filter(|row| row.enabled && row.polling != Some(true)) {
-            let is_left = row.next_poll.is_none_or(|due| self.at.saturating_sub(due) >= LATE);
+            let is_late = row.next_poll.is_none_or(|due| self.at.saturating_sub(due) >= LATE);
+            let is_left = is_late && row.worker.is_none();
             row.unusable = why.get(&row.account).filter(|_| is_left).cloned();
         }
     }

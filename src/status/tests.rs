@@ -261,10 +261,13 @@ fn an_account_that_nobody_polls_since_its_row_cannot_be_used_says_so_and_one_tha
         next_poll,
         ..fine(name)
     };
-    let rows = vec![never("t/none", None), never("t/late", Some(NOW - 90)), never("t/soon", Some(NOW + 90))];
+    let others = Row { worker: Some("mx1:1".into()), ..never("t/others", Some(NOW - 90)) };
+    let rows =
+        vec![never("t/none", None), never("t/late", Some(NOW - 90)), never("t/soon", Some(NOW + 90)), others];
     let mut snapshot = snapshot(rows);
-    let why = ["t/none", "t/late", "t/soon"].map(|name| (name.to_owned(), "its key is not here".to_owned()));
+    let why = ["t/none", "t/late", "t/soon", "t/others"]
+        .map(|name| (name.to_owned(), "its key is not here".to_owned()));
     snapshot.note_unusable(&why.into());
     let says = |row: &Row| row.told(NOW).contains("not polled: its key is not here");
-    assert_eq!(snapshot.rows.iter().map(says).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(snapshot.rows.iter().map(says).collect::<Vec<_>>(), [true, true, false, false]);
 }
