@@ -7,6 +7,10 @@ use crate::clock::Timestamp;
 /// The owner of a maildrop that is of no account any more: it is not counted among the fleet's, and its records age.
 pub const GONE: i64 = -1;
 
+/// The owner of a maildrop that has waited for long, and whose row some worker cannot use: it is the fleet's, and whoever has
+/// the key polls it, but it does not say that polls are late.
+pub const LEFT: i64 = -2;
+
 /// The workers, and the maildrops that they poll in turn. As JSON it is what `status --json` prints; the manual describes
 /// the fields, and their names stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use super::fleet::{Fleet, GONE, Host, NextPoll, Standings, Tally, Worker};
+use super::fleet::{Fleet, GONE, Host, LEFT, NextPoll, Standings, Tally, Worker};
 use super::reading::{Of, SHOWN, counts, find, status};
 use super::recording::to_column;
 use super::tables::{Result, Row, Tables};
@@ -153,10 +153,13 @@ pub(super) fn overview(tables: Tables<'_>, which: &Which, seen: Seen) -> Result<
     })
 }
 
-/// What is counted of leases, those aside that are of no account.
-const TALLY: &str =
-    "count(*), count(*) FILTER (WHERE token <> 0), count(*) FILTER (WHERE token = 0 AND due <= now()),
-    count(*) FILTER (WHERE failures > 0)";
+/// Gives what is counted of leases, those aside that are of no account. What nobody may have the key of waits for no worker.
+fn counted() -> String {
+    format!(
+        "count(*), count(*) FILTER (WHERE token <> 0),
+         count(*) FILTER (WHERE token = 0 AND due <= now() AND owner <> {LEFT}), count(*) FILTER (WHERE failures > 0)"
+    )
+}
 
 /// Reads how they stand; in a file there are none.
 fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
@@ -167,13 +170,14 @@ fn fleet(tables: Tables<'_>) -> Result<Option<Fleet>> {
              (SELECT count(*) FROM lease WHERE owner = worker.id AND token <> 0) FROM worker ORDER BY name, id",
         )
         .ask(&[], worker)?;
+    let counted = counted();
     let hosts = format!(
-        "SELECT {TALLY}, host FROM lease WHERE owner <> {GONE} GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
+        "SELECT {counted}, host FROM lease WHERE owner <> {GONE} GROUP BY host ORDER BY 3 DESC, 4 DESC, 1 DESC, host LIMIT {HOSTS}"
     );
     let hosts = tables.prepare(&hosts).ask(&[], |row| Ok(Host { host: row.get(4)?, tally: tally(row)? }))?;
-    let lag =
-        "greatest(coalesce(extract(epoch FROM now() - min(due) FILTER (WHERE token = 0)), 0), 0)::bigint";
-    let all = format!("SELECT {TALLY}, {lag} FROM lease WHERE owner <> {GONE}");
+    let waiting = format!("min(due) FILTER (WHERE token = 0 AND owner <> {LEFT})");
+    let lag = format!("greatest(coalesce(extract(epoch FROM now() - {waiting}), 0), 0)::bigint");
+    let all = format!("SELECT {counted}, {lag} FROM lease WHERE owner <> {GONE}");
     let all = tables.prepare(&all).ask(&[], |row| Ok((tally(row)?, row.octets(4)?)))?;
     let held = format!("SELECT 1 FROM held WHERE held.maildrop = maildrop.id {SHOWN}");
     let standings = format!(

@@ -88,6 +88,14 @@ impl Gone {
         }
     }
 
+    /// Takes note of those left to others that nobody has taken for long: they do not say that polls are late.
+    pub async fn leave(&self, leases: &Leases) -> Result<(), StateError> {
+        match self.left.is_empty() {
+            true => Ok(()),
+            false => leases.leave_to_others(&self.left, AGAIN).await,
+        }
+    }
+
     /// Says whether something is to be tidied up.
     pub fn is_untidy(&self) -> bool {
         !self.is_found || !self.retired.is_empty() || Instant::now() >= self.old_at

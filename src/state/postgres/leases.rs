@@ -4,7 +4,8 @@
 //! again, and what it held is free. Freeing is a sweep that is done again and again, so that whoever dies in between leaves
 //! nothing behind: a lease is free unless its owner is a live worker, and a worker gives back what it does not know to hold.
 //!
-//! A maildrop's `owner` is who polled it last, and the first to be asked to do it again, or [`GONE`]; the lease itself is `token`.
+//! A maildrop's `owner` is who polled it last, and the first to be asked to do it again, or [`GONE`], or [`LEFT`]; the lease itself
+//! is `token`.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -16,13 +17,13 @@ use super::connection::{Database, Param};
 use crate::config::Account;
 use crate::net::host_name;
 use crate::state::StateError;
-use crate::state::fleet::GONE;
+use crate::state::fleet::{GONE, LEFT};
 
 /// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
 const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
 
 /// The owners of maildrops that no worker has polled last.
-pub const NOBODY: [i64; 2] = [0, GONE];
+pub const NOBODY: [i64; 3] = [0, GONE, LEFT];
 
 /// What was recorded of a maildrop goes so long after it was listed last, as records of messages do.
 const KEPT: &str = "90 days";
@@ -238,6 +239,16 @@ impl Leases {
              WHERE maildrop = ANY($1) AND token = 0"
         );
         self.0.query(&sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(wait), Type::INT8)]).await.map(drop)
+    }
+
+    /// Takes note that a worker cannot use the rows of these maildrops, of those that nobody has polled for so long after they
+    /// were due. They stay due.
+    pub async fn leave_to_others(&self, maildrops: &[i64], late: Duration) -> Result<(), StateError> {
+        let sql = format!(
+            "UPDATE lease SET owner = {LEFT} WHERE maildrop = ANY($1) AND token = 0 AND owner >= 0
+             AND due < now() - $2 * interval '1 microsecond'"
+        );
+        self.0.query(&sql, &[(&maildrops, Type::INT8_ARRAY), (&micros(late), Type::INT8)]).await.map(drop)
     }
 
     /// Takes note that maildrops are of no account any more. Whoever knows better, and polls one, counts it again.

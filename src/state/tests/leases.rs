@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::server::Postgres;
 use crate::config;
-use crate::state::fleet::GONE;
+use crate::state::Store;
+use crate::state::fleet::{GONE, LEFT};
+use crate::state::outlook::{Seen, Which};
 use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Claim, Close, Database, Entered, Leases, NOBODY, Server};
 
@@ -14,6 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 struct Fleet {
     leases: Leases,
+    server: Server,
     database: Database,
     maildrops: Vec<i64>,
 }
@@ -24,7 +27,8 @@ impl Fleet {
         let url = Postgres::shared().database();
         let name = url.rsplit('/').next().unwrap();
         Postgres::shared().execute(name, &statements());
-        let database = Database::new(Server::new(config::Postgres::new(&url).unwrap(), None));
+        let server = Server::new(config::Postgres::new(&url).unwrap(), None);
+        let database = Database::new(server.clone());
         let leases = Leases::new(database.clone());
         let entered = |number| Entered {
             identity: format!("{number}@h"),
@@ -35,7 +39,7 @@ impl Fleet {
         let entered: Vec<_> = (0..maildrops).map(entered).collect();
         let maildrops = leases.enter(&entered).await.unwrap();
         assert_eq!(leases.enter(&entered).await.unwrap(), maildrops, "they are there");
-        Self { leases, database, maildrops }
+        Self { leases, server, database, maildrops }
     }
 
     async fn due(&self, owners: &[i64]) -> Vec<i64> {
@@ -225,6 +229,28 @@ async fn what_is_of_no_account_is_not_counted_and_goes_only_when_its_records_are
     let left = fleet.database.query("SELECT maildrop FROM seen", &[]).await.unwrap();
     assert_eq!(left.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [kept]);
     assert_eq!(fleet.leases.identities(&[old, kept]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_has_the_key_of_says_not_that_polls_are_late_and_is_polled_by_whoever_has() {
+    let fleet = Fleet::of(3).await;
+    let worker = fleet.leases.join("w").await.unwrap();
+    let late =
+        format!("UPDATE lease SET due = now() - interval '1 hour' WHERE maildrop = {}", fleet.maildrops[0]);
+    fleet.database.query(&late, &[]).await.unwrap();
+    fleet.leases.leave_to_others(&fleet.maildrops, HOUR / 2).await.unwrap();
+    let owned = fleet.leases.owned().await.unwrap();
+    assert_eq!(owned, [(LEFT, 1)].into(), "the others are not late enough");
+    let seen = Store::connect(fleet.server.clone())
+        .overview(Which::All, Seen::Uncounted)
+        .await
+        .unwrap()
+        .fleet
+        .unwrap();
+    assert!(seen.lag_seconds < 60 && (seen.all.maildrops, seen.all.waiting) == (3, 2), "{seen:?}");
+    assert_eq!(fleet.due(&NOBODY).await.len(), 3);
+    let claims = fleet.claim(worker).await;
+    assert_eq!((claims.len(), fleet.leases.owned().await.unwrap()), (3, [(worker, 3)].into()));
 }
 
 #[tokio::test]
