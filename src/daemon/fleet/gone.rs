@@ -28,6 +28,8 @@ pub struct Gone {
     roster: Roster,
     /// Maildrops of others that were due here and that nobody had taken.
     left: Vec<i64>,
+    /// Up to where more of them were seen than are noted by number: the next look begins behind.
+    behind: Option<Due>,
     /// Those whose accounts have gone.
     retired: Vec<i64>,
     /// What went before this worker came was found.
@@ -37,25 +39,35 @@ pub struct Gone {
 
 impl Gone {
     pub fn new() -> Self {
-        let (elsewhere, kept, left, retired) = Default::default();
+        let (elsewhere, kept, left, behind, retired) = Default::default();
         let roster = Roster::OfFile;
-        Self { elsewhere, kept, roster, left, retired, is_found: false, old_at: Instant::now() }
+        Self { elsewhere, kept, roster, left, behind, retired, is_found: false, old_at: Instant::now() }
     }
 
     /// Takes these accounts for those that are there besides the ones that are polled: those that are left to others, and
     /// those that nobody polls.
     pub fn set(&mut self, roster: Roster, elsewhere: &[Arc<Account>], besides: &[Arc<Account>]) {
         (self.elsewhere, self.kept, self.left) = Default::default();
-        self.roster = roster;
+        (self.roster, self.behind) = (roster, None);
         self.elsewhere.extend(elsewhere.iter().map(|account| account.maildrop_id.clone()));
         for account in elsewhere.iter().chain(besides) {
             self.kept.extend([account.name.clone(), account.maildrop_id.clone()]);
         }
     }
 
-    /// Gives what is looked past.
-    pub fn left(&self) -> &[i64] {
-        &self.left
+    /// Gives what is looked past: maildrops, and up to where.
+    pub fn left(&self) -> (&[i64], Option<Due>) {
+        (&self.left, self.behind)
+    }
+
+    /// Says how many are looked at at once, if it is to be so many.
+    pub fn page(&self, most: usize) -> usize {
+        if self.left.len() < CHUNK { most } else { most.max(CHUNK) }
+    }
+
+    /// Has the next look begin behind this one; `None`: at the longest due.
+    pub fn look_behind(&mut self, last: Option<Due>) {
+        self.behind = last;
     }
 
     /// Gives the identities of the maildrops that this worker leaves to others.
@@ -68,24 +80,27 @@ impl Gone {
         self.retired.extend(maildrops);
     }
 
-    /// Lets what is due wait that is of no account, and leaves to others what may be of one.
-    pub async fn set_aside(&mut self, leases: &Leases, due: &[Due]) -> Result<(), StateError> {
+    /// Lets what is due wait that is of no account, and leaves to others what may be of one. Says whether there is more of that
+    /// than is noted by number.
+    pub async fn set_aside(&mut self, leases: &Leases, due: &[Due]) -> Result<bool, StateError> {
         let identities = self.identities(leases, due.iter().map(|due| due.maildrop).collect()).await?;
-        let mut nobodys = Vec::new();
+        let (mut nobodys, mut more) = (Vec::new(), Vec::new());
         for due in due {
             let is_elsewhere =
                 identities.get(&due.maildrop).is_some_and(|identity| self.elsewhere.contains(identity));
             match is_elsewhere {
                 true if self.left.len() < CHUNK => self.left.push(due.maildrop),
-                // So many of which nobody polls one hide all others.
-                true if due.late < AGAIN => {}
-                true | false => nobodys.push(due.maildrop),
+                true => more.push(due.maildrop),
+                false => nobodys.push(due.maildrop),
             }
         }
-        match nobodys.is_empty() {
-            true => Ok(()),
-            false => leases.put_off(&nobodys, AGAIN).await,
+        if !nobodys.is_empty() {
+            leases.put_off(&nobodys, AGAIN).await?;
         }
+        if !more.is_empty() {
+            leases.leave_to_others(&more, AGAIN).await?;
+        }
+        Ok(!more.is_empty())
     }
 
     /// Takes note of those left to others that nobody has taken for long: they do not say that polls are late.

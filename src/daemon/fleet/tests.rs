@@ -203,7 +203,7 @@ async fn a_worker_that_ends_gives_back_what_it_held_at_once() {
     }
     fleet.drain();
     fleet.finish().await;
-    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[]), 100).await.unwrap().len(), 10);
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[], None), 100).await.unwrap().len(), 10);
     assert_eq!(site.leases().workers().await.unwrap(), []);
 }
 
@@ -221,7 +221,7 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     fleet.await_rows();
     fleet.set_accounts(&[], limits);
     sleep(3 * SECOND).await;
-    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[]), 100).await.unwrap().len(), 5);
+    assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[], None), 100).await.unwrap().len(), 5);
     fleet.set_rows(Rows { polled: site.accounts.clone(), ..Rows::default() });
     for _ in 0..5 {
         fleet.begin().await;
@@ -263,6 +263,28 @@ async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
     for _ in 0..5 {
         fleet.begin().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_worker_leaves_to_others_hides_nothing_from_it_however_much_that_is() {
+    let site = Site::new(1);
+    let many = "WITH made AS (INSERT INTO maildrop (identity) SELECT 'left' || n FROM generate_series(1, 9000) AS n RETURNING id)
+        INSERT INTO lease (maildrop, due) SELECT id, now() - interval '1 hour' FROM made";
+    Postgres::shared().execute(&site.name, many);
+    let due =
+        "SELECT sum(extract(epoch FROM due)::bigint) FROM lease WHERE due < now() - interval '50 minutes'";
+    let before = Postgres::shared().execute(&site.name, due);
+    let account =
+        |number: i32| Account { maildrop_id: format!("left{number}"), ..Account::new(number.to_string()) };
+    let unusable = (1..=9000).map(|number| Arc::new(account(number))).collect();
+    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
+    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
+    fleet.await_rows();
+    fleet.set_accounts(&[], limits);
+    fleet.set_rows(Rows { polled: site.accounts.clone(), unusable, ..Rows::default() });
+    let begin = tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them");
+    assert_eq!(begin.account.maildrop_id, "0@h");
+    assert_eq!(Postgres::shared().execute(&site.name, due), before, "they wait where they were");
 }
 
 #[tokio::test]

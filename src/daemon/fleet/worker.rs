@@ -336,29 +336,34 @@ impl Worker {
 
     /// Looks for what is due, and again past whoever crowds the view.
     async fn look(&mut self, owners: &[i64], grace: Duration, free: usize) -> Vec<(Candidate, Duration)> {
-        let (mut past, mut all, most) = (self.floor.full(), Vec::new(), free + CHOICE);
+        let (mut past, mut all, most) = (self.floor.full(), Vec::new(), self.gone.page(free + CHOICE));
         let mut known = HashSet::new();
         for _ in 0..LOOKS {
-            let seen = self.see(owners, grace, &past, most).await;
+            let (seen, is_hidden) = self.see(owners, grace, &past, most).await;
             let candidates: Vec<_> = seen.iter().map(|(candidate, _)| candidate.clone()).collect();
             all.extend(seen.into_iter().filter(|(candidate, _)| known.insert(candidate.maildrop)));
-            if candidates.len() < most || !past.add_crowd(&candidates) {
+            if !is_hidden && (candidates.len() < most || !past.add_crowd(&candidates)) {
                 break;
             }
         }
         all
     }
 
+    /// Looks once. Says, too, whether what is left to others hides what is due behind it, which the next look shows.
     async fn see(
         &mut self,
         owners: &[i64],
         grace: Duration,
         past: &Past,
         most: usize,
-    ) -> Vec<(Candidate, Duration)> {
-        let past = (&past.hosts[..], &past.tenants[..], self.gone.left());
+    ) -> (Vec<(Candidate, Duration)>, bool) {
+        let (left, behind) = self.gone.left();
+        // Its own are seldom left to others, and may be due before those that are.
+        let behind = behind.filter(|_| !grace.is_zero());
+        let past = (&past.hosts[..], &past.tenants[..], left, behind);
         let due = self.leases.due(owners, grace, past, most).await;
         let due = self.noted("look for what is due", due).unwrap_or_default();
+        let last = due.last().copied().filter(|_| due.len() >= most);
         let (mut candidates, mut unknown) = (Vec::with_capacity(due.len()), Vec::new());
         for due in due {
             match self.accounts.get(due.maildrop) {
@@ -371,11 +376,16 @@ impl Worker {
                 None => {}
             }
         }
+        let mut is_hidden = false;
         if !unknown.is_empty() && self.knows_all() {
             let set_aside = self.gone.set_aside(&self.leases, &unknown).await;
-            self.noted("set aside what is of no account", set_aside);
+            let is_more = self.noted("set aside what is of no account", set_aside).unwrap_or(false);
+            is_hidden = is_more && last.is_some() && !grace.is_zero();
         }
-        candidates
+        if !grace.is_zero() {
+            self.gone.look_behind(last.filter(|_| is_hidden));
+        }
+        (candidates, is_hidden)
     }
 
     /// Claims what is chosen of these, and has their sessions begin. Gives how many that were.

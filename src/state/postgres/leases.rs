@@ -8,7 +8,7 @@
 //! is `token`.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -55,9 +55,13 @@ impl Entered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     pub maildrop: i64,
+    pub due: SystemTime,
     /// How long ago it was due.
     pub late: Duration,
 }
+
+/// What whoever looks for what is due looks past: hosts, tenants, maildrops, and all up to one, in the order of what is due.
+pub type Past<'p> = (&'p [String], &'p [String], &'p [i64], Option<Due>);
 
 /// A maildrop that is of no account, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,29 +211,32 @@ impl Leases {
     }
 
     /// Gives what is due and free of what these owners polled last ([`NOBODY`]), the longest due first, once it has waited for
-    /// a grace. These hosts, tenants and maildrops are looked past.
+    /// a grace.
     pub async fn due(
         &self,
         owners: &[i64],
         grace: Duration,
-        (hosts, tenants, maildrops): (&[String], &[String], &[i64]),
+        (hosts, tenants, maildrops, behind): Past<'_>,
         most: usize,
     ) -> Result<Vec<Due>, StateError> {
-        let sql = "SELECT maildrop, (extract(epoch FROM now() - due) * 1000000)::bigint FROM lease
+        let sql = "SELECT maildrop, due, (extract(epoch FROM now() - due) * 1000000)::bigint FROM lease
                    WHERE owner = ANY($1) AND token = 0 AND due <= now() - $2 * interval '1 microsecond'
                    AND NOT (host = ANY($3)) AND NOT (tenant = ANY($4)) AND NOT (maildrop = ANY($5))
-                   ORDER BY due LIMIT $6";
+                   AND (due, maildrop) > ($7, $8) ORDER BY due, maildrop LIMIT $6";
         let (grace, most) = (micros(grace), i64::try_from(most).unwrap_or(i64::MAX));
-        let parameters: [Param<'_>; 6] = [
+        let (due, last) = behind.map_or((UNIX_EPOCH, 0), |behind| (behind.due, behind.maildrop));
+        let parameters: [Param<'_>; 8] = [
             (&owners, Type::INT8_ARRAY),
             (&grace, Type::INT8),
             (&hosts, Type::TEXT_ARRAY),
             (&tenants, Type::TEXT_ARRAY),
             (&maildrops, Type::INT8_ARRAY),
             (&most, Type::INT8),
+            (&due, Type::TIMESTAMPTZ),
+            (&last, Type::INT8),
         ];
         let rows = self.0.query(sql, &parameters).await?;
-        Ok(rows.iter().map(|row| Due { maildrop: row.get(0), late: span(row, 1) }).collect())
+        Ok(rows.iter().map(|row| Due { maildrop: row.get(0), due: row.get(1), late: span(row, 2) }).collect())
     }
 
     /// Lets maildrops wait that nobody holds, and that are of no account that this worker knows.

@@ -43,7 +43,7 @@ impl Fleet {
     }
 
     async fn due(&self, owners: &[i64]) -> Vec<i64> {
-        let due = self.leases.due(owners, NOW, (&[], &[], &[]), 1000).await.unwrap();
+        let due = self.leases.due(owners, NOW, (&[], &[], &[], None), 1000).await.unwrap();
         due.iter().map(|due| due.maildrop).collect()
     }
 
@@ -92,7 +92,7 @@ async fn what_a_worker_polled_last_is_its_own_once_it_is_closed_and_due_again() 
     assert_eq!(again.len(), 2, "one is held");
     assert!(again.iter().all(|claim| claim.failures == 2 && !tokens(&claims).contains(&claim.token)));
     assert!(
-        fleet.leases.due(&[worker], NOW, (&["h".into()], &[], &[]), 9).await.unwrap().is_empty(),
+        fleet.leases.due(&[worker], NOW, (&["h".into()], &[], &[], None), 9).await.unwrap().is_empty(),
         "its host is full"
     );
 }
