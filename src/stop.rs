@@ -9,6 +9,7 @@
 //! | a daemon's sessions | when it is asked | [`SESSIONS`] |
 //! | messages on the line | when it is asked | [`MESSAGES`] |
 //! | a mail server that takes a message | when it is asked | [`SERVER`], then [`GOODBYE`] |
+//! | a provider that was asked for a token | when it is asked | [`PROVIDER`] |
 //! | delivery of what came in | when it is asked | [`DELIVERY`] |
 //! | a hook | when it is asked, or the hook begins | [`HOOK`] |
 //! | QUIT | after delivery | [`QUIT`] |
@@ -39,6 +40,8 @@ pub const MESSAGES: Duration = Duration::from_millis(800);
 pub const SERVER: Duration = Duration::from_secs(4);
 /// How long a mail server's goodbye may take, whenever it comes: nothing depends on it.
 pub const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a provider of tokens may take to answer: the refresh token that it was sent may be worthless by then.
+pub const PROVIDER: Duration = Duration::from_secs(5);
 /// How long what has come in may take to be delivered and recorded. Whatever ends by itself needs less.
 pub const DELIVERY: Duration = Duration::from_secs(5);
 /// How long the answer to QUIT may take.
@@ -251,9 +254,10 @@ mod tests {
 
     #[test]
     fn the_endings_that_follow_each_other_add_up_to_less_than_ten_seconds() {
-        let sums: [(&str, &[Duration], Duration); 6] = [
+        let sums: [(&str, &[Duration], Duration); 7] = [
             ("delivery, then QUIT, in a daemon's session", &[DELIVERY, QUIT], SESSIONS),
             ("a mail server, its goodbye and QUIT", &[SERVER, GOODBYE, QUIT], SESSIONS),
+            ("a provider of tokens, then QUIT", &[PROVIDER, QUIT], SESSIONS),
             ("messages on the line, and their delivery", &[MESSAGES], DELIVERY),
             ("a command that the end of its session ends", &[COMMAND, PIPES], SETTLING),
             ("all that a daemon does", &[SESSIONS, SETTLING, CLOSING], PROCESS),

@@ -14,8 +14,8 @@ use super::stdout::Results;
 use super::{CliError, Common};
 use crate::clock::WallClock;
 use crate::config::Account;
-use crate::credential::oauth2::Means;
 use crate::credential::oauth2::log_in::{By, Person, needed};
+use crate::credential::oauth2::{Means, Renewals};
 use crate::net::{Connector, Endpoint};
 use crate::session::Environment;
 use crate::state::tokens::Shelf;
@@ -73,11 +73,12 @@ pub(super) async fn log_in(
     lines: mpsc::UnboundedReceiver<String>,
     (say, next): (&mut dyn FnMut(&str), &str),
 ) -> Result<mpsc::UnboundedReceiver<String>, CliError> {
-    let connector = Connector::default();
+    let (connector, renewals) = (Connector::default(), Renewals::default());
     let means = Means {
         connector: &connector,
         through: Endpoint::from(account),
         shelf,
+        renewals: &renewals,
         now: WallClock::System.now(),
     };
     let failed = |error| CliError::Login { account: account.name.clone(), error };

@@ -104,6 +104,7 @@ pub fn means<'a>(account: &'a Account, environment: &'a Environment) -> Means<'a
         connector: &environment.connector,
         through: Endpoint::from(account),
         shelf: &environment.shelf,
+        renewals: &environment.renewals,
         now: environment.clock.now(),
     }
 }

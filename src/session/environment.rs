@@ -10,6 +10,7 @@ use super::told::{self, Unwritten};
 use crate::clock::WallClock;
 use crate::config::account::Interval;
 use crate::config::{Account, Config, Notify, Postgres};
+use crate::credential::oauth2::Renewals;
 use crate::credential::{self, CredentialError};
 use crate::delivery::TargetError;
 use crate::disk::Disk;
@@ -34,6 +35,8 @@ pub struct Environment {
     pub state: PathBuf,
     /// Where tokens are kept.
     pub shelf: Shelf,
+    /// The renewals of tokens that are under way.
+    pub renewals: Renewals,
     pub connector: Connector,
     pub disk: Disk,
     /// Once it was asked, no new message is begun.
@@ -62,6 +65,7 @@ impl Environment {
         Self {
             store,
             shelf: Shelf::Beside(state.clone()),
+            renewals: Renewals::default(),
             state,
             connector: Connector::default(),
             disk: Disk::default(),

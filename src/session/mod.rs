@@ -63,6 +63,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::config::account::Hooks;
+use crate::credential::oauth2::Renewals;
 use crate::failure::Class;
 use crate::state::{StateError, Taken, Timestamp};
 
@@ -124,7 +125,10 @@ pub async fn poll(
     let began = Instant::now();
     let mut report = Report { account: account.name.clone(), host: account.server(), ..Report::default() };
     let ended = match environment.of(account).during("use the target") {
-        Ok(own) => under_lease(account, own, task, progress, began, &mut report).await,
+        Ok(own) => {
+            let own = Environment { renewals: Renewals::default(), ..own };
+            under_lease(account, own, task, progress, began, &mut report).await
+        }
         // Work that still waits for an answer has the state's lease, but not the state.
         Err(aborted) => Err(aborted),
     };

@@ -7,6 +7,7 @@ use crate::config::{Account, Target};
 use crate::delivery::Sink;
 use crate::message::FileId;
 use crate::state::Timestamp;
+use crate::stop::PROVIDER;
 
 use super::trouble::{During, Failed, Trouble};
 use super::{Environment, Progress, Task};
@@ -29,18 +30,19 @@ impl Poll<'_> {
         self.account.maildrop_id.as_str().into()
     }
 
-    /// Gives up what loses nothing once the process is asked to end.
+    /// Gives up what loses nothing once the process is asked to end. What a provider of tokens has been asked is waited for: it may
+    /// have forgotten the old refresh token by then, and its answer must be written.
     pub async fn unless_stopped<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, Failed>>,
     ) -> Result<T, Failed> {
         tokio::select! {
-            done = work => done,
-            () = self.environment.stop.asked() => {
-                Err(Failed { doing: doing.into(), trouble: Trouble::Stopped })
-            }
+            done = work => return done,
+            () = self.environment.stop.asked() => {}
         }
+        let _ = tokio::time::timeout(PROVIDER, self.environment.renewals.ended()).await;
+        Err(Failed { doing: doing.into(), trouble: Trouble::Stopped })
     }
 
     pub async fn sink(&self, target: &Target) -> Result<Sink, Failed> {

@@ -75,14 +75,14 @@ impl Site {
         Postgres::shared().execute(&self.database, sql)
     }
 
-    /// Kills a poll while the provider, which has done what it was asked for, has not answered yet.
-    fn kill_before_the_answer(&self, account: &str) {
+    /// Ends a poll while the provider, which has done what it was asked for, takes its time to answer.
+    fn end_before_the_answer(&self, account: &str, signal: Signal, delay: Duration) {
         self.tokens.revoke_access();
         let before = self.tokens.count("refresh_token");
-        self.tokens.state().delay = LIMIT;
+        self.tokens.state().delay = delay;
         let polling = self.home.start(&["sync", account]);
         assert!(wait_until(SOON, || self.tokens.count("refresh_token") > before));
-        polling.signal(Signal::SIGKILL);
+        polling.signal(signal);
         polling.wait(LIMIT);
         self.tokens.state().delay = Duration::ZERO;
         self.asked("UPDATE lease SET token = 0, owner = 0");
@@ -166,14 +166,14 @@ fn a_worker_that_is_killed_while_it_renews_costs_a_login_only_where_the_old_toke
     site.tokens.state().rotates = false;
     site.log_in(&["acme/alice"]);
     site.home.must(&["sync", "acme/alice"], 0);
-    site.kill_before_the_answer("acme/alice");
+    site.end_before_the_answer("acme/alice", Signal::SIGKILL, LIMIT);
     // Nobody knows yet that it was killed.
     let ended = site.home.must(&["sync", "acme/alice"], 75);
     is_told(&ended, &["renew"]);
     site.asked("UPDATE token_store SET turn_until = now()");
     site.home.must(&["sync", "acme/alice"], 0);
     site.tokens.state().rotates = true;
-    site.kill_before_the_answer("acme/alice");
+    site.end_before_the_answer("acme/alice", Signal::SIGKILL, LIMIT);
     site.asked("UPDATE token_store SET turn_until = now()");
     let ended = site.home.must(&["sync", "acme/alice"], 77);
     is_told(&ended, &["invalid_grant", "run `postrider login acme/alice`"]);
@@ -181,6 +181,20 @@ fn a_worker_that_is_killed_while_it_renews_costs_a_login_only_where_the_old_toke
     site.put(2);
     site.home.must(&["sync", "acme/alice"], 0);
     assert_eq!(site.receiver.asked().len(), 2);
+}
+
+#[test]
+fn a_poll_that_is_told_to_end_while_it_renews_hears_the_answer_and_keeps_the_login() {
+    let site = Site::new();
+    site.add("acme/alice", "alice");
+    site.put(1);
+    site.log_in(&["acme/alice"]);
+    site.home.must(&["sync", "acme/alice"], 0);
+    site.end_before_the_answer("acme/alice", Signal::SIGTERM, Duration::from_secs(2));
+    site.put(2);
+    site.home.must(&["sync", "acme/alice"], 0);
+    assert_eq!(site.receiver.asked().len(), 2);
+    assert_eq!(site.tokens.count("refresh_token"), 1, "what the provider gave is used");
 }
 
 #[test]

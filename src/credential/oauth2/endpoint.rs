@@ -1,5 +1,8 @@
 //! Questions to a provider: forms in (RFC 6749, B), JSON out, and what its refusals say.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
@@ -16,10 +19,10 @@ use super::error::{OAuth2Error, Origin, Refused};
 use super::login::{Login, Means};
 use crate::config::account::Tls;
 use crate::config::oauth2::ClientProof;
-use crate::config::{HttpUrl, Reach};
+use crate::config::{HttpUrl, Proxy, Reach};
 use crate::disk::blocking;
 use crate::net::http::{HttpError, Reply};
-use crate::net::{Endpoint, Stage};
+use crate::net::{Connector, Endpoint, Stage};
 use crate::secret::{Secret, masked};
 use crate::text::Shown;
 
@@ -60,38 +63,95 @@ impl Form {
 /// What a provider answered: an object, or a refusal.
 pub(super) type Answered = Result<Value, OAuth2Error>;
 
+/// A question that is ready to be put, whoever goes away meanwhile.
+pub(super) struct Question {
+    request: Request<Full<Bytes>>,
+    url: HttpUrl,
+    /// What an echo of it must not show.
+    secrets: Vec<Secret>,
+    /// Where a refresh token in it came from.
+    from: Origin,
+    connector: Connector,
+    account: String,
+    tls: Tls,
+    bind: Option<IpAddr>,
+    proxy: Option<Proxy>,
+    timeout: Duration,
+}
+
 /// Asks a token or device endpoint as this client.
 pub(super) async fn ask(
     means: &Means<'_>,
     login: &Login<'_>,
     url: &HttpUrl,
-    mut form: Form,
+    form: Form,
 ) -> Result<Answered, CredentialError> {
-    let authorization = authenticate(means, login, &mut form).await?;
-    let secrets: Vec<&Secret> = form.secrets.iter().collect();
-    let body = Bytes::from_owner(Zeroizing::new(form.text.as_bytes().to_vec()));
-    let mut request = Request::post(&url.target)
-        .header("Host", url.authority())
-        .header("Accept", "application/json")
-        .header("Content-Type", "application/x-www-form-urlencoded")
-        .header("User-Agent", concat!("postrider/", env!("CARGO_PKG_VERSION")))
-        .header("Connection", "close");
-    if let Some(authorization) = &authorization {
-        let mut value = hyper::header::HeaderValue::from_bytes(authorization.as_bytes())
-            .map_err(|error| OAuth2Error::Http(HttpError::Request(error.to_string())))?;
-        value.set_sensitive(true);
-        request = request.header("Authorization", value);
+    Ok(Question::new(means, login, url, form).await?.put().await?)
+}
+
+impl Question {
+    /// Gets all that is needed to ask: nothing is sent yet.
+    pub(super) async fn new(
+        means: &Means<'_>,
+        login: &Login<'_>,
+        url: &HttpUrl,
+        mut form: Form,
+    ) -> Result<Self, CredentialError> {
+        let authorization = authenticate(means, login, &mut form).await?;
+        let body = Bytes::from_owner(Zeroizing::new(form.text.as_bytes().to_vec()));
+        let mut request = Request::post(&url.target)
+            .header("Host", url.authority())
+            .header("Accept", "application/json")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("User-Agent", concat!("postrider/", env!("CARGO_PKG_VERSION")))
+            .header("Connection", "close");
+        if let Some(authorization) = &authorization {
+            let mut value = hyper::header::HeaderValue::from_bytes(authorization.as_bytes())
+                .map_err(|error| OAuth2Error::Http(HttpError::Request(error.to_string())))?;
+            value.set_sensitive(true);
+            request = request.header("Authorization", value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| HttpError::Request(error.to_string()));
+        let from = match login.client.refresh_token {
+            Some(_) => Origin::Configuration,
+            None => Origin::Login,
+        };
+        let Endpoint { account, tls, bind, proxy, timeout, .. } = means.through;
+        Ok(Self {
+            request: request.map_err(OAuth2Error::Http)?,
+            url: url.clone(),
+            secrets: form.secrets,
+            from,
+            connector: means.connector.clone(),
+            account: account.to_owned(),
+            // Pins and the client's certificate are the mail server's.
+            tls: Tls { ca: tls.ca.clone(), min: tls.min, ..Tls::bare(url.mode) },
+            bind,
+            proxy: proxy.cloned(),
+            timeout,
+        })
     }
-    let request = request.body(Full::new(body)).map_err(|error| HttpError::Request(error.to_string()));
-    let request = request.map_err(OAuth2Error::Http)?;
-    // Pins and the client's certificate are the mail server's.
-    let tls = Tls { ca: means.through.tls.ca.clone(), min: means.through.tls.min, ..Tls::bare(url.mode) };
-    // Who gives tokens is named in the configuration file.
-    let through = Endpoint { tls: &tls, reach: &Reach::Anywhere, connect: None, ..means.through };
-    log::debug!("{}: asking {}", means.through.account, url.authority());
-    means.connector.watch().saw(|| Stage::Asking(url.authority()));
-    let reply = means.connector.request(&through, url, request).await.map_err(OAuth2Error::Http)?;
-    Ok(judge(&reply, login, &secrets))
+
+    /// Puts it, and says what the answer means.
+    pub(super) async fn put(self) -> Result<Answered, OAuth2Error> {
+        let Self { request, url, secrets, from, connector, account, tls, bind, proxy, timeout } = self;
+        let through = Endpoint {
+            account: &account,
+            host: &url.host,
+            port: url.port,
+            tls: &tls,
+            // Who gives tokens is named in the configuration file.
+            reach: &Reach::Anywhere,
+            bind,
+            proxy: proxy.as_ref(),
+            connect: None,
+            timeout,
+        };
+        log::debug!("{account}: asking {}", url.authority());
+        connector.watch().saw(|| Stage::Asking(url.authority()));
+        let reply = connector.request(&through, &url, request).await.map_err(OAuth2Error::Http)?;
+        Ok(judge(&reply, from, &secrets.iter().collect::<Vec<_>>()))
+    }
 }
 
 /// Shows who asks (RFC 6749, 2.3); gives the value of the Authorization field, if it goes there.
@@ -142,7 +202,7 @@ async fn authenticate(
 }
 
 /// Says what an answer means.
-fn judge(reply: &Reply, login: &Login<'_>, secrets: &[&Secret]) -> Answered {
+fn judge(reply: &Reply, from: Origin, secrets: &[&Secret]) -> Answered {
     let said = serde_json::from_slice::<Value>(&reply.body).ok().filter(Value::is_object);
     let text = |key: &str| said.as_ref().and_then(|said| said.get(key)?.as_str());
     // RFC 6749, 5.2 has it under 400; some servers answer 200 with an error in it.
@@ -152,10 +212,6 @@ fn judge(reply: &Reply, login: &Login<'_>, secrets: &[&Secret]) -> Answered {
         let masked = |text: &str| masked(text.as_bytes(), secrets);
         let error = String::from_utf8_lossy(&masked(error)).into_owned();
         if reply.status < 500 && reply.status != 429 {
-            let from = match login.client.refresh_token {
-                Some(_) => Origin::Configuration,
-                None => Origin::Login,
-            };
             return Err(OAuth2Error::Refused(Refused { error, said: masked(description), from }));
         }
         return Err(OAuth2Error::Later {

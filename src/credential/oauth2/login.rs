@@ -6,6 +6,7 @@ use super::super::error::CredentialError;
 use super::super::sources;
 use super::error::OAuth2Error;
 use super::kept::{Kept, id_of};
+use super::renewals::Renewals;
 use crate::clock::Timestamp;
 use crate::config::account::Password;
 use crate::config::oauth2::{ClientProof, Grant, OAuth2Client};
@@ -21,6 +22,8 @@ pub struct Means<'a> {
     pub through: Endpoint<'a>,
     /// Where tokens are kept.
     pub shelf: &'a Shelf,
+    /// What goes on though nobody waits for the token any more.
+    pub renewals: &'a Renewals,
     pub now: Timestamp,
 }
 

@@ -7,6 +7,7 @@
 //! | `endpoint` | a question to a provider, and what its refusals say |
 //! | `granted` | tokens as they come |
 //! | `login` | a client and a user, and what is kept of them |
+//! | `renewals` | what goes on though nobody waits for it |
 //! | `assertion` | a client that signs |
 //! | `error` | why there is no token, in words |
 //! | [`log_in`] | a person logs in |
@@ -24,6 +25,7 @@ mod kept;
 mod listen;
 pub mod log_in;
 mod login;
+mod renewals;
 
 use zeroize::Zeroizing;
 
@@ -37,13 +39,14 @@ use crate::config::{Account, Target};
 use crate::secret::Secret;
 use crate::state::tokens;
 
-use endpoint::Form;
+use endpoint::{Form, Question};
 pub use error::OAuth2Error;
 use granted::{Granted, printed_token};
 pub use kept::{AccessToken, Age, Unwanted};
 use kept::{Kept, id_of, lacking};
 pub use login::Means;
 use login::{Login, read, turn};
+pub use renewals::Renewals;
 
 /// Whose tokens, and what for.
 #[derive(Debug, Clone, Copy)]
@@ -158,8 +161,8 @@ impl Login<'_> {
             return Ok(token);
         }
         match self.client.grant {
-            Grant::ClientCredentials => self.by_client(means, scope, kept, &turn).await,
-            Grant::RefreshToken => self.by_refreshing(means, scope, kept, &turn).await,
+            Grant::ClientCredentials => self.by_client(means, scope, kept, turn).await,
+            Grant::RefreshToken => self.by_refreshing(means, scope, kept, turn).await,
         }
     }
 
@@ -169,19 +172,23 @@ impl Login<'_> {
         means: &Means<'_>,
         scope: &str,
         kept: Option<Kept>,
-        turn: &tokens::Turn,
+        turn: tokens::Turn,
     ) -> Result<AccessToken, CredentialError> {
         let secrets = self.secrets(means).await?;
         let mut kept = self.kept_by(kept, &secrets)?;
-        let room = turn.room().await.map_err(OAuth2Error::State)?;
         let mut form = Form::new("client_credentials");
         if !scope.is_empty() {
             form.add("scope", scope.as_bytes());
         }
-        let granted = Granted::of(endpoint::ask(means, self, &self.client.token_url, form).await??)?;
-        let token = kept.take(granted, scope, means.now);
-        room.write(kept.write()).await.map_err(OAuth2Error::State)?;
-        Ok(token)
+        let question = Question::new(means, self, &self.client.token_url, form).await?;
+        let (scope, now) = (scope.to_owned(), means.now);
+        let renewal = async move {
+            let room = turn.room().await.map_err(OAuth2Error::State)?;
+            let token = kept.take(Granted::of(question.put().await??)?, &scope, now);
+            room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+            Ok(token)
+        };
+        means.renewals.run(means.through.account, renewal).await
     }
 
     /// RFC 6749, 6.
@@ -190,7 +197,7 @@ impl Login<'_> {
         means: &Means<'_>,
         scope: &str,
         kept: Option<Kept>,
-        turn: &tokens::Turn,
+        turn: tokens::Turn,
     ) -> Result<AccessToken, CredentialError> {
         let secrets = self.secrets(means).await?;
         let not_logged_in = || OAuth2Error::NotLoggedIn { user: self.user.to_owned() };
@@ -213,35 +220,40 @@ impl Login<'_> {
         if !lacks.is_empty() {
             return Err(OAuth2Error::Lacks { user: self.user.to_owned(), lacking: lacks }.into());
         }
-        // Before the provider is asked: when it has answered, it may have forgotten the old one.
-        let room = turn.room().await.map_err(OAuth2Error::State)?;
         let mut form = Form::new("refresh_token");
         form.add_secret("refresh_token", &refresh);
         let scope = if kept.granted.is_empty() { scope.to_owned() } else { kept.granted.clone() };
         if self.client.names_scopes_again() && !scope.is_empty() {
             form.add("scope", scope.as_bytes());
         }
-        match endpoint::ask(means, self, &self.client.token_url, form).await? {
-            Ok(answer) => {
-                let token = kept.take(Granted::of(answer)?, &scope, means.now);
-                if !kept.is_of(&secrets) {
-                    // The client has another secret now.
-                    let Kept { id, secrets, .. } = self.anew(&secrets)?;
-                    (kept.id, kept.secrets) = (id, secrets);
-                }
-                room.write(kept.write()).await.map_err(OAuth2Error::State)?;
-                Ok(token)
-            }
-            Err(error) => {
-                if matches!(&error, OAuth2Error::Refused(refused) if refused.error == "invalid_grant")
-                    && !kept.refused
-                {
-                    kept.refused = true;
+        let question = Question::new(means, self, &self.client.token_url, form).await?;
+        // The client may have another secret now.
+        let anew = if kept.is_of(&secrets) { None } else { Some(self.anew(&secrets)?) };
+        let now = means.now;
+        let renewal = async move {
+            // Before the provider is asked: when it has answered, it may have forgotten the old one.
+            let room = turn.room().await.map_err(OAuth2Error::State)?;
+            match question.put().await? {
+                Ok(answer) => {
+                    let token = kept.take(Granted::of(answer)?, &scope, now);
+                    if let Some(Kept { id, secrets, .. }) = anew {
+                        (kept.id, kept.secrets) = (id, secrets);
+                    }
                     room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+                    Ok(token)
                 }
-                Err(error.into())
+                Err(error) => {
+                    if matches!(&error, OAuth2Error::Refused(refused) if refused.error == "invalid_grant")
+                        && !kept.refused
+                    {
+                        kept.refused = true;
+                        room.write(kept.write()).await.map_err(OAuth2Error::State)?;
+                    }
+                    Err(error)
+                }
             }
-        }
+        };
+        means.renewals.run(means.through.account, renewal).await
     }
 
     /// Gives what was kept by these very secrets, else begins anew.
