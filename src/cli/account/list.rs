@@ -93,56 +93,69 @@ impl Show {
 
 impl Check {
     pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
-        let (mut sound, mut wrong, mut twins) = (0, 0, Twins::default());
-        let mut look = |rows: &[Row]| {
-            for row in rows {
-                let opened = table.fleet.open(row, &table.ring).map_err(|error| error.to_string());
-                match opened.and_then(|account| twins.note(row, &account)) {
-                    Ok(()) => sound += 1,
-                    Err(what) => {
-                        log::error!("{what}");
-                        wrong += 1;
-                    }
-                }
-            }
-        };
+        let mut seen = Vec::new();
         for name in &self.rows {
-            look(&[table.named(name).await?]);
+            seen.push(Seen::of(table, &table.named(name).await?));
         }
         if self.rows.is_empty() {
             let mut pages = table.accounts.pages(None);
             while let Some(page) = pages.next().await? {
-                look(&page);
+                seen.extend(page.iter().map(|row| Seen::of(table, row)));
             }
         }
-        results.done(format_args!("{} sound, {wrong} wrong", counted(sound, "account")));
-        Ok(if wrong == 0 { Exit::SUCCESS } else { Exit::CONFIGURATION })
+        let wrong = wrong(&mut seen);
+        wrong.iter().for_each(|what| log::error!("{what}"));
+        let sound = counted(seen.len() - wrong.len(), "account");
+        results.done(format_args!("{sound} sound, {} wrong", wrong.len()));
+        Ok(if wrong.is_empty() { Exit::SUCCESS } else { Exit::CONFIGURATION })
     }
 }
 
-/// What rows have that no two may have: of those the one of the lower id is polled.
-#[derive(Default)]
-struct Twins {
-    ids: HashSet<i64>,
-    names: HashSet<String>,
-    maildrops: HashSet<String>,
+/// A row, as far as others may have the same.
+#[derive(Debug)]
+struct Seen {
+    id: i64,
+    name: String,
+    /// The maildrop, of one that is polled here or by whoever has its key.
+    maildrop: Option<String>,
+    /// What is wrong with it by itself.
+    wrong: Option<String>,
 }
 
-impl Twins {
-    fn note(&mut self, row: &Row, account: &Account) -> Result<(), String> {
-        let name = row.account();
-        let is = |what: String| Err(format!("account {name}: another row has the same {what}"));
-        if !self.ids.insert(row.id) {
-            return is(format!("id {}", row.id));
-        }
-        match row.enabled {
-            true if !self.names.insert(name.clone()) => is("tenant and name".to_owned()),
-            true if !self.maildrops.insert(account.maildrop_id.clone()) => {
-                is(format!("maildrop {}", account.maildrop_id))
+impl Seen {
+    fn of(table: &Table, row: &Row) -> Self {
+        let (id, name) = (row.id, row.account());
+        let polled = |account: Account| row.enabled.then_some(account.maildrop_id);
+        match table.fleet.open(row, &table.ring) {
+            Ok(account) => Self { id, name, maildrop: polled(account), wrong: None },
+            Err(error) => {
+                let elsewhere = error.is_of_key().then(|| table.fleet.outline(row));
+                Self { id, name, maildrop: elsewhere.and_then(polled), wrong: Some(error.to_string()) }
             }
-            true | false => Ok(()),
         }
     }
+}
+
+/// Says what is wrong with rows: of those that have what no two may have, the one of the lowest id is polled.
+fn wrong(seen: &mut [Seen]) -> Vec<String> {
+    seen.sort_unstable_by(|one, other| (one.id, &one.name).cmp(&(other.id, &other.name)));
+    let (mut ids, mut names, mut maildrops) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut wrong = Vec::new();
+    for Seen { id, name, maildrop, wrong: by_itself } in seen.iter() {
+        let twin = if !ids.insert(*id) {
+            Some(format!("id {id}"))
+        } else if let Some(maildrop) = maildrop {
+            let has_name = !names.insert(name);
+            let has_maildrop = !maildrop.is_empty() && !maildrops.insert(maildrop);
+            let of_maildrop = has_maildrop.then(|| format!("maildrop {maildrop}"));
+            if has_name { Some("tenant and name".to_owned()) } else { of_maildrop }
+        } else {
+            None
+        };
+        let twin = twin.map(|what| format!("account {name}: another row has the same {what}"));
+        wrong.extend(by_itself.clone().or(twin));
+    }
+    wrong
 }
 
 /// Whether an account is polled.
@@ -227,5 +240,42 @@ impl Table {
             nearest: None,
             hint: Some("`postrider account list` has them".to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_rows_that_have_the_same_the_one_of_the_lowest_id_is_sound() {
+        let row = |id, name: &str, maildrop: Option<&str>, wrong: Option<&str>| Seen {
+            id,
+            name: name.to_owned(),
+            maildrop: maildrop.map(str::to_owned),
+            wrong: wrong.map(str::to_owned),
+        };
+        let mut seen = [
+            row(9, "acme/alice", Some("m"), None),
+            row(1, "acme/zoe", Some("m"), None),
+            row(2, "acme/bob", Some("elsewhere"), Some("no key")),
+            row(3, "acme/bob", Some("b"), None),
+            row(4, "acme/carol", Some("elsewhere"), None),
+            row(5, "acme/dan", None, Some("nonsense")),
+            row(6, "acme/dan", Some("d"), None),
+            row(7, "acme/off", None, None),
+            row(7, "acme/on", Some("o"), None),
+        ];
+        assert_eq!(
+            wrong(&mut seen),
+            [
+                "no key",
+                "account acme/bob: another row has the same tenant and name",
+                "account acme/carol: another row has the same maildrop elsewhere",
+                "nonsense",
+                "account acme/on: another row has the same id 7",
+                "account acme/alice: another row has the same maildrop m",
+            ]
+        );
     }
 }
