@@ -46,9 +46,9 @@ Signals:
 Exit status:
    0  it was asked to end
    2  the command line is wrong
-  75  it could not go on, or was asked twice to end
-  77  the password of the database that has the state, or a key of its secrets, cannot be had
-  78  the configuration was wrong at the start";
+  75  it could not go on, or was asked twice to end; or a command gave no key of `secrets_key`
+  77  the password of the database that has the state cannot be had
+  78  the configuration was wrong at the start, or a key of `secrets_key` cannot be had";
 
 pub(super) const WAKE: &str = "\
 Exit status:
@@ -108,17 +108,17 @@ pub(super) const ACCOUNT: &str = "\
 Exit status:
    0  it was shown or done, and each account is sound
    2  the command line is wrong, or there is no such account, or one already: nothing was changed
-  75  the database cannot be used, and a later run may succeed
-  77  the password of the database, or a key of its secrets, cannot be had
-  78  the configuration or FILE is wrong, or an account: the others were done, or told";
+  75  the database cannot be used, or a command gave no key of `secrets_key`, and a later run may succeed
+  77  the password of the database cannot be had
+  78  the configuration, a key of `secrets_key` or FILE is wrong, or an account: the others were done, or told";
 
 pub(super) const STATE: &str = "\
 Exit status:
    0  all is copied, compared, and the same
    2  the command line is wrong, or nothing is recorded in FROM
-  75  one of the two is in use or cannot be used, or has something else of a maildrop
-  77  the password of the database, or a key of its secrets, cannot be had
-  78  the configuration is wrong";
+  75  one of the two is in use or cannot be used, or has something else of a maildrop; or a command gave no key of `secrets_key`
+  77  the password of the database cannot be had
+  78  the configuration is wrong, or a key of `secrets_key`";
 
 pub(super) const COMPLETIONS: &str = "\
 Exit status:
