@@ -364,11 +364,13 @@ fn a_proxy_of_fdm_keeps_its_port_and_one_with_a_password_disables_what_would_go_
         ("socks5://127.0.0.1:9050", "socks5://127.0.0.1:9050"),
         ("http://h", "http://h:80"),
         ("http://h:3128", "http://h:3128"),
+        ("http://h/", "http://h:80"),
+        ("socks://[::1]:9050/", "socks5://[::1]:9050"),
     ] {
         let printed = printed(theirs);
         assert!(printed.contains(&format!("    proxy: '{ours}'\n")), "{printed}");
     }
-    for other in ["https://h:443", "socks://u:secret@h"] {
+    for other in ["https://h:443", "socks://u:secret@h", "http://h/path"] {
         let printed = printed(other);
         assert!(printed.contains("    enabled: false\n") && !printed.contains("secret@"), "{printed}");
     }

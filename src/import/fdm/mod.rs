@@ -14,6 +14,7 @@ use super::cursor::Wrong;
 use super::place::port;
 use super::seen::{List, SeenList};
 use super::shape::{self, Imported, VERIFIED, Value};
+use crate::config::Proxy;
 use crate::secret::Secret;
 use lex::Text;
 use parse::parse;
@@ -115,11 +116,11 @@ impl Reading<'_> {
             ("http://", "http://", ":80"),
         ];
         let known = SCHEMES.iter().find_map(|(theirs, ours, port)| {
-            let host = proxy.strip_prefix(theirs)?;
+            let host = proxy.strip_prefix(theirs)?.trim_end_matches('/');
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
             Some(format!("{ours}{host}{}", if has_port { "" } else { port }))
         });
-        match known.filter(|_| !proxy.contains('@')) {
+        match known.filter(|known| !proxy.contains('@') && Proxy::parse(known).is_ok()) {
             Some(proxy) => account.set("proxy", Value::text(proxy)),
             None => {
                 account
