@@ -50,10 +50,9 @@ pub(super) fn read(text: &str, file: &Path, places: &Places) -> Result<Read, Con
         return Err(wrong);
     }
     if config.state.as_os_str().is_empty() {
-        config.state = match (places.default_state(), &config.database) {
-            // Not even tokens lie beside it.
-            (Err(ConfigError::NoHome), Some(database)) if !database.secrets_keys.is_empty() => PathBuf::new(),
-            (state, _) => state?,
+        config.state = match places.default_state() {
+            Err(ConfigError::NoHome) if !config.has_files() => PathBuf::new(),
+            state => state?,
         };
     }
     Ok(Read { config, secrets })

@@ -233,6 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn a_home_is_needed_where_the_state_or_tokens_are_files_and_nowhere_else() {
+        let state = |database: &str, oauth2: &str| {
+            let account = "host: h, user: u, deliver: { maildir: /m }";
+            let text = format!("{database}accounts: {{ home: {{ {account}{oauth2} }} }}\n");
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("config.yaml");
+            fs::write(&path, text).unwrap();
+            load(&path, &Places::default()).map(|config| config.state)
+        };
+        let database = |keys: &str| format!("state: {{ postgres: {{ url: 'postgresql://d/p'{keys} }} }}\n");
+        let (password, tokens) = (", password: { env: P }", ", oauth2: { token_command: [broker] }");
+        let keys = ", secrets_key: { env: K }";
+        for (database, login) in
+            [(database(""), password), (database(keys), password), (database(keys), tokens)]
+        {
+            assert_eq!(state(&database, login).unwrap(), PathBuf::new(), "{database} {login}");
+        }
+        for (database, login) in [(String::new(), password), (database(""), tokens)] {
+            let refused = state(&database, login);
+            assert!(matches!(refused, Err(ConfigError::NoHome)), "{database} {login}: {refused:?}");
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_one_clear_error() {
         let directory = tempfile::tempdir().unwrap();
         let words = |path: &Path| load(path, &Places::default()).unwrap_err().to_string();

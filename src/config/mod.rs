@@ -115,6 +115,19 @@ pub struct Config {
     pub sandbox: Confinement,
 }
 
+impl Config {
+    /// Says whether anything of the state is a file: where it is a database, tokens that it has no keys to seal with.
+    pub fn has_files(&self) -> bool {
+        let Some(database) = &self.database else { return true };
+        let samples = self.fleet.as_ref().map(Fleet::samples).unwrap_or_default();
+        let has_tokens = |account: &Account| {
+            let mut log_ins = account.targets().filter_map(Target::login);
+            account.oauth2.is_some() || log_ins.any(|(_, login)| login.credential.oauth2().is_some())
+        };
+        database.secrets_keys.is_empty() && self.accounts.iter().chain(&samples).any(has_tokens)
+    }
+}
+
 /// How a failure that lasts is told: as a message in the account's own target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notify {

@@ -59,24 +59,13 @@ fn path_of(listen: &Listen) -> Option<&Path> {
     }
 }
 
-/// Says whether anything of the state is a file: where it is a database, tokens that it has no keys to seal with.
-fn has_files(config: &Config) -> bool {
-    let Some(database) = &config.database else { return true };
-    let samples = config.fleet.as_ref().map(Fleet::samples).unwrap_or_default();
-    let has_tokens = |account: &Account| {
-        let mut log_ins = account.targets().filter_map(Target::login);
-        account.oauth2.is_some() || log_ins.any(|(_, login)| login.credential.oauth2().is_some())
-    };
-    database.secrets_keys.is_empty() && config.accounts.iter().chain(&samples).any(has_tokens)
-}
-
 impl<'a> Purpose<'a> {
     /// Polls all enabled accounts of a configuration.
     pub fn of(config: &'a Config) -> Self {
         Self {
             accounts: config.accounts.iter().filter(|account| account.enabled).collect(),
             fleet: config.fleet.as_ref().map(Fleet::samples).unwrap_or_default(),
-            state: has_files(config).then_some(config.state.as_path()),
+            state: config.has_files().then_some(config.state.as_path()),
             database: config.database.as_ref(),
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
