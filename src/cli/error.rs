@@ -147,13 +147,7 @@ impl CliError {
             Self::NoDaemon(_) | Self::NoWorker(_) => {
                 Some("start one with `postrider daemon`, or poll with `postrider sync`".into())
             }
-            Self::NotScheduled(names) if names.iter().all(|name| name.contains('/')) => {
-                Some(format!("`postrider account enable {}` has them polled", names.join(" ")))
-            }
-            Self::NotScheduled(_) => Some(
-                "send it SIGHUP if the configuration has changed; an account that is not enabled is not its"
-                    .into(),
-            ),
+            Self::NotScheduled(names) => Some(scheduling(names)),
             Self::NoLogin(_) => Some(
                 "with `password`, `token_command`, a configured `refresh_token` or `grant: client_credentials` there is \
                  nothing to log in for"
@@ -193,6 +187,20 @@ impl CliError {
     }
 }
 
+/// Says what has accounts polled: those of the table have a tenant in their names, the others are the configuration's.
+fn scheduling(names: &[String]) -> String {
+    let (rows, others): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|name| name.contains('/'));
+    let enable = format!("`postrider account enable {}` has them polled", rows.join(" "));
+    let hang_up =
+        "send it SIGHUP if the configuration has changed; an account that is not enabled is not its";
+    match (rows.is_empty(), others.is_empty()) {
+        (_, true) => enable,
+        (true, false) => hang_up.to_owned(),
+        (false, false) => format!("{enable}; for {}: {hang_up}", others.join(", ")),
+    }
+}
+
 /// What to do where there is no configuration.
 const UNCONFIGURED: &str = "`postrider setup ADDRESS` writes one, and `postrider import fetchmail --write` one of fetchmail's \
                             (or mpop, getmail, fdm)";
@@ -222,5 +230,20 @@ impl fmt::Display for Nearest<'_> {
             Some(name) => write!(f, "; did you mean {name:?}?"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_account_that_is_not_polled_has_its_own_hint() {
+        let hint = |names: &[&str]| scheduling(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let of_rows = "`postrider account enable acme/alice` has them polled";
+        assert_eq!(hint(&["acme/alice"]), of_rows);
+        assert!(hint(&["home"]).starts_with("send it SIGHUP"));
+        let both = hint(&["acme/alice", "home", "work"]);
+        assert!(both.starts_with(of_rows) && both.contains("; for home, work: send it SIGHUP"), "{both}");
     }
 }
