@@ -70,15 +70,18 @@ impl Roll {
         let is_new =
             |(id, revision): &(&i64, &i64)| self.known.get(*id).is_none_or(|(known, _)| known != *revision);
         let new: Vec<i64> = there.iter().filter(is_new).map(|(id, _)| *id).collect();
-        let mut wrong = Vec::new();
+        let mut left = TOLD;
         for ids in new.chunks(PAGE) {
             let mut rows = self.table.rows(ids).await?;
             rows.sort_by(|one, other| {
                 (one.id, &one.tenant, &one.name).cmp(&(other.id, &other.tenant, &other.name))
             });
             rows.dedup_by_key(|row| row.id);
+            let mut wrong = Vec::new();
             let read: Vec<(i64, Read)> =
                 rows.iter().map(|row| (row.id, self.read(row, &mut wrong))).collect();
+            // At once: should what follows fail, this page is not read again.
+            tell(&wrong, &mut left);
             let is_changed = |(id, _): &&(i64, Read)| self.known.contains_key(id);
             let changed = read.iter().filter(is_changed).filter_map(|(_, account)| account.as_ref().ok());
             let changed = changed.filter(|account| account.enabled);
@@ -88,7 +91,6 @@ impl Roll {
             let revision = |id| there.get(&id).copied().unwrap_or_default();
             self.known.extend(read.into_iter().map(|(id, account)| (id, (revision(id), account))));
         }
-        tell(&wrong);
         self.digest = Some(digest);
         Ok(Some(self.rows(&shown_twice)))
     }
@@ -169,18 +171,20 @@ fn once(revisions: Vec<(i64, i64)>) -> (HashMap<i64, i64>, HashSet<i64>) {
     (there, again)
 }
 
-/// Tells what is wrong with rows.
-fn tell(wrong: &[(String, RowError)]) {
-    for (name, error) in wrong.iter().take(TOLD) {
+/// Tells what is wrong with rows, of so many of them as are left to be told of.
+fn tell(wrong: &[(String, RowError)], left: &mut usize) {
+    let (each, more) = wrong.split_at(wrong.len().min(*left));
+    *left -= each.len();
+    for (name, error) in each {
         logging::about(name, || match error.is_of_key() {
             true => log::error!("{error}; it is left to the workers that have the key"),
             false => log::error!("{error}; it is not polled, the others are"),
         });
     }
-    if wrong.len() > TOLD {
-        let more = wrong.len() - TOLD;
+    if !more.is_empty() {
+        let more = more.len();
         log::error!(
-            "the same is so of {more} more accounts: `postrider account check` tells what is wrong with each"
+            "{more} more rows cannot be used here: `postrider account check` tells what is wrong with each"
         );
     }
 }
