@@ -4,6 +4,8 @@
 //! authenticated with it (RFC 5116's associated data) is [`place`], so that a secret that somebody copies into another
 //! row or column opens nowhere.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -31,6 +33,12 @@ pub struct Sealed {
 /// Keys that open; the first of them seals.
 #[derive(Default)]
 pub struct Ring(Vec<(String, LessSafeKey)>);
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ring({} keys)", self.0.len())
+    }
+}
 
 /// Why a secret is not sealed or not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -82,7 +82,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let _only = alone(&config).await?;
     let environment = Environment::of_config(&config).await?;
-    let table = environment.roll(&config).await?.map(Table::new);
+    let table = environment.roll(&config).map(Table::new);
     let mut requests = Requests::new().map_err(DaemonError::Signals)?;
     let mut clock = Clock::new().map_err(DaemonError::Timer)?;
     let stop = signals::stop(0);

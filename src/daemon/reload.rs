@@ -57,7 +57,7 @@ impl Daemon {
         if self.fleet.is_some() {
             are_shared(config)?;
         }
-        Ok(self.environment.roll(config).await?.map(Table::new))
+        Ok(self.environment.roll_again(config).await?.map(Table::new))
     }
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {

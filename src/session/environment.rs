@@ -52,6 +52,8 @@ pub struct Environment {
     pub claimed: Option<Arc<Claimed>>,
     /// By what leases are taken where the state is a database.
     pub guest: Option<Guest>,
+    /// The keys of its secrets, as they were at the start.
+    pub ring: Arc<Ring>,
 }
 
 impl Environment {
@@ -76,6 +78,7 @@ impl Environment {
             clock: WallClock::System,
             claimed: None,
             guest: None,
+            ring: Arc::default(),
         }
     }
 
@@ -83,18 +86,19 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// The database's password cannot be had.
+    /// The database's password, or the keys of its secrets, cannot be had.
     pub async fn of_config(config: &Config) -> Result<Self, Box<Failure>> {
         let state = config.state.clone();
         let Some(database) = &config.database else { return Ok(Self::new(state)) };
         let server = opened(database).await?;
         let store = Store::connect(server.clone());
+        let ring = Arc::new(ring(database).await?);
         let shelf = match database.secrets_keys.is_empty() {
             true => Shelf::Beside(state.clone()),
-            false => vault(database, server.clone()).await?,
+            false => vault(server.clone(), ring.clone()),
         };
         let guest = Some(Guest::new(store.clone(), server));
-        Ok(Self { guest, shelf, ..Self::with(store, state) })
+        Ok(Self { guest, shelf, ring, ..Self::with(store, state) })
     }
 
     /// Gives where tokens are kept: in a database that has keys to seal them with, else beside the state file.
@@ -105,22 +109,30 @@ impl Environment {
     pub async fn shelf(config: &Config) -> Result<Shelf, Box<Failure>> {
         match &config.database {
             Some(database) if !database.secrets_keys.is_empty() => {
-                vault(database, opened(database).await?).await
+                Ok(vault(opened(database).await?, Arc::new(ring(database).await?)))
             }
             Some(_) | None => Ok(Shelf::Beside(config.state.clone())),
         }
     }
 
     /// Gives the accounts of the table of its database, if the configuration says what rows of one may be.
+    pub fn roll(&self, config: &Config) -> Option<Roll> {
+        let (server, fleet) = (self.store.server()?, config.fleet.as_ref()?);
+        let accounts = Accounts::new(Database::new(server.clone()), &fleet.accounts);
+        Some(Roll::new(accounts, fleet.clone(), self.ring.clone()))
+    }
+
+    /// Gives them as [`Environment::roll`] does, for a configuration that was read again: its keys may be others.
     ///
     /// # Errors
     ///
     /// The keys of its secrets cannot be had.
-    pub async fn roll(&self, config: &Config) -> Result<Option<Roll>, Box<Failure>> {
-        let Some(server) = self.store.server() else { return Ok(None) };
-        let (Some(database), Some(fleet)) = (&config.database, &config.fleet) else { return Ok(None) };
-        let accounts = Accounts::new(Database::new(server.clone()), &fleet.accounts);
-        Ok(Some(Roll::new(accounts, fleet.clone(), ring(database).await?)))
+    pub async fn roll_again(&self, config: &Config) -> Result<Option<Roll>, Box<Failure>> {
+        let Some(database) = config.database.as_ref().filter(|_| config.fleet.is_some()) else {
+            return Ok(None);
+        };
+        let ring = Arc::new(ring(database).await?);
+        Ok(Self { ring, ..self.clone() }.roll(config))
     }
 
     /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
@@ -198,8 +210,8 @@ async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
     })
 }
 
-async fn vault(database: &Postgres, server: Server) -> Result<Shelf, Box<Failure>> {
-    Ok(Shelf::In(Vault::new(Database::new(server), Arc::new(ring(database).await?))))
+fn vault(server: Server, ring: Arc<Ring>) -> Shelf {
+    Shelf::In(Vault::new(Database::new(server), ring))
 }
 
 /// Gives the keys of its secrets.

@@ -416,17 +416,20 @@ fn a_file_that_is_read_again_changes_targets_and_keys_but_not_the_database() {
 }
 
 #[test]
-fn a_worker_asks_for_the_databases_password_once() {
+fn a_worker_asks_for_the_databases_password_once_and_for_its_keys_once_a_reading() {
     let site = Site::new(0, "sandbox: off\n");
     let config = std::fs::read_to_string(site.home.path("config/postrider/config.yaml")).unwrap();
-    let asks = "password: { command: 'echo asked >>~/asked; echo secret' }, secrets_key";
-    site.home.configure(&config.replace("secrets_key", asks));
+    let asks = "password: { command: 'echo asked >>~/asked; echo secret' }, \
+                secrets_key: { command: 'echo key >>~/keys; cat ~/key' }";
+    site.home.configure(&config.replace("secrets_key: { file: ~/key }", asks));
     let worker = site.worker();
     worker.logs("polling 0 accounts of the table from now on");
     let asked = || std::fs::read_to_string(site.home.path("asked")).unwrap();
-    assert_eq!(asked(), "asked\n");
+    let keys = || std::fs::read_to_string(site.home.path("keys")).unwrap();
+    assert_eq!((asked().as_str(), keys().as_str()), ("asked\n", "key\n"));
     worker.running.signal(Signal::SIGHUP);
     worker.logs("read the configuration again");
     assert_eq!(asked(), "asked\n", "the database is the one that it was");
+    assert_eq!(keys(), "key\n".repeat(2), "the keys may be others");
     worker.stop();
 }

@@ -17,7 +17,7 @@ const TOLD: usize = 20;
 pub struct Roll {
     table: Accounts,
     fleet: config::Fleet,
-    ring: Ring,
+    ring: Arc<Ring>,
     /// What has been read: a digest of all rows, and each row's revision and account.
     digest: Option<String>,
     known: HashMap<i64, (i64, Read)>,
@@ -53,9 +53,9 @@ pub struct Rows {
 }
 
 impl Roll {
-    pub fn new(table: Accounts, fleet: config::Fleet, ring: Ring) -> Self {
+    pub fn new(table: Accounts, fleet: config::Fleet, ring: impl Into<Arc<Ring>>) -> Self {
         let (digest, known, doubles) = Default::default();
-        Self { table, fleet, ring, digest, known, doubles }
+        Self { table, fleet, ring: ring.into(), digest, known, doubles }
     }
 
     /// Looks whether anything has changed since it was looked last. Gives all accounts then; `None` if nothing has. A row that
