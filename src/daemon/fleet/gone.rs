@@ -103,12 +103,14 @@ impl Gone {
         Ok(!more.is_empty())
     }
 
+    /// Says whether maildrops are left to others.
+    pub fn leaves_some(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// Takes note of those left to others that nobody has taken for long: they do not say that polls are late.
     pub async fn leave(&self, leases: &Leases) -> Result<(), StateError> {
-        match self.left.is_empty() {
-            true => Ok(()),
-            false => leases.leave_to_others(&self.left, AGAIN).await,
-        }
+        leases.leave_to_others(&self.left, AGAIN).await
     }
 
     /// Says whether something is to be tidied up.

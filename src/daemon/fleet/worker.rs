@@ -446,8 +446,11 @@ impl Worker {
         let known: Vec<i64> = self.held.keys().copied().chain(closing).collect();
         let given = self.leases.give_back(identity.id, &known).await;
         self.noted("give back", given);
-        let left = self.gone.leave(&self.leases).await;
-        self.noted("leave maildrops to others", left);
+        // Without work the database is not asked, and has not answered.
+        if self.gone.leaves_some() {
+            let left = self.gone.leave(&self.leases).await;
+            self.noted("leave maildrops to others", left);
+        }
         let workers = self.leases.workers().await;
         if let Some(workers) = self.noted("see who is there", workers) {
             let others = workers.iter().filter(|worker| worker.id != identity.id).map(|worker| worker.id);
