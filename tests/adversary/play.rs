@@ -137,7 +137,7 @@ impl Bench {
         let clock = Arc::new(AtomicI64::new(BEGINNING));
         let state = match self.into {
             Into::Maildir | Into::Mailbox => State::File(None),
-            Into::SharedMaildir => State::Shared(Workers::new(&folder, &clock)),
+            Into::SharedMaildir => State::Shared(Box::new(Workers::new(&folder, &clock))),
         };
         let mut story = Story {
             scenario,
@@ -202,19 +202,20 @@ struct Story<'a> {
 enum State {
     /// The program that runs, unless it was killed.
     File(Option<Environment>),
-    Shared(Workers),
+    Shared(Box<Workers>),
 }
 
 /// A program that polls.
 enum Polls {
     Alone(Environment),
-    Worker(Polling),
+    Worker(Box<Polling>),
 }
 
 impl Polls {
     fn environment(&self) -> &Environment {
         match self {
-            Self::Alone(environment) | Self::Worker(Polling { environment, .. }) => environment,
+            Self::Alone(environment) => environment,
+            Self::Worker(polling) => &polling.environment,
         }
     }
 }
@@ -408,7 +409,7 @@ impl Story<'_> {
             State::Shared(workers) => {
                 let polling = workers.claim(turn, &self.account).await;
                 let stroke = polling.stroke(fate);
-                (Polls::Worker(polling), stroke)
+                (Polls::Worker(Box::new(polling)), stroke)
             }
         }
     }
@@ -437,7 +438,7 @@ impl Story<'_> {
             }
             (State::Shared(workers), Polls::Worker(polling)) => match is_over {
                 true => {
-                    let left = workers.end(polling).await;
+                    let left = workers.end(*polling).await;
                     if left == Left::Late {
                         let words = "something was recorded under a lease that was lost".into();
                         self.server.judge.find(Wrong::RecordedLate, words);

@@ -216,7 +216,7 @@ impl Polling {
             Fate::Killed => Stroke::Kill,
             // A worker whom nobody knows.
             Fate::Robbed => Stroke::Theft(Arc::new(move || {
-                take("UPDATE lease SET token = 77, owner = 77, version = -1".into())
+                take("UPDATE lease SET token = 77, owner = 77, version = -1".into());
             })),
             Fate::Stopped | Fate::Overtaken => Stroke::Theft(Arc::new(move || {
                 renewer.end();
