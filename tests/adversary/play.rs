@@ -201,13 +201,13 @@ struct Story<'a> {
 /// Where the state is, and who uses it.
 enum State {
     /// The program that runs, unless it was killed.
-    File(Option<Environment>),
+    File(Option<Box<Environment>>),
     Shared(Box<Workers>),
 }
 
 /// A program that polls.
 enum Polls {
-    Alone(Environment),
+    Alone(Box<Environment>),
     Worker(Box<Polling>),
 }
 
@@ -400,9 +400,9 @@ impl Story<'_> {
     async fn begin(&mut self, turn: usize, fate: Fate) -> (Polls, Stroke) {
         match &mut self.state {
             State::File(program) => {
-                let started = || Environment {
-                    clock: WallClock::Set(self.clock.clone()),
-                    ..Environment::new(self.folder.join("state.db"))
+                let started = || {
+                    let clock = WallClock::Set(self.clock.clone());
+                    Box::new(Environment { clock, ..Environment::new(self.folder.join("state.db")) })
                 };
                 (Polls::Alone(program.take().unwrap_or_else(started)), Stroke::Kill)
             }
