@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::clock::since_boot;
 use crate::daemon::schedule::Dice;
 use crate::state::postgres::beat::{self, Identity};
-use crate::state::postgres::{Close, Leases, NOBODY, Peer};
+use crate::state::postgres::{Close, Leases, NEW, NOBODY, Peer};
 use crate::state::{Claimed, StateError};
 
 use super::accounts::{Accounts, CHUNK};
@@ -307,7 +307,9 @@ impl Worker {
             return false;
         }
         let (grace, others) = (GRACE.min(self.silence / 6), self.others.clone());
-        let mut own = self.look(&[identity.id], Duration::ZERO, free).await;
+        // A first poll is nobody's more than another's.
+        let owners = [identity.id, NEW];
+        let mut own = self.look(&owners, Duration::ZERO, free).await;
         let (mut lag, mut found, mut claimed) = (latest(&own), own.len(), 0);
         // Who is late with its own has the longest due go first, whoever polled that last: or what nobody has would wait until
         // it is no more.
@@ -319,7 +321,7 @@ impl Worker {
             claimed = self.take(identity, late, out).await;
             own = match self.floor.free() {
                 0 => Vec::new(),
-                free => self.look(&[identity.id], Duration::ZERO, free).await,
+                free => self.look(&owners, Duration::ZERO, free).await,
             };
             found += own.len();
         }

@@ -22,8 +22,10 @@ use crate::state::fleet::{GONE, LEFT};
 /// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
 const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
 
+/// The owner of a maildrop that waits for its first poll.
+pub const NEW: i64 = 0;
 /// The owners of maildrops that no worker has polled last.
-pub const NOBODY: [i64; 3] = [0, GONE, LEFT];
+pub const NOBODY: [i64; 3] = [NEW, GONE, LEFT];
 
 /// What was recorded of a maildrop goes so long after it was listed last, as records of messages do.
 const KEPT: &str = "90 days";

@@ -36,7 +36,7 @@ pub use accounts::{Accounts, Written};
 pub use connection::{Database, Param, Server, Statement};
 pub use copying::Begun;
 pub use keeper::Keeper;
-pub use leases::{Claim, Close, Due, Entered, Leases, NOBODY, Named, Peer};
+pub use leases::{Claim, Close, Due, Entered, Leases, NEW, NOBODY, Named, Peer};
 pub use prepare::Purpose;
 pub use roll::{Roll, Rows};
 pub use transaction::{Asked, Column, Fault, Transaction, value};
