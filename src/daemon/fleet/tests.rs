@@ -11,6 +11,7 @@ use super::*;
 use crate::config;
 use crate::config::account::Interval;
 use crate::lock::lock;
+use crate::state::fleet::GONE;
 use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Database, Server};
 use server::Postgres;
@@ -163,9 +164,19 @@ async fn workers_share_what_is_due_and_take_over_what_a_dead_one_held() {
 async fn a_worker_that_is_late_with_its_own_does_not_let_what_nobody_has_wait() {
     // Of sixty polls a second there is place for half at most.
     let site = Site { places: 6, ..Site::new(60) };
+    let name = site.name.clone();
+    let left = async {
+        sleep(SECOND).await;
+        let left = move || {
+            Postgres::shared()
+                .execute(&name, "UPDATE lease SET owner = -1 WHERE token = 0 AND maildrop % 2 = 0")
+        };
+        tokio::task::spawn_blocking(left).await.unwrap();
+        sleep(14 * SECOND).await;
+    };
     tokio::select! {
         () = site.work() => {}
-        () = sleep(15 * SECOND) => {}
+        () = left => {}
     }
     site.is_well(12 * SECOND);
 }

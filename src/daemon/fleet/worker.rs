@@ -311,8 +311,8 @@ impl Worker {
         let owners = [identity.id, NEW];
         let mut own = self.look(&owners, Duration::ZERO, free).await;
         let (mut lag, mut found, mut claimed) = (latest(&own), own.len(), 0);
-        // Who is late with its own has the longest due go first, whoever polled that last: or what nobody has would wait until
-        // it is no more.
+        // Who is late with its own has the longest due go first, whoever polled that last: or what a dead worker had would wait
+        // until it is no more.
         let are_all_seen = lag >= grace;
         if are_all_seen {
             let all: Vec<i64> = others.iter().copied().chain([identity.id]).collect();
