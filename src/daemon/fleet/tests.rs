@@ -11,7 +11,6 @@ use super::*;
 use crate::config;
 use crate::config::account::Interval;
 use crate::lock::lock;
-use crate::state::fleet::GONE;
 use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Database, Server};
 use server::Postgres;
