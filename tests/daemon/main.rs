@@ -9,6 +9,7 @@ mod package_contents;
 mod packages;
 mod phone;
 mod schedule;
+mod set_up;
 mod soak;
 #[path = "../support/mod.rs"]
 mod support;
