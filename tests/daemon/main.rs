@@ -10,7 +10,9 @@ mod packages;
 mod phone;
 mod schedule;
 mod set_up;
+mod site;
 mod soak;
+mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenants;

@@ -90,9 +90,9 @@ impl Site {
     /// Starts a worker whose session waits for u0's message.
     fn held_at(&mut self, start: impl FnOnce(&Self) -> Daemon) -> Daemon {
         self.put("u0");
-        self.provider.hold("RETR");
+        self.provider.hold("RETR", 1);
         let worker = start(self);
-        assert!(wait_until(SOON, || self.provider.held().is_some()), "{}", worker.log());
+        assert!(wait_until(SOON, || self.provider.held().len() == 1), "{}", worker.log());
         worker
     }
 
@@ -361,10 +361,10 @@ fn a_command_that_was_killed_keeps_a_maildrop_no_longer_than_a_worker() {
     let mut site = Site::new(1, "");
     site.add("acme/alice", "u0", &[]);
     site.put("u0");
-    site.provider.hold("RETR");
+    site.provider.hold("RETR", 1);
     let mut sync = site.home.command(&["sync", "acme/alice"]);
     let sync = crate::support::process::Running::start(sync.env("POSTRIDER_FLEET_SILENCE", "2s"));
-    assert!(wait_until(SOON, || site.provider.held().is_some()));
+    assert!(wait_until(SOON, || site.provider.held().len() == 1));
     sync.signal(Signal::SIGKILL);
     drop(sync);
     site.provider.release();

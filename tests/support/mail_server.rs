@@ -34,6 +34,17 @@ struct Faults {
     hold: Option<usize>,
     /// The server is gone once so many have arrived.
     gone: Option<usize>,
+    /// What becomes of the next DATA.
+    data: Data,
+}
+
+/// Whether a DATA is answered.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    #[default]
+    Answered,
+    ToBeHeld,
+    Held,
 }
 
 /// A bidirectional connection.
@@ -105,9 +116,29 @@ impl MailServer {
         self.faults.1.notify_all();
     }
 
+    /// Holds back the answer to the next DATA, until [`MailServer::release`].
+    pub fn hold_data(&self) {
+        self.faults.0.lock().expect("nobody panics with it").data = Data::ToBeHeld;
+    }
+
+    /// Says whether a DATA waits for its answer.
+    pub fn holds_data(&self) -> bool {
+        self.faults.0.lock().expect("nobody panics with it").data == Data::Held
+    }
+
+    fn wait_with_data(&self) {
+        let mut faults = self.faults.0.lock().expect("nobody panics with it");
+        if faults.data == Data::ToBeHeld {
+            faults.data = Data::Held;
+            let held = |faults: &mut Faults| faults.data == Data::Held;
+            drop(self.faults.1.wait_while(faults, held).expect("nobody panics with it"));
+        }
+    }
+
     /// Gives the answer that was held back.
     pub fn release(&self) {
-        self.faults.0.lock().expect("nobody panics with it").hold = None;
+        let mut faults = self.faults.0.lock().expect("nobody panics with it");
+        (faults.hold, faults.data) = (None, Data::Answered);
         self.faults.1.notify_all();
     }
 
@@ -177,6 +208,7 @@ impl MailServer {
                 }
                 "DATA" if rcpt.is_empty() => "503 5.5.1 RCPT first".into(),
                 "DATA" => {
+                    self.wait_with_data();
                     out.write_all(b"354 go on\r\n")?;
                     let octets = message(&mut lines)?;
                     let count = if lmtp { rcpt.len() } else { 1 };

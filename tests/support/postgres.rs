@@ -2,7 +2,7 @@
 //! root.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Postgres {
         done(&mut initdb);
         let listen = if port == 0 { "" } else { "127.0.0.1" };
         let configuration = format!(
-            "unix_socket_directories = '{}'\nlisten_addresses = '{listen}'\nport = {}\nmax_connections = 200\n\
+            "unix_socket_directories = '{}'\nlisten_addresses = '{listen}'\nport = {}\nmax_connections = 400\n\
              shared_buffers = 16MB\nautovacuum = off\n{lines}\n",
             path(directory.path()),
             if port == 0 { 5432 } else { port },
@@ -67,7 +67,7 @@ impl Postgres {
     pub fn run(&mut self) {
         self.running = Some(kept(("postgres", "QUIT"), &["-D", path(&self.data())], &self.log()));
         let begin = Instant::now();
-        while !self.psql("postgres", "SELECT 1").status.success() {
+        while !psql(&self.url("postgres"), "SELECT 1").status.success() {
             let said = || fs::read_to_string(self.log()).unwrap_or_default();
             assert!(begin.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer: {}", said());
             thread::sleep(Duration::from_millis(20));
@@ -139,34 +139,55 @@ impl Postgres {
 
     /// Executes statements; panics if they fail. Gives what `psql` shows of the rows, a line each.
     pub fn execute(&self, database: &str, sql: &str) -> String {
-        let output = self.psql(database, sql);
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn psql(&self, database: &str, sql: &str) -> Output {
-        let mut psql = Command::new(tool("psql"));
-        psql.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            USER,
-            "-h",
-            path(self.directory.path()),
-        ]);
-        psql.args(["-p", &self.port.to_string(), "-d", database, "-f", "-"]).stdin(Stdio::piped());
-        let mut child = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("psql runs");
-        // It may have ended already, and says why.
-        let _ = child.stdin.take().expect("a pipe").write_all(sql.as_bytes());
-        child.wait_with_output().expect("psql ends")
+        ask(&self.url(database), sql)
     }
 
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
+    }
+}
+
+/// Executes statements in the database of a URL; panics if they fail. Gives what `psql` shows of the rows, a line each.
+pub fn ask(url: &str, sql: &str) -> String {
+    let output = psql(url, sql);
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn psql(url: &str, sql: &str) -> Output {
+    let mut child = connected(url).stderr(Stdio::piped()).spawn().expect("psql runs");
+    // It may have ended already, and says why.
+    let _ = child.stdin.take().expect("a pipe").write_all(sql.as_bytes());
+    child.wait_with_output().expect("psql ends")
+}
+
+fn connected(url: &str) -> Command {
+    let mut psql = Command::new(tool("psql"));
+    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", url]);
+    psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+    psql
+}
+
+/// A transaction that is open until this is dropped, and is rolled back then.
+#[derive(Debug)]
+pub struct Open(Child);
+
+impl Open {
+    /// Begins it, and waits until it has executed this.
+    pub fn with(url: &str, sql: &str) -> Self {
+        let mut child = connected(url).spawn().expect("psql runs");
+        writeln!(child.stdin.as_mut().expect("a pipe"), "BEGIN; {sql}; SELECT 'done';").expect("psql reads");
+        let mut said = String::new();
+        let answers = BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut said);
+        assert_eq!((answers.expect("psql answers"), said.as_str()), (5, "done\n"));
+        Self(child)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -111,6 +111,11 @@ impl Relay {
         self.limit(Side::Server, octets, Then::Hold);
     }
 
+    /// Passes on nothing more from the client until [`Relay::open`].
+    pub fn hold_client(&self) {
+        self.limit(Side::Client, 0, Then::Hold);
+    }
+
     /// Passes on so many octets more of a side, and then ends both directions of the connection. Those that follow pass.
     pub fn cut_after(&self, side: Side, octets: u64) {
         self.limit(side, octets, Then::Cut);
