@@ -25,8 +25,15 @@ impl Tmux {
         command.args(["sh", "-c", "\"$0\" \"$@\"; echo \"exit status $?\"; exec sleep 600"]);
         command.arg(program.get_program()).args(program.get_args());
         command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let started =
-            command.env("TERM", "xterm").env("SHELL", "/bin/sh").output().expect("tmux (Debian: tmux)");
+        command.env("TERM", "xterm").env("SHELL", "/bin/sh");
+        let mut started = command.output().expect("tmux (Debian: tmux)");
+        // On a machine that has much else to do its server sometimes ends before its client has reached it.
+        wait_until(Duration::from_secs(10), || {
+            started.status.success() || {
+                started = command.output().expect("tmux");
+                false
+            }
+        });
         assert!(started.status.success(), "{started:?}");
         tmux
     }

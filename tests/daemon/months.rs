@@ -102,8 +102,8 @@ fn a_thousand_idle_accounts_need_less_than_30_mb_and_nobody_wakes() {
         (0..count).map(|number| account(&format!("a{number}"), server.port(), "interval: 1d")).collect();
     home.configure(&config("max_sessions_per_host: 16", &accounts));
     let daemon = Daemon::start(&home);
+    assert!(wait_until(3 * SOON, || closed(&server) >= count), "{} of {count} polls", closed(&server));
     arrives(&home, "a999", 1);
-    assert!(wait_until(SOON, || closed(&server) >= count), "{} of {count} polls", closed(&server));
     let held = Held::by(&daemon);
     assert!(held.octets < 16 << 20, "{held:?}");
 

@@ -3,6 +3,7 @@
 //! `POSTRIDER_KILLS` sets how often the program is killed (520 times without it), `POSTRIDER_SEED` when.
 
 use std::collections::HashSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -170,9 +171,7 @@ fn kills() -> usize {
 fn disturbed(home: &Home, signal: Signal, at: Duration) -> (bool, Option<i32>) {
     let begin = Instant::now();
     let mut running = home.start(&["sync"]);
-    while begin.elapsed() < at {
-        std::hint::spin_loop();
-    }
+    thread::sleep(at.saturating_sub(begin.elapsed()));
     let was_running = running.is_running();
     running.signal(signal);
     let ended = running.wait(LIMIT);

@@ -17,9 +17,10 @@ use std::process::{Command, Stdio};
 
 use super::certificate::Certificate;
 use super::chroot::{Root, SERVER, libraries};
-use super::process::{Server, free_port, program};
+use super::process::{Server, free_port, program, wait_until};
 use super::reader::Reader;
 use super::real_server::{PASSWORD, RealServer, USER, Way};
+use super::wire::PATIENCE;
 
 const BIN: &str = "/usr/lib/cyrus/bin";
 const PLUGINS: [&str; 6] = ["sasldb", "plain", "login", "crammd5", "digestmd5", "scram"];
@@ -170,7 +171,15 @@ impl RealServer for Cyrus {
     fn put(&self, messages: &[Vec<u8>]) {
         // A path to a socket may not be long, and this one is.
         let folder = File::open(self.root.at(SOCKET)).expect("the socket's folder");
-        let socket = UnixStream::connect(format!("/proc/self/fd/{}/lmtp", folder.as_raw_fd()));
+        let path = format!("/proc/self/fd/{}/lmtp", folder.as_raw_fd());
+        let mut socket = UnixStream::connect(&path);
+        // It listens a little later than to POP3.
+        wait_until(PATIENCE, || {
+            socket.is_ok() || {
+                socket = UnixStream::connect(&path);
+                false
+            }
+        });
         let mut lmtp = Lmtp(BufReader::new(socket.expect("LMTP")));
         lmtp.reply("220");
         lmtp.command(b"LHLO test", "250");

@@ -32,13 +32,14 @@ impl Server {
     /// Starts a server that stays in the foreground, its output going to `log`, and waits until all ports answer.
     /// Gives what the log says if the server ends instead.
     ///
-    /// What is left of a server that had the ports before may still have them; they are waited for.
+    /// What is left of a server that had the ports or sockets before may still have them; they are waited for.
     pub fn start(command: &mut Command, log: &Path, ports: &[u16]) -> Result<Self, String> {
         let begin = Instant::now();
+        let is_taken = |log: &str| log.contains("in use") || log.contains("already running");
         loop {
             wait_until(RELEASE, || ports.iter().all(|port| is_free(*port)));
             match Self::start_once(command, log, ports) {
-                Err(log) if log.contains("in use") && begin.elapsed() < RELEASE => thread::sleep(GLANCE),
+                Err(log) if is_taken(&log) && begin.elapsed() < RELEASE => thread::sleep(GLANCE),
                 ended => return ended,
             }
         }
