@@ -16,13 +16,13 @@ use super::rows::{self, Form, Key, braced, key, shown, unknown, variant};
 use super::target::{Destination, MailServer, Mailbox, Target};
 use super::tree::{Complaint, Content, Entry, Node, Position};
 use super::url_parts::UrlError;
-use super::values::{BOOLEAN, HOST, PATH};
+use super::values::{BOOLEAN, HOST, NEW_FILE, PLACE};
 use super::yaml::{list, text};
 
 /// The kinds of targets.
 pub(super) const KEYS: &[Key<Target>] = &[
-    variant!("maildir", Target::Maildir, PATH, "A maildir, made if it is missing."),
-    variant!("mbox", Target::Mbox, PATH, "An mbox, made if it is missing."),
+    variant!("maildir", Target::Maildir, PLACE, "A maildir, made if it is missing."),
+    variant!("mbox", Target::Mbox, NEW_FILE, "An mbox, made if it is missing."),
     variant!("pipe", Target::Pipe, PIPE, "A command that takes each message on its standard input."),
     variant!("smtp", Target::Smtp, SMTP, "A server that speaks SMTP."),
     variant!("lmtp", Target::Lmtp, LMTP, "A server that speaks LMTP."),
@@ -38,8 +38,8 @@ pub(super) const BESIDE: &[Key<Destination>] = &[
 ];
 
 /// One target, or a list of them.
-pub(super) const TARGETS: Form<Vec<Destination>> = Form {
-    read: |node, places| match &node.content {
+pub(super) const TARGETS: Form<Vec<Destination>> = Form::new(
+    |node, places| match &node.content {
         Content::List(items) if items.is_empty() => Err(node.wrong(format!("is empty, must be {WHAT}"))),
         Content::List(items) => {
             let of = |(at, item)| {
@@ -49,13 +49,14 @@ pub(super) const TARGETS: Form<Vec<Destination>> = Form {
         }
         _ => configured(node, places).map(|target| vec![target]),
     },
-    show: |targets| match &targets[..] {
+    |targets| match &targets[..] {
+        [] => String::new(),
         [target] => show(target),
         targets => list(targets.iter().map(show)),
     },
-};
+);
 
-pub(super) const TARGET: Form<Destination> = Form { read: configured, show };
+pub(super) const TARGET: Form<Destination> = Form::new(configured, show);
 
 const TARGET_NAME: Form<String> = Form { read: |node, _| target_name(node), ..HOST };
 

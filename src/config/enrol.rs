@@ -7,12 +7,6 @@ use super::tree::{self, Complaint, Content, Entry, Node, Position};
 use super::values::boolean;
 use crate::secret::Secret;
 
-/// The keys that are columns of their own.
-const COLUMNS: [&str; 5] = ["tenant", "name", "maildrop", "enabled", "revision"];
-
-/// The keys whose value is the secret.
-const SECRETS: [&str; 2] = ["password", "refresh_token"];
-
 /// A row before its secret is sealed.
 #[derive(Debug, Default)]
 pub struct NewRow {
@@ -55,32 +49,29 @@ fn read(text: &str) -> Result<NewRow, Complaint> {
     let mut row = NewRow::default();
     let mut rest = Vec::new();
     for entry in root.mapping("a mapping of account keys")? {
-        let key = &*entry.key;
         if entry.value.is_nothing() {
             continue;
         }
-        if SECRETS.contains(&key) {
-            if row.secret.is_some() {
-                return Err(Complaint::new(entry.at, "is a second secret").under(&format!(".{key}")));
+        match &*entry.key {
+            key @ ("password" | "refresh_token") => {
+                if row.secret.is_some() {
+                    return Err(Complaint::new(entry.at, "is a second secret").under(&format!(".{key}")));
+                }
+                let secret = scalar(entry)?;
+                if secret.is_empty() {
+                    return Err(Complaint::new(entry.value.at, "is empty").under(&format!(".{key}")));
+                }
+                row.secret = Some(Secret::new(secret));
             }
-            let secret = scalar(entry)?;
-            if secret.is_empty() {
-                return Err(Complaint::new(entry.value.at, "is empty").under(&format!(".{key}")));
+            "enabled" => {
+                row.enabled = Some(boolean(&entry.value).map_err(|complaint| complaint.under(".enabled"))?);
             }
-            row.secret = Some(Secret::new(secret));
-        } else if key == "enabled" {
-            row.enabled = Some(boolean(&entry.value).map_err(|complaint| complaint.under(".enabled"))?);
-        } else if COLUMNS.contains(&key) {
-            let text = scalar(entry)?.to_owned();
-            match key {
-                "tenant" => row.tenant = Some(text),
-                "name" => row.name = Some(text),
-                "maildrop" => row.maildrop = Some(text),
-                // It is counted, not written.
-                _ => {}
-            }
-        } else {
-            rest.push(format!("{}: {}", quoted(key), json(&entry.value)));
+            "tenant" => row.tenant = Some(scalar(entry)?.to_owned()),
+            "name" => row.name = Some(scalar(entry)?.to_owned()),
+            "maildrop" => row.maildrop = Some(scalar(entry)?.to_owned()),
+            // It is counted, not written.
+            "revision" => scalar(entry).map(|_| ())?,
+            key => rest.push(format!("{}: {}", quoted(key), json(&entry.value))),
         }
     }
     row.config = format!("{{{}}}", rest.join(", "));

@@ -15,13 +15,13 @@ use super::tree::{Complaint, Content, Entry, Node};
 use super::values::{HOST, each};
 use super::yaml::{list, text};
 
-pub(super) const FLEET: Form<Fleet> = Form {
-    read: |node, places| match node.is_nothing() {
+pub(super) const FLEET: Form<Fleet> = Form::new(
+    |node, places| match node.is_nothing() {
         true => Ok(Fleet::default()),
         false => mapping(node, places, "a mapping such as { targets: ... }", FLEET_KEYS, Fleet::default()),
     },
-    show: |fleet| inline(FLEET_KEYS, fleet),
-};
+    |fleet| inline(FLEET_KEYS, fleet),
+);
 
 /// The keys of `fleet`.
 pub(super) const FLEET_KEYS: &[Key<Fleet>] = &[
@@ -54,8 +54,8 @@ const TABLE: Form<String> = Form {
     ..HOST
 };
 
-const NAMED_TARGETS: Form<BTreeMap<String, Vec<Destination>>> = Form {
-    read: |node, places| {
+const NAMED_TARGETS: Form<BTreeMap<String, Vec<Destination>>> = Form::new(
+    |node, places| {
         by_name(
             node,
             places,
@@ -67,11 +67,11 @@ const NAMED_TARGETS: Form<BTreeMap<String, Vec<Destination>>> = Form {
             },
         )
     },
-    show: |targets| shown(targets, TARGETS.show),
-};
+    |targets| shown(targets, TARGETS.show),
+);
 
-const PROVIDERS: Form<BTreeMap<String, OAuth2>> = Form {
-    read: |node, places| {
+const PROVIDERS: Form<BTreeMap<String, OAuth2>> = Form::new(
+    |node, places| {
         by_name(
             node,
             places,
@@ -79,20 +79,20 @@ const PROVIDERS: Form<BTreeMap<String, OAuth2>> = Form {
             OAUTH2.read,
         )
     },
-    show: |providers| shown(providers, OAUTH2.show),
-};
+    |providers| shown(providers, OAUTH2.show),
+);
 
 /// A list of networks.
-const NETWORKS: Form<Arc<[Network]>> = Form {
-    read: |node, _| match &node.content {
+const NETWORKS: Form<Arc<[Network]>> = Form::new(
+    |node, _| match &node.content {
         Content::List(items) => each(items, network).map(Into::into),
         Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_) => Ok([network(node)?].into()),
     },
-    show: |networks| match networks.is_empty() {
+    |networks| match networks.is_empty() {
         true => String::new(),
         false => list(networks.iter().map(|network| text(&network.to_string()))),
     },
-};
+);
 
 fn network(node: &Node<'_>) -> Result<Network, Complaint> {
     let what = "must be a network such as 10.1.0.0/16 or fd12:3456::/32, with no bits beyond its length";

@@ -26,7 +26,7 @@ pub(super) const GMAIL_KEYS: &[Key<Gmail>] = of_target!(
     []
 );
 
-pub(super) const GMAIL: Form<Gmail> = Form { read: gmail, show };
+pub(super) const GMAIL: Form<Gmail> = Form::new(gmail, show);
 
 const SPAM: [(&str, Spam); 2] = [("classify", Spam::Classify), ("never", Spam::Never)];
 const DATES: [(&str, MessageDate); 2] = [("header", MessageDate::Header), ("now", MessageDate::Now)];
@@ -35,10 +35,10 @@ const DATES: [(&str, MessageDate); 2] = [("header", MessageDate::Header), ("now"
 const API: &str = "https://gmail.googleapis.com";
 
 const LABELS: Form<Vec<String>> =
-    Form { read: |node, _| labels(node), show: |labels| list(labels.iter().map(|label| (HOST.show)(label))) };
+    Form::new(|node, _| labels(node), |labels| list(labels.iter().map(|label| (HOST.show)(label))));
 
-const URL: Form<HttpUrl> = Form {
-    read: |node, _| {
+const URL: Form<HttpUrl> = Form::new(
+    |node, _| {
         let url = HttpUrl::parse(node.text("a URL that begins with https://")?);
         let url = url.map_err(|what| node.wrong(what))?;
         match url.target.contains('?') {
@@ -46,8 +46,8 @@ const URL: Form<HttpUrl> = Form {
             false => Ok(url),
         }
     },
-    show: |url| (HOST.show)(&url.to_string()),
-};
+    |url| (HOST.show)(&url.to_string()),
+);
 
 fn usual_labels() -> Vec<String> {
     vec!["INBOX".to_owned(), "UNREAD".to_owned()]
@@ -75,7 +75,7 @@ fn agree(gmail: &mut Gmail, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<(), C
         return Err(wrong(entry, "contradicts `url`, from which it follows: remove it"));
     }
     route.tls.mode = url.mode;
-    keys.agree(url.mode)?;
+    keys.agree(url.mode, GMAIL_KEYS)?;
     let (Some(_), Some(oauth2)) = (keys.find("user"), login.credential.oauth2()) else {
         return Err(node.wrong("needs `user` and `oauth2`"));
     };

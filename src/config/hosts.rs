@@ -28,15 +28,14 @@ impl Hosts {
 }
 
 /// Sessions that may be allowed at once: every one needs a descriptor and some memory.
-pub(super) const SESSIONS: Form<usize> =
-    Form { read: |node, _| count(node, 100_000), show: usize::to_string };
+pub(super) const SESSIONS: Form<usize> = Form::new(|node, _| count(node, 100_000), usize::to_string);
 
 /// The keys of a host.
 pub(super) const HOST_KEYS: &[Key<Host>] =
     &[key!("max_sessions", max_sessions, SESSIONS, "Sessions open at once with this host.")];
 
-pub(super) const HOSTS: Form<Hosts> = Form {
-    read: |node, places| {
+pub(super) const HOSTS: Form<Hosts> = Form::new(
+    |node, places| {
         let mut hosts = BTreeMap::new();
         for entry in node.mapping("a mapping such as { pop.example.org: { max_sessions: 20 } }")? {
             let name =
@@ -55,5 +54,5 @@ pub(super) const HOSTS: Form<Hosts> = Form {
         }
         Ok(Hosts(hosts))
     },
-    show: |hosts| braced(hosts.0.iter().map(|(name, host)| (text(name), inline(HOST_KEYS, host)))),
-};
+    |hosts| braced(hosts.0.iter().map(|(name, host)| (text(name), inline(HOST_KEYS, host)))),
+);

@@ -34,31 +34,30 @@ pub(super) const HTTP_KEYS: &[Key<Receiver>] = of_target!(
     ]
 );
 
-pub(super) const HTTP: Form<Receiver> = Form { read: http, show };
+pub(super) const HTTP: Form<Receiver> = Form::new(http, show);
 
 const METHODS: [(&str, Method); 2] = [("POST", Method::Post), ("PUT", Method::Put)];
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A query may hold a secret.
-const URL: Form<HttpUrl> = Form {
-    read: |node, _| {
+const URL: Form<HttpUrl> = Form::new(
+    |node, _| {
         let url = HttpUrl::parse_any(node.text("a URL that begins with https://")?);
         url.map_err(|what| node.wrong(what))
     },
-    show: |url| {
+    |url| {
         let whole = url.to_string();
         (HOST.show)(&whole.split_once('?').map_or(whole.clone(), |(path, _)| format!("{path}?[secret]")))
     },
-};
+);
 
-const HEADERS: Form<Vec<(String, Password)>> = Form {
-    read: headers,
-    show: |headers| braced(headers.iter().map(|(name, value)| (text(name), (PASSWORD.show)(value)))),
-};
+const HEADERS: Form<Vec<(String, Password)>> = Form::new(headers, |headers| {
+    braced(headers.iter().map(|(name, value)| (text(name), (PASSWORD.show)(value))))
+});
 
 const STATUSES: Form<Vec<u16>> =
-    Form { read: |node, _| statuses(node), show: |statuses| list(statuses.iter().map(u16::to_string)) };
+    Form::new(|node, _| statuses(node), |statuses| list(statuses.iter().map(u16::to_string)));
 
 /// What every request has, or says how it is to be read; another value would contradict it.
 const OWN_FIELDS: [&str; 15] = [
@@ -118,7 +117,7 @@ fn protect(receiver: &mut Receiver, node: &Node<'_>, keys: Keys<'_, '_>) -> Resu
         }
         (Some(_) | None, _, _) => route.tls.mode = url.mode,
     }
-    keys.agree(url.mode)?;
+    keys.agree(url.mode, HTTP_KEYS)?;
     // What is this machine to a proxy is none of ours.
     let is_safe = url.mode != TlsMode::None || url.is_protected_or_near() && route.proxy.is_none();
     match keys.find("password").or_else(|| keys.find("bearer")).filter(|_| !is_safe) {

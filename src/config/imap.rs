@@ -5,7 +5,7 @@ use super::host::is_loopback;
 use super::oauth2::Credential;
 use super::oauth2_keys::{BY_PASSWORD, BY_TOKENS, suits};
 use super::places::Places;
-use super::rows::{Form, Key, inline, key, mapping};
+use super::rows::{Form, Key, Kind, inline, key, mapping};
 use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Login, Mailbox, MessageDate, Provider, Route};
 use super::tree::{Complaint, Content, Node};
@@ -41,18 +41,18 @@ pub(super) const IMAP_KEYS: &[Key<Mailbox>] = of_target!(
     ]
 );
 
-pub(super) const IMAP: Form<Mailbox> = Form { read: imap, show };
+pub(super) const IMAP: Form<Mailbox> = Form { kind: Kind::Server("implicit"), read: imap, show };
 
 const DATES: [(&str, MessageDate); 3] =
     [("received", MessageDate::Received), ("header", MessageDate::Header), ("now", MessageDate::Now)];
 
-const PROVIDER: Form<&'static Provider> = Form {
-    read: |node, _| {
+const PROVIDER: Form<&'static Provider> = Form::new(
+    |node, _| {
         let names = PROVIDERS.iter().map(|provider| (provider.name, provider)).collect::<Vec<_>>();
         super::values::chosen(node, &names)
     },
-    show: |provider| provider.name.to_owned(),
-};
+    |provider| provider.name.to_owned(),
+);
 
 /// What most providers have.
 const USUAL: Provider = Provider {
@@ -83,13 +83,13 @@ const PROVIDERS: &[Provider] = &[
 
 const FOLDER: Form<String> = Form { read: |node, _| folder(node), ..HOST };
 
-const FLAGS: Form<Vec<String>> = Form {
-    read: |node, _| flags(node),
-    show: |flags| {
+const FLAGS: Form<Vec<String>> = Form::new(
+    |node, _| flags(node),
+    |flags| {
         let quoted: Vec<String> = flags.iter().map(|flag| format!("'{flag}'")).collect();
         if quoted.is_empty() { String::new() } else { format!("[{}]", quoted.join(", ")) }
     },
-};
+);
 
 fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
     let what = "a mapping such as { host: imap.example.org, user: alice, password: { file: ~/imap } }";
@@ -107,7 +107,7 @@ fn imap(node: &Node<'_>, places: &Places) -> Result<Mailbox, Complaint> {
     };
     let mut mailbox = mapping(node, places, what, IMAP_KEYS, usual)?;
     let keys = Keys(node.mapping(what)?);
-    keys.agree(mailbox.route.tls.mode)?;
+    keys.agree(mailbox.route.tls.mode, IMAP_KEYS)?;
     complete(&mut mailbox, node, keys)?;
     protect(&mailbox, keys)?;
     Ok(mailbox)

@@ -22,20 +22,33 @@ const PIPELININGS: [(&str, Pipelining); 3] =
 pub(super) const KEYS: &[Key<Account>] = with_tls!(
     tls,
     [
-        key!("host", host, HOST, "The server's name or address; required."),
-        key!("user", user, USER, "The mailbox name as the server knows it; required."),
-        key!("port", port, PORT, "The TCP port; by default 995, or 110 where TLS does not come first."),
+        key!("host", host, HOST, "The server's name or address; required.", Row, Own),
+        key!("user", user, USER, "The mailbox name as the server knows it; required.", Row, Own),
+        key!(
+            "port",
+            port,
+            PORT,
+            "The TCP port; by default 995, or 110 where TLS does not come first.",
+            Row,
+            Own
+        ),
     ],
     [
-        key!("auth", auth, AUTH, "How to log in: auto, or a list of mechanisms."),
+        key!("auth", auth, AUTH, "How to log in: auto, or a list of mechanisms.", Row),
         key!("password", password, PASSWORD, "The password, or where it comes from."),
-        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from."),
+        key!("oauth2", oauth2, OAUTH2, "Tokens in the place of a password: where they come from.", Row),
         key!("proxy", proxy, PROXY, "A proxy that connects to the server: socks5:// or http://."),
         key!("connect", connect, COMMAND, "A command whose input and output are the connection."),
         key!("bind", bind, ADDRESS, "The address of this machine to connect from."),
         key!("timeout", timeout, POSITIVE, "The longest wait for a connect or for the server."),
-        key!("interval", interval, INTERVAL, "How often a daemon polls, or manual."),
-        key!("keep", keep, KEEP, "When messages are deleted from the server: forever, none or a duration."),
+        key!("interval", interval, INTERVAL, "How often a daemon polls, or manual.", Row),
+        key!(
+            "keep",
+            keep,
+            KEEP,
+            "When messages are deleted from the server: forever, none or a duration.",
+            Row
+        ),
         key!(
             "first_sync",
             first_sync,
@@ -43,15 +56,15 @@ pub(super) const KEYS: &[Key<Account>] = with_tls!(
             "What the first poll ever fetches: all, none or what arrived within a duration."
         ),
         key!("order", order, choice!(ORDERS), "Which messages come first: oldest or newest."),
-        key!("max_size", max_size, SIZE, "The size above which a message stays on the server."),
-        key!("max_messages", max_messages, MOST_MESSAGES, "Messages fetched in one session at most."),
+        key!("max_size", max_size, SIZE, "The size above which a message stays on the server.", Row),
+        key!("max_messages", max_messages, MOST_MESSAGES, "Messages fetched in one session at most.", Row),
         key!("pipelining", pipelining, choice!(PIPELININGS), "Whether commands wait for earlier answers."),
-        key!("deliver", deliver, TARGETS, "Where messages go: a target, or a list of them; required."),
+        key!("deliver", deliver, TARGETS, "Where messages go: a target, or a list of them; required.", Row),
         key!("refused", refused, TARGET, "The target of what another one refuses for good."),
         key!("received", received, BOOLEAN, "Whether each message gets a Received line."),
         key!("hooks", hooks, HOOKS_FORM, "Commands around a poll."),
         key!("enabled", enabled, BOOLEAN, "Whether it is polled when no account is named."),
-        key!("maildrop_id", maildrop_id, MAILDROP, "The name under which unique-ids are recorded."),
+        key!("maildrop_id", maildrop_id, MAILDROP, "The name under which unique-ids are recorded.", Own),
     ]
 );
 
@@ -63,12 +76,10 @@ pub(super) const HOOKS: &[Key<Hooks>] = &[
     key!("on_recover", on_recover, COMMAND, "After the first poll that succeeded again."),
 ];
 
-const HOOKS_FORM: Form<Hooks> = Form {
-    read: |node, places| {
-        mapping(node, places, "a mapping such as { on_error: COMMAND }", HOOKS, Hooks::default())
-    },
-    show: |hooks| inline(HOOKS, hooks),
-};
+const HOOKS_FORM: Form<Hooks> = Form::new(
+    |node, places| mapping(node, places, "a mapping such as { on_error: COMMAND }", HOOKS, Hooks::default()),
+    |hooks| inline(HOOKS, hooks),
+);
 
 /// What is wrong with `tls: none` and `auth: auto`.
 const NO_TLS_NO_PASSWORD: &str = "without TLS, `auth: auto` sends no password and cannot log in: write `tls: starttls` or \
@@ -92,7 +103,7 @@ pub(super) fn complete(
     given: Given<'_, '_>,
     at: Position,
 ) -> Result<Account, Vec<Complaint>> {
-    let mut wrong = conflicts(given, account.tls.mode);
+    let mut wrong = conflicts(given, account.tls.mode, KEYS);
     for road in ["bind", "proxy"] {
         if let (Some((key, level)), Some((_, connect))) = (given.find(road), given.find("connect"))
             && level >= connect

@@ -28,14 +28,14 @@ impl fmt::Display for Listen {
 }
 
 /// One address or a list; none is not written.
-pub(super) const LISTEN: Form<Vec<Listen>> = Form {
-    read: |node, places| match &node.content {
+pub(super) const LISTEN: Form<Vec<Listen>> = Form::new(
+    |node, places| match &node.content {
         Content::List(items) if items.is_empty() => Err(node.wrong("is an empty list: write none")),
         Content::List(items) => each(items, |node| one(node, places)),
         Content::Plain(text) | Content::Quoted(text) if text == "none" => Ok(Vec::new()),
         Content::Plain(_) | Content::Quoted(_) | Content::Mapping(_) => Ok(vec![one(node, places)?]),
     },
-    show: |at| {
+    |at| {
         let mut shown = at.iter().map(|address| text(&address.to_string()));
         match at.as_slice() {
             [] => String::new(),
@@ -43,7 +43,7 @@ pub(super) const LISTEN: Form<Vec<Listen>> = Form {
             [..] => list(shown),
         }
     },
-};
+);
 
 fn one(node: &Node<'_>, places: &Places) -> Result<Listen, Complaint> {
     const SHAPE: &str = "must be none, an address and a port such as 127.0.0.1:9110, or unix:PATH";

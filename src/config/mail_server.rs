@@ -5,11 +5,11 @@ use super::host::is_loopback;
 use super::oauth2_keys::{BY_PASSWORD, BY_TOKENS};
 use super::places::Places;
 use super::recipients::{RECIPIENTS, SENDER};
-use super::rows::{Form, Key, inline, key, mapping, part};
-use super::server::{Keys, OF_TLS, is_unusual, of_target, wrong};
+use super::rows::{Form, Key, Kind, Mark, inline, key, mapping, marked, part};
+use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Address, MailServer, Recipients, Route, Sender};
 use super::tree::{Complaint, Node};
-use super::values::{HOST, PATH, PORT, USER};
+use super::values::{FILE, HOST, PORT, USER};
 
 pub(super) const SMTP_KEYS: &[Key<MailServer>] = of_target!(
     [
@@ -44,18 +44,21 @@ pub(super) const LMTP_KEYS: &[Key<MailServer>] = of_target!(
     [key!("to", to, RECIPIENTS, "Recipients: a list, or the header that tells them; required."),]
 );
 
-pub(super) const SMTP: Form<MailServer> = Form { read: smtp, show: |server| show(SMTP_KEYS, server) };
-pub(super) const LMTP: Form<MailServer> = Form { read: lmtp, show: |server| show(LMTP_KEYS, server) };
+pub(super) const SMTP: Form<MailServer> =
+    Form { kind: Kind::Server("none"), read: smtp, show: |server| show(SMTP_KEYS, server) };
+pub(super) const LMTP: Form<MailServer> = Form::new(lmtp, |server| show(LMTP_KEYS, server));
 
 const SOCKET: Key<MailServer> = Key {
     name: "socket",
     about: "The Unix socket on which it listens; or `host`.",
+    kind: FILE.kind,
+    marks: &[],
     read: |entry, places, into| {
-        into.address = Address::Socket((PATH.read)(&entry.value, places)?);
+        into.address = Address::Socket((FILE.read)(&entry.value, places)?);
         Ok(())
     },
     show: |from| match &from.address {
-        Address::Socket(path) => (PATH.show)(path),
+        Address::Socket(path) => (FILE.show)(path),
         Address::Tcp { .. } => String::new(),
     },
 };
@@ -63,6 +66,8 @@ const SOCKET: Key<MailServer> = Key {
 const NAME: Key<MailServer> = Key {
     name: "host",
     about: "",
+    kind: Kind::Inside,
+    marks: &[],
     read: |entry, places, into| {
         let read = (HOST.read)(&entry.value, places)?;
         if let Address::Tcp { host, .. } = &mut into.address {
@@ -79,6 +84,8 @@ const NAME: Key<MailServer> = Key {
 const NUMBER: Key<MailServer> = Key {
     name: "port",
     about: "",
+    kind: Kind::Inside,
+    marks: &[],
     read: |entry, places, into| {
         let read = (PORT.read)(&entry.value, places)?;
         if let Address::Tcp { port, .. } = &mut into.address {
@@ -139,12 +146,13 @@ fn usual(host: &str, port: u16) -> MailServer {
 
 /// Checks what keys mean together.
 fn agree(server: MailServer, node: &Node<'_>, keys: Keys<'_, '_>) -> Result<MailServer, Complaint> {
-    keys.agree(server.route.tls.mode)?;
+    keys.agree(server.route.tls.mode, SMTP_KEYS)?;
     if keys.find("to").is_none() {
         return Err(node.wrong("`to` is missing: the recipients' addresses"));
     }
     if let Address::Socket(_) = &server.address {
-        let mut of_network = ["host", "port", "tls", "bind", "proxy"].iter().chain(&OF_TLS);
+        let mut of_network =
+            ["host", "port", "tls", "bind", "proxy"].into_iter().chain(marked(LMTP_KEYS, Mark::Tls));
         if let Some(entry) = of_network.find_map(|key| keys.find(key)) {
             return Err(wrong(entry, "has no meaning with `socket`: remove it, or change that"));
         }

@@ -11,10 +11,10 @@ use super::providers::{PROVIDERS, Provider};
 use super::rows::{Form, Key, inline, key, mapping, within};
 use super::tls::ClientCertificate;
 use super::tree::{Complaint, Entry, Node};
-use super::values::{COMMAND, HOST, PASSWORD, PATH, choice};
+use super::values::{COMMAND, FILE, HOST, PASSWORD, choice};
 use crate::sasl::{Auth, Exposes, Mechanism};
 
-pub(super) const OAUTH2: Form<OAuth2> = Form { read, show: |oauth2| show(&Written::of(oauth2)) };
+pub(super) const OAUTH2: Form<OAuth2> = Form::new(read, |oauth2| show(&Written::of(oauth2)));
 
 /// The keys of `oauth2`.
 pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
@@ -46,10 +46,10 @@ pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
     key!(
         "client_certificate",
         client_certificate,
-        PATH,
+        FILE,
         "A file with the certificate that the client is registered with."
     ),
-    key!("client_key", client_key, PATH, "A file with the private key of that certificate (RSA)."),
+    key!("client_key", client_key, FILE, "A file with the private key of that certificate (RSA)."),
     key!("grant", grant, choice!(GRANTS), "How tokens are had: refresh_token, or client_credentials."),
     key!(
         "refresh_token",
@@ -63,20 +63,20 @@ pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
 const GRANTS: [(&str, Grant); 2] =
     [("refresh_token", Grant::RefreshToken), ("client_credentials", Grant::ClientCredentials)];
 
-const PROVIDER: Form<&'static Provider> = Form {
-    read: |node, _| {
+const PROVIDER: Form<&'static Provider> = Form::new(
+    |node, _| {
         let names = PROVIDERS.iter().map(|provider| (provider.name, provider)).collect::<Vec<_>>();
         super::values::chosen(node, &names)
     },
-    show: |provider| provider.name.to_owned(),
-};
-const URL: Form<HttpUrl> = Form {
-    read: |node, _| {
+    |provider| provider.name.to_owned(),
+);
+const URL: Form<HttpUrl> = Form::new(
+    |node, _| {
         let url = HttpUrl::parse(node.text("a URL that begins with https://")?);
         url.map_err(|what| node.wrong(what))
     },
-    show: |url| (HOST.show)(&url.to_string()),
-};
+    |url| (HOST.show)(&url.to_string()),
+);
 const TENANT: Form<String> = Form { read: |node, _| word(node, "a directory's name or id", b"-."), ..HOST };
 const ID: Form<String> = Form { read: |node, _| visible(node, "a client's id", None), ..HOST };
 const REDIRECT: Form<String> =
@@ -254,6 +254,7 @@ fn show(written: &Written) -> String {
 
 /// The password that a target's user logs in with.
 pub(super) const BY_PASSWORD: Form<Credential> = Form {
+    kind: PASSWORD.kind,
     read: |node, places| (PASSWORD.read)(node, places).map(Credential::Password),
     show: |credential| match credential {
         Credential::Password(password) => (PASSWORD.show)(password),
@@ -262,10 +263,10 @@ pub(super) const BY_PASSWORD: Form<Credential> = Form {
 };
 
 /// The tokens in its place.
-pub(super) const BY_TOKENS: Form<Credential> = Form {
-    read: |node, places| read(node, places).map(Credential::OAuth2),
-    show: |credential| credential.oauth2().map_or_else(String::new, OAUTH2.show),
-};
+pub(super) const BY_TOKENS: Form<Credential> = Form::new(
+    |node, places| read(node, places).map(Credential::OAuth2),
+    |credential| credential.oauth2().map_or_else(String::new, OAUTH2.show),
+);
 
 /// Says what is wrong with mechanisms that take what is not there: tokens without `oauth2`, a password beside it.
 pub(super) fn suits(auth: &Auth, oauth2: Option<&OAuth2>) -> Result<(), &'static str> {

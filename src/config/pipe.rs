@@ -18,15 +18,15 @@ pub(super) const KEYS: &[Key<Pipe>] = &[
     key!("to", to, TO, "Whom the command is told to deliver to: addresses, or the header that names them."),
 ];
 
-const TO: Form<Option<Recipients>> = Form {
-    read: |node, places| (RECIPIENTS.read)(node, places).map(Some),
-    show: |to| to.as_ref().map_or_else(String::new, |to| (RECIPIENTS.show)(to)),
-};
+const TO: Form<Option<Recipients>> = Form::new(
+    |node, places| (RECIPIENTS.read)(node, places).map(Some),
+    |to| to.as_ref().map_or_else(String::new, |to| (RECIPIENTS.show)(to)),
+);
 
 /// A command alone, or a mapping.
-pub(super) const PIPE: Form<Pipe> = Form { read: pipe, show: |pipe| inline(KEYS, pipe) };
+pub(super) const PIPE: Form<Pipe> = Form { kind: COMMAND.kind, read: pipe, show: |pipe| inline(KEYS, pipe) };
 
-const COMMAND: Form<CommandLine> = Form { read: |node, _| command(node), show: values::COMMAND.show };
+const COMMAND: Form<CommandLine> = Form { read: |node, _| command(node), ..values::COMMAND };
 
 fn pipe(node: &Node<'_>, places: &Places) -> Result<Pipe, Complaint> {
     let Content::Mapping(entries) = &node.content else { return Ok(of(command(node)?)) };

@@ -4,16 +4,18 @@ use super::Config;
 use super::account::Password;
 use super::places::Places;
 use super::postgres::Postgres;
-use super::rows::{Form, Key, inline, key, mapping, only, unknown, within};
+use super::rows::{Form, Key, Kind, inline, key, mapping, only, unknown, within};
 use super::server::with_tls;
 use super::tree::{Complaint, Content, Entry, Node};
-use super::values::{PASSWORD, PATH, POSITIVE, each};
+use super::values::{PASSWORD, PLACE, POSITIVE, each};
 use super::yaml::{list, text};
 
 /// What may stand under `state`: the path of a file, or a database.
 pub(super) const STATE: Key<Config> = Key {
     name: "state",
     about: "The state file, or a database in its place.",
+    kind: Kind::Inside,
+    marks: &[],
     read: |entry, places, config| {
         match entry.value.content {
             Content::Mapping(_) => {
@@ -25,19 +27,21 @@ pub(super) const STATE: Key<Config> = Key {
                 config.database =
                     Some(read(postgres, places).map_err(|complaint| within(postgres, complaint))?);
             }
-            _ => config.state = (PATH.read)(&entry.value, places)?,
+            _ => config.state = (PLACE.read)(&entry.value, places)?,
         }
         Ok(())
     },
     show: |config| match &config.database {
         Some(database) => format!("{{ postgres: {} }}", inline(POSTGRES_KEYS, database)),
-        None => (PATH.show)(&config.state),
+        None => (PLACE.show)(&config.state),
     },
 };
 
 const DATABASES: &[Key<()>] = &[Key {
     name: "postgres",
     about: "A PostgreSQL database.",
+    kind: Kind::Inside,
+    marks: &[],
     read: |_, _, ()| Ok(()),
     show: |()| String::new(),
 }];
@@ -49,6 +53,8 @@ pub(super) const POSTGRES_KEYS: &[Key<Postgres>] = with_tls!(
         Key {
             name: "url",
             about: "Where it is: postgresql://USER@HOST:PORT/DATABASE.",
+            kind: Kind::Inside,
+            marks: &[],
             read: |_, _, _| Ok(()),
             show: |postgres| text(&postgres.url),
         },
@@ -67,6 +73,7 @@ pub(super) const POSTGRES_KEYS: &[Key<Postgres>] = with_tls!(
 
 /// One key or a list; none is not written.
 const SECRETS_KEYS: Form<Vec<Password>> = Form {
+    kind: Kind::SealingKeys,
     read: |node, places| {
         let one = |node: &Node<'_>| (PASSWORD.read)(node, places);
         match &node.content {

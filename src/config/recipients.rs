@@ -26,56 +26,53 @@ pub(super) const CATCH_ALL: &[Key<CatchAll>] = &[
 ];
 
 /// `to`: a list of addresses, or what tells them for each message.
-pub(super) const RECIPIENTS: Form<Recipients> = Form {
-    read: recipients,
-    show: |to| match to {
-        Recipients::List(addresses) => list(addresses.iter().map(|address| text(address))),
-        Recipients::Header(catch_all) => inline(CATCH_ALL, &**catch_all),
-    },
-};
+pub(super) const RECIPIENTS: Form<Recipients> = Form::new(recipients, |to| match to {
+    Recipients::List(addresses) => list(addresses.iter().map(|address| text(address))),
+    Recipients::Header(catch_all) => inline(CATCH_ALL, &**catch_all),
+});
 
 /// `from`; what is done without being told is not written.
-pub(super) const SENDER: Form<Sender> = Form {
-    read: |node, _| match node.text("keep or an address")? {
+pub(super) const SENDER: Form<Sender> = Form::new(
+    |node, _| match node.text("keep or an address")? {
         "keep" => Ok(Sender::Keep),
         _ => address(node).map(Sender::Address),
     },
-    show: |from| match from {
+    |from| match from {
         Sender::Keep => String::new(),
         Sender::Address(address) => text(address),
     },
-};
+);
 
-const FIELD_NAME: Form<String> = Form { read: |node, _| field_name(node), show: |name| text(name) };
+const FIELD_NAME: Form<String> = Form::new(|node, _| field_name(node), |name| text(name));
 const PREFIX: Form<String> = Form { read: |node, _| prefix(node), ..FIELD_NAME };
-const OCCURRENCE: Form<Occurrence> = Form {
-    read: |node, _| occurrence(node),
-    show: |which| match which {
+const OCCURRENCE: Form<Occurrence> = Form::new(
+    |node, _| occurrence(node),
+    |which| match which {
         Occurrence::Nth(number) => number.to_string(),
         Occurrence::First | Occurrence::Last => name_of(&OCCURRENCES, which).to_owned(),
     },
-};
-const DOMAINS: Form<Vec<String>> = Form {
-    read: |node, _| domains(node),
-    show: |domains| match domains.as_slice() {
+);
+const DOMAINS: Form<Vec<String>> = Form::new(
+    |node, _| domains(node),
+    |domains| match domains.as_slice() {
         [] => String::new(),
         domains => list(domains.iter().map(|domain| text(domain))),
     },
-};
-const MAP: Form<BTreeMap<String, String>> = Form {
-    read: |node, _| map(node),
-    show: |map| {
+);
+const MAP: Form<BTreeMap<String, String>> = Form::new(
+    |node, _| map(node),
+    |map| {
         let pairs = map.iter().map(|(local, address)| format!("{}: {}", text(local), text(address)));
         if map.is_empty() { String::new() } else { format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", ")) }
     },
-};
-const UNKNOWN: Form<Unknown> = Form {
-    read: |node, _| hold_or_address(node),
-    show: |unknown| match unknown {
+);
+const UNKNOWN: Form<Unknown> = Form::new(
+    |node, _| hold_or_address(node),
+    |unknown| match unknown {
         Unknown::Hold => "hold".to_owned(),
         Unknown::Address(address) => text(address),
     },
-};
+);
 
 const OCCURRENCES: [(&str, Occurrence); 2] = [("first", Occurrence::First), ("last", Occurrence::Last)];
 

@@ -12,23 +12,75 @@ pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
     /// One line of help; none for a key of which the manual does not know yet.
     pub(super) about: &'static str,
+    pub(super) kind: Kind,
+    pub(super) marks: &'static [Mark],
     pub(super) read: fn(&Entry<'_>, &Places, &mut T) -> Result<(), Complaint>,
     /// Writes the value as it may stand in the file; an empty text if the key is left out.
     pub(super) show: fn(&T) -> String,
+}
+
+impl<T> Key<T> {
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark)
+    }
+}
+
+/// What else is to be known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A tenant may say it, in a row of a table.
+    Row,
+    /// It says of one account which maildrop it is, whatever `defaults` say.
+    Own,
+    /// It means nothing without TLS.
+    Tls,
 }
 
 /// How a value is read and written.
 pub(super) struct Form<V: 'static> {
     pub(super) read: fn(&Node<'_>, &Places) -> Result<V, Complaint>,
     pub(super) show: fn(&V) -> String,
+    pub(super) kind: Kind,
 }
 
-/// Makes the row of a key whose value goes into a field, which may be an `Option`: name, field, form, help.
+impl<V> Form<V> {
+    pub(super) const fn new(
+        read: fn(&Node<'_>, &Places) -> Result<V, Complaint>,
+        show: fn(&V) -> String,
+    ) -> Self {
+        Self { read, show, kind: Kind::Inside }
+    }
+}
+
+/// What a value stands for outside of the configuration, and how it is easily written wrong: for `config check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Inside,
+    /// A text that may well have ` #` in it.
+    Text,
+    /// A file that must be there before anything is fetched.
+    File,
+    /// The same, with a block of PEM that begins so.
+    Pem(&'static str),
+    /// A file that is made, in a directory that is not.
+    NewFile,
+    Command,
+    /// A user of this system.
+    LocalUser,
+    /// Keys that seal secrets.
+    SealingKeys,
+    /// A server, and how a connection to it begins where nothing is said of that.
+    Server(&'static str),
+}
+
+/// Makes the row of a key whose value goes into a field, which may be an `Option`: name, field, form, help, marks.
 macro_rules! key {
-    ($name:literal, $($field:ident).+, $form:expr, $about:literal) => {
+    ($name:literal, $($field:ident).+, $form:expr, $about:literal $(, $mark:ident)*) => {
         Key {
             name: $name,
             about: $about,
+            kind: $form.kind,
+            marks: &[$($crate::config::rows::Mark::$mark),*],
             read: |entry, places, into| {
                 into.$($field).+ = ($form.read)(&entry.value, places)?.into();
                 Ok(())
@@ -38,12 +90,15 @@ macro_rules! key {
     };
 }
 
-/// Makes the row of a key whose value goes into a field of what may not be there: name, that and its field, form, help.
+/// Makes the row of a key whose value goes into a field of what may not be there: name, that and its field, form, help,
+/// marks.
 macro_rules! part {
-    ($name:literal, $($whole:ident).+ => $field:ident, $form:expr, $about:literal) => {
+    ($name:literal, $($whole:ident).+ => $field:ident, $form:expr, $about:literal $(, $mark:ident)*) => {
         Key {
             name: $name,
             about: $about,
+            kind: $form.kind,
+            marks: &[$($crate::config::rows::Mark::$mark),*],
             read: |entry, places, into| {
                 into.$($whole).+.get_or_insert_default().$field = ($form.read)(&entry.value, places)?;
                 Ok(())
@@ -59,6 +114,8 @@ macro_rules! variant {
         Key {
             name: $name,
             about: $about,
+            kind: $form.kind,
+            marks: &[],
             read: |entry, places, into| {
                 *into = $variant(($form.read)(&entry.value, places)?.into());
                 Ok(())
@@ -136,6 +193,11 @@ pub(super) fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
 
+/// Names the keys that have a mark.
+pub(super) fn marked<T>(keys: &[Key<T>], mark: Mark) -> impl Iterator<Item = &'static str> {
+    keys.iter().filter(move |key| key.has(mark)).map(|key| key.name)
+}
+
 /// Puts an unknown key into the path if it looks like one. What has no value may be what follows a comma in a password.
 fn named(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
     let is_word = entry.key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
@@ -154,7 +216,11 @@ pub(super) fn within(entry: &Entry<'_>, complaint: Complaint) -> Complaint {
 }
 
 /// Writes keys and values on lines of their own.
-pub(super) fn block<T>(indent: usize, keys: &[Key<T>], from: &T) -> String {
+pub(super) fn block<'k, T: 'static>(
+    indent: usize,
+    keys: impl IntoIterator<Item = &'k Key<T>>,
+    from: &T,
+) -> String {
     let line = |(name, value): (&str, String)| {
         // A block begins on a line of its own.
         let space = if value.starts_with('\n') { "" } else { " " };

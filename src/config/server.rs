@@ -2,7 +2,7 @@
 //! together.
 
 use super::account::{Tls, TlsMode};
-use super::rows::within;
+use super::rows::{Key, Mark, marked, within};
 use super::target::Route;
 use super::tree::{Complaint, Entry};
 
@@ -13,15 +13,17 @@ macro_rules! with_tls {
         use $crate::config::{rows, values};
         &[
             $($before,)*
-            rows::key!("tls", $($tls).+.mode, values::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none."),
-            rows::key!("tls_ca", $($tls).+.ca, values::PATH, "A file of certificates that are trusted instead of the system's."),
-            rows::key!("tls_pin", $($tls).+.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks."),
-            rows::part!("tls_client_cert", $($tls).+.client => chain, values::PATH, "A file with the client's certificate chain."),
-            rows::part!("tls_client_key", $($tls).+.client => key, values::PATH, "A file with the client's private key."),
-            rows::key!("tls_server_name", $($tls).+.server_name, values::HOST, "The name to verify when it is not the host."),
+            rows::key!("tls", $($tls).+.mode, values::choice!(values::TLS_MODES), "When TLS begins: implicit, starttls or none.", Row),
+            rows::key!("tls_ca", $($tls).+.ca, values::CERTIFICATES, "A file of certificates that are trusted instead of the system's.", Tls),
+            rows::key!("tls_pin", $($tls).+.pins, values::PINS, "Fingerprints of the server's certificate, in place of all other checks.", Row, Tls),
+            rows::part!("tls_client_cert", $($tls).+.client => chain, values::CERTIFICATES, "A file with the client's certificate chain.", Tls),
+            rows::part!("tls_client_key", $($tls).+.client => key, values::PRIVATE_KEY, "A file with the client's private key.", Tls),
+            rows::key!("tls_server_name", $($tls).+.server_name, values::HOST, "The name to verify when it is not the host.", Row, Tls),
             Key {
                 name: "tls_min",
                 about: "The lowest version of TLS that is accepted: 1.2 or 1.3.",
+                kind: rows::Kind::Inside,
+                marks: &[rows::Mark::Row, rows::Mark::Tls],
                 read: |entry, places, into| {
                     into.$($tls).+.min = (values::choice!(values::TLS_VERSIONS).read)(&entry.value, places)?;
                     Ok(())
@@ -54,10 +56,6 @@ macro_rules! of_target {
 }
 
 pub(super) use {of_target, with_tls};
-
-/// Keys that mean nothing without TLS.
-pub(super) const OF_TLS: [&str; 6] =
-    ["tls_ca", "tls_pin", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_min"];
 
 /// Where a key stands; what an account says itself weighs more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,10 +94,10 @@ impl<'n, 't> Keys<'n, 't> {
         self.0.iter().find(|entry| entry.key == key)
     }
 
-    /// Complains of the first key of TLS that contradicts another.
-    pub(super) fn agree(self, mode: TlsMode) -> Result<(), Complaint> {
+    /// Complains of the first key of TLS that contradicts another; `keys` are those that there are.
+    pub(super) fn agree<T>(self, mode: TlsMode, keys: &[Key<T>]) -> Result<(), Complaint> {
         let given = Given { own: self.0, defaults: &[] };
-        conflicts(given, mode).first().map_or(Ok(()), |(entry, what)| Err(wrong(entry, what)))
+        conflicts(given, mode, keys).first().map_or(Ok(()), |(entry, what)| Err(wrong(entry, what)))
     }
 
     /// Complains of a password and tokens at once.
@@ -118,8 +116,12 @@ pub(super) fn is_unusual(key: &str, route: &Route) -> bool {
     key != "tls_min" || route.tls.min != Tls::bare(route.tls.mode).min
 }
 
-/// Finds keys of TLS that contradict each other, and says what is wrong with each.
-pub(super) fn conflicts<'n, 't>(given: Given<'n, 't>, mode: TlsMode) -> Vec<(&'n Entry<'t>, &'static str)> {
+/// Finds keys of TLS that contradict each other, and says what is wrong with each; `keys` are those that there are.
+pub(super) fn conflicts<'n, 't, T>(
+    given: Given<'n, 't>,
+    mode: TlsMode,
+    keys: &[Key<T>],
+) -> Vec<(&'n Entry<'t>, &'static str)> {
     let mut wrong = Vec::new();
     match (given.find("tls_client_cert"), given.find("tls_client_key")) {
         (Some((cert, _)), None) => wrong.push((cert, "needs `tls_client_key` too")),
@@ -136,7 +138,8 @@ pub(super) fn conflicts<'n, 't>(given: Given<'n, 't>, mode: TlsMode) -> Vec<(&'n
             Level::Defaults,
         ),
     };
-    let meaningless = OF_TLS.iter().filter_map(|key| given.find(key)).filter(|(_, at)| *at >= level);
+    let meaningless =
+        marked(keys, Mark::Tls).filter_map(|key| given.find(key)).filter(|(_, at)| *at >= level);
     wrong.extend(meaningless.map(|(entry, _)| (entry, what)));
     wrong
 }

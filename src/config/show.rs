@@ -10,7 +10,7 @@ use super::mail_server::{LMTP_KEYS, SMTP_KEYS};
 use super::oauth2_keys::OAUTH2_KEYS;
 use super::postgres_keys::POSTGRES_KEYS;
 use super::recipients::CATCH_ALL;
-use super::rows::{Key, block};
+use super::rows::{Key, Kind, Mark, block};
 use super::server::{Given, Level};
 use super::top::{LIMITS, NOTIFY, TOP};
 use super::tree::{self, Entry};
@@ -45,14 +45,8 @@ fn head(config: &Config) -> String {
     out += &block(0, TOP, config);
     if let Some(fleet) = &config.fleet {
         // For rows; accounts are shown with all that holds for them.
-        let is_shared = |line: &&str| {
-            let (key, value) = line.split_once(": ").unwrap_or_default();
-            !["host", "user", "port", "maildrop_id"].contains(&key.trim()) && value != "[]"
-        };
-        let defaults = block(2, KEYS, &fleet.defaults);
-        let defaults: String =
-            defaults.split_inclusive('\n').filter(|line| is_shared(&line.trim_end())).collect();
-        out += &format!("defaults:\n{defaults}");
+        let shared = KEYS.iter().filter(|key| !key.has(Mark::Own));
+        out += &format!("defaults:\n{}", block(2, shared, &fleet.defaults));
     }
     out
 }
@@ -89,8 +83,22 @@ fn find<'n, 't>(entries: &'n [Entry<'t>], key: &str) -> Option<&'n [Entry<'t>]> 
     entries.iter().find(|entry| entry.key == key)?.value.mapping("").ok()
 }
 
+/// A key of which the manual knows.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// What it stands under, from the top of the file, with a dot behind each part.
+    pub(super) under: &'static str,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    about: &'static str,
+}
+
 /// Lists every key, by its path from the top of the file, with one line of help.
 pub fn reference() -> Vec<(String, &'static str)> {
+    known().iter().map(|key| (format!("{}{}", key.under, key.name), key.about)).collect()
+}
+
+pub(super) fn known() -> Vec<Known> {
     [
         below("", TOP),
         below("daemon.", LIMITS),
@@ -115,7 +123,7 @@ pub fn reference() -> Vec<(String, &'static str)> {
     .concat()
 }
 
-fn below<T>(path: &str, keys: &[Key<T>]) -> Vec<(String, &'static str)> {
+fn below<T>(under: &'static str, keys: &[Key<T>]) -> Vec<Known> {
     let known = keys.iter().filter(|key| !key.about.is_empty());
-    known.map(|key| (format!("{path}{}", key.name), key.about)).collect()
+    known.map(|Key { name, kind, about, .. }| Known { under, name, kind: *kind, about }).collect()
 }

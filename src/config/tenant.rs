@@ -1,5 +1,6 @@
-//! Accounts that are rows of a table. A row is a tenant's and not the operator's: what it may say is listed here, and
-//! nothing of it names a command, a file, or a way to the server.
+//! Accounts that are rows of a table. A row is a tenant's and not the operator's: it may say what has [`Mark::Row`] among
+//! the keys of an account, and nothing of it names a command, a file, or a way to the server; its `deliver` and `oauth2`
+//! name what the worker's file has.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,31 +14,13 @@ use super::networks::Reach;
 use super::oauth2::OAuth2;
 use super::password::Password;
 use super::places::Places;
-use super::rows::{self, unknown_among, within};
+use super::rows::{self, Mark, marked, unknown_among, within};
 use super::server::Given;
 use super::target::Destination;
 use super::tree::{self, Complaint, Content, Entry, Position};
 use crate::seal::{Ring, SealError, Sealed, place};
 use crate::secret::Secret;
 use crate::text::Shown;
-
-/// What a row may hold; `deliver` and `oauth2` name what the worker's file has.
-const OF_ROWS: [&str; 14] = [
-    "host",
-    "port",
-    "user",
-    "tls",
-    "tls_pin",
-    "tls_server_name",
-    "tls_min",
-    "auth",
-    "interval",
-    "keep",
-    "max_size",
-    "max_messages",
-    "deliver",
-    "oauth2",
-];
 
 /// Octets of a row's keys at most: a list of pins is the longest thing in it.
 const MOST_OCTETS: usize = 64 * 1024;
@@ -243,17 +226,15 @@ impl Reading<'_> {
                 let what = "must not stand here: what a row has is sealed in its column `secret`, by `postrider account`";
                 return Err(inner(entry, what));
             }
-            _ if OF_ROWS.contains(&key) => {
+            _ => {
+                let of_rows = || marked(KEYS, Mark::Row).collect::<Vec<_>>();
+                if KEYS.iter().any(|known| known.name == key && !known.has(Mark::Row)) {
+                    let what = format!("is not for a row to say; it may have {}", of_rows().join(", "));
+                    return Err(inner(entry, &what));
+                }
                 rows::read(entry, places, KEYS, account)
-                    .map_err(|wrong| wrong.unwrap_or_else(|| unknown_among(entry, &OF_ROWS)))?;
+                    .map_err(|wrong| wrong.unwrap_or_else(|| unknown_among(entry, &of_rows())))?;
             }
-            _ if KEYS.iter().any(|known| known.name == key) => {
-                return Err(inner(
-                    entry,
-                    &format!("is not for a row to say; it may have {}", OF_ROWS.join(", ")),
-                ));
-            }
-            _ => return Err(unknown_among(entry, &OF_ROWS)),
         }
         match account.interval {
             Interval::Every(interval) if key == "interval" && interval < SHORTEST_INTERVAL => {
@@ -465,7 +446,7 @@ fleet:
             ("{ host: h, user: u, deliver: desk, interval: 1s }", "interval: must be at least 1m"),
             (
                 "{ host: h, user: u, deliver: desk, conect: nc }",
-                "conect: unknown key; valid keys are host, port,",
+                "conect: unknown key; valid keys are host, user,",
             ),
             ("{ host: h, user: u, deliver: desk, prot: 1 }", "prot: unknown key; did you mean `port`?"),
             ("{ host: h, user: u, deliver: desk, tls: none }", "without TLS, `auth: auto` sends no password"),

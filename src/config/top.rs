@@ -4,8 +4,8 @@ use super::fleet_keys::FLEET;
 use super::hosts::{HOSTS, SESSIONS};
 use super::listen::LISTEN;
 use super::postgres_keys::STATE;
-use super::rows::{Form, Key, block, inline, key, mapping};
-use super::values::{BOOLEAN, DURATION, PATH, POSITIVE, choice, count};
+use super::rows::{Form, Key, Kind, block, inline, key, mapping};
+use super::values::{BOOLEAN, DURATION, NEW_FILE, POSITIVE, choice, count};
 use super::{Config, Confinement, Notify};
 
 const CONFINEMENTS: [(&str, Confinement); 2] = [("auto", Confinement::Auto), ("off", Confinement::Off)];
@@ -22,7 +22,7 @@ pub(super) const TOP: &[Key<Config>] = &[
     key!("hosts", hosts, HOSTS, "From hosts' names to limits of their own."),
     key!("fleet", fleet, FLEET, "What several workers share: targets and more that rows of a table name."),
     key!("notify", notify, NOTIFY_FORM, "How a failure that lasts is told."),
-    key!("metrics_file", metrics_file, PATH, "Where a daemon writes its metrics."),
+    key!("metrics_file", metrics_file, NEW_FILE, "Where a daemon writes its metrics."),
     key!("sandbox", sandbox, choice!(CONFINEMENTS), "Whether the process confines itself: auto or off."),
 ];
 
@@ -56,18 +56,18 @@ pub(super) const NOTIFY: &[Key<Notify>] = &[
 ];
 
 /// Failures in a row: years of an hourly poll.
-const FAILURES: Form<usize> = Form { read: |node, _| count(node, 100_000), show: usize::to_string };
+const FAILURES: Form<usize> = Form::new(|node, _| count(node, 100_000), usize::to_string);
 
-const NOTIFY_FORM: Form<Notify> = Form {
-    read: |node, places| match node.is_nothing() {
+const NOTIFY_FORM: Form<Notify> = Form::new(
+    |node, places| match node.is_nothing() {
         true => Ok(Notify::default()),
         false => {
             mapping(node, places, "a mapping such as { after: 3, remind: 1d }", NOTIFY, Notify::default())
         }
     },
-    show: |notify| inline(NOTIFY, notify),
-};
+    |notify| inline(NOTIFY, notify),
+);
 
 const fn named(name: &'static str, about: &'static str) -> Key<Config> {
-    Key { name, about, read: |_, _, _| Ok(()), show: |_| String::new() }
+    Key { name, about, kind: Kind::Inside, marks: &[], read: |_, _, _| Ok(()), show: |_| String::new() }
 }

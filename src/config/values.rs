@@ -9,7 +9,7 @@ use super::command_line::{masked, masked_words};
 use super::host::host_name;
 use super::places::Places;
 use super::proxy::Proxy;
-use super::rows::{self, Form, Key, inline, only, unknown, variant};
+use super::rows::{self, Form, Key, Kind, inline, only, unknown, variant};
 use super::suggest::nearest;
 use super::tls;
 use super::tree::{Complaint, Content, Node};
@@ -23,66 +23,71 @@ pub(super) const TLS_MODES: [(&str, TlsMode); 3] =
 pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
-pub(super) const HOST: Form<String> = Form { read: |node, _| host(node), show: |host| text(host) };
+pub(super) const HOST: Form<String> = Form::new(|node, _| host(node), |host| text(host));
 /// The mailbox name: any text that fits into one line of the protocol.
-pub(super) const USER: Form<String> = Form { read: |node, _| line(node, "a mailbox name"), ..HOST };
+pub(super) const USER: Form<String> =
+    Form { kind: Kind::Text, read: |node, _| line(node, "a mailbox name"), ..HOST };
 pub(super) const LOCAL_USER: Form<String> =
-    Form { read: |node, _| line(node, "a user of this system"), ..HOST };
+    Form { kind: Kind::LocalUser, read: |node, _| line(node, "a user of this system"), ..HOST };
 pub(super) const MAILDROP: Form<String> =
     Form { read: |node, _| line(node, "a text such as user@host"), ..HOST };
 const VARIABLE: Form<String> = Form { read: |node, _| variable(node), ..HOST };
 const CREDENTIAL: Form<String> = Form { read: |node, _| credential(node), ..HOST };
-pub(super) const PORT: Form<u16> = Form { read: |node, _| port(node), show: u16::to_string };
+pub(super) const PORT: Form<u16> = Form::new(|node, _| port(node), u16::to_string);
 pub(super) const ADDRESS: Form<IpAddr> =
-    Form { read: |node, _| address(node), show: |address| text(&address.to_string()) };
+    Form::new(|node, _| address(node), |address| text(&address.to_string()));
 /// A proxy's URL; its password is masked where it is shown.
-pub(super) const PROXY: Form<Proxy> = Form {
-    read: |node, _| Proxy::parse(node.text("the URL of a proxy")?).map_err(|what| node.wrong(what)),
-    show: |proxy| text(&proxy.to_string()),
-};
-pub(super) const PATH: Form<PathBuf> = Form { read: path, show: |path| text(&path.to_string_lossy()) };
-pub(super) const BOOLEAN: Form<bool> = Form { read: |node, _| boolean(node), show: bool::to_string };
+pub(super) const PROXY: Form<Proxy> = Form::new(
+    |node, _| Proxy::parse(node.text("the URL of a proxy")?).map_err(|what| node.wrong(what)),
+    |proxy| text(&proxy.to_string()),
+);
+/// What is made, with all that leads to it.
+pub(super) const PLACE: Form<PathBuf> = Form::new(path, |path| text(&path.to_string_lossy()));
+pub(super) const FILE: Form<PathBuf> = Form { kind: Kind::File, ..PLACE };
+pub(super) const NEW_FILE: Form<PathBuf> = Form { kind: Kind::NewFile, ..PLACE };
+pub(super) const CERTIFICATES: Form<PathBuf> = Form { kind: Kind::Pem("CERTIFICATE"), ..PLACE };
+pub(super) const PRIVATE_KEY: Form<PathBuf> = Form { kind: Kind::Pem("PRIVATE KEY"), ..PLACE };
+pub(super) const BOOLEAN: Form<bool> = Form::new(|node, _| boolean(node), bool::to_string);
 /// A duration that may be nothing.
 pub(super) const DURATION: Form<Duration> =
-    Form { read: |node, _| duration(node), show: |duration| show_duration(*duration) };
+    Form::new(|node, _| duration(node), |duration| show_duration(*duration));
 /// A duration that is not nothing.
 pub(super) const POSITIVE: Form<Duration> = Form { read: |node, _| positive(node), ..DURATION };
-pub(super) const INTERVAL: Form<Interval> = Form {
-    read: |node, _| interval(node),
-    show: |interval| match interval {
+pub(super) const INTERVAL: Form<Interval> = Form::new(
+    |node, _| interval(node),
+    |interval| match interval {
         Interval::Every(interval) => show_duration(*interval),
         Interval::Manual => "manual".to_owned(),
     },
-};
-pub(super) const KEEP: Form<Keep> = Form {
-    read: |node, _| keep(node),
-    show: |keep| match keep {
+);
+pub(super) const KEEP: Form<Keep> = Form::new(
+    |node, _| keep(node),
+    |keep| match keep {
         Keep::Forever => "forever".to_owned(),
         Keep::None => "none".to_owned(),
         Keep::For(duration) => show_duration(*duration),
     },
-};
+);
 pub(super) const FIRST_SYNC: Form<FirstSync> =
-    Form { read: |node, _| first_sync(node), show: |first| first.to_string() };
+    Form::new(|node, _| first_sync(node), |first| first.to_string());
 pub(super) const SIZE: Form<Option<u64>> =
-    Form { read: |node, _| size_or_none(node), show: |size| size.map_or_else(none, show_size) };
-pub(super) const MOST_MESSAGES: Form<Option<usize>> = Form {
-    read: |node, _| count_or_none(node),
-    show: |most| most.map_or_else(none, |most| most.to_string()),
-};
+    Form::new(|node, _| size_or_none(node), |size| size.map_or_else(none, show_size));
+pub(super) const MOST_MESSAGES: Form<Option<usize>> =
+    Form::new(|node, _| count_or_none(node), |most| most.map_or_else(none, |most| most.to_string()));
 /// One fingerprint or a list; none is not written.
-pub(super) const PINS: Form<Vec<[u8; 32]>> = Form {
-    read: |node, _| pins(node),
-    show: |pins| if pins.is_empty() { String::new() } else { list(pins.iter().map(tls::pin)) },
-};
-pub(super) const AUTH: Form<Auth> = Form {
-    read: |node, _| auth(node),
-    show: |auth| match auth {
+pub(super) const PINS: Form<Vec<[u8; 32]>> = Form::new(
+    |node, _| pins(node),
+    |pins| if pins.is_empty() { String::new() } else { list(pins.iter().map(tls::pin)) },
+);
+pub(super) const AUTH: Form<Auth> = Form::new(
+    |node, _| auth(node),
+    |auth| match auth {
         Auth::Auto => "auto".to_owned(),
         Auth::List(mechanisms) => list(mechanisms.iter().map(|each| each.name().to_owned())),
     },
-};
+);
 pub(super) const COMMAND: Form<CommandLine> = Form {
+    kind: Kind::Command,
     read: |node, _| command(node),
     show: |line| match line {
         CommandLine::Shell(shell) => text(&masked(shell)),
@@ -90,6 +95,7 @@ pub(super) const COMMAND: Form<CommandLine> = Form {
     },
 };
 pub(super) const PASSWORD: Form<Password> = Form {
+    kind: Kind::Text,
     read: password,
     show: |password| match password {
         Password::Literal(_) => "'[secret]'".to_owned(),
@@ -100,10 +106,10 @@ pub(super) const PASSWORD: Form<Password> = Form {
 /// Where a password may come from.
 pub(super) const SOURCES: &[Key<Password>] = &[
     variant!("command", Password::Command, COMMAND, "A command that prints it."),
-    variant!("file", Password::File, PATH, "A file that holds it."),
+    variant!("file", Password::File, FILE, "A file that holds it."),
     variant!("env", Password::Env, VARIABLE, "An environment variable that holds it."),
     variant!("credential", Password::Credential, CREDENTIAL, "A credential that systemd passes."),
-    variant!("netrc", Password::Netrc, PATH, "A netrc file's entry for host and user."),
+    variant!("netrc", Password::Netrc, FILE, "A netrc file's entry for host and user."),
 ];
 
 const FIRST_SYNCS: [(&str, FirstSync); 2] = [("all", FirstSync::All), ("none", FirstSync::None)];
@@ -112,10 +118,10 @@ const KEEPS: [(&str, Keep); 2] = [("forever", Keep::Forever), ("none", Keep::Non
 /// Makes the form of a value that is one of some words: a list of pairs of word and value.
 macro_rules! choice {
     ($choices:expr) => {
-        Form {
-            read: |node, _| super::values::chosen(node, &$choices),
-            show: |value| super::values::name_of(&$choices, value).to_owned(),
-        }
+        Form::new(
+            |node, _| super::values::chosen(node, &$choices),
+            |value| super::values::name_of(&$choices, value).to_owned(),
+        )
     };
 }
 

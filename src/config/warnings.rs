@@ -9,40 +9,13 @@ use zeroize::Zeroizing;
 use super::command_line::program;
 use super::error::Mistake;
 use super::places::Places;
+use super::rows::Kind;
+use super::show::{Known, known};
 use super::tree::{self, Content, Entry, Node, Position};
 use crate::seal::is_key;
 
-/// Keys whose value is a file that must be there before anything is fetched.
-const FILES: [&str; 8] = [
-    "tls_ca",
-    "tls_client_cert",
-    "tls_client_key",
-    "file",
-    "netrc",
-    "socket",
-    "client_certificate",
-    "client_key",
-];
-
-/// Keys whose value is a file that is made, in a directory that is not.
-const MADE: [&str; 2] = ["mbox", "metrics_file"];
-
-/// What begins what such a file must hold.
-const PEM: [(&str, &str); 3] =
-    [("tls_ca", "CERTIFICATE"), ("tls_client_cert", "CERTIFICATE"), ("tls_client_key", "PRIVATE KEY")];
-
-/// Keys whose value is a command.
-const COMMANDS: [&str; 9] =
-    ["command", "token_command", "connect", "pipe", "before", "after", "on_new", "on_error", "on_recover"];
-
-/// Targets that are servers, and how a connection to one begins where nothing is said of it.
-const SERVERS: [(&str, &str); 2] = [("smtp", "none"), ("imap", "implicit")];
-
 /// What a key of `secrets_key` is.
 const KEY: &str = "it must be 32 octets in base64, as `openssl rand -base64 32` prints them";
-
-/// Keys whose value may well have ` #` in it.
-const TEXTS: [&str; 4] = ["password", "user", "bearer", "hmac"];
 
 /// What is probably not meant.
 #[derive(Debug, Default)]
@@ -76,7 +49,8 @@ pub fn warnings(path: &Path) -> Warnings {
 
 fn of_text(text: &str, places: &Places) -> Warnings {
     let Ok(Some(root)) = tree::parse(text) else { return Warnings::default() };
-    let mut found = Found { lines: text.lines().collect(), places, warnings: Warnings::default() };
+    let warnings = Warnings::default();
+    let mut found = Found { lines: text.lines().collect(), places, known: known(), warnings };
     found.below("", &root);
     let entry = |key| entries(&root).iter().find(|entry| entry.key == key);
     let defaults = entry("defaults").map(|entry| &entry.value);
@@ -90,6 +64,7 @@ fn of_text(text: &str, places: &Places) -> Warnings {
 struct Found<'t> {
     lines: Vec<&'t str>,
     places: &'t Places,
+    known: Vec<Known>,
     warnings: Warnings,
 }
 
@@ -112,46 +87,61 @@ impl Found<'_> {
 
     fn one(&mut self, path: &str, entry: &Entry<'_>) {
         let value = &entry.value;
-        if TEXTS.contains(&&*entry.key) && self.loses_its_tail(value) {
-            let what = "ends before the `#`, which begins a comment: put the whole value into quotes if that belongs to it";
-            self.warn(value.at, path, what.to_owned());
-        }
-        if let Some((_, begins)) = SERVERS.iter().find(|(server, _)| *server == entry.key) {
-            self.port(path, value, None, begins);
-        }
-        if path == "state.postgres.secrets_key" {
-            self.keys(path, value);
-        }
+        let kind = self.kind(path, &entry.key);
         let text = |what| value.text(what).ok();
-        let mut outside = |outside, what| {
-            self.warnings.outside.push((outside, mistake(value.at, path, what)));
-        };
-        if let Some(user) = text("a user").filter(|_| path.ends_with(".pipe.user")) {
-            outside(Outside::User(user.to_owned()), format!("the user {user} is not there"));
-        }
-        let file = match &*entry.key {
-            key if FILES.contains(&key) || MADE.contains(&key) => text("a path").map(str::to_owned),
+        let file = match kind {
+            Kind::Inside => None,
+            Kind::Text | Kind::LocalUser => {
+                if self.loses_its_tail(value) {
+                    let what = "ends before the `#`, which begins a comment: put the whole value into quotes if that belongs to it";
+                    self.warn(value.at, path, what.to_owned());
+                }
+                if let Some(user) = text("a user").filter(|_| kind == Kind::LocalUser) {
+                    let what = format!("the user {user} is not there");
+                    self.outside(value.at, path, Outside::User(user.to_owned()), what);
+                }
+                None
+            }
+            Kind::Server(begins) => {
+                self.port(path, value, None, begins);
+                None
+            }
+            Kind::SealingKeys => {
+                self.keys(path, value);
+                None
+            }
+            Kind::File | Kind::Pem(_) | Kind::NewFile => text("a path").map(str::to_owned),
             // What is looked for in `PATH` may be elsewhere for whoever runs this.
-            key if COMMANDS.contains(&key) => run_by(value).filter(|file| file.starts_with(['/', '~'])),
-            _ => None,
+            Kind::Command => run_by(value).filter(|file| file.starts_with(['/', '~'])),
         };
         let Some(Ok(file)) = file.map(|file| self.places.expand(&file)) else { return };
         let file = match file.parent() {
-            Some(directory) if MADE.contains(&&*entry.key) => directory.to_owned(),
+            Some(directory) if kind == Kind::NewFile => directory.to_owned(),
             Some(_) | None => file,
         };
-        if let Some((_, begins)) = PEM.iter().find(|(key, _)| *key == entry.key) {
+        if let Kind::Pem(begins) = kind {
             let what = format!(
                 "{} holds nothing in PEM that begins with -----BEGIN ... {begins}-----",
                 file.display()
             );
-            outside(Outside::Pem(file.clone(), begins), what);
+            self.outside(value.at, path, Outside::Pem(file.clone(), begins), what);
         }
-        if !MADE.contains(&&*entry.key) {
-            outside(Outside::NoDirectory(file.clone()), format!("{} is a directory", file.display()));
+        if kind != Kind::NewFile {
+            let what = format!("{} is a directory", file.display());
+            self.outside(value.at, path, Outside::NoDirectory(file.clone()), what);
         }
         let what = format!("{} is not there", file.display());
-        outside(Outside::File(file), what);
+        self.outside(value.at, path, Outside::File(file), what);
+    }
+
+    /// Gives what kind of value a key has: that of the known key whose path ends most like this one.
+    fn kind(&self, path: &str, key: &str) -> Kind {
+        let alike = |known: &&Known| {
+            let parts = known.under.trim_end_matches('.').rsplit('.');
+            path.rsplit('.').skip(1).zip(parts).take_while(|(part, known)| part == known).count()
+        };
+        let named = self.known.iter().filter(|known| known.name == key);
+        named.rev().max_by_key(alike).map_or(Kind::Inside, |known| known.kind)
     }
 
     /// Looks at keys that seal secrets, as far as that takes no command.
@@ -174,7 +164,7 @@ impl Found<'_> {
             };
             if let Some(file) = file {
                 let what = format!("{} holds no key: {KEY}", file.display());
-                self.warnings.outside.push((Outside::Key(file), mistake(key.at, path, what)));
+                self.outside(key.at, path, Outside::Key(file), what);
             }
             let own = from("env").map_or_else(
                 || key.text("a key").ok().map(|text| text.as_bytes().to_vec()),
@@ -224,6 +214,10 @@ impl Found<'_> {
         self.warn(port.value.at, &format!("{path}.port"), what);
     }
 
+    fn outside(&mut self, at: Position, path: &str, outside: Outside, what: String) {
+        self.warnings.outside.push((outside, mistake(at, path, what)));
+    }
+
     fn warn(&mut self, at: Position, path: &str, what: String) {
         self.warnings.told.push(mistake(at, path, what));
     }
@@ -268,6 +262,8 @@ mod tests {
         assert_eq!(told(text), [format!("3: accounts.a.password: {tail}")]);
         let text = "accounts:\n  a: { password: abc#123, deliver: { smtp: { user: ä #1\n } } }\n";
         assert_eq!(told(text), [format!("2: accounts.a.deliver.smtp.user: {tail}")]);
+        let text = "accounts:\n  a:\n    oauth2:\n      client_secret: abc #1\n      client_id: abc #1\n";
+        assert_eq!(told(text), [format!("4: accounts.a.oauth2.client_secret: {tail}")]);
         // It may go on over several lines.
         for password in ["abc\n      def #123", "\n      abc\n\n      def  # 123", "ab\n      cd\n      ef #"]
         {
@@ -293,6 +289,8 @@ mod tests {
             ("deliver: { pipe: { command: FILE } }", "deliver.pipe.command"),
             ("connect: [FILE, host]", "connect"),
             ("hooks: { on_error: FILE }", "hooks.on_error"),
+            ("oauth2: { client_key: FILE }", "oauth2.client_key"),
+            ("deliver: { http: { headers: { X-Key: { file: FILE } } } }", "deliver.http.headers.X-Key.file"),
         ] {
             let text = format!("accounts:\n  a:\n    {}\n", yaml.replace("FILE", "/nowhere/x"));
             let Warnings { told, mut outside } = of_text(&text, &Places::default());
