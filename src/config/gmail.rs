@@ -10,7 +10,7 @@ use super::rows::{Form, Key, inline, key, mapping};
 use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Gmail, Login, MessageDate, Route, Spam};
 use super::tree::{Complaint, Content, Node};
-use super::values::{HOST, USER, choice};
+use super::values::{HOST, URL, USER, choice};
 use super::yaml::list;
 
 /// The keys of `gmail`.
@@ -21,7 +21,7 @@ pub(super) const GMAIL_KEYS: &[Key<Gmail>] = of_target!(
         key!("labels", labels, LABELS, "Labels of each message, by name; [INBOX, UNREAD]."),
         key!("spam", spam, choice!(SPAM), "Whether Gmail may take a message for spam: classify or never."),
         key!("date", date, choice!(DATES), "The date of each message: header or now."),
-        key!("url", url, URL, "Where the API is, if not at https://gmail.googleapis.com."),
+        key!("url", url, BASE, "Where the API is, if not at https://gmail.googleapis.com."),
     ],
     []
 );
@@ -37,17 +37,13 @@ const API: &str = "https://gmail.googleapis.com";
 const LABELS: Form<Vec<String>> =
     Form::new(|node, _| labels(node), |labels| list(labels.iter().map(|label| (HOST.show)(label))));
 
-const URL: Form<HttpUrl> = Form::new(
-    |node, _| {
-        let url = HttpUrl::parse(node.text("a URL that begins with https://")?);
-        let url = url.map_err(|what| node.wrong(what))?;
-        match url.target.contains('?') {
-            true => Err(node.wrong("must be a URL without a query (?)")),
-            false => Ok(url),
-        }
+const BASE: Form<HttpUrl> = Form {
+    read: |node, places| match (URL.read)(node, places)? {
+        url if url.target.contains('?') => Err(node.wrong("must be a URL without a query (?)")),
+        url => Ok(url),
     },
-    |url| (HOST.show)(&url.to_string()),
-);
+    ..URL
+};
 
 fn usual_labels() -> Vec<String> {
     vec!["INBOX".to_owned(), "UNREAD".to_owned()]

@@ -9,7 +9,7 @@ use super::rows::{Form, Key, Kind, inline, key, mapping};
 use super::server::{Keys, is_unusual, of_target, wrong};
 use super::target::{Login, Mailbox, MessageDate, Provider, Route};
 use super::tree::{Complaint, Content, Node};
-use super::values::{AUTH, BOOLEAN, HOST, PORT, USER, choice};
+use super::values::{AUTH, BOOLEAN, HOST, PORT, USER, choice, row_of};
 use crate::sasl::{Auth, Mechanism};
 
 /// The keys of `imap`.
@@ -18,7 +18,7 @@ pub(super) const IMAP_KEYS: &[Key<Mailbox>] = of_target!(
         key!(
             "provider",
             provider,
-            PROVIDER,
+            row_of!(PROVIDERS),
             "A provider whose server it is: gmail, outlook, fastmail, icloud or yahoo."
         ),
         key!("host", host, HOST, "The server's name or address."),
@@ -45,14 +45,6 @@ pub(super) const IMAP: Form<Mailbox> = Form { kind: Kind::Server("implicit"), re
 
 const DATES: [(&str, MessageDate); 3] =
     [("received", MessageDate::Received), ("header", MessageDate::Header), ("now", MessageDate::Now)];
-
-const PROVIDER: Form<&'static Provider> = Form::new(
-    |node, _| {
-        let names = PROVIDERS.iter().map(|provider| (provider.name, provider)).collect::<Vec<_>>();
-        super::values::chosen(node, &names)
-    },
-    |provider| provider.name.to_owned(),
-);
 
 /// What most providers have.
 const USUAL: Provider = Provider {

@@ -11,14 +11,19 @@ use super::providers::{PROVIDERS, Provider};
 use super::rows::{Form, Key, inline, key, mapping, within};
 use super::tls::ClientCertificate;
 use super::tree::{Complaint, Entry, Node};
-use super::values::{COMMAND, FILE, HOST, PASSWORD, choice};
+use super::values::{COMMAND, FILE, HOST, PASSWORD, URL, choice, row_of};
 use crate::sasl::{Auth, Exposes, Mechanism};
 
 pub(super) const OAUTH2: Form<OAuth2> = Form::new(read, |oauth2| show(&Written::of(oauth2)));
 
 /// The keys of `oauth2`.
 pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
-    key!("provider", provider, PROVIDER, "Who gives the tokens: google or microsoft; or `token_url`."),
+    key!(
+        "provider",
+        provider,
+        row_of!(PROVIDERS),
+        "Who gives the tokens: google or microsoft; or `token_url`."
+    ),
     key!(
         "tenant",
         tenant,
@@ -63,20 +68,6 @@ pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
 const GRANTS: [(&str, Grant); 2] =
     [("refresh_token", Grant::RefreshToken), ("client_credentials", Grant::ClientCredentials)];
 
-const PROVIDER: Form<&'static Provider> = Form::new(
-    |node, _| {
-        let names = PROVIDERS.iter().map(|provider| (provider.name, provider)).collect::<Vec<_>>();
-        super::values::chosen(node, &names)
-    },
-    |provider| provider.name.to_owned(),
-);
-const URL: Form<HttpUrl> = Form::new(
-    |node, _| {
-        let url = HttpUrl::parse(node.text("a URL that begins with https://")?);
-        url.map_err(|what| node.wrong(what))
-    },
-    |url| (HOST.show)(&url.to_string()),
-);
 const TENANT: Form<String> = Form { read: |node, _| word(node, "a directory's name or id", b"-."), ..HOST };
 const ID: Form<String> = Form { read: |node, _| visible(node, "a client's id", None), ..HOST };
 const REDIRECT: Form<String> =

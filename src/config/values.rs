@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::account::{CommandLine, FirstSync, Interval, Keep, Password, TlsMode, TlsVersion};
 use super::command_line::{masked, masked_words};
 use super::host::host_name;
+use super::http_url::HttpUrl;
 use super::places::Places;
 use super::proxy::Proxy;
 use super::rows::{self, Form, Key, Kind, inline, only, unknown, variant};
@@ -36,6 +37,10 @@ const CREDENTIAL: Form<String> = Form { read: |node, _| credential(node), ..HOST
 pub(super) const PORT: Form<u16> = Form::new(|node, _| port(node), u16::to_string);
 pub(super) const ADDRESS: Form<IpAddr> =
     Form::new(|node, _| address(node), |address| text(&address.to_string()));
+pub(super) const URL: Form<HttpUrl> = Form::new(
+    |node, _| HttpUrl::parse(node.text("a URL that begins with https://")?).map_err(|what| node.wrong(what)),
+    |url| (HOST.show)(&url.to_string()),
+);
 /// A proxy's URL; its password is masked where it is shown.
 pub(super) const PROXY: Form<Proxy> = Form::new(
     |node, _| Proxy::parse(node.text("the URL of a proxy")?).map_err(|what| node.wrong(what)),
@@ -125,7 +130,20 @@ macro_rules! choice {
     };
 }
 
-pub(super) use choice;
+/// Makes the form of a value that is the name of a row of a table.
+macro_rules! row_of {
+    ($rows:expr) => {
+        Form::new(
+            |node, _| {
+                let names = $rows.iter().map(|row| (row.name, row)).collect::<Vec<_>>();
+                super::values::chosen(node, &names)
+            },
+            |row| row.name.to_owned(),
+        )
+    };
+}
+
+pub(super) use {choice, row_of};
 
 /// Gives the name of a value that a list of choices has.
 pub(super) fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
