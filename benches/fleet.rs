@@ -152,13 +152,7 @@ fn measure(load: &Load, site: &Site<'_>, provider: &Provider, workers: &mut Vec<
     let wants_kill = std::env::var_os("POSTRIDER_FLEET_KILL").is_some();
     while began.elapsed() < load.measured {
         std::thread::sleep(Duration::from_secs(1));
-        // A tenth of those that are polled within the next interval have mail.
-        while (put as f64) < began.elapsed().as_secs_f64() * load.rate() / 10.0 {
-            let user = format!("u{}", (put * 7919) % load.maildrops);
-            let head = format!("Message-ID: <{put}@a>\r\nDate: b\r\nSubject: {put}\r\n\r\n");
-            provider.put(&user, &format!("uid-{put}"), head + &"some words of a message\r\n".repeat(200));
-            put += 1;
-        }
+        put_mail(load, provider, began.elapsed(), &mut put);
         lags.push(site.number(lag));
         // In the middle of as many sessions as there are.
         let is_time = wants_kill && began.elapsed() > load.measured / 3;
@@ -205,6 +199,16 @@ fn measure(load: &Load, site: &Site<'_>, provider: &Provider, workers: &mut Vec<
     }
     if let Some(taken) = taken {
         taken.tell();
+    }
+}
+
+/// Puts mail into a tenth of those that are polled within the next interval, and counts what was `put`.
+fn put_mail(load: &Load, provider: &Provider, elapsed: Duration, put: &mut usize) {
+    while (*put as f64) < elapsed.as_secs_f64() * load.rate() / 10.0 {
+        let user = format!("u{}", (*put * 7919) % load.maildrops);
+        let head = format!("Message-ID: <{put}@a>\r\nDate: b\r\nSubject: {put}\r\n\r\n");
+        provider.put(&user, &format!("uid-{put}"), head + &"some words of a message\r\n".repeat(200));
+        *put += 1;
     }
 }
 

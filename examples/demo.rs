@@ -44,13 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn demo(style: Style) -> Result<(), Box<dyn Error>> {
-    let settings = Settings { user: "alice".into(), password: "correct horse".into(), ..Settings::default() };
-    let server = Maildrop::start(settings);
-    let mut mails: Vec<String> = mails::SAMPLES.iter().map(|mail| (*mail).to_owned()).collect();
-    mails.extend(mails::list());
-    for (number, mail) in mails.iter().enumerate() {
-        server.put(&format!("mail-{}", number + 1), mail.replace('\n', "\r\n"));
-    }
+    let (server, mails) = filled();
     let heading = |label: &str| style.bold(&format!("{label:<9}"));
     println!("{}pops://alice@127.0.0.1:{}, {} messages", heading("server"), server.port(), mails.len());
 
@@ -106,6 +100,18 @@ fn demo(style: Style) -> Result<(), Box<dyn Error>> {
     };
     print!("\n{}", screen::last(&done, style));
     Ok(())
+}
+
+/// Starts a server, and gives the mails in it.
+fn filled() -> (Maildrop, Vec<String>) {
+    let settings = Settings { user: "alice".into(), password: "correct horse".into(), ..Settings::default() };
+    let server = Maildrop::start(settings);
+    let mut mails: Vec<String> = mails::SAMPLES.iter().map(|mail| (*mail).to_owned()).collect();
+    mails.extend(mails::list());
+    for (number, mail) in mails.iter().enumerate() {
+        server.put(&format!("mail-{}", number + 1), mail.replace('\n', "\r\n"));
+    }
+    (server, mails)
 }
 
 fn account(server: &Maildrop, maildir: &Path) -> Account {

@@ -197,6 +197,11 @@ mod tests {
         ] {
             assert!(!reach.allows(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn a_stranger_reaches_all_of_the_public_internet() {
+        let reach = reach(&[]);
         for address in [
             "1.1.1.1",
             "9.255.255.255",

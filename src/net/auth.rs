@@ -60,18 +60,7 @@ pub async fn authenticate<C: Carrier>(
     let mut initial = exchange.initial();
     // Some servers ignore what came along with AUTH, and ask for it.
     let mut again = initial.clone();
-    let along = initial.take_if(|response| fits(name, response, C::LONGEST_LINE));
-    let left = |exchange: &Exchange| if exchange.is_complete() { Left::Nothing } else { Left::More };
-    let first = if initial.is_some() { Left::More } else { left(&exchange) };
-    let begun = carrier.say(AuthLine::Begin(name, along.as_ref().map(|along| &along[..])), first).await;
-    let mut answer = match begun {
-        // Some servers know AUTH of RFC 1734 only, and RFC 5034's initial response is an argument too many to them.
-        Err(refusal) if along.is_some() && carrier.words(&refusal).is_some_and(speaks_of_form) => {
-            initial = along;
-            carrier.say(AuthLine::Begin(name, None), Left::More).await?
-        }
-        begun => begun?,
-    };
+    let mut answer = begin(carrier, name, &mut initial, left(&exchange)).await?;
     let mut ended = false;
     let mut why = None;
     loop {
@@ -116,6 +105,31 @@ pub async fn authenticate<C: Carrier>(
             }
         }
     }
+}
+
+/// Begins with AUTH, and takes along the initial response that fits into its line; `left` is what there is to say behind
+/// that one.
+async fn begin<C: Carrier>(
+    carrier: &mut C,
+    name: &'static str,
+    initial: &mut Option<Zeroizing<Vec<u8>>>,
+    left: Left,
+) -> Result<Answer, C::Error> {
+    let along = initial.take_if(|response| fits(name, response, C::LONGEST_LINE));
+    let first = if initial.is_some() { Left::More } else { left };
+    let begun = carrier.say(AuthLine::Begin(name, along.as_ref().map(|along| &along[..])), first).await;
+    match begun {
+        // Some servers know AUTH of RFC 1734 only, and RFC 5034's initial response is an argument too many to them.
+        Err(refusal) if along.is_some() && carrier.words(&refusal).is_some_and(speaks_of_form) => {
+            *initial = along;
+            carrier.say(AuthLine::Begin(name, None), Left::More).await
+        }
+        begun => begun,
+    }
+}
+
+fn left(exchange: &Exchange) -> Left {
+    if exchange.is_complete() { Left::Nothing } else { Left::More }
 }
 
 /// Answers a challenge. SCRAM derives a key, some milliseconds of work, off the thread that serves all accounts.

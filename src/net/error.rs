@@ -262,13 +262,11 @@ impl NetError {
                 "an account of the table may name public servers alone; others stand in `fleet: allow_networks`"
             }
             Self::Bind { .. } => "`bind` must be an address of this machine",
-            Self::Refused { port: 995, .. } => {
-                "the server may be down, or may offer TLS on port 110 only: `tls: starttls`"
-            }
-            Self::Refused { port: 110, .. } => {
-                "the server may be down, or may offer TLS on port 995 only: `tls: implicit`"
-            }
-            Self::Refused { .. } => "the server may be down; check `port`",
+            Self::Refused { port, .. } => match port {
+                995 => "the server may be down, or may offer TLS on port 110 only: `tls: starttls`",
+                110 => "the server may be down, or may offer TLS on port 995 only: `tls: implicit`",
+                _ => "the server may be down; check `port`",
+            },
             Self::ConnectTimedOut { .. } => {
                 "the server may be down, or a firewall drops the connection; check `port`"
             }

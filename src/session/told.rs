@@ -98,9 +98,9 @@ pub enum Audience {
 pub fn log_report(report: &Report, audience: Audience) {
     let Heard { polls, held, stays, nameless, garbage } = report.heard.unwrap_or_default();
     // A failure that is about messages is told as they are.
-    let is_about_messages = report.failure.as_ref().is_some_and(|failure| failure.class == Class::Message);
-    let news = if is_about_messages { held.1 } else { polls.1 };
-    let person = audience == Audience::Person || report.heard.is_none();
+    let news = if is_about_messages(report) { held.1 } else { polls.1 };
+    let to = if report.heard.is_none() { Audience::Person } else { audience };
+    let person = to == Audience::Person;
     logging::about(&report.account, || {
         if let Some(failure) = &report.failure {
             match (failure.class, news) {
@@ -133,31 +133,41 @@ pub fn log_report(report: &Report, audience: Audience) {
             let nameless = messages(report.nameless);
             log::warn!("{nameless} without a unique-id, and without a header to be known by");
         }
-        match (held.1, &report.came_held) {
-            (News::Over(Lasted { time, .. }), _) => {
-                log::warn!("no message is held any more, after {}", Time(time));
-            }
-            // The failure says it.
-            _ if is_about_messages => {}
-            (News::Reminder(Lasted { time, .. }), _) => {
-                let (held, hint) = (messages(report.held), shell_word(&report.account));
-                log::error!(
-                    "{held} held, for {} now\n  hint: `postrider held list {hint}` shows why",
-                    Time(time)
-                );
-            }
-            (news, Some(came)) if person || news == News::Trouble => {
-                let (words, name) = (&came.words, shell_word(&report.account));
-                match came.count - 1 {
-                    0 => log::error!("{words}"),
-                    others => log::error!(
-                        "{words}; {others} more held\n  hint: `postrider held list {name}` shows each, and why"
-                    ),
-                }
-            }
-            (News::Trouble | News::None, _) => {}
-        }
+        log_held(report, held.1, to);
     });
+}
+
+/// Tells what is news of messages that are held.
+fn log_held(report: &Report, news: News, to: Audience) {
+    match (news, &report.came_held) {
+        (News::Over(Lasted { time, .. }), _) => {
+            log::warn!("no message is held any more, after {}", Time(time));
+        }
+        // The failure says it.
+        _ if is_about_messages(report) => {}
+        (News::Reminder(Lasted { time, .. }), _) => {
+            let (held, hint) = (messages(report.held), shell_word(&report.account));
+            log::error!(
+                "{held} held, for {} now\n  hint: `postrider held list {hint}` shows why",
+                Time(time)
+            );
+        }
+        (news, Some(came)) if to == Audience::Person || news == News::Trouble => {
+            let (words, name) = (&came.words, shell_word(&report.account));
+            match came.count - 1 {
+                0 => log::error!("{words}"),
+                others => log::error!(
+                    "{words}; {others} more held\n  hint: `postrider held list {name}` shows each, and why"
+                ),
+            }
+        }
+        (News::Trouble | News::None, _) => {}
+    }
+}
+
+/// Says whether what failed was of messages.
+fn is_about_messages(report: &Report) -> bool {
+    report.failure.as_ref().is_some_and(|failure| failure.class == Class::Message)
 }
 
 /// What was told of accounts that the state could not remember: it is what fails.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::config::Target;
 use crate::delivery::Sink;
 use crate::message::Trace;
 use crate::net::host_name;
 use crate::source::Source;
+use crate::state::{Memory, Unclaimed};
 use crate::stop;
 
 use super::book::Book;
@@ -78,19 +80,8 @@ impl Poll<'_> {
         .run(outcomes);
         let (mut fetched, committed) = match (&sink, outlet.take()) {
             (Some(sink), _) => {
-                let commit = Commit {
-                    sink,
-                    store: &self.environment.store,
-                    maildrop: memory.key.clone(),
-                    now: self.now,
-                    account: &account.name,
-                    target: account.target().to_string(),
-                    key: &key,
-                    memory: account.target().memory(&account.maildrop_id),
-                    budget: account.target().budget(),
-                    found,
-                    stop: &self.environment.stop,
-                };
+                let target = account.target();
+                let commit = self.commit(sink, (target, target.to_string(), &key), memory, found);
                 tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))
             }
             (None, Some(Outlet::Several(fan))) => {
@@ -106,6 +97,30 @@ impl Poll<'_> {
             fetched.aborted = Some(aborted);
         }
         fetched
+    }
+
+    /// Says where messages are committed: into a target that is shown so and has this key, with what no record claims
+    /// there.
+    pub(super) fn commit<'a>(
+        &'a self,
+        sink: &'a Sink,
+        (target, shown, key): (&Target, String, &'a str),
+        memory: &Memory,
+        found: Vec<Unclaimed>,
+    ) -> Commit<'a> {
+        Commit {
+            sink,
+            store: &self.environment.store,
+            maildrop: memory.key.clone(),
+            now: self.now,
+            account: &self.account.name,
+            target: shown,
+            key,
+            memory: target.memory(&self.account.maildrop_id),
+            budget: target.budget(),
+            found,
+            stop: &self.environment.stop,
+        }
     }
 
     /// Commits, but not for ever once the process was asked to end: a disk may hang, and a command may take five

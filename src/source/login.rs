@@ -147,21 +147,25 @@ impl<'a> Login<'a> {
             None => auth.user_pass().await,
         };
         let (took, behind_utf8, behind) = (auth.sent_at.elapsed(), auth.behind_utf8, auth.behind);
-        if let Err(failed) = &accepted {
+        self.binds = mechanism == Mechanism::ScramSha256Plus;
+        if let Err(failed) = accepted {
             if behind_utf8 {
                 self.suspect = Some(Trial::BehindUtf8);
             }
             self.judge(&failed.error);
+            return Err(because(failed, tls, instead));
         }
-        self.binds = mechanism == Mechanism::ScramSha256Plus;
-        if self.binds && accepted.is_ok() {
+        self.logged_in(took);
+        Ok((mechanism, behind))
+    }
+
+    fn logged_in(&mut self, took: Duration) {
+        if self.binds {
             self.server.learn(Trial::Binding, Found::Takes);
         }
-        accepted.map_err(|failed| because(failed, tls, instead))?;
         self.watch.saw(|| Stage::LoggedIn);
         self.server.log_in_took(took);
         self.suspect = None;
-        Ok((mechanism, behind))
     }
 
     /// Says whether the refusal may be of the channel binding: one that the server was seen to take is of the credentials.

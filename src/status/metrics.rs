@@ -58,38 +58,7 @@ impl Counts {
 pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> String {
     let mut out = Lines { text: String::new(), format };
     if let Some(snapshot) = snapshot {
-        // Of many accounts those that are listed are others each time.
-        let listed: &[Row] = if snapshot.in_all.is_none() { &snapshot.rows } else { &[] };
-        let rows: Vec<_> =
-            listed.iter().filter(|row| row.enabled).map(|row| (label(&row.account), row)).collect();
-        let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Row) -> Option<i128>| {
-            out.family(name, "gauge", help);
-            for (label, row) in &rows {
-                if let Some(value) = value(row) {
-                    out.sample(name, &format!("account=\"{label}\""), value);
-                }
-            }
-        };
-        // One to come is of a clock that was wrong.
-        let success = |at: Timestamp| at.min(snapshot.at).into();
-        gauge(
-            "postrider_last_success_timestamp_seconds",
-            "When the last poll that did not fail ended.",
-            &|row| row.last_success.map(success),
-        );
-        gauge("postrider_next_poll_timestamp_seconds", "When the next poll is due.", &|row| {
-            row.next_poll.map(Into::into)
-        });
-        gauge("postrider_failed_polls_in_a_row", "Polls that failed since the last that did not.", &|row| {
-            row.recorded.then_some(row.failures.into())
-        });
-        gauge("postrider_held_messages", "Messages that could not be fetched or delivered.", &|row| {
-            // Without a listing, that none is held would be a guess.
-            (row.listed.is_some() || !row.held.is_empty()).then_some(row.held.len() as i128)
-        });
-        gauge("postrider_backlog_messages", "Messages left for later by a limit.", &|row| {
-            row.listed.map(|_| row.left.into())
-        });
+        of_rows(&mut out, snapshot);
     }
     if let Some(fleet) = snapshot.and_then(|snapshot| snapshot.fleet.as_ref()) {
         of_fleet(&mut out, fleet);
@@ -118,6 +87,42 @@ pub fn text(snapshot: Option<&Snapshot>, counts: &Counts, format: Format) -> Str
         Format::Open => out.text + "# EOF\n",
         Format::Prometheus => out.text,
     }
+}
+
+/// Writes how each account stands.
+fn of_rows(out: &mut Lines, snapshot: &Snapshot) {
+    // Of many accounts those that are listed are others each time.
+    let listed: &[Row] = if snapshot.in_all.is_none() { &snapshot.rows } else { &[] };
+    let rows: Vec<_> =
+        listed.iter().filter(|row| row.enabled).map(|row| (label(&row.account), row)).collect();
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Row) -> Option<i128>| {
+        out.family(name, "gauge", help);
+        for (label, row) in &rows {
+            if let Some(value) = value(row) {
+                out.sample(name, &format!("account=\"{label}\""), value);
+            }
+        }
+    };
+    // One to come is of a clock that was wrong.
+    let success = |at: Timestamp| at.min(snapshot.at).into();
+    gauge(
+        "postrider_last_success_timestamp_seconds",
+        "When the last poll that did not fail ended.",
+        &|row| row.last_success.map(success),
+    );
+    gauge("postrider_next_poll_timestamp_seconds", "When the next poll is due.", &|row| {
+        row.next_poll.map(Into::into)
+    });
+    gauge("postrider_failed_polls_in_a_row", "Polls that failed since the last that did not.", &|row| {
+        row.recorded.then_some(row.failures.into())
+    });
+    gauge("postrider_held_messages", "Messages that could not be fetched or delivered.", &|row| {
+        // Without a listing, that none is held would be a guess.
+        (row.listed.is_some() || !row.held.is_empty()).then_some(row.held.len() as i128)
+    });
+    gauge("postrider_backlog_messages", "Messages left for later by a limit.", &|row| {
+        row.listed.map(|_| row.left.into())
+    });
 }
 
 /// Writes how the workers stand, and where maildrops wait: hosts and workers are few, however many accounts there are.

@@ -200,22 +200,7 @@ impl Login<'_> {
         turn: tokens::Turn,
     ) -> Result<AccessToken, CredentialError> {
         let secrets = self.secrets(means).await?;
-        let not_logged_in = || OAuth2Error::NotLoggedIn { user: self.user.to_owned() };
-        let mut kept = match (&self.client.refresh_token, kept) {
-            // It stands in the place of one that the provider may have changed since; a new one wins.
-            (Some(_), kept) => {
-                let mut kept = self.kept_by(kept, &secrets)?;
-                let configured = secrets.first().map(Secret::reveal).unwrap_or_default();
-                let configured = || Zeroizing::new(String::from_utf8_lossy(configured).into_owned());
-                kept.refresh.get_or_insert_with(configured);
-                kept
-            }
-            (None, Some(kept)) => kept,
-            (None, None) => return Err(not_logged_in().into()),
-        };
-        let Some(refresh) = kept.refresh.as_deref().map(|token| Secret::new(token.as_bytes())) else {
-            return Err(not_logged_in().into());
-        };
+        let (mut kept, refresh) = self.refreshable(kept, &secrets)?;
         let lacks = if kept.granted.is_empty() { Vec::new() } else { lacking(&kept.granted, scope) };
         if !lacks.is_empty() {
             return Err(OAuth2Error::Lacks { user: self.user.to_owned(), lacking: lacks }.into());
@@ -254,6 +239,26 @@ impl Login<'_> {
             }
         };
         means.renewals.run(means.through.account, renewal).await
+    }
+
+    /// Gives what is kept, with the refresh token that is in force.
+    fn refreshable(&self, kept: Option<Kept>, secrets: &[Secret]) -> Result<(Kept, Secret), OAuth2Error> {
+        let kept = match &self.client.refresh_token {
+            // It stands in the place of one that the provider may have changed since; a new one wins.
+            Some(_) => {
+                let mut kept = self.kept_by(kept, secrets)?;
+                let configured = secrets.first().map(Secret::reveal).unwrap_or_default();
+                let configured = || Zeroizing::new(String::from_utf8_lossy(configured).into_owned());
+                kept.refresh.get_or_insert_with(configured);
+                Some(kept)
+            }
+            None => kept,
+        };
+        let refresh = |kept: Kept| {
+            let token = kept.refresh.as_deref().map(|token| Secret::new(token.as_bytes()))?;
+            Some((kept, token))
+        };
+        kept.and_then(refresh).ok_or_else(|| OAuth2Error::NotLoggedIn { user: self.user.to_owned() })
     }
 
     /// Gives what was kept by these very secrets, else begins anew.

@@ -308,15 +308,14 @@ impl Shared {
         units: u32,
     ) -> Result<Asked, TargetError> {
         let (mut tried, mut renewed) = (0, !self.is_open.load(Relaxed));
+        let cannot_ask =
+            |what: String| self.line.error(format!("cannot ask: {what}"), None, None, Class::Target);
         loop {
             if !self.rest(pace::pause(&self.line.url.authority(), &self.target.login.user, units)).await {
                 return Ok(Asked::Stopped);
             }
             let token = lock(&self.token).clone();
-            let made = || {
-                make(&token)
-                    .map_err(|what| self.line.error(format!("cannot ask: {what}"), None, None, Class::Target))
-            };
+            let made = || make(&token).map_err(cannot_ask);
             let pause = PAUSES.get(tried).map(|seconds| Duration::from_secs(*seconds));
             tried += 1;
             let reply = match self.line.ask(made, again, MOST).await? {

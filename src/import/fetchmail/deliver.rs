@@ -171,17 +171,8 @@ impl Mailbox<'_> {
         if let Some(prefix) = options.text("qvirtual") {
             set("strip_prefix", Value::text(prefix));
         }
-        let mut domains: Vec<String> = Vec::new();
-        let mut add = |domain: &str| {
-            let domain = domain.trim_start_matches('.');
-            domains.extend([domain.to_owned(), format!(".{domain}")]);
-        };
-        let local = options.texts("local");
-        local.iter().for_each(|domain| add(domain));
-        if self.takes_any() || !local.is_empty() {
-            add(&self.server.name);
-            options.text("via").into_iter().for_each(&mut add);
-            options.texts("aka").into_iter().for_each(&mut add);
+        let domains = self.domains();
+        if !domains.is_empty() {
             set("domains", Value::texts(domains));
         }
         let mut map: Vec<(String, Value)> = Vec::new();
@@ -202,6 +193,21 @@ impl Mailbox<'_> {
         set("unknown", Value::text(at(postmaster)));
         self.tell_names(account, &told);
         Value::Map(to)
+    }
+
+    /// Gives the domains whose addresses are known, each with those below it; none where that is left open.
+    fn domains(&self) -> Vec<String> {
+        let local = self.options.texts("local");
+        if local.is_empty() && !self.takes_any() {
+            return Vec::new();
+        }
+        let more = [Some(&*self.server.name), self.options.text("via")].into_iter().flatten();
+        let all = local.iter().map(|domain| &**domain).chain(more).chain(self.options.texts("aka"));
+        let with_those_below = |domain: &str| {
+            let domain = domain.trim_start_matches('.');
+            [domain.to_owned(), format!(".{domain}")]
+        };
+        all.flat_map(with_those_below).collect()
     }
 
     fn tell_names(&self, account: &mut Account, mapped: &[&str]) {

@@ -13,7 +13,7 @@ use crate::message::Trace;
 use crate::state::{Delivery, Timestamp};
 
 use super::super::book::{Inventory, Stock};
-use super::super::commit::{Commit, Complete};
+use super::super::commit::Complete;
 use super::super::ledger::{Event, Of, Parcel, SLOWER};
 use super::super::poll::Poll;
 use super::super::trouble::{During, Failed, Trouble};
@@ -146,24 +146,12 @@ impl Lane {
         let Some(first) = arrivals.next().await else { return Ok(()) };
         self.open(of).await?;
         let Some(Opened { sink, stock }) = &mut self.opened else { return Ok(()) };
-        let Poll { account, environment, now, .. } = *of.poll;
         unrecorded.add_permits(sink.most_unrecorded());
         // What waits there is delivered however late it is.
         let (complete, incoming) = mpsc::channel(sink.most_waiting().min(sink.most_at_once()));
-        let commit = Commit {
-            sink,
-            store: &environment.store,
-            maildrop: of.memory.key.clone(),
-            now,
-            account: &account.name,
-            target: self.to.to_string(),
-            key: &self.key,
-            memory: self.to.target.memory(&account.maildrop_id),
-            budget: self.to.target.budget(),
-            found: std::mem::take(&mut stock.found),
-            stop: &environment.stop,
-        };
-        let trace = account.traces(&self.to.target).then(|| of.poll.trace());
+        let target = (&self.to.target, self.to.to_string(), &*self.key);
+        let commit = of.poll.commit(sink, target, of.memory, std::mem::take(&mut stock.found));
+        let trace = of.poll.account.traces(&self.to.target).then(|| of.poll.trace());
         let copying = async {
             let complete = complete;
             let mut next = Some(first);
