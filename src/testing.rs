@@ -62,7 +62,7 @@ pub mod net {
 }
 
 pub mod pop3 {
-    pub use crate::pop3::body::{LineEnd, Piece, Unstuffer, unstuff};
+    pub use crate::pop3::body::{LineEnd, Piece, Unstuffer};
     pub use crate::pop3::{Capabilities, Client, Command, Event, MessageNumber, Reply, UniqueId};
     pub use crate::pop3::{parse_size, parse_unique_id};
 

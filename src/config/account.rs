@@ -167,8 +167,7 @@ impl Account {
         }
     }
 
-    /// Fills in what depends on other keys, unless the key itself `is_given`: port, `maildrop_id`, `received`; and tells
-    /// targets that pass them on whose messages they get.
+    /// Fills in what depends on other keys, unless the key itself `is_given`: port, `maildrop_id`, `received`.
     pub(super) fn complete(&mut self, is_given: impl Fn(&str) -> bool) {
         if !is_given("port") {
             self.port = self.tls.mode.default_port();
@@ -179,15 +178,6 @@ impl Account {
         if !is_given("received") {
             let each: Vec<bool> = self.targets().map(Target::traces).collect();
             self.received = each.first().copied().filter(|first| each.iter().all(|other| other == first));
-        }
-        for to in self.deliver.iter_mut().chain(&mut self.refused) {
-            let (account, user) = match &mut to.target {
-                Target::Pipe(pipe) => (&mut pipe.account, &mut pipe.user),
-                Target::Http(receiver) => (&mut receiver.account, &mut receiver.user),
-                _ => continue,
-            };
-            account.clone_from(&self.name);
-            user.clone_from(&self.user);
         }
     }
 

@@ -149,7 +149,6 @@ pub(super) fn of_url(url: &str) -> Result<Receiver, String> {
 }
 
 fn usual(url: HttpUrl) -> Receiver {
-    let (account, user) = Default::default();
     Receiver {
         method: Method::Post,
         route: Route { timeout: Some(TIMEOUT), ..Route::bare(url.mode) },
@@ -158,8 +157,6 @@ fn usual(url: HttpUrl) -> Receiver {
         hmac: None,
         headers: Vec::new(),
         success: None,
-        account,
-        user,
         url,
     }
 }

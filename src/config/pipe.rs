@@ -46,16 +46,7 @@ pub(super) fn of_shell(text: &str) -> Result<Pipe, String> {
 }
 
 fn of(command: CommandLine) -> Pipe {
-    let (account, user) = Default::default();
-    Pipe {
-        command,
-        timeout: Duration::from_secs(5 * 60),
-        from_line: false,
-        run_as: None,
-        to: None,
-        account,
-        user,
-    }
+    Pipe { command, timeout: Duration::from_secs(5 * 60), from_line: false, run_as: None, to: None }
 }
 
 fn command(node: &Node<'_>) -> Result<CommandLine, Complaint> {

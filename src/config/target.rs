@@ -82,10 +82,6 @@ pub struct Pipe {
     pub run_as: Option<String>,
     /// Who is told to be the recipient; the account's user if nobody is named.
     pub to: Option<Recipients>,
-    /// The account's name, which the command is told.
-    pub account: String,
-    /// The account's user.
-    pub user: String,
 }
 
 /// What a command is told about a message.

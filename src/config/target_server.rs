@@ -158,10 +158,6 @@ pub struct Receiver {
     pub headers: Vec<(String, Password)>,
     /// Statuses that mean that the message was taken, if they were written.
     pub success: Option<Vec<u16>>,
-    /// The account's name, which the endpoint is told.
-    pub account: String,
-    /// The account's user.
-    pub user: String,
 }
 
 /// What a request asks for (RFC 9110, 9.3).

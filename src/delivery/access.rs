@@ -14,8 +14,10 @@ use crate::stop::Stop;
 /// What a target is used with, besides what its configuration says.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The account's name, for the log.
+    /// The account's name, for the log, and for targets that are told it.
     pub account: String,
+    /// The account's user, for the same targets.
+    pub user: String,
     pub connector: Connector,
     /// The password of the target's user, if it has one.
     pub secret: Option<Secret>,

@@ -92,7 +92,7 @@ impl Sink {
                 Self::Maildir(maildir::Maildir::open(path, maildrop, disk, access.clock).await?)
             }
             Target::Mbox(path) => Self::Mbox(mbox::Mbox::open(path, disk, access.stop).await?),
-            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk, access.stop).await?),
+            Target::Pipe(command) => Self::Pipe(pipe::Pipe::open(command, disk, access).await?),
             Target::Smtp(server) => {
                 Self::Server(smtp::Server::open(server, Dialect::Smtp, disk, access).await?)
             }

@@ -71,6 +71,7 @@ async fn open(
         more,
         uploaded,
         account: account.name.clone(),
+        user: account.user.clone(),
         connector: environment.connector.clone(),
         secret,
         timeout: account.timeout,

@@ -57,8 +57,6 @@ const KINDS: &[Kind] = &[
                 from_line: false,
                 run_as: None,
                 to: None,
-                account: "home".into(),
-                user: "alice".into(),
             }))
         },
         delivered: |dir| {

@@ -18,7 +18,8 @@ pub fn id(uid: &str) -> MessageId {
 }
 
 pub async fn open(target: &Target, disk: &Disk) -> Result<Sink, TargetError> {
-    let access = Access { timeout: Duration::from_secs(20), ..Access::default() };
+    let (account, user) = ("home".to_owned(), "alice+lists@example.org".to_owned());
+    let access = Access { account, user, timeout: Duration::from_secs(20), ..Access::default() };
     Sink::open(target, MAILDROP.into(), disk.clone(), access).await
 }
 

@@ -125,7 +125,7 @@ impl Shared {
         let digests = Digests::of(&message, copy, self.target.signing_key(secrets), access.clock.now()).await;
         let digests = digests.map_err(|error| file_error("read", &spool_directory(), error))?;
         let make = || {
-            request(&self.target, secrets, &message, &digests)
+            request(&self.target, access, secrets, (&message, &digests))
                 .map_err(|what| self.way.error(format!("cannot send: {what}"), None, None, Class::Target))
         };
         log::debug!("{}: target: {} octets to {}", access.account, message.octets, self.way.place);

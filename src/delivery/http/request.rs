@@ -16,10 +16,10 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::Receiver;
 use crate::config::target::{Method, Scheme, Sender};
-use crate::delivery::envelope;
 use crate::delivery::reading::each_part;
 use crate::delivery::spool::Spooled;
 use crate::delivery::upload::upload;
+use crate::delivery::{Access, envelope};
 use crate::message::{Header, trace};
 use crate::net::http::Upload;
 use crate::secret::Secret;
@@ -107,9 +107,9 @@ fn key(maildrop: &str, octets: &[u8; 32], copy: u32) -> String {
 /// Makes the request; an error is in words, of a secret that no header field can have.
 pub(super) fn request(
     receiver: &Receiver,
+    access: &Access,
     secrets: Secrets<'_>,
-    message: &Arc<Spooled>,
-    digests: &Digests,
+    (message, digests): (&Arc<Spooled>, &Digests),
 ) -> Result<Request<Upload>, String> {
     let method = match receiver.method {
         Method::Post => "POST",
@@ -124,9 +124,9 @@ pub(super) fn request(
         .header("Content-Type", "message/rfc822")
         .header("Idempotency-Key", &digests.key)
         .header("Content-Digest", format!("sha-256=:{}:", STANDARD.encode(digests.body)))
-        .header("X-Postrider-Account", encoded(receiver.account.as_bytes()))
+        .header("X-Postrider-Account", encoded(access.account.as_bytes()))
         .header("X-Postrider-Uid", encoded(message.id.uid.as_bytes()))
-        .header("X-Postrider-Recipient", encoded(receiver.user.as_bytes()));
+        .header("X-Postrider-Recipient", encoded(access.user.as_bytes()));
     if !from.is_empty() {
         request = request.header("X-Postrider-From", encoded(from.as_bytes()));
     }

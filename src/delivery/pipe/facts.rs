@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::config::target::{Fact, Pipe};
+use crate::delivery::Access;
 use crate::delivery::envelope::recipients_of;
 use crate::delivery::spool::Spooled;
 use crate::message::{Header, ReversePath};
@@ -21,6 +22,7 @@ const LONGEST_ADDRESS: usize = 254;
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pipe: &'a Pipe,
+    access: &'a Access,
     /// The recipients, with blanks between them.
     to: String,
     from: Vec<u8>,
@@ -30,10 +32,10 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Gathers them; the error says why the recipients are not known.
-    pub(super) fn of(pipe: &'a Pipe, message: &Spooled) -> Result<Self, String> {
+    pub(super) fn of(pipe: &'a Pipe, access: &'a Access, message: &Spooled) -> Result<Self, String> {
         let to = match &pipe.to {
             Some(to) => recipients(recipients_of(to, message)?)?,
-            None => pipe.user.clone(),
+            None => access.user.clone(),
         };
         let from = match Header::new(&message.header).reverse_path() {
             ReversePath::Address(address) if is_harmless(&address) => address,
@@ -41,7 +43,7 @@ impl<'a> Facts<'a> {
         };
         // An argument ends at a NUL, and there may be one in what a server shows for a unique-id.
         let uid = message.id.uid.as_bytes().iter().copied().filter(|octet| *octet != 0).collect();
-        Ok(Self { pipe, to, from, uid, size: message.octets.to_string() })
+        Ok(Self { pipe, access, to, from, uid, size: message.octets.to_string() })
     }
 
     /// Gives the envelope sender; empty if the message names none that could be passed on.
@@ -80,8 +82,8 @@ impl<'a> Facts<'a> {
             Fact::From => Cow::Borrowed(OsStr::from_bytes(&self.from)),
             Fact::Uid => Cow::Owned(OsString::from_vec(self.uid.clone())),
             Fact::To => Cow::Borrowed(OsStr::new(&self.to)),
-            Fact::User => Cow::Borrowed(OsStr::new(&self.pipe.user)),
-            Fact::Account => Cow::Borrowed(OsStr::new(&self.pipe.account)),
+            Fact::User => Cow::Borrowed(OsStr::new(&self.access.user)),
+            Fact::Account => Cow::Borrowed(OsStr::new(&self.access.account)),
             Fact::Size => Cow::Borrowed(OsStr::new(&self.size)),
             Fact::Extension => {
                 Cow::Borrowed(OsStr::new(extension(self.to.split(' ').next().unwrap_or_default())))

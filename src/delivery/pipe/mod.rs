@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
-use super::{LARGE, MessageId, Outcome, TargetError, is_no_room};
+use super::{Access, LARGE, MessageId, Outcome, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
 use crate::disk::workers::Following;
@@ -39,7 +39,7 @@ use crate::disk::{Disk, OpenFile, spool_directory};
 use crate::lock::lock;
 use crate::logging;
 use crate::net::process::{self, Group};
-use crate::stop::{self, Stop};
+use crate::stop;
 use crate::text::Shown;
 use facts::Facts;
 use status::Verdict;
@@ -59,7 +59,7 @@ pub struct Pipe(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
-    stop: Stop,
+    access: Access,
     pipe: target::Pipe,
     /// Whom the command is run as, if not as ourselves.
     user: Option<RunAs>,
@@ -67,7 +67,7 @@ struct Shared {
 
 impl Pipe {
     /// Looks up the user that the command is to be run as; the command itself is met with the first message.
-    pub(super) async fn open(pipe: &target::Pipe, disk: Disk, stop: Stop) -> Result<Self, TargetError> {
+    pub(super) async fn open(pipe: &target::Pipe, disk: Disk, access: Access) -> Result<Self, TargetError> {
         let user = match &pipe.run_as {
             // The user database may be a server, and the home directory lie on one.
             Some(name) => {
@@ -78,7 +78,7 @@ impl Pipe {
             }
             None => None,
         };
-        Ok(Self(Arc::new(Shared { disk, stop, pipe: pipe.clone(), user })))
+        Ok(Self(Arc::new(Shared { disk, access, pipe: pipe.clone(), user })))
     }
 
     pub(super) fn draft(&self, message: MessageId) -> spool::Draft {
@@ -91,7 +91,7 @@ impl Pipe {
         let count = finished.len();
         let mut outcomes = Vec::with_capacity(count);
         for message in finished {
-            if self.0.stop.is_asked() {
+            if self.0.access.stop.is_asked() {
                 outcomes.resize(count, Outcome::NotTried);
                 break;
             }
@@ -117,7 +117,7 @@ impl Pipe {
 
 impl Shared {
     async fn hand_over(&self, message: Spooled) -> Result<Outcome, TargetError> {
-        let facts = match Facts::of(&self.pipe, &message) {
+        let facts = match Facts::of(&self.pipe, &self.access, &message) {
             Ok(facts) => facts,
             Err(why) => return Ok(Outcome::Refused(why)),
         };
@@ -261,7 +261,7 @@ impl Shared {
             // Too late to tell anyone.
             let _ = tokio::time::timeout(patience, speaking).await;
         };
-        let account = self.pipe.account.as_str().into();
+        let account = self.access.account.as_str().into();
         Words { last, logged: tokio::spawn(logging::of_account(account, logged)) }
     }
 
