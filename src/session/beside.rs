@@ -7,8 +7,7 @@ use crate::config::Account;
 use crate::state::{Timestamp, Told};
 
 use super::Environment;
-use super::news::{News, level, news};
-use super::told::Changes;
+use super::news::{Changes, News, level, note};
 
 /// What is done for one account after a poll, and what was told of it before.
 pub struct Beside<'a> {
@@ -66,11 +65,6 @@ impl<'a> Beside<'a> {
     }
 
     fn note(&mut self, what: &'static str, kind: Option<&str>) -> News {
-        let before = self.before.iter().find(|told| told.what == what);
-        let noted = news(before, what, kind, self.now);
-        if noted.told.as_ref() != before {
-            self.changes.push((what, noted.told));
-        }
-        noted.news
+        note(&self.before, &mut self.changes, what, kind, self.now).1
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::news::Changes;
 use super::told::{self, Unwritten};
 use crate::clock::WallClock;
 use crate::config::account::Interval;
@@ -269,7 +270,7 @@ impl Failing {
     }
 
     /// Remembers what cannot be written.
-    pub(super) fn keep(&self, account: &str, changes: told::Changes) {
+    pub(super) fn keep(&self, account: &str, changes: Changes) {
         self.0.unwritten.keep(account, changes);
     }
 

@@ -1,6 +1,6 @@
 //! What of an account's troubles is news: when they begin, when they become others, once a day, and when they are over.
 //!
-//! One pure function, [`news`], for the log, the hooks and the notices.
+//! One pure function, `news`, for the log, the hooks and the notices.
 
 use std::fmt;
 use std::time::Duration;
@@ -57,8 +57,27 @@ pub struct Lasted {
     pub times: u32,
 }
 
+/// What is to be remembered, by what it is of.
+pub type Changes = Vec<(&'static str, Option<Told>)>;
+
+/// Takes note of the same as `news`, among what was told before, and of what is to be remembered from now on.
+pub fn note(
+    before: &[Told],
+    changes: &mut Changes,
+    what: &'static str,
+    kind: Option<&str>,
+    now: Timestamp,
+) -> (Change, News) {
+    let before = before.iter().find(|told| told.what == what);
+    let noted = news(before, what, kind, now);
+    if noted.told.as_ref() != before {
+        changes.push((what, noted.told));
+    }
+    (noted.change, noted.news)
+}
+
 /// Takes note that something is in trouble of a kind, or works, and says what that means.
-pub fn news(before: Option<&Told>, what: &str, kind: Option<&str>, now: Timestamp) -> Noted {
+fn news(before: Option<&Told>, what: &str, kind: Option<&str>, now: Timestamp) -> Noted {
     match kind {
         Some(kind) => failed(before, what, kind, now),
         None => worked(before, now),

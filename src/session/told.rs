@@ -12,7 +12,7 @@ use crate::state::{Timestamp, Told};
 use crate::text::{counted, shell_word};
 
 use super::Report;
-use super::news::{Change, Heard, Lasted, News, Time, news};
+use super::news::{Change, Changes, Heard, Lasted, News, Time, note};
 use super::summary::messages;
 use super::trouble::Health;
 
@@ -28,21 +28,11 @@ const GARBAGE: &str = "garbage";
 /// Another session of ours that has the maildrop: no trouble of the account's.
 const LEASE: &str = "lease";
 
-/// What is to be remembered, by what it is of.
-pub type Changes = Vec<(&'static str, Option<Told>)>;
-
 /// Takes note of how a poll ended. One that delivered none of the messages that it tried is about messages.
 pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) -> (Heard, Changes) {
     let (mut heard, mut changes) = (Heard::default(), Changes::new());
     let class = report.failure.as_ref().map(|failure| failure.class);
-    let mut note = |what, kind: Option<&str>| {
-        let before = before.iter().find(|told| told.what == what);
-        let noted = news(before, what, kind, now);
-        if noted.told.as_ref() != before {
-            changes.push((what, noted.told));
-        }
-        (noted.change, noted.news)
-    };
+    let mut note = |what, kind: Option<&str>| note(before, &mut changes, what, kind, now);
     let held = before.iter().find(|told| told.what == HELD);
     match class {
         // Whoever stopped it knows, but not what came to be held.

@@ -14,14 +14,10 @@ use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
 use crate::sasl::{
     self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
-    WITH_TOKENS,
+    WITH_TOKENS, WITHIN_THE_MACHINE,
 };
 use crate::secret::{Secret, masked};
 use crate::text::Shown;
-
-/// Mechanisms that a log-in without TLS may use; it does not leave the machine.
-const WITHIN_THE_MACHINE: [Mechanism; 5] =
-    [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain, Mechanism::Login, Mechanism::UserPass];
 
 /// Octets of a command line with an initial response, where the server takes one (RFC 9051, 4 has 8,000 for a line).
 const LONGEST_LINE: usize = 8000;

@@ -16,16 +16,12 @@ use crate::line::AuthLine;
 use crate::net::auth::{self, Answer, Carrier, Left};
 use crate::net::{self, Endpoint, Moment, NetError, Stage, Stream};
 use crate::sasl::{
-    self, Auth, Credentials, Exchange, Mechanism, Offered, Protection, SaslError, TokenRefused, User,
-    WITH_TOKENS,
+    self, Auth, Credentials, Exchange, Offered, Protection, SaslError, TokenRefused, User, WITH_TOKENS,
+    WITHIN_THE_MACHINE,
 };
 use crate::secret::Secret;
 use crate::smtp::{Client, ClientId, Command, Dialect, Reply};
 use crate::text::Shown;
-
-/// Mechanisms that a log-in without TLS may use; it does not leave the machine.
-const WITHIN_THE_MACHINE: [Mechanism; 4] =
-    [Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain, Mechanism::Login];
 
 /// Connects, and logs in if the target says so.
 pub(super) async fn connect(
