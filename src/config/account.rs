@@ -176,7 +176,7 @@ impl Account {
             self.maildrop_id = format!("{}@{}", self.user, self.host);
         }
         if !is_given("received") {
-            let each: Vec<bool> = self.targets().map(Target::traces).collect();
+            let each: Vec<bool> = self.targets().map(|target| target.facts().traces).collect();
             self.received = each.first().copied().filter(|first| each.iter().all(|other| other == first));
         }
     }
@@ -197,7 +197,7 @@ impl Account {
 
     /// Says whether messages get a `Received` line on their way into a target.
     pub fn traces(&self, target: &Target) -> bool {
-        self.received.unwrap_or_else(|| target.traces())
+        self.received.unwrap_or_else(|| target.facts().traces)
     }
 
     /// Names whose it is: the first part of a name such as `TENANT/NAME`; empty: the operator's own.

@@ -92,16 +92,20 @@ pub(super) fn asked_of_broker(line: &CommandLine, account: &str, tenant: &str) -
 
 /// Puts the account and its tenant in the place of their words.
 pub(super) fn of_account(to: &Destination, account: &str, tenant: &str) -> Destination {
-    let put = |text: &str| put(text, account, tenant);
+    with_words(to, |text| put(text, account, tenant))
+}
+
+/// Changes each text of a target in which words may stand.
+fn with_words(to: &Destination, mut change: impl FnMut(&str) -> String) -> Destination {
     let mut to = to.clone();
     match &mut to.target {
-        Target::Maildir(path) | Target::Mbox(path) => *path = PathBuf::from(put(&path.to_string_lossy())),
+        Target::Maildir(path) | Target::Mbox(path) => *path = change(&path.to_string_lossy()).into(),
         Target::Smtp(server) | Target::Lmtp(server) => {
             if let Recipients::List(list) = &mut server.to {
-                list.iter_mut().for_each(|address| *address = put(address));
+                list.iter_mut().for_each(|address| *address = change(address));
             }
         }
-        Target::Imap(mailbox) => mailbox.login.user = put(&mailbox.login.user),
+        Target::Imap(mailbox) => mailbox.login.user = change(&mailbox.login.user),
         Target::Pipe(_) | Target::Gmail(_) | Target::Http(_) => {}
     }
     to
@@ -109,17 +113,12 @@ pub(super) fn of_account(to: &Destination, account: &str, tenant: &str) -> Desti
 
 /// Says what is wrong with a word that is none of [`WORDS`].
 pub(super) fn words(to: &Destination) -> Result<(), &'static str> {
-    let put = of_account(to, "", "");
-    let texts: Vec<String> = match &put.target {
-        Target::Maildir(path) | Target::Mbox(path) => vec![path.to_string_lossy().into_owned()],
-        Target::Smtp(server) | Target::Lmtp(server) => match &server.to {
-            Recipients::List(list) => list.clone(),
-            Recipients::Header(_) => Vec::new(),
-        },
-        Target::Imap(mailbox) => vec![mailbox.login.user.clone()],
-        Target::Pipe(_) | Target::Gmail(_) | Target::Http(_) => Vec::new(),
-    };
-    match texts.iter().any(|text| text.contains("%(")) {
+    let mut has_other = false;
+    with_words(to, |text| {
+        has_other |= put(text, "", "").contains("%(");
+        text.to_owned()
+    });
+    match has_other {
         true => Err("has a word in it that is neither %(account) nor %(tenant)"),
         false => Ok(()),
     }
@@ -128,7 +127,7 @@ pub(super) fn words(to: &Destination) -> Result<(), &'static str> {
 /// Gives a target that needs of this machine what the target of any account needs.
 fn sample(to: &Destination) -> Destination {
     let mut to = to.clone();
-    if let Target::Maildir(path) | Target::Mbox(path) = &to.target {
+    if let Some(path) = to.target.path() {
         // Where an account's own part begins, all accounts' lie.
         let common = path.iter().take_while(|part| !part.to_string_lossy().contains("%("));
         let common: PathBuf = common.collect();
@@ -142,9 +141,6 @@ fn sample(to: &Destination) -> Destination {
 impl Destination {
     /// Says whether what is delivered there lies on the machine that delivers it, and is another's on another.
     pub fn is_of_one_machine(&self) -> bool {
-        match self.target {
-            Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => !self.shared,
-            Target::Smtp(_) | Target::Lmtp(_) | Target::Imap(_) | Target::Gmail(_) | Target::Http(_) => false,
-        }
+        self.target.route().is_none() && !self.shared
     }
 }

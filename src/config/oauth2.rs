@@ -176,8 +176,8 @@ mod tests {
         else {
             panic!("a client")
         };
-        assert_eq!(target.protocol(), Protocol::Gmail);
+        assert_eq!(target.facts().protocol, Protocol::Gmail);
         let base = "https://www.googleapis.com/auth/gmail";
-        assert_eq!(client.scope(target.protocol()), format!("{base}.insert {base}.labels"));
+        assert_eq!(client.scope(target.facts().protocol), format!("{base}.insert {base}.labels"));
     }
 }

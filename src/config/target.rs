@@ -1,7 +1,7 @@
 //! Where messages go.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::command_line::CommandLine;
@@ -118,29 +118,109 @@ impl Fact {
     }
 }
 
+/// What holds for all targets of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Messages get a `Received` line unless the account says otherwise: what is handed to a mail server goes on its way
+    /// again, and loops are found by these lines (RFC 5321, 6.3).
+    pub traces: bool,
+    pub memory: Memory,
+    /// What is spoken there, for who gives tokens.
+    pub protocol: Protocol,
+    pub stock: Stock,
+    pub shows_token: ShowsToken,
+    /// The keys that say who logs in there.
+    pub log_in_keys: &'static str,
+}
+
+/// What is remembered of a target from one session of a maildrop to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    None,
+    /// What its server is like, which is so for all who use it.
+    OfServer,
+    /// What may be there unrecorded, which is of one maildrop.
+    OfMaildrop,
+}
+
+/// Where a session looks for what one that did not end has left in a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stock {
+    /// Nothing tells which messages are there.
+    None,
+    /// Among files, by their names.
+    Files,
+    /// In a mailbox on a server, which may hold many more.
+    Mailbox,
+}
+
+/// When a target sees an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShowsToken {
+    AtLogIn,
+    /// With each request, so that it is renewed in the middle of a session.
+    EachTime,
+}
+
 impl Target {
-    /// Says whether messages get a `Received` line unless the account says otherwise: what is handed to a mail server
-    /// goes on its way again, and loops are found by these lines (RFC 5321, 6.3).
-    pub fn traces(&self) -> bool {
+    /// Gives the row of what holds for its kind.
+    pub fn facts(&self) -> Facts {
+        let usual = Facts {
+            traces: false,
+            memory: Memory::None,
+            protocol: Protocol::Smtp,
+            stock: Stock::None,
+            shows_token: ShowsToken::AtLogIn,
+            log_in_keys: "`user` and `password`",
+        };
         match self {
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Imap(_)
-            | Self::Gmail(_)
-            | Self::Http(_) => false,
-            Self::Smtp(_) | Self::Lmtp(_) => true,
+            Self::Maildir(_) => Facts { stock: Stock::Files, ..usual },
+            Self::Mbox(_) | Self::Pipe(_) => usual,
+            Self::Smtp(_) | Self::Lmtp(_) => Facts { traces: true, memory: Memory::OfServer, ..usual },
+            Self::Imap(_) => {
+                let (memory, protocol) = (Memory::OfMaildrop, Protocol::Imap);
+                Facts { memory, protocol, stock: Stock::Mailbox, ..usual }
+            }
+            Self::Gmail(_) => {
+                let (memory, protocol) = (Memory::OfMaildrop, Protocol::Gmail);
+                Facts { memory, protocol, shows_token: ShowsToken::EachTime, ..usual }
+            }
+            Self::Http(_) => Facts { memory: Memory::OfServer, log_in_keys: Receiver::LOG_IN_KEYS, ..usual },
         }
     }
 
     /// Names what is remembered of it from one session of a maildrop to the next; `None`: nothing is.
     pub fn memory(&self, maildrop: &str) -> Option<String> {
+        match self.facts().memory {
+            Memory::None => None,
+            Memory::OfServer => Some(self.to_string()),
+            Memory::OfMaildrop => Some(format!("{self} {maildrop}")),
+        }
+    }
+
+    /// Gives where it lies, if it is a maildir or an mbox.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
-            // What a server is like is so for all who use it.
-            Self::Smtp(_) | Self::Lmtp(_) | Self::Http(_) => Some(self.to_string()),
-            // What may be there unrecorded is of one maildrop.
-            Self::Imap(_) | Self::Gmail(_) => Some(format!("{self} {maildrop}")),
+            Self::Maildir(path) | Self::Mbox(path) => Some(path),
+            Self::Pipe(_)
+            | Self::Smtp(_)
+            | Self::Lmtp(_)
+            | Self::Imap(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => None,
+        }
+    }
+
+    /// Gives the server, if it is one that speaks SMTP or LMTP.
+    pub fn mail_server(&self) -> Option<&MailServer> {
+        match self {
+            Self::Smtp(server) | Self::Lmtp(server) => Some(server),
+            Self::Maildir(_)
+            | Self::Mbox(_)
+            | Self::Pipe(_)
+            | Self::Imap(_)
+            | Self::Gmail(_)
+            | Self::Http(_) => None,
         }
     }
 
@@ -184,20 +264,6 @@ impl Target {
             Self::Gmail(gmail) => Some(&gmail.route),
             Self::Http(receiver) => Some(&receiver.route),
             Self::Maildir(_) | Self::Mbox(_) | Self::Pipe(_) => None,
-        }
-    }
-
-    /// Names what is spoken there, for who gives tokens.
-    pub fn protocol(&self) -> Protocol {
-        match self {
-            Self::Imap(_) => Protocol::Imap,
-            Self::Gmail(_) => Protocol::Gmail,
-            Self::Maildir(_)
-            | Self::Mbox(_)
-            | Self::Pipe(_)
-            | Self::Smtp(_)
-            | Self::Lmtp(_)
-            | Self::Http(_) => Protocol::Smtp,
         }
     }
 

@@ -38,7 +38,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::Target;
 use crate::disk::{self, Disk};
 use crate::lock::lock;
-use crate::message::{FileDigest, FileId, Fingerprint, UniqueId};
+use crate::message::{FileId, Fingerprint, UniqueId};
 use crate::smtp::Dialect;
 
 pub use access::{Access, Errand};
@@ -77,6 +77,22 @@ pub enum Finished {
     Spool(spool::Finished),
 }
 
+/// What holds for all sinks of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// It knows a message again that it has, so that none is ever there twice.
+    pub recognizes: bool,
+    /// Equal messages are to be counted, see [`Draft::count`].
+    pub counts_copies: bool,
+    /// Messages that should be committed together at most.
+    pub most_at_once: usize,
+    /// Batches of which it may be unknown to the record that they are delivered, the one that is being delivered included:
+    /// so many does a crash repeat where the target does not know its messages again.
+    pub most_unrecorded: usize,
+    /// Complete messages that may wait for their turn; those that lie in the spool may each have a file open.
+    pub most_waiting: usize,
+}
+
 impl Sink {
     /// Opens the target of one account, creating it if it is missing and may be created.
     ///
@@ -112,15 +128,10 @@ impl Sink {
         })
     }
 
-    /// Says whether [`Sink::recover`] has much to look at, unless it is told how far back.
-    pub fn looks_far_back(&self) -> bool {
-        self.imap().is_some_and(|mailbox| mailbox.looks_far_back())
-    }
-
     /// Takes stock after a session that did not end, or without a memory of one: what is there already is found
     /// again, and leftovers of this maildrop are removed. Gives the files of this maildrop that are there. Called before
     /// the first draft, if at all. `oldest`: when the oldest message arrived that may be there, in seconds since 1970, where
-    /// [`Sink::looks_far_back`] wants to know.
+    /// [`imap::Mailbox::looks_far_back`] wants to know.
     pub async fn recover(&self, oldest: Option<i64>) -> Result<Vec<FileId>, TargetError> {
         match self {
             Self::Maildir(maildir) => maildir.recover().await,
@@ -132,16 +143,8 @@ impl Sink {
         }
     }
 
-    /// Says whether the target knows a message again that it has, so that none is ever there twice.
-    pub fn recognizes(&self) -> bool {
-        match self {
-            Self::Maildir(_) | Self::Imap(_) => true,
-            // An endpoint may, by the key, and Gmail does, by the Message-ID; nobody hears of it.
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => false,
-        }
-    }
-
-    fn imap(&self) -> Option<&imap::Mailbox> {
+    /// Gives the mailbox on a server that it is, if it is one: what is in it is known by UIDs, and is others' as well.
+    pub fn mailbox(&self) -> Option<&imap::Mailbox> {
         match self {
             Self::Imap(mailbox) => Some(mailbox),
             Self::Maildir(_)
@@ -153,27 +156,29 @@ impl Sink {
         }
     }
 
-    /// Names a target that is a mailbox on a server, for as long as its messages keep their UIDs: by this they are known
-    /// (see [`crate::message::file::name_in_mailbox`]).
-    pub fn mailbox(&self) -> Option<&str> {
-        self.imap().map(|mailbox| mailbox.name())
-    }
-
-    /// Gives the digests by which records would know the messages that [`Sink::recover`] gave of a mailbox on a server, in
-    /// the same order (see [`crate::message::file::digest_in_mailbox`]).
-    pub fn recorded_as(&self) -> Vec<FileDigest> {
-        self.imap().map(|mailbox| mailbox.recorded_as()).unwrap_or_default()
-    }
-
-    /// Says since when polls may have delivered what [`Sink::recover`] gave of a mailbox on a server, in seconds since 1970;
-    /// 0 if nobody knows.
-    pub fn since(&self) -> i64 {
-        self.imap().map_or(0, |mailbox| mailbox.since())
-    }
-
-    /// Says whether a message that was found in a mailbox on a server turned out to be one that came.
-    pub fn has_claimed(&self, found: &FileId) -> bool {
-        self.imap().is_some_and(|mailbox| mailbox.has_claimed(found))
+    /// Gives the row of what holds for its kind.
+    pub fn facts(&self) -> Facts {
+        let usual = Facts {
+            recognizes: false,
+            counts_copies: false,
+            most_at_once: 1,
+            most_unrecorded: 2,
+            most_waiting: 32,
+        };
+        match self {
+            // Messages share the cost of making them durable.
+            Self::Maildir(_) => {
+                Facts { recognizes: true, most_at_once: usize::MAX, most_waiting: 256, ..usual }
+            }
+            Self::Mbox(_) => Facts { most_at_once: usize::MAX, ..usual },
+            // The command may keep the record from the processor until it ends; and of single messages that much is little.
+            Self::Pipe(_) => Facts { most_unrecorded: 3, ..usual },
+            // One round trip more for so many.
+            Self::Server(_) => Facts { most_at_once: 32, ..usual },
+            Self::Imap(_) => Facts { recognizes: true, most_at_once: 64, most_waiting: 64, ..usual },
+            // Gmail knows a message again by its Message-ID, and an endpoint may by the key; nobody hears of it.
+            Self::Gmail(_) | Self::Http(_) => Facts { counts_copies: true, most_unrecorded: 3, ..usual },
+        }
     }
 
     /// Gives what is wrong with the target's server, if it is one.
@@ -206,11 +211,6 @@ impl Sink {
         }
     }
 
-    /// Says whether equal messages are to be counted, see [`Draft::count`].
-    pub fn counts_copies(&self) -> bool {
-        matches!(self, Self::Gmail(_) | Self::Http(_))
-    }
-
     /// Takes the ids under which the target had messages of this maildrop, if it is one that tells merged ones by that.
     pub fn know(&self, files: Vec<FileId>) {
         if let Self::Gmail(gmail) = self {
@@ -223,14 +223,6 @@ impl Sink {
         matches!(self, Self::Gmail(_))
     }
 
-    /// Notes that all is recorded that was delivered by the poll that began at this time, and what becomes of messages that
-    /// were found.
-    pub fn settle(&self, leftover: Leftover, polled_at: i64) {
-        if let Some(mailbox) = self.imap() {
-            mailbox.settle(leftover, polled_at);
-        }
-    }
-
     pub fn draft(&self, message: MessageId) -> Draft {
         match self {
             Self::Maildir(maildir) => Draft::Maildir(maildir.draft(message)),
@@ -240,38 +232,6 @@ impl Sink {
             Self::Imap(mailbox) => Draft::Spool(mailbox.draft(message)),
             Self::Gmail(gmail) => Draft::Spool(gmail.draft(message)),
             Self::Http(receiver) => Draft::Spool(receiver.draft(message)),
-        }
-    }
-
-    /// Says how many messages should be committed together at most.
-    pub fn most_at_once(&self) -> usize {
-        match self {
-            // They share the cost of making them durable.
-            Self::Maildir(_) | Self::Mbox(_) => usize::MAX,
-            // One round trip more for so many.
-            Self::Server(_) => 32,
-            Self::Imap(_) => 64,
-            Self::Pipe(_) | Self::Gmail(_) | Self::Http(_) => 1,
-        }
-    }
-
-    /// Says of how many batches at once it may be unknown to the record that they are delivered, the one that is being
-    /// delivered included: so many does a crash repeat where the target does not know its messages again.
-    pub fn most_unrecorded(&self) -> usize {
-        match self {
-            // One is recorded while the next is delivered.
-            Self::Maildir(_) | Self::Mbox(_) | Self::Server(_) | Self::Imap(_) => 2,
-            // The command may keep the record from the processor until it ends; and of single messages that much is little.
-            Self::Pipe(_) | Self::Gmail(_) | Self::Http(_) => 3,
-        }
-    }
-
-    /// Says how many complete messages may wait for their turn; those that lie in the spool may each have a file open.
-    pub fn most_waiting(&self) -> usize {
-        match self {
-            Self::Maildir(_) => 256,
-            Self::Mbox(_) | Self::Pipe(_) | Self::Server(_) | Self::Gmail(_) | Self::Http(_) => 32,
-            Self::Imap(_) => 64,
         }
     }
 
@@ -298,23 +258,6 @@ impl Sink {
                 // Its futures are large.
                 Box::pin(receiver.commit(finished.into_iter().map(spooled).collect())).await
             }
-        }
-    }
-
-    /// Says what of a day's budget these messages take, and what earlier ones left of what was granted: octets, each. `None`:
-    /// there is no budget.
-    pub fn takes(&self, finished: &[Finished]) -> Option<(u64, u64)> {
-        let octets = finished.iter().map(|message| match message {
-            Finished::Spool(message) => message.octets(),
-            Finished::Maildir(_) => 0,
-        });
-        self.imap()?.takes(octets.sum())
-    }
-
-    /// Grants octets of a day's budget.
-    pub fn grant(&self, octets: u64) {
-        if let Some(mailbox) = self.imap() {
-            mailbox.grant(octets);
         }
     }
 
@@ -398,6 +341,14 @@ async fn fill(draft: &mut Draft, octets: &[u8]) -> Result<(), TargetError> {
 }
 
 impl Finished {
+    /// Says how many octets of it lie in the spool, or will.
+    pub fn spooled_octets(&self) -> u64 {
+        match self {
+            Self::Maildir(_) => 0,
+            Self::Spool(message) => message.octets(),
+        }
+    }
+
     /// Waits until the whole message lies in the spool, for a draft that [`Draft::for_several`] began.
     ///
     /// # Errors

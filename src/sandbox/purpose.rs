@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::account::{Password, Tls};
 use crate::config::oauth2::{Credential, OAuth2};
 use crate::config::target::Address;
-use crate::config::{Account, Config, Fleet, Listen, Postgres, Target};
+use crate::config::{Account, Config, Fleet, Listen, MailServer, Postgres};
 use crate::disk::{above, blocking, spool_directory};
 
 /// How long the paths of a configuration may take to answer at the start.
@@ -100,14 +100,9 @@ impl<'a> Purpose<'a> {
                     let others = target.secrets().into_iter().map(|(secret, _)| secret);
                     paths.extend(files(&route.tls, of_login.chain(others)));
                 }
-                match target {
-                    Target::Maildir(path) | Target::Mbox(path) => paths.push(path.clone()),
-                    Target::Smtp(server) | Target::Lmtp(server) => {
-                        if let Address::Socket(socket) = &server.address {
-                            paths.push(socket.clone());
-                        }
-                    }
-                    Target::Pipe(_) | Target::Imap(_) | Target::Gmail(_) | Target::Http(_) => {}
+                paths.extend(target.path().map(Path::to_owned));
+                if let Some(MailServer { address: Address::Socket(socket), .. }) = target.mail_server() {
+                    paths.push(socket.clone());
                 }
             }
         }

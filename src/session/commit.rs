@@ -111,7 +111,7 @@ impl Commit<'_> {
         results: mpsc::UnboundedSender<Result>,
     ) -> std::result::Result<(), Failed> {
         let (committed, mut gathered) = mpsc::unbounded_channel();
-        let unrecorded = Semaphore::new(self.sink.most_unrecorded());
+        let unrecorded = Semaphore::new(self.sink.facts().most_unrecorded);
         let delivering = async {
             let committed = committed;
             self.deliver_all(complete, &unrecorded, |batch| committed.send(batch).is_ok()).await
@@ -152,7 +152,7 @@ impl Commit<'_> {
         // Closed when nothing can be recorded any more.
         while let Ok(place) = unrecorded.acquire().await {
             let mut batch = Vec::new();
-            if complete.recv_many(&mut batch, self.sink.most_at_once()).await == 0 {
+            if complete.recv_many(&mut batch, self.sink.facts().most_at_once).await == 0 {
                 break;
             }
             if !marked {
@@ -163,7 +163,7 @@ impl Commit<'_> {
                 marked = true;
             }
             // Nobody could say later which of these messages are there.
-            if !self.sink.recognizes() {
+            if !self.sink.facts().recognizes {
                 self.store.has_room().await.during("record what is to be delivered")?;
             }
             let batch = self.deliver(batch, &mut put_off).await?;
@@ -187,14 +187,17 @@ impl Commit<'_> {
 
     /// Has octets of a day's budget granted, before any of them is uploaded, and gives back what was not used.
     async fn spend(&self, finished: &[Finished]) -> std::result::Result<(), StateError> {
-        let (Some((name, most)), Some((octets, unspent))) = (self.budget.clone(), self.sink.takes(finished))
+        let (Some((name, most)), Some(mailbox)) = (self.budget.clone(), self.sink.mailbox()) else {
+            return Ok(());
+        };
+        let Some((octets, unspent)) = mailbox.takes(finished.iter().map(Finished::spooled_octets).sum())
         else {
             return Ok(());
         };
         if octets > 0 || unspent > 0 {
             let day = self.now.div_euclid(DAY);
             let spending = Spending { name, day, most, octets, unspent };
-            self.sink.grant(self.store.spend(spending).await?);
+            mailbox.grant(self.store.spend(spending).await?);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Account;
-use crate::config::target::Target;
+use crate::config::target::{self, Target};
 use crate::delivery::Leftover;
 use crate::delivery::spool::Unspooled;
 use crate::state::{Holder, Memory, Timestamp, Unclaimed};
@@ -84,8 +84,9 @@ impl Fan {
     /// look at unless it is told how far back.
     pub async fn looks_far_back(&mut self, of: Of<'_>) -> Result<bool, Failed> {
         let refused = self.refused;
-        let is_meant =
-            |number: usize, lane: &Lane| Some(number) != refused && matches!(lane.to.target, Target::Imap(_));
+        let is_meant = |number: usize, lane: &Lane| {
+            Some(number) != refused && lane.to.target.facts().stock == target::Stock::Mailbox
+        };
         let lanes = self.lanes.iter_mut().zip(&mut self.patience).enumerate();
         let lanes = lanes.filter(|(number, (lane, _))| is_meant(*number, lane));
         let opening = lanes
@@ -183,7 +184,9 @@ impl Fan {
                     Closing::Whole | Closing::Broken => ToCome::Nothing,
                 };
                 let leftover = stock.settle(&of.memory.key, store, sink, to_come).await?;
-                sink.settle(leftover, of.poll.now);
+                if let Some(mailbox) = sink.mailbox() {
+                    mailbox.settle(leftover, of.poll.now);
+                }
                 if leftover == Leftover::Kept {
                     kept = leftover;
                 }
@@ -204,7 +207,7 @@ impl Fan {
     /// counts on the records.
     pub fn stays_open(&self, memory: &Memory) -> bool {
         let is_missed = |lane: &Lane| {
-            memory.unclosed && lane.opened.is_none() && matches!(lane.to.target, Target::Maildir(_))
+            memory.unclosed && lane.opened.is_none() && lane.to.target.facts().stock == target::Stock::Files
         };
         self.lanes.iter().any(|lane| lane.broke || is_missed(lane))
     }
@@ -222,7 +225,7 @@ impl Fan {
     /// Names the targets that may get again what they have.
     pub fn forgetful(&self) -> Vec<String> {
         let is_forgetful =
-            |lane: &&Lane| lane.opened.as_ref().is_some_and(|opened| !opened.sink.recognizes());
+            |lane: &&Lane| lane.opened.as_ref().is_some_and(|opened| !opened.sink.facts().recognizes);
         self.lanes.iter().filter(is_forgetful).map(|lane| lane.to.to_string()).collect()
     }
 

@@ -254,17 +254,9 @@ fn message(account: &Account, target: &Target, words: &Words) -> Option<Vec<u8>>
 
 /// Gives the catch-all of a target, if it is one.
 fn catch_all(target: &Target) -> Option<&CatchAll> {
-    match target {
-        Target::Smtp(server) | Target::Lmtp(server) => match &server.to {
-            Recipients::Header(catch_all) => Some(catch_all),
-            Recipients::List(_) => None,
-        },
-        Target::Maildir(_)
-        | Target::Mbox(_)
-        | Target::Pipe(_)
-        | Target::Imap(_)
-        | Target::Gmail(_)
-        | Target::Http(_) => None,
+    match &target.mail_server()?.to {
+        Recipients::Header(catch_all) => Some(catch_all),
+        Recipients::List(_) => None,
     }
 }
 

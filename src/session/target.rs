@@ -8,7 +8,7 @@ use super::lockout::{self, Attempted, Refusal, Word};
 use super::trouble::{DAY, During, Failed, Trouble, tries_once, waits};
 use super::{Environment, Retry};
 use crate::config::oauth2::Credential;
-use crate::config::target::{Destination, Login, Receiver};
+use crate::config::target::{Destination, Login, ShowsToken};
 use crate::config::{Account, Target};
 use crate::credential::oauth2::{AccessToken, Age, Look, OAuth2Error, Unwanted, User};
 use crate::credential::{self, CredentialError};
@@ -88,7 +88,9 @@ fn renew(
     target: &Target,
     environment: &Environment,
 ) -> Option<Errand<Secret, Result<Secret, TargetError>>> {
-    let Target::Gmail(_) = target else { return None };
+    if target.facts().shows_token == ShowsToken::AtLogIn {
+        return None;
+    }
     let of = Arc::new((account.clone(), target.clone(), environment.clone()));
     Some(Errand::new(move |refused: Secret| {
         let of = of.clone();
@@ -127,7 +129,7 @@ fn keep(
     target: &Target,
     environment: &Environment,
 ) -> Option<Errand<Vec<u8>, Result<(), String>>> {
-    let (Target::Gmail(_), Some(name)) = (target, target.memory(&account.maildrop_id)) else { return None };
+    let name = target.memory(&account.maildrop_id)?;
     let store = environment.store.clone();
     Some(Errand::new(move |memory| {
         let (store, name) = (store.clone(), name.clone());
@@ -310,10 +312,7 @@ impl<'a> TargetLogIn<'a> {
         let may = lockout::may_try(&self.attempted, &self.memory, self.now, retry).await;
         may.map_err(|refusal| {
             let Refusal { said, class, .. } = refusal.clone();
-            let keys = match self.target {
-                Target::Http(_) => Receiver::LOG_IN_KEYS,
-                _ => "`user` and `password`",
-            };
+            let keys = self.target.facts().log_in_keys;
             let hint = format!("check {keys} of the target; {}", tries_once(self.account));
             TargetError::Server(Box::new(ServerError {
                 place: self.target.to_string(),

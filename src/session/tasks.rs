@@ -191,7 +191,9 @@ async fn close_targets(turn: &mut Turn<'_>) -> Result<Option<Failed>, Failed> {
             let aborted = fetched.aborted.as_ref().map(|failed| &failed.trouble);
             if aborted.is_none_or(|trouble| matches!(trouble, Trouble::Target(_))) {
                 let leftover = book.stock.settle(&book.memory.key, store, sink, book.to_come()).await?;
-                sink.settle(leftover, poll.now);
+                if let Some(mailbox) = sink.mailbox() {
+                    mailbox.settle(leftover, poll.now);
+                }
                 book.keep_found(leftover);
             }
             sink.close().await;

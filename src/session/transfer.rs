@@ -34,7 +34,7 @@ impl Outlet {
     /// Names the targets that may get again what they have.
     fn forgetful(&self) -> Vec<String> {
         match self {
-            Self::One(sink, _) if sink.recognizes() => Vec::new(),
+            Self::One(sink, _) if sink.facts().recognizes => Vec::new(),
             Self::One(_, target) => vec![target.clone()],
             Self::Several(fan) => fan.forgetful(),
         }
@@ -58,7 +58,7 @@ impl Poll<'_> {
             Some(Outlet::Several(_)) | None => None,
         };
         let (drafts, most_waiting) = match (&sink, outlet.is_some()) {
-            (Some(sink), _) => (Some(Drafts::Of(sink, &key)), sink.most_waiting()),
+            (Some(sink), _) => (Some(Drafts::Of(sink, &key)), sink.facts().most_waiting),
             (None, true) => (Some(Drafts::Spooled(&self.environment.disk)), FEW),
             (None, false) => (None, 1),
         };

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::config::account::{FirstSync, Keep};
 use crate::delivery::has_room;
+use crate::delivery::imap::Mailbox;
 use crate::message::Fingerprint;
 use crate::source::{Asked, BrokeAtHeader, Last, Opened, Order, Shows, Source};
 use crate::state::{HeldKind, Memory, Recorded, Standing, Timestamp};
@@ -279,7 +280,8 @@ impl Turn<'_> {
         }
         self.poll.progress.doing(Activity::OpeningTarget);
         let sink = self.poll.sink(account.target()).await?;
-        let oldest = if sink.looks_far_back() { self.oldest().await? } else { None };
+        let oldest =
+            if sink.mailbox().is_some_and(Mailbox::looks_far_back) { self.oldest().await? } else { None };
         let files = Poll::recover(&sink, oldest).await?;
         // Whose they are in a mailbox nobody knows.
         let there = if sink.mailbox().is_some() { 0 } else { files.len() };

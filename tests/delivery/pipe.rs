@@ -57,7 +57,7 @@ async fn messages_come_one_at_a_time_in_their_order() {
         "cd ${0%/*}; mkdir running || exit 1; echo $POSTRIDER_UID >> order; cat > /dev/null; rmdir running",
     );
     let sink = open(&target, &Disk::new()).await.unwrap();
-    assert_eq!(sink.most_at_once(), 1, "a crash would repeat several");
+    assert_eq!(sink.facts().most_at_once, 1, "a crash would repeat several");
     let uids: Vec<String> = (0..20).map(|number| format!("u{number}")).collect();
     let messages: Vec<(&str, &[u8])> = uids.iter().map(|uid| (uid.as_str(), HELLO)).collect();
     assert_eq!(deliver(&sink, &messages).await.unwrap(), vec![Outcome::Delivered; 20]);

@@ -76,7 +76,7 @@ impl<'a> User<'a> {
     pub fn of_target(target: &'a Target) -> Option<Self> {
         let (_, login) = target.login()?;
         let oauth2 = login.credential.oauth2()?;
-        Some(Self { oauth2, user: &login.user, protocol: target.protocol() })
+        Some(Self { oauth2, user: &login.user, protocol: target.facts().protocol })
     }
 
     /// Gives all of an account's that use tokens.

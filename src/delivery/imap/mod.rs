@@ -97,8 +97,9 @@ impl Mailbox {
         })))
     }
 
-    /// Names the mailbox for as long as its messages keep their UIDs.
-    pub(super) fn name(&self) -> &str {
+    /// Names the mailbox for as long as its messages keep their UIDs: by this they are known
+    /// (see [`crate::message::file::name_in_mailbox`]).
+    pub fn name(&self) -> &str {
         &self.0.name
     }
 
@@ -107,7 +108,7 @@ impl Mailbox {
     }
 
     /// Says whether [`Mailbox::recover`] has much to look at, unless it is told how far back.
-    pub(super) fn looks_far_back(&self) -> bool {
+    pub fn looks_far_back(&self) -> bool {
         // What was delivered by its date may seem older than it is.
         self.0.doubtful == Doubtful::Anything
             && lock(&self.0.at).next > look::PAGE
@@ -148,13 +149,14 @@ impl Mailbox {
         Ok(found)
     }
 
-    /// Gives how records would know what [`Mailbox::recover`] gave.
-    pub(super) fn recorded_as(&self) -> Vec<FileDigest> {
+    /// Gives the digests by which records would know what [`Mailbox::recover`] gave, in the same order
+    /// (see [`crate::message::file::digest_in_mailbox`]).
+    pub fn recorded_as(&self) -> Vec<FileDigest> {
         std::mem::take(&mut lock(&self.0.recorded))
     }
 
-    /// Says since when polls may have delivered what [`Mailbox::recover`] gave; 0 if nobody knows.
-    pub(super) fn since(&self) -> i64 {
+    /// Says since when polls may have delivered what [`Mailbox::recover`] gave, in seconds since 1970; 0 if nobody knows.
+    pub fn since(&self) -> i64 {
         match self.0.doubtful {
             Doubtful::From(_) => lock(&self.0.memory).since,
             Doubtful::Nothing | Doubtful::Anything => 0,
@@ -162,12 +164,13 @@ impl Mailbox {
     }
 
     /// Says whether a message that was found there turned out to be one that came.
-    pub(super) fn has_claimed(&self, found: &FileId) -> bool {
+    pub fn has_claimed(&self, found: &FileId) -> bool {
         lock(&self.0.claimed).contains(found)
     }
 
-    /// Says what of a day's budget is to be granted for so many octets, and what is left of what was.
-    pub(super) fn takes(&self, octets: u64) -> Option<(u64, u64)> {
+    /// Says what of a day's budget is to be granted for so many octets, and what is left of what was: octets, each. `None`:
+    /// there is no budget.
+    pub fn takes(&self, octets: u64) -> Option<(u64, u64)> {
         self.0.target.octets_a_day()?;
         let unspent = std::mem::take(&mut *lock(&self.0.granted));
         // No message is fetched for it again today.
@@ -176,7 +179,7 @@ impl Mailbox {
     }
 
     /// Grants octets of a day's budget.
-    pub(super) fn grant(&self, octets: u64) {
+    pub fn grant(&self, octets: u64) {
         *lock(&self.0.granted) = octets;
     }
 
@@ -190,8 +193,9 @@ impl Mailbox {
         (kept.as_ref() != Some(&now)).then(|| kept.insert(now).clone())
     }
 
-    /// Notes that all is recorded that was delivered, and what was found there is kept, or means nothing any more.
-    pub(super) fn settle(&self, leftover: Leftover, polled_at: i64) {
+    /// Notes that all is recorded that was delivered by the poll that began at this time, and what was found there is kept, or
+    /// means nothing any more.
+    pub fn settle(&self, leftover: Leftover, polled_at: i64) {
         let mut memory = lock(&self.0.memory);
         match leftover {
             Leftover::SoughtAgain if self.0.doubtful != Doubtful::Nothing => return,

@@ -61,18 +61,17 @@ impl Stock {
         let known = of.store.unclaimed(&of.memory.key).await.during("read the state")?;
         let mut stock = Self {
             maildrop: of.maildrop.clone(),
-            mailbox: sink.mailbox().map(str::to_owned),
+            mailbox: sink.mailbox().map(|mailbox| mailbox.name().to_owned()),
             ..Self::default()
         };
-        match &stock.mailbox {
+        match sink.mailbox() {
             Some(mailbox) => {
-                let mailbox = mailbox.clone();
-                let there = there.into_iter().zip(sink.recorded_as()).collect();
-                stock.messages(of, &mailbox, there, (known, sink.since())).await?;
+                let there = there.into_iter().zip(mailbox.recorded_as()).collect();
+                stock.messages(of, mailbox.name(), there, (known, mailbox.since())).await?;
             }
             None => stock.files(of, there, known.into_iter().collect()).await?,
         }
-        if sink.counts_copies() {
+        if sink.facts().counts_copies {
             let recorded = of.store.contents(&of.memory.key).await.during("read the state")?;
             let reached = of.memory.reached.iter().filter(|reached| reached.is_in(of.target));
             for content in recorded.into_iter().chain(reached.filter_map(|reached| reached.content)) {
@@ -270,8 +269,9 @@ impl Stock {
             }
             return Ok(Leftover::Nothing);
         }
-        let unclaimed = self.unclaimed.values().flatten().filter(|_| self.mailbox.is_some());
-        let found = unclaimed.filter(|found| !self.kept.contains(found) && !sink.has_claimed(found));
+        let Some(mailbox) = sink.mailbox() else { return Ok(Leftover::Nothing) };
+        let unclaimed = self.unclaimed.values().flatten();
+        let found = unclaimed.filter(|found| !self.kept.contains(found) && !mailbox.has_claimed(found));
         let found: Vec<Unclaimed> = found.copied().map(Unclaimed::File).collect();
         if found.is_empty() && self.kept.is_empty() {
             return Ok(Leftover::Nothing);

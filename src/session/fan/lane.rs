@@ -7,7 +7,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::target::Destination;
-use crate::delivery::{MessageId, ServerError, Sink, TargetError};
+use crate::delivery::imap::Mailbox;
+use crate::delivery::{Facts, MessageId, ServerError, Sink, TargetError};
 use crate::failure::Class;
 use crate::message::Trace;
 use crate::state::{Delivery, Timestamp};
@@ -68,7 +69,7 @@ impl Lane {
             // It opens when the first message comes for it.
             Err(_) => *patience = Duration::ZERO,
         }
-        Ok(self.sink.as_ref().is_some_and(Sink::looks_far_back))
+        Ok(self.sink.as_ref().and_then(Sink::mailbox).is_some_and(Mailbox::looks_far_back))
     }
 
     /// Opens the target, unless that was tried in this session, and takes stock; the error is one of the session's own.
@@ -146,9 +147,10 @@ impl Lane {
         let Some(first) = arrivals.next().await else { return Ok(()) };
         self.open(of).await?;
         let Some(Opened { sink, stock }) = &mut self.opened else { return Ok(()) };
-        unrecorded.add_permits(sink.most_unrecorded());
+        let Facts { most_unrecorded, most_waiting, most_at_once, .. } = sink.facts();
+        unrecorded.add_permits(most_unrecorded);
         // What waits there is delivered however late it is.
-        let (complete, incoming) = mpsc::channel(sink.most_waiting().min(sink.most_at_once()));
+        let (complete, incoming) = mpsc::channel(most_waiting.min(most_at_once));
         let target = (&self.to.target, self.to.to_string(), &*self.key);
         let commit = of.poll.commit(sink, target, of.memory, std::mem::take(&mut stock.found));
         let trace = of.poll.account.traces(&self.to.target).then(|| of.poll.trace());
