@@ -13,7 +13,8 @@ use reader::{Crate, Token};
 use rules::{Broken, Rule, violations};
 
 /// Rooms, and what they may import besides the first line's, which is open to all: a room, or one file of it. Nothing
-/// imports a line below its own.
+/// imports a line below its own. `disk` stands in most lines for `disk::blocking`, the one way off the thread that serves
+/// all accounts for calls that may hang.
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["text", "secret", "failure", "logging", "stop", "clock", "lock", "line", "seal"], &[]),
     (&["message"], &[]),
@@ -21,17 +22,23 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["config"], &["sasl", "message"]),
     (&["import"], &["config", "message"]),
     (&["disk"], &[]),
+    // Servers are reached as endpoints of the configuration, and one driver speaks AUTH for all protocols.
     (&["net"], &["config", "sasl", "disk"]),
     (&["autoconfig"], &["config", "net"]),
+    // A database in the place of the file is configured and reached as any other server.
     (&["state"], &["config", "message", "disk", "net"]),
+    // Tokens lie in the store, are had over HTTP, and commands are run by the one file that runs children.
     (&["credential"], &["config", "net", "state", "disk"]),
     (&["delivery"], &["config", "message", "net", "sasl", "smtp", "imap", "disk"]),
+    // The password is asked for when the server has said that it takes one; the proof is what a deletion takes.
     (&["source"], &["config", "message", "net", "credential", "sasl", "pop3", "disk", "state/proof"]),
-    // The connector that source and targets share, hooks' processes and the targets' passwords are why `net` and
-    // `credential` are here.
+    // The connector that source and targets share and the targets' passwords are why `net` and `credential` are here, and
+    // hooks, which are run as all children are: handed in from above it would be the same function for everybody.
     (&["session"], &["delivery", "state", "source", "credential", "net", "config", "message", "disk"]),
     (&["status"], &["session", "state", "config"]),
+    // Where the spool lies, and which paths hang.
     (&["sandbox"], &["config", "disk"]),
+    // The file with the metrics, and the socket that is served.
     (&["daemon"], &["status", "session", "state", "config", "sandbox", "disk"]),
     (&["cli", "testing"], &["all"]),
 ];
@@ -96,6 +103,18 @@ fn every_room_has_its_line_and_imports_only_from_lines_above() {
     let rooms = house().0.into_keys().filter(|path| path.len() == 1);
     let unknown: Vec<_> = rooms.filter(|path| !above.contains(&path[0].as_str())).collect();
     assert!(unknown.is_empty(), "no line for {unknown:?}");
+}
+
+#[test]
+fn the_table_on_a_rooms_page_names_each_of_its_files() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in house().0.into_keys() {
+        let Some((file, room)) = path.split_last() else { continue };
+        let page = std::fs::read_to_string(source.join(room.join("/")).join("mod.rs")).unwrap_or_default();
+        let head: String = page.lines().filter(|line| line.starts_with("//!")).collect();
+        let is_named = !head.contains("| file |") || head.contains(&format!("`{file}`"));
+        assert!(is_named, "the table of src/{}/mod.rs lacks `{file}`", room.join("/"));
+    }
 }
 
 #[test]

@@ -1,4 +1,15 @@
 //! The command line: reads arguments, shows results, decides nothing about mail.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `sync`, `check`, `daemon`, `wake` | polls: once, whether mail waits, for months, now |
+//! | `status`, `table`, `held`, `seen`, `state` | what the state knows, and what may be changed there |
+//! | `config`, `setup`, `import`, `login`, `account` | configurations: shown, made, taken over; tokens; rows of tenants |
+//! | `doctor` | each stage of a session, and what it sees |
+//! | `completions`, `help` | what a shell completes; what stands below a command's help |
+//! | `poll`, `progress`, `report` | polling concurrently, and how that is shown |
+//! | `common`, `accounts`, `stdout`, `exit`, `error` | what commands share: options, accounts, results, how they end |
+//! | `confine`, `owner`, `open_files`, `core_dumps` | what the process asks of its system |
 
 mod account;
 mod accounts;

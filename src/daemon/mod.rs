@@ -4,6 +4,14 @@
 //! decided by [`schedule`], which knows no clock; [`clock`] is the one it goes by. Each session is a task of its own, so
 //! that a defect met by one ends that one. [`systemd`] hears how it goes; what clients ask for
 //! stands in the store, and [`wake`] says so.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `schedule`, `clock` | what is due, as a pure function of time; the time |
+//! | `reload` | a configuration read again, and what is known of earlier polls |
+//! | `fleet`, `claims` | the same as one of several workers that share a database |
+//! | `signals`, `wake`, `systemd` | what asks it for something, and who hears how it goes |
+//! | `view`, `metrics`, `web` | what it shows: in a file, and over HTTP |
 
 mod claims;
 pub mod clock;

@@ -1,4 +1,11 @@
 //! What may be looked at in a message, the few octets that delivery changes in it or adds, and the listing of many.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `ids`, `listing` | how messages are named, for one session and for good; what is in a maildrop |
+//! | `header`, `fields`, `arrival`, `body` | what is read of a message |
+//! | `fingerprint`, `in_mailbox`, `file` | by what one is known again: anywhere, in a mailbox on a server, as a file |
+//! | `line_ends`, `trace` | what is changed in one: line ends, and a Received line on top |
 
 pub mod arrival;
 pub mod body;

@@ -3,6 +3,12 @@
 //! [`MECHANISMS`] is the table of all of them; configuration values, `auth: auto` and the manual follow from it.
 //! [`choose()`] picks one, an [`Exchange`] speaks it. USER/PASS and APOP are commands of POP3 itself and have no
 //! exchange.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `plain`, `login`, `cram_md5`, `scram`, `external`, `bearer` | one mechanism each, `bearer` two that take a token |
+//! | `choose` | which of them a log-in uses |
+//! | `exchange`, `credentials`, `coding`, `error` | the exchange, what it is made of, and why it cannot go on |
 
 mod bearer;
 mod choose;

@@ -32,7 +32,6 @@ mod fetch;
 mod fetched;
 mod held;
 mod hooks;
-mod known;
 mod ledger;
 mod lockout;
 mod naming;
@@ -65,7 +64,8 @@ use crate::config::Account;
 use crate::config::account::Hooks;
 use crate::credential::oauth2::Renewals;
 use crate::failure::Class;
-use crate::state::{StateError, Taken, Timestamp};
+use crate::source::Server;
+use crate::state::{Maildrop, StateError, Taken, Timestamp};
 
 use beside::Beside;
 use course::{Course, Next};
@@ -76,7 +76,6 @@ use trouble::{AttemptFailed, During, Failed, Health, Trouble};
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
 pub use environment::{Environment, server};
-pub use known::login_delay;
 pub use report::{Activity, Befell, Planned, Progress, Report};
 pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
@@ -105,6 +104,11 @@ pub fn run<'a>(
         }
         polled.follow_up(account, environment).await
     })
+}
+
+/// Gives the LOGIN-DELAY that the server of a maildrop announced when it was last polled.
+pub fn login_delay(known: &Maildrop) -> Option<Duration> {
+    Server::announced_delay(known.server.capabilities.as_deref()?)
 }
 
 /// A poll that is over; what is to be done after it is not.

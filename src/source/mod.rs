@@ -12,6 +12,16 @@
 //!   [`Source::ended`] says so, and that is only when its end is certain.
 //! - A deletion takes [`Recorded`] and nothing else; `deletions` is the only file that writes DELE.
 //! - [`Source::broke`] says what a session broke at; [`Source::finish`] ends it, and says which deletions are real.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `open`, `login`, `credentials`, `list` | up to the listing, which is one call |
+//! | `headers`, `headerless` | what TOP shows, and of which messages nothing is asked any more |
+//! | `order`, `window`, `step` | what is to be retrieved; RETRs ahead of their answers, and whether these are in step |
+//! | `deletions` | DELE |
+//! | `blame`, `error` | at what a session broke, and what to do about it |
+//! | `server`, `locale` | what is known of a server; the language that it is asked for |
+//! | `wire` | the wire of POP3 |
 
 mod blame;
 mod credentials;

@@ -10,6 +10,7 @@
 //! | [`tokens`] | what logins of OAuth2 leave, in files or a database |
 //! | [`fleet`] | how the workers stand that share a database |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
+//! | `spending` | what may be uploaded in a day |
 //! | `proof` | what only a durable record gives, and a deletion takes |
 //! | [`error`], `trouble` | why the state cannot be used, and what to do about it |
 //! | `path` | where the file lies, and directories that are made for it |

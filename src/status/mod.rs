@@ -9,7 +9,7 @@
 //! | `words` | the same in words: when, what the last poll did, what is held |
 //! | `why` | why there was no mail |
 //! | `metrics` | for a monitoring system |
-//! | `page`, `picture` | for a browser |
+//! | `page`, `picture`, `html` | for a browser |
 
 mod ago;
 mod fleet;

@@ -8,6 +8,13 @@
 //! the whole mailbox, where nothing is remembered of it.
 //!
 //! What the user has moved out of the mailbox in between is not found there, and comes again.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `connect`, `dialogue` | the way to the folder; commands and answers |
+//! | `round`, `upload`, `judge` | one commit: APPENDs, several under way, and what a refusal means |
+//! | `doubt`, `look`, `known` | which messages are there already, and by what they are known |
+//! | `shared`, `memory` | what a session knows of the mailbox, and what the next one is to know |
 
 mod connect;
 mod dialogue;
