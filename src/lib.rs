@@ -77,7 +77,7 @@
 //! - How the accounts stand is read from the store once, into a `status::Snapshot`: for `postrider status`, the metrics, and
 //!   what `daemon/web` serves.
 //! - Nothing is public but what `main.rs` needs; tests, benches, examples and fuzzing go by `testing`.
-//! - A target is a variant in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
+//! - A target is a variant and a row of facts in `config/target.rs`, a row in `config/deliver.rs`, a sink in `delivery/`. How to add one, a key,
 //!   a mechanism, a command or a source: CONTRIBUTING.md has every place that each touches.
 #![forbid(unsafe_code)]
 // `clippy.toml` says how many; a test may tell a longer story.

@@ -324,7 +324,6 @@ fn every_command_and_option_in_contrib_is_one_of_the_program() {
         ("systemd/user/postrider.service", &["daemon"]),
         ("systemd/user/postrider-sync.service", &["sync"]),
         ("crontab", &["status", "sync"]),
-        ("packages/crontab", &["status", "sync"]),
         ("packages/README.md", &["import", "setup", "status", "sync"]),
         ("openrc/postrider", &["config"]),
         ("launchd/postrider.plist", &["daemon"]),
