@@ -23,7 +23,6 @@ pub(super) const FLEET: Form<Fleet> = Form::new(
     |fleet| inline(FLEET_KEYS, fleet),
 );
 
-/// The keys of `fleet`.
 pub(super) const FLEET_KEYS: &[Key<Fleet>] = &[
     key!("accounts", accounts, TABLE, "The table or view that has the tenants' accounts."),
     key!(

@@ -13,7 +13,6 @@ use super::tree::{Complaint, Content, Node};
 use super::values::{HOST, URL, USER, choice};
 use super::yaml::list;
 
-/// The keys of `gmail`.
 pub(super) const GMAIL_KEYS: &[Key<Gmail>] = of_target!(
     [
         key!("user", login.user, USER, "Whose Gmail it is, an address; required."),

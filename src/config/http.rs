@@ -13,7 +13,6 @@ use super::tree::{Complaint, Content, Node};
 use super::values::{HOST, PASSWORD, USER, choice};
 use super::yaml::{list, text};
 
-/// The keys of `http`.
 pub(super) const HTTP_KEYS: &[Key<Receiver>] = of_target!(
     [
         key!("url", url, URL, "The endpoint, https://...; required."),

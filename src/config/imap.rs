@@ -12,7 +12,6 @@ use super::tree::{Complaint, Content, Node};
 use super::values::{AUTH, BOOLEAN, HOST, PORT, USER, choice, row_of};
 use crate::sasl::{Auth, Mechanism};
 
-/// The keys of `imap`.
 pub(super) const IMAP_KEYS: &[Key<Mailbox>] = of_target!(
     [
         key!(

@@ -16,7 +16,6 @@ use crate::sasl::{Auth, Exposes, Mechanism};
 
 pub(super) const OAUTH2: Form<OAuth2> = Form::new(read, |oauth2| show(&Written::of(oauth2)));
 
-/// The keys of `oauth2`.
 pub(super) const OAUTH2_KEYS: &[Key<Written>] = &[
     key!(
         "provider",
@@ -76,7 +75,6 @@ const REDIRECT: Form<String> =
 const SCOPE: Form<String> =
     Form { read: |node, _| visible(node, "scopes, a blank between them", Some(' ')), ..HOST };
 
-/// What stands under `oauth2`.
 #[derive(Default)]
 pub(super) struct Written {
     provider: Option<&'static Provider>,

@@ -26,7 +26,6 @@ pub(super) const TOP: &[Key<Config>] = &[
     key!("sandbox", sandbox, choice!(CONFINEMENTS), "Whether the process confines itself: auto or off."),
 ];
 
-/// The keys of `daemon`.
 pub(super) const LIMITS: &[Key<Config>] = &[
     key!("max_sessions", daemon.max_sessions, SESSIONS, "Sessions open at once."),
     key!(

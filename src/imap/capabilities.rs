@@ -11,7 +11,6 @@ const SMALL: u64 = 4096;
 pub struct Capabilities(Vec<String>);
 
 impl Capabilities {
-    /// Takes the names.
     pub fn new(names: Vec<String>) -> Self {
         Self(names)
     }

@@ -11,7 +11,6 @@ use crate::secret::Secret;
 pub enum Command<'a> {
     /// Asks what the server can do.
     Capability,
-    /// Does nothing.
     Noop,
     Logout,
     StartTls,
@@ -134,7 +133,6 @@ impl Request {
     }
 }
 
-/// Names the command.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

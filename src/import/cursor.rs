@@ -62,7 +62,6 @@ impl<'t> Cursor<'t> {
         self.rest.chars().next()
     }
 
-    /// Reads one character.
     pub(super) fn next(&mut self) -> Option<char> {
         let next = self.peek()?;
         self.skip(next.len_utf8());

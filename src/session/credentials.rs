@@ -51,7 +51,6 @@ impl Credentials {
     }
 }
 
-/// Gets an access token.
 pub async fn token(
     account: &Account,
     environment: &Environment,

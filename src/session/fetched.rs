@@ -7,7 +7,6 @@ use super::trouble::Failed;
 
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// Messages delivered and recorded.
     pub delivered: usize,
     /// Octets of those as they came in.
     pub octets: u64,

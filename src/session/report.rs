@@ -235,5 +235,4 @@ pub trait Progress: Send + Sync {
     fn delivered(&self, _messages: usize) {}
 }
 
-/// Ignores all progress.
 impl Progress for () {}

@@ -37,12 +37,10 @@ pub fn synced(report: &Report) -> String {
     format!("{}: {} in {}", report.account, said.join(", "), Took(report.took))
 }
 
-/// Counts messages in words.
 pub fn messages(count: usize) -> String {
     counted(count, "message")
 }
 
-/// Counts accounts in words.
 pub fn accounts(count: usize) -> String {
     counted(count, "account")
 }

@@ -54,7 +54,6 @@ impl fmt::Display for Page<'_> {
     }
 }
 
-/// Begins a table.
 fn head(f: &mut fmt::Formatter<'_>, caption: &str, columns: &[&str]) -> fmt::Result {
     write!(
         f,

@@ -39,7 +39,6 @@ pub(super) struct Digests {
     signature: Option<(Timestamp, String)>,
 }
 
-/// Secrets of a receiver.
 #[derive(Clone, Copy)]
 pub(super) struct Secrets<'a> {
     /// That of the log-in.

@@ -245,7 +245,6 @@ impl Mailbox {
         Ok(round.outcomes())
     }
 
-    /// Says goodbye.
     pub(super) async fn close(&self) {
         let idle = lock(&self.0.idle).take();
         if let Some(dialogue) = idle {

@@ -67,7 +67,6 @@ impl Shared {
         Connecting { target: &self.target, access: &self.access }
     }
 
-    /// Connects once more.
     pub(super) async fn connect(&self) -> Result<Dialogue, TargetError> {
         let connected = self.connecting().connect().await;
         if let Err(TargetError::Server(error)) = &connected

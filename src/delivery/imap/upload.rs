@@ -219,7 +219,6 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    /// Waits for an answer.
     async fn hear(&mut self) -> Result<(), Broken> {
         match self.dialogue.word().await? {
             Word::Answer(tag, status) => self.answered(tag, status),

@@ -27,7 +27,6 @@ const TOLD: &[(&str, &str)] = &[
     ("eval", "commands that a line is made of are not run here: write what they print"),
 ];
 
-/// Reads a configuration.
 pub(super) fn read(file: &Path, text: &str, around: &Around) -> Result<Imported, Wrong> {
     let mut imported = Imported::default();
     for section in sections(file, text)? {
