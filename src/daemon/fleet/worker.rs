@@ -1,5 +1,6 @@
 //! The task of a worker: claims what is due into free places, closes what has ended, and tidies up after the dead.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,29 +309,22 @@ impl Worker {
         }
         let (grace, others) = (GRACE.min(self.silence / 6), self.others.clone());
         // A first poll is nobody's more than another's.
-        let owners = [identity.id, NEW];
-        let mut own = self.look(&owners, Duration::ZERO, free).await;
-        let (mut lag, mut found, mut claimed) = (latest(&own), own.len(), 0);
+        let mut due = self.look(&[identity.id, NEW], Duration::ZERO, free).await;
+        let (mut lag, mut found, mut claimed) = (latest(&due), due.len(), 0);
         // Who is late with its own has the longest due go first, whoever polled that last: or what a dead worker had would wait
         // until it is no more.
-        let are_all_seen = lag >= grace;
-        if are_all_seen {
-            let all: Vec<i64> = others.iter().copied().chain([identity.id]).collect();
-            let late = self.look(&all, grace, free).await;
-            (lag, found) = (lag.max(latest(&late)), late.len());
-            claimed = self.take(identity, late, out).await;
-            own = match self.floor.free() {
-                0 => Vec::new(),
-                free => self.look(&owners, Duration::ZERO, free).await,
-            };
-            found += own.len();
+        let is_late = lag >= grace;
+        if !is_late {
+            claimed = self.take(identity, std::mem::take(&mut due), out).await;
         }
-        claimed += self.take(identity, own, out).await;
-        if !are_all_seen && claimed < free {
-            let others = self.look(&others, grace, free).await;
-            lag = lag.max(latest(&others));
-            found += others.len();
-            claimed += self.take(identity, others, out).await;
+        if is_late || claimed < free {
+            let known: HashSet<i64> = due.iter().map(|(candidate, _)| candidate.maildrop).collect();
+            let mut others = self.look(&others, grace, free).await;
+            others.retain(|(candidate, _)| !known.contains(&candidate.maildrop));
+            (lag, found) = (lag.max(latest(&others)), found + others.len());
+            due.extend(others);
+            due.sort_by_key(|(_, late)| Reverse(*late));
+            claimed += self.take(identity, due, out).await;
         }
         self.lag = lag;
         claimed > 0 && claimed < found
