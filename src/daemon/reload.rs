@@ -11,8 +11,8 @@ use super::{Daemon, DaemonError, are_shared, fleet, shared};
 use crate::config::{Config, ConfigError};
 use crate::failure::Class;
 use crate::logging;
-use crate::session;
 use crate::session::summary::{self, Took};
+use crate::session::{self, Environment};
 use crate::state::postgres::{Rows, Server};
 use crate::state::{Maildrop, Timestamp};
 
@@ -35,9 +35,10 @@ impl Daemon {
                     "cannot go on with the state file {new} in place of {old}\n  hint: {unchanged}; restart it"
                 );
             }
-            Ok(config) => match self.table_of(&config).await {
-                Ok(table) => {
-                    self.table = table;
+            Ok(config) => match self.environment_of(&config).await {
+                Ok(environment) => {
+                    self.table = environment.roll(&config).map(Table::new);
+                    self.environment = environment;
                     self.take_over(config, clock).await;
                 }
                 Err(error) => log::error!("{error}\n  hint: {unchanged}"),
@@ -52,12 +53,12 @@ impl Daemon {
         self.environment.store.server().map(Server::url) != url
     }
 
-    /// Gives the table of accounts as a configuration has it, which workers can share.
-    async fn table_of(&self, config: &Config) -> Result<Option<Table>, DaemonError> {
+    /// Gives what sessions have by a configuration, which workers can share.
+    async fn environment_of(&self, config: &Config) -> Result<Environment, DaemonError> {
         if self.fleet.is_some() {
             are_shared(config)?;
         }
-        Ok(self.environment.roll_again(config).await?.map(Table::new))
+        Ok(self.environment.again(config).await?)
     }
 
     async fn take_over(&mut self, config: Config, clock: &Clock) {

@@ -1,6 +1,6 @@
 //! What all sessions of a process share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub struct Environment {
     pub claimed: Option<Arc<Claimed>>,
     /// By what leases are taken where the state is a database.
     pub guest: Option<Guest>,
-    /// The keys of its secrets, as they were at the start.
+    /// The keys of its secrets.
     pub ring: Arc<Ring>,
 }
 
@@ -94,10 +94,7 @@ impl Environment {
         let server = opened(database).await?;
         let store = Store::connect(server.clone());
         let ring = Arc::new(ring(database).await?);
-        let shelf = match database.secrets_keys.is_empty() {
-            true => Shelf::Beside(state.clone()),
-            false => vault(server.clone(), ring.clone()),
-        };
+        let shelf = shelf(database, &state, server.clone(), &ring);
         let guest = Some(Guest::new(store.clone(), server));
         Ok(Self { guest, shelf, ring, ..Self::with(store, state) })
     }
@@ -110,7 +107,8 @@ impl Environment {
     pub async fn shelf(config: &Config) -> Result<Shelf, Box<Failure>> {
         match &config.database {
             Some(database) if !database.secrets_keys.is_empty() => {
-                Ok(vault(opened(database).await?, Arc::new(ring(database).await?)))
+                let server = opened(database).await?;
+                Ok(shelf(database, &config.state, server, &Arc::new(ring(database).await?)))
             }
             Some(_) | None => Ok(Shelf::Beside(config.state.clone())),
         }
@@ -123,17 +121,18 @@ impl Environment {
         Some(Roll::new(accounts, fleet.clone(), self.ring.clone()))
     }
 
-    /// Gives them as [`Environment::roll`] does, for a configuration that was read again: its keys may be others.
+    /// Gives what sessions to come have by a configuration that was read again: the keys of its secrets may be others.
     ///
     /// # Errors
     ///
-    /// The keys of its secrets cannot be had.
-    pub async fn roll_again(&self, config: &Config) -> Result<Option<Roll>, Box<Failure>> {
-        let Some(database) = config.database.as_ref().filter(|_| config.fleet.is_some()) else {
-            return Ok(None);
+    /// They cannot be had.
+    pub async fn again(&self, config: &Config) -> Result<Self, Box<Failure>> {
+        let (Some(server), Some(database)) = (self.store.server(), &config.database) else {
+            return Ok(self.clone());
         };
         let ring = Arc::new(ring(database).await?);
-        Ok(Self { ring, ..self.clone() }.roll(config))
+        let shelf = shelf(database, &self.state, server.clone(), &ring);
+        Ok(Self { shelf, ring, ..self.clone() })
     }
 
     /// Reads the certificates that are trusted again, for sessions to come: in months they change under a process.
@@ -211,8 +210,12 @@ async fn opened(database: &Postgres) -> Result<Server, Box<Failure>> {
     })
 }
 
-fn vault(server: Server, ring: Arc<Ring>) -> Shelf {
-    Shelf::In(Vault::new(Database::new(server), ring))
+/// Gives where tokens are kept: in a database that has keys to seal them with, else beside the state file.
+fn shelf(database: &Postgres, state: &Path, server: Server, ring: &Arc<Ring>) -> Shelf {
+    match database.secrets_keys.is_empty() {
+        true => Shelf::Beside(state.to_owned()),
+        false => Shelf::In(Vault::new(Database::new(server), ring.clone())),
+    }
 }
 
 /// Gives the keys of its secrets.

@@ -159,6 +159,35 @@ fn workers_that_need_a_token_at_once_have_it_renewed_once() {
 }
 
 #[test]
+fn a_worker_that_reads_its_file_again_seals_with_the_new_key_and_opens_with_the_old() {
+    let site = Site::new();
+    for key in [1_u8, 2] {
+        site.home.write(&format!("keys/{key}"), &format!("{}\n", STANDARD.encode([key; 32])));
+    }
+    site.configure(", secrets_key: { file: ~/keys/1 }", &site.tokens.keys(""));
+    site.add("acme/alice", "alice");
+    site.put(1);
+    site.log_in(&["acme/alice"]);
+    let key = || site.asked("SELECT secret_key FROM token_store");
+    let old = key();
+    let worker = Daemon::start_with(&site.home, &["-v", "daemon"], &[("POSTRIDER_FLEET_SILENCE", "2s")]);
+    let came = |count: usize| {
+        assert!(wait_until(2 * SOON, || site.receiver.asked().len() == count), "{}", worker.log());
+    };
+    came(1);
+    site.configure(", secrets_key: [{ file: ~/keys/2 }, { file: ~/keys/1 }]", &site.tokens.keys(""));
+    worker.running.signal(Signal::SIGHUP);
+    worker.logs("read the configuration again");
+    // It takes the old token to have a new one.
+    site.tokens.revoke_access();
+    site.put(2);
+    site.home.must(&["wake", "acme/alice"], 0);
+    came(2);
+    assert_ne!(key(), old, "{}", worker.log());
+    worker.stop();
+}
+
+#[test]
 fn a_worker_that_is_killed_while_it_renews_costs_a_login_only_where_the_old_token_is_worthless_then() {
     let site = Site::new();
     site.add("acme/alice", "alice");
