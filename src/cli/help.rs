@@ -7,7 +7,7 @@ Exit status (each command's help has its own):
    1  check only: no mail is waiting
    2  the command line is wrong
   75  an account or a message failed, and a later run may succeed
-  77  a server refused the credentials of an account
+  77  a server refused the credentials of an account, or the database's password cannot be had
   78  the configuration is wrong, and nothing was contacted
 
 Manual: postrider(1), postrider.yaml(5)";
@@ -17,7 +17,7 @@ Exit status:
    0  all polled accounts succeeded, new mail or not
    2  the command line is wrong, or there is no such account
   75  an account or a message failed, and a later run may succeed
-  77  a server refused the credentials of an account
+  77  a server refused the credentials of an account, or the database's password cannot be had
   78  the configuration is wrong, and nothing was contacted";
 
 pub(super) const CHECK: &str = "\
@@ -26,7 +26,7 @@ Exit status:
    1  no mail is waiting
    2  the command line is wrong, or there is no such account
   75  an account failed, and a later run may succeed; or a message is held
-  77  a server refused the credentials of an account
+  77  a server refused the credentials of an account, or the database's password cannot be had
   78  the configuration is wrong, and nothing was contacted";
 
 pub(super) const DOCTOR: &str = "\
@@ -34,7 +34,7 @@ Exit status:
    0  each step went well, of each account and of its targets
    2  the command line is wrong, or there is no such account
   75  a step failed, and a later run may succeed
-  77  a server or a target refused the credentials
+  77  a server or a target refused the credentials, or the database's password cannot be had
   78  the configuration is wrong, and nothing was contacted";
 
 pub(super) const DAEMON: &str = "\
@@ -47,14 +47,15 @@ Exit status:
    0  it was asked to end
    2  the command line is wrong
   75  it could not go on, or was asked twice to end; or a command gave no key of `secrets_key`
-  77  the password of the database that has the state cannot be had
+  77  the database's password cannot be had
   78  the configuration was wrong at the start, or a key of `secrets_key` cannot be had";
 
 pub(super) const WAKE: &str = "\
 Exit status:
    0  the daemon polls as soon as the servers and its limits allow
    2  the command line is wrong
-  75  no daemon runs, or it does not have an account
+  75  no daemon runs, it does not have an account, or the state cannot be reached
+  77  the database's password cannot be had
   78  the configuration is wrong";
 
 pub(super) const SETUP: &str = "\
@@ -62,7 +63,7 @@ Exit status:
    0  the account was written, or printed
    2  the command line is wrong, or the address has an account
   75  no server was found, the trial failed, or it was stopped: nothing was written
-  77  the server refused the log-in: nothing was written
+  77  the server refused the log-in, or the database's password cannot be had: nothing was written
   78  the configuration that is there is wrong, or has no place for the account";
 
 pub(super) const IMPORT: &str = "\
@@ -70,6 +71,7 @@ Exit status:
    0  the configuration was printed or written, or the lists were taken over
    2  the command line is wrong
   75  a configuration is there already, or something could not be written
+  77  with --seen the database's password cannot be had
   78  the other program's file is not understood, or with --seen the configuration is wrong";
 
 pub(super) const CONFIG: &str = "\
@@ -85,7 +87,7 @@ Exit status:
    0  it was shown or done
    2  the command line is wrong, or there is no such account or message: nothing was changed
   75  another process polls the maildrop, the server or the state cannot be reached, or a message is held again
-  77  the server refused the credentials
+  77  the server refused the credentials, or the database's password cannot be had
   78  the configuration is wrong";
 
 pub(super) const STATUS: &str = "\
@@ -93,7 +95,7 @@ Exit status:
    0  it was shown; with --max-age: every account was polled well within it
    2  the command line is wrong, or there is no such account or maildrop
   75  with --max-age: an account was not; or the state cannot be read
-  77  with --max-age: an account was not, and its server refused the credentials
+  77  with --max-age: an account was not, and its server refused the credentials; or the database's password cannot be had
   78  the configuration is wrong";
 
 pub(super) const LOGIN: &str = "\
@@ -101,7 +103,7 @@ Exit status:
    0  the tokens are stored
    2  the command line is wrong, or the account needs no login
   75  nobody allowed it in time, or the provider cannot be reached
-  77  the provider refused
+  77  the provider refused, or the database's password cannot be had
   78  the configuration is wrong";
 
 pub(super) const ACCOUNT: &str = "\
@@ -109,7 +111,7 @@ Exit status:
    0  it was shown or done, and each account is sound
    2  the command line is wrong, or there is no such account, or one already: nothing was changed
   75  the database cannot be used, or a command gave no key of `secrets_key`, and a later run may succeed
-  77  the password of the database cannot be had
+  77  the database's password cannot be had
   78  the configuration, a key of `secrets_key` or FILE is wrong, or an account: the others were done, or told";
 
 pub(super) const STATE: &str = "\
@@ -117,7 +119,7 @@ Exit status:
    0  all is copied, compared, and the same
    2  the command line is wrong, or nothing is recorded in FROM
   75  one of the two is in use or cannot be used, or has something else of a maildrop; or a command gave no key of `secrets_key`
-  77  the password of the database cannot be had
+  77  the database's password cannot be had
   78  the configuration is wrong, or a key of `secrets_key`";
 
 pub(super) const COMPLETIONS: &str = "\

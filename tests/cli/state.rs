@@ -1,4 +1,4 @@
-//! `postrider state copy`, into a real PostgreSQL.
+//! `postrider state copy`, into a real PostgreSQL; and what commands say of a database that they cannot get into.
 
 use nix::sys::signal::Signal;
 
@@ -112,4 +112,36 @@ fn a_copy_says_what_it_cannot_read_or_write() {
     assert!(told.contains("is in use: a daemon runs with it") && told.contains("stop all"), "{told}");
     daemon.signal(Signal::SIGTERM);
     daemon.wait(LIMIT);
+}
+
+#[test]
+fn the_help_of_each_command_names_the_status_of_a_database_whose_password_cannot_be_had() {
+    let home = Home::new();
+    home.configure(
+        "state: { postgres: { url: postgresql://u@127.0.0.1:1/p, password: { env: NOT_SET } } }\nfleet: {}\n\
+         accounts: { home: { host: 127.0.0.1, user: u, password: x, deliver: { http: { url: https://h.example/in } } } }",
+    );
+    home.write("fetchmailrc", "poll 127.0.0.1 proto pop3 uidl user u password x keep\n");
+    home.write("fetchids", "u@127.0.0.1 uid-1\n");
+    for (command, arguments) in [
+        ("sync", &["home"][..]),
+        ("check", &["home"]),
+        ("doctor", &["home"]),
+        ("daemon", &[]),
+        ("wake", &[]),
+        ("status", &[]),
+        ("seen", &["list", "home"]),
+        ("seen", &["forget", "home", "uid"]),
+        ("held", &["list", "home"]),
+        ("login", &["acme/alice"]),
+        ("account", &["list"]),
+        ("import", &["fetchmail", "fetchmailrc", "--seen", "--list", "fetchids"]),
+        ("state", &["copy", "state.db", "postgresql://u@127.0.0.1:1/p"]),
+    ] {
+        let told = home.must(&[&[command][..], arguments].concat(), 77).stderr;
+        assert!(told.contains("the environment variable NOT_SET is not set"), "{command}: {told}");
+        let help = home.must(&[command, "--help"], 0).stdout;
+        let line = help.lines().find(|line| line.starts_with("  77  "));
+        assert!(line.is_some_and(|line| line.contains("the database's password cannot be had")), "{help}");
+    }
 }
