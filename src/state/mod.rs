@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`memory`] | what a session takes out of the store and leaves in it |
 //! | `maildrop`, `held` | a maildrop's row, and the messages of it that are held |
-//! | [`store`], `engine`, `keeper` | the handle; what its thread is asked; what that does with a file, group commit |
+//! | [`store`], `thread`, `engine`, `keeper` | the handle; its thread; what that is asked; what it does with a file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
 //! | [`lease`], `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
 //! | [`tokens`] | what logins of OAuth2 leave, in files or a database |
@@ -57,6 +57,7 @@ mod schema;
 pub mod spending;
 pub mod store;
 mod tables;
+mod thread;
 pub mod tokens;
 mod trouble;
 mod writing;

@@ -1,15 +1,9 @@
 //! The store's handle: what can be asked of it.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use crate::disk::{self, blocking};
 use crate::message::{Content, FileId, UniqueId};
@@ -23,6 +17,7 @@ use super::postgres::{self, Server};
 use super::reading::Of;
 use super::spending::Spending;
 use super::tables::{self, Tables};
+use super::thread::{Place, Worker};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
@@ -41,9 +36,6 @@ pub struct Store {
     /// Ends when that is found to be lost.
     term: Term,
 }
-
-/// How long the thread may take to close the file; whoever was asked to end is ended before (`stop`).
-const LONGEST_CLOSING: Duration = Duration::from_secs(10);
 
 /// Octets that a batch of records may take, with the log before them.
 const RESERVE: u64 = 1 << 20;
@@ -389,23 +381,8 @@ impl Store {
     }
 
     fn start(place: Place, work: impl FnOnce(mpsc::Receiver<Request>) + Send + 'static) -> Self {
-        let (requests, incoming) = mpsc::channel();
-        let (ending, ended) = mpsc::channel::<Infallible>();
-        let spawned = thread::Builder::new().name("state".to_owned()).spawn({
-            move || {
-                work(incoming);
-                drop(ending);
-            }
-        });
-        let (requests, thread) = match spawned {
-            Ok(thread) => (Ok(requests), Some(thread)),
-            Err(error) => (Err(place.defect(format!("cannot start a thread: {error}"))), None),
-        };
-        let silent = Arc::default();
-        let ended = Mutex::new(ended);
-        let is_full = AtomicBool::new(false);
-        let worker = Worker { place, requests, silent, is_full, ended, thread };
-        Self { worker: Arc::new(worker), patience: PATIENCE, token: None, term: Term::default() }
+        let worker = Arc::new(Worker::start(place, work));
+        Self { worker, patience: PATIENCE, token: None, term: Term::default() }
     }
 
     async fn write(&self, write: Write) -> Result<usize, StateError> {
@@ -443,97 +420,4 @@ impl Store {
 fn is_nearly_full(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     disk::free(directory.unwrap_or(Path::new("."))).is_ok_and(|free| free < RESERVE)
-}
-
-/// What the handles of a store share.
-struct Worker {
-    place: Place,
-    requests: Result<mpsc::Sender<Request>, StateError>,
-    /// Requests that were waited for in vain and are not done yet.
-    silent: Arc<AtomicUsize>,
-    /// A database had no room for what was written.
-    is_full: AtomicBool,
-    /// Closed at the thread's end.
-    ended: Mutex<mpsc::Receiver<Infallible>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn send(&self, request: Request) -> Result<(), StateError> {
-        match &self.requests {
-            Ok(requests) => requests.send(request).map_err(|_| self.ended()),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    async fn receive<T: Send + 'static>(
-        &self,
-        mut answered: oneshot::Receiver<Result<T, StateError>>,
-        patience: Duration,
-    ) -> Result<T, StateError> {
-        match tokio::time::timeout(patience, &mut answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(self.ended())),
-            Err(_) => {
-                let silent = self.silent.clone();
-                silent.fetch_add(1, Relaxed);
-                tokio::spawn(async move {
-                    let _ = answered.await;
-                    silent.fetch_sub(1, Relaxed);
-                });
-                Err(self.place.silent(patience))
-            }
-        }
-    }
-
-    fn ended(&self) -> StateError {
-        self.place.defect("the thread that owns it has met a defect".to_owned())
-    }
-}
-
-/// Where the state is.
-enum Place {
-    File(PathBuf),
-    Database(Server),
-}
-
-impl Place {
-    fn defect(&self, why: String) -> StateError {
-        match self {
-            Self::File(path) => StateError::Thread { path: path.clone(), why },
-            Self::Database(server) => StateError::of_database(&server.place(), Trouble::Statement, why),
-        }
-    }
-
-    fn silent(&self, waited: Duration) -> StateError {
-        match self {
-            Self::File(path) => StateError::Silent { path: path.clone(), waited },
-            Self::Database(server) => StateError::no_answer(&server.place(), waited),
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // The thread ends with the last sender.
-        self.requests = Err(self.ended());
-        let is_silent = self.silent.load(Relaxed) > 0;
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = self.thread.take()
-            && !is_silent
-            // On a disk that hangs the next process does what it has left to do.
-            && ended.recv_timeout(LONGEST_CLOSING) == Err(RecvTimeoutError::Disconnected)
-        {
-            // A panic in it was told to whoever asked something.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::File(path) => write!(f, "Store({})", path.display()),
-            Place::Database(server) => write!(f, "Store({})", server.place()),
-        }
-    }
 }
