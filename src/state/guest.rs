@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::lease::{Claimed, Lease, Leaseholder, Taken};
+use super::claim::{Claimed, Leaseholder};
+use super::lease::{Lease, Taken};
 use super::postgres::beat::{self, Identity, silence};
 use super::postgres::{Claim, Database, Entered, Leases, Server};
 use super::{StateError, Store};

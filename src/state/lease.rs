@@ -6,7 +6,6 @@
 //! each other as two processes do, and nothing but its end or a drop gives it back: no time limit, no stale lock.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,14 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp as Moment;
-use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use super::claim::{Claimed, Leaseholder};
 use super::path::is_ours;
-use super::{StateError, Timestamp, path};
+use super::{StateError, path};
 use crate::disk::{blocking, durable, trust};
-use crate::stop::Term;
 
 /// What the right to be the daemon of a state file is called among the leases on maildrops; none can have this name.
 pub const DAEMON: &str = "\0daemon";
@@ -52,71 +49,12 @@ pub enum Taken {
     Others(Option<Leaseholder>),
 }
 
-/// A worker that has a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leaseholder {
-    pub worker: String,
-    /// Until when it has it if it is not heard of meanwhile.
-    pub until: Timestamp,
-}
-
-impl Leaseholder {
-    /// Says until when, as people read it: `its lease lasts until 14:05:31, and longer while it is heard of`.
-    pub fn until(&self) -> String {
-        let Self { until, .. } = self;
-        let at = Moment::from_second(*until)
-            .map(|at| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string());
-        format!(
-            "its lease lasts until {}, and longer while it is heard of",
-            at.unwrap_or_else(|_| until.to_string())
-        )
-    }
-}
-
 /// By what a lease is held.
 #[derive(Debug)]
 enum Held {
     /// Closing it gives the lock back.
     Lock(#[expect(dead_code, reason = "it is there to be dropped")] File),
     Row(Arc<Claimed>),
-}
-
-/// A lease that was claimed in the database; whoever claimed it is told when the last of it is dropped.
-pub struct Claimed {
-    token: i64,
-    term: Term,
-    released: Option<Box<dyn FnOnce() + Send + Sync>>,
-}
-
-impl Claimed {
-    /// `released` is called once nothing that the session has begun is under way any more.
-    pub fn new(token: i64, term: Term, released: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { token, term, released: Some(Box::new(released)) }
-    }
-
-    /// Gives the number that every write of the session names.
-    pub fn token(&self) -> i64 {
-        self.token
-    }
-
-    /// Gives for how long it is held.
-    pub fn term(&self) -> &Term {
-        &self.term
-    }
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if let Some(released) = self.released.take() {
-            released();
-        }
-    }
-}
-
-impl fmt::Debug for Claimed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Claimed({:016x})", self.token)
-    }
 }
 
 impl Lease {

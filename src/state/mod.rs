@@ -6,7 +6,7 @@
 //! | `maildrop`, `held` | a maildrop's row, and the messages of it that are held |
 //! | [`store`], `thread`, `engine`, `keeper` | the handle; its thread; what that is asked; what it does with a file, group commit |
 //! | [`entries`] | the recorded unique-ids of a maildrop, for looking up listings |
-//! | [`lease`], `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
+//! | [`lease`], `claim`, `guest` | one session a maildrop: kernel locks beside the state file; rows of a database, taken one by one |
 //! | [`tokens`] | what logins of OAuth2 leave, in files or a database |
 //! | [`fleet`] | how the workers stand that share a database |
 //! | [`outlook`] | when maildrops are polled next, what the last day brought |
@@ -34,6 +34,7 @@
 //! A lost state file is the first row of this table: no row for the maildrop reads as `unclosed`, and no
 //! session changes that but one that recovered, published and closed.
 
+mod claim;
 mod closing;
 pub mod copy;
 mod engine;
@@ -66,11 +67,12 @@ mod writing;
 mod tests;
 
 pub use crate::clock::Timestamp;
+pub use claim::{Claimed, Leaseholder};
 pub use entries::{Entries, Entry, Kind};
 pub use error::StateError;
 pub use guest::Guest;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
-pub use lease::{Claimed, Lease, Leaseholder, Taken};
+pub use lease::{Lease, Taken};
 pub use maildrop::{
     Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
     Status, Told,
