@@ -1,6 +1,7 @@
 //! The wire under a line protocol: reads and writes at once, with a deadline on every wait.
 
-use std::future::Future;
+mod limits;
+
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -8,20 +9,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::{NetError, Stream};
 use crate::line::{CommandError, Pace, Protocol, Waiting};
 use crate::secret::{Secret, masked};
+use limits::{Clock, Over};
+
+pub use limits::Limits;
 
 /// Octets of the read buffer at first; thousands of idle connections stay small.
 const SMALLEST_BUFFER: usize = 4 << 10;
 /// Octets it grows to while the server fills it: four TLS records.
 const LARGEST_BUFFER: usize = 64 << 10;
-/// How often an account's time limit may pass while one reply, or a MiB of a body, trickles in.
-const TRICKLE: u32 = 10;
-/// Octets of a body that begin a new allowance for trickling.
-const TRICKLE_OCTETS: u64 = 1 << 20;
 
 /// A connection under a line protocol. Every method may be dropped while it waits and called again: what has been read
 /// and not yet told stays in the buffer.
@@ -44,33 +44,6 @@ pub struct Wire<P, S = Stream> {
 
 /// An event, and where in the buffer its octets are counted from.
 type Came<P> = (usize, <P as Protocol>::Event<Range<usize>>);
-
-/// How long a server may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// To take more of what is to be written.
-    pub taking: Duration,
-    /// To say more.
-    pub saying: Duration,
-    /// To say all of one reply, or a MiB of a body.
-    pub reply: Duration,
-}
-
-/// One limit for every wait, and ten times that for a reply that trickles in.
-impl From<Duration> for Limits {
-    fn from(timeout: Duration) -> Self {
-        Self { taking: timeout, saying: timeout, reply: timeout.saturating_mul(TRICKLE) }
-    }
-}
-
-/// Watches over the limits.
-struct Clock {
-    limits: Limits,
-    alarm: Pin<Box<Sleep>>,
-    progress: Instant,
-    reply_began: Instant,
-    body_octets: u64,
-}
 
 /// Why nothing more can be had from a connection.
 #[derive(Debug, thiserror::Error)]
@@ -403,71 +376,11 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     }
 }
 
-/// Which limit is over, and how long it was.
-enum Over {
-    Wait(Duration),
-    Reply(Duration),
-}
-
 impl Over {
     fn error<E>(self, waiting: Waiting) -> WireError<E> {
         match self {
             Self::Wait(after) => WireError::Silence { waiting, after },
             Self::Reply(after) => WireError::Trickle { waiting, after },
-        }
-    }
-}
-
-impl Clock {
-    fn new(limits: Limits) -> Self {
-        let now = Instant::now();
-        let alarm = Box::pin(tokio::time::sleep_until(now));
-        let mut clock = Self { limits, alarm, progress: now, reply_began: now, body_octets: 0 };
-        clock.rearm();
-        clock
-    }
-
-    /// Has the alarm ring when the first limit may be over.
-    fn rearm(&mut self) {
-        let Limits { taking, saying, reply } = self.limits;
-        self.alarm.as_mut().reset((self.progress + taking.min(saying)).min(self.reply_began + reply));
-    }
-
-    /// A reply has come whole, or is asked for: the next one has all the time again.
-    fn restart(&mut self) {
-        let now = Instant::now();
-        (self.progress, self.reply_began, self.body_octets) = (now, now, 0);
-    }
-
-    /// Says whether a reply took longer than it may until octets moved last. Where there is always more to be read, the alarm
-    /// is not looked at.
-    fn is_reply_late(&self) -> bool {
-        self.progress >= self.reply_began + self.limits.reply
-    }
-
-    fn body(&mut self, octets: u64) {
-        self.body_octets += octets;
-        if self.body_octets >= TRICKLE_OCTETS {
-            self.restart();
-        }
-    }
-
-    /// Says whether the time is over, of a wait that may be so long. The alarm is set late and checked when it rings, so
-    /// that octets that come in cost no timer.
-    fn poll(&mut self, longest: Duration, cx: &mut Context<'_>) -> Poll<Over> {
-        loop {
-            if self.alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            let (wait, reply) = (self.progress + longest, self.reply_began + self.limits.reply);
-            if now >= wait {
-                return Poll::Ready(Over::Wait(longest));
-            }
-            if now >= reply {
-                return Poll::Ready(Over::Reply(self.limits.reply));
-            }
-            self.alarm.as_mut().reset(wait.min(reply));
         }
     }
 }
