@@ -1,15 +1,15 @@
 //! Plays a story: polls against the server, with everything that happens between and amid them.
 
-use std::cell::{Cell, RefCell};
+mod end;
+mod serve;
+mod told;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::task::Poll;
 use std::time::Duration;
 
 use postrider::testing::config::{Account, Config, Destination, FirstSync, Keep as Kept, Target};
@@ -19,10 +19,12 @@ use tokio::runtime::Runtime;
 
 use super::imap_server::{Drop, Habits, ImapServer};
 use super::judge::{Finding, Judge, Wrong};
-use super::kills::{self, Killed, Records, Stroke};
-use super::scenario::{At, DAY, Deletes, Event, First, Flaw, HOUR, Keep, MINUTE, Scenario};
-use super::server::{Cost, Ended, Server};
+use super::kills::{self, Records, Stroke};
+use super::scenario::{At, DAY, Event, First, Keep, MINUTE, Scenario};
+use super::server::{Cost, Server};
 use super::workers::{Fate, Left, Polling, Workers};
+use serve::{Running, Session, serve};
+use told::{told_time, without_repeats};
 
 /// Polls after the last event until all must be at rest.
 const SETTLE: usize = 8;
@@ -480,142 +482,6 @@ impl Story<'_> {
             told.push(line);
         }
     }
-
-    fn judge_the_end(&mut self, mail: &Path) {
-        let server = &mut self.server;
-        if !server.judge.found.is_empty() {
-            return;
-        }
-        let messages = std::mem::take(&mut server.messages);
-        let Cost { tops, retrs, deles, .. } = self.last;
-        server.judge.is_at_rest(&messages, retrs);
-        let is_flawed = messages.iter().any(|mail| mail.flaw != Flaw::Sound);
-        let is_nameless = messages.iter().any(|mail| server.judge.is_nameless(mail.id));
-        // What is due only now is asked about now.
-        let is_due = self.scenario.keep == Keep::TwoWeeks && deles > 0;
-        let is_excused = server.judge.is_blind()
-            || server.judge.is_flooded()
-            || server.judge.are_taking_turns(messages.len(), retrs);
-        if !is_flawed && !is_due && !is_excused && (retrs > 0 || tops > server.groups) {
-            let words =
-                format!("the last poll sent {retrs} RETR and {tops} TOP, for {} groups", server.groups);
-            server.judge.find(Wrong::NoRest, words);
-        }
-        // Of messages that nothing tells apart, of which one is kept as it came, or breaks each session, nobody knows which.
-        let is_kept =
-            |id| messages.iter().any(|kept| kept.flaw != Flaw::Sound && server.judge.are_alike(kept.id, id));
-        let left: Vec<usize> = messages
-            .iter()
-            .filter(|mail| {
-                mail.flaw == Flaw::Sound
-                    && server.judge.has(mail.id)
-                    && !server.judge.is_marked(mail.id)
-                    && !is_kept(mail.id)
-            })
-            .map(|mail| mail.id)
-            .collect();
-        let deletes = matches!(self.scenario.deletes, Deletes::Honest | Deletes::WithoutQuit);
-        if self.scenario.keep == Keep::Nothing && deletes && !left.is_empty() {
-            server.judge.find(Wrong::NotDeleted, format!("delivered, and left on the server: {left:?}"));
-        }
-        let lasting = messages
-            .iter()
-            .filter(|mail| mail.flaw.lasts() && !mail.flaw.is_short())
-            // A line behind its end may keep a message away, or not.
-            .filter(|mail| !server.judge.excuse_for_leaving(mail.id) && !server.judge.has(mail.id))
-            .count();
-        if let Some(report) = &self.report {
-            if report.held < lasting {
-                let words = format!("{lasting} messages cannot be had, and {} are held", report.held);
-                server.judge.find(Wrong::NotHeld, words);
-            }
-            // What is due only now is not made real now.
-            let loses_quit = matches!(self.scenario.deletes, Deletes::LosesQuit | Deletes::AnswersNoQuit);
-            let is_unreal = loses_quit && deles > 0;
-            if let (Some(failure), false) = (&report.failure, is_flawed || is_nameless || is_unreal) {
-                server.judge.find(Wrong::Failed, format!("the last poll failed: {failure}"));
-            }
-        }
-        let left = fs::read_dir(mail.join("tmp")).map_or(0, Iterator::count);
-        if left > 0 {
-            server.judge.find(Wrong::Leftover, format!("{left} files are left in tmp"));
-        }
-        server.messages = messages;
-    }
-}
-
-/// How a session ended.
-enum Session {
-    Over(Box<Report>),
-    Killed,
-    Panicked,
-}
-
-/// A session that runs.
-type Running<'a> = Pin<Box<dyn Future<Output = Report> + 'a>>;
-
-/// Runs a session against the server, and another one when it is stopped, if that is to be. When it is over, the server still
-/// takes in what was sent to it.
-async fn serve(
-    session: Running<'_>,
-    server: &mut Server,
-    listener: &TcpListener,
-    (stroke, mut other): (&Stroke, Option<Running<'_>>),
-) -> Session {
-    let (busy, stopped) = (Cell::new(false), Cell::new(false));
-    let mut serve = Box::pin(async {
-        loop {
-            let Ok((socket, _)) = listener.accept().await else { continue };
-            busy.set(true);
-            // What ends a connection is what the story has.
-            if let Ok(Ended::Killed) = server.serve(socket).await {
-                let (Stroke::Theft(_), true) = (stroke, server.judge.found.is_empty()) else { return };
-                stroke.falls();
-                server.judge.forgets();
-                server.hang_up();
-                if let Some(other) = other.take() {
-                    stopped.set(true);
-                    server.tell(|| "STOPPED, and another polls".into());
-                    Box::pin(serve(other, server, listener, (&Stroke::Kill, None))).await;
-                    server.tell(|| "it goes on".into());
-                    stopped.set(false);
-                    tokio::task::yield_now().await;
-                }
-            }
-            busy.set(false);
-        }
-    });
-    let ended = {
-        let mut session = session;
-        let caught = poll_fn(|context| {
-            if stopped.get() {
-                return Poll::Pending;
-            }
-            match catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(report)) => Poll::Ready(Session::Over(Box::new(report))),
-                Err(cause) if cause.is::<Killed>() => Poll::Ready(Session::Killed),
-                Err(_) => Poll::Ready(Session::Panicked),
-            }
-        });
-        tokio::select! {
-            biased;
-            ended = caught => Some(ended),
-            () = &mut serve => None,
-        }
-    };
-    // The client is gone, so that the server reads to the end of what it sent.
-    if ended.is_some() {
-        tokio::select! {
-            biased;
-            // It is too late for a kill.
-            () = &mut serve => {}
-            () = poll_fn(|_| if busy.get() { Poll::Pending } else { Poll::Ready(()) }) => {}
-        }
-    }
-    drop(serve);
-    server.hang_up();
-    ended.unwrap_or(Session::Killed)
 }
 
 /// Reads the target that is a mailbox on this server.
@@ -632,31 +498,4 @@ fn account(port: u16) -> Account {
     );
     let config = Config::from_yaml(&yaml, Path::new("/etc/postrider/config.yaml")).expect("a configuration");
     config.accounts.into_iter().next().expect("one account")
-}
-
-fn told_time(seconds: i64) -> String {
-    format!(
-        "day {} {:02}:{:02}",
-        seconds.div_euclid(DAY),
-        seconds.rem_euclid(DAY) / HOUR,
-        seconds.rem_euclid(HOUR) / MINUTE
-    )
-}
-
-/// Leaves out what a poll and the one before have in common, if that is all.
-fn without_repeats(told: Vec<String>) -> Vec<String> {
-    let mut polls: Vec<Vec<String>> = Vec::new();
-    for line in told {
-        if line.starts_with("==") || polls.is_empty() {
-            polls.push(Vec::new());
-        }
-        polls.last_mut().expect("there is one").push(line);
-    }
-    for index in (1..polls.len()).rev() {
-        if polls[index].len() > 1 && polls[index][1..] == polls[index - 1][1..] {
-            polls[index].truncate(1);
-            polls[index].push("    (as in the poll before)".into());
-        }
-    }
-    polls.concat()
 }
