@@ -1,5 +1,7 @@
 //! Stories that were once wrong, or that a simpler rule gets wrong. Each is judged like those that chance makes.
 
+mod broken;
+
 use super::play::{Bench, Into, Played};
 use super::scenario::{
     At, DAY, Deletes, Event::*, First, Flaw, Flaw::Sound, Keep, Kind::*, Order, Scenario, Sizes, Top, Uids,
@@ -132,13 +134,6 @@ fn a_uidl_that_is_always_empty_repeats_nothing() {
 }
 
 #[test]
-fn an_equal_message_is_fetched_once_beside_one_that_breaks_the_session() {
-    let equal = Arrive(Equal, 0, Sound);
-    let events = vec![(0, NEW), (0, NEW), (2, equal), (2, Arrive(Normal, 0, Flaw::BreaksAfter(0)))];
-    delivers(4, Scenario { polls: 3, events, ..Scenario::plain() });
-}
-
-#[test]
 fn a_mail_of_the_same_words_in_each_poll_arrives_each_time() {
     let equal = |poll| (poll, Arrive(Equal, 0, Sound));
     delivers(4, Scenario { events: vec![(0, WEAK), equal(1), equal(2), equal(3)], ..none() });
@@ -230,43 +225,6 @@ fn a_message_whose_deletion_was_ignored_is_known_under_another_unique_id() {
 }
 
 #[test]
-fn two_messages_that_break_the_session_keep_neither_each_other_nor_a_third_away() {
-    for breaks in [Flaw::BreaksBefore as fn(u32) -> Flaw, Flaw::BreaksIn] {
-        let events =
-            vec![(0, Arrive(Normal, 0, breaks(0))), (0, Arrive(Normal, 0, breaks(2))), (0, NEW), (1, NEW)];
-        delivers(3, Scenario { keep: Keep::TwoWeeks, step: DAY, events, ..Scenario::plain() });
-    }
-}
-
-#[test]
-fn a_message_that_comes_whole_before_the_session_breaks_is_fetched() {
-    delivers(
-        2,
-        Scenario {
-            events: vec![(0, Arrive(Normal, 0, Flaw::BreaksAfter(0))), (0, NEW)],
-            ..Scenario::plain()
-        },
-    );
-}
-
-#[test]
-fn a_deletion_that_breaks_the_session_keeps_no_other_away() {
-    delivers(
-        3,
-        Scenario { events: vec![(0, Arrive(Normal, 0, Flaw::DeleBreaks)), (0, NEW), (1, NEW)], ..none() },
-    );
-}
-
-#[test]
-fn a_deletion_that_breaks_the_session_keeps_no_twin_s_away() {
-    let breaks = Arrive(Normal, 0, Flaw::DeleBreaks);
-    let events = vec![(0, breaks), (0, Arrive(SameSize, 0, Sound))];
-    for top in [Top::Works, Top::Nameless] {
-        delivers_and_leaves(2, 1, Scenario { uids: Uids::Empty, top, events: events.clone(), ..none() });
-    }
-}
-
-#[test]
 fn a_weak_message_of_another_size_under_a_known_unique_id_is_fetched() {
     let events = vec![(0, WEAK), (1, OtherDeletes(0)), (1, Arrive(SameHeader, 0, Sound))];
     delivers(2, Scenario { uids: Uids::Small, events, ..Scenario::plain() });
@@ -327,13 +285,6 @@ fn what_uidl_leaves_out_of_a_first_listing_is_marked_too() {
 }
 
 #[test]
-fn messages_that_always_break_the_session_use_up_no_limit() {
-    let mut events = vec![(0, Arrive(Normal, 0, Flaw::BreaksBefore(0))); 3];
-    events.extend(vec![(0, NEW); 4]);
-    delivers(4, Scenario { limit: Some(3), step: 3 * DAY, events, ..Scenario::plain() });
-}
-
-#[test]
 fn an_end_without_its_lf_in_the_place_of_another_message_joins_nothing() {
     for order in [Order::Oldest, Order::Newest] {
         let events = vec![
@@ -343,22 +294,6 @@ fn an_end_without_its_lf_in_the_place_of_another_message_joins_nothing() {
         ];
         delivers(3, Scenario { order, step: DAY, events, ..Scenario::plain() });
     }
-}
-
-#[test]
-fn a_deletion_that_breaks_the_session_is_held_though_only_content_tells_its_message() {
-    let breaks = Arrive(Normal, 0, Flaw::DeleBreaks);
-    for (uids, top) in [(Uids::Missing, Top::Nameless), (Uids::Random, Top::Missing)] {
-        let events = vec![(0, NEW), (0, NEW), (1, NEW), (1, breaks), (1, Arrive(SameSize, 0, Sound))];
-        delivers_and_leaves(5, 1, Scenario { uids, top, events, ..none() });
-    }
-}
-
-#[test]
-fn messages_that_break_the_session_and_share_their_unique_ids_are_held() {
-    let breaks = Arrive(Normal, 0, Flaw::BreaksIn(0));
-    let events = vec![(0, breaks), (0, NEW), (0, NEW), (1, breaks), (1, NEW), (1, NEW)];
-    delivers(4, Scenario { uids: Uids::Received, events, ..none() });
 }
 
 #[test]
@@ -383,26 +318,6 @@ fn of_two_equal_messages_that_cannot_be_had_each_is_held_in_its_place() {
 }
 
 #[test]
-fn a_deletion_that_breaks_the_session_is_held_under_whatever_unique_id_comes_next() {
-    let events =
-        vec![(0, Arrive(Normal, 0, Flaw::DeleBreaks)), (0, Arrive(Equal, 0, Sound)), (0, Holes(0)), (0, NEW)];
-    for polls in [1, 4] {
-        let events = events.clone();
-        delivers_and_leaves(2, 1, Scenario { uids: Uids::Random, polls, events, ..none() });
-    }
-}
-
-#[test]
-fn a_message_that_breaks_the_session_has_its_turn_though_no_quit_is_ever_answered() {
-    for deletes in [Deletes::LosesQuit, Deletes::AnswersNoQuit] {
-        let mut events = vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::BreaksIn(3)))];
-        events.extend((1..6).map(|poll| (poll, NEW)));
-        let left = if deletes == Deletes::LosesQuit { 7 } else { 0 };
-        delivers_and_leaves(7, left, Scenario { deletes, step: DAY, events, ..none() });
-    }
-}
-
-#[test]
 fn what_came_in_the_place_of_another_message_is_not_believed_after_a_kill() {
     // 0 and 3 are of one size.
     for flaw in [Flaw::Unanswered(1), Flaw::Doubled(1)] {
@@ -421,16 +336,6 @@ fn what_came_in_the_place_of_another_message_is_not_believed_after_a_kill() {
                 plays(Scenario { uids, events, ..Scenario::plain() }, |_| {});
             }
         }
-    }
-}
-
-#[test]
-fn an_answer_that_comes_twice_keeps_no_message_away() {
-    for keep in [Keep::Forever, Keep::Nothing] {
-        let events = vec![(0, NEW), (0, Arrive(Normal, 0, Flaw::Doubled(0))), (0, NEW), (0, NEW), (1, NEW)];
-        plays(Scenario { keep, events, ..Scenario::plain() }, |played| {
-            assert!(played.delivered >= 5, "{}", played.words());
-        });
     }
 }
 
@@ -492,20 +397,4 @@ fn of_equal_messages_one_that_is_kept_as_it_came_leaves_one() {
     ];
     let (uids, top) = (Uids::Missing, Top::Nameless);
     plays(Scenario { uids, top, step: DAY, polls: 6, events, ..none() }, |_| {});
-}
-
-#[test]
-fn what_broke_has_its_turn_beside_deletions_that_are_refused() {
-    let mut events =
-        vec![(0, WEAK), (0, Arrive(SameHeader, 0, Sound)), (1, Arrive(SameHeader, 0, Sound)), (1, NEW)];
-    events.extend([(1, Arrive(Normal, 0, Flaw::Short(2))), (1, Arrive(Normal, 0, Flaw::Short(2)))]);
-    events.extend([(1, Arrive(SameSize, 0, Sound)), (1, Arrive(SameHeader, 0, Sound)), (3, OtherDeletes(3))]);
-    events.extend([
-        (3, Kill(At::Amid(1))),
-        (3, Arrive(SameSize, 0, Sound)),
-        (3, Arrive(Normal, 0, Flaw::BreaksBefore(2))),
-    ]);
-    events.extend([(3, Arrive(SameHeader, 0, Sound)), (5, Holes(0))]);
-    let (uids, writes, deletes) = (Uids::Numbers, Writes::Status, Deletes::Refused);
-    plays(Scenario { uids, writes, deletes, limit: Some(3), polls: 6, events, ..none() }, |_| {});
 }
