@@ -23,6 +23,8 @@ mod sink;
 mod sink_contract;
 mod smtp;
 mod smtp_habits;
+mod smtp_log_in;
+mod smtp_polls;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(target_os = "linux")]
