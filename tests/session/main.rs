@@ -27,4 +27,5 @@ mod support;
 mod tls;
 mod tools;
 mod two_at_once;
+mod utf8;
 mod version_0_1_0;
