@@ -27,5 +27,6 @@ mod support;
 mod tls;
 mod tools;
 mod two_at_once;
+mod unique_ids;
 mod utf8;
 mod version_0_1_0;
