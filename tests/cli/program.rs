@@ -11,7 +11,7 @@ use crate::support::postrider::Home;
 use crate::support::process::{Ended, free_port};
 use crate::support::scripted::{Script, ScriptedServer};
 
-fn with(config: &str) -> Home {
+pub fn with(config: &str) -> Home {
     let home = Home::new();
     home.configure(config);
     home
@@ -480,108 +480,6 @@ fn standard_streams_that_are_closed_or_full_do_not_change_the_exit_status() {
         let script = format!("exec '{POSTRIDER}' {command}");
         let ended = other(&home, "sh", &["-c", &script]).status().unwrap();
         assert_eq!(ended.code(), Some(status), "{command}");
-    }
-}
-
-/// Gives a page of the manual.
-fn page(name: &str) -> String {
-    fs::read_to_string(format!("{}/man/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
-#[test]
-fn every_key_of_the_configuration_is_in_the_manual() {
-    let page = page("postrider.yaml.5");
-    for (config, at_least) in [
-        ("qqqqqqqqqq: 1\naccounts: { a: { } }\n", 5),
-        ("accounts: { a: { qqqqqqqqqq: 1 } }\n", 29),
-        ("accounts: { a: { } }\ndaemon: { qqqqqqqqqq: 1 }\n", 3),
-        ("accounts: { a: { password: { qqqqqqqqqq: 1 } } }\n", 5),
-        ("accounts: { a: { deliver: { qqqqqqqqqq: 1 } } }\n", 5),
-        ("accounts: { a: { auth: [qqqqqqqqqq] } }\n", 11),
-        ("accounts: { a: { tls: qqqqqqqqqq } }\n", 3),
-    ] {
-        let refused = with(config).run(&["config", "check"]);
-        assert_eq!(refused.status, Some(78));
-        // `... valid keys are a, b, c`, `... must be a, b or c`
-        let line =
-            refused.stderr.lines().find(|line| line.contains("valid keys are ") || line.contains("must be "));
-        let line = line.unwrap_or_else(|| panic!("{config}: {}", refused.stderr));
-        let (_, names) = line.split_once(" are ").or_else(|| line.split_once("must be ")).unwrap();
-        let names: Vec<&str> = names.split(", ").flat_map(|names| names.split(" or ")).collect();
-        assert!(names.len() >= at_least, "{config}: {line}");
-        for name in names {
-            let is_marked_up = |line: &str| {
-                let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
-                matches!(words.next(), Some(".It" | ".Ic" | ".Cm")) && words.any(|word| word == name)
-            };
-            assert!(page.lines().any(is_marked_up), "{name} ({config})");
-        }
-    }
-}
-
-#[test]
-fn the_examples_of_the_page_on_gmail_are_sound_configurations() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/gmail.md")).unwrap();
-    let blocks =
-        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(text, _)| text);
-    let mut targets = 0;
-    for block in blocks {
-        let example = match block.trim().starts_with("deliver:") {
-            false => {
-                block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n").collect()
-            }
-            true => {
-                targets += 1;
-                format!("accounts:\n  a:\n    host: h\n    user: u\n    {}\n", block.trim())
-            }
-        };
-        let checked = with(&example).run(&["config", "check"]);
-        let other: Vec<_> = checked.stderr.lines().filter(|line| !line.ends_with(" is not there")).collect();
-        assert_eq!((checked.status, other), (Some(0), Vec::new()), "{example}");
-    }
-    assert_eq!(targets, 3);
-}
-
-#[test]
-fn each_page_on_a_provider_has_ten_steps_at_most_and_sound_configurations() {
-    let pages = ["google", "microsoft", "yahoo", "fastmail", "icloud", "gmx", "any"];
-    for name in pages {
-        let page = format!("{}/docs/providers/{name}.md", env!("CARGO_MANIFEST_DIR"));
-        let page = fs::read_to_string(page).unwrap();
-        assert!(page.contains("postrider says"), "{name}: what goes wrong");
-        assert!(!page.lines().any(|line| line.starts_with("11. ")), "{name}");
-        let blocks: Vec<_> =
-            page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-        assert!(!blocks.is_empty(), "{name}");
-        for block in blocks {
-            let mut example: String =
-                block.lines().map(|line| line.get(3..).unwrap_or("").to_owned() + "\n").collect();
-            if !example.contains("accounts:") {
-                example += "accounts: { a: { user: a, deliver: { maildir: /m } } }\n";
-            }
-            let checked = with(&example).run(&["config", "check"]);
-            let other: Vec<_> =
-                checked.stderr.lines().filter(|line| !line.ends_with(" is not there")).collect();
-            assert_eq!((checked.status, other), (Some(0), Vec::new()), "{name}: {example}");
-        }
-    }
-}
-
-#[test]
-fn the_examples_of_the_manual_and_the_readme_are_sound_configurations() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let manual = page("postrider.yaml.5");
-    let fenced =
-        readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(text, _)| text);
-    let literal = manual.split(".Bd -literal -offset indent\n").skip(1);
-    let literal = literal.filter_map(|rest| rest.split_once(".Ed")).map(|(text, _)| text);
-    let examples: Vec<&str> = fenced.chain(literal).collect();
-    assert!(examples.len() >= 5, "{examples:?}");
-    for example in examples {
-        let checked = with(example).run(&["config", "check"]);
-        // The files of which an example speaks are not here; nothing else is to be said of it.
-        let other: Vec<_> = checked.stderr.lines().filter(|line| !line.ends_with(" is not there")).collect();
-        assert_eq!((checked.status, other), (Some(0), Vec::new()), "{example}");
     }
 }
 
