@@ -3,7 +3,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -14,7 +15,7 @@ use postrider::testing::config::Config;
 use postrider::testing::session::WallClock;
 use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
-use super::tokens::{HOUR, Terminal, configuration, is_told, key_and_certificate, log_in, servers};
+use super::tokens::{HOUR, Terminal, configuration, is_told, log_in, servers};
 use crate::support::authorization_server::{
     AuthorizationServer, CLIENT, Instead, OUTLOOK_POP, Person, browse, post,
 };
@@ -402,4 +403,51 @@ fn google_gives_no_codes_for_other_devices() {
         &ended,
         &["no codes for other devices, or not for mail", "hint: log in in a browser, without --device"],
     );
+}
+
+/// Makes an RSA key and a certificate for it.
+pub fn key_and_certificate(home: &Home) -> (PathBuf, PathBuf) {
+    let serial = std::fs::read_dir(home.path("")).unwrap().count();
+    let (key, certificate) = (home.path(format!("key-{serial}.pem")), home.path(format!("{serial}.pem")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=postrider", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    (key, certificate)
+}
+
+#[test]
+fn an_application_has_access_by_its_secret_or_its_certificate() {
+    let (tokens, server, home) = servers("");
+    tokens.state().secret = Some("the client's secret".into());
+    let of = |more: &str| {
+        configuration(&server, &tokens.keys(&format!(", grant: client_credentials{more}")), "auth: [xoauth2]")
+    };
+    home.configure(&of(", client_secret: another secret"));
+    let ended = home.must(&["sync"], 77);
+    is_told(
+        &ended,
+        &[
+            "server: invalid_client: AADSTS7000215: Invalid client secret [secret] provided.",
+            "hint: `client_secret` is wrong: it is the secret's value that counts, not its id",
+        ],
+    );
+    home.configure(&of(", client_secret: the client's secret"));
+    home.must(&["sync"], 0);
+    home.must(&["sync"], 0);
+    assert_eq!(tokens.count("client_credentials"), 2);
+    let (key, certificate) = key_and_certificate(&home);
+    tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
+    let fresh = Home::new();
+    fresh.configure(&of(&format!(
+        ", client_certificate: '{}', client_key: '{}'",
+        certificate.display(),
+        key.display()
+    )));
+    fresh.must(&["sync"], 0);
+    assert_eq!(tokens.count("client_credentials"), 3);
 }

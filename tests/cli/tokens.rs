@@ -3,13 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::support::authorization_server::{AuthorizationServer, CLIENT, Instead, Person, browse};
 use crate::support::maildrop::{Maildrop, Settings, What};
@@ -44,7 +39,7 @@ pub fn account(name: &str, server: &Maildrop, oauth2: &str, more: &str) -> Strin
 
 /// The program while somebody logs in.
 pub struct Terminal {
-    child: Child,
+    pub child: Child,
     shown: BufReader<ChildStdout>,
     text: String,
 }
@@ -325,53 +320,6 @@ fn a_refresh_token_that_a_command_prints_gives_way_to_the_providers_next_one_unt
     assert_eq!(tokens.count("refresh_token"), 5);
 }
 
-/// Makes an RSA key and a certificate for it.
-pub fn key_and_certificate(home: &Home) -> (PathBuf, PathBuf) {
-    let serial = std::fs::read_dir(home.path("")).unwrap().count();
-    let (key, certificate) = (home.path(format!("key-{serial}.pem")), home.path(format!("{serial}.pem")));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=postrider", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    (key, certificate)
-}
-
-#[test]
-fn an_application_has_access_by_its_secret_or_its_certificate() {
-    let (tokens, server, home) = servers("");
-    tokens.state().secret = Some("the client's secret".into());
-    let of = |more: &str| {
-        configuration(&server, &tokens.keys(&format!(", grant: client_credentials{more}")), "auth: [xoauth2]")
-    };
-    home.configure(&of(", client_secret: another secret"));
-    let ended = home.must(&["sync"], 77);
-    is_told(
-        &ended,
-        &[
-            "server: invalid_client: AADSTS7000215: Invalid client secret [secret] provided.",
-            "hint: `client_secret` is wrong: it is the secret's value that counts, not its id",
-        ],
-    );
-    home.configure(&of(", client_secret: the client's secret"));
-    home.must(&["sync"], 0);
-    home.must(&["sync"], 0);
-    assert_eq!(tokens.count("client_credentials"), 2);
-    let (key, certificate) = key_and_certificate(&home);
-    tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
-    let fresh = Home::new();
-    fresh.configure(&of(&format!(
-        ", client_certificate: '{}', client_key: '{}'",
-        certificate.display(),
-        key.display()
-    )));
-    fresh.must(&["sync"], 0);
-    assert_eq!(tokens.count("client_credentials"), 3);
-}
-
 #[test]
 fn an_endpoint_that_answers_badly_is_one_clear_error_and_loses_nothing() {
     let (tokens, server, home) = servers("");
@@ -447,7 +395,7 @@ fn tokens_that_cannot_be_read_are_told_and_damaged_ones_are_none() {
 }
 
 /// A proxy that connects to whatever it is asked for (RFC 9110, 9.3.6), and what it was asked for.
-fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
+pub fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (port, asked) = (listener.local_addr().unwrap().port(), Arc::default());
     let noted: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
@@ -528,88 +476,4 @@ fn a_command_prints_tokens_and_is_not_run_before_they_end() {
     assert_eq!(runs(&home), 3);
     home.configure(&configuration(&server, "{ token_command: 'echo two words' }", "auth: [xoauth2]"));
     is_told(&home.must(&["sync"], 77), &["the command echo printed what is no access token"]);
-}
-
-/// How a secret may be written.
-pub fn spellings(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|octet| format!("{octet:02x}")).collect();
-    let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    // Wherever it stands in what is encoded; what lies at its ends depends on its neighbours.
-    let base64 = (0..3).map(|before| {
-        let text = STANDARD.encode([&vec![0; before], secret.as_bytes()].concat());
-        text[4..text.len() - 4].to_owned()
-    });
-    [secret.to_owned(), hex.to_uppercase(), hex, encoded].into_iter().chain(base64).collect()
-}
-
-#[test]
-fn no_secret_stands_in_anything_that_is_said_or_handed_on_and_none_in_a_core_dump() {
-    let (tokens, server, home) = servers("");
-    tokens.state().secret = Some("the/client's+secret".into());
-    let keys = tokens.keys(", client_secret: \"the/client's+secret\"");
-    let (port, _asked) = proxy();
-    let road = format!("http://walker:pr%40xy%2Fpass%20word@127.0.0.1:{port}");
-    let more =
-        format!("auth: [xoauth2], proxy: '{road}', hooks: {{ after: 'env; cat /proc/$PPID/cmdline' }}");
-    let more = more.as_str();
-    home.configure(&configuration(&server, &keys, more));
-    let mut said = String::new();
-    let mut terminal = Terminal::start(&home, &["login", "-vvv", "home"]);
-    let location = browse(&terminal.shows("/authorize?")).unwrap().1.unwrap();
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", terminal.child.id())).unwrap();
-    let dumps = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(dumps.split_whitespace().nth(4), Some("0"), "{dumps}");
-    terminal.paste(&location);
-    let (stdout, stderr) = terminal.ends(0);
-    said += &(stdout + &stderr);
-    let mut run = |arguments: &[&str], status| {
-        let ended = home.must(arguments, status);
-        said += &(ended.stdout + &ended.stderr);
-    };
-    run(&["sync", "-vvv"], 0);
-    tokens.revoke_access();
-    run(&["sync", "-vvv"], 0);
-    run(&["check", "-vvv", "--json"], 1);
-    run(&["config", "show"], 0);
-    run(&["status", "--json"], 0);
-    tokens.revoke_logins();
-    run(&["sync", "-vvv", "--log-format", "json"], 77);
-    tokens.state().secret = Some("another secret".into());
-    run(&["sync", "-vvv", "--force"], 77);
-    let token = tokens.refresh_token("alice", "pop offline_access");
-    let keys = tokens.keys(&format!(", refresh_token: {token}x, client_secret: another secret"));
-    home.configure(&configuration(&server, &keys, more));
-    // The server names what it was sent.
-    run(&["sync", "-vvv"], 77);
-    run(&["config", "show"], 0);
-    // An assertion, and the key that signs it.
-    let (key, certificate) = key_and_certificate(&home);
-    tokens.state().certificate = Some(std::fs::read_to_string(&certificate).unwrap());
-    let files = format!("client_certificate: '{}', client_key: '{}'", certificate.display(), key.display());
-    let keys = tokens.keys(&format!(", grant: client_credentials, {files}"));
-    home.configure(&configuration(&server, &keys, more));
-    run(&["sync", "-vvv", "--force"], 0);
-    run(&["doctor"], 0);
-    run(&["config", "show"], 0);
-    tokens.state().certificate = Some(std::fs::read_to_string(key_and_certificate(&home).1).unwrap());
-    run(&["doctor", "--json"], 0);
-    tokens.revoke_access();
-    run(&["doctor", "--json"], 77);
-    assert!(said.contains("Invalid request, [secret] is malformed"), "{said}");
-    let pem = std::fs::read_to_string(&key).unwrap();
-    let of_key = pem.lines().filter(|line| !line.contains("PRIVATE KEY")).map(str::to_owned);
-    let assertions: Vec<String> =
-        tokens.state().asked.iter().filter_map(|(_, form)| form.get("client_assertion").cloned()).collect();
-    assert!(assertions.len() >= 2);
-    let known = ["the/client's+secret".to_owned(), token, "pr@xy/pass word".to_owned()];
-    let secrets = tokens.secrets().into_iter().chain(known).chain(of_key).chain(assertions);
-    let mut looked = 0;
-    for secret in secrets {
-        for spelling in spellings(&secret) {
-            let at = said.find(&spelling);
-            assert!(at.is_none(), "{secret}: {}", &said[at.unwrap_or(0).saturating_sub(300)..][..600]);
-            looked += 1;
-        }
-    }
-    assert!(looked > 50 && said.contains("AUTH XOAUTH2"), "{looked}: {said}");
 }
