@@ -6,6 +6,7 @@ mod commits;
 mod copy;
 mod failures;
 mod files;
+mod forgetting;
 mod leases;
 mod on_pooler;
 mod on_postgres;

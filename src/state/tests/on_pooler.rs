@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use super::server::{Pooler, Postgres};
 use super::*;
 
+#[path = "forgetting.rs"]
+mod forgetting;
 #[path = "outlook.rs"]
 mod outlook;
 #[path = "sessions.rs"]

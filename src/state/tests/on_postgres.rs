@@ -7,6 +7,8 @@ use super::*;
 use crate::config;
 use crate::state::postgres::{Database, Server};
 
+#[path = "forgetting.rs"]
+mod forgetting;
 #[path = "outlook.rs"]
 mod outlook;
 #[path = "sessions.rs"]

@@ -2,6 +2,8 @@
 
 use super::*;
 
+#[path = "forgetting.rs"]
+mod forgetting;
 #[path = "outlook.rs"]
 mod outlook;
 #[path = "sessions.rs"]
