@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
-use crate::sink::{assert_unlocked, deliver, id, mbox, mbox_file, open, scratch};
+use crate::sink::{assert_unlocked, deliver, mbox, mbox_file, open, scratch};
 use crate::support::mounted::Mounted;
 #[cfg(target_os = "linux")]
 use crate::system::{Entry, Fault, Lasts, Op, Watch};
 use nix::errno::Errno;
 use postrider::testing::config::Target;
-use postrider::testing::delivery::{Access, Outcome, Sink};
+use postrider::testing::delivery::Outcome;
 use postrider::testing::disk::{Disk, Limits};
 
 const HELLO: &[u8] = b"Return-Path: <bob@example.org>\r\nSubject: hello\r\n\r\nFrom here\r\n";
@@ -403,64 +403,6 @@ async fn a_full_disk_leaves_no_part_of_a_message_and_small_ones_still_fit() {
         }
     };
     assert!(error.hint().is_some_and(|hint| hint.contains("free space")), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accounts_and_other_programs_deliver_into_one_mbox_without_tearing_a_message() {
-    let dir = scratch();
-    let target = mbox(dir.path());
-    let rc = dir.path().join("rc");
-    fs::write(&rc, format!("MAILDIR={0}\nLOCKSLEEP=1\n:0:\n{0}/mbox\n", dir.path().display())).unwrap();
-    let procmail = |number: usize| {
-        let mut child = Command::new("procmail")
-            .args(["-m"])
-            .arg(&rc)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("procmail (Debian: procmail)");
-        let text = format!(
-            "From p@q Mon Nov 23 00:00:00 2026\nSubject: procmail {number}\n\n{}\n",
-            "body\n".repeat(3000)
-        );
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
-        child
-    };
-    // Two accounts: each with its own workers, as if they were processes.
-    let accounts = ["alice@a", "bob@b"].map(|name| {
-        let target = target.clone();
-        tokio::spawn(async move {
-            let sink = Sink::open(&target, name.into(), Disk::new(), Access::default()).await.unwrap();
-            for number in 0..20 {
-                let text = format!("Subject: {name} {number}\r\n\r\n{}\r\n", "line\r\n".repeat(3000));
-                let mut draft = sink.draft(id(&number.to_string()));
-                crate::sink::fill(&mut draft, [text.as_bytes()]).await.unwrap();
-                assert_eq!(sink.commit(vec![draft.finish()]).await.unwrap(), [Outcome::Delivered]);
-            }
-        })
-    });
-    let others: Vec<Child> = (0..5).map(procmail).collect();
-    for account in accounts {
-        account.await.unwrap();
-    }
-    for mut other in others {
-        assert!(other.wait().unwrap().success());
-    }
-    let messages = mbox_file(dir.path());
-    let mut subjects: Vec<String> = messages
-        .iter()
-        .map(|message| {
-            let text = str::from_utf8(message).unwrap();
-            let (header, body) = text.split_once("\n\n").unwrap();
-            let (line, count) =
-                if header.contains("procmail") { ("body\n", 15_000) } else { ("line\n", 15_000) };
-            assert_eq!(body.matches(line).count() * line.len(), count, "torn: {header}");
-            header.to_owned()
-        })
-        .collect();
-    subjects.sort();
-    subjects.dedup();
-    assert_eq!((messages.len(), subjects.len()), (45, 45));
-    assert_unlocked(dir.path());
 }
 
 /// A program that holds the kernel's lock on a file, made by Python's `fcntl.lockf`.
