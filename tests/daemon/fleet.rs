@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::site::{EVICTED, Kind, SILENCE, Site, log_of};
+use crate::site::{ALL, EVICTED, Kind, SILENCE, Site, log_of};
 use crate::support::daemon::{Daemon, SOON};
 use crate::support::postgres::Postgres;
 use crate::support::process::{free_port, wait_until};
@@ -17,6 +17,8 @@ use crate::support::relay::Relay;
 fn three_workers_of_which_one_is_killed_again_and_again_lose_nothing_and_repeat_at_most_what_was_in_flight() {
     let long = std::env::var("POSTRIDER_FLEET").ok().and_then(|text| humantime::parse_duration(&text).ok());
     let mut site = Site::new(200, Postgres::shared().database());
+    // So that some are killed in between.
+    site.servers.iter().for_each(|server| server.think(Duration::from_millis(200)));
     let mut workers: Vec<_> = (0..3).map(|_| Some(site.worker())).collect();
     let until = Instant::now() + long.unwrap_or(Duration::from_secs(8));
     let mut turn = 0;
@@ -36,6 +38,26 @@ fn three_workers_of_which_one_is_killed_again_and_again_lose_nothing_and_repeat_
     site.had_one_session_each();
     site.polls_all_again(|| log_of(&workers));
     workers.into_iter().flatten().for_each(Daemon::stop);
+}
+
+#[test]
+fn a_worker_that_is_killed_while_mail_servers_have_a_message_each_repeats_those_and_no_others() {
+    let mut site = Site::new(ALL.len(), Postgres::shared().database());
+    let place = |kind: Kind| ALL.iter().position(|one| *one == kind).unwrap();
+    let maildrops = [Kind::Lmtp, Kind::Smtp].map(place);
+    (0..3).for_each(|_| maildrops.iter().for_each(|maildrop| site.put(*maildrop)));
+    site.servers.iter().for_each(|server| server.hold(1));
+    let worker = site.worker();
+    let is_held = || site.servers.iter().all(|server| server.arrived().len() == 1);
+    assert!(wait_until(SOON, is_held), "{}", worker.log());
+    worker.running.signal(Signal::SIGKILL);
+    drop(worker);
+    site.servers.iter().for_each(|server| server.release());
+    let worker = site.worker();
+    site.settles(SOON, || worker.log());
+    assert_eq!(site.has_each_once(), 2, "{}", worker.log());
+    site.polls_all_again(|| worker.log());
+    worker.stop();
 }
 
 #[test]

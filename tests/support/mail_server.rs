@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// A message as it arrived, with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ struct Faults {
     gone: Option<usize>,
     /// What becomes of the next DATA.
     data: Data,
+    /// How long it thinks about each message that it has.
+    thinks: Duration,
 }
 
 /// Whether a DATA is answered.
@@ -114,6 +117,11 @@ impl MailServer {
     pub fn hold(&self, count: usize) {
         self.faults.0.lock().expect("nobody panics with it").hold = Some(count);
         self.faults.1.notify_all();
+    }
+
+    /// Answers so long after a message has come.
+    pub fn think(&self, thinks: Duration) {
+        self.faults.0.lock().expect("nobody panics with it").thinks = thinks;
     }
 
     /// Holds back the answer to the next DATA, until [`MailServer::release`].
@@ -220,6 +228,8 @@ impl MailServer {
                         all.len()
                     };
                     self.wait_while_held(all);
+                    let thinks = self.faults.0.lock().expect("nobody panics with it").thinks;
+                    thread::sleep(thinks);
                     vec!["250 2.0.0 done"; count].join("\r\n")
                 }
                 "RSET" => {
