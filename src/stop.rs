@@ -14,6 +14,7 @@
 //! | a hook | when it is asked, or the hook begins | [`HOOK`] |
 //! | QUIT | after delivery | [`QUIT`] |
 //! | files being removed, commands being ended | after the sessions | [`SETTLING`]; a command has [`COMMAND`], then its pipes [`PIPES`] |
+//! | a worker giving back its maildrops | after the sessions | [`LEAVING`], of [`SETTLING`] |
 //! | the state file being closed | after that | [`CLOSING`] |
 //!
 //! A session whose lease can be lost has a [`Term`] besides: when that is over nothing more is done, not even QUIT said.
@@ -52,7 +53,11 @@ pub const HOOK: Duration = Duration::from_secs(2);
 pub const COMMAND: Duration = Duration::from_secs(2);
 /// How long the pipes of a command that has ended may stay open: what it left running may hold them (gpg-agent).
 pub const PIPES: Duration = Duration::from_millis(250);
-/// How long the removal of messages that were given up, the last metrics and the end of commands may take.
+/// How long a worker may take to give back the maildrops that it holds, and to leave its fleet. What it does not get done the
+/// others do once they have not heard of it for long.
+pub const LEAVING: Duration = Duration::from_secs(2);
+/// How long the removal of messages that were given up, the last metrics, the end of commands and a worker's leaving may
+/// take, side by side.
 pub const SETTLING: Duration = Duration::from_millis(2500);
 /// How long closing the state file may take.
 pub const CLOSING: Duration = Duration::from_millis(500);
@@ -254,12 +259,13 @@ mod tests {
 
     #[test]
     fn the_endings_that_follow_each_other_add_up_to_less_than_ten_seconds() {
-        let sums: [(&str, &[Duration], Duration); 7] = [
+        let sums: [(&str, &[Duration], Duration); 8] = [
             ("delivery, then QUIT, in a daemon's session", &[DELIVERY, QUIT], SESSIONS),
             ("a mail server, its goodbye and QUIT", &[SERVER, GOODBYE, QUIT], SESSIONS),
             ("a provider of tokens, then QUIT", &[PROVIDER, QUIT], SESSIONS),
             ("messages on the line, and their delivery", &[MESSAGES], DELIVERY),
             ("a command that the end of its session ends", &[COMMAND, PIPES], SETTLING),
+            ("a worker that gives back its maildrops", &[LEAVING], SETTLING),
             ("all that a daemon does", &[SESSIONS, SETTLING, CLOSING], PROCESS),
             ("all that hangs", &[PROCESS, LAST_WORDS], PROMISED),
         ];

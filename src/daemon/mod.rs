@@ -383,17 +383,18 @@ impl Daemon {
             // Dropping them would wait for the same disk.
             std::process::exit(0);
         }
-        if let Some(fleet) = self.fleet {
-            fleet.finish().await;
-        }
-        let (metrics, now) = (self.metrics, clock.now());
-        let last_metrics = async {
+        let (fleet, metrics, now) = (self.fleet, self.metrics, clock.now());
+        // What it still held is free when they are written.
+        let left = async {
+            if let Some(fleet) = fleet {
+                fleet.finish().await;
+            }
             if let Some(metrics) = metrics {
                 metrics.finish(now).await;
             }
         };
         // Messages that were given up are still being removed from `tmp`; the next poll would do it, too.
-        let settled = async { tokio::join!(removed, last_metrics, self.environment.disk.settled()) };
+        let settled = async { tokio::join!(removed, left, self.environment.disk.settled()) };
         let _ = tokio::time::timeout(SETTLING, settled).await;
         // Closing the state file copies its log into it; on a disk that hangs the next process does that.
         let environment = self.environment;

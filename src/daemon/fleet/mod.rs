@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinHandle};
+use tokio::time::timeout;
 
 use crate::clock::since_boot;
 use crate::config::{Account, Config, Daemon, Hosts};
@@ -41,7 +42,7 @@ use crate::session::Report;
 use crate::state::Store;
 use crate::state::postgres::beat::silence;
 use crate::state::postgres::{Close, Database, Leases, Rows};
-use crate::stop::Stopper;
+use crate::stop::{LEAVING, Stopper};
 
 use super::schedule::{Dice, Ended, LogIn, interval};
 use due::{Next, Poll};
@@ -270,11 +271,11 @@ impl Fleet {
         self.tell(Event::Drain);
     }
 
-    /// Gives back what is held, and leaves.
+    /// Gives back what is held, and leaves; what hangs is left to the others.
     pub async fn finish(self) {
         let (told, done) = oneshot::channel();
         self.tell(Event::Finish(told));
-        let _ = done.await;
+        let _ = timeout(LEAVING, done).await;
     }
 
     fn tell(&self, event: Event) {

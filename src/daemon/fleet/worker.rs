@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon::schedule::Dice;
 use crate::state::StateError;
@@ -29,8 +29,6 @@ const SHORT_TICK: Duration = Duration::from_millis(200);
 const MANY: usize = 20;
 /// Between two looks at whether workers have about as many maildrops each.
 const SHARING: Duration = Duration::from_secs(60);
-/// How long what is held may take to be given back at the end.
-const FINISH: Duration = Duration::from_secs(2);
 
 /// A lease that is held.
 struct Held {
@@ -119,7 +117,7 @@ impl Worker {
             let finished = self.work(&identity, beating, &mut events, &out).await;
             match finished {
                 Some(told) => {
-                    let _ = timeout(FINISH, self.leave(&identity)).await;
+                    self.leave(&identity).await;
                     let _ = told.send(());
                     return;
                 }
