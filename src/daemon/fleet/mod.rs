@@ -9,6 +9,7 @@
 //! | [`table`] | the table of accounts, looked at again and again |
 //! | [`accounts`] | who is polled, and the rows of their maildrops |
 //! | [`gone`] | maildrops that are of no account |
+//! | [`troubles`] | what the database refuses, told once |
 //! | [`worker`] | the task that claims and closes, tidies up after the dead, and takes another identity once it is evicted |
 //!
 //! A claim is a lease with a random token that each write of its session names. The session ends without another word once
@@ -25,6 +26,7 @@ mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
+mod troubles;
 mod worker;
 
 use std::collections::{HashMap, HashSet};

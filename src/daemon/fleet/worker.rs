@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon::schedule::Dice;
-use crate::state::StateError;
 use crate::state::postgres::beat::{self, Identity};
 use crate::state::postgres::{Close, Leases, NOBODY, Peer};
 
@@ -20,6 +19,7 @@ use super::floor::{Answer, Floor, Limits};
 use super::gone::Gone;
 use super::session::{Begin, Event, Roster, Told};
 use super::share::taken_over;
+use super::troubles::Troubles;
 
 /// Looks for what is due come so often while little is.
 const TICK: Duration = Duration::from_secs(1);
@@ -63,9 +63,7 @@ pub struct Worker {
     is_seen_to_drain: bool,
     /// All is to be made due.
     is_woken: bool,
-    /// Since when heartbeats and statements have been answered.
-    well_since: Instant,
-    fails: bool,
+    troubles: Troubles,
 }
 
 impl Worker {
@@ -89,8 +87,7 @@ impl Worker {
             is_draining: false,
             is_seen_to_drain: false,
             is_woken: false,
-            well_since: Instant::now(),
-            fails: false,
+            troubles: Troubles::default(),
         }
     }
 
@@ -103,7 +100,7 @@ impl Worker {
     ) {
         loop {
             let joined = beat::join(&self.beats, self.silence).await;
-            let Some((identity, renewer)) = self.noted("join the fleet", joined) else {
+            let Some((identity, pulse)) = self.troubles.noted("join the fleet", joined) else {
                 tokio::select! {
                     () = sleep(TICK) => continue,
                     told = self.hear_the_end(&mut events) => {
@@ -112,7 +109,7 @@ impl Worker {
                     }
                 }
             };
-            let beating = tokio::spawn(beat::beat(self.beats.clone(), identity.id, self.silence, renewer));
+            let beating = tokio::spawn(beat::beat(self.beats.clone(), identity.id, self.silence, pulse));
             let out = Out { begin: &begin, released: &released };
             let finished = self.work(&identity, beating, &mut events, &out).await;
             match finished {
@@ -186,7 +183,7 @@ impl Worker {
             self.tidy_gone().await;
             if self.is_draining && !self.is_seen_to_drain {
                 let told = self.leases.drain(identity.id).await;
-                self.is_seen_to_drain = self.noted("say that it ends", told).is_some();
+                self.is_seen_to_drain = self.troubles.noted("say that it ends", told).is_some();
             }
             let more = match self.is_draining || identity.term.is_over() {
                 true => false,
@@ -251,7 +248,7 @@ impl Worker {
     async fn enter(&mut self) {
         if !self.accounts.are_entered() {
             let entered = self.accounts.enter(&self.leases, &mut self.dice, self.floor.free()).await;
-            self.noted("enter accounts", entered);
+            self.troubles.noted("enter accounts", entered);
         }
     }
 
@@ -261,7 +258,7 @@ impl Worker {
         }
         for some in self.accounts.by_themselves().chunks(CHUNK) {
             let woken = self.leases.wake(some).await;
-            self.noted("have all polled", woken);
+            self.troubles.noted("have all polled", woken);
         }
     }
 
@@ -269,7 +266,7 @@ impl Worker {
         while !self.closes.is_empty() {
             let some = self.closes.len().min(CHUNK);
             let closed = self.leases.close(&self.closes[..some]).await;
-            if self.noted("close polls", closed).is_none() {
+            if self.troubles.noted("close polls", closed).is_none() {
                 return;
             }
             let closed = self.closes.drain(..some).map(|close| close.claim.maildrop);
@@ -287,34 +284,34 @@ impl Worker {
         // Without work the database is not asked, and has not answered.
         if self.knows_all() && self.gone.is_untidy() {
             let tidied = self.gone.tidy(&self.leases, &self.accounts).await;
-            self.noted("tidy up after accounts that are gone", tidied);
+            self.troubles.noted("tidy up after accounts that are gone", tidied);
         }
     }
 
     /// Evicts those that are silent, frees what the dead held, and gives back what this worker does not know to hold.
     async fn tidy(&mut self, identity: &Identity) {
         // Whoever was away itself hears of the others anew before it judges them.
-        if self.well_since.elapsed() >= self.silence {
+        if identity.well_for() >= self.silence {
             let evicted = self.leases.evict(self.silence).await;
-            for name in self.noted("evict", evicted).unwrap_or_default() {
+            for name in self.troubles.noted("evict", evicted).unwrap_or_default() {
                 log::warn!("the worker {name} was not heard of for too long: others poll its accounts");
             }
         }
         let swept = self.leases.sweep().await;
-        if let Some(swept @ 1..) = self.noted("sweep", swept) {
+        if let Some(swept @ 1..) = self.troubles.noted("sweep", swept) {
             log::info!("{swept} maildrops of workers that are gone are free");
         }
         let closing = self.closes.iter().map(|close| close.claim.token);
         let known: Vec<i64> = self.held.keys().copied().chain(closing).collect();
         let given = self.leases.give_back(identity.id, &known).await;
-        self.noted("give back", given);
+        self.troubles.noted("give back", given);
         // Without work the database is not asked, and has not answered.
         if self.gone.leaves_some() {
             let left = self.gone.leave(&self.leases).await;
-            self.noted("leave maildrops to others", left);
+            self.troubles.noted("leave maildrops to others", left);
         }
         let workers = self.leases.workers().await;
-        if let Some(workers) = self.noted("see who is there", workers) {
+        if let Some(workers) = self.troubles.noted("see who is there", workers) {
             let others = workers.iter().filter(|worker| worker.id != identity.id).map(|worker| worker.id);
             self.others = others.chain(NOBODY).collect();
             let is_polling =
@@ -331,13 +328,13 @@ impl Worker {
             return;
         }
         let owned = self.leases.owned().await;
-        let Some(owned) = self.noted("count who polls how many", owned) else { return };
+        let Some(owned) = self.troubles.noted("count who polls how many", owned) else { return };
         let mut is_done = true;
         for (from, count) in taken_over(own, live, &owned) {
             // Some at a time: each is a row that is written.
             let some = count.min(CHUNK as u64);
             let taken = self.leases.take_over(own, from, some, &self.gone.elsewhere()).await;
-            let Some(taken) = self.noted("take maildrops over", taken) else { return };
+            let Some(taken) = self.troubles.noted("take maildrops over", taken) else { return };
             log::debug!("{taken} maildrops are taken over from a worker that has more");
             // There is no more of them that it can poll, or it has all.
             is_done &= taken < some || some == count;
@@ -351,26 +348,7 @@ impl Worker {
     async fn leave(&mut self, identity: &Identity) {
         self.close().await;
         let left = self.leases.leave(identity.id).await;
-        self.noted("leave the fleet", left);
-    }
-
-    /// Tells an error once, until something works again.
-    fn noted<T>(&mut self, doing: &str, outcome: Result<T, StateError>) -> Option<T> {
-        match outcome {
-            Ok(done) => {
-                if std::mem::take(&mut self.fails) {
-                    log::warn!("the database answers again");
-                }
-                Some(done)
-            }
-            Err(error) => {
-                self.well_since = Instant::now();
-                if !std::mem::replace(&mut self.fails, true) {
-                    log::error!("cannot {doing}: {error}; no maildrop is claimed until the database answers");
-                }
-                None
-            }
-        }
+        self.troubles.noted("leave the fleet", left);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::leases::{Leases, process_name};
@@ -34,6 +35,22 @@ pub struct Identity {
     pub id: i64,
     /// Over once the worker was not heard of for too long, or was evicted.
     pub term: Term,
+    well_since: watch::Receiver<Duration>,
+}
+
+/// What heartbeats change of an [`Identity`].
+#[derive(Debug)]
+pub struct Pulse {
+    renewer: Renewer,
+    /// By [`since_boot`].
+    well_since: watch::Sender<Duration>,
+}
+
+impl Identity {
+    /// Says for how long each heartbeat has been answered: whoever was away itself has not heard of the others either.
+    pub fn well_for(&self) -> Duration {
+        since_boot().saturating_sub(*self.well_since.borrow())
+    }
 }
 
 /// Gives for how long what is held may be used, of the time after which others evict: what is begun by then has a quarter
@@ -43,21 +60,23 @@ fn usable(silence: Duration) -> Duration {
 }
 
 /// Enters a worker, and begins its term.
-pub async fn join(leases: &Leases, silence: Duration) -> Result<(Identity, Renewer), StateError> {
+pub async fn join(leases: &Leases, silence: Duration) -> Result<(Identity, Pulse), StateError> {
     // Counted from before it is heard of: the database counts from later.
     let before = since_boot();
     let id = leases.join(&process_name()).await?;
     let (renewer, term) = term(before + usable(silence));
-    Ok((Identity { id, term }, renewer))
+    let (sender, well_since) = watch::channel(before);
+    Ok((Identity { id, term, well_since }, Pulse { renewer, well_since: sender }))
 }
 
 /// Says again and again that a worker lives, and lets its term last as long as it is heard of. Returns when it is evicted.
 ///
 /// A worker that hears nothing must not be taken for one that works: where only its own words arrive, it says no more until
 /// it has heard something, and is evicted.
-pub async fn beat(leases: Leases, id: i64, silence: Duration, renewer: Renewer) {
+pub async fn beat(leases: Leases, id: i64, silence: Duration, pulse: Pulse) {
     let pause = PAUSE.min(silence / 6);
-    let mut hears = true;
+    let Pulse { renewer, well_since } = pulse;
+    let (mut hears, mut last) = (true, since_boot());
     loop {
         sleep(pause).await;
         let before = since_boot();
@@ -70,6 +89,11 @@ pub async fn beat(leases: Leases, id: i64, silence: Duration, renewer: Renewer) 
         });
         let said = said.await;
         hears = matches!(said, Ok(Ok(_)));
+        // The process may have been stopped meanwhile, or the machine suspended.
+        if !hears || before.saturating_sub(last) > silence / 2 {
+            well_since.send_replace(since_boot());
+        }
+        last = before;
         match said {
             Ok(Ok(true)) => renewer.renew(before + usable(silence)),
             Ok(Ok(false)) => return renewer.end(),

@@ -81,7 +81,7 @@ impl Worker {
         let behind = behind.filter(|_| !grace.is_zero());
         let past = (&past.hosts[..], &past.tenants[..], left, behind);
         let due = self.leases.due(owners, grace, past, most).await;
-        let due = self.noted("look for what is due", due).unwrap_or_default();
+        let due = self.troubles.noted("look for what is due", due).unwrap_or_default();
         let last = due.last().copied().filter(|_| due.len() >= most);
         let (mut candidates, mut unknown) = (Vec::with_capacity(due.len()), Vec::new());
         for due in due {
@@ -98,7 +98,7 @@ impl Worker {
         let mut is_hidden = false;
         if !unknown.is_empty() && self.knows_all() {
             let set_aside = self.gone.set_aside(&self.leases, &unknown).await;
-            let is_more = self.noted("set aside what is of no account", set_aside).unwrap_or(false);
+            let is_more = self.troubles.noted("set aside what is of no account", set_aside).unwrap_or(false);
             is_hidden = is_more && last.is_some() && !grace.is_zero();
         }
         if !grace.is_zero() {
@@ -115,7 +115,7 @@ impl Worker {
         }
         let maildrops: Vec<i64> = chosen.iter().map(|candidate| candidate.maildrop).collect();
         let claimed = self.leases.claim(identity.id, &maildrops).await;
-        let claims = self.noted("claim what is due", claimed).unwrap_or_default();
+        let claims = self.troubles.noted("claim what is due", claimed).unwrap_or_default();
         let chosen: HashMap<i64, Candidate> =
             chosen.into_iter().map(|candidate| (candidate.maildrop, candidate)).collect();
         let count = claims.len();
