@@ -67,7 +67,7 @@ impl Daemon {
         let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
         let session = async move {
             let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
-            leaving.leave(polled.report(), &account);
+            leaving.leave(polled.report());
             polled.follow_up(&account, &environment).await
         };
         let task = self.sessions.spawn(logging::of_account(name, session)).id();

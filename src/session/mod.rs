@@ -76,7 +76,7 @@ use trouble::{AttemptFailed, During, Failed, Health, Trouble};
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
 pub use environment::{Environment, server};
-pub use report::{Activity, Befell, Planned, Progress, Report};
+pub use report::{Activity, Answer, Befell, Planned, Progress, Report};
 pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
@@ -137,6 +137,11 @@ pub async fn poll(
         Err(aborted) => Err(aborted),
     };
     let health = Health::of(ended.as_ref().map(drop));
+    report.answer = match ended.as_ref().map_err(Failed::answer) {
+        Ok(()) => Answer::Answered,
+        Err(Answer::None) if report.listed.is_some() => Answer::Answered,
+        Err(answer) => answer,
+    };
     let is_over = environment.stop.term().is_over();
     report.befell = ended.as_ref().err().and_then(Failed::befell).or(is_over.then_some(Befell::Worker));
     let until = ended.as_ref().err().and_then(Failed::refused_until);

@@ -70,6 +70,20 @@ pub struct Report {
     pub befell: Option<Befell>,
     /// What of it is news; `None` if that is not remembered.
     pub heard: Option<Heard>,
+    /// What it has shown of its host.
+    pub answer: Answer,
+}
+
+/// What a session has shown of its host: network, TLS and greeting are the host's, a log-in is an account's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answer {
+    /// It was not asked, or there was no waiting for its answer.
+    #[default]
+    None,
+    /// It answered, if only to refuse somebody's log-in.
+    Answered,
+    /// Network, TLS or greeting failed.
+    Failed,
 }
 
 /// What ends sessions of all accounts alike.

@@ -20,7 +20,7 @@ use crate::state::{self, Closing, Leaseholder, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
-use super::report::Befell;
+use super::report::{Answer, Befell};
 use super::summary::messages;
 
 pub const DAY: Timestamp = 24 * 60 * 60;
@@ -272,6 +272,18 @@ impl Failed {
     /// Says whether something is so of an error of the source.
     pub fn is_of_source(&self, is: impl Fn(&SourceError) -> bool) -> bool {
         matches!(&self.trouble, Trouble::Source(error) if is(error))
+    }
+
+    /// Says what it shows of the account's host.
+    pub fn answer(&self) -> Answer {
+        match &self.trouble {
+            Trouble::Source(error) if error.is_of_host() => Answer::Failed,
+            Trouble::Source(_)
+            | Trouble::Nameless
+            | Trouble::LogInRefused { at: None, .. }
+            | Trouble::AllRefused { .. } => Answer::Answered,
+            _ => Answer::None,
+        }
     }
 
     /// Gives what of it says nothing of the account: another worker may have the maildrop by now, or the database is in

@@ -45,6 +45,7 @@ pub enum SourceError {
 /// What a refusal was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
+    Greeting,
     LogIn,
     Other,
 }
@@ -129,7 +130,7 @@ fn class(code: Option<Code>, about: About) -> Class {
         (Some(Code::SysTemp), _) => Class::Refused,
         (Some(Code::SysPerm), _) => Class::Permanent,
         (Some(Code::Auth), _) | (_, About::LogIn) => Class::Credentials,
-        (Some(Code::Other) | None, About::Other) => Class::Refused,
+        (Some(Code::Other) | None, About::Greeting | About::Other) => Class::Refused,
     }
 }
 
@@ -200,6 +201,21 @@ impl SourceError {
                 Some((path, None))
             }
             _ => None,
+        }
+    }
+
+    /// Says whether it is the host's, whoever polls there: network, TLS or greeting. One that hangs up where the answer to a
+    /// log-in was due may refuse that account so.
+    pub fn is_of_host(&self) -> bool {
+        match self {
+            Self::Refused { about, .. } => *about == About::Greeting,
+            Self::Wire(WireError::Protocol(
+                ProtocolError::NotAReply { to, .. }
+                | ProtocolError::LineTooLong { to }
+                | ProtocolError::ListingTooLong { to },
+            )) => *to == Request::Greeting,
+            Self::Wire(WireError::Closed { waiting }) => waiting.awaited != Awaited::LogIn,
+            _ => matches!(self.class(), Class::Network | Class::Tls),
         }
     }
 
@@ -293,9 +309,35 @@ impl SourceError {
                 (Some(Code::SysPerm), _) => Some(OPERATOR.into()),
                 (Some(Code::SysTemp), _) => None,
                 (Some(Code::Auth), _) | (_, About::LogIn) => Some(CHECK.into()),
-                (Some(Code::Other) | None, About::Other) => hint.clone(),
+                (Some(Code::Other) | None, About::Greeting | About::Other) => hint.clone(),
             },
             Self::Wire(_) | Self::Endless { .. } | Self::OutOfStep => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Waiting;
+
+    #[test]
+    fn network_and_greeting_are_the_hosts_trouble_and_a_log_in_is_an_accounts() {
+        let refused = |about| SourceError::refused(&Reply { status: Status::Err, text: b"no" }, about);
+        let closed = |awaited| SourceError::from(WireError::Closed { waiting: Waiting::new(awaited, "x") });
+        let garbled = |to| SourceError::from(WireError::Protocol(ProtocolError::NotAReply { to, line: Vec::new() }));
+        let away = NetError::Refused { addresses: Vec::new(), port: 995 };
+        for of_host in [
+            away.into(),
+            refused(About::Greeting),
+            closed(Awaited::Greeting),
+            closed(Awaited::Other),
+            garbled(Request::Greeting),
+        ] {
+            assert!(of_host.is_of_host(), "{of_host}");
+        }
+        for of_account in [refused(About::LogIn), closed(Awaited::LogIn), refused(About::Other), garbled(Request::List)] {
+            assert!(!of_account.is_of_host(), "{of_account}");
         }
     }
 }

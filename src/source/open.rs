@@ -33,7 +33,7 @@ impl Login<'_> {
         let mut wire = Wire::new(stream, Client::new(), account.timeout, &account.name);
         let greeting = wire.reply().await.doing("connect")?.1;
         if !greeting.is_ok() {
-            return Err(SourceFailed::refused(&greeting, About::Other, "connect"));
+            return Err(SourceFailed::refused(&greeting, About::Greeting, "connect"));
         }
         self.watch = connector.watch().clone();
         self.watch.saw(|| Stage::greeted(greeting.text));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Hosts;
+use crate::session::Answer;
 
 /// Failures in a row after which a host counts as failing.
 const FAILING: u32 = 5;
@@ -61,17 +62,6 @@ impl Past {
         }
         true
     }
-}
-
-/// What a session has shown of its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It answered, if only to refuse somebody's log-in.
-    Answered,
-    /// Network, TLS or greeting failed.
-    Failed,
-    /// It was not asked.
-    None,
 }
 
 /// The places of a worker, and who has them.

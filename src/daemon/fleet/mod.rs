@@ -48,7 +48,6 @@ use crate::stop::{LEAVING, Stopper};
 
 use super::schedule::{Dice, Ended, LogIn, interval};
 use due::{Next, Poll};
-use floor::Answer;
 use session::{Event, Roster, Told};
 use worker::Worker;
 
@@ -294,27 +293,13 @@ impl Drop for Fleet {
 
 impl Leaving {
     /// Says so.
-    pub fn leave(&self, report: &Report, account: &Account) {
+    pub fn leave(&self, report: &Report) {
         // Nobody hears it when the daemon ends.
-        let _ = self.0.send(Event::Left(self.1, answer(report, account)));
+        let _ = self.0.send(Event::Left(self.1, report.answer));
     }
 }
 
 /// Says whether a session of one account is one of the other: how often there is one does not matter.
 fn is_polled_alike(one: &Arc<Account>, other: &Arc<Account>) -> bool {
     Arc::ptr_eq(one, other) || **one == Account { interval: one.interval, ..Account::clone(other) }
-}
-
-/// Says what a session has shown of its host: network, TLS and greeting are the host's, a log-in is an account's.
-fn answer(report: &Report, account: &Account) -> Answer {
-    match &report.failure {
-        None => Answer::Answered,
-        Some(failure) if failure.host == account.server() => match failure.class {
-            Class::Network | Class::Tls => Answer::Failed,
-            _ if failure.doing == "connect" => Answer::Failed,
-            _ => Answer::Answered,
-        },
-        Some(_) if report.listed.is_some() => Answer::Answered,
-        Some(_) => Answer::None,
-    }
 }

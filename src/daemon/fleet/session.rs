@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::floor::{Answer, Limits};
+use super::floor::Limits;
 use crate::config::Account;
+use crate::session::Answer;
 use crate::state::Claimed;
 use crate::state::postgres::{Claim, Close};
 use crate::stop::{Stop, Stopper, Term};

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::due::Poll;
-use super::floor::{Answer, Candidate, Floor, Limits};
+use super::floor::{Candidate, Floor, Limits};
 use crate::config::Hosts;
 use crate::daemon::schedule::{Dice, Ended, LogIn};
 use crate::failure::Class;
+use crate::session::Answer;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

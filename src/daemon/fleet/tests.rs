@@ -112,7 +112,7 @@ impl Site {
                         }
                         drop(inside);
                         let report = Report { account: account.name.clone(), ..Report::default() };
-                        leaving.leave(&report, &account);
+                        leaving.leave(&report);
                         report
                     });
                     fleet.began(task.id(), session);

@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon::schedule::Dice;
+use crate::session::Answer;
 use crate::state::postgres::beat::{self, Identity};
 use crate::state::postgres::{Close, Leases, NOBODY, Peer};
 
 use super::accounts::{Accounts, CHUNK};
-use super::floor::{Answer, Floor, Limits};
+use super::floor::{Floor, Limits};
 use super::gone::Gone;
 use super::session::{Begin, Event, Roster, Told};
 use super::share::taken_over;
