@@ -67,7 +67,8 @@
 //!   `config/command_line.rs`, URLs in `config/proxy.rs` and `config/http_url.rs`, and what `config show` prints in
 //!   `config/values.rs`. What a server echoes of one is masked by `secret::masked` where its words are taken.
 //! - When a held message is tried again is decided in `session/waits.rs`, and heeded by `session/plan.rs` (what waits for
-//!   room is looked at by each poll: `session/held.rs`). When an account is polled: `daemon/schedule/`.
+//!   room is looked at by each poll: `session/held.rs`). When an account is polled: `daemon/schedule/`; how long after a
+//!   poll, in a fleet, too: `next.rs` there.
 //! - When a refused log-in may be tried again, by whom: `may_try` in `session/lockout.rs`. Within one poll `session/attempt.rs`
 //!   tries once more, with a new token or in a new session, and `source/login.rs` in another way.
 //! - SIGTERM: received in `daemon/signals.rs` (for `sync`, too), heard by everything that waits through [`stop::Stop`].

@@ -3,7 +3,6 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`floor`] | what of that which is due is claimed (pure) |
-//! | [`due`] | when a maildrop is due again (pure) |
 //! | [`share`] | how many maildrops a worker takes over from whoever has more (pure) |
 //! | [`session`] | a session of a worker, and what is told of it |
 //! | [`table`] | the table of accounts, looked at again and again |
@@ -16,7 +15,6 @@
 //! the worker was not heard of for three quarters of the time after which others evict it (`stop::Term`).
 
 mod accounts;
-mod due;
 mod floor;
 mod gone;
 mod session;
@@ -46,8 +44,7 @@ use crate::state::postgres::beat::silence;
 use crate::state::postgres::{Close, Database, Leases, Rows};
 use crate::stop::{LEAVING, Stopper};
 
-use super::schedule::{Dice, Ended, LogIn, interval};
-use due::{Next, Poll};
+use super::schedule::{Dice, Ended, LogIn, Next, Poll, interval};
 use session::{Event, Roster, Told};
 use worker::Worker;
 
@@ -247,18 +244,18 @@ impl Fleet {
     /// Takes note that a session ended. Gives when its account is polled next, from now; `None`: when it is asked for.
     pub fn ended(&mut self, task: Id, ended: Ended, log_in: LogIn, report: &Report) -> Option<Duration> {
         let Session { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
-        let mail = report.delivered > 0;
+        let (mail, every) = (report.delivered > 0, interval(&account));
+        let began = since_boot().saturating_sub(began);
+        let delay = log_in.delay(ended, every, Duration::ZERO);
+        let apart = LogIn { delay: Some(delay), ..log_in }.apart(began);
         let is_cut_off = term.is_over() || ended == Ended::Failed(Class::Stopped);
-        let Next { wait, apart, failures } = match is_cut_off {
+        let Next { wait, failures } = match is_cut_off {
             // Somebody else goes on with it.
-            true => {
-                let apart = log_in.apart(since_boot().saturating_sub(began));
-                Next { wait: Some(apart), apart, failures: claim.failures }
-            }
+            true => Next { wait: Some(apart), failures: claim.failures },
             false => {
+                let (failures, refused_for) = (claim.failures, log_in.refused_for);
                 let quiet = if mail { Duration::ZERO } else { claim.quiet };
-                let (every, began) = (interval(&account), since_boot().saturating_sub(began));
-                Poll { every, ended, log_in, began, failures: claim.failures, quiet, lag }
+                Poll { every, ended, began, failures, refused_for, apart, dispersal: None, quiet, late: lag }
                     .next(&mut self.dice)
             }
         };

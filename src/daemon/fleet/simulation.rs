@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::due::Poll;
 use super::floor::{Candidate, Floor, Limits};
 use crate::config::Hosts;
-use crate::daemon::schedule::{Dice, Ended, LogIn};
+use crate::daemon::schedule::{Dice, Ended, Poll};
 use crate::failure::Class;
 use crate::session::Answer;
 
@@ -75,11 +74,13 @@ impl Site {
         let poll = Poll {
             every: Some(Duration::from_secs(drop.every)),
             ended,
-            log_in: LogIn::default(),
             began: Duration::from_secs(took),
             failures: drop.failures,
+            refused_for: None,
+            apart: Duration::ZERO,
+            dispersal: None,
             quiet: Duration::ZERO,
-            lag: Duration::ZERO,
+            late: Duration::ZERO,
         };
         let next = poll.next(&mut self.dice);
         drop.failures = next.failures;

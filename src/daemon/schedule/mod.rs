@@ -8,6 +8,7 @@
 //! spread as at a start instead of being begun at once.
 
 mod entry;
+mod next;
 mod outcome;
 pub mod queue;
 #[cfg(test)]
@@ -21,20 +22,18 @@ use std::time::Duration;
 use crate::config::{Account, Daemon, Hosts};
 use crate::failure::{Backoff, Class};
 
-use entry::{Entry, GRACE, Place, Running, is_same_maildrop};
+use entry::{Entry, Place, Running, is_same_maildrop};
 use queue::Queue;
 use wait::LONGEST;
 
 pub use entry::interval;
+pub use next::{Next, Poll};
 pub use outcome::{Ended, LogIn, Past};
 pub use wait::Dice;
 
 /// Messages that one session may fetch before others get their turn. Logging in again for the next thousand costs
 /// little beside fetching them.
 const MESSAGES_A_TURN: usize = 1000;
-
-/// The shortest time that a refused log-in is not tried again.
-const REFUSED: Duration = Duration::from_secs(15 * 60);
 
 /// Coming so much later than was asked for is no matter of a busy machine.
 const LATE: Duration = Duration::from_secs(10);
@@ -254,55 +253,33 @@ impl Schedule {
             self.rest_or_set(now, due, &name);
             return due;
         }
-        let began = running.began;
+        let (began, every) = (running.began, interval(&entry.account));
         if let Some(after) = log_in.after {
             entry.logged_in = Some(began.saturating_add(after));
         }
-        if let Some(delay) = log_in.delay {
-            entry.login_delay = delay.min(24 * LONGEST);
-        }
+        entry.login_delay = log_in.delay(ended, every, entry.login_delay);
         let answered = match ended {
             Ended::Failed(Class::Network) => Server::Silent,
             Ended::Failed(_) | Ended::Complete | Ended::Unfinished => Server::Answered,
         };
-        let every = interval(&entry.account);
-        let backoff = match ended {
-            Ended::Complete | Ended::Unfinished => Backoff::No,
-            Ended::Failed(class) => class.backoff(),
+        let poll = Poll {
+            every,
+            ended,
+            began: now.saturating_sub(began),
+            failures: entry.failures,
+            refused_for: log_in.refused_for,
+            apart: entry.earliest().map_or(Duration::ZERO, |earliest| earliest.saturating_sub(now)),
+            dispersal: entry.dispersal.take(),
+            // Each machine has few enough to be in time.
+            quiet: Duration::ZERO,
+            late: Duration::ZERO,
         };
-        entry.failures = if backoff == Backoff::No { 0 } else { entry.failures.saturating_add(1) };
-        if let (Ended::Failed(Class::LoginDelay), None) = (ended, log_in.delay) {
-            // It says that it was too soon, not how much: whatever was waited, twice that is tried next time, and
-            // kept, or every second poll would be refused.
-            let waited = every.unwrap_or(entry.login_delay).max(entry.login_delay);
-            entry.login_delay = waited.saturating_mul(2).min(LONGEST);
-        }
-        let due = match (ended, every, entry.dispersal.take()) {
-            // Somebody wants it now, or there is more: behind those who wait already.
-            _ if entry.again => Some(now),
-            (Ended::Unfinished, ..) => Some(now),
-            (Ended::Complete | Ended::Failed(_), None, _) => None,
-            (Ended::Failed(_), Some(every), dispersal) if backoff != Backoff::No => {
-                let wait = match dispersal {
-                    Some(least) => self.dice.between(least, backoff.wait(every, entry.failures)),
-                    None => self.dice.backoff(backoff, every, entry.failures),
-                };
-                // Coming sooner tries nothing, but notices a password that was changed. A long interval is a wish.
-                let least = if every > REFUSED { every } else { Duration::ZERO };
-                let tried_in = log_in.refused_for.map(|wait| wait.saturating_add(GRACE).max(least));
-                Some(now.saturating_add(tried_in.map_or(wait, |tried_in| wait.min(tried_in))))
-            }
-            (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => {
-                Some(now.saturating_add(self.dice.between(least, every)))
-            }
-            // Counted from its beginning, so that polls do not drift by their length; but one that took longer than
-            // the interval leaves the maildrop to others for a while.
-            (Ended::Complete | Ended::Failed(_), Some(every), None) => {
-                Some(began.saturating_add(self.dice.about(every)).max(now.saturating_add(every / 10)))
-            }
-        };
+        let Next { wait, failures } = poll.next(&mut self.dice);
+        entry.failures = failures;
+        // Or somebody wants it now: behind those who wait already.
+        let wait = if entry.again { Some(poll.apart) } else { wait };
+        let due = wait.map(|wait| now.saturating_add(wait));
         (entry.place, entry.again) = (Place::Resting, false);
-        let due = due.map(|due| entry.earliest().map_or(due, |earliest| earliest.max(due)));
         let server = entry.server.clone();
         self.rest_or_set(now, due, &name);
         self.note_server(now, server, name, answered);

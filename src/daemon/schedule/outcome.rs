@@ -28,6 +28,19 @@ pub struct LogIn {
 }
 
 impl LogIn {
+    /// Gives the server's LOGIN-DELAY from now on, where a poll ended so and so much was known of it before.
+    pub fn delay(self, ended: Ended, every: Option<Duration>, known: Duration) -> Duration {
+        match (ended, self.delay) {
+            (_, Some(announced)) => announced.min(24 * LONGEST),
+            // It says that it was too soon, not how much: whatever was waited, twice that is tried next time, and
+            // kept, or every second poll would be refused.
+            (Ended::Failed(Class::LoginDelay), None) => {
+                every.unwrap_or(known).max(known).saturating_mul(2).min(LONGEST)
+            }
+            (_, None) => known,
+        }
+    }
+
     /// Gives how long the server wants to be left alone from now on, where the session began so long ago. RFC 2449, 6.5
     /// counts from the answer to a log-in.
     pub fn apart(self, began: Duration) -> Duration {

@@ -1,18 +1,20 @@
-//! When a maildrop is polled next: counted from now, so that the database's clock can tell the time.
+//! When an account is polled next, by how its last poll ended: for one machine's schedule and for a fleet alike. Pure.
 
 use std::time::Duration;
 
-use crate::daemon::schedule::{Dice, Ended, LogIn};
+use super::entry::GRACE;
+use super::outcome::Ended;
+use super::wait::Dice;
 use crate::failure::Backoff;
 
+/// The shortest time that a refused log-in is not tried again.
+const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// No mail for so long makes a maildrop quiet.
 const QUIET: Duration = Duration::from_secs(24 * 3600);
 /// How many times as long its interval may get.
 const LONGEST: u32 = 6;
-/// Polls that are later than this are late.
+/// A poll that was later than this was late.
 const LATE: Duration = Duration::from_secs(10);
-/// How soon whoever is left unfinished goes on, behind those who wait.
-const SOON: Duration = Duration::ZERO;
 
 /// A poll that is over.
 #[derive(Debug, Clone, Copy)]
@@ -20,15 +22,20 @@ pub struct Poll {
     /// The account's interval; `None`: it is polled when somebody asks.
     pub every: Option<Duration>,
     pub ended: Ended,
-    pub log_in: LogIn,
     /// How long ago it began.
     pub began: Duration,
     /// Failures in a row before it.
     pub failures: u32,
+    /// How long its log-in is not to be tried again, if the server refused it.
+    pub refused_for: Option<Duration>,
+    /// How long its server wants to be left alone from now on, whoever asks.
+    pub apart: Duration,
+    /// The shortest wait after it, where many began together that are to come apart.
+    pub dispersal: Option<Duration>,
     /// How long no mail has come.
     pub quiet: Duration,
-    /// How late polls are.
-    pub lag: Duration,
+    /// How late it was itself: quiet maildrops are polled less often where there are more polls to do than are done.
+    pub late: Duration,
 }
 
 /// What follows from it.
@@ -36,8 +43,6 @@ pub struct Poll {
 pub struct Next {
     /// From now; `None`: when somebody asks.
     pub wait: Option<Duration>,
-    /// How long its server wants to be left alone from now on, whoever asks.
-    pub apart: Duration,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -49,25 +54,37 @@ impl Poll {
             Ended::Failed(class) => class.backoff(),
         };
         let failures = if backoff == Backoff::No { 0 } else { self.failures.saturating_add(1) };
-        let wait = match (self.ended, self.every) {
-            (Ended::Unfinished, _) => Some(SOON),
-            (Ended::Complete | Ended::Failed(_), None) => None,
-            (Ended::Failed(_), Some(every)) if backoff != Backoff::No => {
-                let wait = dice.backoff(backoff, every, failures);
-                Some(self.log_in.refused_for.map_or(wait, |tried_in| wait.min(tried_in.max(every))))
+        let wait = match (self.ended, self.every, self.dispersal) {
+            // There is more: behind those who wait already.
+            (Ended::Unfinished, ..) => Some(Duration::ZERO),
+            (Ended::Complete | Ended::Failed(_), None, _) => None,
+            (Ended::Failed(_), Some(every), dispersal) if backoff != Backoff::No => {
+                let wait = match dispersal {
+                    Some(least) => dice.between(least, backoff.wait(every, failures)),
+                    None => dice.backoff(backoff, every, failures),
+                };
+                Some(self.tried_in(every).map_or(wait, |tried_in| wait.min(tried_in)))
             }
-            (Ended::Complete | Ended::Failed(_), Some(every)) => {
+            (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => Some(dice.between(least, every)),
+            // Counted from its beginning, so that polls do not drift by their length; but one that took longer than
+            // the interval leaves the maildrop to others for a while.
+            (Ended::Complete | Ended::Failed(_), Some(every), None) => {
                 Some(dice.about(self.stretched(every)).saturating_sub(self.began).max(every / 10))
             }
         };
-        // LOGIN-DELAY counts from the log-in's answer, whichever worker logs in next.
-        let apart = self.log_in.apart(self.began);
-        Next { wait: wait.map(|wait| wait.max(apart)), apart, failures }
+        Next { wait: wait.map(|wait| wait.max(self.apart)), failures }
     }
 
-    /// Polls what has had no mail for days less often, if there are more polls to do than are done.
+    /// Gives when a log-in that was refused is tried again. Coming sooner tries nothing, but notices a password that was
+    /// changed. A long interval is a wish.
+    fn tried_in(&self, every: Duration) -> Option<Duration> {
+        let least = if every > REFUSED { every } else { Duration::ZERO };
+        self.refused_for.map(|wait| wait.saturating_add(GRACE).max(least))
+    }
+
+    /// Polls what has had no mail for days less often, if it was late.
     fn stretched(&self, every: Duration) -> Duration {
-        if self.lag < LATE || self.quiet < QUIET {
+        if self.late < LATE || self.quiet < QUIET {
             return every;
         }
         let days = u32::try_from(self.quiet.as_secs() / QUIET.as_secs()).unwrap_or(u32::MAX);
@@ -86,11 +103,13 @@ mod tests {
         Poll {
             every: Some(5 * MINUTE),
             ended,
-            log_in: LogIn::default(),
             began: Duration::from_secs(2),
             failures: 0,
+            refused_for: None,
+            apart: Duration::ZERO,
+            dispersal: None,
             quiet: Duration::ZERO,
-            lag: Duration::ZERO,
+            late: Duration::ZERO,
         }
     }
 
@@ -122,19 +141,28 @@ mod tests {
     }
 
     #[test]
-    fn login_delay_holds_across_workers() {
-        let delay = Some(20 * MINUTE);
-        let log_in = LogIn { after: Some(Duration::from_secs(1)), delay, refused_for: None };
-        let next = Poll { log_in, ..poll(Ended::Complete) }.next(&mut Dice::new(1));
-        assert_eq!(next.wait, Some(20 * MINUTE), "a second's grace, and one that passed since the log-in");
-        let next = Poll { log_in, ..poll(Ended::Unfinished) }.next(&mut Dice::new(1));
-        assert_eq!(next.wait, Some(20 * MINUTE));
+    fn a_refused_log_in_is_waited_for_no_longer_than_it_is_not_tried() {
+        let refused = |every: Duration| {
+            let ended = Ended::Failed(Class::Credentials);
+            let wait = Some(16 * MINUTE);
+            Poll { every: Some(every), failures: 9, refused_for: wait, ..poll(ended) }
+        };
+        assert_eq!(refused(MINUTE).next(&mut Dice::new(1)).wait, Some(16 * MINUTE + GRACE));
+        assert!(refused(50 * MINUTE).next(&mut Dice::new(1)).wait >= Some(45 * MINUTE), "that is a wish");
+    }
+
+    #[test]
+    fn a_server_that_wants_time_between_log_ins_has_it_however_the_poll_ended() {
+        for ended in [Ended::Complete, Ended::Unfinished, Ended::Failed(Class::Network)] {
+            let next = Poll { apart: 20 * MINUTE, ..poll(ended) }.next(&mut Dice::new(1));
+            assert_eq!(next.wait, Some(20 * MINUTE), "{ended:?}");
+        }
     }
 
     #[test]
     fn quiet_maildrops_are_polled_less_often_only_when_polls_are_late() {
         let quiet =
-            |days, lag| Poll { quiet: QUIET * days, lag: Duration::from_secs(lag), ..poll(Ended::Complete) };
+            |days, late| Poll { quiet: QUIET * days, late: Duration::from_secs(late), ..poll(Ended::Complete) };
         let interval = |poll: Poll| f64::from(u32::try_from(minutes(poll)).unwrap()) / 5.0;
         assert!(interval(quiet(30, 0)) < 1.3);
         assert!(interval(quiet(0, 60)) < 1.3);
