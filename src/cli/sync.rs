@@ -151,6 +151,7 @@ impl Sync {
     fn task(&self) -> Task {
         let limits = Limits {
             limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            turn: None,
             deletions: if self.keep { MayDelete::NotNow } else { MayDelete::AsConfigured },
             retry: if self.force { Retry::Now } else { retry(&self.accounts) },
         };

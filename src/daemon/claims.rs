@@ -13,6 +13,9 @@ use crate::session::summary;
 use crate::session::{self, Befell, Environment, Limits, Report, Task};
 use crate::state::postgres::Rows;
 
+/// Messages that one session may fetch before others get their turn.
+const BUDGET: usize = 50;
+
 impl Daemon {
     /// Polls the accounts that the table has now.
     pub(super) fn set_rows(&mut self, mut rows: Rows) {
@@ -60,14 +63,14 @@ impl Daemon {
         let Some(fleet) = &mut self.fleet else { return };
         let Begin { account, lease, session: mut begun } = begin;
         let stop = begun.stop(&self.environment.stop);
-        let (messages, leaving) = (begun.budget(), fleet.leaving(&begun));
+        let course = fleet.course(&begun);
         let environment = Environment { stop, claimed: Some(lease), ..self.environment.clone() };
-        let start = Start { account, messages };
-        let limits = Limits { limit: messages, ..Limits::default() };
+        let start = Start { account, messages: Some(BUDGET) };
+        let limits = Limits { turn: start.messages, ..Limits::default() };
         let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
         let session = async move {
-            let polled = session::poll(&account, &environment, Task::Sync(limits), &()).await;
-            leaving.leave(polled.report());
+            let polled = session::poll(&account, &environment, Task::Sync(limits), &course).await;
+            course.leave(polled.report());
             polled.follow_up(&account, &environment).await
         };
         let task = self.sessions.spawn(logging::of_account(name, session)).id();

@@ -81,6 +81,7 @@ fn ended(start: &Start, report: &Report) -> Ended {
         Some(turn)
             if report.beyond > 0
                 && report.settled > 0
+                && report.login_delay.is_none_or(|delay| delay.is_zero())
                 && start.account.max_messages.is_none_or(|max| max > turn) =>
         {
             Ended::Unfinished
@@ -117,6 +118,8 @@ mod tests {
             // The user wants no more a poll.
             (start(Some(1000), Some(1000)), report(1000, 1), Ended::Complete),
             (start(None, Some(10)), report(10, 1), Ended::Complete),
+            // It was not its turn that was over.
+            (start(Some(50), Some(100)), Report { login_delay: Some(Duration::from_secs(9)), ..report(100, 1) }, Ended::Complete),
             (start(None, None), Report::failed("a", Class::Target), Ended::Failed(Class::Target)),
             // Other targets have theirs.
             (

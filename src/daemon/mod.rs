@@ -294,7 +294,7 @@ impl Daemon {
     fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
         let turn = self.schedule.next(now);
         for start in turn.start {
-            let limits = Limits { limit: start.messages, ..Limits::default() };
+            let limits = Limits { turn: start.messages, ..Limits::default() };
             let (account, environment) = (start.account.clone(), self.environment.clone());
             let name: Arc<str> = account.name.as_str().into();
             let (leaving, leaves) = (self.leaving.clone(), name.clone());

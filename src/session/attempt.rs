@@ -37,6 +37,7 @@ impl Poll<'_> {
             server.ask_again();
         }
         report.login_delay = server.login_delay();
+        self.note_log_in(report);
         let closing = &mut Closing { at: self.now, ..Closing::default() };
         let mut notes = Notes { course, report, closing, server: &mut server };
         let store = &self.environment.store;
@@ -313,6 +314,7 @@ impl Poll<'_> {
         (report.held, report.left, report.beyond, report.nameless) = (0, 0, 0, 0);
         report.garbage = opened.listing.garbage();
         report.login_delay = opened.source.login_delay();
+        self.note_log_in(report);
         let trial = opened.source.trial();
         // On the heap: the way here is long, and stacks are short.
         let ended = Box::pin(tasks::carry_out(self, notes.lend(), opened, memory)).await;
@@ -328,6 +330,14 @@ impl Poll<'_> {
             };
             AttemptFailed { suspect, aborted }
         })
+    }
+
+    /// Says that there is a log-in, where the server wants time before the next: before it, where that is known by then, and
+    /// once it was answered, from where the time counts.
+    fn note_log_in(&self, report: &Report) {
+        if let Some(delay) = report.login_delay.filter(|delay| !delay.is_zero()) {
+            self.progress.logs_in(delay);
+        }
     }
 
     fn poll_result(&self, report: &Report) -> PollResult {

@@ -227,7 +227,8 @@ impl Course {
 
     /// Gives what a session may do of what the poll may do.
     pub fn limits(&self, limits: Limits, account: &Account, report: &Report) -> Limits {
-        let most = [account.max_messages, limits.limit].into_iter().flatten().min();
+        let turn = limits.turn.filter(|_| report.login_delay.is_none_or(|delay| delay.is_zero()));
+        let most = [account.max_messages, limits.limit, turn].into_iter().flatten().min();
         Limits { limit: most.map(|most| most.saturating_sub(report.settled)), ..limits }
     }
 

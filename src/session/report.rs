@@ -241,6 +241,8 @@ impl fmt::Display for Activity {
 pub trait Progress: Send + Sync {
     /// The session has begun to do this, or to wait for it.
     fn doing(&self, _activity: Activity) {}
+    /// The session is about to log in, or has done so, at a server that wants so much time between two log-ins.
+    fn logs_in(&self, _delay: Duration) {}
     /// The plan is made: so many messages of so many octets will be fetched.
     fn planned(&self, _messages: usize, _octets: u64) {}
     /// So many octets of message content came in since the last call.

@@ -37,6 +37,9 @@ impl Task {
 pub struct Limits {
     /// Fetch at most this many messages.
     pub limit: Option<usize>,
+    /// Messages after which others get their turn. Where the server wants time between two log-ins that is no limit, so that
+    /// each takes all it can.
+    pub turn: Option<usize>,
     pub deletions: MayDelete,
     /// When a refused log-in may be tried again.
     pub retry: Retry,

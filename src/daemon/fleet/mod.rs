@@ -38,10 +38,10 @@ use tokio::time::timeout;
 use crate::clock::since_boot;
 use crate::config::{Account, Config, Daemon, Hosts};
 use crate::failure::Class;
-use crate::session::Report;
+use crate::session::{Progress, Report};
 use crate::state::Store;
 use crate::state::postgres::beat::silence;
-use crate::state::postgres::{Close, Database, Leases, Rows};
+use crate::state::postgres::{Claim, Close, Database, Leases, Rows};
 use crate::stop::{LEAVING, Stopper};
 
 use super::schedule::{Dice, Ended, LogIn, Next, Poll, interval};
@@ -102,9 +102,9 @@ pub struct Fleet {
     task: JoinHandle<()>,
 }
 
-/// Says when a session has left its server.
+/// Says when a session logs in, and when it has left its server.
 #[derive(Debug, Clone)]
-pub struct Leaving(mpsc::UnboundedSender<Event>, i64);
+pub struct Course(mpsc::UnboundedSender<Event>, Claim);
 
 impl Fleet {
     /// Joins the fleet that shares this database; `beats` is another handle on it, so that no statement is waited for before
@@ -236,9 +236,9 @@ impl Fleet {
         self.end_what_has_changed();
     }
 
-    /// Gives what a session says when it leaves its server.
-    pub fn leaving(&self, session: &Session) -> Leaving {
-        Leaving(self.events.clone(), session.claim.token)
+    /// Gives what hears how a session goes.
+    pub fn course(&self, session: &Session) -> Course {
+        Course(self.events.clone(), session.claim)
     }
 
     /// Takes note that a session ended. Gives when its account is polled next, from now; `None`: when it is asked for.
@@ -259,8 +259,7 @@ impl Fleet {
                     .next(&mut self.dice)
             }
         };
-        let rationed = log_in.delay.is_some_and(|delay| !delay.is_zero());
-        self.tell(Event::Ended(Close { claim, wait, apart, failures, mail }, rationed));
+        self.tell(Event::Ended(Close { claim, wait, apart, failures, mail }));
         wait
     }
 
@@ -288,11 +287,18 @@ impl Drop for Fleet {
     }
 }
 
-impl Leaving {
-    /// Says so.
+impl Course {
+    /// Says that it has left its server.
     pub fn leave(&self, report: &Report) {
         // Nobody hears it when the daemon ends.
-        let _ = self.0.send(Event::Left(self.1, report.answer));
+        let _ = self.0.send(Event::Left(self.1.token, report.answer));
+    }
+}
+
+impl Progress for Course {
+    fn logs_in(&self, delay: Duration) {
+        let log_in = LogIn { delay: Some(delay), ..LogIn::default() };
+        let _ = self.0.send(Event::LogsIn(self.1, log_in.apart(Duration::ZERO)));
     }
 }
 

@@ -12,9 +12,6 @@ use crate::state::Claimed;
 use crate::state::postgres::{Claim, Close};
 use crate::stop::{Stop, Stopper, Term};
 
-/// Messages that one session may fetch before others get their turn.
-const BUDGET: usize = 50;
-
 /// A session to begin.
 #[derive(Debug)]
 pub struct Begin {
@@ -35,8 +32,6 @@ pub struct Session {
     /// How late polls are.
     pub(super) lag: Duration,
     pub(super) account: Arc<Account>,
-    /// Its server limits log-ins, so that each is to take all it can.
-    pub(super) is_rationed: bool,
     /// Which accounts it was begun for: [`Told::generation`].
     pub(super) generation: u64,
     /// Asks it to end, once it was begun.
@@ -44,11 +39,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Gives how many messages its session may fetch; `None`: as many as there are.
-    pub fn budget(&self) -> Option<usize> {
-        (!self.is_rationed).then_some(BUDGET)
-    }
-
     /// Gives what its session hears of: that the process is to end, that its lease is lost, or that its account is not as it
     /// was.
     pub fn stop(&mut self, of_process: &Stop) -> Stop {
@@ -85,10 +75,12 @@ pub(super) struct Told {
 /// What a worker's task is told.
 #[derive(Debug)]
 pub(super) enum Event {
+    /// A session logs in at a server that wants to be left alone for so long after it.
+    LogsIn(Claim, Duration),
     /// The session with this token has left its server.
     Left(i64, Answer),
-    /// It has ended, and is to be closed so; whether its server limits log-ins.
-    Ended(Close, bool),
+    /// It has ended, and is to be closed so.
+    Ended(Close),
     /// Nothing of it is under way any more.
     Released(i64),
     Accounts(Box<Told>),

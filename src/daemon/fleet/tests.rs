@@ -103,7 +103,7 @@ impl Site {
                 begin = fleet.begin() => {
                     let Begin { account, lease, session } = begin;
                     let inside = Inside::new(self.world.clone(), &account.maildrop_id);
-                    let (leaving, term) = (fleet.leaving(&session), session.term.clone());
+                    let (course, term) = (fleet.course(&session), session.term.clone());
                     let task = sessions.spawn(async move {
                         let _lease = lease;
                         tokio::select! {
@@ -112,7 +112,7 @@ impl Site {
                         }
                         drop(inside);
                         let report = Report { account: account.name.clone(), ..Report::default() };
-                        leaving.leave(&report);
+                        course.leave(&report);
                         report
                     });
                     fleet.began(task.id(), session);

@@ -2,7 +2,7 @@
 
 mod claiming;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::daemon::schedule::Dice;
 use crate::session::Answer;
 use crate::state::postgres::beat::{self, Identity};
-use crate::state::postgres::{Close, Leases, NOBODY, Peer};
+use crate::state::postgres::{Claim, Close, Leases, NOBODY, Peer};
 
 use super::accounts::{Accounts, CHUNK};
 use super::floor::{Floor, Limits};
@@ -54,8 +54,8 @@ pub struct Worker {
     /// By token.
     held: HashMap<i64, Held>,
     closes: Vec<Close>,
-    /// Maildrops whose servers limit log-ins.
-    rationed: HashSet<i64>,
+    /// Log-ins at servers that want to be left alone after it, and for how long.
+    log_ins: Vec<(Claim, Duration)>,
     /// Who else there is: what they polled last may be taken over.
     others: Vec<i64>,
     share_at: Instant,
@@ -81,7 +81,7 @@ impl Worker {
             gone: Gone::new(),
             held: HashMap::new(),
             closes: Vec::new(),
-            rationed: HashSet::new(),
+            log_ins: Vec::new(),
             others: Vec::new(),
             share_at: Instant::now(),
             lag: Duration::ZERO,
@@ -125,6 +125,7 @@ impl Worker {
                     );
                     // Whoever has their maildrops by now, their sessions have ended or will not write.
                     self.closes.clear();
+                    self.log_ins.clear();
                     for (_, held) in self.held.drain() {
                         if !held.has_left {
                             self.floor.left(&held.host, Answer::None);
@@ -168,6 +169,7 @@ impl Worker {
                         }
                         next = events.try_recv().ok();
                     }
+                    self.note_log_ins().await;
                     if self.closes.len() < MANY {
                         continue;
                     }
@@ -197,18 +199,15 @@ impl Worker {
     /// Takes an event in; gives whoever wants to be told of the end.
     fn hear(&mut self, event: Event) -> Option<oneshot::Sender<()>> {
         match event {
+            Event::LogsIn(claim, delay) => self.log_ins.push((claim, delay)),
             Event::Left(token, answer) => {
                 if let Some(held) = self.held.get_mut(&token).filter(|held| !held.has_left) {
                     held.has_left = true;
                     self.floor.left(&held.host, answer);
                 }
             }
-            Event::Ended(close, is_rationed) => {
-                let (token, maildrop) = (close.claim.token, close.claim.maildrop);
-                match is_rationed {
-                    true => self.rationed.insert(maildrop),
-                    false => self.rationed.remove(&maildrop),
-                };
+            Event::Ended(close) => {
+                let token = close.claim.token;
                 if let Some(held) = self.held.get_mut(&token) {
                     held.close = Some(close);
                     self.settle(token);
@@ -242,6 +241,16 @@ impl Worker {
             && !held.has_left
         {
             self.floor.left(&held.host, Answer::None);
+        }
+    }
+
+    /// Takes note of log-ins at servers that want time between two of them: whoever takes over keeps to that.
+    async fn note_log_ins(&mut self) {
+        if !self.log_ins.is_empty() {
+            let noted = self.leases.log_in(&self.log_ins).await;
+            if self.troubles.noted("take note of log-ins", noted).is_some() {
+                self.log_ins.clear();
+            }
         }
     }
 

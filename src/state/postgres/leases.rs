@@ -170,7 +170,7 @@ impl Leases {
 
     /// Frees what is owned by nobody who lives. Gives how many that were.
     pub async fn sweep(&self) -> Result<usize, StateError> {
-        let sql = "UPDATE lease SET token = 0, owner = 0 WHERE owner > 0 AND NOT EXISTS
+        let sql = "UPDATE lease SET token = 0, owner = 0, due = greatest(due, log_in_at) WHERE owner > 0 AND NOT EXISTS
                    (SELECT 1 FROM worker WHERE worker.id = lease.owner AND NOT worker.evicted) RETURNING maildrop";
         Ok(self.0.query(sql, &[]).await?.len())
     }
@@ -178,8 +178,8 @@ impl Leases {
     /// Gives back what a worker holds without knowing it, since the answer to its claim was lost, or a close. No claim of
     /// it may be under way.
     pub async fn give_back(&self, worker: i64, known: &[i64]) -> Result<usize, StateError> {
-        let sql = "UPDATE lease SET token = 0 WHERE owner = $1 AND token <> 0 AND NOT (token = ANY($2))
-                   RETURNING maildrop";
+        let sql = "UPDATE lease SET token = 0, due = greatest(due, log_in_at)
+                   WHERE owner = $1 AND token <> 0 AND NOT (token = ANY($2)) RETURNING maildrop";
         Ok(self.0.query(sql, &[(&worker, Type::INT8), (&known, Type::INT8_ARRAY)]).await?.len())
     }
 
@@ -360,6 +360,21 @@ impl Leases {
             quiet: span(row, 4),
         };
         Ok(rows.iter().map(claim).collect())
+    }
+
+    /// Takes note of log-ins, and for how long each server wants to be left alone after it: a close may never come.
+    pub async fn log_in(&self, log_ins: &[(Claim, Duration)]) -> Result<(), StateError> {
+        let maildrops: Vec<i64> = log_ins.iter().map(|(claim, _)| claim.maildrop).collect();
+        let tokens: Vec<i64> = log_ins.iter().map(|(claim, _)| claim.token).collect();
+        let aparts: Vec<i64> = log_ins.iter().map(|(_, apart)| micros(*apart)).collect();
+        let sql = "UPDATE lease SET log_in_at = now() + x.apart * interval '1 microsecond'
+                   FROM (SELECT maildrop, token, max(apart) AS apart
+                         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS y(maildrop, token, apart)
+                         GROUP BY maildrop, token) AS x
+                   WHERE lease.maildrop = x.maildrop AND lease.token = x.token";
+        let parameters: [Param<'_>; 3] =
+            [(&maildrops, Type::INT8_ARRAY), (&tokens, Type::INT8_ARRAY), (&aparts, Type::INT8_ARRAY)];
+        self.0.query(sql, &parameters).await.map(drop)
     }
 
     /// Gives leases back, and says when their maildrops are due: unless somebody has said so meanwhile. One that was lost

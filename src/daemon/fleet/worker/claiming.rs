@@ -132,14 +132,12 @@ impl Worker {
             let term = identity.term.own();
             let lease =
                 Claimed::new(token, term.clone(), move || drop(released.send(Event::Released(token))));
-            let is_rationed = self.rationed.contains(&claim.maildrop);
             let session = Session {
                 claim,
                 term,
                 began: since_boot(),
                 lag: self.lag,
                 account: account.clone(),
-                is_rationed,
                 generation: self.generation,
                 stopper: None,
             };
