@@ -63,8 +63,8 @@ impl Daemon {
         let Some(fleet) = &mut self.fleet else { return };
         let Begin { account, lease, session: mut begun } = begin;
         let stop = begun.stop(&self.environment.stop);
-        let course = fleet.course(&begun);
-        let environment = Environment { stop, claimed: Some(lease), ..self.environment.clone() };
+        let (course, host) = (fleet.course(&begun), begun.host);
+        let environment = Environment { stop, host, claimed: Some(lease), ..self.environment.clone() };
         let start = Start { account, messages: Some(BUDGET) };
         let limits = Limits { turn: start.messages, ..Limits::default() };
         let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::news::Changes;
+use super::report::Host;
 use super::told::{self, Unwritten};
 use crate::clock::WallClock;
 use crate::config::account::Interval;
@@ -48,6 +49,8 @@ pub struct Environment {
     pub notify: Option<Notify>,
     /// The accounts whose last poll failed.
     pub failing: Failing,
+    /// What is known of the account's host.
+    pub host: Host,
     pub clock: WallClock,
     /// The lease, where a worker has claimed it already.
     pub claimed: Option<Arc<Claimed>>,
@@ -76,6 +79,7 @@ impl Environment {
             ask: Ask::Never,
             notify: None,
             failing: Failing::default(),
+            host: Host::default(),
             clock: WallClock::System,
             claimed: None,
             guest: None,

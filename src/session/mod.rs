@@ -76,7 +76,7 @@ use trouble::{AttemptFailed, During, Failed, Health, Trouble};
 pub use crate::clock::WallClock;
 pub use crate::secret::Ask;
 pub use environment::{Environment, server};
-pub use report::{Activity, Answer, Befell, Planned, Progress, Report};
+pub use report::{Activity, Answer, Befell, Host, Planned, Progress, Report};
 pub use target::examine;
 pub use task::{Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
@@ -136,7 +136,7 @@ pub async fn poll(
         // Work that still waits for an answer has the state's lease, but not the state.
         Err(aborted) => Err(aborted),
     };
-    let health = Health::of(ended.as_ref().map(drop));
+    let health = Health::of(ended.as_ref().map(drop), environment.host);
     report.answer = match ended.as_ref().map_err(Failed::answer) {
         Ok(()) => Answer::Answered,
         Err(Answer::None) if report.listed.is_some() => Answer::Answered,

@@ -86,6 +86,15 @@ pub enum Answer {
     Failed,
 }
 
+/// What is known of an account's host before it is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Host {
+    #[default]
+    Unknown,
+    /// Others found it away so often that it is told once, for all of its accounts.
+    Away,
+}
+
 /// What ends sessions of all accounts alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Befell {

@@ -47,6 +47,7 @@ pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) 
             return (heard, changes);
         }
         Some(Class::Message) | None => heard.polls = note(POLLS, None),
+        Some(_) if health == Health::HostAway => {}
         Some(class) => heard.polls = note(POLLS, Some(class.name())),
     }
     note(LEASE, None);
@@ -230,6 +231,15 @@ mod tests {
         assert!(matches!(heard(DAY, &odd), News::Reminder(_)));
         assert!(matches!(heard(DAY + 60, &plain), News::Over(_)));
         assert_eq!(heard(DAY + 7200, &odd), News::Trouble);
+    }
+
+    #[test]
+    fn a_host_that_is_away_is_no_news_of_its_accounts_and_its_return_is_none() {
+        let away = Report::failed("home", Class::Network);
+        let before = [];
+        assert_eq!(polled(&before, Health::HostAway, &away, 0), (Heard::default(), Changes::new()));
+        let back = polled(&before, Health::Works, &Report::default(), 60).0;
+        assert_eq!(back.polls, (Change::None, News::None));
     }
 
     #[test]

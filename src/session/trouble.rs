@@ -20,7 +20,7 @@ use crate::state::{self, Closing, Leaseholder, StateError, Timestamp};
 use crate::text::shell_word;
 
 use super::lockout::Refusal;
-use super::report::{Answer, Befell};
+use super::report::{Answer, Befell, Host};
 use super::summary::messages;
 
 pub const DAY: Timestamp = 24 * 60 * 60;
@@ -124,6 +124,8 @@ pub enum Health {
     Fails,
     /// Nothing: the poll was stopped, or another session of ours has the maildrop at this moment.
     Open,
+    /// Nothing that is its own: its host is away, which is told once for all accounts.
+    HostAway,
 }
 
 /// Why a hook did not do its work.
@@ -170,8 +172,8 @@ impl<T, E: Into<Trouble>> During<T> for Result<T, E> {
 }
 
 impl Health {
-    /// Judges by how a session ended.
-    pub fn of(ended: Result<(), &Failed>) -> Self {
+    /// Judges by how a session ended, and by what was known of its host.
+    pub fn of(ended: Result<(), &Failed>, host: Host) -> Self {
         match ended {
             Ok(()) => Self::Works,
             // The lease is tried before anything is written to the state, which does not count these either. A server's
@@ -179,6 +181,7 @@ impl Health {
             Err(Failed {
                 trouble: Trouble::Stopped | Trouble::Leased { .. } | Trouble::LeaseLost, ..
             }) => Self::Open,
+            Err(failed) if host == Host::Away && failed.answer() == Answer::Failed => Self::HostAway,
             Err(_) => Self::Fails,
         }
     }

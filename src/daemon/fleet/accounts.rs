@@ -1,6 +1,7 @@
 //! Who is polled, and the rows of their maildrops.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,25 +11,58 @@ use crate::daemon::schedule::Dice;
 use crate::state::StateError;
 use crate::state::postgres::{Entered, Leases};
 
+use super::floor::Door;
+use super::looks::Past;
+
 /// Rows of one statement.
 pub const CHUNK: usize = 2000;
 /// Accounts that are so many times the places for sessions are polled within their interval, and fewer at the start.
 const MANY_AT_START: usize = 10;
+/// As many as there are places are polled so soon if they come later: somebody waits for them.
+const SOON: Duration = Duration::from_secs(1);
 
 /// An account and how it is chosen.
 #[derive(Debug, Clone)]
 pub struct Known {
     pub account: Arc<Account>,
-    /// In lower case.
-    pub host: Arc<str>,
+    pub door: Arc<Door>,
     pub tenant: Arc<str>,
 }
 
-impl Known {
-    fn new(account: Arc<Account>) -> Self {
-        let (host, tenant) = (account.host.to_ascii_lowercase().into(), account.tenant().into());
-        Self { account, host, tenant }
+/// What many accounts share, once in memory.
+#[derive(Debug, Default)]
+struct Shared {
+    hosts: HashSet<Arc<str>>,
+    doors: HashSet<Arc<Door>>,
+    tenants: HashSet<Arc<str>>,
+}
+
+impl Shared {
+    fn known(&mut self, account: Arc<Account>) -> Known {
+        let host = once(&mut self.hosts, account.host.to_ascii_lowercase().into());
+        let door = once(&mut self.doors, Arc::new(Door::of(&account, host)));
+        let tenant = once(&mut self.tenants, account.tenant().into());
+        Known { account, door, tenant }
     }
+}
+
+/// Gives the one that is like this.
+fn once<T: ?Sized + Eq + Hash>(all: &mut HashSet<Arc<T>>, one: Arc<T>) -> Arc<T> {
+    match all.get(&one) {
+        Some(known) => known.clone(),
+        None => {
+            all.insert(one.clone());
+            one
+        }
+    }
+}
+
+/// Whether those that were there at the start have their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Start {
+    #[default]
+    Begun,
+    Over,
 }
 
 /// The accounts of a worker, by the numbers of their maildrops.
@@ -39,6 +73,8 @@ pub struct Accounts {
     numbers: HashMap<String, i64>,
     /// Those that are not entered yet.
     to_enter: Vec<Known>,
+    shared: Shared,
+    start: Start,
     startup_spread: Duration,
 }
 
@@ -52,10 +88,12 @@ impl Accounts {
         let is_gone = |_: &i64, known: &mut Known| !wanted.contains(known.account.maildrop_id.as_str());
         let gone = self.known.extract_if(is_gone).map(|(maildrop, _)| maildrop).collect();
         self.numbers.retain(|identity, _| wanted.contains(identity.as_str()));
-        for new in accounts.into_iter().map(Known::new) {
+        self.shared = Shared::default();
+        for account in accounts {
+            let new = self.shared.known(account);
             let number = self.numbers.get(&new.account.maildrop_id);
             match number.and_then(|number| self.known.get_mut(number)) {
-                Some(known) if known.host == new.host && known.tenant == new.tenant => *known = new,
+                Some(known) if known.door.host == new.door.host && known.tenant == new.tenant => *known = new,
                 Some(_) | None => self.to_enter.push(new),
             }
         }
@@ -76,6 +114,19 @@ impl Accounts {
         self.to_enter.is_empty()
     }
 
+    /// Takes whatever comes from now on for what somebody has just added.
+    pub fn started(&mut self) {
+        self.start = Start::Over;
+    }
+
+    /// Says whether there are any but those that are looked past.
+    pub fn has_others(&self, past: &Past) -> bool {
+        let has_others = |all: &HashSet<Arc<str>>, past: &[String]| {
+            all.iter().any(|name| !past.iter().any(|past| **past == **name))
+        };
+        has_others(&self.shared.hosts, &past.hosts) && has_others(&self.shared.tenants, &past.tenants)
+    }
+
     /// Gives the identities of all that are polled by themselves.
     pub fn by_themselves(&self) -> Vec<String> {
         self.known.values().filter(|known| is_by_itself(known)).map(identity).collect()
@@ -86,8 +137,13 @@ impl Accounts {
     /// # Errors
     ///
     /// The rest is entered the next time.
-    pub async fn enter(&mut self, leases: &Leases, dice: &mut Dice, free: usize) -> Result<(), StateError> {
-        let are_many = self.to_enter.len() > MANY_AT_START * free.max(1);
+    pub async fn enter(&mut self, leases: &Leases, dice: &mut Dice, places: usize) -> Result<(), StateError> {
+        let (count, start, startup_spread) = (self.to_enter.len(), self.start, self.startup_spread);
+        let spread_over = |every| match start {
+            _ if count > MANY_AT_START * places => every,
+            Start::Over if count <= places => startup_spread.min(SOON),
+            Start::Begun | Start::Over => startup_spread,
+        };
         while !self.to_enter.is_empty() {
             let rest = self.to_enter.len();
             let chunk = &self.to_enter[rest.saturating_sub(CHUNK)..];
@@ -96,8 +152,7 @@ impl Accounts {
                 .map(|known| {
                     let spread = match known.account.interval {
                         Interval::Manual => None,
-                        Interval::Every(every) if are_many => Some(every),
-                        Interval::Every(_) => Some(self.startup_spread),
+                        Interval::Every(every) => Some(spread_over(every)),
                     };
                     Entered::of(&known.account, spread.map(|most| dice.between(Duration::ZERO, most)))
                 })
@@ -138,7 +193,7 @@ mod tests {
     fn only_what_is_new_or_elsewhere_is_entered_anew() {
         let mut accounts = Accounts::default();
         for (number, name) in [(1, "a"), (2, "t/b"), (3, "c")] {
-            let known = Known::new(account(name, "h"));
+            let known = accounts.shared.known(account(name, "h"));
             accounts.numbers.insert(identity(&known), number);
             accounts.known.insert(number, known);
         }
@@ -151,5 +206,7 @@ mod tests {
         assert_eq!(names, ["d", "t/b"]);
         assert_eq!(accounts.get(1).unwrap().account.user, "new", "it is polled as it is now");
         assert!(accounts.get(3).is_none() && !accounts.are_entered());
+        let past = |hosts: &[&str]| Past { hosts: hosts.iter().map(ToString::to_string).collect(), ..Past::default() };
+        assert!(accounts.has_others(&past(&["h"])) && !accounts.has_others(&past(&["h", "other"])));
     }
 }

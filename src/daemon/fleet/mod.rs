@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`floor`] | what of that which is due is claimed (pure) |
+//! | [`looks`] | what is looked past to see it (pure) |
 //! | [`share`] | how many maildrops a worker takes over from whoever has more (pure) |
 //! | [`session`] | a session of a worker, and what is told of it |
 //! | [`table`] | the table of accounts, looked at again and again |
@@ -17,6 +18,7 @@
 mod accounts;
 mod floor;
 mod gone;
+mod looks;
 mod session;
 mod share;
 #[cfg(test)]
@@ -243,7 +245,7 @@ impl Fleet {
 
     /// Takes note that a session ended. Gives when its account is polled next, from now; `None`: when it is asked for.
     pub fn ended(&mut self, task: Id, ended: Ended, log_in: LogIn, report: &Report) -> Option<Duration> {
-        let Session { claim, term, began, lag, account, .. } = self.running.remove(&task)?;
+        let Session { claim, term, began, late, account, .. } = self.running.remove(&task)?;
         let (mail, every) = (report.delivered > 0, interval(&account));
         let began = since_boot().saturating_sub(began);
         let delay = log_in.delay(ended, every, Duration::ZERO);
@@ -255,7 +257,7 @@ impl Fleet {
             false => {
                 let (failures, refused_for) = (claim.failures, log_in.refused_for);
                 let quiet = if mail { Duration::ZERO } else { claim.quiet };
-                Poll { every, ended, began, failures, refused_for, apart, dispersal: None, quiet, late: lag }
+                Poll { every, ended, began, failures, refused_for, apart, dispersal: None, quiet, late }
                     .next(&mut self.dice)
             }
         };
@@ -290,8 +292,9 @@ impl Drop for Fleet {
 impl Course {
     /// Says that it has left its server.
     pub fn leave(&self, report: &Report) {
+        let why = report.failure.as_ref().map(|failure| failure.what.clone());
         // Nobody hears it when the daemon ends.
-        let _ = self.0.send(Event::Left(self.1.token, report.answer));
+        let _ = self.0.send(Event::Left { token: self.1.token, answer: report.answer, why });
     }
 }
 

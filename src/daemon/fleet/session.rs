@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::floor::Limits;
 use crate::config::Account;
-use crate::session::Answer;
+use crate::session::{Answer, Host};
 use crate::state::Claimed;
 use crate::state::postgres::{Claim, Close};
 use crate::stop::{Stop, Stopper, Term};
@@ -29,8 +29,10 @@ pub struct Session {
     pub term: Term,
     /// By the clock that runs on while the machine is suspended.
     pub(super) began: Duration,
-    /// How late polls are.
-    pub(super) lag: Duration,
+    /// How late it was.
+    pub(super) late: Duration,
+    /// What was known of its host.
+    pub host: Host,
     pub(super) account: Arc<Account>,
     /// Which accounts it was begun for: [`Told::generation`].
     pub(super) generation: u64,
@@ -77,8 +79,12 @@ pub(super) struct Told {
 pub(super) enum Event {
     /// A session logs in at a server that wants to be left alone for so long after it.
     LogsIn(Claim, Duration),
-    /// The session with this token has left its server.
-    Left(i64, Answer),
+    /// The session with this token has left its server, and failed so, if it did.
+    Left {
+        token: i64,
+        answer: Answer,
+        why: Option<String>,
+    },
     /// It has ended, and is to be closed so.
     Ended(Close),
     /// Nothing of it is under way any more.

@@ -1,10 +1,15 @@
 //! Workers in a world of their own, where an hour takes a moment: what is due is a list, and sessions are ends in time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::floor::{Candidate, Floor, Limits};
-use crate::config::Hosts;
+use proptest::prelude::*;
+
+use super::floor::{Candidate, Door, Floor, Limits};
+use super::looks::Looks;
+use crate::config::{Account, Hosts};
 use crate::daemon::schedule::{Dice, Ended, Poll};
 use crate::failure::Class;
 use crate::session::Answer;
@@ -16,7 +21,8 @@ const HOUR: u64 = 60 * MINUTE;
 #[derive(Clone)]
 struct Drop {
     host: &'static str,
-    tenant: String,
+    door: Arc<Door>,
+    tenant: Arc<str>,
     every: u64,
     failures: u32,
     polls: u64,
@@ -52,13 +58,17 @@ impl Site {
 
     /// Lets hours pass; `fate` says how long a session with a host takes, and whether that answers.
     fn run(&mut self, hours: u64, fate: impl Fn(&str, u64) -> (u64, Answer)) {
-        for now in 0..hours * HOUR {
+        self.seconds(0..hours * HOUR, &fate);
+    }
+
+    fn seconds(&mut self, seconds: Range<u64>, fate: &impl Fn(&str, u64) -> (u64, Answer)) {
+        for now in seconds {
             while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now) {
                 let (worker, number) = end.remove();
-                self.end(now, worker, number, &fate);
+                self.end(now, worker, number, fate);
             }
             for worker in 0..self.workers.len() {
-                self.turn(now, worker, &fate);
+                self.turn(now, worker, fate);
             }
         }
     }
@@ -66,7 +76,7 @@ impl Site {
     fn end(&mut self, now: u64, worker: usize, number: i64, fate: &impl Fn(&str, u64) -> (u64, Answer)) {
         let drop = &mut self.drops[usize::try_from(number).unwrap()];
         let (took, answer) = fate(drop.host, now);
-        self.workers[worker].left(&drop.host.into(), answer);
+        self.workers[worker].left(number, &drop.door, answer);
         let ended = match answer {
             Answer::Failed => Ended::Failed(Class::Network),
             Answer::Answered | Answer::None => Ended::Complete,
@@ -89,27 +99,30 @@ impl Site {
 
     fn turn(&mut self, now: u64, worker: usize, fate: &impl Fn(&str, u64) -> (u64, Answer)) {
         let floor = &mut self.workers[worker];
-        let (free, mut past) = (floor.free(), floor.full());
+        let free = floor.free();
         if free == 0 {
             return;
         }
         let drops = &self.drops;
-        let candidate = |(_, number): &(u64, i64)| {
+        let candidate = |(due, number): &(u64, i64)| {
             let drop = &drops[usize::try_from(*number).unwrap()];
-            Candidate { maildrop: *number, host: drop.host.into(), tenant: drop.tenant.as_str().into() }
+            let (door, tenant) = (drop.door.clone(), drop.tenant.clone());
+            Candidate { maildrop: *number, door, tenant, late: Duration::from_secs(now - due) }
         };
-        let (mut seen, mut known, most) = (Vec::new(), BTreeSet::new(), free + 200);
-        for _ in 0..4 {
+        let (mut looks, most) = (Looks::new(floor.full()), free + 200);
+        let (mut seen, mut known) = (Vec::new(), BTreeSet::new());
+        while let Some(past) = looks.next() {
             let is_seen = |(_, number): &&(u64, i64)| {
                 let drop = &drops[usize::try_from(*number).unwrap()];
-                !past.hosts.iter().any(|host| host == drop.host) && !past.tenants.contains(&drop.tenant)
+                !past.hosts.iter().any(|host| host == drop.host)
+                    && !past.tenants.iter().any(|tenant| **tenant == *drop.tenant)
             };
             let window: Vec<(u64, i64)> =
                 self.due.range(..=(now, i64::MAX)).filter(is_seen).take(most).copied().collect();
             let candidates: Vec<_> = window.iter().map(candidate).collect();
             seen.extend(window.into_iter().filter(|seen| known.insert(*seen)));
-            if candidates.len() < most || !past.add_crowd(&candidates) {
-                break;
+            if candidates.len() >= most {
+                looks.is_filled(past, &candidates, |_| true);
             }
         }
         let due: HashMap<i64, u64> = seen.iter().map(|(due, number)| (*number, *due)).collect();
@@ -140,7 +153,8 @@ impl Site {
 }
 
 fn drops(count: usize, host: &'static str, tenant: &str, every: u64) -> Vec<Drop> {
-    vec![Drop { host, tenant: tenant.to_owned(), every, failures: 0, polls: 0 }; count]
+    let door = Arc::new(Door::of(&Account::new("a"), host.into()));
+    vec![Drop { host, door, tenant: tenant.into(), every, failures: 0, polls: 0 }; count]
 }
 
 fn limits(sessions: usize, per_host: usize) -> Limits {
@@ -171,9 +185,33 @@ fn a_tenant_of_many_maildrops_does_not_make_one_of_few_wait() {
     let mut site = Site::new(all, 1, &limits(40, 40));
     site.run(2, |_, _| (2, Answer::Answered));
     let polls =
-        |tenant: &str| site.drops.iter().filter(|drop| drop.tenant == tenant).map(|drop| drop.polls).min();
+        |tenant: &str| site.drops.iter().filter(|drop| *drop.tenant == *tenant).map(|drop| drop.polls).min();
     let (many, few) = (polls("many").unwrap(), polls("few").unwrap());
     assert!(few > 100 && many < few / 3, "{many}, {few}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    /// However many large tenants share what is late, at however many hosts.
+    #[test]
+    fn a_small_tenant_waits_no_longer_than_its_turn_behind_some_large_ones(
+        large in 1_usize..6, hosts in 1_usize..4, places in 4_usize..24, seed in any::<u64>(),
+    ) {
+        const HOSTS: [&str; 3] = ["one", "two", "three"];
+        let mut all = Vec::new();
+        for tenant in 0..large {
+            all.extend(drops(1500 / large, HOSTS[tenant % hosts], &format!("large{tenant}"), MINUTE));
+        }
+        all.extend(drops(1, HOSTS[seed as usize % hosts], "small", MINUTE));
+        let mut site = Site::new(all, 1, &limits(places, places));
+        // All of them are late from the beginning, the small one least.
+        let last = site.drops.len() as i64 - 1;
+        site.due = (0..last).map(|number| (number as u64 % 60, number)).chain([(61, last)]).collect();
+        site.seconds(62..62 + 5 * MINUTE, &|_: &str, _| (2, Answer::Answered));
+        let polls = site.drops[last as usize].polls;
+        // A minute after the other, and a turn of each tenant.
+        prop_assert!(polls >= 4, "{polls} polls in five minutes");
+    }
 }
 
 #[test]

@@ -11,9 +11,12 @@ use super::*;
 use crate::config;
 use crate::config::account::Interval;
 use crate::lock::lock;
+use crate::session::{Answer, Host};
 use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Database, Server};
 use server::Postgres;
+
+mod crowds;
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, reason = "each program of tests uses its part")]
@@ -29,31 +32,46 @@ struct World {
     polled: HashMap<String, Instant>,
     polls: usize,
     overlaps: usize,
+    /// Sessions with each host, and the most of them at once.
+    hosts: HashMap<String, (usize, usize)>,
+    /// Polls of each tenant.
+    tenants: HashMap<String, usize>,
+    /// Hosts that sessions began with in the knowledge that they are away.
+    away: HashSet<String>,
 }
 
 type Shared = Arc<Mutex<World>>;
 
 /// A session that is under way.
-struct Inside(Shared, String);
+struct Inside(Shared, Arc<Account>);
 
 impl Inside {
-    fn new(world: Shared, maildrop: &str) -> Self {
+    fn new(world: Shared, account: &Arc<Account>, host: Host) -> Self {
         {
             let mut world = lock(&world);
-            let inside = world.inside.entry(maildrop.to_owned()).or_default();
+            let inside = world.inside.entry(account.maildrop_id.clone()).or_default();
             *inside += 1;
             let overlaps = usize::from(*inside > 1);
             world.overlaps += overlaps;
             world.polls += 1;
-            world.polled.insert(maildrop.to_owned(), Instant::now());
+            world.polled.insert(account.maildrop_id.clone(), Instant::now());
+            let (running, most) = world.hosts.entry(account.host.clone()).or_default();
+            *running += 1;
+            *most = (*most).max(*running);
+            *world.tenants.entry(account.tenant().to_owned()).or_default() += 1;
+            if host == Host::Away {
+                world.away.insert(account.host.clone());
+            }
         }
-        Self(world, maildrop.to_owned())
+        Self(world, account.clone())
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        *lock(&self.0).inside.get_mut(&self.1).unwrap() -= 1;
+        let mut world = lock(&self.0);
+        *world.inside.get_mut(&self.1.maildrop_id).unwrap() -= 1;
+        world.hosts.get_mut(&self.1.host).unwrap().0 -= 1;
     }
 }
 
@@ -62,9 +80,14 @@ struct Site {
     name: String,
     postgres: config::Postgres,
     accounts: Vec<Arc<Account>>,
-    /// Sessions of a worker at once.
-    places: usize,
+    limits: Limits,
+    /// How long a session takes.
+    takes: Duration,
     world: Shared,
+}
+
+fn limits() -> Limits {
+    Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() }
 }
 
 impl Site {
@@ -80,7 +103,8 @@ impl Site {
         };
         let accounts = (0..accounts).map(|number| Arc::new(account(number))).collect();
         let postgres = config::Postgres::new(&url).unwrap();
-        Self { name, postgres, accounts, places: 100, world: Shared::default() }
+        let takes = Duration::from_millis(20);
+        Self { name, postgres, accounts, limits: limits(), takes, world: Shared::default() }
     }
 
     fn leases(&self) -> Leases {
@@ -88,30 +112,41 @@ impl Site {
     }
 
     fn worker(&self) -> Fleet {
-        let limits =
-            Limits { sessions: self.places, per_host: 100, startup_spread: SECOND, ..Limits::default() };
-        let mut fleet = Fleet::join(self.leases(), self.leases(), limits.clone(), SILENCE);
-        fleet.set_accounts(&self.accounts, limits);
+        let mut fleet = Fleet::join(self.leases(), self.leases(), self.limits.clone(), SILENCE);
+        fleet.set_accounts(&self.accounts, self.limits.clone());
         fleet
     }
 
-    /// Runs a worker until it is dropped.
+    /// Starts a worker that waits for a table's accounts.
+    fn worker_of_a_table(&self) -> Fleet {
+        let mut fleet = Fleet::join(self.leases(), self.leases(), self.limits.clone(), SILENCE);
+        fleet.await_rows();
+        fleet.set_accounts(&[], self.limits.clone());
+        fleet
+    }
+
+    fn execute(&self, sql: &str) -> String {
+        Postgres::shared().execute(&self.name, sql)
+    }
+
+    /// Runs a worker until it is dropped; nobody gets through to hosts that are called dead.
     async fn work(&self) {
         let (mut fleet, mut sessions) = (self.worker(), JoinSet::new());
         loop {
             tokio::select! {
                 begin = fleet.begin() => {
                     let Begin { account, lease, session } = begin;
-                    let inside = Inside::new(self.world.clone(), &account.maildrop_id);
-                    let (course, term) = (fleet.course(&session), session.term.clone());
+                    let inside = Inside::new(self.world.clone(), &account, session.host);
+                    let (course, term, takes) = (fleet.course(&session), session.term.clone(), self.takes);
                     let task = sessions.spawn(async move {
                         let _lease = lease;
                         tokio::select! {
-                            () = sleep(Duration::from_millis(20)) => {}
+                            () = sleep(takes) => {}
                             () = term.over() => {}
                         }
                         drop(inside);
-                        let report = Report { account: account.name.clone(), ..Report::default() };
+                        let answer = if account.host == "dead" { Answer::Failed } else { Answer::Answered };
+                        let report = Report { account: account.name.clone(), answer, ..Report::default() };
                         course.leave(&report);
                         report
                     });
@@ -119,7 +154,11 @@ impl Site {
                 }
                 Some(joined) = sessions.join_next_with_id() => {
                     let (task, report) = joined.unwrap();
-                    fleet.ended(task, Ended::Complete, LogIn::default(), &report);
+                    let ended = match report.answer {
+                        Answer::Failed => Ended::Failed(Class::Network),
+                        Answer::Answered | Answer::None => Ended::Complete,
+                    };
+                    fleet.ended(task, ended, LogIn::default(), &report);
                 }
             }
         }
@@ -162,7 +201,7 @@ async fn workers_share_what_is_due_and_take_over_what_a_dead_one_held() {
 #[tokio::test]
 async fn a_worker_that_is_late_with_its_own_does_not_let_what_nobody_has_wait() {
     // Of sixty polls a second there is place for half at most.
-    let site = Site { places: 6, ..Site::new(60) };
+    let site = Site { limits: Limits { sessions: 6, ..limits() }, ..Site::new(60) };
     let name = site.name.clone();
     let left = async {
         sleep(SECOND).await;
@@ -226,10 +265,7 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     }
     fleet.finish().await;
     Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
-    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
-    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
-    fleet.await_rows();
-    fleet.set_accounts(&[], limits);
+    let mut fleet = site.worker_of_a_table();
     sleep(3 * SECOND).await;
     assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[], None), 100).await.unwrap().len(), 5);
     fleet.set_rows(Rows { polled: site.accounts.clone(), ..Rows::default() });
@@ -241,10 +277,7 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
 /// Has a worker look for a while at what is late, with these rows in the table.
 async fn looks_at_what_is_late(site: &Site, rows: Rows) {
     Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
-    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
-    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
-    fleet.await_rows();
-    fleet.set_accounts(&[], limits);
+    let mut fleet = site.worker_of_a_table();
     fleet.set_rows(rows);
     sleep(3 * SECOND).await;
     fleet.finish().await;
@@ -287,10 +320,7 @@ async fn what_a_worker_leaves_to_others_hides_nothing_from_it_however_much_that_
     let account =
         |number: i32| Account { maildrop_id: format!("left{number}"), ..Account::new(number.to_string()) };
     let unusable = (1..=9000).map(|number| Arc::new(account(number))).collect();
-    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
-    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
-    fleet.await_rows();
-    fleet.set_accounts(&[], limits);
+    let mut fleet = site.worker_of_a_table();
     fleet.set_rows(Rows { polled: site.accounts.clone(), unusable, ..Rows::default() });
     let begin = tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them");
     assert_eq!(begin.account.maildrop_id, "0@h");
@@ -308,9 +338,8 @@ async fn a_worker_that_reads_no_table_drops_nothing_that_may_be_of_a_row() {
     let old = "UPDATE lease SET owner = -1, mail_at = now() - interval '91 days'";
     Postgres::shared().execute(&site.name, old);
     let left = || Postgres::shared().execute(&site.name, "SELECT count(*) FROM lease");
-    let limits = Limits { sessions: 100, per_host: 100, startup_spread: SECOND, ..Limits::default() };
-    let mut fleet = Fleet::join(site.leases(), site.leases(), limits.clone(), SILENCE);
-    fleet.set_accounts(&[], limits);
+    let mut fleet = Fleet::join(site.leases(), site.leases(), limits(), SILENCE);
+    fleet.set_accounts(&[], limits());
     sleep(3 * SECOND).await;
     assert_eq!(left(), "2");
     fleet.finish().await;

@@ -16,7 +16,7 @@ use crate::state::postgres::beat::{self, Identity};
 use crate::state::postgres::{Claim, Close, Leases, NOBODY, Peer};
 
 use super::accounts::{Accounts, CHUNK};
-use super::floor::{Floor, Limits};
+use super::floor::{Door, Floor, Limits, News};
 use super::gone::Gone;
 use super::session::{Begin, Event, Roster, Told};
 use super::share::taken_over;
@@ -33,11 +33,29 @@ const SHARING: Duration = Duration::from_secs(60);
 
 /// A lease that is held.
 struct Held {
-    host: Arc<str>,
-    has_left: bool,
+    maildrop: i64,
+    /// Where it has a place, until it has left.
+    door: Option<Arc<Door>>,
     is_released: bool,
     /// How it is to be closed, once its session has ended.
     close: Option<Close>,
+}
+
+/// Whether more is due than was claimed, and can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    None,
+    Some,
+}
+
+/// How far a worker is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    Not,
+    /// Nothing more is claimed.
+    Begun,
+    /// The others know it.
+    Seen,
 }
 
 pub struct Worker {
@@ -59,9 +77,7 @@ pub struct Worker {
     /// Who else there is: what they polled last may be taken over.
     others: Vec<i64>,
     share_at: Instant,
-    lag: Duration,
-    is_draining: bool,
-    is_seen_to_drain: bool,
+    drain: Drain,
     /// All is to be made due.
     is_woken: bool,
     troubles: Troubles,
@@ -84,9 +100,7 @@ impl Worker {
             log_ins: Vec::new(),
             others: Vec::new(),
             share_at: Instant::now(),
-            lag: Duration::ZERO,
-            is_draining: false,
-            is_seen_to_drain: false,
+            drain: Drain::Not,
             is_woken: false,
             troubles: Troubles::default(),
         }
@@ -126,10 +140,8 @@ impl Worker {
                     // Whoever has their maildrops by now, their sessions have ended or will not write.
                     self.closes.clear();
                     self.log_ins.clear();
-                    for (_, held) in self.held.drain() {
-                        if !held.has_left {
-                            self.floor.left(&held.host, Answer::None);
-                        }
+                    for (_, mut held) in std::mem::take(&mut self.held) {
+                        self.left(&mut held, Answer::None, None);
                     }
                 }
             }
@@ -184,15 +196,21 @@ impl Worker {
             self.wake_all().await;
             self.close().await;
             self.tidy_gone().await;
-            if self.is_draining && !self.is_seen_to_drain {
+            if self.drain == Drain::Begun {
                 let told = self.leases.drain(identity.id).await;
-                self.is_seen_to_drain = self.troubles.noted("say that it ends", told).is_some();
+                if self.troubles.noted("say that it ends", told).is_some() {
+                    self.drain = Drain::Seen;
+                }
             }
-            let more = match self.is_draining || identity.term.is_over() {
-                true => false,
-                false => self.claim(identity, out).await,
+            let waiting = match self.drain {
+                Drain::Not if !identity.term.is_over() => self.claim(identity, out).await,
+                Drain::Not | Drain::Begun | Drain::Seen => Waiting::None,
             };
-            tick_at = Instant::now() + if more { SHORT_TICK } else { TICK.min(self.silence / 4) };
+            tick_at = Instant::now()
+                + match waiting {
+                    Waiting::Some => SHORT_TICK,
+                    Waiting::None => TICK.min(self.silence / 4),
+                };
         }
     }
 
@@ -200,10 +218,10 @@ impl Worker {
     fn hear(&mut self, event: Event) -> Option<oneshot::Sender<()>> {
         match event {
             Event::LogsIn(claim, delay) => self.log_ins.push((claim, delay)),
-            Event::Left(token, answer) => {
-                if let Some(held) = self.held.get_mut(&token).filter(|held| !held.has_left) {
-                    held.has_left = true;
-                    self.floor.left(&held.host, answer);
+            Event::Left { token, answer, why } => {
+                if let Some(mut held) = self.held.remove(&token) {
+                    self.left(&mut held, answer, why);
+                    self.held.insert(token, held);
                 }
             }
             Event::Ended(close) => {
@@ -227,7 +245,8 @@ impl Worker {
                 self.floor.set_limits(limits);
             }
             Event::WakeAll => self.is_woken = true,
-            Event::Drain => self.is_draining = true,
+            Event::Drain if self.drain == Drain::Not => self.drain = Drain::Begun,
+            Event::Drain => {}
             Event::Finish(told) => return Some(told),
         }
         None
@@ -237,10 +256,23 @@ impl Worker {
     fn settle(&mut self, token: i64) {
         let Some(Held { is_released: true, close: Some(close), .. }) = self.held.get(&token) else { return };
         self.closes.push(*close);
-        if let Some(held) = self.held.remove(&token)
-            && !held.has_left
-        {
-            self.floor.left(&held.host, Answer::None);
+        if let Some(mut held) = self.held.remove(&token) {
+            self.left(&mut held, Answer::None, None);
+        }
+    }
+
+    /// Takes note that a session has left its host, if it had not, and why that failed. A host that is away is told once, for all
+    /// of its accounts.
+    fn left(&mut self, held: &mut Held, answer: Answer, why: Option<String>) {
+        let Some(door) = held.door.take() else { return };
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        match self.floor.left(held.maildrop, &door, answer) {
+            Some(News::Away) => log::error!(
+                "{door}: several accounts in a row could not reach it, the last of them{why}; it is tried by two at a time until it \
+                 answers, and not told of each account"
+            ),
+            Some(News::Back) => log::warn!("{door}: answers again"),
+            None => {}
         }
     }
 
@@ -257,8 +289,11 @@ impl Worker {
     /// Makes rows for accounts that have none.
     async fn enter(&mut self) {
         if !self.accounts.are_entered() {
-            let entered = self.accounts.enter(&self.leases, &mut self.dice, self.floor.free()).await;
+            let entered = self.accounts.enter(&self.leases, &mut self.dice, self.floor.places()).await;
             self.troubles.noted("enter accounts", entered);
+        }
+        if self.knows_all() {
+            self.accounts.started();
         }
     }
 
@@ -334,7 +369,7 @@ impl Worker {
     /// Takes its share of the maildrops over from whoever has more, but for those that it cannot poll. Who is busy has enough,
     /// whatever the others have.
     async fn share(&mut self, own: i64, live: &[i64]) {
-        if !self.knows_all() || self.is_draining || self.floor.is_busy() || Instant::now() < self.share_at {
+        if !self.knows_all() || self.drain != Drain::Not || self.floor.is_busy() || Instant::now() < self.share_at {
             return;
         }
         let owned = self.leases.owned().await;

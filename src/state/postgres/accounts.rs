@@ -24,7 +24,7 @@ const OURS: &str = "account";
 const NO_COLUMN: &str = "[42703]";
 
 /// After a change the maildrop is due so soon: when all workers have seen it.
-const SEEN: &str = "10 s";
+const SEEN: &str = "5 s";
 
 /// The accounts that a database has. Cheap to clone.
 #[derive(Clone)]

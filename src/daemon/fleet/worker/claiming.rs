@@ -10,72 +10,73 @@ use crate::state::Claimed;
 use crate::state::postgres::NEW;
 use crate::state::postgres::beat::Identity;
 
-use super::super::floor::{Candidate, Past};
+use super::super::floor::Candidate;
+use super::super::looks::{Looks, Past};
 use super::super::session::{Begin, Event, Session};
-use super::{Held, Out, Worker};
+use super::{Held, Out, Waiting, Worker};
 
 /// Maildrops that are looked at beyond the places that are free, so that tenants can take turns.
 const CHOICE: usize = 200;
-/// How often is looked past whoever crowds the view.
-const LOOKS: usize = 4;
 /// What others polled last is taken over when it is so late.
 const GRACE: Duration = Duration::from_secs(5);
 /// All workers have heard of an account so soon after it was made.
 const HEARD: Duration = Duration::from_secs(15);
 
+/// What one look has shown.
+struct Seen {
+    candidates: Vec<Candidate>,
+    /// What is left to others hides what is due behind it, which the next look shows.
+    behind: Waiting,
+}
+
 impl Worker {
-    /// Claims what is due, as far as there is place. Says whether there is more.
-    pub(super) async fn claim(&mut self, identity: &Identity, out: &Out<'_>) -> bool {
+    /// Claims what is due, as far as there is place.
+    pub(super) async fn claim(&mut self, identity: &Identity, out: &Out<'_>) -> Waiting {
         let free = self.floor.free();
         if free == 0 {
-            return false;
+            return Waiting::None;
         }
         let (grace, others) = (GRACE.min(self.silence / 6), self.others.clone());
         // A first poll is nobody's more than another's.
         let mut due = self.look(&[identity.id, NEW], Duration::ZERO, free).await;
-        let (mut lag, mut found, mut claimed) = (latest(&due), due.len(), 0);
+        let (mut found, mut claimed) = (due.len(), 0);
         // Who is late with its own has the longest due go first, whoever polled that last: or what a dead worker had would wait
         // until it is no more.
-        let is_late = lag >= grace;
+        let is_late = due.iter().any(|candidate| candidate.late >= grace);
         if !is_late {
             claimed = self.take(identity, std::mem::take(&mut due), out).await;
         }
         if is_late || claimed < free {
-            let known: HashSet<i64> = due.iter().map(|(candidate, _)| candidate.maildrop).collect();
+            let known: HashSet<i64> = due.iter().map(|candidate| candidate.maildrop).collect();
             let mut others = self.look(&others, grace, free).await;
-            others.retain(|(candidate, _)| !known.contains(&candidate.maildrop));
-            (lag, found) = (lag.max(latest(&others)), found + others.len());
+            others.retain(|candidate| !known.contains(&candidate.maildrop));
+            found += others.len();
             due.extend(others);
-            due.sort_by_key(|(_, late)| Reverse(*late));
+            due.sort_by_key(|candidate| Reverse(candidate.late));
             claimed += self.take(identity, due, out).await;
         }
-        self.lag = lag;
-        claimed > 0 && claimed < found
+        if claimed > 0 && claimed < found { Waiting::Some } else { Waiting::None }
     }
 
-    /// Looks for what is due, and again past whoever crowds the view.
-    async fn look(&mut self, owners: &[i64], grace: Duration, free: usize) -> Vec<(Candidate, Duration)> {
-        let (mut past, mut all, most) = (self.floor.full(), Vec::new(), self.gone.page(free + CHOICE));
-        let mut known = HashSet::new();
-        for _ in 0..LOOKS {
-            let (seen, is_hidden) = self.see(owners, grace, &past, most).await;
-            let candidates: Vec<_> = seen.iter().map(|(candidate, _)| candidate.clone()).collect();
-            all.extend(seen.into_iter().filter(|(candidate, _)| known.insert(candidate.maildrop)));
-            if !is_hidden && (candidates.len() < most || !past.add_crowd(&candidates)) {
-                break;
+    /// Looks for what is due and has a place, and again past whoever fills the view.
+    async fn look(&mut self, owners: &[i64], grace: Duration, free: usize) -> Vec<Candidate> {
+        let (mut looks, mut all, mut known) = (Looks::new(self.floor.full()), Vec::new(), HashSet::new());
+        let most = self.gone.page(free + CHOICE);
+        while let Some(past) = looks.next() {
+            let Seen { candidates, behind } = self.see(owners, grace, &past, most).await;
+            match behind {
+                Waiting::Some => looks.again(past),
+                Waiting::None if candidates.len() < most => {}
+                Waiting::None => looks.is_filled(past, &candidates, |past| self.accounts.has_others(past)),
             }
+            all.extend(candidates.into_iter().filter(|candidate| known.insert(candidate.maildrop)));
         }
+        all.retain(|candidate| self.floor.has_room(candidate));
         all
     }
 
-    /// Looks once. Says, too, whether what is left to others hides what is due behind it, which the next look shows.
-    async fn see(
-        &mut self,
-        owners: &[i64],
-        grace: Duration,
-        past: &Past,
-        most: usize,
-    ) -> (Vec<(Candidate, Duration)>, bool) {
+    /// Looks once.
+    async fn see(&mut self, owners: &[i64], grace: Duration, past: &Past, most: usize) -> Seen {
         let (left, behind) = self.gone.left();
         // Its own are seldom left to others, and may be due before those that are.
         let behind = behind.filter(|_| !grace.is_zero());
@@ -87,29 +88,31 @@ impl Worker {
         for due in due {
             match self.accounts.get(due.maildrop) {
                 Some(known) => {
-                    let (host, tenant) = (known.host.clone(), known.tenant.clone());
-                    candidates.push((Candidate { maildrop: due.maildrop, host, tenant }, due.late));
+                    let (door, tenant) = (known.door.clone(), known.tenant.clone());
+                    candidates.push(Candidate { maildrop: due.maildrop, door, tenant, late: due.late });
                 }
                 // What others have made may not have been heard of yet.
                 None if due.late >= HEARD => unknown.push(due),
                 None => {}
             }
         }
-        let mut is_hidden = false;
+        let mut behind = Waiting::None;
         if !unknown.is_empty() && self.knows_all() {
             let set_aside = self.gone.set_aside(&self.leases, &unknown).await;
             let is_more = self.troubles.noted("set aside what is of no account", set_aside).unwrap_or(false);
-            is_hidden = is_more && last.is_some() && !grace.is_zero();
+            if is_more && last.is_some() && !grace.is_zero() {
+                behind = Waiting::Some;
+            }
         }
         if !grace.is_zero() {
-            self.gone.look_behind(last.filter(|_| is_hidden));
+            self.gone.look_behind(last.filter(|_| behind == Waiting::Some));
         }
-        (candidates, is_hidden)
+        Seen { candidates, behind }
     }
 
     /// Claims what is chosen of these, and has their sessions begin. Gives how many that were.
-    async fn take(&mut self, identity: &Identity, due: Vec<(Candidate, Duration)>, out: &Out<'_>) -> usize {
-        let chosen = self.floor.choose(due.into_iter().map(|(candidate, _)| candidate).collect());
+    async fn take(&mut self, identity: &Identity, due: Vec<Candidate>, out: &Out<'_>) -> usize {
+        let chosen = self.floor.choose(due);
         if chosen.is_empty() {
             return 0;
         }
@@ -125,18 +128,20 @@ impl Worker {
             else {
                 continue;
             };
+            let host = self.floor.host(&candidate.door);
             self.floor.begins(candidate);
-            let (account, host) = (known.account.clone(), known.host.clone());
-            self.held.insert(claim.token, Held { host, has_left: false, is_released: false, close: None });
-            let (released, token) = (out.released.clone(), claim.token);
-            let term = identity.term.own();
+            let (account, token) = (known.account.clone(), claim.token);
+            let (maildrop, door) = (claim.maildrop, Some(candidate.door.clone()));
+            self.held.insert(token, Held { maildrop, door, is_released: false, close: None });
+            let (released, term) = (out.released.clone(), identity.term.own());
             let lease =
                 Claimed::new(token, term.clone(), move || drop(released.send(Event::Released(token))));
             let session = Session {
                 claim,
                 term,
                 began: since_boot(),
-                lag: self.lag,
+                late: candidate.late,
+                host,
                 account: account.clone(),
                 generation: self.generation,
                 stopper: None,
@@ -145,9 +150,4 @@ impl Worker {
         }
         count
     }
-}
-
-/// Gives how late the latest is.
-fn latest(due: &[(Candidate, Duration)]) -> Duration {
-    due.iter().map(|(_, late)| *late).max().unwrap_or_default()
 }
