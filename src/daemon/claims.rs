@@ -10,11 +10,11 @@ use super::schedule::Start;
 use crate::config::Account;
 use crate::logging;
 use crate::session::summary;
-use crate::session::{self, Befell, Environment, Limits, Report, Task};
+use crate::session::{self, Befell, Budget, Environment, Limits, Report, Task};
 use crate::state::postgres::Rows;
 
-/// Messages that one session may fetch before others get their turn.
-const BUDGET: usize = 50;
+/// What one session may fetch before others get their turn.
+const BUDGET: Budget = Budget { messages: 50, octets: 256 << 20 };
 
 impl Daemon {
     /// Polls the accounts that the table has now.
@@ -65,8 +65,8 @@ impl Daemon {
         let stop = begun.stop(&self.environment.stop);
         let (course, host) = (fleet.course(&begun), begun.host);
         let environment = Environment { stop, host, claimed: Some(lease), ..self.environment.clone() };
-        let start = Start { account, messages: Some(BUDGET) };
-        let limits = Limits { turn: start.messages, ..Limits::default() };
+        let start = Start { account, messages: Some(BUDGET.messages) };
+        let limits = Limits { turn: Some(BUDGET), ..Limits::default() };
         let (account, name) = (start.account.clone(), Arc::from(start.account.name.as_str()));
         let session = async move {
             let polled = session::poll(&account, &environment, Task::Sync(limits), &course).await;

@@ -40,7 +40,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::config::{Account, Config, ConfigError, Listen};
 use crate::failure::Failure;
 use crate::logging;
-use crate::session::{self, Environment, Limits, Report, Task, summary};
+use crate::session::{self, Budget, Environment, Limits, Report, Task, summary};
 use crate::state::lease::DAEMON;
 use crate::state::postgres::Rows;
 use crate::state::{Lease, StateError, Timestamp};
@@ -294,7 +294,8 @@ impl Daemon {
     fn begin_what_is_due(&mut self, now: Duration) -> Option<Duration> {
         let turn = self.schedule.next(now);
         for start in turn.start {
-            let limits = Limits { turn: start.messages, ..Limits::default() };
+            let turn = start.messages.map(|messages| Budget { messages, octets: u64::MAX });
+            let limits = Limits { turn, ..Limits::default() };
             let (account, environment) = (start.account.clone(), self.environment.clone());
             let name: Arc<str> = account.name.as_str().into();
             let (leaving, leaves) = (self.leaving.clone(), name.clone());

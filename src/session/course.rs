@@ -11,7 +11,7 @@ use crate::source::{Blamed, Broke, Trial};
 use crate::state::Closing;
 
 use super::trouble::{AttemptFailed, Failed, Trouble};
-use super::{Limits, Report, Task};
+use super::{Budget, Limits, Report, Task};
 
 /// Sessions in a row that broke and brought nothing, after which the rest is left for the next poll.
 const FRUITLESS: u32 = 20;
@@ -228,8 +228,11 @@ impl Course {
     /// Gives what a session may do of what the poll may do.
     pub fn limits(&self, limits: Limits, account: &Account, report: &Report) -> Limits {
         let turn = limits.turn.filter(|_| report.login_delay.is_none_or(|delay| delay.is_zero()));
-        let most = [account.max_messages, limits.limit, turn].into_iter().flatten().min();
-        Limits { limit: most.map(|most| most.saturating_sub(report.settled)), ..limits }
+        let messages = turn.map(|turn| turn.messages);
+        let most = [account.max_messages, limits.limit, messages].into_iter().flatten().min();
+        let left = |turn: Budget| turn.octets.saturating_sub(report.delivered_octets);
+        let turn = turn.map(|turn| Budget { octets: left(turn), ..turn });
+        Limits { limit: most.map(|most| most.saturating_sub(report.settled)), turn, ..limits }
     }
 
     /// Decides what follows a session that ended so.

@@ -78,7 +78,7 @@ pub use crate::secret::Ask;
 pub use environment::{Environment, server};
 pub use report::{Activity, Answer, Befell, Host, Planned, Progress, Report};
 pub use target::examine;
-pub use task::{Limits, MayDelete, Retry, Task};
+pub use task::{Budget, Limits, MayDelete, Retry, Task};
 pub use told::{Audience, log_report};
 
 /// A wait that a person does not wonder about.

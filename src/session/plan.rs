@@ -142,10 +142,13 @@ pub fn plan(grounds: Grounds<'_>) -> Plan {
     plan
 }
 
-/// Puts off what is beyond the limit on messages; of those that failed before, and of those whose deletion did, the ones
+/// Puts off what is beyond the limits on messages and octets; of those that failed before, and of those whose deletion did, the ones
 /// that were tried last.
 fn limit(plan: &mut Plan, grounds: Grounds<'_>) {
-    let Some(limit) = grounds.policy.limit else { return };
+    let Policy { limit, octets, .. } = *grounds.policy;
+    if limit.is_none() && octets.is_none() {
+        return;
+    }
     let tried_at = |index: usize| (grounds.held)(index).map(|held| held.tried_at);
     let deletions = grounds.sorted.owners.iter().map(|(entry, index)| (*index, entry));
     let deletions: HashMap<usize, Option<Timestamp>> =
@@ -157,8 +160,12 @@ fn limit(plan: &mut Plan, grounds: Grounds<'_>) {
         Step::Fetch(Reason::Retry) => tried_at(*index),
         _ => deletions.get(index).copied().flatten(),
     });
-    for (_, step) in fetches.into_iter().skip(limit) {
-        *step = if *step == Step::Fetch(Reason::Retry) { Step::Held } else { Step::Later };
+    let mut before = 0_u64;
+    for (place, (index, step)) in fetches.into_iter().enumerate() {
+        if limit.is_some_and(|limit| place >= limit) || octets.is_some_and(|octets| before >= octets) {
+            *step = if *step == Step::Fetch(Reason::Retry) { Step::Held } else { Step::Later };
+        }
+        before = before.saturating_add(grounds.listing.get(*index).octets);
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Policy {
     pub max_size: Option<u64>,
     /// Messages to fetch at most.
     pub limit: Option<usize>,
+    /// Octets after which no other is begun.
+    pub octets: Option<u64>,
     /// Whether this run may delete.
     pub deletions: MayDelete,
     /// The time of the poll.
@@ -50,6 +52,7 @@ impl Policy {
             order: account.order,
             max_size: account.max_size,
             limit: [account.max_messages, limits.limit].into_iter().flatten().min(),
+            octets: limits.turn.map(|turn| turn.octets),
             deletions: limits.deletions,
             now,
         }

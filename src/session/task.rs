@@ -37,12 +37,20 @@ impl Task {
 pub struct Limits {
     /// Fetch at most this many messages.
     pub limit: Option<usize>,
-    /// Messages after which others get their turn. Where the server wants time between two log-ins that is no limit, so that
-    /// each takes all it can.
-    pub turn: Option<usize>,
+    /// After how much others get their turn. Where the server wants time between two log-ins that is no limit, so that each
+    /// takes all it can.
+    pub turn: Option<Budget>,
     pub deletions: MayDelete,
     /// When a refused log-in may be tried again.
     pub retry: Retry,
+}
+
+/// What a session may fetch before others get their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    pub messages: usize,
+    /// After so many octets no other message is begun.
+    pub octets: u64,
 }
 
 /// Whether this run may delete.

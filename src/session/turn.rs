@@ -355,6 +355,9 @@ impl Turn<'_> {
         if let Some(limit) = &mut self.book.policy.limit {
             *limit = limit.saturating_sub(fetched.delivered + fetched.already_there);
         }
+        if let Some(octets) = &mut self.book.policy.octets {
+            *octets = octets.saturating_sub(fetched.octets);
+        }
         self.fetched.add(fetched);
         Ok(self.fetched.aborted.is_none() && self.fetched.postponed == 0)
     }

@@ -21,6 +21,7 @@ fn policy() -> Policy {
         order: Order::Oldest,
         max_size: None,
         limit: None,
+        octets: None,
         deletions: MayDelete::AsConfigured,
         now: NOW,
     }
@@ -215,6 +216,13 @@ async fn the_size_limit_is_for_what_is_not_recorded() {
     let limited = Policy { max_size: Some(50), ..policy() };
     let messages = [("big", 100), ("other", 51), ("small", 50)];
     assert_eq!(steps(&messages, &known, &limited).await, ["2 TooLarge", "3 Fetch(New)"]);
+}
+
+#[tokio::test]
+async fn no_message_is_begun_once_the_octets_of_a_turn_are_fetched() {
+    let (known, limited) = (seen(&[("old", 1)]).await, Policy { octets: Some(60), ..policy() });
+    let messages = [("large", 50), ("next", 50), ("last", 1)];
+    assert_eq!(steps(&messages, &known, &limited).await, ["1 Fetch(New)", "2 Fetch(New)", "3 Later"]);
 }
 
 #[tokio::test]
