@@ -68,9 +68,13 @@ impl Add {
         let account = checked(&row)?;
         let written = written(row, &account);
         table.nobody_else_has(&written.row).await?;
-        match &there {
-            Some(_) => drop(table.accounts.replace(&written).await?),
-            None => drop(table.accounts.add(std::slice::from_ref(&written)).await?),
+        let is_written = match &there {
+            Some(_) => table.accounts.replace(&written).await?,
+            None => !table.accounts.add(std::slice::from_ref(&written)).await?.is_empty(),
+        };
+        if !is_written {
+            let what = format!("account {}: somebody else has added or removed it meanwhile", self.row);
+            return Err(CliError::Usage(what));
         }
         let done = if there.is_some() { "written anew" } else { "added" };
         results.done(format_args!("{}: {done}", self.row));
