@@ -119,7 +119,11 @@ mod tests {
             (start(Some(1000), Some(1000)), report(1000, 1), Ended::Complete),
             (start(None, Some(10)), report(10, 1), Ended::Complete),
             // It was not its turn that was over.
-            (start(Some(50), Some(100)), Report { login_delay: Some(Duration::from_secs(9)), ..report(100, 1) }, Ended::Complete),
+            (
+                start(Some(50), Some(100)),
+                Report { login_delay: Some(Duration::from_secs(9)), ..report(100, 1) },
+                Ended::Complete,
+            ),
             (start(None, None), Report::failed("a", Class::Target), Ended::Failed(Class::Target)),
             // Other targets have theirs.
             (

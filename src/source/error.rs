@@ -325,7 +325,8 @@ mod tests {
     fn network_and_greeting_are_the_hosts_trouble_and_a_log_in_is_an_accounts() {
         let refused = |about| SourceError::refused(&Reply { status: Status::Err, text: b"no" }, about);
         let closed = |awaited| SourceError::from(WireError::Closed { waiting: Waiting::new(awaited, "x") });
-        let garbled = |to| SourceError::from(WireError::Protocol(ProtocolError::NotAReply { to, line: Vec::new() }));
+        let garbled =
+            |to| SourceError::from(WireError::Protocol(ProtocolError::NotAReply { to, line: Vec::new() }));
         let away = NetError::Refused { addresses: Vec::new(), port: 995 };
         for of_host in [
             away.into(),
@@ -336,7 +337,9 @@ mod tests {
         ] {
             assert!(of_host.is_of_host(), "{of_host}");
         }
-        for of_account in [refused(About::LogIn), closed(Awaited::LogIn), refused(About::Other), garbled(Request::List)] {
+        for of_account in
+            [refused(About::LogIn), closed(Awaited::LogIn), refused(About::Other), garbled(Request::List)]
+        {
             assert!(!of_account.is_of_host(), "{of_account}");
         }
     }

@@ -1,6 +1,7 @@
 //! The daemon, its hooks, metrics and units.
 
 mod database;
+mod dead_host;
 mod fleet;
 mod hooks;
 mod metrics;

@@ -169,6 +169,33 @@ fn accounts_of_the_table_are_polled_as_it_says_now() {
 }
 
 #[test]
+fn with_default_settings_what_is_added_enabled_or_replaced_is_polled_within_ten_seconds() {
+    let mut site = Site::new(4, "");
+    let config = std::fs::read_to_string(site.home.path("config/postrider/config.yaml")).unwrap();
+    let own = "daemon: { startup_spread: 0s, max_sessions_per_host: 20 }\n";
+    assert!(config.contains(own));
+    site.home.configure(&config.replace(own, ""));
+    site.add("acme/bob", "u1", &[]);
+    site.add("acme/carol", "u2", &[]);
+    site.home.must(&["account", "disable", "acme/bob"], 0);
+    let worker = Daemon::start_with(&site.home, &["-v", "daemon"], &[]);
+    polls(&worker, 1);
+    assert!(wait_until(IN_FORCE, || site.execute("SELECT count(*) FROM lease WHERE owner >= 0") == "1"));
+    thread::sleep(Duration::from_secs(2));
+    ["u0", "u1", "u3"].into_iter().for_each(|user| site.put(user));
+    site.add("acme/alice", "u0", &[]);
+    site.home.must(&["account", "enable", "acme/bob"], 0);
+    site.add("acme/carol", "u3", &["--replace"]);
+    let all_came = || {
+        let mut came = site.came();
+        came.sort_unstable();
+        came == ["acme/alice", "acme/bob", "acme/carol"]
+    };
+    assert!(wait_until(IN_FORCE, all_came), "{:?}\n{}", site.came(), worker.log());
+    worker.stop();
+}
+
+#[test]
 fn a_view_over_other_tables_is_as_good_and_one_that_is_missing_is_told_once() {
     let mut site = Site::new(2, "");
     site.home.must(&["account", "list"], 0);

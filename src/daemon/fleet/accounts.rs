@@ -206,7 +206,10 @@ mod tests {
         assert_eq!(names, ["d", "t/b"]);
         assert_eq!(accounts.get(1).unwrap().account.user, "new", "it is polled as it is now");
         assert!(accounts.get(3).is_none() && !accounts.are_entered());
-        let past = |hosts: &[&str]| Past { hosts: hosts.iter().map(ToString::to_string).collect(), ..Past::default() };
+        let past = |hosts: &[&str]| Past {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            ..Past::default()
+        };
         assert!(accounts.has_others(&past(&["h"])) && !accounts.has_others(&past(&["h", "other"])));
     }
 }

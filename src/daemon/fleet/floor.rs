@@ -332,9 +332,14 @@ mod tests {
         pinned.tls.pins = vec![[7; 32]];
         for account in [&wrong, &pinned] {
             let door = Arc::new(Door::of(account, "h".into()));
-            let failing: Vec<_> = due(90..96, "h", "evil").into_iter().map(|due| Candidate { door: door.clone(), ..due }).collect();
+            let failing: Vec<_> = due(90..96, "h", "evil")
+                .into_iter()
+                .map(|due| Candidate { door: door.clone(), ..due })
+                .collect();
             assert_eq!(begin(&mut floor, failing.clone()).len(), 6);
-            (90..96).for_each(|maildrop| assert_ne!(floor.left(maildrop, &door, Answer::Failed), Some(News::Back)));
+            (90..96).for_each(|maildrop| {
+                assert_ne!(floor.left(maildrop, &door, Answer::Failed), Some(News::Back))
+            });
             assert_eq!(begin(&mut floor, failing).len(), 2);
             assert_eq!((floor.host(&door), floor.host(&well[0].door)), (Host::Away, Host::Unknown));
         }

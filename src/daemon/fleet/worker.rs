@@ -369,7 +369,11 @@ impl Worker {
     /// Takes its share of the maildrops over from whoever has more, but for those that it cannot poll. Who is busy has enough,
     /// whatever the others have.
     async fn share(&mut self, own: i64, live: &[i64]) {
-        if !self.knows_all() || self.drain != Drain::Not || self.floor.is_busy() || Instant::now() < self.share_at {
+        if !self.knows_all()
+            || self.drain != Drain::Not
+            || self.floor.is_busy()
+            || Instant::now() < self.share_at
+        {
             return;
         }
         let owned = self.leases.owned().await;

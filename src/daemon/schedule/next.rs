@@ -65,7 +65,9 @@ impl Poll {
                 };
                 Some(self.tried_in(every).map_or(wait, |tried_in| wait.min(tried_in)))
             }
-            (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => Some(dice.between(least, every)),
+            (Ended::Complete | Ended::Failed(_), Some(every), Some(least)) => {
+                Some(dice.between(least, every))
+            }
             // Counted from its beginning, so that polls do not drift by their length; but one that took longer than
             // the interval leaves the maildrop to others for a while.
             (Ended::Complete | Ended::Failed(_), Some(every), None) => {
@@ -161,8 +163,11 @@ mod tests {
 
     #[test]
     fn quiet_maildrops_are_polled_less_often_only_when_polls_are_late() {
-        let quiet =
-            |days, late| Poll { quiet: QUIET * days, late: Duration::from_secs(late), ..poll(Ended::Complete) };
+        let quiet = |days, late| Poll {
+            quiet: QUIET * days,
+            late: Duration::from_secs(late),
+            ..poll(Ended::Complete)
+        };
         let interval = |poll: Poll| f64::from(u32::try_from(minutes(poll)).unwrap()) / 5.0;
         assert!(interval(quiet(30, 0)) < 1.3);
         assert!(interval(quiet(0, 60)) < 1.3);

@@ -62,7 +62,8 @@ async fn limits_of_hosts_shares_probes_and_turns_hold_for_a_worker_at_work() {
             warm = world.tenants.clone();
             world.hosts.values_mut().for_each(|(running, most)| *most = *running);
         }
-        site.sees(|world| world.tenants["few"] >= warm["few"] + 6 && world.tenants["a"] >= warm["a"] + 4).await;
+        site.sees(|world| world.tenants["few"] >= warm["few"] + 6 && world.tenants["a"] >= warm["a"] + 4)
+            .await;
     };
     tokio::select! {
         () = site.work() => {}
