@@ -24,7 +24,8 @@ pub mod credential {
 }
 
 pub mod delivery {
-    pub use crate::delivery::{Access, Draft, Finished, MessageId, Others, Outcome, Sink, TargetError};
+    pub use crate::delivery::{Access, Draft, Finished, Others, Outcome, Sink, TargetError};
+    pub use crate::message::MessageId;
 
     pub mod envelope {
         pub use crate::delivery::envelope::{recipients, sender};

@@ -38,13 +38,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::Target;
 use crate::disk::{self, Disk};
 use crate::lock::lock;
-use crate::message::{FileId, Fingerprint, UniqueId};
+use crate::message::{FileId, Fingerprint, MessageId, UniqueId};
 use crate::smtp::Dialect;
 
 pub use access::{Access, Errand};
 use error::{LARGE, file_error, is_no_room};
 pub use error::{ServerError, TargetError};
-pub use outcome::{Leftover, MessageId, Others, Outcome};
+pub use outcome::{Leftover, Others, Outcome};
 use series::Faults;
 pub use space::{has_room, probe};
 use spool::{Content, Spooled};

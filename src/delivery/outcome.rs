@@ -1,19 +1,6 @@
-//! Which message it is, and what became of it.
+//! What became of a message.
 
-use std::sync::Arc;
-
-use crate::message::{FileId, UniqueId};
-
-/// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MessageId {
-    /// The account's `maildrop_id`.
-    pub maildrop: Arc<str>,
-    /// The server's unique-id (or a fingerprint where the server has none).
-    pub uid: UniqueId,
-    /// 0 for the first message in the listing that shows this unique-id, 1 for the second, ...
-    pub ordinal: u32,
-}
+use crate::message::FileId;
 
 /// What became of a finished message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use super::TargetError;
 use super::parts::{Destination, Ending, Parts, SPILL};
-use super::{MessageId, TargetError};
 use crate::disk::room::Buffer;
 use crate::disk::{Disk, OpenFile, spool_directory};
-use crate::message::{FileId, Fingerprint, ToCrlf, ToLf, ToLines, UniqueId};
+use crate::message::{FileId, Fingerprint, MessageId, ToCrlf, ToLf, ToLines, UniqueId};
 
 /// Octets of the header section that are kept for a look at its fields.
 const HEADER: usize = 64 << 10;

@@ -1,6 +1,7 @@
 //! Names of messages: the server's for one session, and the ones that last.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::text::Shown;
 
@@ -41,4 +42,15 @@ impl fmt::Debug for UniqueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Shown(&self.0).fmt(f)
     }
+}
+
+/// Names one message for good: the maildrop's identity, the unique-id, and which of those that share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The account's `maildrop_id`.
+    pub maildrop: Arc<str>,
+    /// The server's unique-id (or a fingerprint where the server has none).
+    pub uid: UniqueId,
+    /// 0 for the first message in the listing that shows this unique-id, 1 for the second, ...
+    pub ordinal: u32,
 }

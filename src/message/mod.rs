@@ -23,7 +23,7 @@ pub use body::Body;
 pub use file::{FileDigest, FileId};
 pub use fingerprint::{Certainty, Content, Fingerprint, Fingerprinter, Identity};
 pub use header::{Header, ReversePath};
-pub use ids::{MessageNumber, UniqueId};
+pub use ids::{MessageId, MessageNumber, UniqueId};
 pub use in_mailbox::InMailbox;
 pub use line_ends::{ToCrlf, ToLf, ToLines};
 pub use listing::{Listed, Listing, ListingBuilder};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::delivery::{Draft, MessageId, Sink};
+use crate::delivery::{Draft, Sink};
 use crate::disk::Disk;
-use crate::message::{Content, Fingerprinter, Trace, UniqueId};
+use crate::message::{Content, Fingerprinter, MessageId, Trace, UniqueId};
 use crate::source::{Begin, Blamed, End, Event, Refusal, Rest, Source, SourceError};
 use crate::state::{Came, Delivery, HeldKind, Holder, Standing};
 use crate::stop::{MESSAGES, Stop};

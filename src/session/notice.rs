@@ -12,9 +12,9 @@ use super::trouble::{During, Failed};
 use super::{Environment, Report, Retry, hooks, open_target};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
 use crate::config::{Account, Notify};
-use crate::delivery::{MessageId, Outcome};
+use crate::delivery::Outcome;
 use crate::failure::{Class, Failure};
-use crate::message::UniqueId;
+use crate::message::{MessageId, UniqueId};
 use crate::net::host_name;
 use crate::state::{Maildrop, Taken, Timestamp, Told};
 

@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use super::series::{Faults, one_by_one};
 use super::spool::{self, LineEnds, Spooled};
-use super::{Access, MessageId, Outcome, TargetError, file_error};
+use super::{Access, Outcome, TargetError, file_error};
 use crate::clock::Timestamp;
 use crate::config;
 use crate::disk::{Disk, spool_directory};
 use crate::failure::Class;
 use crate::lock::lock;
-use crate::message::Content;
+use crate::message::{Content, MessageId};
 use crate::net::http::{Answered, HttpError, Reply, Sent};
 use judge::{Verdict, judge, words};
 use request::{Digests, Secrets, request};

@@ -32,12 +32,12 @@ use std::sync::{Arc, Mutex};
 
 use super::series::Faults;
 use super::spool::{self, Unspooled};
-use super::{Access, Leftover, MessageId, Outcome, TargetError};
+use super::{Access, Leftover, Outcome, TargetError};
 use crate::config;
 use crate::config::target::MessageDate;
 use crate::disk::Disk;
 use crate::lock::lock;
-use crate::message::{FileDigest, FileId};
+use crate::message::{FileDigest, FileId, MessageId};
 use connect::{Connecting, Opened};
 use look::{Back, Found, Sought};
 use memory::{Doubtful, Memory};

@@ -11,9 +11,9 @@ use super::name::{self, MayBe, Named};
 use super::opened::Opened;
 use super::tmp::{Stored, TmpFile, Unstored};
 use crate::delivery::parts::{Destination, Ending, Parts};
-use crate::delivery::{MessageId, TargetError, file_error};
+use crate::delivery::{TargetError, file_error};
 use crate::disk::room::Buffer;
-use crate::message::{self, FileId, ToLf};
+use crate::message::{self, FileId, MessageId, ToLf};
 
 /// See [`crate::delivery::Draft`]. A small message is written in one visit of a worker when it is complete.
 #[derive(Debug)]

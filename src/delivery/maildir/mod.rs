@@ -35,10 +35,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::space::may_hold;
-use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room};
+use super::{LARGE, Outcome, TargetError, file_error, is_no_room};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Moved};
-use crate::message::FileId;
+use crate::message::{FileId, MessageId};
 use crate::net;
 use name::{MayBe, Named, Namer};
 use opened::Opened;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::WallClock;
-use crate::delivery::MessageId;
+use crate::message::MessageId;
 use crate::message::file::{self, FileDigest as Digest};
 use crate::message::{Content, FileId};
 use crate::text::hex;

@@ -33,10 +33,10 @@ use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::spool::{self, LineEnds, Spooled, Unspooled};
-use super::{LARGE, MessageId, Outcome, TargetError, file_error, is_no_room, owner};
+use super::{LARGE, Outcome, TargetError, file_error, is_no_room, owner};
 use crate::disk::{Directory, Disk, Identity, OpenFile, above, spool_directory};
 use crate::lock::lock;
-use crate::message::{Header, header};
+use crate::message::{Header, MessageId, header};
 use crate::stop::Stop;
 use lock::{DotLock, Tried};
 use quote::{FROM, Quoter};

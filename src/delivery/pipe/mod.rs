@@ -31,13 +31,14 @@ use tokio::task::JoinHandle;
 
 use super::mbox::from_line;
 use super::spool::{self, Content, LineEnds, Spooled, Unspooled};
-use super::{Access, LARGE, MessageId, Outcome, TargetError, is_no_room};
+use super::{Access, LARGE, Outcome, TargetError, is_no_room};
 use crate::config::account::CommandLine;
 use crate::config::target::{self, Fact};
 use crate::disk::workers::Following;
 use crate::disk::{Disk, OpenFile, spool_directory};
 use crate::lock::lock;
 use crate::logging;
+use crate::message::MessageId;
 use crate::net::process::{self, Group};
 use crate::stop;
 use crate::text::Shown;

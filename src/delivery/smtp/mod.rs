@@ -19,12 +19,12 @@ use std::sync::{Arc, Mutex};
 
 use super::series::Faults;
 use super::spool::Unspooled;
-use super::{Access, MessageId, Outcome, ServerError, TargetError, envelope, spool};
+use super::{Access, Outcome, ServerError, TargetError, envelope, spool};
 use crate::config::MailServer;
 use crate::disk::Disk;
 use crate::failure::{Class, speaks_of_tls};
 use crate::lock::lock;
-use crate::message::Header;
+use crate::message::{Header, MessageId};
 use crate::smtp::{Command, Dialect, Reply};
 use crate::stop::GOODBYE;
 use dialogue::Broken;

@@ -303,10 +303,9 @@ mod tests {
 
     use super::super::dialogue::{Introduction, NoDialogue, Patience};
     use super::*;
-    use crate::delivery::MessageId;
     use crate::delivery::spool::{Draft, LineEnds};
     use crate::disk::Disk;
-    use crate::message::UniqueId;
+    use crate::message::{MessageId, UniqueId};
     use crate::net::{Moment, Stream, Watch};
     use crate::smtp::{Client, ClientId};
     use crate::stop::Stop;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::config::target::Destination;
 use crate::delivery::imap::Mailbox;
-use crate::delivery::{Facts, MessageId, ServerError, Sink, TargetError};
+use crate::delivery::{Facts, ServerError, Sink, TargetError};
 use crate::failure::Class;
-use crate::message::Trace;
+use crate::message::{MessageId, Trace};
 use crate::state::{Delivery, Timestamp};
 
 use super::super::book::{Inventory, Stock};
