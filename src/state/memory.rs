@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 
-use super::{Entries, Held, Kind, LogIn, PollResult, Reached, Recorded, ServerMemory, Timestamp, Told};
+use super::{Entries, Held, Kind, LogIn, PollResult, Reached, ServerMemory, Timestamp, Told};
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,51 +74,6 @@ impl Memory {
         let own = equal.clone().find(is_own).or_else(|| equal.clone().find(renamed));
         own.or_else(|| others.find(|other| other.uid.as_bytes() == uid && other.octets == octets))
     }
-}
-
-/// What a session has seen of a listed message that a record may be of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// Its place in the listing alone: octets by the server's word.
-    Listed(u64),
-    /// Its header too, by TOP.
-    Header {
-        /// Octets by the server's word.
-        listed: u64,
-        /// What the header is known by.
-        header: Fingerprint,
-    },
-    /// All of it, by RETR.
-    Whole {
-        /// Octets by the server's word.
-        listed: u64,
-        /// What it is known by.
-        whole: Fingerprint,
-    },
-}
-
-/// Proves that a listed message is the one that was recorded, if that is so: by its content, or by a certain identity
-/// and a size that RETR verified. What the user gave up is deleted by name and size, and what was only marked never.
-pub fn prove<T>(entry: &super::Entry, detail: &Detail, seen: &Seen, of: T) -> Option<Recorded<T>> {
-    let proven = match (entry.kind, seen) {
-        (Kind::Marked | Kind::Pending, _) => false,
-        (
-            Kind::Discarded,
-            Seen::Listed(listed) | Seen::Header { listed, .. } | Seen::Whole { listed, .. },
-        ) => entry.octets == *listed,
-        (Kind::Delivered | Kind::Imported, Seen::Listed(_)) => false,
-        (Kind::Delivered | Kind::Imported, Seen::Header { listed, header }) => {
-            let octets = listed.saturating_sub(header.fields);
-            let is_certain = header.identity.is_certain() && !detail.is_weak();
-            is_certain && detail.has_header_of(header) && detail.is_verified(octets)
-        }
-        (Kind::Delivered, Seen::Whole { listed, whole }) => detail.is_whole(*listed, whole),
-        // Nobody here has seen more of it than its header.
-        (Kind::Imported, Seen::Whole { whole, .. }) => {
-            whole.identity.is_certain() && !detail.is_weak() && detail.has_header_of(whole)
-        }
-    };
-    proven.then_some(Recorded(of))
 }
 
 impl Detail {

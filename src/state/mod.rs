@@ -78,11 +78,10 @@ pub use maildrop::{
     Status, Told,
 };
 pub use memory::{
-    Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Seen,
-    Unclaimed, prove,
+    Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,
 };
 pub(crate) use path::make_directory_of;
-pub use proof::Recorded;
+pub use proof::{Recorded, Seen, prove};
 pub use store::Store;
 pub use trouble::Trouble;
 
