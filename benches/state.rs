@@ -28,7 +28,7 @@ static LARGE: LazyLock<(TempDir, Store)> = LazyLock::new(|| {
         RUNTIME.block_on(async {
             let memory = begin(&store, count).await;
             for first in (0..count).step_by(10_000) {
-                let deliveries = (first..first + 10_000).map(|n| (delivery(n), ())).collect();
+                let deliveries = (first..first + 10_000).map(delivery).collect();
                 store.record(&memory.key, 1, deliveries).await.expect("a record");
             }
             store.close(&memory.key, &memory.entries, Closing::default()).await.expect("an end");
@@ -157,7 +157,7 @@ impl Small {
 
     async fn record(&self, count: usize) {
         let first = self.next.fetch_add(count, Relaxed);
-        let deliveries = (first..first + count).map(|n| (delivery(n), ())).collect();
+        let deliveries = (first..first + count).map(delivery).collect();
         self.store.record(&self.key, 1, deliveries).await.expect("a record");
     }
 }

@@ -145,8 +145,9 @@ impl Discard {
         let (at, discarded) = (now(), chosen.len());
         // As if it had been delivered now, so that what `keep` says of delivered messages holds for it. Without a
         // header it is never taken for another message's.
-        let delivery = |HeldMessage { uid, ordinal, octets, .. }| {
-            (Delivery { delivered_at: Some(at), ..Delivery::new(uid, ordinal, octets, Kind::Discarded) }, ())
+        let delivery = |HeldMessage { uid, ordinal, octets, .. }| Delivery {
+            delivered_at: Some(at),
+            ..Delivery::new(uid, ordinal, octets, Kind::Discarded)
         };
         store.record(&memory.key, at, chosen.into_iter().map(delivery).collect()).await?;
         results.done(format_args!("{}: {} given up", account.name, messages(discarded)));

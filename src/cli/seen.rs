@@ -154,7 +154,7 @@ impl Mark {
         uids.retain(|uid| !known.contains(uid));
         let (marked, at) = (uids.len(), now());
         let memory = store.begin(maildrop).await?;
-        let mark = |uid| (Delivery::new(uid, 0, 0, Kind::Marked), ());
+        let mark = |uid| Delivery::new(uid, 0, 0, Kind::Marked);
         store.record(&memory.key, at, uids.into_iter().map(mark).collect()).await?;
         let before = match all - marked {
             0 => String::new(),

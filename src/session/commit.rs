@@ -33,7 +33,7 @@ pub struct Complete {
 #[derive(Debug)]
 pub enum Result {
     /// Delivered and recorded; only the proof allows its deletion.
-    Recorded(Recorded<Done>),
+    Recorded(Done, Option<Recorded>),
     /// The target does not have it.
     Declined(Declined),
     /// What was declined at this place in the listing was not the message's trouble but the target's.
@@ -356,14 +356,27 @@ impl Commit<'_> {
             reached.during("record who has a message")?;
         }
         let deliveries: Vec<_> = batches.iter().flat_map(|batch| batch.deliveries.iter().cloned()).collect();
-        if !deliveries.is_empty() {
-            let recorded = self.store.record(&self.maildrop, self.now, deliveries).await;
-            for proof in recorded.during("record what was delivered")? {
-                // If nobody listens, the message is deleted by a later session.
-                let _ = results.send(Result::Recorded(proof));
-            }
+        for recorded in record(self.store, &self.maildrop, self.now, deliveries).await? {
+            // If nobody listens, the message is deleted by a later session.
+            let _ = results.send(recorded);
         }
         let ended = batches.drain(..).find_map(|batch| batch.ended);
         ended.map_or(Ok(()), Err)
     }
+}
+
+/// Records durably what was delivered, and gives the result of each.
+pub async fn record(
+    store: &Store,
+    maildrop: &MaildropKey,
+    now: Timestamp,
+    deliveries: Vec<(Delivery, Done)>,
+) -> std::result::Result<Vec<Result>, Failed> {
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = |(delivery, done): (Delivery, Done)| ((done.index, delivery), done);
+    let (listed, done): (Vec<_>, Vec<_>) = deliveries.into_iter().map(listed).unzip();
+    let proofs = store.record_listed(maildrop, now, listed).await.during("record what was delivered")?;
+    Ok(done.into_iter().zip(proofs).map(|(done, proof)| Result::Recorded(done, proof)).collect())
 }

@@ -385,13 +385,12 @@ impl Fetch<'_, '_> {
     }
 
     fn committed(&mut self, result: commit::Result) {
-        let Round { uncommitted, declined_in_a_row, fetched, kept, .. } = &mut self.round;
+        let Round { uncommitted, declined_in_a_row, fetched, .. } = &mut self.round;
         let is_final = !matches!(result, commit::Result::Retracted(_) | commit::Result::Away(_));
         *uncommitted -= usize::from(is_final);
         match result {
-            commit::Result::Recorded(proof) => {
+            commit::Result::Recorded(done, proof) => {
                 *declined_in_a_row = 0;
-                let done = *proof.get();
                 fetched.delivered += usize::from(!done.already_there);
                 fetched.already_there += usize::from(done.already_there);
                 fetched.octets += if done.already_there { 0 } else { done.octets };
@@ -399,8 +398,8 @@ impl Fetch<'_, '_> {
                 self.book.recorded(done.index);
                 // Where messages vanish once they were shown, it is to stay all the same.
                 fetched.shown_undelivered |= done.stays;
-                if self.book.policy.deletes_at_once() && !done.stays && !kept.contains(&done.index) {
-                    self.source.delete(proof.map(|done| done.index));
+                if self.book.policy.deletes_at_once() {
+                    proof.into_iter().for_each(|proof| self.source.delete(proof));
                 }
             }
             commit::Result::Declined(declined) => {

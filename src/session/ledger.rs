@@ -281,11 +281,7 @@ impl<'a> Ledger<'a> {
         if !reached.is_empty() {
             store.reached(key, now, reached).await.during("record who has a message")?;
         }
-        if !deliveries.is_empty() {
-            let recorded = store.record(key, now, deliveries).await;
-            let recorded = recorded.during("record what was delivered")?;
-            page.told.extend(recorded.into_iter().map(commit::Result::Recorded));
-        }
+        page.told.extend(commit::record(store, key, now, deliveries).await?);
         for result in page.told {
             // If nobody listens, the session is gone, and the message is fetched again.
             let _ = self.results.send(result);

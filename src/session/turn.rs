@@ -324,7 +324,7 @@ impl Turn<'_> {
     pub(super) async fn fetch(
         &mut self,
         wanted: Vec<usize>,
-        old: Vec<Recorded<usize>>,
+        old: Vec<Recorded>,
         last: Vec<Last>,
     ) -> Result<bool, Failed> {
         let mut tried = wanted.clone();

@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct Deletions {
     /// The account, for the log.
     account: String,
-    waiting: VecDeque<Recorded<usize>>,
+    waiting: VecDeque<Recorded>,
     /// Since when any waits.
     since: Option<Instant>,
     /// When the first DELE was sent, and how many were.
@@ -46,13 +46,13 @@ impl Deletions {
     }
 
     /// Keeps a deletion for when the connection is free.
-    pub fn wait(&mut self, proof: Recorded<usize>) {
+    pub fn wait(&mut self, proof: Recorded) {
         self.since.get_or_insert_with(Instant::now);
         self.waiting.push_back(proof);
     }
 
     /// Takes a deletion that waits.
-    pub fn next_waiting(&mut self) -> Option<Recorded<usize>> {
+    pub fn next_waiting(&mut self) -> Option<Recorded> {
         let next = self.waiting.pop_front();
         self.since = self.since.filter(|_| !self.waiting.is_empty());
         next
@@ -60,7 +60,7 @@ impl Deletions {
 
     /// Says whether those that wait should go before anything more is asked for.
     pub fn have_waited(&self, listing: &Listing) -> bool {
-        let octets = |sum: u64, proof: &Recorded<usize>| sum.saturating_add(listing.get(*proof.get()).octets);
+        let octets = |sum: u64, proof: &Recorded| sum.saturating_add(listing.get(proof.index()).octets);
         self.waiting.len() >= MOST_WAITING
             || self.since.is_some_and(|since| since.elapsed() >= LONGEST_WAIT)
             || self.waiting.iter().fold(0, octets) >= WAITING_OCTETS
@@ -68,7 +68,7 @@ impl Deletions {
 
     /// Gives the message of the deletion that waits longest.
     pub fn peek_waiting(&self) -> Option<usize> {
-        self.waiting.front().map(|proof| *proof.get())
+        self.waiting.front().map(Recorded::index)
     }
 
     /// Says that it is time to end the session, so that its deletions become real: this many more are to come of what
@@ -84,14 +84,11 @@ impl Deletions {
     }
 
     /// Sends DELE for a message that is recorded.
-    pub fn delete(
-        &mut self,
-        wire: &mut Wire,
-        listing: &Listing,
-        proof: Recorded<usize>,
-    ) -> Result<(), WireError> {
+    pub fn delete(&mut self, wire: &mut Wire, listing: &Listing, proof: Recorded) -> Result<(), WireError> {
+        let number = listing.get(proof.index()).number;
+        log::debug!("{}: {}: recorded, and so to be deleted", self.account, proof.message().uid);
         self.begun.get_or_insert_with(|| (Instant::now(), 0)).1 += 1;
-        wire.send(Command::Dele(listing.get(*proof.get()).number))
+        wire.send(Command::Dele(number))
     }
 
     /// Notes the answer to a DELE.

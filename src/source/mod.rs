@@ -247,7 +247,7 @@ impl Source {
     }
 
     /// Deletes a message that is recorded, when the connection is free.
-    pub fn delete(&mut self, proof: Recorded<usize>) {
+    pub fn delete(&mut self, proof: Recorded) {
         self.window.deletions.wait(proof);
     }
 

@@ -15,7 +15,7 @@ pub struct Order {
     /// In this order.
     pub wanted: Vec<usize>,
     /// Deletions of messages that were recorded before.
-    pub old: Vec<Recorded<usize>>,
+    pub old: Vec<Recorded>,
     /// What broke a session before, in this order, when everything else is done and this session's deletions are real.
     pub last: Vec<Last>,
     /// Messages that are asked for singly.
@@ -26,7 +26,7 @@ pub struct Order {
 #[derive(Debug)]
 pub enum Last {
     Retrieve(usize),
-    Delete(Recorded<usize>),
+    Delete(Recorded),
 }
 
 /// What is sent where an answer is wanted, whatever it says.

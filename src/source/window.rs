@@ -48,7 +48,7 @@ pub struct Window {
     behind_noop: bool,
     /// Still to be asked for.
     wanted: VecDeque<usize>,
-    old: VecDeque<Recorded<usize>>,
+    old: VecDeque<Recorded>,
     last: VecDeque<Last>,
     careful: HashSet<usize>,
     /// Asked for; the first is the one that is answered next.
@@ -151,7 +151,7 @@ impl Window {
         if unanswered > 0 && (self.sending == Sending::Lockstep || self.alone) {
             return Ok(false);
         }
-        let old = self.old.front().filter(|_| !self.deletions.are_all(0)).map(|proof| *proof.get());
+        let old = self.old.front().filter(|_| !self.deletions.are_all(0)).map(Recorded::index);
         // Some servers delete without QUIT: as long as an answer may be missing, nothing is deleted in whose place another
         // may have come.
         let is_open = |index: &usize| {

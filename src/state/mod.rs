@@ -81,7 +81,7 @@ pub use memory::{
     Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,
 };
 pub(crate) use path::make_directory_of;
-pub use proof::{Recorded, Seen, prove};
+pub use proof::{Recorded, Seen};
 pub use store::Store;
 pub use trouble::Trouble;
 

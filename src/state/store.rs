@@ -187,21 +187,34 @@ impl Store {
         Ok(())
     }
 
-    /// Records messages durably, as first seen `at` this time, and releases them if they were held; the proofs are in
-    /// the same order. Requests that wait together share one commit; each is recorded whole or not at all.
+    /// Records messages durably, as first seen `at` this time, and releases them if they were held. Requests that wait
+    /// together share one commit; each is recorded whole or not at all.
     ///
     /// What was recorded under this name, a message that was not delivered yet, is replaced but for the time of its
     /// first sight.
-    pub async fn record<T>(
+    pub async fn record(
         &self,
         maildrop: &MaildropKey,
         at: Timestamp,
-        deliveries: Vec<(Delivery, T)>,
-    ) -> Result<Vec<Recorded<T>>, StateError> {
-        let (deliveries, of): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StateError> {
         let session = maildrop.session;
         self.write(Write::Record { maildrop: maildrop.identity.clone(), session, at, deliveries }).await?;
-        Ok(of.into_iter().map(Recorded).collect())
+        Ok(())
+    }
+
+    /// Records listed messages, given by their indexes in the listing, as [`Store::record`] does. The proofs are in the
+    /// same order; of what is only marked there is none.
+    pub async fn record_listed(
+        &self,
+        maildrop: &MaildropKey,
+        at: Timestamp,
+        listed: Vec<(usize, Delivery)>,
+    ) -> Result<Vec<Option<Recorded>>, StateError> {
+        let prove = |(index, delivery): &(usize, Delivery)| Recorded::by_commit(maildrop, *index, delivery);
+        let proofs = listed.iter().map(prove).collect();
+        self.record(maildrop, at, listed.into_iter().map(|(_, delivery)| delivery).collect()).await?;
+        Ok(proofs)
     }
 
     /// Notes durably who has messages that others of their recipients have not, so that only those get them later.

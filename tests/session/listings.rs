@@ -187,7 +187,7 @@ fn record(poller: &Poller, messages: &[(String, Vec<u8>)]) {
             let size = octets.len() as u64;
             let new = Delivery::new(UniqueId::new(uid.as_bytes()), 0, size, Kind::Delivered);
             let fingerprint = Some(octets.as_slice().into());
-            (Delivery { fingerprint, delivered_at: Some(1_700_000_000), ..new }, ())
+            Delivery { fingerprint, delivered_at: Some(1_700_000_000), ..new }
         });
         store.record(&memory.key, 1_700_000_000, deliveries.collect()).await.unwrap();
         let closing = Closing { at: 1_700_000_000, listed_at: Some(1_700_000_000), ..Closing::default() };

@@ -108,7 +108,7 @@ async fn record(
         .filter(|fetched| !known.contains(&fetched.uid))
         .map(|Fetched { uid, at }| {
             let delivered_at = Some(at.unwrap_or(now).min(now));
-            (Delivery { delivered_at, ..Delivery::new(uid, 0, 0, Kind::Imported) }, ())
+            Delivery { delivered_at, ..Delivery::new(uid, 0, 0, Kind::Imported) }
         })
         .collect();
     let taken = new.len();

@@ -2,7 +2,7 @@
 
 use crate::message::Fingerprint;
 use crate::message::{FileId, UniqueId};
-use crate::state::{Delivery, Detail, Holder, Kind, Recorded, Seen, prove};
+use crate::state::{Delivery, Detail, Holder, Kind, Recorded, Seen};
 
 use super::super::policy::Due;
 use super::super::which::{Showing, Verdict};
@@ -24,7 +24,7 @@ pub enum Extent {
 #[derive(Debug)]
 pub enum Identified {
     /// A recorded one; the proof allows its deletion, if it is due.
-    Known(Option<Recorded<usize>>),
+    Known(Option<Recorded>),
     /// None that is recorded.
     New {
         /// What is to be recorded.
@@ -192,13 +192,13 @@ impl Book<'_> {
         self.change(index, entry);
     }
 
-    fn prove_whole(&self, index: usize, entry: usize, whole: &Fingerprint) -> Option<Recorded<usize>> {
+    fn prove_whole(&self, index: usize, entry: usize, whole: &Fingerprint) -> Option<Recorded> {
         let (known, detail) = (self.entry(entry), &self.details[&entry]);
         if self.policy.due(&known, detail) != Due::Now {
             return None;
         }
         let message = self.listing.get(index);
-        prove(&known, detail, &Seen::Whole { listed: message.octets, whole: *whole }, index)
+        self.memory.prove((index, entry), detail, &Seen::Whole { listed: message.octets, whole: *whole })
     }
 }
 

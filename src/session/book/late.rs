@@ -64,11 +64,7 @@ impl<'a> Book<'a> {
     }
 
     /// Gives a deletion back, unless a session broke at it: then it comes last, or not now.
-    pub(super) fn unless_it_breaks(
-        &mut self,
-        entry: usize,
-        proof: Recorded<usize>,
-    ) -> Option<Recorded<usize>> {
+    pub(super) fn unless_it_breaks(&mut self, entry: usize, proof: Recorded) -> Option<Recorded> {
         if self.was_tried(entry) {
             return None;
         }
@@ -83,7 +79,7 @@ impl<'a> Book<'a> {
 
     /// Takes the deletions at which a session broke before, with when they were tried; from now on they go their way at
     /// once.
-    pub fn take_late(&mut self) -> Vec<(Timestamp, Recorded<usize>)> {
+    pub fn take_late(&mut self) -> Vec<(Timestamp, Recorded)> {
         self.late.take().unwrap_or_default()
     }
 }

@@ -20,7 +20,7 @@ use crate::config::account::Keep;
 use crate::message::{Content, Fingerprint, Identity, Listing, UniqueId};
 use crate::state::{
     Change, Confirmed, Delivery, Detail, Entry, Held, HeldKind, Holder, Kind, Memory, Reached, Recorded,
-    Seen, Store, Timestamp, prove,
+    Seen, Store, Timestamp,
 };
 
 use super::plan::{self, Grounds, Plan};
@@ -66,7 +66,7 @@ pub struct Book<'a> {
     /// Messages that were found in a mailbox are kept for those that are to come.
     keeps_found: bool,
     /// Deletions at which a session broke before, with when they were tried; `None` once those have their turn.
-    late: Option<Vec<(Timestamp, Recorded<usize>)>>,
+    late: Option<Vec<(Timestamp, Recorded)>>,
     /// Records of messages that turned out to be others.
     superseded: Vec<usize>,
 }
@@ -263,13 +263,13 @@ impl<'a> Book<'a> {
     }
 
     /// Proves by what was seen so far that a listed message is a recorded one.
-    pub fn prove(&self, index: usize, entry: usize) -> Option<Recorded<usize>> {
+    pub fn prove(&self, index: usize, entry: usize) -> Option<Recorded> {
         let message = self.listing.get(index);
         let seen = match self.answers.header(index) {
             Some(header) => Seen::Header { listed: message.octets, header: *header },
             None => Seen::Listed(message.octets),
         };
-        prove(&self.entry(entry), &self.details[&entry], &seen, index)
+        self.memory.prove((index, entry), &self.details[&entry], &seen)
     }
 
     /// Says whether a header may prove that a message is a recorded one, and is not known yet.
@@ -322,13 +322,13 @@ impl<'a> Book<'a> {
     }
 
     /// Makes the records of messages that are taken as seen.
-    pub fn marked(&self, indices: &[usize]) -> Vec<(Delivery, ())> {
+    pub fn marked(&self, indices: &[usize]) -> Vec<Delivery> {
         let of = |index: &usize| {
             let message = self.listing.get(*index);
             let new =
                 Delivery::new(UniqueId::new(message.uid), message.ordinal, message.octets, Kind::Marked);
             let second = self.answers.header(*index).map(|header| header.identity);
-            (Delivery { second, place: self.places.get(index).copied(), ..new }, ())
+            Delivery { second, place: self.places.get(index).copied(), ..new }
         };
         indices.iter().map(of).collect()
     }

@@ -41,7 +41,6 @@ async fn recorded(deliveries: Vec<Delivery>, closing: Closing) -> Remembered {
     let store = Store::open(&directory.path().join("state.db"));
     let name: Arc<str> = "alice@pop.example.org".into();
     let memory = store.begin(name.clone()).await.unwrap();
-    let deliveries = deliveries.into_iter().map(|delivery| (delivery, ())).collect();
     store.record(&memory.key, NOW - DAY, deliveries).await.unwrap();
     let closing = Closing { at: NOW - DAY, listed_at: Some(NOW - DAY), ..closing };
     store.close(&memory.key, &memory.entries, closing).await.unwrap();

@@ -33,7 +33,7 @@ async fn a_poll_that_finds_nothing_new_writes_one_row_whatever_is_recorded() {
     let (_directory, path) = directory();
     let store = Store::open(&path);
     let memory = begin(&store).await;
-    let many = (0..5000).map(|n| (delivery(format!("{n:05}"), 0), ())).collect();
+    let many = (0..5000).map(|n| delivery(format!("{n:05}"), 0)).collect();
     store.record(&memory.key, 1, many).await.unwrap();
     drop(store);
     let store = Store::open(&path);
@@ -93,8 +93,8 @@ async fn requests_that_wait_together_share_one_commit() {
     let callers: Vec<_> = (0..64)
         .map(|n| {
             let (store, key) = (store.clone(), memory.key.clone());
-            let deliveries = vec![(delivery(format!("{n}"), 0), n)];
-            tokio::spawn(async move { store.record(&key, 1, deliveries).await })
+            let deliveries = vec![(n, delivery(format!("{n}"), 0))];
+            tokio::spawn(async move { store.record_listed(&key, 1, deliveries).await })
         })
         .collect();
     // Runs after they have all asked, for a runtime of one thread takes tasks in turn.
@@ -122,9 +122,8 @@ async fn a_request_that_fails_leaves_no_trace_and_spoils_no_other() {
         .unwrap();
     let callers = [("a", 0), ("b", 7), ("c", 0)].map(|(name, ordinal)| {
         let (store, key) = (store.clone(), memory.key.clone());
-        let deliveries =
-            vec![(delivery(format!("{name}1"), 0), ()), (delivery(format!("{name}2"), ordinal), ())];
-        tokio::spawn(async move { store.record(&key, 1, deliveries).await.map(drop) })
+        let deliveries = vec![delivery(format!("{name}1"), 0), delivery(format!("{name}2"), ordinal)];
+        tokio::spawn(async move { store.record(&key, 1, deliveries).await })
     });
     tokio::spawn(async move { other.execute_batch("ROLLBACK").unwrap() }).await.unwrap();
     let mut outcomes = Vec::new();
@@ -151,9 +150,7 @@ async fn a_rolled_back_transaction_answers_no_request_with_success() {
     // The first ones may be in a group of their own, which succeeds; that of the others fails.
     let callers = [("a", 0), ("b", 0), ("c", 7), ("d", 0)].map(|(name, ordinal)| {
         let (store, key) = (store.clone(), memory.key.clone());
-        tokio::spawn(
-            async move { store.record(&key, 1, vec![(delivery(name, ordinal), ())]).await.map(drop) },
-        )
+        tokio::spawn(async move { store.record(&key, 1, vec![delivery(name, ordinal)]).await })
     });
     tokio::spawn(async move { other.execute_batch("ROLLBACK").unwrap() }).await.unwrap();
     let mut successes = Vec::new();

@@ -19,7 +19,7 @@ async fn a_full_disk_is_told_and_what_was_recorded_before_stays() {
     let memory = begin(&store).await;
     let mut recorded = 0;
     let error = loop {
-        let deliveries = vec![(delivery(format!("{recorded:0500}"), 0), ())];
+        let deliveries = vec![delivery(format!("{recorded:0500}"), 0)];
         match store.record(&memory.key, 1, deliveries).await {
             Ok(_) => recorded += 1,
             Err(error) => break error,
@@ -73,7 +73,7 @@ async fn a_newer_schema_is_refused_by_readers_and_writers() {
 async fn many_pages(path: &Path) {
     let store = Store::open(path);
     let memory = begin(&store).await;
-    let many = (0..3000).map(|n| (delivery(format!("{n:050}"), 0), ())).collect();
+    let many = (0..3000).map(|n| delivery(format!("{n:050}"), 0)).collect();
     store.record(&memory.key, 1, many).await.unwrap();
 }
 
@@ -103,7 +103,7 @@ async fn a_maildrop_with_damaged_pages_is_not_loaded_and_nothing_is_recorded_aft
     let key = store.begin("someone else".into()).await.unwrap().key;
     let error = store.begin(ALICE.into()).await.unwrap_err();
     assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
-    assert_eq!(store.record(&key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err(), error);
+    assert_eq!(store.record(&key, 1, vec![delivery("a", 0)]).await.unwrap_err(), error);
 }
 
 #[tokio::test]

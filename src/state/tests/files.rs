@@ -111,7 +111,7 @@ async fn a_state_file_that_was_replaced_is_not_written_into_the_void() {
     let other = Store::open(&path);
     let theirs = begin(&other).await;
     record(&other, &theirs.key, 1, &["theirs"]).await;
-    let error = store.record(&memory.key, 1, vec![(delivery("b", 0), ())]).await.map(drop).unwrap_err();
+    let error = store.record(&memory.key, 1, vec![delivery("b", 0)]).await.unwrap_err();
     assert_eq!(error, StateError::Replaced { path: path.clone() });
     // From the next session on it works with the new file, and has not harmed it.
     assert_eq!(names(&store).await, ["theirs"]);

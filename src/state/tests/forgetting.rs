@@ -88,7 +88,7 @@ async fn forgetting_counts_unique_ids_that_were_recorded_and_forgets_holds_too()
     let (_directory, store) = store();
     assert_eq!(store.forget(ALICE.into(), vec![uid("a")]).await.unwrap(), 0);
     let memory = begin(&store).await;
-    let deliveries = vec![(delivery("a", 0), ()), (delivery("a", 1), ()), (delivery("b", 0), ())];
+    let deliveries = vec![delivery("a", 0), delivery("a", 1), delivery("b", 0)];
     store.record(&memory.key, 1, deliveries).await.unwrap();
     let held = Held {
         uid: uid("h"),
@@ -117,10 +117,7 @@ async fn messages_in_mailboxes_are_forgotten_and_files_are_not() {
     let message = FileId::of_message([7; 16], 5, 100);
     store.publishing(&memory.key, vec![Unclaimed::File(file), Unclaimed::File(message)]).await.unwrap();
     // Nor does one count as the newest file.
-    store
-        .record(&memory.key, 1, vec![(Delivery { files: vec![message], ..delivery("a", 0) }, ())])
-        .await
-        .unwrap();
+    store.record(&memory.key, 1, vec![Delivery { files: vec![message], ..delivery("a", 0) }]).await.unwrap();
     assert_eq!(look(&store).await.newest_file, 0);
     store.publishing(&memory.key, vec![Unclaimed::File(message)]).await.unwrap();
     store.forget_messages(&memory.key).await.unwrap();

@@ -93,7 +93,7 @@ fn is_fresh(memory: &Memory) -> bool {
 }
 
 async fn record(store: &Store, key: &MaildropKey, at: Timestamp, names: &[&str]) {
-    let deliveries = names.iter().map(|name| (delivery(name, 0), ())).collect();
+    let deliveries = names.iter().map(|name| delivery(name, 0)).collect();
     store.record(key, at, deliveries).await.unwrap();
 }
 

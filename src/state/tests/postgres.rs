@@ -217,7 +217,7 @@ async fn a_session_whose_lease_is_anothers_writes_nothing_and_spoils_nobody_else
     let current = begin(&store).await;
     let write = |key: MaildropKey, name: &'static str| {
         let store = store.clone();
-        tokio::spawn(async move { store.record(&key, 2, vec![(delivery(name, 0), ())]).await.map(drop) })
+        tokio::spawn(async move { store.record(&key, 2, vec![delivery(name, 0)]).await })
     };
     let (bob, zombie, mine) = (
         write(other.key.clone(), "bob"),
@@ -236,7 +236,7 @@ async fn a_session_whose_lease_is_anothers_writes_nothing_and_spoils_nobody_else
     assert_eq!(begin(&store).await.listed_at, None);
     // Nobody has claimed anything.
     let unclaimed = store.begin("carol@h".into()).await.unwrap();
-    lost(store.record(&unclaimed.key, 1, vec![(delivery("c", 0), ())]).await.map(drop));
+    lost(store.record(&unclaimed.key, 1, vec![delivery("c", 0)]).await);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn what_was_recorded_is_there_after_the_server_has_crashed_and_the_store_g
     let memory = begin(&store).await;
     record(&store, &memory.key, 1, &["a"]).await;
     server.stop_at_once();
-    let gone = store.record(&memory.key, 1, vec![(delivery("b", 0), ())]).await.map(drop).unwrap_err();
+    let gone = store.record(&memory.key, 1, vec![delivery("b", 0)]).await.unwrap_err();
     assert!(matches!(trouble(&gone), Trouble::Unreachable | Trouble::Lost), "{gone}");
     assert_eq!(trouble(&store.seen(ALICE.into()).await.unwrap_err()), Trouble::Unreachable);
     server.run();
@@ -281,7 +281,7 @@ async fn a_full_disk_there_is_told_and_the_rest_goes_on() {
         $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
         CREATE TRIGGER full_ BEFORE INSERT ON seen FOR EACH ROW EXECUTE FUNCTION full_()";
     Postgres::shared().execute(name, full);
-    let error = store.record(&memory.key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err();
+    let error = store.record(&memory.key, 1, vec![delivery("a", 0)]).await.unwrap_err();
     assert_eq!(trouble(&error), Trouble::Full);
     assert!(error.hint().unwrap().contains("make room"));
     // From now on it is asked before anything is delivered.
@@ -289,7 +289,7 @@ async fn a_full_disk_there_is_told_and_the_rest_goes_on() {
     let also = "CREATE TRIGGER full_ BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION full_()";
     Postgres::shared().execute(name, also);
     assert_eq!(store.has_room().await, Ok(()), "it has not been full since");
-    store.record(&memory.key, 1, vec![(delivery("a", 0), ())]).await.map(drop).unwrap_err();
+    store.record(&memory.key, 1, vec![delivery("a", 0)]).await.unwrap_err();
     assert_eq!(trouble(&store.has_room().await.unwrap_err()), Trouble::Full);
     Postgres::shared().execute(name, "DROP TRIGGER full_ ON seen; DROP TRIGGER full_ ON target");
     assert_eq!(store.has_room().await, Ok(()));

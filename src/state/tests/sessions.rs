@@ -35,10 +35,11 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         let memory = begin(&store).await;
         store.publishing(&memory.key, Vec::new()).await.unwrap();
         let proofs = store
-            .record(&memory.key, 999, vec![(delivery("b", 0), "first"), (delivery("a", 0), "second")])
+            .record_listed(&memory.key, 999, vec![(7, delivery("b", 0)), (3, delivery("a", 0))])
             .await
             .unwrap();
-        assert_eq!(proofs.iter().map(|proof| *proof.get()).collect::<Vec<_>>(), ["first", "second"]);
+        let proven = proofs.iter().flatten().map(|proof| (proof.index(), proof.message().uid.to_string()));
+        assert_eq!(proven.collect::<Vec<_>>(), [(7, "b".to_owned()), (3, "a".to_owned())]);
         let closing = Closing {
             held: vec![held.clone()],
             server: Some(server.clone()),
@@ -108,7 +109,7 @@ async fn a_unique_id_used_again_is_another_message_first_seen_when_the_old_one_w
     session(&store, |entries| Closing { vanished: vec![index(entries, "a")], ..listed(3) }).await;
     let memory = begin(&store).await;
     let again = Delivery { octets: 777, kind: Kind::Marked, delivered_at: None, ..delivery("a", 0) };
-    store.record(&memory.key, 4, vec![(again, ())]).await.unwrap();
+    store.record(&memory.key, 4, vec![again]).await.unwrap();
     let line = SeenLine {
         uid: uid("a"),
         ordinal: 0,
@@ -131,10 +132,8 @@ async fn unique_ids_of_any_octets_and_ordinals_are_told_apart() {
     let long = [b'x'; 500];
     let odd: [(&[u8], u32); 7] =
         [(b"", 0), (b"\0", 0), (b"\xff\xfe", 0), (b"a", 0), (b"a", 1), (b"a", u32::MAX), (&long, 0)];
-    let deliveries = odd
-        .iter()
-        .zip(0..)
-        .map(|(&(uid, ordinal), octets)| (Delivery { octets, ..delivery(uid, ordinal) }, ()));
+    let deliveries =
+        odd.iter().zip(0..).map(|(&(uid, ordinal), octets)| Delivery { octets, ..delivery(uid, ordinal) });
     store.record(&memory.key, 1, deliveries.collect()).await.unwrap();
     let entries = begin(&store).await.entries;
     for (&(uid, ordinal), octets) in odd.iter().zip(0..) {
@@ -173,7 +172,7 @@ async fn recording_and_releasing_end_a_hold() {
 async fn what_a_session_leaves_open_is_doubted_unless_that_session_has_closed() {
     let (_directory, store) = store();
     let is_doubted = async |name: &str| look(&store).await.entries.find(name.as_bytes(), 0).unwrap().deleting;
-    let open = |name: &str| vec![(Delivery { open: true, ..delivery(name, 0) }, ())];
+    let open = |name: &str| vec![Delivery { open: true, ..delivery(name, 0) }];
     let closed = begin(&store).await;
     store.publishing(&closed.key, Vec::new()).await.unwrap();
     store.record(&closed.key, 1, open("closed")).await.unwrap();
@@ -208,7 +207,7 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
         deleting: true,
         ..delivery("a", 0)
     };
-    store.record(&memory.key, 1, vec![(delivery, ())]).await.unwrap();
+    store.record(&memory.key, 1, vec![delivery]).await.unwrap();
     let memory = begin(&store).await;
     let entry = memory.entries.find(b"a", 0).unwrap();
     assert!(entry.deleting && entry.placed && !entry.blank);
@@ -241,24 +240,35 @@ async fn what_a_message_is_known_by_is_kept_and_can_be_changed_with_its_name() {
 }
 
 #[tokio::test]
+async fn what_is_recorded_as_kept_is_never_proven() {
+    let (_directory, store) = store();
+    let memory = begin(&store).await;
+    let mut kept = delivery("kept", 0);
+    kept.keep();
+    let proofs = store.record_listed(&memory.key, 1, vec![(0, kept), (1, delivery("b", 0))]).await.unwrap();
+    assert_eq!(proofs.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
 async fn a_deletion_takes_a_certain_header_with_a_verified_size_or_the_content() {
     let (_directory, store) = store();
     let memory = begin(&store).await;
     let weak = "Subject: x\r\n\r\nbody\r\n";
     let deliveries = [("certain", CERTAIN), ("weak", weak)].map(|(name, text)| {
         let whole = Delivery { fingerprint: Some(known(text)), ..delivery(name, 0) };
-        (Delivery { octets: 4, ..whole }, ())
+        Delivery { octets: 4, ..whole }
     });
     store.record(&memory.key, 1, deliveries.into()).await.unwrap();
     let marked = Delivery { second: Some(known(CERTAIN).identity), ..delivery("marked", 0) };
     let discarded = Delivery { kind: Kind::Discarded, ..delivery("discarded", 0) };
-    let kinds = vec![(Delivery { kind: Kind::Marked, ..marked }, ()), (discarded, ())];
+    let kinds = vec![Delivery { kind: Kind::Marked, ..marked }, discarded];
     store.record(&memory.key, 1, kinds).await.unwrap();
     let memory = begin(&store).await;
     let proves = async |name: &str, seen: Seen| {
         let entry = memory.entries.find(name.as_bytes(), 0).unwrap();
         let detail = store.details(&memory.key, &memory.entries, vec![entry.index]).await.unwrap();
-        prove(&entry, &detail[0], &seen, ()).is_some()
+        let proof = memory.prove((5, entry.index), &detail[0], &seen);
+        proof.is_some_and(|proof| proof.index() == 5 && proof.message().uid.as_bytes() == name.as_bytes())
     };
     let octets = CERTAIN.len() as u64;
     fn header(listed: u64, text: &str) -> Seen {
@@ -292,10 +302,7 @@ async fn files_are_unclaimed_until_a_record_claims_them() {
     let memory = begin(&store).await;
     let [one, two] = [1, 2].map(|time| FileId { digest: [7; 16], time });
     store.publishing(&memory.key, vec![Unclaimed::File(one), Unclaimed::File(two)]).await.unwrap();
-    store
-        .record(&memory.key, 1, vec![(Delivery { files: vec![one], ..delivery("a", 0) }, ())])
-        .await
-        .unwrap();
+    store.record(&memory.key, 1, vec![Delivery { files: vec![one], ..delivery("a", 0) }]).await.unwrap();
     assert_eq!(store.unclaimed(&memory.key).await.unwrap(), [Unclaimed::File(two)]);
     // What the user forgets is fetched again, and found.
     store.forget(ALICE.into(), vec![uid("a")]).await.unwrap();

@@ -32,7 +32,7 @@ async fn who_has_a_message_is_known_at_once_and_until_the_message_is_recorded() 
     store.close(&memory.key, &memory.entries, closing).await.unwrap();
     let memory = begin(&store).await;
     assert_eq!((memory.held, memory.reached), (vec![held], vec![reached(&["a@b", "c@d"])]));
-    store.record(&memory.key, 10, vec![(delivery("h", 0), ())]).await.unwrap();
+    store.record(&memory.key, 10, vec![delivery("h", 0)]).await.unwrap();
     let memory = begin(&store).await;
     assert_eq!((memory.held, memory.reached), (vec![], vec![]));
 }
