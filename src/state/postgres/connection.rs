@@ -152,7 +152,8 @@ impl Server {
             }
         };
         let tls = StartTls { server: self.clone(), host: host.to_owned(), port };
-        let (client, connection) = server.connect_raw(stream, tls).await.map_err(failed)?;
+        let (client, connection) =
+            server.connect_raw(stream, tls).await.map_err(|error| StateError::of_log_in(&error, &place))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("the connection to the database has ended: {error}");

@@ -45,6 +45,17 @@ impl StateError {
         Self::of_database(place, Trouble::Silent, what)
     }
 
+    /// Says what an error of connecting means. What neither the server nor the line has said is about the log-in: no
+    /// password where it wants one, or no mechanism that both have.
+    pub fn of_log_in(error: &tokio_postgres::Error, place: &str) -> Self {
+        match (Self::of_postgres(error, place), error.source()) {
+            (Self::Database { trouble: Trouble::Statement, .. }, Some(source)) if error.code().is_none() => {
+                Self::of_database(place, Trouble::LogIn, source.to_string())
+            }
+            (other, _) => other,
+        }
+    }
+
     /// Says what PostgreSQL's error means.
     pub fn of_postgres(error: &tokio_postgres::Error, place: &str) -> Self {
         if let Some(said) = error.as_db_error() {
@@ -58,8 +69,6 @@ impl StateError {
             Some(source) if source.is::<std::io::Error>() => {
                 (Trouble::Lost, format!("the connection broke: {source}"))
             }
-            // "password missing", which is ours to say; a refused exchange of SCRAM.
-            Some(source) if error.to_string().contains("config") => (Trouble::LogIn, source.to_string()),
             Some(source) => (Trouble::Statement, format!("{error}: {source}")),
             None => (Trouble::Statement, error.to_string()),
         };

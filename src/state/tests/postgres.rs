@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::types::Type;
 
 use super::server::Postgres;
@@ -121,6 +122,30 @@ async fn a_password_is_shown_to_the_server_alone() {
     for wrong in [Some("wrong"), None] {
         let error = log_in(wrong).query("SELECT 1", &[]).await.unwrap_err();
         assert_eq!(trouble(&error), Trouble::LogIn, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing_and_a_mechanism_that_is_not_ours_are_troubles_of_the_log_in() {
+    for (asked, what) in [
+        (&b"R\0\0\0\x08\0\0\0\x03"[..], "password missing"),
+        (b"R\0\0\0\x08\0\0\0\x07", "unsupported authentication method"),
+        (b"R\0\0\0\x0b\0\0\0\x0aX\0\0", "password missing"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgresql://u@{}/x", listener.local_addr().unwrap());
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(asked).await.unwrap();
+            std::future::pending::<()>().await
+        };
+        let error = tokio::select! {
+            error = async { database(&url).query("SELECT 1", &[]).await.unwrap_err() } => error,
+            () = answers => unreachable!(),
+        };
+        assert_eq!(trouble(&error), Trouble::LogIn, "{error}");
+        assert!(error.to_string().contains(what), "{error}");
     }
 }
 
