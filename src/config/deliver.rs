@@ -14,7 +14,7 @@ use super::pipe::{self, PIPE};
 use super::places::Places;
 use super::rows::{self, Form, Key, braced, key, shown, unknown, variant};
 use super::target::{Destination, MailServer, Mailbox, Target};
-use super::tree::{Complaint, Content, Entry, Node, Position};
+use super::tree::{self, Complaint, Content, Entry, Node, Position};
 use super::url_parts::UrlError;
 use super::values::{BOOLEAN, HOST, NEW_FILE, PLACE};
 use super::yaml::{list, text};
@@ -134,10 +134,12 @@ pub(super) fn as_yaml(deliver: &[impl AsRef<str>], places: &Places) -> Result<St
         _ => show(to),
     });
     let each: Vec<_> = each.collect();
-    match each.iter().any(|shown| shown.contains("[secret]")) {
-        true => Err(UrlError::TargetCommand("has a secret in it; write it into the configuration".into())),
-        false if each.len() == 1 => Ok(each.concat()),
-        false => Ok(list(each)),
+    let yaml = if each.len() == 1 { each.concat() } else { list(each) };
+    // A secret is not shown: read again, it is another target.
+    let again = tree::parse(&yaml).ok().flatten().and_then(|node| (TARGETS.read)(&node, places).ok());
+    match again {
+        Some(again) if again == read => Ok(yaml),
+        _ => Err(UrlError::TargetCommand("has a secret in it; write it into the configuration".into())),
     }
 }
 
@@ -344,10 +346,23 @@ mod tests {
         assert!(both.starts_with("[{ maildir: '$HOME/M' }, { smtp: { host: mx, "), "{both}");
         let yaml = format!("accounts: {{a: {{host: h, user: u, deliver: {both}}}}}\nstate: /s");
         assert_eq!(Config::from_yaml(&yaml, std::path::Path::new("f")).unwrap().accounts[0].deliver.len(), 2);
-        assert!(written(&["pipe:TOKEN=hunter2 deliver"]).is_err());
+        assert_eq!(written(&["maildir:/a [secret]"]).unwrap(), "{ maildir: '/a [secret]' }");
+        for secret in [
+            "pipe:TOKEN=hunter2 deliver",
+            "https://h/?key=hunter2",
+            "smtp://mx?to=a@b&proxy=socks5://u:hunter2@p",
+            "imaps://u@h?password_command=A=hunter2 get",
+        ] {
+            assert!(matches!(written(&[secret]), Err(UrlError::TargetCommand(_))), "{secret}");
+        }
         assert_eq!(written(&["nowhere"]), Err(UrlError::Target));
         assert!(matches!(written(&["imaps://u@h"]), Err(UrlError::TargetKey(_))));
         assert!(written(&["imaps://u@h?password_file=/p"]).unwrap().contains("password: { file: /p }"));
+        for plain in
+            ["pipe:deliver \"$A\"", "lmtp:/run/lmtp?to=a", "smtps://mx?to=a,b&from=x@y", "https://h/in"]
+        {
+            assert!(written(&[plain]).is_ok(), "{plain}");
+        }
     }
 
     #[test]
