@@ -15,7 +15,7 @@ use super::places::Places;
 use super::rows::{self, Form, Key, braced, key, shown, unknown, variant};
 use super::target::{Destination, MailServer, Mailbox, Target};
 use super::tree::{self, Complaint, Content, Entry, Node, Position};
-use super::url_parts::UrlError;
+use super::url_parts::{TargetScheme, UrlError};
 use super::values::{BOOLEAN, HOST, NEW_FILE, PLACE};
 use super::yaml::{list, text};
 
@@ -149,29 +149,28 @@ pub(super) fn as_yaml(deliver: &[impl AsRef<str>], places: &Places) -> Result<St
 /// `lmtp:SOCKET?to=ADDRESS`; behind the `?` stand, joined by `&`, keys and values of the configuration file. The URL of an
 /// endpoint is the endpoint's as it is.
 fn target(deliver: &str, places: &Places) -> Result<Target, UrlError> {
-    let (kind, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
+    let (scheme, place) = deliver.split_once(':').ok_or(UrlError::Target)?;
     let path = || {
         let path = places.expand(place).map_err(UrlError::TargetPath)?;
         std::path::absolute(path).map_err(|_| UrlError::WorkingDirectory)
     };
-    match kind {
-        "maildir" => path().map(Target::Maildir),
-        "mbox" => path().map(Target::Mbox),
-        "pipe" if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
-        "pipe" => {
+    match TargetScheme::named(scheme).ok_or(UrlError::Target)? {
+        TargetScheme::Maildir => path().map(Target::Maildir),
+        TargetScheme::Mbox => path().map(Target::Mbox),
+        TargetScheme::Pipe if place.trim().is_empty() => Err(UrlError::TargetCommand("is empty".into())),
+        TargetScheme::Pipe => {
             let pipe = pipe::of_shell(place).map_err(UrlError::TargetCommand)?;
             Ok(Target::Pipe(Box::new(pipe)))
         }
-        "smtp" => server(place, &[], SMTP, places).map(Target::Smtp),
-        "smtps" => server(place, &[("tls", "implicit")], SMTP, places).map(Target::Smtp),
-        "lmtp" => server(place, &[], LMTP, places).map(Target::Lmtp),
-        "https" | "http" => {
+        TargetScheme::Smtp => server(place, &[], SMTP, places).map(Target::Smtp),
+        TargetScheme::Smtps => server(place, &[("tls", "implicit")], SMTP, places).map(Target::Smtp),
+        TargetScheme::Lmtp => server(place, &[], LMTP, places).map(Target::Lmtp),
+        TargetScheme::Https | TargetScheme::Http => {
             let receiver = http::of_url(deliver).map_err(UrlError::TargetUrl)?;
             Ok(Target::Http(Box::new(receiver)))
         }
-        "imap" => mailbox(place, "starttls", places).map(Target::Imap),
-        "imaps" => mailbox(place, "implicit", places).map(Target::Imap),
-        _ => Err(UrlError::Target),
+        TargetScheme::Imap => mailbox(place, "starttls", places).map(Target::Imap),
+        TargetScheme::Imaps => mailbox(place, "implicit", places).map(Target::Imap),
     }
 }
 
@@ -356,6 +355,9 @@ mod tests {
             assert!(matches!(written(&[secret]), Err(UrlError::TargetCommand(_))), "{secret}");
         }
         assert_eq!(written(&["nowhere"]), Err(UrlError::Target));
+        for scheme in ["pipe:", "imap://", "imaps://", "https://", "http://"] {
+            assert!(UrlError::Target.to_string().contains(scheme), "{scheme}");
+        }
         assert!(matches!(written(&["imaps://u@h"]), Err(UrlError::TargetKey(_))));
         assert!(written(&["imaps://u@h?password_file=/p"]).unwrap().contains("password: { file: /p }"));
         for plain in

@@ -37,10 +37,7 @@ pub enum UrlError {
     /// Something behind the host.
     #[error("cannot read the URL: nothing may follow host and port (RFC 2384)")]
     Path,
-    #[error(
-        "cannot deliver there: --deliver must be maildir:PATH, mbox:PATH, pipe:COMMAND, smtp://HOST?to=ADDRESS, \
-         smtps://HOST?to=ADDRESS, lmtp:SOCKET?to=ADDRESS, lmtp://HOST?to=ADDRESS or imaps://USER@HOST/FOLDER"
-    )]
+    #[error("cannot deliver there: --deliver must be {}", one_of(&TARGETS.map(|(_, _, written)| written)))]
     Target,
     #[error("cannot deliver there: two of the targets are the same")]
     Twice,
@@ -76,6 +73,41 @@ pub enum UrlError {
     )]
     Clear,
 }
+
+/// What stands before the colon of a target on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TargetScheme {
+    Maildir,
+    Mbox,
+    Pipe,
+    Smtp,
+    Smtps,
+    Lmtp,
+    Imap,
+    Imaps,
+    Https,
+    Http,
+}
+
+impl TargetScheme {
+    pub(super) fn named(text: &str) -> Option<Self> {
+        TARGETS.into_iter().find(|(name, _, _)| *name == text).map(|(_, scheme, _)| scheme)
+    }
+}
+
+/// Each with how its targets are written.
+const TARGETS: [(&str, TargetScheme, &str); 10] = [
+    ("maildir", TargetScheme::Maildir, "maildir:PATH"),
+    ("mbox", TargetScheme::Mbox, "mbox:PATH"),
+    ("pipe", TargetScheme::Pipe, "pipe:COMMAND"),
+    ("smtp", TargetScheme::Smtp, "smtp://HOST?to=ADDRESS"),
+    ("smtps", TargetScheme::Smtps, "smtps://HOST?to=ADDRESS"),
+    ("lmtp", TargetScheme::Lmtp, "lmtp:SOCKET?to=ADDRESS, lmtp://HOST?to=ADDRESS"),
+    ("imap", TargetScheme::Imap, "imap://USER@HOST/FOLDER"),
+    ("imaps", TargetScheme::Imaps, "imaps://USER@HOST/FOLDER"),
+    ("https", TargetScheme::Https, "https://HOST/PATH"),
+    ("http", TargetScheme::Http, "http://localhost/PATH"),
+];
 
 impl From<BadAddress> for UrlError {
     fn from(bad: BadAddress) -> Self {
