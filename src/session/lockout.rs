@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::config::{Account, Target};
+use crate::config::{Account, Proxy, Target};
 use crate::disk::blocking;
 use crate::failure::{Class, speaks_of_a_lock};
 use crate::secret::Secret;
@@ -71,7 +71,8 @@ impl Attempted {
     pub fn at_source(account: &Account, secret: &Secret) -> Self {
         let way = (account.port, &account.tls, &account.auth, &account.connect, account.bind);
         // Only whether it is the same matters; another version's words for it cost one log-in.
-        Self::of([account.user.as_bytes(), account.host.as_bytes(), format!("{way:?}").as_bytes()], &[secret])
+        let way = format!("{way:?}{}", through(account.proxy.as_ref()));
+        Self::of([account.user.as_bytes(), account.host.as_bytes(), way.as_bytes()], &[secret])
     }
 
     /// One at the server of a target, by this user, with these secrets.
@@ -83,7 +84,9 @@ impl Attempted {
             Target::Http(receiver) => receiver.url.to_string(),
             Target::Maildir(_) | Target::Mbox(_) | Target::Pipe(_) => String::new(),
         };
-        let way = format!("{way}{:?}", target.route().map(|route| (&route.tls, route.bind)));
+        let route = target.route();
+        let proxy = through(route.and_then(|route| route.proxy.as_ref()));
+        let way = format!("{way}{:?}{proxy}", route.map(|route| (&route.tls, route.bind)));
         Self::of([user.as_bytes(), target.server().unwrap_or_default().as_bytes(), way.as_bytes()], secrets)
     }
 
@@ -95,6 +98,11 @@ impl Attempted {
         }
         Self(what)
     }
+}
+
+/// Tells proxies apart, by each of which the server sees another address; without one there is nothing to tell.
+fn through(proxy: Option<&Proxy>) -> String {
+    proxy.map(ToString::to_string).unwrap_or_default()
 }
 
 /// Says until when refused credentials wait.
@@ -309,6 +317,7 @@ mod tests {
             ("password: x, auth: [plain]", "x"),
             ("password: x, connect: cat", "x"),
             ("password: x, bind: 127.0.0.1", "x"),
+            ("password: x, proxy: 'socks5://proxy'", "x"),
         ] {
             let other = attempted(yaml, password);
             let may = may_try(&other, &memory, NOW + 1, Retry::InTime).await;
@@ -318,6 +327,22 @@ mod tests {
         }
         let same = attempted("password: { command: echo x }, keep: none", "x");
         assert!(may_try(&same, &memory, NOW + 1, Retry::InTime).await.is_err());
+    }
+
+    #[test]
+    fn another_way_to_a_targets_server_is_another_log_in() {
+        let attempted = |way: &str| {
+            let text = format!(
+                "accounts: {{ a: {{ host: h, user: a, deliver: {{ smtp: {{ host: mx, tls: implicit, user: u, password: x, to: [a], {way} }} }} }} }}"
+            );
+            let config = Config::from_yaml(&text, std::path::Path::new("config.yaml")).unwrap();
+            Attempted::at_target(&config.accounts[0].deliver[0].target, "u", &[&secret("x")]).0
+        };
+        let plain = attempted("timeout: 9s");
+        assert_eq!(attempted("timeout: 8s"), plain);
+        for way in ["port: 26", "tls_min: '1.3'", "bind: 127.0.0.1", "proxy: 'socks5://proxy'"] {
+            assert_ne!(attempted(way), plain, "{way}");
+        }
     }
 
     #[tokio::test]
