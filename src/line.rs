@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::secret::MASK;
+
 /// The client's side of a line protocol as a state machine: commands in, octets out; octets in, events out.
 ///
 /// Any number of commands may be under way; their answers come in their order. `T` of an event is where its octets are:
@@ -213,8 +215,8 @@ impl fmt::Display for AuthLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(mechanism, None) => write!(f, "AUTH {mechanism}"),
-            Self::Begin(mechanism, Some(_)) => write!(f, "AUTH {mechanism} [secret]"),
-            Self::Response(_) => f.write_str("[secret]"),
+            Self::Begin(mechanism, Some(_)) => write!(f, "AUTH {mechanism} {MASK}"),
+            Self::Response(_) => f.write_str(MASK),
             Self::Cancel => f.write_str("*"),
         }
     }

@@ -8,7 +8,10 @@ use base64::{Engine as _, alphabet};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-/// Holds a password, token or key; wiped when dropped, and shown as `[secret]` by `Debug` and `Display`.
+/// What stands in the place of a secret wherever anything with one in it is shown.
+pub const MASK: &str = "[secret]";
+
+/// Holds a password, token or key; wiped when dropped, and shown as [`MASK`] by `Debug` and `Display`.
 ///
 /// [`Secret::reveal`] is the only way to the octets, so that every use can be found by its name.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,13 +30,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
+        f.write_str(MASK)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
+        f.write_str(MASK)
     }
 }
 
@@ -48,7 +51,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Puts `[secret]` in the place of secrets that a server has echoed, as they are, percent-encoded, or anywhere in base64 as
+/// Puts [`MASK`] in the place of secrets that a server has echoed, as they are, percent-encoded, or anywhere in base64 as
 /// in the lines of a SASL exchange.
 pub fn masked(said: &[u8], secrets: &[&Secret]) -> Vec<u8> {
     let mut said = said.to_vec();
@@ -59,15 +62,15 @@ pub fn masked(said: &[u8], secrets: &[&Secret]) -> Vec<u8> {
             // Not again in what was put there.
             let mut from = 0;
             while let Some(at) = memchr::memmem::find(&said[from..], echo).map(|at| from + at) {
-                said.splice(at..at + echo.len(), *b"[secret]");
-                from = at + b"[secret]".len();
+                said.splice(at..at + echo.len(), MASK.bytes());
+                from = at + MASK.len();
             }
         }
     }
     let is_base64 = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'=');
     let mut shown = Vec::with_capacity(said.len());
     for run in said.chunk_by(|one, next| is_base64(one) == is_base64(next)) {
-        shown.extend_from_slice(if hold_secret(run, secrets) { b"[secret]" } else { run });
+        shown.extend_from_slice(if hold_secret(run, secrets) { MASK.as_bytes() } else { run });
     }
     shown
 }

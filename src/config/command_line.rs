@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::MASK;
 use crate::text::Shown;
-
-const MASK: &str = "[secret]";
 
 /// Names of options that are given secrets.
 const SECRETS: [&str; 5] = ["pass", "secret", "token", "key", "auth"];

@@ -12,6 +12,7 @@ use super::target::{Login, Method, Receiver, Route, Scheme};
 use super::tree::{Complaint, Content, Node};
 use super::values::{HOST, PASSWORD, USER, choice};
 use super::yaml::{list, text};
+use crate::secret::MASK;
 
 pub(super) const HTTP_KEYS: &[Key<Receiver>] = of_target!(
     [
@@ -47,7 +48,7 @@ const URL: Form<HttpUrl> = Form::new(
     },
     |url| {
         let whole = url.to_string();
-        (HOST.show)(&whole.split_once('?').map_or(whole.clone(), |(path, _)| format!("{path}?[secret]")))
+        (HOST.show)(&whole.split_once('?').map_or(whole.clone(), |(path, _)| format!("{path}?{MASK}")))
     },
 );
 

@@ -103,7 +103,7 @@ pub(super) const PASSWORD: Form<Password> = Form {
     kind: Kind::Text,
     read: password,
     show: |password| match password {
-        Password::Literal(_) => "'[secret]'".to_owned(),
+        Password::Literal(secret) => format!("'{secret}'"),
         source => inline(SOURCES, source),
     },
 };

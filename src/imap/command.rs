@@ -201,7 +201,9 @@ impl fmt::Display for Command<'_> {
             Self::Logout => f.write_str("LOGOUT"),
             Self::StartTls => f.write_str("STARTTLS"),
             Self::Authenticate(line) => line.fmt(f),
-            Self::Login(user, _) => write!(f, "LOGIN {} [secret]", crate::text::Shown(user.as_bytes())),
+            Self::Login(user, secret) => {
+                write!(f, "LOGIN {} {secret}", crate::text::Shown(user.as_bytes()))
+            }
             Self::Enable(what) => write!(f, "ENABLE {what}"),
             Self::Namespace => f.write_str("NAMESPACE"),
             Self::Separator => f.write_str("LIST \"\" \"\""),

@@ -83,7 +83,7 @@ fn flow(value: &Value) -> String {
                 entries.iter().map(|(key, value)| format!("{}: {}", text(key), flow(value))).collect();
             format!("{{ {} }}", entries.join(", "))
         }
-        Value::Secret(_) => "'[secret]'".to_owned(),
+        Value::Secret(secret) => format!("'{secret}'"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::MessageNumber;
 use crate::line::{AuthLine, CommandError, sendable};
-use crate::secret::Secret;
+use crate::secret::{MASK, Secret};
 use crate::text::Shown;
 
 /// A command of the client, or a line it sends within an AUTH exchange.
@@ -87,7 +87,7 @@ impl fmt::Display for Command<'_> {
             Self::Lang(language) => write!(f, "LANG {}", Shown(language.as_bytes())),
             Self::User(user) => write!(f, "USER {}", Shown(user.as_bytes())),
             Self::Pass(secret) => write!(f, "PASS {secret}"),
-            Self::Apop(user, _) => write!(f, "APOP {} [secret]", Shown(user.as_bytes())),
+            Self::Apop(user, _) => write!(f, "APOP {} {MASK}", Shown(user.as_bytes())),
             Self::Auth(line) => write!(f, "{line}"),
             Self::Stat => f.write_str("STAT"),
             Self::List => f.write_str("LIST"),
