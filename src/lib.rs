@@ -11,7 +11,7 @@
 //!     source::window      RETRs ahead of their answers; slices of bodies, unstuffed, and where each certainly ends
 //!     session::fetch      the slices into a delivery::Draft; which message it is that came
 //!     session::commit     durable and visible  ->  recorded durably  ->  proof
-//!     source::deletions   proof  ->  DELE, sent by source::window; at the end QUIT (Source::finish)
+//!     source::deletions   proof  ->  DELE, when source::window has room for it; at the end QUIT (Source::finish)
 //!   session::Report       for whoever prints, counts or schedules
 //! ```
 //!
@@ -47,8 +47,8 @@
 //! # What always holds
 //!
 //! - **Order of safety.** A message is delivered durably (file and directory), then recorded durably, then deleted.
-//!   [`state::Recorded`] is the only key to DELE, and `state` alone makes one: of a durable commit (`Store::record`), or of
-//!   an older record together with what this session saw of the message (`state::prove`).
+//!   [`state::Recorded`] is the only key to DELE, about one message, and `state/proof.rs` alone makes one: of a durable commit
+//!   (`Store::record_listed`), or of an older record together with what this session saw of the message (`Memory::prove`).
 //! - **Complete before visible.** A [`delivery::Draft`] shows nothing to a reader of the target; only one that saw the
 //!   end of its message becomes [`delivery::Finished`].
 //! - **Exactly once in a maildir.** The file name carries a digest of maildrop and content, so the maildir is its own
@@ -62,10 +62,10 @@
 //!   alone (and SQLite's own by SQLite): fsync and what replaces a file in `durable.rs`, what replaces none in `moving.rs` and
 //!   `files.rs`. When a message counts as delivered: in a maildir `publish` in `delivery/maildir/mod.rs` says, elsewhere the
 //!   sink's `Outcome`.
-//! - A password is a [`secret::Secret`], which shows itself as `[secret]`; commands mask what they carry where they are
-//!   shown (`pop3/command.rs`, `imap/command.rs`, `line.rs`), command lines in
-//!   `config/command_line.rs`, URLs in `config/proxy.rs` and `config/http_url.rs`, and what `config show` prints in
-//!   `config/values.rs`. What a server echoes of one is masked by `secret::masked` where its words are taken.
+//! - A password is a [`secret::Secret`], which shows itself as [`secret::MASK`]. Whatever else may hold one writes that name
+//!   in its place: commands (`pop3/command.rs`, `line.rs` for all that AUTH says), command lines
+//!   (`config/command_line.rs`) and a URL's query (`config/http.rs`; in messages `config/http_url.rs` leaves it out). What a
+//!   server echoes of one is masked by `secret::masked` where its words are taken.
 //! - When a held message is tried again is decided in `session/waits.rs`, and heeded by `session/plan.rs` (what waits for
 //!   room is looked at by each poll: `session/held.rs`). When an account is polled: `daemon/schedule/`; how long after a
 //!   poll, in a fleet, too: `next.rs` there.

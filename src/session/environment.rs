@@ -47,7 +47,6 @@ pub struct Environment {
     pub ask: Ask,
     /// How failures that last are told, if they are.
     pub notify: Option<Notify>,
-    /// The accounts whose last poll failed.
     pub failing: Failing,
     /// What is known of the account's host.
     pub host: Host,
@@ -252,7 +251,7 @@ const SLOW_DISK: Duration = Duration::from_secs(5);
 /// And the state this long, for which another process may have to be waited.
 const SLOW_STATE: Duration = Duration::from_secs(12);
 
-/// What sessions of a process share for what is done beside polls.
+/// What sessions of a process share for what is done beside polls: what was told and is not written yet, and places.
 #[derive(Debug, Clone, Default)]
 pub struct Failing(Arc<Shared>);
 
