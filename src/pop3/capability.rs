@@ -29,18 +29,6 @@ impl Capabilities {
         }
     }
 
-    /// Reads what [`Capabilities::to_octets`] gave.
-    pub fn from_octets(octets: &[u8]) -> Self {
-        let mut capabilities = Self::default();
-        octets.split(|octet| *octet == b'\n').for_each(|line| capabilities.add(line));
-        capabilities
-    }
-
-    /// Gives the lines, joined by LF.
-    pub fn to_octets(&self) -> Vec<u8> {
-        self.lines.join(&b'\n')
-    }
-
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().map(|line| &**line)
     }
@@ -100,7 +88,9 @@ mod tests {
     use super::*;
 
     fn capabilities(lines: &str) -> Capabilities {
-        Capabilities::from_octets(lines.as_bytes())
+        let mut capabilities = Capabilities::default();
+        lines.split('\n').for_each(|line| capabilities.add(line.as_bytes()));
+        capabilities
     }
 
     #[test]
@@ -126,8 +116,8 @@ mod tests {
     #[test]
     fn lines_survive_being_remembered() {
         let c = capabilities("TOP\r\n\n  UIDL \nTOP\n\u{fc}mlaut");
-        assert_eq!(c.to_octets(), "TOP\nUIDL\n\u{fc}mlaut".as_bytes());
-        assert_eq!(Capabilities::from_octets(&c.to_octets()), c);
+        assert_eq!(c.lines().collect::<Vec<_>>(), [b"TOP", &b"UIDL"[..], "\u{fc}mlaut".as_bytes()]);
+        assert_eq!(capabilities("TOP\nUIDL\n\u{fc}mlaut"), c);
     }
 
     #[test]

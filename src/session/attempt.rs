@@ -7,9 +7,9 @@ use crate::failure::Class;
 use crate::net::{Stage, Stream};
 use crate::secret::{Secret, masked};
 use crate::source::{
-    Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trial, Trials,
+    Helped, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trials,
 };
-use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, ServerMemory, StateError};
+use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, StateError};
 
 use super::course::{Course, Ended};
 use super::credentials::{self, Credentials, Reached, no_token, token, unwanted};
@@ -30,8 +30,10 @@ impl Poll<'_> {
     pub async fn attempt(&self, course: &mut Course, report: &mut Report) -> Result<(), AttemptFailed> {
         course.begin();
         let (known, connected) = self.reach(course).await.map_err(AttemptFailed::plain)?;
-        let mut server =
-            Server::new(known.server.learned.as_deref(), self.account, self.now, &course.leaves_out());
+        let mut server = Server::new(known.learned.as_deref(), self.account, self.now, &course.left_out);
+        if course.goes_in_step() {
+            server.go_in_step();
+        }
         if self.environment.connector.watch().is_heard() {
             // Whoever watches wants to see what the server says.
             server.ask_again();
@@ -73,8 +75,7 @@ impl Poll<'_> {
         if result.as_ref().is_err_and(|end| end.is_a_surprise(closing)) {
             server.ask_again();
         }
-        let learned = ServerMemory { capabilities: server.told(), learned: Some(server.remembered()) };
-        closing.server = Some(learned).filter(|learned| *learned != known.server);
+        closing.learned = Some(server.remembered()).filter(|learned| Some(learned) != known.learned.as_ref());
         if course.is_over() {
             self.write_down(result.as_ref().err(), known, report, closing);
         }
@@ -319,16 +320,10 @@ impl Poll<'_> {
         // On the heap: the way here is long, and stacks are short.
         let ended = Box::pin(tasks::carry_out(self, notes.lend(), opened, memory)).await;
         let is_why = ended.is_ok() && !notes.course.broke_without && !notes.course.goes_in_step();
-        notes.server.left_out_helped(|trial| !matches!(trial, Trial::Pipelining | Trial::Noop) || is_why);
+        notes.server.left_out_helped(if is_why { Helped::All } else { Helped::Opening });
         ended.map_err(|aborted| {
-            // What is sent behind a TOP may be lost, too.
-            let is_out_of_step =
-                || aborted.is_of_source(SourceError::loses_step) || notes.course.broke_at_headers();
-            let suspect = match notes.course.broke_at_noop() {
-                true => Some(Trial::Noop),
-                false => trial.filter(|_| is_out_of_step()),
-            };
-            AttemptFailed { suspect, aborted }
+            let lost_step = || trial.filter(|_| aborted.is_of_source(SourceError::loses_step));
+            AttemptFailed { suspect: notes.course.suspect().or_else(lost_step), aborted }
         })
     }
 

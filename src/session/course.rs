@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Account;
 use crate::failure::Class;
-use crate::message::{Listing, MessageNumber, UniqueId};
-use crate::source::{Blamed, Broke, Trial};
+use crate::message::{Listing, UniqueId};
+use crate::source::{Broke, Trial};
 use crate::state::Closing;
 
 use super::trouble::{AttemptFailed, Failed, Trouble};
@@ -53,8 +53,8 @@ pub struct Course {
     unreal: Option<Failed>,
     /// Messages that were under way when a session broke: it may have been any of them, so they are asked for singly.
     careful: HashSet<(UniqueId, u32)>,
-    /// The same by number and size, as some servers give them other unique-ids in each session.
-    careful_there: HashSet<(MessageNumber, u64)>,
+    /// The same by place in the listing and size, as some servers give them other unique-ids in each session.
+    careful_there: HashSet<(usize, u64)>,
     /// Messages that were had and delivered, in any session.
     had: usize,
     /// Messages that were tried and were not, in any session, and why the last one was not.
@@ -143,12 +143,6 @@ impl Course {
         self.doubtful >= DOUBTFUL
     }
 
-    /// Gives what the next attempt leaves out.
-    pub fn leaves_out(&self) -> Vec<Trial> {
-        let in_step = self.goes_in_step().then_some(Trial::Pipelining);
-        self.left_out.iter().copied().chain(in_step).collect()
-    }
-
     /// Says that no further session follows, so that the poll is to be written down.
     pub fn is_over(&self) -> bool {
         matches!(self.next, Next::End | Next::Later(_))
@@ -157,9 +151,10 @@ impl Course {
     /// Takes note of what a session met.
     pub fn note(&mut self, met: Met, listing: &Listing) {
         if let Some(broke) = &met.broke {
-            for message in broke.under_way.iter().map(|index| listing.get(*index)) {
+            for index in &broke.under_way {
+                let message = listing.get(*index);
                 self.careful.insert((UniqueId::new(message.uid), message.ordinal));
-                self.careful_there.insert((message.number, message.octets));
+                self.careful_there.insert((*index, message.octets));
             }
         }
         self.met = met;
@@ -194,14 +189,9 @@ impl Course {
         Some(Failed { doing: "fetch".into(), trouble: Trouble::AllRefused { count, held, reason } })
     }
 
-    /// Says whether the session broke at the NOOP that was to prove the end of a message.
-    pub fn broke_at_noop(&self) -> bool {
-        self.met.broke.as_ref().is_some_and(|broke| broke.at_noop)
-    }
-
-    /// Says whether the session broke at one of several TOPs.
-    pub fn broke_at_headers(&self) -> bool {
-        self.met.broke.as_ref().is_some_and(|broke| broke.at == Blamed::Headers)
+    /// Gives what the server may not have taken, by the place at which the session broke.
+    pub fn suspect(&self) -> Option<Trial> {
+        self.met.broke.as_ref()?.suspect
     }
 
     /// Has a session that could not be opened behind one that broke say what that one broke at: that is why.
@@ -219,7 +209,7 @@ impl Course {
         }
         let is_meant = |index: &usize| {
             let message = listing.get(*index);
-            self.careful_there.contains(&(message.number, message.octets))
+            self.careful_there.contains(&(*index, message.octets))
                 || self.careful.contains(&(UniqueId::new(message.uid), message.ordinal))
         };
         (0..listing.len()).filter(is_meant).collect()

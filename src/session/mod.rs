@@ -108,7 +108,7 @@ pub fn run<'a>(
 
 /// Gives the LOGIN-DELAY that the server of a maildrop announced when it was last polled.
 pub fn login_delay(known: &Maildrop) -> Option<Duration> {
-    Server::announced_delay(known.server.capabilities.as_deref()?)
+    Server::announced_delay(known.learned.as_deref()?)
 }
 
 /// A poll that is over; what is to be done after it is not.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::message::Listing;
 use crate::state::Naming;
 
-use super::which::{Evidence, Showing, Uidl};
+use super::which::{Evidence, Showing, UniqueIds};
 
 /// Listings in a row with messages that UIDL leaves out, after which those go by their place.
 pub const HOLES: u32 = 3;
@@ -34,7 +34,7 @@ pub fn naming(of: &Evidence<'_>) -> Naming {
         Showing::First if any_hole => before.holes.saturating_add(1),
         Showing::First => 0,
     };
-    if of.uidl != Uidl::Answered || listing.is_empty() || any_hole {
+    if of.unique_ids != UniqueIds::Given || listing.is_empty() || any_hole {
         return Naming { holes, ..before.clone() };
     }
     let is_shared = |index: usize| {

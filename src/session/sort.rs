@@ -8,7 +8,7 @@ use crate::message::{Fingerprint, Identity};
 use crate::state::{Detail, Entry, Kind};
 
 use super::naming::{HOLES, RENAMES, is_numbers, naming};
-use super::which::{Answer, Evidence, Group, Sorted, Uidl, Verdict};
+use super::which::{Answer, Evidence, Group, Sorted, UniqueIds, Verdict};
 
 /// Names that must be new, and recorded messages that must have vanished with the same listing, before headers are asked
 /// for to save downloads.
@@ -148,8 +148,9 @@ impl<'a> Sorting<'a> {
     fn by_place(&mut self) {
         let listing = self.of.listing;
         let shared = listing.shared();
-        let all =
-            self.of.uidl != Uidl::Answered || is_numbers(listing) || self.sorted.naming.renames >= RENAMES;
+        let all = self.of.unique_ids != UniqueIds::Given
+            || is_numbers(listing)
+            || self.sorted.naming.renames >= RENAMES;
         let mut groups: HashMap<Group, Vec<usize>> = HashMap::new();
         for index in 0..listing.len() {
             let message = listing.shown(index);

@@ -21,7 +21,7 @@ use super::poll::Poll;
 use super::transfer::Outlet;
 use super::trouble::{During, Failed, Trouble};
 use super::waits::seconds;
-use super::which::{self, Nameless, Uidl};
+use super::which::{self, Nameless, UniqueIds};
 use super::{Activity, Limits, Task};
 
 const ASK: &str = "ask for headers (TOP)";
@@ -66,7 +66,7 @@ impl<'a> Turn<'a> {
         let limits = notes.course.limits(limits, poll.account, notes.report);
         let policy = Policy::new(poll.account, limits, poll.now);
         let around = Circumstances {
-            uidl: if uidl_refused.is_some() { Uidl::Refused } else { Uidl::Answered },
+            unique_ids: if uidl_refused.is_some() { UniqueIds::Refused } else { UniqueIds::Given },
             top: if source.announces_headers() { Top::Announced } else { Top::Unannounced },
             nameless: poll.nameless(),
             showing: if notes.course.is_first() { which::Showing::First } else { which::Showing::Again },

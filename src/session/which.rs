@@ -111,7 +111,7 @@ pub struct Evidence<'a> {
     pub answers: &'a Answers,
     /// How the server has named its messages.
     pub naming: &'a Naming,
-    pub uidl: Uidl,
+    pub unique_ids: UniqueIds,
     /// What becomes of messages that neither unique-ids nor headers tell apart: where they stay, one header is asked for.
     pub nameless: Nameless,
     pub showing: Showing,
@@ -121,10 +121,10 @@ pub struct Evidence<'a> {
     pub rests: &'a dyn Fn(usize, &Detail) -> bool,
 }
 
-/// Whether a server has UIDL.
+/// Whether a source gives unique-ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uidl {
-    Answered,
+pub enum UniqueIds {
+    Given,
     Refused,
 }
 

@@ -3,6 +3,8 @@
 use crate::message::Listing;
 use crate::pop3::Request;
 
+use super::server::Trial;
+
 /// How a session broke while messages were retrieved.
 #[derive(Debug)]
 pub struct Broke {
@@ -11,8 +13,8 @@ pub struct Broke {
     /// that it may have been any of these.
     pub under_way: Vec<usize>,
     pub silent: bool,
-    /// At the NOOP that was to prove the end of a message, or behind its answer.
-    pub at_noop: bool,
+    /// What the server may not have taken: to be left out at the next attempt.
+    pub suspect: Option<Trial>,
     /// The message that had come and whose end was to be proven, and what is to be made of it.
     pub end: Option<(usize, End)>,
 }

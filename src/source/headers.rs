@@ -9,6 +9,7 @@ use crate::pop3::{Command, Event, Request, Status};
 
 use super::blame::{Blamed, Broke};
 use super::error::SourceError;
+use super::server::Trial;
 use super::wire::{Sending, Wire, WireError};
 
 /// TOPs under way at most.
@@ -122,7 +123,9 @@ impl Headers {
 /// Says what the session broke at when so many of the questions were answered.
 fn broke(error: SourceError, questions: &[usize], answered: usize, wire: &Wire) -> BrokeAtHeader {
     let at = if wire.unanswered() > 1 { Blamed::Headers } else { Blamed::Nobody };
-    let broke = Broke { at, under_way: Vec::new(), silent: error.is_silence(), at_noop: false, end: None };
+    // What is sent behind a TOP may be lost, too.
+    let suspect = (at == Blamed::Headers).then_some(Trial::Pipelining);
+    let broke = Broke { at, under_way: Vec::new(), silent: error.is_silence(), suspect, end: None };
     let asked = questions.get(answered).copied().filter(|_| wire.unanswered() > 0 && error.is_break());
     BrokeAtHeader { error, broke: asked.map(|index| (index, broke)) }
 }

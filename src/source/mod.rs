@@ -65,7 +65,7 @@ pub use headerless::Shows;
 pub use headers::{Asked, BrokeAtHeader};
 pub use login::{Login, Trials};
 pub use order::{Begin, Event, Last, Order, Refusal, Rest};
-pub use server::{Server, Trial};
+pub use server::{Helped, Server, Trial};
 
 /// A maildrop that is logged in to and listed.
 pub struct Source {
@@ -174,7 +174,7 @@ impl Source {
         self.capabilities.login_delay()
     }
 
-    /// Gives what the server may not take of how this session talks to it.
+    /// Gives what the server may not take of how this session talks to it: to be left out where it loses step.
     pub fn trial(&self) -> Option<Trial> {
         (self.sending == Sending::Ahead).then_some(Trial::Pipelining)
     }

@@ -71,6 +71,15 @@ pub enum Found {
     Breaks,
 }
 
+/// With what it has helped to leave something out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Helped {
+    /// The log-in and the listing.
+    Opening,
+    /// All of the session.
+    All,
+}
+
 /// A server as it is known.
 #[derive(Debug)]
 pub struct Server {
@@ -201,14 +210,14 @@ impl Server {
         lines.join(&b'\n')
     }
 
-    /// Gives its capabilities as lines, for whoever shows them; `None` if it has told none.
-    pub fn told(&self) -> Option<Vec<u8>> {
-        self.before.as_ref().or(self.after.as_ref()).map(|_| self.capabilities().to_octets())
-    }
-
-    /// Finds the LOGIN-DELAY (RFC 2449, 6.5) in what [`Server::told`] gave.
-    pub fn announced_delay(told: &[u8]) -> Option<Duration> {
-        Capabilities::from_octets(told).login_delay()
+    /// Finds the LOGIN-DELAY (RFC 2449, 6.5) in what [`Server::remembered`] gave, of whatever server that is.
+    pub fn announced_delay(remembered: &[u8]) -> Option<Duration> {
+        let mut all = Capabilities::default();
+        for line in remembered.split(|octet| *octet == b'\n') {
+            let capability = line.strip_prefix(b"before ").or_else(|| line.strip_prefix(b"after "));
+            capability.into_iter().for_each(|line| all.add(line));
+        }
+        all.login_delay()
     }
 
     /// Takes one line of what [`Server::remembered`] gave; what it does not understand is not known.
@@ -349,10 +358,15 @@ impl Server {
         self.findings.retain(|finding| finding.trial != trial);
     }
 
+    /// Has this attempt send nothing ahead of answers.
+    pub fn go_in_step(&mut self) {
+        self.left_out.push(Trial::Pipelining);
+    }
+
     /// Notes what went wrong before, and not in this attempt, which left it out.
-    pub fn left_out_helped(&mut self, helped: impl Fn(Trial) -> bool) {
+    pub fn left_out_helped(&mut self, with: Helped) {
         for trial in self.left_out.clone() {
-            if helped(trial) {
+            if with == Helped::All || !matches!(trial, Trial::Pipelining | Trial::Noop) {
                 self.learn(trial, Found::Breaks);
             }
         }
@@ -405,4 +419,27 @@ fn place(account: &Account) -> String {
         TlsMode::None => "none",
     };
     format!("{} {tls}", account.server())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_delay_that_a_server_announced_last_is_found_in_what_is_remembered() {
+        let yaml = "accounts: { a: { host: h, user: a, deliver: { maildir: /m } } }";
+        let config = Config::from_yaml(yaml, std::path::Path::new("f")).unwrap();
+        let mut server = Server::new(None, &config.accounts[0], 0, &[]);
+        assert_eq!(Server::announced_delay(&server.remembered()), None);
+        let announces = |line: &[u8]| {
+            let mut capabilities = Capabilities::default();
+            capabilities.add(line);
+            capabilities
+        };
+        server.saw_before(announces(b"LOGIN-DELAY 9"));
+        assert_eq!(Server::announced_delay(&server.remembered()), Some(Duration::from_secs(9)));
+        server.saw_after(Some(announces(b"LOGIN-DELAY 60")));
+        assert_eq!(Server::announced_delay(&server.remembered()), Some(Duration::from_secs(60)));
+    }
 }

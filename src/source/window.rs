@@ -10,6 +10,7 @@ use super::blame::{self, Blamed, Broke, End, Moment};
 use super::deletions::Deletions;
 use super::error::{Doing, SourceError, SourceFailed};
 use super::order::{Begin, Event, Last, Order, Proof, Refusal, Rest};
+use super::server::Trial;
 use super::step::Steps;
 use super::wire::{Sending, Wire};
 
@@ -430,6 +431,7 @@ impl Window {
         }
         let under_way = had.iter().chain(&self.under_way).copied().collect();
         let at_noop = wire.awaiting() == Some(Request::Noop) || self.behind_noop && error.is_one_too_many();
-        Broke { at, under_way, silent: error.is_silence(), at_noop, end }
+        let suspect = at_noop.then_some(Trial::Noop);
+        Broke { at, under_way, silent: error.is_silence(), suspect, end }
     }
 }

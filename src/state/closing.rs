@@ -227,9 +227,10 @@ fn doubt(tables: Tables<'_>, id: i64, doubted: &[(UniqueId, u32)]) -> Result<()>
 }
 
 fn server(tables: Tables<'_>, id: i64, closing: &Closing) -> Result<()> {
-    if let Some(server) = &closing.server {
-        let sql = "UPDATE maildrop SET capabilities = ?2, learned = ?3 WHERE id = ?1";
-        tables.execute(sql, params![id, server.capabilities, server.learned])?;
+    if let Some(learned) = &closing.learned {
+        // Version 0.2 had the capabilities a second time.
+        let sql = "UPDATE maildrop SET capabilities = NULL, learned = ?2 WHERE id = ?1";
+        tables.execute(sql, params![id, learned])?;
     }
     match &closing.login {
         Some(outcome) => login(tables, id, closing.at, outcome),

@@ -15,8 +15,8 @@ use super::{Held, Kind, Timestamp};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Maildrop {
     pub identity: String,
-    /// What its server was found to be like.
-    pub server: ServerMemory,
+    /// What its server was found to be like, so that it need not be asked again: octets of whoever talks to it.
+    pub learned: Option<Vec<u8>>,
     /// What became of log-ins.
     pub log_ins: LogIns,
     /// The last poll and when it ended.
@@ -51,15 +51,6 @@ pub enum LogIn {
 pub struct LogInWorked {
     /// A salt, and one octet of a digest of configuration and secret: most others have another one.
     pub mark: Vec<u8>,
-}
-
-/// What the server was found to be like, so that it need not be asked again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ServerMemory {
-    /// The capability lines, as they were sent, joined by newlines; `None` if unknown.
-    pub capabilities: Option<Vec<u8>>,
-    /// What else the session keeps of it: nothing that the store understands.
-    pub learned: Option<Vec<u8>>,
 }
 
 /// Refused log-ins, counted so that an account is not locked out.

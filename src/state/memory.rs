@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 
-use super::{Entries, Held, Kind, LogIn, PollResult, Reached, ServerMemory, Timestamp, Told};
+use super::{Entries, Held, Kind, LogIn, PollResult, Reached, Timestamp, Told};
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -309,8 +309,8 @@ pub struct Closing {
     /// Held messages that are gone from the listing (delivered ones are released by `record`). Of those that somebody
     /// has it is remembered who, for 90 days.
     pub released: Vec<(UniqueId, u32)>,
-    /// What is known of the server now; `None` leaves it as it was.
-    pub server: Option<ServerMemory>,
+    /// What is known of the server now, as in [`Maildrop::learned`](super::Maildrop); `None` leaves it as it was.
+    pub learned: Option<Vec<u8>>,
     /// What became of the log-in, if there was one.
     pub login: Option<LogIn>,
     /// What somebody was told of, as it is now; `None`: of this there is nothing to remember.

@@ -74,8 +74,7 @@ pub use guest::Guest;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
 pub use lease::{Lease, Taken};
 pub use maildrop::{
-    Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, ServerMemory,
-    Status, Told,
+    Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, Status, Told,
 };
 pub use memory::{
     Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,

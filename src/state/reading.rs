@@ -13,7 +13,7 @@ use super::memory::open_mark;
 use super::tables::{Asked, Fault, Result, Row, Tables};
 use super::{
     Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
-    Naming, PollResult, Reached, RecordedFiles, SeenLine, ServerMemory, Standing, Status, Told, Unclaimed,
+    Naming, PollResult, Reached, RecordedFiles, SeenLine, Standing, Status, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
@@ -125,7 +125,7 @@ fn of_row(row: &Row<'_>) -> Result<(i64, Maildrop)> {
     };
     let maildrop = Maildrop {
         identity: row.get("identity")?,
-        server: ServerMemory { capabilities: row.get("capabilities")?, learned: row.get("learned")? },
+        learned: row.get("learned")?,
         log_ins: LogIns { ok_at: row.get("login_ok_at")?, mark: row.get("login_mark")?, refused },
         last,
         last_success: row.get("last_success")?,

@@ -66,13 +66,18 @@ fn reply(line: &[u8]) {
 
 /// The lines of CAPA's answer.
 fn capability(lines: &[u8]) {
-    let capabilities = Capabilities::from_octets(lines);
+    let read = |lines: &[&[u8]]| {
+        let mut capabilities = Capabilities::default();
+        lines.iter().for_each(|line| capabilities.add(line));
+        capabilities
+    };
+    let capabilities = read(&lines.split(|octet| *octet == b'\n').collect::<Vec<_>>());
     capabilities.pipelining();
     capabilities.expires_at_once();
     capabilities.login_delay();
     capabilities.sasl();
-    let kept = capabilities.to_octets();
-    assert_eq!(Capabilities::from_octets(&kept), capabilities, "what is remembered is what was read");
+    let kept: Vec<&[u8]> = capabilities.lines().collect();
+    assert_eq!(read(&kept), capabilities, "what is remembered is what was read");
 }
 
 /// The lines of LIST, an empty line, the lines of UIDL.

@@ -27,7 +27,7 @@ use super::plan::{self, Grounds, Plan};
 use super::policy::Policy;
 use super::sort::sort;
 use super::trouble::{During, Failed};
-use super::which::{Answer, Answers, Evidence, Group, Nameless, Showing, Sorted, Uidl, Verdict};
+use super::which::{Answer, Answers, Evidence, Group, Nameless, Showing, Sorted, UniqueIds, Verdict};
 
 /// A listing beside what is recorded of its maildrop.
 pub struct Book<'a> {
@@ -75,7 +75,7 @@ pub struct Book<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances {
     /// Whether the server has UIDL.
-    pub uidl: Uidl,
+    pub unique_ids: UniqueIds,
     pub top: Top,
     /// What becomes of messages that nothing tells apart.
     pub nameless: Nameless,
@@ -137,7 +137,7 @@ impl<'a> Book<'a> {
                 details: &self.details,
                 answers: &self.answers,
                 naming: &self.memory.naming,
-                uidl: self.around.uidl,
+                unique_ids: self.around.unique_ids,
                 nameless: self.around.nameless,
                 showing: self.around.showing,
                 settled: &self.settled,

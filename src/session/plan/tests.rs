@@ -8,7 +8,7 @@ use super::*;
 use crate::config::account::Keep;
 use crate::message::{Fingerprint, ListingBuilder, MessageNumber};
 use crate::session::book::{Book, Circumstances, Top};
-use crate::session::which::{Showing, Uidl};
+use crate::session::which::{Showing, UniqueIds};
 use crate::state::{Closing, Delivery, HeldKind, Kind, Standing, Store};
 
 const DAY: Timestamp = 86_400;
@@ -57,7 +57,7 @@ struct Remembered {
 impl Remembered {
     async fn book(&self, messages: &[(&str, u64)], policy: &Policy) -> Book<'_> {
         let around = Circumstances {
-            uidl: Uidl::Answered,
+            unique_ids: UniqueIds::Given,
             top: Top::Announced,
             nameless: Nameless::Come,
             showing: Showing::First,

@@ -19,10 +19,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         tried_at: 0,
         came: None,
     };
-    let server = ServerMemory {
-        capabilities: Some(b"UIDL\nPIPELINING".to_vec()),
-        learned: Some(b"at a server".to_vec()),
-    };
+    let learned = Some(b"at a server".to_vec());
     let refused = LogInRefused {
         at: 7,
         count: 3,
@@ -42,7 +39,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         assert_eq!(proven.collect::<Vec<_>>(), [(7, "b".to_owned()), (3, "a".to_owned())]);
         let closing = Closing {
             held: vec![held.clone()],
-            server: Some(server.clone()),
+            learned: learned.clone(),
             login: Some(LogIn::Refused(refused.clone())),
             ..listed(1001)
         };
@@ -51,7 +48,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     let store = open(&path);
     let maildrop = store.maildrop(ALICE.into()).await.unwrap();
     let log_ins = LogIns { refused: Some(refused), ..LogIns::default() };
-    let expected = Maildrop { identity: ALICE.into(), server, log_ins, ..Maildrop::default() };
+    let expected = Maildrop { identity: ALICE.into(), learned, log_ins, ..Maildrop::default() };
     assert_eq!(maildrop, expected);
     let memory = begin(&store).await;
     assert!(!is_fresh(&memory) && !memory.unclosed);
