@@ -151,7 +151,7 @@ async fn settle(turn: &mut Turn<'_>) -> Result<(), Failed> {
         Outlet::One(sink, _) => sink.mailbox().is_none(),
         Outlet::Several(_) => false,
     });
-    if fetched.already_there > 0 && !(book.memory.known && book.memory.unclosed) && is_plain {
+    if fetched.already_there > 0 && !book.memory.left.is_to_be_ended() && is_plain {
         log::warn!(
             "{}: found {} in the target and not in the state file, which is new or older or was told to forget; \
              fetched, compared and not delivered again",

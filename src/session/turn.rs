@@ -9,7 +9,7 @@ use crate::delivery::has_room;
 use crate::delivery::imap::Mailbox;
 use crate::message::Fingerprint;
 use crate::source::{Asked, BrokeAtHeader, Last, Opened, Order, Shows, Source};
-use crate::state::{HeldKind, Memory, Recorded, Standing, Timestamp};
+use crate::state::{HeldKind, Left, Memory, Recorded, Standing, Timestamp};
 
 use super::book::{Book, Circumstances, Inventory, Stock, Top};
 use super::fan::{Fan, Of};
@@ -238,11 +238,11 @@ impl Turn<'_> {
     /// Ends what a session has left that was cut off, if nothing is fetched that would.
     pub(super) async fn end_cut_off(&mut self, plan: &Plan) -> Result<(), Failed> {
         let memory = self.book.memory;
-        if !memory.known || !memory.unclosed {
+        if !memory.left.is_to_be_ended() {
             return Ok(());
         }
         let name = &self.poll.account.name;
-        if memory.cut_off {
+        if memory.left == Left::CutOff {
             log::info!("{name}: the last session did not end; what it delivered is found again");
         }
         let any = plan.steps.iter().any(|(_, step)| matches!(step, Step::Fetch(_) | Step::Delete(_)));
@@ -272,7 +272,7 @@ impl Turn<'_> {
         let Poll { account, environment, .. } = *self.poll;
         if let Some(mut fan) = Fan::of(account, self.book.memory) {
             let of = Of { poll: self.poll, memory: self.book.memory };
-            if !self.book.memory.known && fan.looks_far_back(of).await? {
+            if self.book.memory.left == Left::Unknown && fan.looks_far_back(of).await? {
                 fan.look_back_to(self.oldest().await?);
             }
             self.outlet = Some(Outlet::Several(fan));

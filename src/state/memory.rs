@@ -26,14 +26,7 @@ pub(super) fn open_mark(session: i64) -> i64 {
 pub struct Memory {
     /// The maildrop's key in the store.
     pub key: MaildropKey,
-    /// There is a row for the maildrop: some session got as far as to publish something or to close.
-    pub known: bool,
-    /// The target may hold messages that are not recorded, so it must be recovered before anything is published: no
-    /// session of this maildrop has published and closed, or the last one that published did not close (it was
-    /// killed, or the power was cut). True whenever no listing was completed and nothing is recorded.
-    pub unclosed: bool,
-    /// The last session that published did not close: it was killed, or the power was cut.
-    pub cut_off: bool,
+    pub left: Left,
     /// When the last complete listing was seen.
     pub listed_at: Option<Timestamp>,
     /// The latest time in the name of a file in a maildir that a record has claimed, in microseconds.
@@ -45,6 +38,31 @@ pub struct Memory {
     pub held: Vec<Held>,
     /// Those of them that some targets or recipients have, by content.
     pub reached: Vec<Reached>,
+}
+
+/// How the sessions before have left a maildrop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// None got as far as to publish something or to close.
+    Unknown,
+    /// None has published and closed, or no listing was completed and nothing is recorded.
+    Unpublished,
+    /// The last one that published did not close: it was killed, or the power was cut.
+    CutOff,
+    Closed,
+}
+
+impl Left {
+    /// Says whether the target may hold messages that are not recorded, so that it must be recovered before anything is
+    /// published.
+    pub fn is_unclosed(self) -> bool {
+        self != Self::Closed
+    }
+
+    /// Says whether that is so although there were sessions before.
+    pub fn is_to_be_ended(self) -> bool {
+        matches!(self, Self::Unpublished | Self::CutOff)
+    }
 }
 
 impl Memory {

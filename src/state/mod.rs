@@ -27,11 +27,11 @@
 //! | cut off | the state says | the next session |
 //! |---|---|---|
 //! | before `publishing` | what it said before | as this one |
-//! | after `publishing`, between publishing and recording a message | `unclosed` | recovers the target, which may hold messages that are not recorded, and asks it before it delivers |
+//! | after `publishing`, between publishing and recording a message | `CutOff` | recovers the target, which may hold messages that are not recorded, and asks it before it delivers |
 //! | after `close` of a session that published | closed | trusts the unique-ids |
-//! | after `close` of a session that did not (no log-in, nothing new) | what it said before, so `unclosed` if it was new or had been cut off | recovers the target, once there is something to publish |
+//! | after `close` of a session that did not (no log-in, nothing new) | what it said before, so unclosed if it was new or had been cut off | recovers the target, once there is something to publish |
 //!
-//! A lost state file is the first row of this table: no row for the maildrop reads as `unclosed`, and no
+//! A lost state file is the first row of this table: no row for the maildrop reads as unclosed, and no
 //! session changes that but one that recovered, published and closed.
 
 mod claim;
@@ -77,7 +77,7 @@ pub use maildrop::{
     Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, Status, Told,
 };
 pub use memory::{
-    Change, Closing, Confirmed, Delivery, Detail, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,
+    Change, Closing, Confirmed, Delivery, Detail, Left, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,
 };
 pub(crate) use path::make_directory_of;
 pub use proof::{Recorded, Seen};

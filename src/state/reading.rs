@@ -12,8 +12,8 @@ use super::entries::{Entry, Packed};
 use super::memory::open_mark;
 use super::tables::{Asked, Fault, Result, Row, Tables};
 use super::{
-    Came, Detail, Entries, Held, HeldKind, Holder, Kind, LogInRefused, LogIns, Maildrop, MaildropKey, Memory,
-    Naming, PollResult, Reached, RecordedFiles, SeenLine, Standing, Status, Told, Unclaimed,
+    Came, Detail, Entries, Held, HeldKind, Holder, Kind, Left, LogInRefused, LogIns, Maildrop, MaildropKey,
+    Memory, Naming, PollResult, Reached, RecordedFiles, SeenLine, Standing, Status, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
@@ -26,9 +26,7 @@ pub(super) fn memory(tables: Tables<'_>, key: MaildropKey) -> Result<Memory> {
     let maildrop = key.identity.clone();
     let mut memory = Memory {
         key,
-        known: false,
-        unclosed: true,
-        cut_off: false,
+        left: Left::Unknown,
         listed_at: None,
         newest_file: 0,
         naming: Naming::default(),
@@ -44,16 +42,18 @@ pub(super) fn memory(tables: Tables<'_>, key: MaildropKey) -> Result<Memory> {
         Ok((row.get(0)?, row.get::<Option<i64>>(1)?))
     })?;
     let Some((id, publisher)) = row else { return Ok(memory) };
-    memory.known = true;
-    memory.unclosed = publisher != Some(0);
-    memory.cut_off = publisher.is_some_and(|session| session != 0);
     // Asked for before the entries are waited for.
     let (held, holders) = (held(tables, &Of::One(id), "")?, holders(tables, id)?);
     memory.entries = entries(tables, id, publisher)?;
     (memory.held, memory.reached) = with_holders(held, holders)?;
     memory.reached.sort_by_key(|reached| reached.content);
-    // A row without a listing and without a message is what a first session leaves that did not get to the listing.
-    memory.unclosed |= memory.listed_at.is_none() && memory.entries.is_empty();
+    memory.left = match publisher {
+        // A row without a listing and without a message is what a first session leaves that did not get to the listing.
+        Some(0) if memory.listed_at.is_none() && memory.entries.is_empty() => Left::Unpublished,
+        Some(0) => Left::Closed,
+        Some(_) => Left::CutOff,
+        None => Left::Unpublished,
+    };
     Ok(memory)
 }
 

@@ -113,7 +113,7 @@ impl Store {
     ///
     /// Writes nothing: the maildrop gets its row with the first commit of the session that is worth one. A session
     /// that is cut off before that leaves no row, and one that never got to publishing leaves a row that says so: both
-    /// read as [`Memory::unclosed`] next time, just as if the state file had been lost.
+    /// read as [unclosed](super::Left::is_unclosed) next time, just as if the state file had been lost.
     pub async fn begin(&self, maildrop: Arc<str>) -> Result<Memory, StateError> {
         let random = || {
             let words = |error| format!("the system gives no random numbers: {error}");
@@ -147,7 +147,7 @@ impl Store {
         Ok(())
     }
 
-    /// Marks the session open, durably, after the target was recovered (if [`Memory::unclosed`] asked for it) and
+    /// Marks the session open, durably, after the target was recovered (if [`Memory::left`] asked for it) and
     /// before the session publishes its first message. Only a session that called this marks the maildrop closed.
     /// `unclaimed` are files that were found then; each stays known until a record claims it.
     pub async fn publishing(

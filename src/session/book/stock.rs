@@ -95,11 +95,11 @@ impl Stock {
         files: Vec<FileId>,
         known: HashSet<Unclaimed>,
     ) -> Result<(), Failed> {
-        let Memory { entries, unclosed, newest_file, reached, .. } = of.memory;
+        let Memory { entries, left, newest_file, reached, .. } = of.memory;
         let mut claimed: HashSet<FileId> =
             reached.iter().flat_map(|reached| &reached.targets).filter_map(|holder| holder.file).collect();
         let mut digests = HashSet::new();
-        if *unclosed {
+        if left.is_unclosed() {
             let all: Vec<usize> = (0..entries.len()).collect();
             for (entry, detail) in all.iter().zip(of.details(all.clone()).await?) {
                 match detail.files {
@@ -112,7 +112,7 @@ impl Stock {
             }
         }
         for file in files {
-            let is_found = (*unclosed || file.time > *newest_file)
+            let is_found = (left.is_unclosed() || file.time > *newest_file)
                 && !claimed.contains(&file)
                 && !digests.contains(&file.digest);
             if is_found && !known.contains(&Unclaimed::File(file)) {

@@ -58,5 +58,5 @@ async fn nothing_is_left_of_a_maildrop_that_was_dropped_and_all_of_the_others() 
     let left = store.overview(Which::All, Seen::Counted).await.unwrap();
     assert_eq!((left.maildrops.len(), left.maildrops[0].seen, left.due.len()), (1, 2, 1));
     assert_eq!(store.overview(Which::All, Seen::Uncounted).await.unwrap().maildrops[0].seen, 0);
-    assert!(names(&store).await.is_empty() && begin(&store).await.unclosed);
+    assert!(names(&store).await.is_empty() && begin(&store).await.left.is_unclosed());
 }

@@ -51,7 +51,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
     let expected = Maildrop { identity: ALICE.into(), learned, log_ins, ..Maildrop::default() };
     assert_eq!(maildrop, expected);
     let memory = begin(&store).await;
-    assert!(!is_fresh(&memory) && !memory.unclosed);
+    assert!(!is_fresh(&memory) && !memory.left.is_unclosed());
     assert_eq!(memory.listed_at, Some(1001));
     assert_eq!(memory.held, [held]);
     assert_eq!(memory.entries.len(), 2);
@@ -75,25 +75,28 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
 async fn a_maildrop_is_closed_only_by_a_session_that_published() {
     let (_directory, store) = store();
     let first = begin(&store).await;
-    assert!(is_fresh(&first) && first.unclosed);
+    assert!(is_fresh(&first) && first.left.is_unclosed());
     // It could not log in.
     store.close(&first.key, &first.entries, Closing { at: 1, ..Closing::default() }).await.unwrap();
     let second = begin(&store).await;
-    assert!(is_fresh(&second) && second.unclosed, "nothing was recovered yet");
+    assert!(is_fresh(&second) && second.left.is_unclosed(), "nothing was recovered yet");
     // It listed an empty maildrop.
     store.close(&second.key, &second.entries, listed(2)).await.unwrap();
     let third = begin(&store).await;
-    assert!(!is_fresh(&third) && third.unclosed, "what comes now is new, and the target was never asked");
+    assert!(
+        !is_fresh(&third) && third.left.is_unclosed(),
+        "what comes now is new, and the target was never asked"
+    );
     store.publishing(&third.key, Vec::new()).await.unwrap();
     // Killed here. The next one cannot log in, the one after it recovers.
     let fourth = begin(&store).await;
-    assert!(fourth.unclosed);
+    assert_eq!(fourth.left, Left::CutOff);
     store.close(&fourth.key, &fourth.entries, listed(3)).await.unwrap();
     let fifth = begin(&store).await;
-    assert!(fifth.unclosed, "a session that did not publish closed for one that was killed");
+    assert!(fifth.left.is_unclosed(), "a session that did not publish closed for one that was killed");
     store.publishing(&fifth.key, Vec::new()).await.unwrap();
     store.close(&fifth.key, &fifth.entries, listed(4)).await.unwrap();
-    assert!(!begin(&store).await.unclosed);
+    assert!(!begin(&store).await.left.is_unclosed());
 }
 
 #[tokio::test]
