@@ -48,9 +48,8 @@ fn steers(c: char) -> bool {
 }
 
 /// Counts things in words: `1 message`, `3 messages`.
-pub fn counted(count: impl fmt::Display, noun: &str) -> String {
-    let count = count.to_string();
-    let plural = if count == "1" { "" } else { "s" };
+pub fn counted(count: impl fmt::Display + Copy + TryInto<u8>, noun: &str) -> String {
+    let plural = if matches!(count.try_into(), Ok(1)) { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
 

@@ -192,7 +192,7 @@ fn listed(held: &HeldMessage) -> String {
     format!(
         "since {}, tried {}, again {} ({}) {uid}: {}",
         time(*since),
-        counted(tries, "time"),
+        counted(*tries, "time"),
         again(held, time),
         Octets(*octets),
         Shown(reason.as_bytes())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Account;
-use crate::state::{Timestamp, Told};
+use crate::state::{Subject, Timestamp, Told};
 
 use super::Environment;
 use super::news::{Changes, News, level, note};
@@ -29,25 +29,25 @@ impl<'a> Beside<'a> {
     }
 
     /// Tells that something failed, unless that is no news.
-    pub fn failed(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
-        let level = level(self.note(what, Some(what)));
+    pub fn failed(&mut self, what: Subject, words: fmt::Arguments<'_>) {
+        let level = level(self.note(what, Some(what.name())));
         log::log!(level, "{}: {words}", self.account.name);
     }
 
     /// Tells that it works again, if that is news.
-    pub fn worked(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
+    pub fn worked(&mut self, what: Subject, words: fmt::Arguments<'_>) {
         if let News::Over(_) = self.note(what, None) {
             log::warn!("{}: {words}", self.account.name);
         }
     }
 
     /// Gives what was told of something that lasts.
-    pub fn lasting(&self, what: &str) -> Option<&Told> {
+    pub fn lasting(&self, what: Subject) -> Option<&Told> {
         self.before.iter().find(|told| told.what == what && told.lasts)
     }
 
     /// Remembers that a message told the user of it.
-    pub fn noticed(&mut self, what: &'static str) {
+    pub fn noticed(&mut self, what: Subject) {
         if let Some(told) = self.lasting(what).cloned() {
             self.changes.push((what, Some(Told { noticed_at: Some(self.now), ..told })));
         }
@@ -64,7 +64,7 @@ impl<'a> Beside<'a> {
         }
     }
 
-    fn note(&mut self, what: &'static str, kind: Option<&str>) -> News {
+    fn note(&mut self, what: Subject, kind: Option<&str>) -> News {
         note(&self.before, &mut self.changes, what, kind, self.now).1
     }
 }

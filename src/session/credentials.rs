@@ -64,9 +64,8 @@ pub async fn token(
 
 /// Says which tokens are not sent: where credentials were refused, the token was a new one, and would be refused again.
 pub fn unwanted(memory: &LogIns) -> Unwanted<'static> {
-    let is_of_credentials = |class: &str| Class::named(class) == Some(Class::Credentials);
     match &memory.refused {
-        Some(refused) if is_of_credentials(&refused.class) => Unwanted::Kept,
+        Some(refused) if refused.class == Some(Class::Credentials) => Unwanted::Kept,
         Some(_) | None => Unwanted::None,
     }
 }

@@ -207,7 +207,9 @@ impl Fan {
     /// counts on the records.
     pub fn stays_open(&self, memory: &Memory) -> bool {
         let is_missed = |lane: &Lane| {
-            memory.left.is_unclosed() && lane.opened.is_none() && lane.to.target.facts().stock == target::Stock::Files
+            memory.left.is_unclosed()
+                && lane.opened.is_none()
+                && lane.to.target.facts().stock == target::Stock::Files
         };
         self.lanes.iter().any(|lane| lane.broke || is_missed(lane))
     }

@@ -7,12 +7,12 @@ use super::Report;
 use super::beside::Beside;
 use super::news::{Change, Heard};
 use super::summary::messages;
-use super::told;
 use super::trouble::{Health, HookError};
 use crate::config::Account;
 use crate::config::account::CommandLine;
 use crate::failure::{Class, Failure};
 use crate::net::process;
+use crate::state::Subject;
 use crate::stop::{self, Stop};
 use crate::text::{Shown, shell_word};
 
@@ -44,19 +44,20 @@ pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Repo
     let is_open = health == Health::Open;
     // One trouble may be over while another lasts, or begins.
     let is_well = report.failure.is_none()
-        && [told::POLLS, told::HELD].iter().all(|what| beside.lasting(what).is_none());
+        && [Subject::Polls, Subject::Held].into_iter().all(|what| beside.lasting(what).is_none());
     let held_ones = report.failure.is_none().then(|| held_ones(report));
     let failure = report.failure.as_ref().or(held_ones.as_ref().filter(|_| held == Change::Began));
     // Whoever stopped it did not fail.
     let failed = report.failure.as_ref().filter(|failure| failure.class != Class::Stopped);
     let due = [
-        ("after", &hooks.after, failed, true),
-        ("on_new", &hooks.on_new, failed, report.delivered > 0),
-        ("on_error", &hooks.on_error, failure, !is_open && (polls, held).begins()),
-        ("on_recover", &hooks.on_recover, None, is_well && !is_open && (polls, held).ends()),
+        (Subject::After, &hooks.after, failed, true),
+        (Subject::OnNew, &hooks.on_new, failed, report.delivered > 0),
+        (Subject::OnError, &hooks.on_error, failure, !is_open && (polls, held).begins()),
+        (Subject::OnRecover, &hooks.on_recover, None, is_well && !is_open && (polls, held).ends()),
     ];
-    for (hook, line, failure, due) in due {
+    for (what, line, failure, due) in due {
         let (Some(line), true) = (line, due) else { continue };
+        let hook = what.name();
         let facts = Facts { delivered: report.delivered, failure };
         let place = tokio::select! {
             biased;
@@ -65,12 +66,12 @@ pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Repo
         };
         if place.is_none() {
             // All together would be too many, and one after the other too late.
-            beside.failed(hook, format_args!("the hook `{hook}` was not run: the process was asked to end"));
+            beside.failed(what, format_args!("the hook `{hook}` was not run: the process was asked to end"));
             continue;
         }
         match run(hook, line, account, facts, &environment.stop).await {
-            Ok(()) => beside.worked(hook, format_args!("the hook `{hook}` works again")),
-            Err(error) => beside.failed(hook, format_args!("{error}")),
+            Ok(()) => beside.worked(what, format_args!("the hook `{hook}` works again")),
+            Err(error) => beside.failed(what, format_args!("{error}")),
         }
     }
 }

@@ -47,7 +47,7 @@ impl Refusal {
         Self {
             said: refused.said.clone(),
             // Another version may have written what is not known here.
-            class: Class::named(&refused.class).unwrap_or(Class::Credentials),
+            class: refused.class.unwrap_or(Class::Credentials),
             at: refused.at,
             until: until(refused),
         }
@@ -152,8 +152,7 @@ pub async fn refused(
         Word::Of(_) if count <= FIRST && worked_lately(attempted, memory, now) => Class::Refused,
         Word::Of(_) | Word::Certain => Class::Credentials,
     };
-    let refused =
-        LogInRefused { at: now, count, credentials, said: said.to_vec(), class: class.name().to_owned() };
+    let refused = LogInRefused { at: now, count, credentials, said: said.to_vec(), class: Some(class) };
     let refusal = Refusal::remembered(&refused);
     (refused, refusal)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::state::{Timestamp, Told};
+use crate::state::{Subject, Timestamp, Told};
 
 /// How often a trouble that lasts is told.
 const REMINDER: Timestamp = 24 * 3600;
@@ -58,13 +58,13 @@ pub struct Lasted {
 }
 
 /// What is to be remembered, by what it is of.
-pub type Changes = Vec<(&'static str, Option<Told>)>;
+pub type Changes = Vec<(Subject, Option<Told>)>;
 
 /// Takes note of the same as `news`, among what was told before, and of what is to be remembered from now on.
 pub fn note(
     before: &[Told],
     changes: &mut Changes,
-    what: &'static str,
+    what: Subject,
     kind: Option<&str>,
     now: Timestamp,
 ) -> (Change, News) {
@@ -77,17 +77,17 @@ pub fn note(
 }
 
 /// Takes note that something is in trouble of a kind, or works, and says what that means.
-fn news(before: Option<&Told>, what: &str, kind: Option<&str>, now: Timestamp) -> Noted {
+fn news(before: Option<&Told>, what: Subject, kind: Option<&str>, now: Timestamp) -> Noted {
     match kind {
         Some(kind) => failed(before, what, kind, now),
         None => worked(before, now),
     }
 }
 
-fn failed(before: Option<&Told>, what: &str, kind: &str, now: Timestamp) -> Noted {
+fn failed(before: Option<&Told>, what: Subject, kind: &str, now: Timestamp) -> Noted {
     let lasts = before.filter(|told| told.lasts);
     let mut told = Told {
-        what: what.into(),
+        what,
         // Whoever set the clock back has not begun to fail in the future.
         since: lasts.map_or(now, |told| told.since.min(now)),
         times: lasts.map_or(0, |told| told.times).saturating_add(1),
@@ -200,7 +200,7 @@ mod tests {
 
     impl Account {
         fn note(&mut self, now: Timestamp, kind: Option<&str>) -> Noted {
-            let noted = news(self.0.as_ref(), "polls", kind, now);
+            let noted = news(self.0.as_ref(), Subject::Polls, kind, now);
             self.0 = noted.told.clone();
             noted
         }

@@ -7,7 +7,6 @@ use lettre::message::{Mailbox, SinglePart};
 use lettre::{Address, Message};
 
 use super::beside::Beside;
-use super::told::{HELD, POLLS};
 use super::trouble::{During, Failed};
 use super::{Environment, Report, Retry, hooks, open_target};
 use crate::config::target::{CatchAll, Recipients, Target, Unknown};
@@ -16,14 +15,12 @@ use crate::delivery::Outcome;
 use crate::failure::{Class, Failure};
 use crate::message::{MessageId, UniqueId};
 use crate::net::host_name;
-use crate::state::{Maildrop, Taken, Timestamp, Told};
+use crate::state::{Maildrop, Subject, Taken, Timestamp, Told};
 
 /// How long is waited for the maildrop; another session of it would remove what this one has half-written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What notices are called among the things that can fail.
-const NOTICE: &str = "notice";
-
 /// Delivers the messages that are due after a poll: of polls that fail, and of messages that are held. What goes wrong is
 /// told; it is tried again after the next poll.
 pub(super) async fn notify(beside: &mut Beside<'_>, notify: &Notify, report: &Report) {
@@ -34,12 +31,12 @@ pub(super) async fn notify(beside: &mut Beside<'_>, notify: &Notify, report: &Re
     let stop = &beside.environment.stop;
     let notices = async {
         if let Some(failure) = fails {
-            attempt(beside, notify, POLLS, failure).await;
+            attempt(beside, notify, Subject::Polls, failure).await;
         }
         let is_about_messages = report.failure.as_ref().is_none_or(|failure| failure.class == Class::Message);
         if is_about_messages && (report.held > 0 || report.failure.is_some()) {
             let held = hooks::held_ones(report);
-            attempt(beside, notify, HELD, report.failure.as_ref().unwrap_or(&held)).await;
+            attempt(beside, notify, Subject::Held, report.failure.as_ref().unwrap_or(&held)).await;
         }
     };
     tokio::select! {
@@ -48,14 +45,14 @@ pub(super) async fn notify(beside: &mut Beside<'_>, notify: &Notify, report: &Re
     }
 }
 
-async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, failure: &Failure) {
+async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: Subject, failure: &Failure) {
     match deliver_if_due(beside, notify, what, failure).await {
         // The poll has told that.
         Err(Failed { trouble, .. }) if failure.class == Class::Target => {
             log::debug!("{}: cannot deliver a notice: {trouble}", beside.account.name);
         }
         Err(Failed { doing, trouble }) => {
-            beside.failed(NOTICE, format_args!("cannot deliver a notice: {doing}: {trouble}"));
+            beside.failed(Subject::Notice, format_args!("cannot deliver a notice: {doing}: {trouble}"));
         }
         Ok(()) => {}
     }
@@ -64,7 +61,7 @@ async fn attempt(beside: &mut Beside<'_>, notify: &Notify, what: &'static str, f
 async fn deliver_if_due(
     beside: &mut Beside<'_>,
     notify: &Notify,
-    what: &'static str,
+    what: Subject,
     failure: &Failure,
 ) -> Result<(), Failed> {
     let (account, now) = (beside.account, beside.now);
@@ -72,7 +69,7 @@ async fn deliver_if_due(
     let Ok(environment) = &beside.environment.of(account) else { return Ok(()) };
     let Some(trouble) = beside.lasting(what) else { return Ok(()) };
     // Of messages that are held nobody hopes that they come by themselves.
-    let after = if what == POLLS { notify.after } else { 1 };
+    let after = if what == Subject::Polls { notify.after } else { 1 };
     if !is_due(notify, after, trouble, now) {
         return Ok(());
     }
@@ -80,7 +77,7 @@ async fn deliver_if_due(
     for target in account.deliver.iter().map(|to| &to.target) {
         match reaches_nobody(target) {
             Some(why) if account.deliver.len() == 1 => {
-                beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
+                beside.failed(Subject::Notice, format_args!("cannot deliver a notice: {why}"));
                 return Ok(());
             }
             Some(_) => {}
@@ -93,7 +90,7 @@ async fn deliver_if_due(
     let taken = environment.lease(account, PATIENCE).await.during("lock the maildrop")?;
     let Taken::Own(lease) = taken else { return Ok(()) };
     let environment = &environment.clone().under(&lease);
-    let words = if what == POLLS {
+    let words = if what == Subject::Polls {
         failing(account, notify, &known, failure)
     } else {
         held(account, notify, failure)
@@ -111,7 +108,7 @@ async fn deliver_if_due(
     match delivered {
         Err(NotTaken::Failed(failed)) => Err(failed),
         Err(NotTaken::Declined(why)) => {
-            beside.failed(NOTICE, format_args!("cannot deliver a notice: {why}"));
+            beside.failed(Subject::Notice, format_args!("cannot deliver a notice: {why}"));
             Ok(())
         }
         Ok(()) | Err(NotTaken::Untried) => Ok(()),
@@ -136,12 +133,12 @@ async fn deliver(
     beside: &mut Beside<'_>,
     environment: &Environment,
     target: &Target,
-    (what, octets): (&'static str, &[u8]),
+    (what, octets): (Subject, &[u8]),
 ) -> Result<(), NotTaken> {
     let (account, now) = (beside.account, beside.now);
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let sink = open_target(account, target, environment, Retry::InTime).await?;
-    let uid = UniqueId::new(format!("postrider-notice-{what}-{now}").into_bytes());
+    let uid = UniqueId::new(format!("postrider-notice-{}-{now}", what.name()).into_bytes());
     let mut draft = sink.draft(MessageId { maildrop, uid, ordinal: 0 });
     draft.write(octets);
     let outcomes = sink.commit(vec![draft.finish()]).await.during("deliver")?;
@@ -150,7 +147,7 @@ async fn deliver(
         Some(Outcome::Delivered | Outcome::Filed(_) | Outcome::Merged(_) | Outcome::AlreadyThere) => {
             beside.noticed(what);
             log::info!("{}: delivered a notice of the failure", account.name);
-            beside.worked(NOTICE, format_args!("notices can be delivered again"));
+            beside.worked(Subject::Notice, format_args!("notices can be delivered again"));
             Ok(())
         }
         Some(
@@ -290,7 +287,7 @@ mod tests {
     fn the_notice_is_due_after_so_many_failures_and_when_it_is_time_to_remind() {
         let notify = Notify::default();
         let trouble = |times, noticed_at| Told {
-            what: POLLS.into(),
+            what: Subject::Polls,
             since: 0,
             times,
             lasts: true,

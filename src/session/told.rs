@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::failure::Class;
 use crate::lock::lock;
 use crate::logging;
-use crate::state::{Timestamp, Told};
+use crate::state::{Subject, Timestamp, Told};
 use crate::text::{counted, shell_word};
 
 use super::Report;
@@ -16,52 +16,41 @@ use super::news::{Change, Changes, Heard, Lasted, News, Time, note};
 use super::summary::messages;
 use super::trouble::Health;
 
-/// Polls that fail.
-pub const POLLS: &str = "polls";
-pub const HELD: &str = "held";
-/// Messages that another program left: told once.
-const STAYS: &str = "imported";
-/// Messages that nothing tells from others.
-const NAMELESS: &str = "nameless";
-/// Lines of listings that mean nothing.
-const GARBAGE: &str = "garbage";
-/// Another session of ours that has the maildrop: no trouble of the account's.
-const LEASE: &str = "lease";
-
 /// Takes note of how a poll ended. One that delivered none of the messages that it tried is about messages.
 pub fn polled(before: &[Told], health: Health, report: &Report, now: Timestamp) -> (Heard, Changes) {
     let (mut heard, mut changes) = (Heard::default(), Changes::new());
     let class = report.failure.as_ref().map(|failure| failure.class);
     let mut note = |what, kind: Option<&str>| note(before, &mut changes, what, kind, now);
-    let held = before.iter().find(|told| told.what == HELD);
+    let lasts = |what: Subject, count: usize| (count > 0).then_some(what.name());
+    let held = before.iter().find(|told| told.what == Subject::Held);
     match class {
         // Whoever stopped it knows, but not what came to be held.
         Some(Class::Stopped) => {
             if report.came_held.is_some() {
-                heard.held = note(HELD, Some(kind_of_held(held, report)));
+                heard.held = note(Subject::Held, Some(kind_of_held(held, report)));
             }
             return (heard, changes);
         }
         Some(_) if health == Health::Open => {
-            heard.polls = (Change::None, note(LEASE, Some(LEASE)).1);
+            heard.polls = (Change::None, note(Subject::Lease, Some(Subject::Lease.name())).1);
             return (heard, changes);
         }
-        Some(Class::Message) | None => heard.polls = note(POLLS, None),
+        Some(Class::Message) | None => heard.polls = note(Subject::Polls, None),
         Some(_) if health == Health::HostAway => {}
-        Some(class) => heard.polls = note(POLLS, Some(class.name())),
+        Some(class) => heard.polls = note(Subject::Polls, Some(class.name())),
     }
-    note(LEASE, None);
+    note(Subject::Lease, None);
     if class.is_none() {
-        heard.stays = note(STAYS, (report.stays > 0).then_some(STAYS)).1 == News::Trouble;
+        heard.stays = note(Subject::Stays, lasts(Subject::Stays, report.stays)).1 == News::Trouble;
     }
     if class == Some(Class::Message) || report.held > 0 {
-        heard.held = note(HELD, Some(kind_of_held(held, report)));
+        heard.held = note(Subject::Held, Some(kind_of_held(held, report)));
     } else if class.is_none() {
-        heard.held = note(HELD, None);
+        heard.held = note(Subject::Held, None);
     }
     if report.listed.is_some() {
-        heard.garbage = note(GARBAGE, (report.garbage > 0).then_some(GARBAGE)).1;
-        heard.nameless = note(NAMELESS, (report.nameless > 0).then_some(NAMELESS)).1;
+        heard.garbage = note(Subject::Garbage, lasts(Subject::Garbage, report.garbage)).1;
+        heard.nameless = note(Subject::Nameless, lasts(Subject::Nameless, report.nameless)).1;
     }
     (heard, changes)
 }
@@ -73,7 +62,7 @@ fn kind_of_held<'a>(before: Option<&'a Told>, report: &Report) -> &'a str {
     let came = report.came_held.as_ref().map(|came| came.kind);
     let other = came.filter(|came| kinds.iter().all(|(kind, _)| kind != came));
     let last = kinds.iter().max_by_key(|(_, at)| *at).map(|(kind, _)| kind.as_str());
-    other.or(last).unwrap_or(HELD)
+    other.or(last).unwrap_or(Subject::Held.name())
 }
 
 /// To whom something is told.

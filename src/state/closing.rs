@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::params;
 
+use crate::failure::Class;
 use crate::message::{FileId, UniqueId};
 
 use super::entries::Packed;
@@ -12,7 +13,7 @@ use super::outlook::count;
 use super::reading::SHOWN;
 use super::recording::{hold, record, to_blob, to_column};
 use super::tables::{Result, Tables};
-use super::{Change, Closing, Confirmed, LogIn, RecordedFiles, Timestamp, Told};
+use super::{Change, Closing, Confirmed, LogIn, RecordedFiles, Subject, Timestamp, Told};
 
 const DAY: Timestamp = 24 * 60 * 60;
 
@@ -248,7 +249,14 @@ pub(super) fn login(tables: Tables<'_>, id: i64, at: Timestamp, outcome: &LogIn)
         LogIn::Refused(refused) => tables.execute(
             "UPDATE maildrop SET refused_at = ?2, refused_count = ?3, refused_credentials = ?4,
                  refused_said = ?5, refused_class = ?6 WHERE id = ?1",
-            params![id, refused.at, refused.count, refused.credentials, refused.said, refused.class],
+            params![
+                id,
+                refused.at,
+                refused.count,
+                refused.credentials,
+                refused.said,
+                refused.class.map(Class::name)
+            ],
         ),
     }
 }
@@ -308,7 +316,7 @@ fn poll(tables: Tables<'_>, id: i64, session: i64, closing: &Closing) -> Result<
     )
 }
 
-pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(&'static str, Option<Told>)]) -> Result<()> {
+pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(Subject, Option<Told>)]) -> Result<()> {
     let mut upsert = tables.prepare(
         "INSERT INTO told (maildrop, what, since, times, lasts, kinds, noticed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (maildrop, what) DO UPDATE SET
@@ -317,6 +325,7 @@ pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(&'static str, Option<To
     );
     let mut delete = tables.prepare("DELETE FROM told WHERE maildrop = ?1 AND what = ?2");
     for (what, told) in told {
+        let what = what.name();
         let Some(told) = told else {
             delete.execute(params![id, what])?;
             continue;

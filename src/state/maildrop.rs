@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::in_utc;
 use crate::failure::Class;
@@ -63,15 +63,68 @@ pub struct LogInRefused {
     pub credentials: Vec<u8>,
     /// What the server said to the last one.
     pub said: Vec<u8>,
-    /// What kind of trouble that was, by its name.
-    pub class: String,
+    /// What kind of trouble that was; `None`: one that only another version knows.
+    #[serde(deserialize_with = "class")]
+    pub class: Option<Class>,
+}
+
+fn class<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Class>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|name| Class::named(&name)))
+}
+
+/// What somebody is told of as long as it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Polls that fail.
+    Polls,
+    Held,
+    /// Messages that another program left.
+    Stays,
+    /// Messages that nothing tells from others.
+    Nameless,
+    /// Lines of listings that mean nothing.
+    Garbage,
+    /// Another session of ours that has the maildrop: no trouble of the account's.
+    Lease,
+    /// Notices that cannot be delivered.
+    Notice,
+    /// Hooks that fail.
+    After,
+    OnNew,
+    OnError,
+    OnRecover,
+}
+
+/// Each with its name in the table; hooks have that of their key.
+const SUBJECTS: [(Subject, &str); 11] = [
+    (Subject::Polls, "polls"),
+    (Subject::Held, "held"),
+    (Subject::Stays, "imported"),
+    (Subject::Nameless, "nameless"),
+    (Subject::Garbage, "garbage"),
+    (Subject::Lease, "lease"),
+    (Subject::Notice, "notice"),
+    (Subject::After, "after"),
+    (Subject::OnNew, "on_new"),
+    (Subject::OnError, "on_error"),
+    (Subject::OnRecover, "on_recover"),
+];
+
+impl Subject {
+    pub fn name(self) -> &'static str {
+        SUBJECTS[self as usize].1
+    }
+
+    /// Finds the subject of this name; a newer version may have written one that is not known here.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        SUBJECTS.into_iter().find(|(_, known)| *known == name).map(|(subject, _)| subject)
+    }
 }
 
 /// What somebody was told of something that is, or lately was, in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// What: polls, held messages, a hook.
-    pub what: String,
+    pub what: Subject,
     pub since: Timestamp,
     /// How often it was met.
     pub times: u32,
@@ -164,4 +217,28 @@ pub struct SeenLine {
     pub kind: Kind,
     /// The last listing that showed it; `None`: the latest.
     pub last_listed: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subject_has_its_own_name() {
+        for (at, (subject, name)) in SUBJECTS.into_iter().enumerate() {
+            assert_eq!((subject as usize, subject.name(), Subject::named(name)), (at, name, Some(subject)));
+        }
+        assert_eq!(Subject::named("of another version"), None);
+    }
+
+    #[test]
+    fn a_refusal_of_a_class_that_is_not_known_is_read() {
+        let read = |class: &str| {
+            let json = format!(r#"{{"at":7,"count":1,"credentials":[],"said":[],"class":"{class}"}}"#);
+            let refused: LogInRefused = serde_json::from_str(&json).unwrap();
+            (serde_json::to_string(&refused).unwrap() == json, refused.class)
+        };
+        assert_eq!(read("in-use"), (true, Some(Class::InUse)));
+        assert_eq!(read("of another version"), (false, None));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::message::UniqueId;
 use crate::message::{Content, FileDigest, FileId, Fingerprint, Identity};
 
-use super::{Entries, Held, Kind, LogIn, PollResult, Reached, Timestamp, Told};
+use super::{Entries, Held, Kind, LogIn, PollResult, Reached, Subject, Timestamp, Told};
 
 /// Names a maildrop, and the session that began with it, in the store that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -332,7 +332,7 @@ pub struct Closing {
     /// What became of the log-in, if there was one.
     pub login: Option<LogIn>,
     /// What somebody was told of, as it is now; `None`: of this there is nothing to remember.
-    pub told: Vec<(&'static str, Option<Told>)>,
+    pub told: Vec<(Subject, Option<Told>)>,
     /// For `status`; `None` if another session of the same poll follows.
     pub poll: Option<PollResult>,
 }

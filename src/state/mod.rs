@@ -74,7 +74,8 @@ pub use guest::Guest;
 pub use held::{Came, Held, HeldKind, Holder, Reached, Standing};
 pub use lease::{Lease, Taken};
 pub use maildrop::{
-    Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, Status, Told,
+    Hour, LogIn, LogInRefused, LogInWorked, LogIns, Maildrop, Overview, PollResult, SeenLine, Status,
+    Subject, Told,
 };
 pub use memory::{
     Change, Closing, Confirmed, Delivery, Detail, Left, MaildropKey, Memory, Naming, RecordedFiles, Unclaimed,

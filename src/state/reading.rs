@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use rusqlite::params;
 use rusqlite::types::ValueRef;
 
-use crate::message::UniqueId;
-use crate::message::{Certainty, Content, FileId, Identity};
+use crate::failure::Class;
+use crate::message::{Certainty, Content, FileId, Identity, UniqueId};
 
 use super::entries::{Entry, Packed};
 use super::memory::open_mark;
 use super::tables::{Asked, Fault, Result, Row, Tables};
 use super::{
     Came, Detail, Entries, Held, HeldKind, Holder, Kind, Left, LogInRefused, LogIns, Maildrop, MaildropKey,
-    Memory, Naming, PollResult, Reached, RecordedFiles, SeenLine, Standing, Status, Told, Unclaimed,
+    Memory, Naming, PollResult, Reached, RecordedFiles, SeenLine, Standing, Status, Subject, Told, Unclaimed,
 };
 
 /// Those of the held messages that a user is shown: that the last listing showed (the others are remembered for whoever
@@ -115,7 +115,7 @@ fn of_row(row: &Row<'_>) -> Result<(i64, Maildrop)> {
             count: row.get("refused_count")?,
             credentials: row.get("refused_credentials")?,
             said: row.get::<Option<_>>("refused_said")?.unwrap_or_default(),
-            class: row.get::<Option<_>>("refused_class")?.unwrap_or_default(),
+            class: row.get::<Option<String>>("refused_class")?.and_then(|name| Class::named(&name)),
         }),
         None => None,
     };
@@ -161,18 +161,19 @@ fn told(tables: Tables<'_>, of: &Of) -> Result<HashMap<i64, Vec<Told>>> {
             let (at, kind) = line.split_once(' ')?;
             Some((kind.to_owned(), at.parse().ok()?))
         };
+        let Some(what) = Subject::named(&row.get::<String>(0)?) else { return Ok(None) };
         let told = Told {
-            what: row.get(0)?,
+            what,
             since: row.get(1)?,
             times: row.get(2)?,
             lasts: row.get(3)?,
             kinds: kinds.lines().filter_map(kind).collect(),
             noticed_at: row.get(5)?,
         };
-        Ok((row.get(6)?, told))
+        Ok(Some((row.get(6)?, told)))
     })?;
     let mut by_maildrop: HashMap<i64, Vec<Told>> = HashMap::new();
-    told.into_iter().for_each(|(id, told)| by_maildrop.entry(id).or_default().push(told));
+    told.into_iter().flatten().for_each(|(id, told)| by_maildrop.entry(id).or_default().push(told));
     Ok(by_maildrop)
 }
 

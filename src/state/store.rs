@@ -21,7 +21,7 @@ use super::thread::{Place, Worker};
 use super::writing::Write;
 use super::{
     Closing, Delivery, Detail, Entries, LogIn, Maildrop, MaildropKey, Memory, Overview, Reached, Recorded,
-    SeenLine, StateError, Status, Timestamp, Told, Trouble, Unclaimed, reading,
+    SeenLine, StateError, Status, Subject, Timestamp, Told, Trouble, Unclaimed, reading,
 };
 
 /// A handle on the state, in a file or a database. Cheap to clone; all work happens on the store's own thread. Dropping the last handle
@@ -320,7 +320,7 @@ impl Store {
     pub async fn tell(
         &self,
         maildrop: Arc<str>,
-        told: Vec<(&'static str, Option<Told>)>,
+        told: Vec<(Subject, Option<Told>)>,
     ) -> Result<(), StateError> {
         self.write(Write::Tell { maildrop, told }).await?;
         Ok(())

@@ -16,7 +16,7 @@ use super::reading::{self, find};
 use super::recording::{forget_messages, reached, record, unclaimed};
 use super::spending::Spending;
 use super::tables::{Fault, Result, Tables};
-use super::{Closing, Delivery, Hour, LogIn, Reached, Timestamp, Told, Unclaimed, postgres};
+use super::{Closing, Delivery, Hour, LogIn, Reached, Subject, Timestamp, Told, Unclaimed, postgres};
 
 /// Octets that a batch of records takes at most.
 const PROBE: usize = 128 << 10;
@@ -44,7 +44,7 @@ pub(super) enum Write {
     /// See [`super::Store::logged_in`].
     LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
     /// See [`super::Store::tell`].
-    Tell { maildrop: Arc<str>, told: Vec<(&'static str, Option<Told>)> },
+    Tell { maildrop: Arc<str>, told: Vec<(Subject, Option<Told>)> },
     /// See [`super::Store::schedule`].
     Schedule(Due),
     /// See [`super::Store::ask_for`].

@@ -84,7 +84,7 @@ fn of_worker(worker: &Worker) -> String {
         Shown(version.as_bytes()),
         worker.state(),
         format_duration(Duration::from_secs(*heard_seconds)),
-        counted(claims, "claim")
+        counted(*claims, "claim")
     )
 }
 
@@ -93,7 +93,7 @@ pub fn of_host(tally: &Tally) -> String {
     let Tally { maildrops, polling, waiting, failing } = tally;
     format!(
         "{}, {polling} being polled, {waiting} waiting, {failing} failing",
-        counted(maildrops, "maildrop")
+        counted(*maildrops, "maildrop")
     )
 }
 

@@ -133,7 +133,7 @@ pub fn held_words(held: &Held, when: impl Fn(Timestamp) -> String) -> String {
         "held {uid} ({}) since {}, tried {}, again {}: {}",
         Octets(*octets),
         when(*since),
-        counted(tries, "time"),
+        counted(*tries, "time"),
         again(held, &when),
         Shown(reason.as_bytes())
     )

@@ -1,6 +1,7 @@
 //! What one session leaves to the next.
 
 use super::*;
+use crate::failure::Class;
 use crate::message::FileId;
 
 #[tokio::test]
@@ -25,7 +26,7 @@ async fn what_a_session_leaves_is_what_the_next_one_finds() {
         count: 3,
         credentials: vec![1, 2, 3],
         said: b"[AUTH] no".to_vec(),
-        class: "credentials".into(),
+        class: Some(Class::Credentials),
     };
     {
         let store = open(&path);
@@ -343,8 +344,8 @@ async fn status_tells_the_last_poll_and_counts_failures_in_a_row() {
 #[tokio::test]
 async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
     let (_directory, store) = store();
-    let told = |what: &str, noticed_at| Told {
-        what: what.into(),
+    let told = |what: Subject, noticed_at| Told {
+        what,
         since: -5,
         times: 3,
         lasts: true,
@@ -353,16 +354,21 @@ async fn what_was_told_is_remembered_of_each_maildrop_until_it_is_forgotten() {
     };
     let known = async || store.maildrop(ALICE.into()).await.unwrap().told;
     assert_eq!(known().await, []);
-    let (polls, held) =
-        (told("polls", Some(8)), Told { kinds: Vec::new(), lasts: false, ..told("held", None) });
-    let both = vec![("polls", Some(polls.clone())), ("held", Some(held.clone()))];
+    let (polls, held) = (
+        told(Subject::Polls, Some(8)),
+        Told { kinds: Vec::new(), lasts: false, ..told(Subject::Held, None) },
+    );
+    let both = vec![(Subject::Polls, Some(polls.clone())), (Subject::Held, Some(held.clone()))];
     session(&store, |_| Closing { told: both.clone(), ..listed(1) }).await;
-    store.tell("bob@pop.example.org".into(), vec![("polls", Some(held.clone()))]).await.unwrap();
+    store.tell("bob@pop.example.org".into(), vec![(Subject::Polls, Some(held.clone()))]).await.unwrap();
     assert_eq!(known().await, [held.clone(), polls.clone()]);
     let later = Told { noticed_at: Some(9), ..polls };
-    store.tell(ALICE.into(), vec![("polls", Some(later.clone())), ("held", None)]).await.unwrap();
+    store
+        .tell(ALICE.into(), vec![(Subject::Polls, Some(later.clone())), (Subject::Held, None)])
+        .await
+        .unwrap();
     assert_eq!(known().await, [later]);
-    session(&store, |_| Closing { told: vec![("polls", None)], ..listed(2) }).await;
+    session(&store, |_| Closing { told: vec![(Subject::Polls, None)], ..listed(2) }).await;
     assert_eq!(known().await, []);
 }
 
