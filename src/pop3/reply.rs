@@ -89,16 +89,14 @@ impl<'a> Reply<'a> {
         let rest = self.text.trim_ascii_start().strip_prefix(b"[")?;
         let word = &rest[..memchr::memchr(b']', rest)?];
         let mut levels = word.split(|octet| *octet == b'/');
-        let is =
-            |level: Option<&[u8]>, name: &str| level.is_some_and(|l| l.eq_ignore_ascii_case(name.as_bytes()));
-        let (first, second) = (levels.next(), levels.next());
-        Some(match () {
-            () if is(first, "IN-USE") => Code::InUse,
-            () if is(first, "LOGIN-DELAY") => Code::LoginDelay,
-            () if is(first, "AUTH") => Code::Auth,
-            () if is(first, "SYS") && is(second, "PERM") => Code::SysPerm,
-            () if is(first, "SYS") => Code::SysTemp,
-            () => Code::Other,
+        let mut level = || levels.next().map(<[u8]>::to_ascii_uppercase).unwrap_or_default();
+        Some(match (&*level(), &*level()) {
+            (b"IN-USE", _) => Code::InUse,
+            (b"LOGIN-DELAY", _) => Code::LoginDelay,
+            (b"AUTH", _) => Code::Auth,
+            (b"SYS", b"PERM") => Code::SysPerm,
+            (b"SYS", _) => Code::SysTemp,
+            _ => Code::Other,
         })
     }
 }

@@ -221,15 +221,14 @@ impl Fetch<'_, '_> {
 
     /// Says what the source may begin.
     fn may_begin(&self) -> Begin {
-        match () {
+        let is_over = |deadline: Instant| Instant::now() >= deadline;
+        if self.round.winding_down.is_some_and(is_over) {
             // There is time for QUIT alone.
-            () if self.round.winding_down.is_some_and(|deadline| Instant::now() >= deadline) => {
-                Begin::Nothing
-            }
-            () if self.is_refused_too_often() || self.until.is_some_and(|until| Instant::now() >= until) => {
-                Begin::Deletions
-            }
-            () => Begin::Anything,
+            Begin::Nothing
+        } else if self.is_refused_too_often() || self.until.is_some_and(is_over) {
+            Begin::Deletions
+        } else {
+            Begin::Anything
         }
     }
 

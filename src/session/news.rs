@@ -105,16 +105,14 @@ fn failed(before: Option<&Told>, what: Subject, kind: &str, now: Timestamp) -> N
             let pause = apart(now, *at);
             // It was told of an earlier trouble.
             let is_relapse = (lasts.is_none() || *at < told.since) && pause >= RELAPSE;
-            match () {
-                () if is_relapse => {
-                    *at = now;
-                    News::Trouble
-                }
-                () if pause >= REMINDER => {
-                    *at = now;
-                    News::Reminder(lasted)
-                }
-                () => News::None,
+            if is_relapse {
+                *at = now;
+                News::Trouble
+            } else if pause >= REMINDER {
+                *at = now;
+                News::Reminder(lasted)
+            } else {
+                News::None
             }
         }
     };

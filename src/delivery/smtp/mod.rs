@@ -180,14 +180,12 @@ impl Server {
 impl Shared {
     fn takes_nothing(&self, reply: &Reply) -> TargetError {
         let said = format!("{} {}", reply.code, reply.text()).into_bytes();
-        let (what, hint) = match () {
-            () if !reply.wants_more_first() => {
-                ("server takes no messages now", "nothing is lost: what is left is fetched at the next poll")
-            }
-            () if speaks_of_tls(&said) => {
-                ("server wants TLS before a message", "write `tls: starttls` in the target")
-            }
-            () => ("server wants a log-in before a message", "write `user` and `password` in the target"),
+        let (what, hint) = if !reply.wants_more_first() {
+            ("server takes no messages now", "nothing is lost: what is left is fetched at the next poll")
+        } else if speaks_of_tls(&said) {
+            ("server wants TLS before a message", "write `tls: starttls` in the target")
+        } else {
+            ("server wants a log-in before a message", "write `user` and `password` in the target")
         };
         TargetError::Server(Box::new(ServerError {
             place: self.server.address.to_string(),

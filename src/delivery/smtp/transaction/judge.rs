@@ -16,10 +16,12 @@ impl Connection {
             return Err(out_of_step(reply, "MAIL", "250"));
         }
         let verdict = self.verdict(reply, &format!("the sender <{}>", letter.from));
-        let stall = match () {
-            () if reply.wants_more_first() => Some(Stall::Unready(reply.clone())),
-            () if reply.is_transient() && !reply.is_about_the_sender() => Some(Stall::Mail(reply.clone())),
-            () => None,
+        let stall = if reply.wants_more_first() {
+            Some(Stall::Unready(reply.clone()))
+        } else if reply.is_transient() && !reply.is_about_the_sender() {
+            Some(Stall::Mail(reply.clone()))
+        } else {
+            None
         };
         Ok(Some(Answered { verdicts: vec![verdict; letter.to.len()], data: None, stall }))
     }
