@@ -95,11 +95,11 @@ pub struct Question(());
 
 impl Question {
     pub fn ask() -> Self {
-        Self::tell(Screen::Asked);
+        Self::show(Screen::Asked);
         Self(())
     }
 
-    fn tell(what: Screen<'_>) {
+    fn show(what: Screen<'_>) {
         if let Some(keeper) = KEEPER.get() {
             // The question is asked all the same.
             let _ = keeper(what);
@@ -109,7 +109,7 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        Self::tell(Screen::Answered);
+        Self::show(Screen::Answered);
     }
 }
 

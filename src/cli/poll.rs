@@ -55,12 +55,12 @@ pub async fn accounts(
     .await;
     // Messages that were given up are still being removed from `tmp`.
     let _ = tokio::time::timeout(SETTLING, disk.settled()).await;
-    tell_stopped(&reports);
+    log_stopped(&reports);
     Ok(reports)
 }
 
-/// Tells in one line which sessions a signal ended, however many they were.
-fn tell_stopped(reports: &[Report]) {
+/// Logs in one line which sessions a signal ended, however many they were.
+fn log_stopped(reports: &[Report]) {
     let stopped =
         |report: &&Report| report.failure.as_ref().is_some_and(|failure| failure.class == Class::Stopped);
     let stopped: Vec<_> = reports.iter().filter(stopped).map(|report| report.account.as_str()).collect();

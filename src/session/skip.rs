@@ -41,8 +41,8 @@ impl Turn<'_> {
                 }
             }
         }
-        tell(name, &large);
-        tell(name, &kept);
+        warn(name, &large);
+        warn(name, &kept);
         if nameless > 0 {
             // Nothing tells them from other messages at the next poll, so they are neither recorded nor deleted.
             report.nameless = nameless;
@@ -85,8 +85,8 @@ impl Turn<'_> {
     }
 }
 
-/// Says the same of several messages in one line; a log that wants more has each.
-fn tell(account: &str, words: &[String]) {
+/// Warns of several messages in one line; a log that wants more has each.
+fn warn(account: &str, words: &[String]) {
     match words {
         [] => {}
         [one] => log::warn!("{account}: {one}"),

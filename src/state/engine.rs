@@ -29,7 +29,7 @@ impl<T> Answer<T> {
     }
 
     /// Answers; gives back the failure, if it was one.
-    pub(super) fn tell(self, outcome: Result<T, StateError>) -> Option<StateError> {
+    pub(super) fn give(self, outcome: Result<T, StateError>) -> Option<StateError> {
         let failure = outcome.as_ref().err().cloned();
         // Whoever asked may have gone: a session that was stopped.
         let _ = self.0.send(outcome);

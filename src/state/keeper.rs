@@ -112,14 +112,14 @@ impl Engine for Keeper {
         match self.write(&writes) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    answer.tell(outcome.map_err(say));
+                    answer.give(outcome.map_err(say));
                 }
             }
             Err(error) => {
                 // Before the answers, so that whoever hears of it and asks again hears the same.
                 self.note(Some(error.clone()));
                 for answer in answers {
-                    answer.tell(Err(error.clone()));
+                    answer.give(Err(error.clone()));
                 }
             }
         }
@@ -149,7 +149,7 @@ pub(super) struct Looker(pub(super) PathBuf);
 impl Engine for Looker {
     fn commit(&mut self, group: Vec<(Write, Answer<usize>)>) {
         for (_, answer) in group {
-            answer.tell(Err(StateError::ReadOnly { path: self.0.clone() }));
+            answer.give(Err(StateError::ReadOnly { path: self.0.clone() }));
         }
     }
 

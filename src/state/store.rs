@@ -423,7 +423,7 @@ impl Store {
                 found = Some(query(tables)?);
                 Ok(())
             });
-            answer.tell(looked.map(|()| found.expect("a look that went well has found something")))
+            answer.give(looked.map(|()| found.expect("a look that went well has found something")))
         })))?;
         self.worker.receive(answered, self.patience).await
     }

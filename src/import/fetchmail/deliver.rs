@@ -191,7 +191,7 @@ impl Mailbox<'_> {
         }
         let postmaster = self.common.globals.text("postmaster").unwrap_or(&self.common.around.user);
         set("unknown", Value::text(at(postmaster)));
-        self.tell_names(account, &told);
+        self.note_names(account, &told);
         Value::Map(to)
     }
 
@@ -210,7 +210,7 @@ impl Mailbox<'_> {
         all.flat_map(with_those_below).collect()
     }
 
-    fn tell_names(&self, account: &mut Account, mapped: &[&str]) {
+    fn note_names(&self, account: &mut Account, mapped: &[&str]) {
         let names = self.options.find("names").map_or(&self.server.at, |setting| &setting.at);
         let told = |what: &str, account: &mut Account, at: &At| account.note(at, what.to_owned());
         if !mapped.is_empty() {

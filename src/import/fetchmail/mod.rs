@@ -224,7 +224,7 @@ impl Mailbox<'_> {
         self.connection(&mut account);
         self.disposal(&mut account);
         self.deliver(&mut account);
-        self.tell(&mut account);
+        self.note_more(&mut account);
         if let (Some(setting), Some("reject")) =
             (self.options.find("bad-header"), self.options.text("bad-header"))
         {
@@ -247,7 +247,7 @@ impl Mailbox<'_> {
     }
 
     /// Tells what has no counterpart, once for all options of which the same is said.
-    fn tell(&self, account: &mut Account) {
+    fn note_more(&self, account: &mut Account) {
         let is_on = |setting: &&Setting| setting.given != Given::Flag(false);
         let mut told: Vec<(&Setting, Vec<&str>, &str)> = Vec::new();
         for (key, what) in TOLD {

@@ -134,7 +134,7 @@ impl Rc<'_> {
         self.disposal(&mut account, retriever)?;
         let to = self.recipients(&mut account, retriever, kind);
         self.deliver(&mut account, to)?;
-        self.tell(&mut account, retriever)?;
+        self.note_more(&mut account, retriever)?;
         if let (Some(server), Some(user)) = (server, retriever.text("username")) {
             let port = port.unwrap_or(if kind.tls { 995 } else { 110 });
             let list = listed(&format!("oldmail-{server}-{port}-{user}"));
@@ -291,7 +291,7 @@ impl Rc<'_> {
         Some(Value::Map(to))
     }
 
-    fn tell(&self, account: &mut Account, retriever: &Section) -> Result<(), Wrong> {
+    fn note_more(&self, account: &mut Account, retriever: &Section) -> Result<(), Wrong> {
         let is_on = |option: &&Setting| {
             !matches!(&*option.value.to_lowercase(), "" | "0" | "no" | "false" | "off" | "none")
         };

@@ -156,7 +156,7 @@ impl Engine for Keeper {
             Ok(counts) => {
                 let counting = outlook::counting(group.iter().filter_map(|(write, _)| write.brought()));
                 for ((_, answer), count) in group.into_iter().zip(counts) {
-                    answer.tell(Ok(count));
+                    answer.give(Ok(count));
                 }
                 if let Some(counting) = counting {
                     self.count(&counting);
@@ -164,7 +164,7 @@ impl Engine for Keeper {
             }
             Err(error) if group.len() == 1 || is_of_all(&error) => {
                 for (_, answer) in group {
-                    answer.tell(Err(error.clone()));
+                    answer.give(Err(error.clone()));
                 }
             }
             Err(_) => {
