@@ -109,7 +109,7 @@ impl Poll<'_> {
         let target = failed.and_then(|end| end.aborted.target(self.account));
         closing.poll = Some(PollResult { target, ..self.poll_result(report) });
         if let Task::Sync(_) = self.task {
-            let before = self.environment.failing.merged(&self.account.name, known.told);
+            let before = self.environment.beside.merged(&self.account.name, known.told);
             let health = Health::of(failed.map_or(Ok(()), |end| Err(&end.aborted)), self.environment.host);
             let (heard, told) = told::polled(&before, health, report, self.now);
             (report.heard, closing.told) = (Some(heard), told);

@@ -24,7 +24,7 @@ impl<'a> Beside<'a> {
     pub async fn of(account: &'a Account, environment: &'a Environment) -> Self {
         // What a state that cannot be read knows is told again.
         let known = environment.store.maildrop(account.maildrop_id.as_str().into()).await.unwrap_or_default();
-        let before = environment.failing.merged(&account.name, known.told);
+        let before = environment.beside.merged(&account.name, known.told);
         Self { account, environment, now: environment.clock.now(), before, changes: Vec::new() }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Beside<'a> {
         }
         let maildrop: Arc<str> = self.account.maildrop_id.as_str().into();
         if self.environment.store.tell(maildrop, self.changes.clone()).await.is_err() {
-            self.environment.failing.keep(&self.account.name, self.changes);
+            self.environment.beside.keep(&self.account.name, self.changes);
         }
     }
 

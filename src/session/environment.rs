@@ -47,7 +47,7 @@ pub struct Environment {
     pub ask: Ask,
     /// How failures that last are told, if they are.
     pub notify: Option<Notify>,
-    pub failing: Failing,
+    pub beside: BesidePolls,
     /// What is known of the account's host.
     pub host: Host,
     pub clock: WallClock,
@@ -77,7 +77,7 @@ impl Environment {
             stop: Stop::default(),
             ask: Ask::Never,
             notify: None,
-            failing: Failing::default(),
+            beside: BesidePolls::default(),
             host: Host::default(),
             clock: WallClock::System,
             claimed: None,
@@ -253,7 +253,7 @@ const SLOW_STATE: Duration = Duration::from_secs(12);
 
 /// What sessions of a process share for what is done beside polls: what was told and is not written yet, and places.
 #[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Shared>);
+pub struct BesidePolls(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -269,7 +269,7 @@ impl Default for Shared {
     }
 }
 
-impl Failing {
+impl BesidePolls {
     /// Puts what could not be written in the place of what was.
     pub(super) fn merged(&self, account: &str, written: Vec<Told>) -> Vec<Told> {
         told::merged(written, self.0.unwritten.of(account))

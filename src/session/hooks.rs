@@ -61,7 +61,7 @@ pub(super) async fn after(beside: &mut Beside<'_>, health: Health, report: &Repo
         let facts = Facts { delivered: report.delivered, failure };
         let place = tokio::select! {
             biased;
-            place = environment.failing.place() => Some(place),
+            place = environment.beside.place() => Some(place),
             () = environment.stop.asked() => None,
         };
         if place.is_none() {

@@ -154,7 +154,7 @@ pub async fn poll(
     match task {
         // What another worker may be writing by now is none of our business.
         Task::Sync(_) if report.befell.is_some() => {}
-        Task::Sync(_) if is_written => environment.failing.forget(&account.name),
+        Task::Sync(_) if is_written => environment.beside.forget(&account.name),
         Task::Sync(_) => unwritten(account, environment, health, &mut report).await,
         Task::DryRun(_) | Task::Check(_) | Task::MarkAll(_) => {}
     }
@@ -199,11 +199,11 @@ async fn unwritten(account: &Account, environment: &Environment, health: Health,
     let store = &environment.store;
     let written =
         if fails { Vec::new() } else { store.maildrop(maildrop.clone()).await.unwrap_or_default().told };
-    let before = environment.failing.merged(&account.name, written);
+    let before = environment.beside.merged(&account.name, written);
     let (heard, told) = told::polled(&before, health, report, environment.clock.now());
     report.heard = Some(heard);
     if fails || store.tell(maildrop, told.clone()).await.is_err() {
-        environment.failing.keep(&account.name, told);
+        environment.beside.keep(&account.name, told);
     }
 }
 

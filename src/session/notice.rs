@@ -86,7 +86,7 @@ async fn deliver_if_due(
     }
     let maildrop: std::sync::Arc<str> = account.maildrop_id.as_str().into();
     let known = environment.store.maildrop(maildrop).await.during("read the state")?;
-    let _place = environment.failing.place().await;
+    let _place = environment.beside.place().await;
     let taken = environment.lease(account, PATIENCE).await.during("lock the maildrop")?;
     let Taken::Own(lease) = taken else { return Ok(()) };
     let environment = &environment.clone().under(&lease);
