@@ -66,7 +66,7 @@
 //!   in its place: commands (`pop3/command.rs`, `line.rs` for all that AUTH says), command lines
 //!   (`config/command_line.rs`) and a URL's query (`config/http.rs`; in messages `config/http_url.rs` leaves it out). What a
 //!   server echoes of one is masked by `secret::masked` where its words are taken.
-//! - When a held message is tried again is decided in `session/waits.rs`, and heeded by `session/plan.rs` (what waits for
+//! - When a held message is tried again is decided in `session/waits.rs` for `session/plan.rs` (what waits for
 //!   room is looked at by each poll: `session/held.rs`). When an account is polled: `daemon/schedule/`; how long after a
 //!   poll, in a fleet, too: `next.rs` there.
 //! - When a refused log-in may be tried again, by whom: `may_try` in `session/lockout.rs`. Within one poll `session/attempt.rs`
