@@ -104,7 +104,7 @@ pub mod state {
         pub use crate::config::Postgres;
         pub use crate::state::postgres::schema::statements;
         pub use crate::state::postgres::{
-            Accounts, Claim, Close, Database, Entered, Leases, Param, Roll, Server, Statement, Written,
+            Accounts, Claim, Close, Database, Entered, Leases, Param, Roll, Server, Written,
         };
     }
 }

@@ -14,7 +14,7 @@ use crate::lock::lock;
 use crate::session::{Answer, Host};
 use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Database, Server};
-use server::Postgres;
+use server::{Pooler, Postgres};
 
 mod crowds;
 
@@ -78,7 +78,7 @@ impl Drop for Inside {
 /// A database with its name, and accounts of it.
 struct Site {
     name: String,
-    postgres: config::Postgres,
+    server: Server,
     accounts: Vec<Arc<Account>>,
     limits: Limits,
     /// How long a session takes.
@@ -94,6 +94,11 @@ impl Site {
     fn new(accounts: usize) -> Self {
         let url = Postgres::shared().database();
         let name = url.rsplit('/').next().unwrap().to_owned();
+        Self::at(name, server_of(&url), accounts)
+    }
+
+    /// One whose workers come to the database so.
+    fn at(name: String, server: Server, accounts: usize) -> Self {
         Postgres::shared().execute(&name, &statements());
         let account = |number: usize| Account {
             maildrop_id: format!("{number}@h"),
@@ -102,13 +107,12 @@ impl Site {
             ..Account::new(number.to_string())
         };
         let accounts = (0..accounts).map(|number| Arc::new(account(number))).collect();
-        let postgres = config::Postgres::new(&url).unwrap();
         let takes = Duration::from_millis(20);
-        Self { name, postgres, accounts, limits: limits(), takes, world: Shared::default() }
+        Self { name, server, accounts, limits: limits(), takes, world: Shared::default() }
     }
 
     fn leases(&self) -> Leases {
-        Leases::new(Database::new(Server::new(self.postgres.clone(), None)))
+        Leases::new(Database::new(self.server.clone()))
     }
 
     fn worker(&self) -> Fleet {
@@ -196,6 +200,30 @@ async fn workers_share_what_is_due_and_take_over_what_a_dead_one_held() {
     site.is_well(3 * SECOND);
     let workers = site.leases().workers().await.unwrap();
     assert_eq!(workers.iter().filter(|worker| worker.is_evicted).count(), 1, "{workers:?}");
+}
+
+fn server_of(url: &str) -> Server {
+    Server::new(config::Postgres::new(url).unwrap(), None)
+}
+
+#[tokio::test]
+async fn workers_poll_all_in_time_behind_a_pooler_and_where_others_always_come_between() {
+    let pooler = Pooler::start(Postgres::shared());
+    let made = || Postgres::shared().database().rsplit('/').next().unwrap().to_owned();
+    let (one, other) = (made(), made());
+    let isolated = "?options=-cdefault_transaction_isolation%3Dserializable";
+    let isolated = server_of(&(Postgres::shared().url(&other) + isolated)).disturbed();
+    let pooled = server_of(&pooler.url(&one));
+    let (pooled, isolated) = (Site::at(one, pooled, 30), Site::at(other, isolated, 30));
+    tokio::select! {
+        () = pooled.work() => {}
+        () = pooled.work() => {}
+        () = isolated.work() => {}
+        () = isolated.work() => {}
+        () = sleep(6 * SECOND) => {}
+    }
+    pooled.is_well(4 * SECOND);
+    isolated.is_well(4 * SECOND);
 }
 
 #[tokio::test]
@@ -322,7 +350,8 @@ async fn what_a_worker_leaves_to_others_hides_nothing_from_it_however_much_that_
     let unusable = (1..=9000).map(|number| Arc::new(account(number))).collect();
     let mut fleet = site.worker_of_a_table();
     fleet.set_rows(Rows { polled: site.accounts.clone(), unusable, ..Rows::default() });
-    let begin = tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them");
+    let begin =
+        tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them");
     assert_eq!(begin.account.maildrop_id, "0@h");
     assert_eq!(Postgres::shared().execute(&site.name, due), before, "they wait where they were");
 }

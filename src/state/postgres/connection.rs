@@ -13,7 +13,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
-use super::error::{is_contended, is_lost};
+use super::error::is_contended;
 use super::prepare::{Known, Purpose, prepare};
 use crate::config::account::TlsMode;
 use crate::config::{Postgres, Reach};
@@ -23,9 +23,6 @@ use crate::state::{StateError, Trouble};
 
 /// A parameter and its type. Types that are told are not guessed by the server from where the parameter stands.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// A statement of a transaction.
-pub type Statement<'a> = (&'a str, &'a [Param<'a>]);
 
 /// How often a transaction is tried that others' transactions come between.
 pub const TRIES: u32 = 12;
@@ -45,9 +42,9 @@ pub struct Server {
     connector: Connector,
     purpose: Purpose,
     known: Known,
-    /// Transactions of the store's are refused at random.
+    /// Statements and transactions are refused at random.
     #[cfg(test)]
-    pub(super) is_disturbed: bool,
+    is_disturbed: bool,
 }
 
 impl Server {
@@ -77,6 +74,16 @@ impl Server {
     #[cfg(test)]
     pub fn disturbed(self) -> Self {
         Self { is_disturbed: true, ..self }
+    }
+
+    /// Gives a statement that the server refuses as it does for others' sake, now and then.
+    #[cfg(test)]
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        let chance = getrandom::u32().unwrap();
+        (self.is_disturbed && chance.is_multiple_of(5)).then_some(match chance.is_multiple_of(2) {
+            true => "DO $do$ BEGIN RAISE EXCEPTION 'disturbed' USING ERRCODE = '40001'; END $do$",
+            false => "DO $do$ BEGIN RAISE EXCEPTION 'disturbed' USING ERRCODE = '40P01'; END $do$",
+        })
     }
 
     /// Names the database for people.
@@ -227,19 +234,17 @@ impl TlsStream for Stream {
     }
 }
 
-/// A database that tasks share: single statements of all of them go out on one connection, one behind the other without
-/// waiting, and transactions, one at a time, on a second. Connections are made when they are needed, and made anew when
-/// they are lost. Cheap to clone.
+/// A database that tasks share: the statements of all of them go out on one connection, one behind the other without
+/// waiting. It is made when it is needed, and made anew when it is lost. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     server: Server,
-    singles: Arc<Mutex<Option<Arc<Client>>>>,
-    transactions: Arc<Mutex<Option<Arc<Client>>>>,
+    client: Arc<Mutex<Option<Arc<Client>>>>,
 }
 
 impl Database {
     pub fn new(server: Server) -> Self {
-        Self { server, singles: Arc::default(), transactions: Arc::default() }
+        Self { server, client: Arc::default() }
     }
 
     /// Names the database for people.
@@ -255,47 +260,17 @@ impl Database {
     /// `Lost` and `Silent` leave open whether it was executed.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StateError> {
         for attempt in 1.. {
-            let client = usable(&mut *self.singles.lock().await, &self.server).await?;
-            match self.answer(client.query_typed(sql, params)).await? {
+            let client = usable(&mut *self.client.lock().await, &self.server).await?;
+            let answer = client.query_typed(sql, params);
+            #[cfg(test)]
+            let answer = match self.server.refusal() {
+                Some(refusal) => client.query_typed(refusal, &[]),
+                None => answer,
+            };
+            match self.answer(answer).await? {
                 Err(error) if is_contended(&error) && attempt < TRIES => pause(attempt).await,
                 outcome => return outcome.map_err(|error| self.failed(&error)),
             }
-        }
-        unreachable!("the last try returns")
-    }
-
-    /// Executes statements in one transaction, sent together, and gives the rows of each. It is tried again where others'
-    /// transactions came between, and where the connection was lost before the commit was sent.
-    ///
-    /// # Errors
-    ///
-    /// `Lost` and `Silent` leave open whether it was committed; after any other error nothing was.
-    pub async fn transaction(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, StateError> {
-        let mut own = self.transactions.lock().await;
-        for attempt in 1.. {
-            let client = usable(&mut own, &self.server).await?;
-            // Whoever is dropped in the middle leaves a connection that nobody uses any more.
-            own.take();
-            let error = match self.answer(together(&client, statements)).await? {
-                Err(error) => error,
-                Ok(rows) => match self.answer(client.batch_execute("COMMIT")).await? {
-                    Ok(()) => {
-                        *own = Some(client);
-                        return Ok(rows);
-                    }
-                    Err(error) if is_contended(&error) => error,
-                    Err(error) => return Err(self.failed(&error)),
-                },
-            };
-            if attempt == TRIES || !(is_contended(&error) || is_lost(&error)) {
-                return Err(self.failed(&error));
-            }
-            if !client.is_closed()
-                && matches!(self.answer(client.batch_execute("ROLLBACK")).await, Ok(Ok(())))
-            {
-                *own = Some(client);
-            }
-            pause(attempt).await;
         }
         unreachable!("the last try returns")
     }
@@ -310,22 +285,6 @@ impl Database {
     fn failed(&self, error: &tokio_postgres::Error) -> StateError {
         StateError::of_postgres(error, &self.place())
     }
-}
-
-/// Sends all, then waits for all: the first that fails says why.
-async fn together(
-    client: &Client,
-    statements: &[Statement<'_>],
-) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
-    let begun = Sent::now(client.batch_execute(BEGIN));
-    let sent: Vec<_> =
-        statements.iter().map(|(sql, params)| Sent::now(client.query_typed(sql, params))).collect();
-    begun.answer().await?;
-    let mut rows = Vec::with_capacity(sent.len());
-    for statement in sent {
-        rows.push(statement.answer().await?);
-    }
-    Ok(rows)
 }
 
 /// A statement that is on its way.

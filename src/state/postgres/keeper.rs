@@ -113,11 +113,8 @@ impl Keeper {
     /// Has the server refuse a transaction now and then.
     #[cfg(test)]
     fn disturb(&self, transaction: &Transaction<'_>) {
-        let chance = getrandom::u32().unwrap();
-        if self.server.is_disturbed && chance.is_multiple_of(5) {
-            let code = if chance.is_multiple_of(2) { "40001" } else { "40P01" };
-            let sql = format!("DO $do$ BEGIN RAISE EXCEPTION 'disturbed' USING ERRCODE = '{code}'; END $do$");
-            transaction.execute(&sql, &[]).unwrap();
+        if let Some(refusal) = self.server.refusal() {
+            transaction.execute(refusal, &[]).unwrap();
         }
     }
 

@@ -33,7 +33,7 @@ mod transaction;
 mod vault;
 
 pub use accounts::{Accounts, Written};
-pub use connection::{Database, Param, Server, Statement};
+pub use connection::{Database, Param, Server};
 pub use copying::Begun;
 pub use keeper::Keeper;
 pub use leases::{Claim, Close, Due, Entered, Leases, NEW, NOBODY, Named, Peer};

@@ -6,17 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio_postgres::types::Type;
 
-use super::server::Postgres;
-use crate::config::{self, Account, Config, Fleet, Row};
+use crate::config::{Account, Config, Fleet, Row};
 use crate::seal::Ring;
 use crate::secret::Secret;
-use crate::state::postgres::{Accounts, Database, Roll, Server, Written};
+use crate::state::postgres::{Accounts, Database, Roll, Written};
 
 const FILE: &str = "fleet: { targets: { desk: { http: { url: https://desk.example.org } } } }";
 
 fn database() -> Database {
-    let url = Postgres::shared().database();
-    Database::new(Server::new(config::Postgres::new(&url).unwrap(), None))
+    let (_directory, path) = super::directory();
+    Database::new(super::server(&path))
 }
 
 fn fleet() -> Fleet {

@@ -3,12 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::server::Postgres;
-use crate::config;
 use crate::state::Store;
 use crate::state::fleet::{GONE, LEFT};
 use crate::state::outlook::{Seen, Which};
-use crate::state::postgres::schema::statements;
 use crate::state::postgres::{Claim, Close, Database, Entered, Leases, NOBODY, Server};
 
 const NOW: Duration = Duration::ZERO;
@@ -24,10 +21,8 @@ struct Fleet {
 impl Fleet {
     /// Makes so many maildrops that are due.
     async fn of(maildrops: usize) -> Self {
-        let url = Postgres::shared().database();
-        let name = url.rsplit('/').next().unwrap();
-        Postgres::shared().execute(name, &statements());
-        let server = Server::new(config::Postgres::new(&url).unwrap(), None);
+        let (_directory, path) = super::directory();
+        let server = super::server(&path);
         let database = Database::new(server.clone());
         let leases = Leases::new(database.clone());
         let entered = |number| Entered {

@@ -1,13 +1,11 @@
 //! The store as a whole, on files, and the same once more in databases.
 #![allow(clippy::duplicate_mod, reason = "each backend has the same tests, beside stores of its own")]
 
-mod accounts;
 mod commits;
 mod copy;
 mod failures;
 mod files;
 mod forgetting;
-mod leases;
 mod on_pooler;
 mod on_postgres;
 mod on_serializable;
@@ -62,6 +60,12 @@ async fn made(path: &Path) -> Store {
     let store = Store::open(path);
     store.remember("a target".into(), Vec::new()).await.unwrap();
     store
+}
+
+/// Names a database, of the path that stands for it.
+fn name_of(path: &Path) -> &str {
+    let name = path.to_str().unwrap().rsplit_once('/').unwrap().1;
+    name.split_once('?').map_or(name, |(name, _)| name)
 }
 
 /// Opens a store that may have a file.

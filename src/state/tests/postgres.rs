@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::state::fleet::{Standings, Tally};
 use crate::state::outlook::{Seen, Which};
 use crate::state::postgres::prepare::Known;
-use crate::state::postgres::{Database, Param, Server, Vault};
+use crate::state::postgres::{Database, Server, Vault};
 
 fn database(url: &str) -> Database {
     Database::new(Server::new(config::Postgres::new(url).unwrap(), None))
@@ -27,44 +27,31 @@ fn trouble(error: &StateError) -> Trouble {
 }
 
 #[tokio::test]
-async fn statements_of_several_tasks_share_a_connection_and_transactions_are_whole() {
+async fn statements_of_several_tasks_share_a_connection() {
     let database = database(&Postgres::shared().database());
-    database.query("CREATE TABLE t (a BIGINT PRIMARY KEY)", &[]).await.unwrap();
     let one = database.query("SELECT $1 + 1", &[(&41_i64, Type::INT8)]);
     let other = database.query("SELECT pg_backend_pid(), $1", &[(&"x", Type::TEXT)]);
     let (one, other) = tokio::join!(one, other);
     assert_eq!(one.unwrap()[0].get::<_, i64>(0), 42);
     assert_eq!(other.unwrap()[0].get::<_, &str>(1), "x");
-    let insert = "INSERT INTO t VALUES ($1)";
-    let first: &[Param<'_>] = &[(&1_i64, Type::INT8)];
-    let second: &[Param<'_>] = &[(&2_i64, Type::INT8)];
-    let rows = database.transaction(&[(insert, first), ("SELECT a FROM t", &[])]).await.unwrap();
-    assert_eq!(rows[1].len(), 1);
-    let error = database.transaction(&[(insert, second), (insert, first)]).await.unwrap_err();
+    let error = database.query("SELECT 1 / $1", &[(&0_i64, Type::INT8)]).await.unwrap_err();
     assert_eq!(trouble(&error), Trouble::Statement);
-    assert!(error.to_string().contains("duplicate key") && error.to_string().contains("[23505]"), "{error}");
-    assert_eq!(database.query("SELECT a FROM t", &[]).await.unwrap().len(), 1, "nothing of it was done");
-    database.transaction(&[(insert, second)]).await.unwrap();
+    assert!(error.to_string().contains("division by zero [22012]"), "{error}");
 }
 
 #[tokio::test]
-async fn a_transaction_that_others_come_between_is_tried_again() {
-    let server = Postgres::shared();
-    let url = server.database();
-    let database = database(&url);
-    database.query("CREATE TABLE t (a BIGINT)", &[]).await.unwrap();
-    database.query("INSERT INTO t VALUES (0)", &[]).await.unwrap();
+async fn a_statement_that_others_come_between_is_tried_again() {
+    let url = Postgres::shared().database() + "?options=-cdefault_transaction_isolation%3Dserializable";
+    let [one, other] = [database(&url), database(&url)];
+    one.query("CREATE TABLE t (a BIGINT)", &[]).await.unwrap();
+    one.query("INSERT INTO t VALUES (0)", &[]).await.unwrap();
     let add = |database: Database| async move {
         for _ in 0..20 {
-            let level: &[Param<'_>] = &[];
-            let statements =
-                [("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", level), ("UPDATE t SET a = a + 1", level)];
-            database.transaction(&statements).await.unwrap();
+            database.query("UPDATE t SET a = a + 1", &[]).await.unwrap();
         }
     };
-    let other = Database::new(Server::new(config::Postgres::new(&url).unwrap(), None));
-    tokio::join!(add(database.clone()), add(other));
-    assert_eq!(database.query("SELECT a FROM t", &[]).await.unwrap()[0].get::<_, i64>(0), 40);
+    tokio::join!(add(one.clone()), add(other));
+    assert_eq!(one.query("SELECT a FROM t", &[]).await.unwrap()[0].get::<_, i64>(0), 40);
 }
 
 #[tokio::test]
@@ -376,46 +363,6 @@ async fn how_workers_and_hosts_stand_is_read_at_once_and_whose_turn_a_maildrop_i
     let these = Which::These(vec!["b@h".into(), "none@h".into()]);
     assert_eq!(store.overview(these, Seen::Uncounted).await.unwrap().maildrops.len(), 1);
     assert!(store.overview(Which::These(Vec::new()), Seen::Counted).await.unwrap().maildrops.is_empty());
-}
-
-#[tokio::test]
-async fn tokens_of_a_login_are_sealed_and_one_worker_at_a_time_changes_them() {
-    use zeroize::Zeroizing;
-
-    use crate::state::tokens::Shelf;
-    const SOON: Duration = Duration::from_secs(20);
-    let (_directory, path) = on_postgres::directory();
-    let name = path.to_str().unwrap().rsplit_once('/').unwrap().1;
-    let key = |octet: &str| Secret::new(octet.repeat(42) + "A=");
-    let shelf = |keys: &[Secret]| {
-        let ring = crate::seal::Ring::new(keys).unwrap();
-        Shelf::In(Vault::new(Database::new(on_postgres::server(&path)), Arc::new(ring)))
-    };
-    let (one, other) = (shelf(&[key("A")]), shelf(&[key("A")]));
-    let octets = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-    assert_eq!(one.read("alice", SOON).await.unwrap(), None);
-    let turn = one.turn("alice", SOON).await.unwrap().unwrap();
-    assert!(other.turn("alice", Duration::ZERO).await.unwrap().is_none());
-    assert!(other.turn("bob", Duration::ZERO).await.unwrap().is_some());
-    turn.room().await.unwrap().write(octets("hunter2")).await.unwrap();
-    drop(turn);
-    // It is given back at once, and was not waited for until it ended.
-    let turn = other.turn("alice", SOON).await.unwrap().unwrap();
-    assert_eq!(other.read("alice", SOON).await.unwrap(), Some(octets("hunter2")));
-    let kept = Postgres::shared().execute(name, "SELECT login, encode(sealed, 'escape') FROM token_store");
-    assert!(!kept.contains("hunter2") && !kept.contains("alice"), "{kept}");
-    // Whoever was stopped in the middle of a turn is too late.
-    Postgres::shared().execute(name, "UPDATE token_store SET turn_until = now() - interval '1 s'");
-    let next = one.turn("alice", Duration::ZERO).await.unwrap().unwrap();
-    let late = turn.room().await.unwrap().write(octets("late")).await.unwrap_err();
-    assert_eq!(trouble(&late), Trouble::LeaseLost);
-    next.room().await.unwrap().write(octets("next")).await.unwrap();
-    assert_eq!(one.read("alice", SOON).await.unwrap(), Some(octets("next")));
-    let without = shelf(&[key("B")]).read("alice", SOON).await.unwrap_err();
-    assert_eq!(trouble(&without), Trouble::Secrets);
-    assert!(without.to_string().contains("is not in `secrets_key`"), "{without}");
-    let both = shelf(&[key("B"), key("A")]).read("alice", SOON).await.unwrap();
-    assert_eq!(both, Some(octets("next")));
 }
 
 #[tokio::test]
