@@ -295,7 +295,7 @@ impl Failed {
         match &self.trouble {
             Trouble::LeaseLost => Some(Befell::Worker),
             Trouble::State(StateError::Database { trouble, .. }) => match trouble {
-                state::Trouble::Statement => None,
+                state::Trouble::Statement | state::Trouble::Value => None,
                 state::Trouble::Full | state::Trouble::Forbidden => Some(Befell::Records),
                 _ => Some(Befell::Worker),
             },

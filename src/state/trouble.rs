@@ -37,6 +37,8 @@ pub enum Trouble {
     Contended,
     /// The lease on the maildrop is another's by now; nothing was written.
     LeaseLost,
+    /// A value that is there makes no sense where it stands.
+    Value,
     /// It refuses a statement for a reason that has no case of its own.
     Statement,
 }
@@ -78,7 +80,7 @@ impl Trouble {
                 "have all keys in `secrets_key` that anything was sealed with; `postrider login` makes new tokens"
             }
             Self::Busy => "the next poll tries again; raise max_connections if that lasts",
-            Self::Contended | Self::LeaseLost | Self::Statement => return None,
+            Self::Contended | Self::LeaseLost | Self::Value | Self::Statement => return None,
         })
     }
 }

@@ -10,6 +10,7 @@ use super::super::exit::Exit;
 use super::super::stdout::Results;
 use super::table::{Table, split};
 use crate::config::{self, Account, Row};
+use crate::state::postgres::Strange;
 use crate::text::{Shown, counted};
 
 #[derive(Debug, Args)]
@@ -47,7 +48,8 @@ impl List {
     pub async fn run(&self, table: &Table, results: &mut Results) -> Result<Exit, CliError> {
         let mut pages = table.accounts.pages(self.tenant.as_deref());
         while let Some(page) = pages.next().await? {
-            page.iter().for_each(|row| self.one(table, row, results));
+            page.rows.iter().for_each(|row| self.one(table, row, results));
+            page.strange.iter().for_each(|strange| log::error!("{strange}"));
         }
         Ok(Exit::SUCCESS)
     }
@@ -100,7 +102,8 @@ impl Check {
         if self.rows.is_empty() {
             let mut pages = table.accounts.pages(None);
             while let Some(page) = pages.next().await? {
-                seen.extend(page.iter().map(|row| Seen::of(table, row)));
+                seen.extend(page.rows.iter().map(|row| Seen::of(table, row)));
+                seen.extend(page.strange.iter().map(Seen::strange));
             }
         }
         let wrong = wrong(&mut seen);
@@ -123,6 +126,11 @@ struct Seen {
 }
 
 impl Seen {
+    fn strange(strange: &Strange) -> Self {
+        let Row { id, .. } = strange.row;
+        Self { id, name: strange.row.account(), maildrop: None, wrong: Some(strange.to_string()) }
+    }
+
     fn of(table: &Table, row: &Row) -> Self {
         let (id, name) = (row.id, row.account());
         let polled = |account: Account| row.enabled.then_some(account.maildrop_id);
@@ -192,7 +200,11 @@ impl Table {
         let (mut sealed, mut wrong) = (0, 0);
         let mut pages = self.accounts.pages(None);
         while let Some(page) = pages.next().await? {
-            for row in &page {
+            for strange in &page.strange {
+                log::error!("{strange}");
+                wrong += 1;
+            }
+            for row in &page.rows {
                 let Some(old) =
                     row.secret.as_ref().filter(|old| Some(old.key.as_str()) != self.ring.current())
                 else {

@@ -76,6 +76,7 @@ fn is_of_table(error: &StateError) -> bool {
                 | Trouble::NoAccounts
                 | Trouble::NoColumn
                 | Trouble::Forbidden
+                | Trouble::Value
                 | Trouble::Statement
         )
     };

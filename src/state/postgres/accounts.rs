@@ -1,27 +1,13 @@
-//! The table of tenants' accounts, or a view of that shape over somebody else's tables.
-//!
-//! What is read is cast, so that a view may have a column as its own tables have it; a view of one table can be written
-//! as well.
+//! The table of tenants' accounts, or a view of that shape over somebody else's tables: a view of one table can be written as
+//! well. How it is read stands in [`super::rows`].
 
-use std::collections::HashMap;
-
-use tokio_postgres::Row as Tuple;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, Param};
 use crate::config::Row;
 use crate::seal::Sealed;
+use crate::state::StateError;
 use crate::state::fleet::GONE;
-use crate::state::{StateError, Trouble};
-
-/// Rows that are read by one statement.
-pub const PAGE: usize = 1000;
-
-/// The table that is there by itself.
-const OURS: &str = "account";
-
-/// How the words of an error end that is of a column that is not there (SQLSTATE).
-const NO_COLUMN: &str = "[42703]";
 
 /// After a change the maildrop is due so soon: when all workers have seen it.
 const SEEN: &str = "5 s";
@@ -29,9 +15,9 @@ const SEEN: &str = "5 s";
 /// The accounts that a database has. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
-    database: Database,
+    pub(super) database: Database,
     /// Its name, which the configuration has checked.
-    table: String,
+    pub(super) table: String,
 }
 
 /// A row to be written, and what of its account other rows are sorted by.
@@ -45,88 +31,6 @@ pub struct Written {
 impl Accounts {
     pub fn new(database: Database, table: impl Into<String>) -> Self {
         Self { database, table: table.into() }
-    }
-
-    /// Gives a text that changes whenever a row does.
-    pub async fn digest(&self) -> Result<String, StateError> {
-        let sql = format!(
-            "SELECT concat_ws(' ', count(*), sum(id::numeric), sum(revision::numeric), max(revision), count(*) FILTER (WHERE enabled)) FROM {}",
-            self.table
-        );
-        let rows = self.read(&sql, &[]).await?;
-        Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
-    }
-
-    /// Gives the revision of each account, by its id.
-    pub async fn revisions(&self) -> Result<Vec<(i64, i64)>, StateError> {
-        let sql =
-            format!("SELECT coalesce(id::bigint, 0), coalesce(revision::bigint, 0) FROM {}", self.table);
-        let rows = self.read(&sql, &[]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
-
-    /// Gives the rows of these ids, as far as they are there.
-    pub async fn rows(&self, ids: &[i64]) -> Result<Vec<Row>, StateError> {
-        self.select("id = ANY($1)", &[(&ids, Type::INT8_ARRAY)]).await
-    }
-
-    /// Gives the row of this name.
-    pub async fn find(&self, tenant: &str, name: &str) -> Result<Option<Row>, StateError> {
-        let rows =
-            self.select("tenant = $1 AND name = $2", &[(&tenant, Type::TEXT), (&name, Type::TEXT)]).await?;
-        Ok(rows.into_iter().next())
-    }
-
-    /// Gives up to [`PAGE`] rows behind one, by tenant and name: of one tenant, or of all.
-    pub async fn page(&self, behind: Option<&Row>, tenant: Option<&str>) -> Result<Vec<Row>, StateError> {
-        let last = behind.map_or(("", ""), |row| (&row.tenant, &row.name));
-        let condition = format!(
-            "(tenant::text, name::text) > ($1, $2) AND ($3::text IS NULL OR tenant = $3) ORDER BY tenant::text, name::text LIMIT {PAGE}"
-        );
-        self.select(&condition, &[(&last.0, Type::TEXT), (&last.1, Type::TEXT), (&tenant, Type::TEXT)]).await
-    }
-
-    /// Gives the rows of the accounts that have these maildrops.
-    pub async fn with(&self, maildrops: &[String]) -> Result<Vec<Row>, StateError> {
-        self.select("maildrop = ANY($1)", &[(&maildrops, Type::TEXT_ARRAY)]).await
-    }
-
-    /// Names the accounts that have these maildrops, by maildrop.
-    pub async fn holders(&self, maildrops: &[String]) -> Result<HashMap<String, String>, StateError> {
-        let rows = self.with(maildrops).await?;
-        Ok(rows.into_iter().map(|row| (row.maildrop.clone(), row.account())).collect())
-    }
-
-    /// Gives all rows, of one tenant or of all, page by page.
-    pub fn pages<'a>(&'a self, tenant: Option<&'a str>) -> Pages<'a> {
-        Pages { accounts: self, tenant, last: None }
-    }
-
-    /// What a view has nothing for is empty, and not switched off.
-    async fn select(&self, condition: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StateError> {
-        let sql = format!(
-            "SELECT coalesce(id::bigint, 0), coalesce(tenant::text, ''), coalesce(name::text, ''),
-             coalesce(maildrop::text, ''), coalesce(config::text, ''), secret::bytea, coalesce(secret_key::text, ''),
-             coalesce(enabled::boolean, true), coalesce(revision::bigint, 0) FROM {} WHERE {condition}",
-            self.table
-        );
-        Ok(self.read(&sql, params).await?.iter().map(row).collect())
-    }
-
-    /// Asks the table, which may be somebody else's view.
-    async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Tuple>, StateError> {
-        self.database.query(sql, params).await.map_err(|error| match error {
-            // Ours it is only by its default name.
-            StateError::Database { place, trouble: Trouble::NoTables, what } if self.table != OURS => {
-                StateError::Database { place, trouble: Trouble::NoAccounts, what }
-            }
-            StateError::Database { place, trouble: Trouble::Statement, what }
-                if what.ends_with(NO_COLUMN) =>
-            {
-                StateError::Database { place, trouble: Trouble::NoColumn, what }
-            }
-            error => error,
-        })
     }
 
     /// Adds rows, and gives the ids of those that were added: the others' names are taken.
@@ -254,36 +158,5 @@ impl Accounts {
              WHERE maildrop IN (SELECT id FROM maildrop WHERE identity = ANY($1)){condition}"
         );
         self.database.query(&sql, &[(&maildrops, Type::TEXT_ARRAY)]).await.map(drop)
-    }
-}
-
-/// Rows, page by page.
-pub struct Pages<'a> {
-    accounts: &'a Accounts,
-    tenant: Option<&'a str>,
-    last: Option<Row>,
-}
-
-impl Pages<'_> {
-    /// Gives the next page, until there is none.
-    pub async fn next(&mut self) -> Result<Option<Vec<Row>>, StateError> {
-        let page = self.accounts.page(self.last.as_ref(), self.tenant).await?;
-        self.last = page.last().cloned();
-        Ok((!page.is_empty()).then_some(page))
-    }
-}
-
-/// Takes a row of [`Accounts::select`]: all but the secret is there, whatever a view leaves out.
-fn row(row: &Tuple) -> Row {
-    let sealed = row.get::<_, Option<Vec<u8>>>(5).map(|octets| Sealed { octets, key: row.get(6) });
-    Row {
-        id: row.get(0),
-        tenant: row.get(1),
-        name: row.get(2),
-        maildrop: row.get(3),
-        config: row.get(4),
-        secret: sealed,
-        enabled: row.get(7),
-        revision: row.get(8),
     }
 }

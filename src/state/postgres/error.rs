@@ -90,6 +90,8 @@ fn meaning(said: &DbError) -> Trouble {
         "57P01" | "57P02" | "25P03" => Trouble::Lost,
         "57014" => Trouble::Silent,
         class if class.starts_with("08") => Trouble::Lost,
+        // Of a value that is no number, of two rows in one's place, of a function that raises it.
+        class if ["22", "21", "P0"].iter().any(|of| class.starts_with(of)) => Trouble::Value,
         _ => Trouble::Statement,
     }
 }

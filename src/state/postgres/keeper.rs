@@ -183,5 +183,8 @@ impl Engine for Keeper {
 
 /// Says whether an error is one of the database, so that no other write can do better.
 fn is_of_all(error: &StateError) -> bool {
-    !matches!(error, StateError::Database { trouble: Trouble::Statement | Trouble::LeaseLost, .. })
+    !matches!(
+        error,
+        StateError::Database { trouble: Trouble::Statement | Trouble::Value | Trouble::LeaseLost, .. }
+    )
 }

@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`accounts`] | the table of tenants' accounts, or a view of its shape |
+//! | [`rows`] | its rows, as far as they can be read |
 //! | [`roll`] | these accounts as they change |
 //! | [`connection`] | connections, and statements on them; what is tried again |
 //! | `error` | what the server's errors mean |
@@ -28,6 +29,7 @@ mod keeper;
 mod leases;
 pub mod prepare;
 mod roll;
+mod rows;
 pub mod schema;
 mod transaction;
 mod vault;
@@ -39,5 +41,6 @@ pub use keeper::Keeper;
 pub use leases::{Claim, Close, Due, Entered, Leases, NEW, NOBODY, Named, Peer};
 pub use prepare::Purpose;
 pub use roll::{Roll, Rows};
+pub use rows::Strange;
 pub use transaction::{Asked, Column, Fault, Transaction, value};
 pub use vault::{Turn as TokensTurn, Vault};

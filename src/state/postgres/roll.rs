@@ -4,8 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::accounts::{Accounts, PAGE};
-use crate::config::{self, Account, Row, RowError};
+use super::accounts::Accounts;
+use super::rows::{PAGE, Page, Revisions, Strange};
+use crate::config::{self, Account, Row};
 use crate::logging;
 use crate::seal::Ring;
 use crate::state::StateError;
@@ -21,8 +22,8 @@ pub struct Roll {
     /// What has been read: a digest of all rows, and each row's revision and account.
     digest: Option<String>,
     known: HashMap<i64, (i64, Read)>,
-    /// What was told of rows that stand in each other's way.
-    doubles: HashSet<String>,
+    /// What was told of rows that stand in each other's way, or that nobody can look at.
+    told: HashSet<String>,
 }
 
 /// The account of a row, or what is known of one that cannot be used here.
@@ -54,8 +55,8 @@ pub struct Rows {
 
 impl Roll {
     pub fn new(table: Accounts, fleet: config::Fleet, ring: impl Into<Arc<Ring>>) -> Self {
-        let (digest, known, doubles) = Default::default();
-        Self { table, fleet, ring: ring.into(), digest, known, doubles }
+        let (digest, known, told) = Default::default();
+        Self { table, fleet, ring: ring.into(), digest, known, told }
     }
 
     /// Looks whether anything has changed since it was looked last. Gives all accounts then; `None` if nothing has. A row that
@@ -65,22 +66,17 @@ impl Roll {
         if self.digest.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        let (there, shown_twice) = once(self.table.revisions().await?);
+        let Revisions { of, wrong } = self.table.revisions().await?;
+        let (there, shown_twice) = once(of);
         self.known.retain(|id, _| there.contains_key(id));
         let is_new =
             |(id, revision): &(&i64, &i64)| self.known.get(*id).is_none_or(|(known, _)| known != *revision);
         let new: Vec<i64> = there.iter().filter(is_new).map(|(id, _)| *id).collect();
         let mut left = TOLD;
         for ids in new.chunks(PAGE) {
-            let mut rows = self.table.rows(ids).await?;
-            rows.sort_by(|one, other| {
-                (one.id, &one.tenant, &one.name).cmp(&(other.id, &other.tenant, &other.name))
-            });
-            rows.dedup_by_key(|row| row.id);
-            let mut wrong = Vec::new();
-            let read: Vec<(i64, Read)> =
-                rows.iter().map(|row| (row.id, self.read(row, &mut wrong))).collect();
+            let read = self.page(self.table.rows(ids).await?);
             // At once: should what follows fail, this page is not read again.
+            let wrong: Vec<_> = read.iter().filter_map(|(_, account)| account.as_ref().err()).collect();
             tell(&wrong, &mut left);
             let is_changed = |(id, _): &&(i64, Read)| self.known.contains_key(id);
             let changed = read.iter().filter(is_changed).filter_map(|(_, account)| account.as_ref().ok());
@@ -92,28 +88,47 @@ impl Roll {
             self.known.extend(read.into_iter().map(|(id, account)| (id, (revision(id), account))));
         }
         self.digest = Some(digest);
-        Ok(Some(self.rows(&shown_twice)))
+        Ok(Some(self.rows(&shown_twice, wrong)))
     }
 
-    fn read(&self, row: &Row, wrong: &mut Vec<(String, RowError)>) -> Read {
-        self.fleet.open(row, &self.ring).map(Arc::new).map_err(|error| {
-            let (why, is_of_key) = (error.to_string(), error.is_of_key());
-            wrong.push((row.account(), error));
-            Unusable { outline: Arc::new(self.fleet.outline(row)), why, is_of_key }
+    /// Makes accounts of rows: of those that have one id, of the first.
+    fn page(&self, page: Page) -> Vec<(i64, Read)> {
+        let Page { mut rows, strange, .. } = page;
+        rows.sort_by(|one, other| {
+            (one.id, &one.tenant, &one.name).cmp(&(other.id, &other.tenant, &other.name))
+        });
+        rows.dedup_by_key(|row| row.id);
+        let unread = strange.iter().map(|strange| {
+            let Strange { row, .. } = strange;
+            (row.id, Err(self.unusable(row, strange.to_string())))
+        });
+        rows.iter().map(|row| (row.id, self.read(row))).chain(unread).collect()
+    }
+
+    fn read(&self, row: &Row) -> Read {
+        self.fleet.open(row, &self.ring).map(Arc::new).map_err(|error| Unusable {
+            is_of_key: error.is_of_key(),
+            ..self.unusable(row, error.to_string())
         })
     }
 
+    fn unusable(&self, row: &Row, why: String) -> Unusable {
+        Unusable { outline: Arc::new(self.fleet.outline(row)), why, is_of_key: false }
+    }
+
     /// Sorts them. Of two that have one name or one maildrop the one of the lower id has it, for all workers alike; what is
-    /// wrong for all of them has neither.
-    fn rows(&mut self, shown_twice: &HashSet<i64>) -> Rows {
+    /// wrong for all of them has neither. Tells of those and of what else is wrong, once.
+    fn rows(&mut self, shown_twice: &HashSet<i64>, wrong: Vec<String>) -> Rows {
         let mut all: Vec<_> = self.known.iter().map(|(id, (_, read))| (*id, read)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         let (mut names, mut maildrops) = (HashSet::new(), HashSet::new());
-        let (mut rows, mut doubles) = (Rows::default(), HashMap::new());
+        let mut rows = Rows::default();
+        let mut told: HashMap<_, _> =
+            wrong.into_iter().map(|what| (format!("{what}; it is not polled"), String::new())).collect();
         for (id, read) in all {
             let account = read.as_ref().unwrap_or_else(|unusable| &unusable.outline);
             let mut double =
-                |what| doubles.insert(format!("account {}: {what}", account.name), account.name.clone());
+                |what| told.insert(format!("account {}: {what}", account.name), account.name.clone());
             if shown_twice.contains(&id) {
                 double(format!(
                     "the table has more than one row of the id {id}; the first is the one that is polled"
@@ -148,10 +163,10 @@ impl Roll {
                 Ok(account) => rows.polled.push(account.clone()),
             }
         }
-        for (what, name) in doubles.iter().filter(|(what, _)| !self.doubles.contains(*what)) {
+        for (what, name) in told.iter().filter(|(what, _)| !self.told.contains(*what)) {
             logging::about(name, || log::error!("{what}"));
         }
-        self.doubles = doubles.into_keys().collect();
+        self.told = told.into_keys().collect();
         rows
     }
 }
@@ -172,13 +187,13 @@ fn once(revisions: Vec<(i64, i64)>) -> (HashMap<i64, i64>, HashSet<i64>) {
 }
 
 /// Tells what is wrong with rows, of so many of them as are left to be told of.
-fn tell(wrong: &[(String, RowError)], left: &mut usize) {
+fn tell(wrong: &[&Unusable], left: &mut usize) {
     let (each, more) = wrong.split_at(wrong.len().min(*left));
     *left -= each.len();
-    for (name, error) in each {
-        logging::about(name, || match error.is_of_key() {
-            true => log::error!("{error}; it is left to the workers that have the key"),
-            false => log::error!("{error}; it is not polled, the others are"),
+    for Unusable { outline, why, is_of_key } in each {
+        logging::about(&outline.name, || match is_of_key {
+            true => log::error!("{why}; it is left to the workers that have the key"),
+            false => log::error!("{why}; it is not polled, the others are"),
         });
     }
     if !more.is_empty() {

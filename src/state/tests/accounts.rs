@@ -1,11 +1,13 @@
 //! The table of tenants' accounts, in a real PostgreSQL.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio_postgres::types::Type;
 
+use super::server::Postgres;
 use crate::config::{Account, Config, Fleet, Row};
 use crate::seal::Ring;
 use crate::secret::Secret;
@@ -47,10 +49,11 @@ async fn a_row_is_read_as_it_was_written_and_a_name_is_taken_once() {
     assert!(accounts.add(&[row(3, "alice")]).await.unwrap().is_empty());
     let found = accounts.find("acme", "alice").await.unwrap().unwrap();
     assert_eq!(found, Row { revision: 1, ..alice.row.clone() });
-    assert_eq!(accounts.page(None, None).await.unwrap().len(), 2);
-    let behind = accounts.page(Some(&found), Some("acme")).await.unwrap();
-    assert_eq!(behind.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["bob"]);
-    assert!(accounts.page(None, Some("other")).await.unwrap().is_empty());
+    let mut pages = accounts.pages(Some("acme"));
+    let page = pages.next().await.unwrap().unwrap().rows;
+    assert_eq!(page.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+    assert!(pages.next().await.unwrap().is_none(), "there is none behind the last");
+    assert!(accounts.pages(Some("other")).next().await.unwrap().is_none());
     let holders = accounts.holders(&[bob.row.maildrop.clone(), "nobody".into()]).await.unwrap();
     assert_eq!(holders.into_iter().collect::<Vec<_>>(), [(bob.row.maildrop, "acme/bob".to_owned())]);
     assert!(accounts.remove(1).await.unwrap() && !accounts.remove(1).await.unwrap());
@@ -209,4 +212,89 @@ async fn a_row_that_is_wrong_for_all_takes_its_maildrop_from_none_and_one_of_ano
         (vec!["acme/wrong".into()], vec!["acme/foreign".into()])
     );
     assert_eq!(rows.why.len(), 2);
+}
+
+#[tokio::test]
+async fn a_row_with_a_value_that_cannot_be_is_told_with_its_name_and_stops_nobody() {
+    let database = database();
+    let accounts = Accounts::new(database.clone(), "account");
+    let many: Vec<Written> = (1..=40).map(|id| row(id, &format!("u{id}"))).collect();
+    accounts.add(&many).await.unwrap();
+    let odd = |id: i64, is: &str, else_: &str| format!("CASE id WHEN {id} THEN {is} ELSE {else_} END");
+    let view = format!(
+        "CREATE VIEW odd AS SELECT {} AS id, tenant, name, maildrop, {} AS config, {} AS secret, secret_key,
+         {} AS enabled, {} AS revision FROM account",
+        odd(7, "'99999999999999999999'::numeric", "id::numeric"),
+        odd(8, "(1 / (id - 8))::text", "config"),
+        odd(9, "'\\xzz'", "secret::text"),
+        odd(10, "'maybe'", "enabled::text"),
+        odd(11, "'soon'", "revision::text"),
+    );
+    database.query(&view, &[]).await.unwrap();
+    let mut roll = Roll::new(Accounts::new(database.clone(), "odd"), fleet(), ring());
+    let rows = roll.look().await.unwrap().unwrap();
+    assert_eq!(rows.polled.len(), 35);
+    let mut why: Vec<_> = rows.why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    why.sort();
+    assert_eq!(why.len(), 3, "{why:?}");
+    for (why, (name, word)) in
+        why.iter().zip([("acme/u10", "maybe"), ("acme/u8", "division by zero"), ("acme/u9", "hexadecimal")])
+    {
+        assert!(why.starts_with(name) && why.contains(word), "{why}");
+    }
+    assert!(roll.look().await.unwrap().is_none(), "nothing has changed");
+    database.query("UPDATE account SET revision = 5, enabled = false WHERE id = 12", &[]).await.unwrap();
+    assert_eq!(names(&mut roll).await.unwrap().len(), 34, "a change is seen all the same");
+    // What is of one row is no reason to say nothing of the others.
+    let readable = "CREATE VIEW readable AS SELECT * FROM odd WHERE id < 100 AND revision <> 'soon'";
+    database.query(readable, &[]).await.unwrap();
+    let accounts = Accounts::new(database.clone(), "readable");
+    let (mut pages, mut rows, mut strange) = (accounts.pages(None), 0, Vec::new());
+    while let Some(page) = pages.next().await.unwrap() {
+        rows += page.rows.len();
+        strange.extend(page.strange.iter().map(ToString::to_string));
+    }
+    assert_eq!((rows, strange.len()), (35, 3), "{strange:?}");
+    assert!(strange.iter().any(|told| told.starts_with("account acme/u9: cannot be read: ")), "{strange:?}");
+    let maildrops: Vec<String> = (8..=13).map(|id| format!("acme/u{id}@pop.example.org")).collect();
+    assert_eq!(accounts.holders(&maildrops).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_utf_8_is_its_rows_trouble_alone() {
+    let (_directory, path) = super::directory();
+    let name = format!("{}_ascii", super::name_of(&path));
+    let sql = format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0");
+    Postgres::shared().execute("postgres", &sql);
+    let url = path.to_str().unwrap().replace(super::name_of(&path), &name);
+    let database = Database::new(super::server(Path::new(&url)));
+    let accounts = Accounts::new(database.clone(), "account");
+    accounts.add(&[row(1, "alice"), row(2, "bob"), row(3, "carol")]).await.unwrap();
+    let spoil = "UPDATE account SET config = config || chr(233) WHERE id = 1";
+    database.query(spoil, &[]).await.unwrap();
+    database.query("UPDATE account SET name = name || chr(233) WHERE id = 2", &[]).await.unwrap();
+    let mut roll = Roll::new(accounts.clone(), fleet(), ring());
+    let rows = roll.look().await.unwrap().unwrap();
+    assert_eq!(rows.polled.iter().map(|of| of.name.as_str()).collect::<Vec<_>>(), ["acme/carol"]);
+    assert!(rows.why["acme/alice"].contains("UTF8"), "{:?}", rows.why);
+    let told = accounts.pages(None).next().await.unwrap_err().to_string();
+    assert!(told.contains("UTF8"), "{told}");
+}
+
+#[tokio::test]
+async fn rows_without_tenant_or_name_are_listed_with_the_others() {
+    let database = database();
+    Accounts::new(database.clone(), "account").add(&[row(1, "alice"), row(2, "bob")]).await.unwrap();
+    let view = "CREATE VIEW bare AS SELECT id, tenant, name, maildrop, config, secret, secret_key, enabled, revision FROM account
+        UNION ALL SELECT 3, NULL, 'carol', NULL, '{}', NULL, NULL, true, 1
+        UNION ALL SELECT 4, 'acme', NULL, NULL, '{}', NULL, NULL, true, 1
+        UNION ALL SELECT n, NULL, NULL, NULL, '{}', NULL, NULL, true, 1 FROM generate_series(5, 1500) AS n";
+    database.query(view, &[]).await.unwrap();
+    let accounts = Accounts::new(database, "bare");
+    let (mut pages, mut ids) = (accounts.pages(None), Vec::new());
+    while let Some(page) = pages.next().await.unwrap() {
+        ids.extend(page.rows.iter().map(|row| row.id));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=1500).collect::<Vec<i64>>());
 }

@@ -35,7 +35,7 @@ async fn statements_of_several_tasks_share_a_connection() {
     assert_eq!(one.unwrap()[0].get::<_, i64>(0), 42);
     assert_eq!(other.unwrap()[0].get::<_, &str>(1), "x");
     let error = database.query("SELECT 1 / $1", &[(&0_i64, Type::INT8)]).await.unwrap_err();
-    assert_eq!(trouble(&error), Trouble::Statement);
+    assert_eq!(trouble(&error), Trouble::Value);
     assert!(error.to_string().contains("division by zero [22012]"), "{error}");
 }
 
