@@ -15,8 +15,12 @@ pub enum Trouble {
     NoDatabase,
     /// This user may not do that there.
     Forbidden,
+    /// There is no schema that tables could be made in.
+    NoSchema,
     /// There are no tables of ours.
     NoTables,
+    /// What has the name of one of our tables is not ours.
+    Foreign,
     /// There is no table or view of accounts of this name.
     NoAccounts,
     /// The table or view of accounts lacks a column.
@@ -56,6 +60,14 @@ impl Trouble {
             Self::NoDatabase => "make it (createdb), owned by the user in `url`",
             Self::Forbidden => {
                 "the user in `url` must own the tables, or may make them in its schema (search_path)"
+            }
+            Self::NoSchema => {
+                "make the schema that the search_path names (CREATE SCHEMA), or name another: `?options=-csearch_path%3DNAME` \
+                 at the end of `url`"
+            }
+            Self::Foreign => {
+                "what has that name is not postrider's: make a schema for postrider alone (CREATE SCHEMA) and name it at the \
+                 end of `url`, `?options=-csearch_path%3DNAME`, or make a database for it"
             }
             Self::NoTables => {
                 "check that `url` names the right database; `postrider sync` makes the tables in an empty one"

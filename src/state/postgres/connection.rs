@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::error::is_contended;
 use super::prepare::{Known, Purpose, prepare};
+use super::tries::{TRIES, pause};
 use crate::config::account::TlsMode;
 use crate::config::{Postgres, Reach};
 use crate::net::{Connector, Endpoint, NetError, Stream};
@@ -23,12 +24,6 @@ use crate::state::{StateError, Trouble};
 
 /// A parameter and its type. Types that are told are not guessed by the server from where the parameter stands.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// How often a transaction is tried that others' transactions come between.
-pub const TRIES: u32 = 12;
-
-/// Pauses between two tries grow from this, doubled each time and cut by chance.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Begins a transaction. What is held by a process that stops in the middle of one is let go by the server: rows that it
 /// has locked are waited for by whoever takes over.
@@ -319,11 +314,4 @@ pub async fn usable(slot: &mut Option<Arc<Client>>, server: &Server) -> Result<A
     let client = Arc::new(server.connect().await?);
     *slot = Some(client.clone());
     Ok(client)
-}
-
-/// Waits before another try, the longer the more there were, and not as long as the others that wait.
-pub async fn pause(attempt: u32) {
-    let longest = PAUSE * (1 << attempt.min(7));
-    let chance = getrandom::u32().unwrap_or(u32::MAX / 2);
-    tokio::time::sleep(longest.mul_f64(f64::from(chance) / f64::from(u32::MAX))).await;
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 
-use super::connection::{BEGIN, Server, TRIES, pause, usable};
+use super::connection::{BEGIN, Server, usable};
 use super::error::{is_contended, is_lost};
 use super::transaction::{Fault, Transaction};
+use super::tries::{TRIES, pause};
 use crate::state::engine::{Answer, Engine, Query};
 use crate::state::outlook;
 use crate::state::tables::{self, Tables};

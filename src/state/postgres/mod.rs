@@ -15,6 +15,7 @@
 //! | `copying` | what copies of a state ask |
 //! | [`schema`] | the tables |
 //! | `prepare` | who may use them, and how they are brought up to date |
+//! | `tries` | how often, and when, something is tried again |
 //!
 //! The statements keep to what CockroachDB and YugabyteDB share with PostgreSQL 13 and later, and to what a pooler by
 //! transactions lets through: no SKIP LOCKED, advisory locks, LISTEN, triggers or partial indexes, no named statements,
@@ -32,6 +33,7 @@ mod roll;
 mod rows;
 pub mod schema;
 mod transaction;
+mod tries;
 mod vault;
 
 pub use accounts::{Accounts, Written};

@@ -1,12 +1,13 @@
 //! What a connection does before it is used: makes the tables, brings older ones up to date, or says why it may not use
 //! them.
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use super::error::is_contended;
 use super::schema::{OLDEST, TUNING, statements};
+use super::tries::{TRIES, pause};
 use crate::state::{StateError, Trouble, schema};
 
 /// What stands in the place of [`OLDEST`] while a copy of a state is written into the tables: no program knows as much, and
@@ -16,8 +17,11 @@ pub const COPYING: i64 = i64::MAX;
 /// The version of the tables in the first release that could have them in a database.
 const FIRST: i64 = 12;
 
-/// How often is looked again when others make the tables, or bring them up to date, at the same time.
-const TRIES: usize = 12;
+/// So often is looked for the others of the tables where one is there.
+const LOOKS: u32 = 6;
+
+/// Asks which programs may use the tables.
+pub const VERSIONS: &str = "SELECT version, oldest FROM postrider";
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +47,7 @@ impl Known {
     /// What this program knows.
     pub const OURS: Self = Self { steps: schema::STEPS, oldest: OLDEST };
 
-    fn version(self) -> i64 {
+    pub fn version(self) -> i64 {
         i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
     }
 }
@@ -52,62 +56,81 @@ impl Known {
 ///
 /// # Errors
 ///
-/// The tables are a newer version's that says that this one may not use them, or cannot be made.
+/// The tables are a newer version's that says that this one may not use them, or cannot be made; what has the name of one is
+/// not ours.
 pub async fn prepare(
     client: &Client,
     place: &str,
     (known, purpose): (Known, Purpose),
 ) -> Result<(), StateError> {
-    for _ in 0..TRIES {
-        let found = match client.query_typed("SELECT version, oldest FROM postrider", &[]).await {
-            Ok(rows) => rows.first().map(|row| (row.get(0), row.get(1))).ok_or_else(|| {
-                StateError::of_database(place, Trouble::NoTables, "its table postrider is empty")
-            })?,
+    for attempt in 1..=TRIES {
+        let found = match client.query_typed(VERSIONS, &[]).await {
+            Ok(rows) => judged(&rows, place, (known, purpose))?,
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-                made(client.batch_execute(&format!("BEGIN; {}; COMMIT", statements())).await, client, place)
-                    .await?;
+                match make(client, place).await {
+                    // Whoever was first has made them; another look says whether that is so.
+                    Err(error) if may_be_ours(&error, attempt) => pause(attempt).await,
+                    Err(error) => return Err(StateError::of_postgres(&error, place)),
+                    Ok(()) => {}
+                }
                 continue;
             }
+            // A table of that name, and of somebody else.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => return Err(not_ours(place)),
             Err(error) => return Err(StateError::of_postgres(&error, place)),
         };
-        may_use(known.version(), found, purpose)
-            .map_err(|(trouble, what)| StateError::of_database(place, trouble, what))?;
-        if found.0 >= known.version() {
+        if found >= known.version() {
             return Ok(());
         }
-        match bring_up_to_date(client, found.0, known).await {
+        match bring_up_to_date(client, found, known).await {
             Ok(()) => log::info!("{place}: its tables are those of version {} now", known.version()),
-            Err(error) if is_contended(&error) => {}
+            Err(error) if is_contended(&error) => pause(attempt).await,
             Err(error) => return Err(StateError::of_postgres(&error, place)),
         }
     }
     Err(StateError::of_database(place, Trouble::Contended, "others make its tables all the time"))
 }
 
-/// Takes note of how making the tables went. Whoever was first has made them; another look says whether that is so.
-async fn made(
-    outcome: Result<(), tokio_postgres::Error>,
-    client: &Client,
-    place: &str,
-) -> Result<(), StateError> {
-    let Err(error) = outcome else {
-        // Not known to the others, and not needed.
-        if let Err(error) = client.batch_execute(TUNING).await {
-            log::debug!("{place}: {error}");
-        }
-        return Ok(());
+/// Gives the version of the tables, by an answer to [`VERSIONS`].
+///
+/// # Errors
+///
+/// Why this program may not use them.
+pub fn judged(rows: &[Row], place: &str, (known, purpose): (Known, Purpose)) -> Result<i64, StateError> {
+    let Some(row) = rows.first() else {
+        return Err(StateError::of_database(place, Trouble::NoTables, "its table postrider is empty"));
     };
-    let _ = client.batch_execute("ROLLBACK").await;
-    let is_there = [
-        SqlState::DUPLICATE_TABLE,
-        SqlState::UNIQUE_VIOLATION,
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-    ];
-    match error.code().is_some_and(|code| is_there.contains(code)) {
-        true => Ok(()),
-        false => Err(StateError::of_postgres(&error, place)),
+    let (Ok(version), Ok(oldest)) = (row.try_get(0), row.try_get(1)) else { return Err(not_ours(place)) };
+    match may_use(known.version(), (version, oldest), purpose) {
+        Ok(()) => Ok(version),
+        Err((trouble, what)) => Err(StateError::of_database(place, trouble, what)),
     }
+}
+
+fn not_ours(place: &str) -> StateError {
+    StateError::of_database(place, Trouble::Foreign, "its relation \"postrider\" is not postrider's")
+}
+
+async fn make(client: &Client, place: &str) -> Result<(), tokio_postgres::Error> {
+    let made = client.batch_execute(&format!("BEGIN; {}; COMMIT", statements())).await;
+    match &made {
+        Err(_) => drop(client.batch_execute("ROLLBACK").await),
+        Ok(()) => {
+            // Not known to the others, and not needed.
+            if let Err(error) = client.batch_execute(TUNING).await {
+                log::debug!("{place}: {error}");
+            }
+        }
+    }
+    made
+}
+
+/// Says whether somebody else may have made the tables, or be about to. What has the name of one of them and stays without the
+/// others is not ours.
+fn may_be_ours(error: &tokio_postgres::Error, attempt: u32) -> bool {
+    let is_there = [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT];
+    let is_of = |codes: &[SqlState]| error.code().is_some_and(|code| codes.contains(code));
+    is_contended(error) || is_of(&[SqlState::UNIQUE_VIOLATION]) || is_of(&is_there) && attempt < LOOKS
 }
 
 /// Takes all steps in one transaction, unless another process does.

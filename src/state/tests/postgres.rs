@@ -94,6 +94,35 @@ async fn what_is_wrong_with_the_database_is_one_clear_error() {
 }
 
 #[tokio::test]
+async fn what_has_the_name_of_a_table_and_is_not_ours_is_named_and_a_schema_of_its_own_helps() {
+    let server = Postgres::shared();
+    for (foreign, name) in [
+        ("CREATE TABLE account (x INTEGER)", "account"),
+        ("CREATE VIEW worker AS SELECT 1 AS x", "worker"),
+        ("CREATE TYPE lease AS (x INTEGER)", "lease"),
+        ("CREATE TABLE postrider (x INTEGER)", "postrider"),
+        (
+            "CREATE TABLE postrider (version TEXT, oldest TEXT); INSERT INTO postrider VALUES ('a', 'b')",
+            "postrider",
+        ),
+    ] {
+        let url = server.database();
+        let own = url.rsplit_once('/').unwrap().1;
+        server.execute(own, foreign);
+        let error = database(&url).query("SELECT 1", &[]).await.unwrap_err();
+        assert_eq!(trouble(&error), Trouble::Foreign, "{foreign}: {error}");
+        assert!(error.to_string().contains(&format!("\"{name}\"")), "{error}");
+        assert!(error.hint().unwrap().contains("?options=-csearch_path"), "{foreign}");
+        let elsewhere = database(&format!("{url}?options=-csearch_path%3Down"));
+        let nowhere = elsewhere.query("SELECT 1", &[]).await.unwrap_err();
+        assert_eq!(trouble(&nowhere), Trouble::NoSchema, "{nowhere}");
+        server.execute(own, "CREATE SCHEMA own");
+        assert!(elsewhere.query("SELECT id, revision FROM account", &[]).await.unwrap().is_empty());
+        assert_eq!(server.execute(own, "SELECT count(*) FROM own.postrider"), "1");
+    }
+}
+
+#[tokio::test]
 async fn a_password_is_shown_to_the_server_alone() {
     let port = super::server::free_port();
     let server = Postgres::start(port, "");
