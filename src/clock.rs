@@ -25,6 +25,8 @@ pub fn in_utc<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::
 pub enum WallClock {
     #[default]
     System,
+    /// Another machine's, as it was read last; the system's until it was.
+    Remote(Arc<Remote>),
     /// The one that somebody sets, in seconds since 1970: months pass in a test without waiting.
     Set(Arc<AtomicI64>),
 }
@@ -44,12 +46,48 @@ impl WallClock {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match self {
             Self::System => system,
+            Self::Remote(remote) => remote.since_1970().unwrap_or(system),
             // A second has its parts, as the system's has.
             Self::Set(at) => {
                 let seconds = u64::try_from(at.load(Relaxed)).unwrap_or(0);
                 Duration::new(seconds, system.subsec_nanos())
             }
         }
+    }
+}
+
+/// The time of day of another machine: how far it is ahead of [`since_boot`], whatever this machine takes for the time.
+#[derive(Debug)]
+pub struct Remote(AtomicI64);
+
+/// It was not read yet.
+const UNREAD: i64 = i64::MIN;
+
+/// A time that took longer to be had is not taken where one is known: it may be wrong by half as much.
+const PROMPT: Duration = Duration::from_secs(1);
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self(AtomicI64::new(UNREAD))
+    }
+}
+
+impl Remote {
+    /// Takes note of the time there, in microseconds since 1970, that has just come; it was asked for at `asked`, by
+    /// [`since_boot`].
+    pub fn note(&self, asked: Duration, micros: i64) {
+        let took = since_boot().saturating_sub(asked);
+        if took > PROMPT && self.0.load(Relaxed) != UNREAD {
+            return;
+        }
+        let at = i64::try_from((asked + took / 2).as_micros()).unwrap_or(i64::MAX);
+        self.0.store(micros.saturating_sub(at), Relaxed);
+    }
+
+    fn since_1970(&self) -> Option<Duration> {
+        let ahead = Some(self.0.load(Relaxed)).filter(|ahead| *ahead != UNREAD)?;
+        let now = i64::try_from(since_boot().as_micros()).unwrap_or(i64::MAX).saturating_add(ahead);
+        Some(Duration::from_micros(u64::try_from(now).unwrap_or(0)))
     }
 }
 
@@ -73,4 +111,23 @@ const LONGEST_REST: Timestamp = 32;
 pub(crate) fn is_left_alone(at: Timestamp, times: u32, now: Timestamp) -> bool {
     let days = 1_i64.checked_shl(times.saturating_sub(1)).unwrap_or(LONGEST_REST).clamp(1, LONGEST_REST);
     (at..at.saturating_add(days * 24 * 3600)).contains(&now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_another_machine_runs_on_from_where_it_was_read_and_a_late_word_does_not_move_it() {
+        let remote = Arc::new(Remote::default());
+        let clock = WallClock::Remote(remote.clone());
+        assert!((clock.now() - WallClock::System.now()).abs() <= 1, "nobody has read it");
+        remote.note(since_boot(), 5_000_000_000_000);
+        assert!((5_000_000..5_000_060).contains(&clock.now()), "{}", clock.now());
+        remote.note(since_boot().saturating_sub(PROMPT * 2), 7_000_000_000_000);
+        assert!((5_000_000..5_000_060).contains(&clock.now()), "{}", clock.now());
+        let first = Remote::default();
+        first.note(since_boot().saturating_sub(PROMPT * 2), 7_000_000_000_000);
+        assert_eq!(first.since_1970().unwrap().as_secs(), 7_000_001, "half of the two seconds are over");
+    }
 }

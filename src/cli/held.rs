@@ -15,7 +15,7 @@ use super::seen::lease;
 use super::stdout::Results;
 use super::{CliError, Common, poll};
 use crate::config::Account;
-use crate::session::{Environment, Limits, Task, now};
+use crate::session::{Environment, Limits, Task};
 use crate::state::{Delivery, Held as HeldMessage, Kind, Store};
 use crate::status::words::{again, time};
 use crate::text::{Shown, counted};
@@ -105,7 +105,7 @@ impl Retry {
             // A session that goes on would put back what it has read before.
             let _lease = lease(common, &environment, account, "try held messages again").await?;
             let names = chosen.iter().map(|held| (held.uid.clone(), held.ordinal)).collect();
-            environment.store.hasten(maildrop, names, now()).await?;
+            environment.store.hasten(maildrop, names, environment.clock.now()).await?;
         }
         drop(environment);
         if account.is_of_url() {
@@ -142,7 +142,7 @@ impl Discard {
         let Environment { store, .. } = &environment.under(&lease);
         let chosen = chosen(&self.uids, held(store, account).await?)?;
         let memory = store.begin(maildrop).await?;
-        let (at, discarded) = (now(), chosen.len());
+        let (at, discarded) = (store.clock().now(), chosen.len());
         // As if it had been delivered now, so that what `keep` says of delivered messages holds for it. Without a
         // header it is never taken for another message's.
         let delivery = |HeldMessage { uid, ordinal, octets, .. }| Delivery {

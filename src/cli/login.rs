@@ -12,7 +12,6 @@ use super::exit::Exit;
 use super::owner::Owner;
 use super::stdout::Results;
 use super::{CliError, Common};
-use crate::clock::WallClock;
 use crate::config::Account;
 use crate::credential::oauth2::log_in::{By, Person, needed};
 use crate::credential::oauth2::{Means, Renewals};
@@ -79,7 +78,7 @@ pub(super) async fn log_in(
         through: Endpoint::from(account),
         shelf,
         renewals: &renewals,
-        now: WallClock::System.now(),
+        now: shelf.clock().now(),
     };
     let failed = |error| CliError::Login { account: account.name.clone(), error };
     let mut needed = needed(&means, account, all).await.map_err(failed)?;
@@ -93,7 +92,7 @@ pub(super) async fn log_in(
     let mut person = Person { say, lines };
     for needed in &needed {
         // A person takes minutes.
-        let means = Means { now: WallClock::System.now(), ..means };
+        let means = Means { now: shelf.clock().now(), ..means };
         needed.log_in(&means, by, &mut person).await.map_err(failed)?;
         (person.say)(&format!("Logged in as {}{next}", Shown(needed.whose().as_bytes())));
     }

@@ -18,7 +18,7 @@ use super::{CliError, Common, poll};
 use crate::config::{Account, Config};
 use crate::failure::{Class, Failure};
 use crate::pop3::UniqueId;
-use crate::session::{self, Environment, Task, now};
+use crate::session::{self, Environment, Task};
 use crate::state::{Delivery, Kind, Lease, Leaseholder, SeenLine, Taken};
 use crate::status::words::time;
 use crate::text::Shown;
@@ -152,7 +152,7 @@ impl Mark {
         let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
         let all = uids.len();
         uids.retain(|uid| !known.contains(uid));
-        let (marked, at) = (uids.len(), now());
+        let (marked, at) = (uids.len(), store.clock().now());
         let memory = store.begin(maildrop).await?;
         let mark = |uid| Delivery::new(uid, 0, 0, Kind::Marked);
         store.record(&memory.key, at, uids.into_iter().map(mark).collect()).await?;

@@ -18,7 +18,7 @@ use super::{CliError, Common};
 use crate::config::units;
 use crate::config::{Account, Config, ConfigError, default_state};
 use crate::logging;
-use crate::session::{self, Environment};
+use crate::session::Environment;
 use crate::state::outlook::{Seen, Which};
 use crate::state::{Kind, Store};
 use crate::status::Snapshot;
@@ -126,11 +126,11 @@ impl Status {
                 });
                 accounts.push(Arc::new(account));
             }
-            let mut snapshot = Snapshot::of_fleet(overview, &accounts, session::now());
+            let mut snapshot = Snapshot::of_fleet(overview, &accounts, store.clock().now());
             snapshot.note_unusable(&unusable);
             return Ok(snapshot);
         }
-        Ok(Snapshot::of_fleet(overview, &accounts, session::now()))
+        Ok(Snapshot::of_fleet(overview, &accounts, store.clock().now()))
     }
 
     fn show(&self, common: &Common, snapshot: &Snapshot, results: &mut Results) {

@@ -98,8 +98,10 @@ impl Environment {
         let store = Store::connect(server.clone());
         let ring = Arc::new(ring(database).await?);
         let shelf = shelf(database, &state, server.clone(), &ring);
+        // What one of its workers writes down the others compare with the time.
+        let clock = server.clock();
         let guest = Some(Guest::new(store.clone(), server));
-        Ok(Self { guest, shelf, ring, ..Self::with(store, state) })
+        Ok(Self { guest, shelf, ring, clock, ..Self::with(store, state) })
     }
 
     /// Gives where tokens are kept: in a database that has keys to seal them with, else beside the state file.

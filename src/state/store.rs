@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::clock::WallClock;
 use crate::disk::{self, blocking};
 use crate::message::{Content, FileId, UniqueId};
 use crate::stop::Term;
@@ -75,6 +76,11 @@ impl Store {
             Place::File(_) => None,
             Place::Database(server) => Some(server),
         }
+    }
+
+    /// Gives the clock that its times are of.
+    pub fn clock(&self) -> WallClock {
+        self.server().map(Server::clock).unwrap_or_default()
     }
 
     /// Gives a handle whose sessions write under a lease of this token, and nothing once that is another's. Where the kernel

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::lease::Lease;
 use super::postgres::{TokensTurn, Vault};
 use super::{StateError, path};
+use crate::clock::WallClock;
 use crate::disk::{blocking, durable};
 use crate::text::hex;
 
@@ -56,6 +57,14 @@ pub enum Room<'t> {
 }
 
 impl Shelf {
+    /// Gives the clock that the times in what logins leave are of.
+    pub fn clock(&self) -> WallClock {
+        match self {
+            Self::Beside(_) => WallClock::System,
+            Self::In(vault) => vault.clock(),
+        }
+    }
+
     /// Reads what the login of this name has left; `None` if there is nothing.
     pub async fn read(
         &self,

@@ -30,7 +30,6 @@ use serde::Serialize;
 
 use crate::clock::in_utc;
 use crate::config::Account;
-use crate::session;
 use crate::state::fleet::Fleet;
 use crate::state::lease::DAEMON;
 use crate::state::outlook::{Seen, Which};
@@ -66,7 +65,7 @@ impl Snapshot {
         accounts: &[Arc<Account>],
         seen: Seen,
     ) -> Result<Self, StateError> {
-        let (overview, at) = (store.overview(Which::All, seen).await?, session::now());
+        let (overview, at) = (store.overview(Which::All, seen).await?, store.clock().now());
         if overview.fleet.is_some() {
             return Ok(Self::of_fleet(overview, accounts, at));
         }

@@ -16,7 +16,7 @@ use crate::cli::{CliError, Common};
 use crate::config::{self, ConfigError};
 use crate::import::{self, Fetched, SeenList};
 use crate::message::UniqueId;
-use crate::session::{Environment, now};
+use crate::session::Environment;
 use crate::state::{Delivery, Kind};
 
 impl Import {
@@ -101,7 +101,7 @@ async fn record(
     let seen = store.seen(maildrop.clone()).await?;
     let known: HashSet<&UniqueId> = seen.iter().map(|line| &line.uid).collect();
     let all = fetched.len();
-    let now = now();
+    let now = store.clock().now();
     // A time to come is that of a clock that was wrong.
     let new: Vec<_> = fetched
         .into_iter()

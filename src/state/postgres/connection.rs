@@ -16,6 +16,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 use super::error::is_contended;
 use super::prepare::{Known, Purpose, prepare};
 use super::tries::{TRIES, pause};
+use crate::clock::{Remote, WallClock, since_boot};
 use crate::config::account::TlsMode;
 use crate::config::{Postgres, Reach};
 use crate::net::{Connector, Endpoint, NetError, Stream};
@@ -24,6 +25,9 @@ use crate::state::{StateError, Trouble};
 
 /// A parameter and its type. Types that are told are not guessed by the server from where the parameter stands.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Gives the time of day of the database, in microseconds since 1970.
+pub const TIME: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// Begins a transaction. What is held by a process that stops in the middle of one is let go by the server: rows that it
 /// has locked are waited for by whoever takes over.
@@ -37,6 +41,8 @@ pub struct Server {
     connector: Connector,
     purpose: Purpose,
     known: Known,
+    /// The time of day there.
+    clock: Arc<Remote>,
     /// Statements and transactions are refused at random.
     #[cfg(test)]
     is_disturbed: bool,
@@ -51,6 +57,7 @@ impl Server {
             connector: Connector::default(),
             purpose: Purpose::Records,
             known: Known::OURS,
+            clock: Arc::default(),
             #[cfg(test)]
             is_disturbed: false,
         }
@@ -79,6 +86,11 @@ impl Server {
             true => "DO $do$ BEGIN RAISE EXCEPTION 'disturbed' USING ERRCODE = '40001'; END $do$",
             false => "DO $do$ BEGIN RAISE EXCEPTION 'disturbed' USING ERRCODE = '40P01'; END $do$",
         })
+    }
+
+    /// Gives the database's time of day, which is that of all who share it; this machine's until it was read.
+    pub fn clock(&self) -> WallClock {
+        WallClock::Remote(self.clock.clone())
     }
 
     /// Names the database for people.
@@ -162,12 +174,17 @@ impl Server {
             }
         });
         // A standby takes nothing, and a server can be set so; a pooler by transactions lets this through.
-        let answer = client.simple_query("SHOW transaction_read_only").await.map_err(failed)?;
-        let is_on = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
-            _ => false,
-        };
-        if answer.iter().any(is_on) {
+        let (asked, greeting) = (since_boot(), format!("SHOW transaction_read_only; SELECT {TIME}"));
+        let answer = client.simple_query(&greeting).await.map_err(failed)?;
+        let mut shown = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let (read_only, time) = (shown.next(), shown.next());
+        if let Some(micros) = time.and_then(|micros| micros.parse().ok()) {
+            self.clock.note(asked, micros);
+        }
+        if read_only == Some("on") {
             let what = "it takes no writes: it is a standby, or set so";
             return Err(StateError::of_database(&place, Trouble::ReadOnly, what));
         }
@@ -245,6 +262,16 @@ impl Database {
     /// Names the database for people.
     pub fn place(&self) -> String {
         self.server.place()
+    }
+
+    /// Gives its time of day.
+    pub fn clock(&self) -> WallClock {
+        self.server.clock()
+    }
+
+    /// Takes note of its time of day, [`TIME`], which was asked for at `asked`, by [`since_boot`].
+    pub fn note_time(&self, asked: Duration, micros: i64) {
+        self.server.clock.note(asked, micros);
     }
 
     /// Executes one statement, which is a transaction by itself, and gives its rows. It is tried again where others'

@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connection::{Database, Param};
+use super::connection::{Database, Param, TIME};
+use crate::clock::since_boot;
 use crate::config::Account;
 use crate::net::host_name;
 use crate::state::StateError;
@@ -133,10 +134,13 @@ impl Leases {
         Ok(id)
     }
 
-    /// Says that a worker lives; false if it has been evicted.
+    /// Says that a worker lives; false if it has been evicted. Takes note of the database's time.
     pub async fn beat(&self, worker: i64) -> Result<bool, StateError> {
-        let sql = "UPDATE worker SET beat = now() WHERE id = $1 AND NOT evicted RETURNING id";
-        Ok(!self.0.query(sql, &[(&worker, Type::INT8)]).await?.is_empty())
+        let asked = since_boot();
+        let sql = format!("UPDATE worker SET beat = now() WHERE id = $1 AND NOT evicted RETURNING {TIME}");
+        let rows = self.0.query(&sql, &[(&worker, Type::INT8)]).await?;
+        rows.iter().for_each(|row| self.0.note_time(asked, row.get(0)));
+        Ok(!rows.is_empty())
     }
 
     /// Says whether a worker has not been evicted.

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::connection::{Database, Param};
 use super::leases::random;
+use crate::clock::WallClock;
 use crate::seal::{Ring, SealError, Sealed, place};
 use crate::secret::Secret;
 use crate::state::{StateError, Trouble};
@@ -44,6 +45,11 @@ struct Held {
 impl Vault {
     pub fn new(database: Database, ring: Arc<Ring>) -> Self {
         Self { database, ring }
+    }
+
+    /// Gives the database's clock.
+    pub fn clock(&self) -> WallClock {
+        self.database.clock()
     }
 
     /// Reads what the login of this digest has left; `None` if there is nothing.
