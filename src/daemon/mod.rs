@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Account, Config, ConfigError, Listen};
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::logging;
 use crate::session::{self, Budget, Environment, Limits, Report, Task, summary};
 use crate::state::lease::DAEMON;
@@ -106,6 +106,7 @@ pub async fn run(
     }
     let watchdog = daemon.systemd.watchdog();
     let mut alive_by = watchdog.map(|_| clock.now());
+    let mut refused = None;
     daemon.systemd.ready();
     loop {
         let now = clock.now();
@@ -133,14 +134,19 @@ pub async fn run(
             Some(account) = daemon.heard_leaving.recv() => daemon.schedule.left(&account),
             Some(joined) = daemon.sessions.join_next_with_id() => daemon.session_ended(clock.now(), joined),
             () = written(&mut daemon.metrics) => {}
-            begin = claimed(&mut daemon.fleet) => daemon.begin_claimed(begin),
+            begin = claimed(&mut daemon.fleet) => match begin {
+                Ok(begin) => daemon.begin_claimed(begin),
+                // As when somebody asks it to.
+                Err(error) => refused = refused.or_else(|| signals::end().map(|()| error)),
+            },
             rows = read(&mut daemon.table) => daemon.set_rows(rows),
             rang = clock.until(wake_at) => rang.map_err(DaemonError::Timer)?,
         }
     }
     mem::take(&mut daemon.web).end().await;
-    daemon.end(&clock, asked).await;
-    Ok(())
+    let status = if refused.is_some() { Class::State.exit_status() } else { 0 };
+    daemon.end(&clock, asked, status).await;
+    refused.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Takes the right to be the only daemon of a state file. Of a fleet's workers there are as many as are wanted.
@@ -172,7 +178,7 @@ async fn written(metrics: &mut Option<Metrics>) {
 }
 
 /// Waits until the worker of a fleet has claimed something. Nothing is lost if it is dropped.
-async fn claimed(fleet: &mut Option<Fleet>) -> Begin {
+async fn claimed(fleet: &mut Option<Fleet>) -> Result<Begin, StateError> {
     match fleet {
         Some(fleet) => fleet.begin().await,
         None => std::future::pending().await,
@@ -364,8 +370,8 @@ impl Daemon {
         }
     }
 
-    /// Lets the sessions end, which were asked to.
-    async fn end(mut self, clock: &Clock, asked: Asked) {
+    /// Lets the sessions end, which were asked to; ends the process with this status if they do not.
+    async fn end(mut self, clock: &Clock, asked: Asked, status: u8) {
         self.systemd.stopping();
         // Who asks now finds no daemon, and does without.
         let removed = tokio::task::spawn_blocking(move || drop(asked));
@@ -382,7 +388,7 @@ impl Daemon {
             names.sort_unstable();
             log::warn!("did not wait any longer for the end of {}; nothing is lost", names.join(", "));
             // Dropping them would wait for the same disk.
-            std::process::exit(0);
+            std::process::exit(status.into());
         }
         let (fleet, metrics, now) = (self.fleet, self.metrics, clock.now());
         // What it still held is free when they are written.

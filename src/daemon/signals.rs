@@ -22,6 +22,11 @@ pub fn stop(overdue: u8) -> Stop {
     stop_within(PROCESS, overdue)
 }
 
+/// Asks this process to end, as whoever sends it a signal does.
+pub fn end() -> Option<()> {
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).ok()
+}
+
 fn stop_within(limit: Duration, overdue: u8) -> Stop {
     let (stopper, stop) = stop::channel();
     // Before anything is begun, and without waiting for the thread's first turn.

@@ -143,6 +143,11 @@ impl StateError {
         Some(words)
     }
 
+    /// Says whether a newer version has made the tables of a database, and taken away what this one needs.
+    pub fn is_of_newer_tables(&self) -> bool {
+        matches!(self, Self::Database { trouble: Trouble::Newer, .. })
+    }
+
     /// Says whether the file or the disk is in a state in which writing on could do harm.
     pub(super) fn is_final(&self) -> bool {
         match self {

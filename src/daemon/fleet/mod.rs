@@ -41,9 +41,9 @@ use crate::clock::since_boot;
 use crate::config::{Account, Config, Daemon, Hosts};
 use crate::failure::Class;
 use crate::session::{Progress, Report};
-use crate::state::Store;
 use crate::state::postgres::beat::silence;
 use crate::state::postgres::{Claim, Close, Database, Leases, Rows};
+use crate::state::{StateError, Store};
 use crate::stop::{LEAVING, Stopper};
 
 use super::schedule::{Dice, Ended, LogIn, Next, Poll, interval};
@@ -85,7 +85,7 @@ pub fn limits(daemon: &Daemon, hosts: &Hosts) -> Limits {
 /// What the daemon's loop has of its worker.
 #[derive(Debug)]
 pub struct Fleet {
-    begins: mpsc::UnboundedReceiver<Begin>,
+    begins: mpsc::UnboundedReceiver<Result<Begin, StateError>>,
     events: mpsc::UnboundedSender<Event>,
     running: HashMap<Id, Session>,
     dice: Dice,
@@ -225,7 +225,11 @@ impl Fleet {
     }
 
     /// Waits for a session to begin. Nothing is lost if it is dropped.
-    pub async fn begin(&mut self) -> Begin {
+    ///
+    /// # Errors
+    ///
+    /// A newer version has made the tables, and this one may use them no more: it is to end.
+    pub async fn begin(&mut self) -> Result<Begin, StateError> {
         match self.begins.recv().await {
             Some(begin) => begin,
             None => std::future::pending().await,

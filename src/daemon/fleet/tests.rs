@@ -139,7 +139,7 @@ impl Site {
         loop {
             tokio::select! {
                 begin = fleet.begin() => {
-                    let Begin { account, lease, session } = begin;
+                    let Begin { account, lease, session } = begin.unwrap();
                     let inside = Inside::new(self.world.clone(), &account, session.host);
                     let (course, term, takes) = (fleet.course(&session), session.term.clone(), self.takes);
                     let task = sessions.spawn(async move {
@@ -276,7 +276,7 @@ async fn a_worker_that_ends_gives_back_what_it_held_at_once() {
     let mut fleet = site.worker();
     let mut held = Vec::new();
     while held.len() < 10 {
-        held.push(fleet.begin().await);
+        held.push(fleet.begin().await.unwrap());
     }
     fleet.drain();
     fleet.finish().await;
@@ -289,7 +289,7 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     let site = Site::new(5);
     let mut fleet = site.worker();
     for _ in 0..5 {
-        fleet.begin().await;
+        fleet.begin().await.unwrap();
     }
     fleet.finish().await;
     Postgres::shared().execute(&site.name, "UPDATE lease SET due = now() - interval '1 minute'");
@@ -298,7 +298,7 @@ async fn what_is_late_is_not_put_off_before_the_table_has_been_read() {
     assert_eq!(site.leases().due(&[0], Duration::ZERO, (&[], &[], &[], None), 100).await.unwrap().len(), 5);
     fleet.set_rows(Rows { polled: site.accounts.clone(), ..Rows::default() });
     for _ in 0..5 {
-        fleet.begin().await;
+        fleet.begin().await.unwrap();
     }
 }
 
@@ -316,7 +316,7 @@ async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
     let site = Site::new(5);
     let mut fleet = site.worker();
     for _ in 0..5 {
-        fleet.begin().await;
+        fleet.begin().await.unwrap();
     }
     fleet.finish().await;
     let late = "SELECT count(*) FROM lease WHERE due < now() AND owner = 0";
@@ -332,7 +332,7 @@ async fn what_a_worker_cannot_use_stays_as_it_is_for_the_others() {
     assert_eq!(Postgres::shared().execute(&site.name, gone), "3");
     let mut fleet = site.worker();
     for _ in 0..5 {
-        fleet.begin().await;
+        fleet.begin().await.unwrap();
     }
 }
 
@@ -351,7 +351,7 @@ async fn what_a_worker_leaves_to_others_hides_nothing_from_it_however_much_that_
     let mut fleet = site.worker_of_a_table();
     fleet.set_rows(Rows { polled: site.accounts.clone(), unusable, ..Rows::default() });
     let begin =
-        tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them");
+        tokio::time::timeout(60 * SECOND, fleet.begin()).await.expect("it is seen behind them").unwrap();
     assert_eq!(begin.account.maildrop_id, "0@h");
     assert_eq!(Postgres::shared().execute(&site.name, due), before, "they wait where they were");
 }
@@ -382,7 +382,7 @@ async fn a_session_ends_whose_account_is_gone_or_another_and_goes_on_for_the_oth
     let mut fleet = site.worker();
     let (mut stops, mut sessions) = (HashMap::new(), JoinSet::new());
     while stops.len() < 3 {
-        let Begin { account, mut session, .. } = fleet.begin().await;
+        let Begin { account, mut session, .. } = fleet.begin().await.unwrap();
         stops.insert(account.name.clone(), session.stop(&Default::default()));
         fleet.began(sessions.spawn(std::future::pending::<()>()).id(), session);
     }

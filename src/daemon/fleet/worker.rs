@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon::schedule::Dice;
 use crate::session::Answer;
+use crate::state::StateError;
 use crate::state::postgres::beat::{self, Identity};
 use crate::state::postgres::{Claim, Close, Leases, NOBODY, Peer};
 
@@ -109,12 +110,19 @@ impl Worker {
     /// Works until it is told to finish; a worker that is evicted goes on under another identity.
     pub async fn run(
         mut self,
-        begin: mpsc::UnboundedSender<Begin>,
+        begin: mpsc::UnboundedSender<Result<Begin, StateError>>,
         mut events: mpsc::UnboundedReceiver<Event>,
         released: mpsc::UnboundedSender<Event>,
     ) {
         loop {
             let joined = beat::join(&self.beats, self.silence).await;
+            if let Err(error) = &joined
+                && error.is_of_newer_tables()
+            {
+                let _ = begin.send(Err(error.clone()));
+                let _ = self.hear_the_end(&mut events).await.send(());
+                return;
+            }
             let Some((identity, pulse)) = self.troubles.noted("join the fleet", joined) else {
                 tokio::select! {
                     () = sleep(TICK) => continue,
@@ -188,7 +196,7 @@ impl Worker {
                 }
             }
             if Instant::now() >= tidy_at {
-                self.tidy(identity).await;
+                self.tidy(identity, out).await;
                 let third = self.silence / 3;
                 tidy_at = Instant::now() + self.dice.between(third / 2, third);
             }
@@ -334,7 +342,15 @@ impl Worker {
     }
 
     /// Evicts those that are silent, frees what the dead held, and gives back what this worker does not know to hold.
-    async fn tidy(&mut self, identity: &Identity) {
+    async fn tidy(&mut self, identity: &Identity, out: &Out<'_>) {
+        match self.leases.may_go_on().await {
+            // Sessions that are under way write what those tables still take.
+            Err(error) if error.is_of_newer_tables() => {
+                let _ = self.hear(Event::Drain);
+                let _ = out.begin.send(Err(error));
+            }
+            allowed => drop(self.troubles.noted("see who may use the tables", allowed)),
+        }
         // Whoever was away itself hears of the others anew before it judges them.
         if identity.well_for() >= self.silence {
             let evicted = self.leases.evict(self.silence).await;
@@ -403,7 +419,7 @@ impl Worker {
 
 /// Where sessions are begun, and where it is heard that nothing of one is under way.
 struct Out<'a> {
-    begin: &'a mpsc::UnboundedSender<Begin>,
+    begin: &'a mpsc::UnboundedSender<Result<Begin, StateError>>,
     released: &'a mpsc::UnboundedSender<Event>,
 }
 

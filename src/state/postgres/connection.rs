@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::error::is_contended;
-use super::prepare::{Known, Purpose, prepare};
+use super::prepare::{Known, Purpose, VERSIONS, judged, prepare};
 use super::tries::{TRIES, pause};
 use crate::clock::{Remote, WallClock, since_boot};
 use crate::config::account::TlsMode;
@@ -272,6 +272,21 @@ impl Database {
     /// Takes note of its time of day, [`TIME`], which was asked for at `asked`, by [`since_boot`].
     pub fn note_time(&self, asked: Duration, micros: i64) {
         self.server.clock.note(asked, micros);
+    }
+
+    /// Gives the version of the tables that this program knows.
+    pub fn version(&self) -> i64 {
+        self.server.known.version()
+    }
+
+    /// Looks whether this program may use the tables still.
+    ///
+    /// # Errors
+    ///
+    /// A newer version has taken away what it needs; a state is being copied into them; or they cannot be looked at.
+    pub async fn may_be_used(&self) -> Result<(), StateError> {
+        let rows = self.query(VERSIONS, &[]).await?;
+        judged(&rows, &self.place(), (self.server.known, self.server.purpose)).map(drop)
     }
 
     /// Executes one statement, which is a transaction by itself, and gives its rows. It is tried again where others'

@@ -45,9 +45,10 @@ impl Keeper {
     /// Keeps everybody from the database but copies of this source, unless one of another has begun.
     pub fn shut_out(&mut self, source: &str) -> Result<Result<Begun, Workers>, StateError> {
         self.carry_out(BEGIN, &mut |tables| {
+            // Who joins locks it, too: from here on nobody does, and whoever has done so is seen.
+            let oldest = "SELECT oldest FROM postrider FOR UPDATE";
+            let oldest: Option<i64> = tables.first(oldest, &[], |row| row.get(0))?;
             unless_used(tables, &mut |tables| {
-                let oldest: Option<i64> =
-                    tables.first("SELECT oldest FROM postrider", &[], |row| row.get(0))?;
                 let of: Option<Vec<u8>> =
                     tables.first("SELECT memory FROM target WHERE name = ?1", params![SOURCE], |row| {
                         row.get(0)

@@ -17,8 +17,8 @@ use super::connection::{Database, Param, TIME};
 use crate::clock::since_boot;
 use crate::config::Account;
 use crate::net::host_name;
-use crate::state::StateError;
 use crate::state::fleet::{GONE, LEFT};
+use crate::state::{StateError, Trouble};
 
 /// What is polled only when somebody asks is due in so long, in microseconds: a hundred years.
 const NEVER: i64 = 100 * 365 * 86_400 * 1_000_000;
@@ -126,12 +126,33 @@ impl Leases {
     }
 
     /// Enters a worker under an identity that nobody had before, and gives that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Database::may_be_used`], among others.
     pub async fn join(&self, name: &str) -> Result<i64, StateError> {
         let id = random();
-        let sql = "INSERT INTO worker (id, name, version, beat) VALUES ($1, $2, $3, now())";
-        let version = env!("CARGO_PKG_VERSION");
-        self.0.query(sql, &[(&id, Type::INT8), (&name, Type::TEXT), (&version, Type::TEXT)]).await?;
+        // Who keeps workers out waits for this one, and sees it; or is waited for.
+        let sql = "INSERT INTO worker (id, name, version, beat) SELECT $1, $2, $3, now()
+                   FROM (SELECT oldest FROM postrider FOR SHARE) AS tables WHERE oldest <= $4 RETURNING id";
+        let (version, known) = (env!("CARGO_PKG_VERSION"), self.0.version());
+        let params: [Param<'_>; 4] =
+            [(&id, Type::INT8), (&name, Type::TEXT), (&version, Type::TEXT), (&known, Type::INT8)];
+        if self.0.query(sql, &params).await?.is_empty() {
+            self.may_go_on().await?;
+            let what = "who may use its tables has changed just now; try again";
+            return Err(StateError::of_database(&self.0.place(), Trouble::Contended, what));
+        }
         Ok(id)
+    }
+
+    /// Looks whether this program may use the tables still.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Database::may_be_used`].
+    pub async fn may_go_on(&self) -> Result<(), StateError> {
+        self.0.may_be_used().await
     }
 
     /// Says that a worker lives; false if it has been evicted. Takes note of the database's time.

@@ -7,6 +7,7 @@ use super::server::Postgres;
 use super::*;
 use crate::state::copy::{Copied, CopyError, Differing, Place, copy};
 use crate::state::lease::DAEMON;
+use crate::state::postgres::{Begun, Database, Keeper, Leases, Purpose};
 
 /// Gives the tables of a file, and the columns of each.
 fn tables(file: &Connection) -> Vec<(String, Vec<(String, String)>)> {
@@ -212,4 +213,27 @@ async fn a_file_is_written_whole_or_not_at_all() {
         .query_row("SELECT count(*) FROM maildrop", [], |row| row.get(0))
         .unwrap();
     assert_eq!(count, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_connected_before_a_copy_began_joins_only_once_it_is_whole() {
+    let (_directory, path) = on_postgres::directory();
+    let server = on_postgres::server(&path);
+    let leases = Leases::new(Database::new(server.clone()));
+    let worker = leases.join("w").await.unwrap();
+    let copies = |work: fn(&mut Keeper)| {
+        let server = server.clone().used_for(Purpose::CopyInto);
+        tokio::task::spawn_blocking(move || work(&mut Keeper::new(server).unwrap()))
+    };
+    let in_use = |keeper: &mut Keeper| assert_eq!(keeper.shut_out("x").unwrap(), Err(vec!["w".to_owned()]));
+    copies(in_use).await.unwrap();
+    leases.leave(worker).await.unwrap();
+    copies(|keeper| assert_eq!(keeper.shut_out("x").unwrap(), Ok(Begun::Nothing))).await.unwrap();
+    for refused in [leases.join("w").await.map(drop), leases.may_go_on().await] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, StateError::Database { trouble: Trouble::HalfCopied, .. }), "{error}");
+    }
+    assert_eq!(leases.workers().await.unwrap(), []);
+    copies(|keeper| keeper.let_in().unwrap().unwrap()).await.unwrap();
+    leases.join("w").await.unwrap();
 }

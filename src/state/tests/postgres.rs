@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::state::fleet::{Standings, Tally};
 use crate::state::outlook::{Seen, Which};
 use crate::state::postgres::prepare::Known;
-use crate::state::postgres::{Database, Server, Vault};
+use crate::state::postgres::{Database, Leases, Server, Vault};
 
 fn database(url: &str) -> Database {
     Database::new(Server::new(config::Postgres::new(url).unwrap(), None))
@@ -201,6 +201,8 @@ async fn an_old_release_goes_on_in_tables_that_the_next_one_has_brought_up_to_da
     let store = Store::connect(old.clone());
     let memory = begin(&store).await;
     record(&store, &memory.key, 1, &["a"]).await;
+    let leases = Leases::new(Database::new(old.clone()));
+    leases.join("old").await.unwrap();
     // All new ones start at once, while the old one works.
     let new = || async { old.clone().knowing(later(12)).connect().await.map(drop) };
     let (one, other, third) = tokio::join!(new(), new(), new());
@@ -221,6 +223,9 @@ async fn an_old_release_goes_on_in_tables_that_the_next_one_has_brought_up_to_da
     let refused = old.connect().await.unwrap_err();
     assert_eq!(trouble(&refused), Trouble::Newer);
     assert!(refused.hint().unwrap().contains("that version"), "{refused}");
+    // One that is connected hears of it, too.
+    assert!(leases.may_go_on().await.unwrap_err().is_of_newer_tables());
+    assert!(leases.join("old").await.unwrap_err().is_of_newer_tables());
     assert_eq!(new().await, Ok(()));
     shown("UPDATE postrider SET version = 3, oldest = 3");
     assert_eq!(trouble(&old.connect().await.unwrap_err()), Trouble::NoTables);

@@ -86,7 +86,7 @@ async fn a_statement_that_is_refused_holds_up_no_eviction() {
     let site = Site::new(3);
     let mut dead = site.worker();
     for _ in 0..3 {
-        dead.begin().await;
+        dead.begin().await.unwrap();
     }
     drop(dead);
     site.execute("ALTER TABLE lease ADD CONSTRAINT refused CHECK (token = 0) NOT VALID");
@@ -101,7 +101,7 @@ async fn a_statement_that_is_refused_holds_up_no_eviction() {
 async fn whoever_takes_over_from_a_killed_worker_leaves_its_server_alone_as_long_as_it_wants() {
     let site = Site::new(1);
     let mut killed = site.worker();
-    let begun = killed.begin().await;
+    let begun = killed.begin().await.unwrap();
     killed.course(&begun.session).logs_in(20 * SECOND);
     site.becomes("SELECT count(*) FROM lease WHERE log_in_at > now() + interval '10 s'", "1").await;
     drop((killed, begun));
@@ -125,7 +125,8 @@ async fn what_is_added_while_a_worker_runs_is_polled_at_once() {
     sleep(2 * SECOND).await;
     fleet.set_rows(rows(3));
     for _ in 0..2 {
-        let begin = tokio::time::timeout(8 * SECOND, fleet.begin()).await.expect("somebody waits for it");
+        let begin =
+            tokio::time::timeout(8 * SECOND, fleet.begin()).await.expect("somebody waits for it").unwrap();
         assert_ne!(begin.account.name, "0", "that has its time");
     }
 }

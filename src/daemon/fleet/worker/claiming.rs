@@ -146,7 +146,7 @@ impl Worker {
                 generation: self.generation,
                 stopper: None,
             };
-            let _ = out.begin.send(Begin { account, lease: Arc::new(lease), session });
+            let _ = out.begin.send(Ok(Begin { account, lease: Arc::new(lease), session }));
         }
         count
     }
