@@ -336,12 +336,53 @@ pub(super) fn tell(tables: Tables<'_>, id: i64, told: &[(Subject, Option<Told>)]
     Ok(())
 }
 
+impl Closing {
+    /// Says whether nothing was found that is new, and nobody was told of anything: to lose that costs a poll.
+    pub(super) fn is_idle(&self) -> bool {
+        let Self { at: _, listed_at: _, open: _, naming: _, stays_open, vanished, returned, .. } = self;
+        let Self { superseded, changes, pending, deleted, undeleted, doubted, confirmed, .. } = self;
+        let Self { held, released, server, login, told, poll, .. } = self;
+        let lists = [vanished, returned, superseded];
+        let names = [deleted, undeleted, doubted, released];
+        lists.iter().all(|list| list.is_empty())
+            && names.iter().all(|names| names.is_empty())
+            && changes.is_empty()
+            && pending.is_empty()
+            && confirmed.is_empty()
+            && held.is_empty()
+            && told.is_empty()
+            && server.is_none()
+            && !stays_open
+            && matches!(login, None | Some(LogIn::Worked(_)))
+            && poll.as_ref().is_some_and(|poll| poll.failure.is_none() && poll.messages == 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::Connection;
 
     use super::*;
-    use crate::state::schema;
+    use crate::state::{PollResult, schema};
+
+    #[test]
+    fn only_a_poll_that_has_found_nothing_new_may_be_lost() {
+        let idle = || Closing { listed_at: Some(1), poll: Some(PollResult::default()), ..Closing::default() };
+        assert!(idle().is_idle());
+        let poll = |poll| Closing { poll: Some(poll), ..idle() };
+        for closing in [
+            Closing::default(),
+            poll(PollResult { messages: 1, ..PollResult::default() }),
+            poll(PollResult { failure: Some(("network".into(), "why".into())), ..PollResult::default() }),
+            Closing { deleted: vec![(UniqueId::new(*b"a"), 0)], ..idle() },
+            Closing { released: vec![(UniqueId::new(*b"a"), 0)], ..idle() },
+            Closing { vanished: vec![0], ..idle() },
+            Closing { told: vec![("failure", None)], ..idle() },
+            Closing { stays_open: true, ..idle() },
+        ] {
+            assert!(!closing.is_idle(), "{closing:?}");
+        }
+    }
 
     #[test]
     fn forgetting_does_not_look_at_messages_that_are_still_listed() {

@@ -149,7 +149,7 @@ impl Store {
         at: Timestamp,
         outcome: LogIn,
     ) -> Result<(), StateError> {
-        self.write(Write::LoggedIn { maildrop, at, outcome }).await?;
+        self.write(Write::LoggedIn { maildrop, session: self.token, at, outcome }).await?;
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) enum Write {
     /// See [`super::Store::spend`].
     Spend(Spending),
     /// See [`super::Store::logged_in`].
-    LoggedIn { maildrop: Arc<str>, at: Timestamp, outcome: LogIn },
+    LoggedIn { maildrop: Arc<str>, session: Option<i64>, at: Timestamp, outcome: LogIn },
     /// See [`super::Store::tell`].
     Tell { maildrop: Arc<str>, told: Vec<(Subject, Option<Told>)> },
     /// See [`super::Store::schedule`].
@@ -91,6 +91,11 @@ impl Write {
         )
     }
 
+    /// Says whether it costs no more than a poll if the database loses it: what comes after is lost with it, and nothing before.
+    pub(super) fn costs_a_poll(&self) -> bool {
+        matches!(self, Self::Close { closing, .. } if closing.is_idle())
+    }
+
     /// Gives what is counted of the poll that it ends.
     pub(super) fn brought(&self) -> Option<Hour> {
         match self {
@@ -134,8 +139,11 @@ impl Write {
             },
             Self::Remember { target, memory } => remember(tables, target, memory).map(|()| 0),
             Self::Spend(spending) => spend(tables, spending),
-            Self::LoggedIn { maildrop, at, outcome } => {
-                let id = existing_or_new(tables, maildrop)?;
+            Self::LoggedIn { maildrop, session, at, outcome } => {
+                let id = match session {
+                    Some(session) => fenced(tables, maildrop, *session)?,
+                    None => existing_or_new(tables, maildrop)?,
+                };
                 login(tables, id, *at, outcome).map(|()| 0)
             }
             Self::Tell { maildrop, told } => {

@@ -142,7 +142,7 @@ impl Keeper {
 impl Engine for Keeper {
     /// Commits the writes together, or, where one of them fails, one by one, so that it spoils no other.
     fn commit(&mut self, mut group: Vec<(Write, Answer<usize>)>) {
-        let begin = match group.iter().all(|(write, _)| write.may_be_lost()) {
+        let begin = match group.iter().all(|(write, _)| write.may_be_lost() || write.costs_a_poll()) {
             true => BEGIN_LIGHTLY,
             false => BEGIN,
         };

@@ -278,6 +278,8 @@ async fn a_session_whose_lease_is_anothers_writes_nothing_and_spoils_nobody_else
     lost(store.reached(&stale.key, 2, Vec::new()).await);
     lost(store.forget_messages(&stale.key).await);
     lost(store.close(&stale.key, &stale.entries, listed(3)).await);
+    let worked = LogIn::Worked(LogInWorked { mark: Vec::new() });
+    lost(store.under(Some(stale.key.session)).logged_in(ALICE.into(), 3, worked).await);
     assert_eq!(names(&store).await, ["before", "mine"]);
     assert_eq!(begin(&store).await.listed_at, None);
     // Nobody has claimed anything.
