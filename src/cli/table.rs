@@ -245,7 +245,7 @@ fn cut_off(line: &mut String, columns: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Failed;
+    use crate::status::PollFailure;
     use crate::status::tests::{failing, fine, snapshot};
 
     fn shown(snapshot: &Snapshot, columns: usize, colours: Colours) -> String {
@@ -286,7 +286,7 @@ last day: 6 messages (6.0 KiB), 3 failed polls
     fn a_reason_is_folded_and_never_cut() {
         let reason = format!("work: pop.example.org:995: log in: refused, as {} says", "x".repeat(90));
         let mut row = failing("work");
-        row.failure = Some(Failed { class: "credentials".into(), message: reason.clone() });
+        row.failure = Some(PollFailure { class: "credentials".into(), message: reason.clone() });
         (row.target, row.failures) = (Some("smtp mail.example.org:25".into()), 12);
         let snapshot = snapshot(vec![row, fine("home")]);
         for columns in [20, 40, 60, 80, 200] {

@@ -36,7 +36,7 @@ use crate::state::outlook::{Seen, Which};
 use crate::state::{Hour, Lease, Overview, StateError, Store, Timestamp};
 
 #[cfg(test)]
-pub use row::Failed;
+pub use row::PollFailure;
 pub use row::{Row, Standing};
 
 /// How all accounts stand, at one moment. The manual describes the fields of the JSON, and their names stay.

@@ -34,7 +34,7 @@ pub struct Row {
     pub last_poll: Option<Timestamp>,
     #[serde(serialize_with = "maybe_utc")]
     pub last_success: Option<Timestamp>,
-    pub failure: Option<Failed>,
+    pub failure: Option<PollFailure>,
     /// The target, if that was what failed.
     pub target: Option<String>,
     /// Failed polls in a row.
@@ -56,7 +56,7 @@ pub struct Row {
 
 /// Why the last poll failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Failed {
+pub struct PollFailure {
     pub class: String,
     pub message: String,
 }
@@ -84,7 +84,7 @@ impl Row {
             if let Some((at, last)) = maildrop.last {
                 row.account = last.account;
                 (row.last_poll, row.host) = (Some(at), Some(last.host));
-                row.failure = last.failure.map(|(class, message)| Failed { class, message });
+                row.failure = last.failure.map(|(class, message)| PollFailure { class, message });
                 (row.target, row.listed, row.left) = (last.target, last.listed, last.backlog);
                 (row.delivered, row.delivered_octets) = (last.messages, last.octets);
             }
@@ -119,7 +119,7 @@ impl Row {
     }
 
     /// Gives what went wrong without the name of the account, which stands before it.
-    pub fn words_of<'a>(&self, failed: &'a Failed) -> &'a str {
+    pub fn words_of<'a>(&self, failed: &'a PollFailure) -> &'a str {
         let text = failed.message.as_str();
         text.strip_prefix(self.account.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(text)
     }

@@ -50,7 +50,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Failed;
+    use super::super::row::PollFailure;
     use super::*;
 
     const NOW: Timestamp = 1_800_000_000;
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_first_thing_to_look_at_is_told() {
         let failed = |target: Option<&str>| Row {
-            failure: Some(Failed { class: "network".into(), message: "x".into() }),
+            failure: Some(PollFailure { class: "network".into(), message: "x".into() }),
             target: target.map(str::to_owned),
             ..fine()
         };
