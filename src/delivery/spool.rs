@@ -38,7 +38,7 @@ pub enum LineEnds {
 pub struct Draft {
     id: MessageId,
     reached: Vec<String>,
-    known: Known,
+    known: Traits,
     line_ends: Conversion,
     header: HeaderSection,
     octets: u64,
@@ -47,7 +47,7 @@ pub struct Draft {
 
 /// What is known of a message besides its octets.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Traits {
     /// By what it is known again, as it came.
     pub whole: Option<Box<Fingerprint>>,
     /// What it is in the target, if it is there already.
@@ -67,10 +67,10 @@ struct Spool(Disk);
 pub struct Finished {
     id: MessageId,
     reached: Vec<String>,
-    known: Known,
+    known: Traits,
     header: HeaderSection,
     octets: u64,
-    content: Whereabouts,
+    content: InSpool,
 }
 
 /// A message that lies in the spool.
@@ -80,7 +80,7 @@ pub struct Spooled {
     /// Recipients who have it from an earlier session.
     pub reached: Vec<String>,
     /// What else is known of it.
-    pub known: Known,
+    pub known: Traits,
     /// The header section as the server sent it, without the empty line that ends it; of its first 64 KiB the fields
     /// that are whole.
     pub header: Vec<u8>,
@@ -116,7 +116,7 @@ impl Draft {
         Self {
             id,
             reached: Vec::new(),
-            known: Known::default(),
+            known: Traits::default(),
             line_ends: match line_ends {
                 LineEnds::Lf => Conversion::Lf(ToLf::default()),
                 LineEnds::Crlf => Conversion::Crlf(ToCrlf::default()),
@@ -168,8 +168,8 @@ impl Draft {
         self.append(Conversion::finish);
         let Self { id, reached, known, header, octets, parts, .. } = self;
         let content = match parts.in_memory() {
-            Ok(buffer) => Whereabouts::Memory(buffer),
-            Err(parts) => Whereabouts::File(parts.finish(end)),
+            Ok(buffer) => InSpool::Memory(buffer),
+            Err(parts) => InSpool::File(parts.finish(end)),
         };
         Finished { id, reached, known, header, octets, content }
     }
@@ -192,8 +192,8 @@ impl Finished {
     /// The spool's file could not be written.
     pub async fn spooled(self) -> Result<Spooled, Unspooled> {
         let content = match self.content {
-            Whereabouts::Memory(buffer) => Content::Memory(Octets(buffer)),
-            Whereabouts::File(ending) => Content::File(ending.ended().await?),
+            InSpool::Memory(buffer) => Content::Memory(Octets(buffer)),
+            InSpool::File(ending) => Content::File(ending.ended().await?),
         };
         let Self { id, reached, known, header, octets, .. } = self;
         Ok(Spooled {
@@ -234,7 +234,7 @@ impl AsRef<[u8]> for Octets {
 
 /// Where a finished message is.
 #[derive(Debug)]
-enum Whereabouts {
+enum InSpool {
     Memory(Buffer),
     File(Ending<Spool, File>),
 }

@@ -42,11 +42,11 @@ enum Piece {
     Parts(Option<Parts>),
 }
 
-type Reading = Pin<Box<dyn Future<Output = (Parts, io::Result<Vec<u8>>)> + Send>>;
+type NextPart = Pin<Box<dyn Future<Output = (Parts, io::Result<Vec<u8>>)> + Send>>;
 
 struct Streamed {
     pieces: VecDeque<Piece>,
-    reading: Option<Reading>,
+    reading: Option<NextPart>,
     /// Octets to come.
     left: u64,
 }
@@ -65,7 +65,7 @@ impl Streamed {
                     }
                 }
                 Some(Piece::Parts(parts)) => {
-                    let begun = parts.take().map(|mut parts| -> Reading {
+                    let begun = parts.take().map(|mut parts| -> NextPart {
                         Box::pin(async move {
                             let read = parts.next().await;
                             (parts, read)

@@ -46,7 +46,7 @@ pub(super) enum Verdict {
 
 /// An error as Google's APIs tell it.
 #[derive(Debug, Default)]
-struct Told {
+struct ApiError {
     message: String,
     /// Whatever stands for a reason, in the old form and in the new.
     reasons: Vec<String>,
@@ -54,7 +54,7 @@ struct Told {
     url: Option<String>,
 }
 
-impl Told {
+impl ApiError {
     fn of(reply: &Reply) -> Self {
         let Ok(value) = serde_json::from_slice::<Value>(&reply.body) else { return Self::default() };
         let error = &value["error"];
@@ -84,7 +84,7 @@ impl Told {
 
 /// Judges an answer. `user` is who logs in, `account` whose login it is.
 pub(super) fn judge(reply: &Reply, user: &str, account: &str, now: Timestamp) -> Verdict {
-    let told = Told::of(reply);
+    let told = ApiError::of(reply);
     let target = |what: &str, hint: String| Verdict::Target(what.to_owned(), hint);
     match reply.status {
         200..300 => Verdict::Done,
@@ -125,7 +125,7 @@ pub(super) fn judge(reply: &Reply, user: &str, account: &str, now: Timestamp) ->
 /// Says what Gmail answered, in a line.
 pub(super) fn words(reply: &Reply) -> String {
     let reason = StatusCode::from_u16(reply.status).ok().and_then(|status| status.canonical_reason());
-    let Told { message, .. } = Told::of(reply);
+    let ApiError { message, .. } = ApiError::of(reply);
     let message = message.lines().next().unwrap_or_default();
     let words = match (message, reason) {
         ("", Some(reason)) => format!("{} {reason}", reply.status),

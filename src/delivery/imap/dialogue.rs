@@ -41,7 +41,7 @@ pub(super) struct Dialogue {
     wire: Wire<Client>,
     pub(super) capabilities: Capabilities,
     /// What was told on the way to the last answer.
-    pub(super) told: Told,
+    pub(super) told: ServerData,
     /// The server's goodbye.
     bye: Option<Status>,
     /// Ends when the process must end; `None` once it has.
@@ -59,7 +59,7 @@ pub(super) struct At {
 
 /// What data tell.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ServerData {
     capabilities: Option<Vec<String>>,
     pub(super) namespace: Option<(String, Option<char>)>,
     pub(super) separator: Option<char>,
@@ -69,7 +69,7 @@ pub(super) struct Told {
     pub(super) append_limit: Option<u64>,
 }
 
-impl Told {
+impl ServerData {
     /// Gives what a folder is at; no UID is 0, whatever a server says.
     pub(super) fn at(&self) -> Option<At> {
         Some(At { validity: self.validity?, next: self.next?.max(1) })
@@ -145,7 +145,7 @@ impl Dialogue {
         Self {
             wire: Wire::new(stream, protocol, timeout, &format!("{account}: target")),
             capabilities: Capabilities::default(),
-            told: Told::default(),
+            told: ServerData::default(),
             bye: None,
             too_late: Some(Box::pin(async move { stop.over(stop::SERVER).await })),
         }
@@ -321,7 +321,7 @@ impl Dialogue {
     }
 
     fn send(&mut self, command: Command<'_>) -> Result<u64, Broken> {
-        self.told = Told { capabilities: self.told.capabilities.take(), ..Told::default() };
+        self.told = ServerData { capabilities: self.told.capabilities.take(), ..ServerData::default() };
         self.wire.has_all_time_again();
         self.wire.send(command).map_err(Broken::of)?;
         Ok(self.wire.protocol().tag())

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::dialogue::{Broken, Dialogue};
-use super::known::Known;
+use super::known::KnownBy;
 use super::look::{self, Blind, Found, Settled, Sought};
 use super::round::{Round, State};
 use super::upload::Letter;
@@ -28,7 +28,7 @@ impl Round<'_> {
         }
         let at = *lock(&self.shared.at);
         let senders: HashSet<FileDigest> = doubtful.iter().map(|(_, known)| sender_of(known.name)).collect();
-        let taken: Vec<Known> = {
+        let taken: Vec<KnownBy> = {
             let taken = lock(&self.shared.taken);
             senders.iter().filter_map(|sender| taken.get(sender)).flatten().cloned().collect()
         };
@@ -62,7 +62,7 @@ impl Round<'_> {
     }
 
     /// Gives the messages in doubt, by their numbers. One that is known by nothing stays in doubt: it could not be found.
-    fn doubtful(&mut self) -> Vec<(usize, Known)> {
+    fn doubtful(&mut self) -> Vec<(usize, KnownBy)> {
         let mut doubtful = Vec::new();
         for (number, message) in self.batch.iter_mut().enumerate() {
             let (Some(letter), State::Doubtful { why, .. }) = (&message.letter, &message.state) else {
@@ -177,7 +177,7 @@ async fn body(message: &Spooled) -> io::Result<[u8; 32]> {
 
 /// Messages that nothing but their octets tells apart.
 struct Alike<'a> {
-    known: &'a Known,
+    known: &'a KnownBy,
     /// Octets of those that the server took.
     taken: Vec<u64>,
     /// Numbers and octets of those in doubt.
@@ -185,7 +185,7 @@ struct Alike<'a> {
 }
 
 /// Says which messages in doubt are among those that were found, by their numbers.
-fn there(doubtful: &[(usize, Known)], taken: &[Known], found: &[Found]) -> Vec<usize> {
+fn there(doubtful: &[(usize, KnownBy)], taken: &[KnownBy], found: &[Found]) -> Vec<usize> {
     let mut all: Vec<Alike<'_>> = Vec::new();
     let numbered = doubtful.iter().map(|(number, known)| (Some(*number), known));
     for (number, known) in numbered.chain(taken.iter().map(|known| (None, known))) {
@@ -207,7 +207,7 @@ fn there(doubtful: &[(usize, Known)], taken: &[Known], found: &[Found]) -> Vec<u
 
 impl Alike<'_> {
     fn may_be(&self, found: &Found) -> bool {
-        let Known { name, way, .. } = self.known;
+        let KnownBy { name, way, .. } = self.known;
         let is_of_sender = sender_of(found.id.digest) == sender_of(*name);
         found.id.digest == *name
             || is_of_sender && found.said.known.is_certain && found.said.may_have_come(way)
@@ -251,10 +251,10 @@ mod tests {
         Found { id: FileId::of_message([0; 16], uid, octets), recorded: [0; 16], said }
     }
 
-    fn known(octets: u64, way: &[u64]) -> Known {
+    fn known(octets: u64, way: &[u64]) -> KnownBy {
         let mut name = [0; 16];
         name[15] = way.len() as u8;
-        Known { name, way: way.to_vec(), octets }
+        KnownBy { name, way: way.to_vec(), octets }
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
             (&[], &[5], &[5], &[]),
         ] {
             let lies: Vec<Found> = (1..).zip(lies).map(|(uid, octets)| found(uid, *octets, &[])).collect();
-            let taken: Vec<Known> = taken.iter().map(|octets| known(*octets, &[])).collect();
+            let taken: Vec<KnownBy> = taken.iter().map(|octets| known(*octets, &[])).collect();
             let doubtful: Vec<_> = doubtful.iter().map(|octets| known(*octets, &[])).enumerate().collect();
             assert_eq!(there(&doubtful, &taken, &lies), expected, "{lies:?} {taken:?} {doubtful:?}");
         }
@@ -289,7 +289,7 @@ mod tests {
             (&[&[2, 1]], &[], &[&[1, 2]], &[]),
         ] {
             let lies: Vec<Found> = (1..).zip(lies).map(|(uid, way)| found(uid, 7, way)).collect();
-            let taken: Vec<Known> = taken.iter().map(|way: &&[u64]| known(5, way)).collect();
+            let taken: Vec<KnownBy> = taken.iter().map(|way: &&[u64]| known(5, way)).collect();
             let doubtful: Vec<_> = doubtful.iter().map(|way| known(5, way)).enumerate().collect();
             assert_eq!(there(&doubtful, &taken, &lies), expected, "{lies:?} {taken:?} {doubtful:?}");
         }

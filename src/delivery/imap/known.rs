@@ -4,7 +4,7 @@ use crate::message::FileDigest;
 
 /// By what a message is known in the mailbox.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownBy {
     pub(super) name: FileDigest,
     /// The fields that tell its way.
     pub(super) way: Vec<u64>,

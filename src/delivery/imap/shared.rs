@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use super::connect::Connecting;
 use super::dialogue::{At, Dialogue};
-use super::known::Known;
+use super::known::KnownBy;
 use super::look::{Blind, Searched};
 use super::memory::{Doubtful, Memory};
 use super::upload::Letter;
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     /// The connection while nobody uses it.
     pub(super) idle: Mutex<Option<Dialogue>>,
     /// Messages that the server took in this session, by what their senders say.
-    pub(super) taken: Mutex<HashMap<FileDigest, Vec<Known>>>,
+    pub(super) taken: Mutex<HashMap<FileDigest, Vec<KnownBy>>>,
     /// How records would know the messages that were found there.
     pub(super) recorded: Mutex<Vec<FileDigest>>,
     /// Messages of earlier sessions that were recognized.
@@ -98,7 +98,7 @@ impl Shared {
         let octets = message.octets.saturating_sub(added as u64);
         let mut lines = Vec::new();
         ToLines::default().convert(&message.header[added..], &mut lines);
-        let known = name.map(|name| Known { name, way: Said::by(&lines).way, octets });
+        let known = name.map(|name| KnownBy { name, way: Said::by(&lines).way, octets });
         Letter { known, date: date.and_then(date_time), octets, is_traced, message }
     }
 

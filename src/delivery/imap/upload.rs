@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::dialogue::{Broken, Dialogue, Word};
-use super::known::Known;
+use super::known::KnownBy;
 use crate::delivery::reading::Parts;
 use crate::delivery::spool::{Content, Spooled};
 use crate::imap::{Append, Literal, Mailbox, Status};
@@ -23,7 +23,7 @@ const GROUP_OCTETS: u64 = 1 << 20;
 pub(super) struct Letter {
     pub(super) message: Spooled,
     /// By what it is known in the mailbox, if it is known.
-    pub(super) known: Option<Known>,
+    pub(super) known: Option<KnownBy>,
     pub(super) date: Option<String>,
     /// Octets that it has there, less those that we have put on top.
     pub(super) octets: u64,

@@ -31,7 +31,7 @@ pub(super) struct Learned(Arc<Mutex<State>>);
 struct State {
     /// When the session began, in seconds since 1970.
     now: i64,
-    known: Known,
+    known: Remembered,
     /// Whether there is something new to remember.
     changed: bool,
     /// What may have been lost, and how long was waited for its answer.
@@ -41,7 +41,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Known {
+struct Remembered {
     /// A digest of the extensions that it offered when all this was learned.
     extensions: Digested,
     together: Shown,
@@ -74,7 +74,7 @@ const VERSION: u8 = 2;
 impl Learned {
     /// Reads what an earlier session kept, now, in seconds since 1970; what cannot be read is as good as nothing.
     pub(super) fn new(kept: Option<&[u8]>, now: i64) -> Self {
-        let known = kept.and_then(Known::from_octets).unwrap_or_default();
+        let known = kept.and_then(Remembered::from_octets).unwrap_or_default();
         Self(Arc::new(Mutex::new(State { now, known, ..State::default() })))
     }
 
@@ -89,7 +89,7 @@ impl Learned {
         let mut state = lock(&self.0);
         let extensions = digest(keywords.join(" ").as_bytes());
         if state.known.extensions != extensions {
-            state.known = Known { extensions, ..Known::default() };
+            state.known = Remembered { extensions, ..Remembered::default() };
             (state.suspected, state.slow) = (None, false);
         }
     }
@@ -194,7 +194,7 @@ impl State {
     }
 }
 
-impl Known {
+impl Remembered {
     fn shown(&self, sent: Sent) -> Shown {
         match sent {
             Sent::Together => self.together,
@@ -343,16 +343,16 @@ mod tests {
     #[test]
     fn whatever_was_kept_is_read_without_harm() {
         let behind_end = Shown::Loses(Loss { at: 1_795_404_334, times: 3 });
-        let known = Known { extensions: [7; 8], together: Shown::Takes, behind_end, sender: None };
-        for known in [known, Known { sender: Some([9; 8]), ..known }] {
+        let known = Remembered { extensions: [7; 8], together: Shown::Takes, behind_end, sender: None };
+        for known in [known, Remembered { sender: Some([9; 8]), ..known }] {
             let octets = known.to_octets();
-            assert_eq!(Known::from_octets(&octets), Some(known));
+            assert_eq!(Remembered::from_octets(&octets), Some(known));
             for length in 0..octets.len() {
-                let cut = Known::from_octets(&octets[..length]);
+                let cut = Remembered::from_octets(&octets[..length]);
                 assert!(cut.is_none_or(|cut| cut.sender.is_none()), "{length}");
             }
         }
-        assert_eq!(Known::from_octets(&[1; 11]), None);
-        assert_eq!(Known::from_octets(&[2; 40]), None);
+        assert_eq!(Remembered::from_octets(&[1; 11]), None);
+        assert_eq!(Remembered::from_octets(&[2; 40]), None);
     }
 }
