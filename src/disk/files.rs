@@ -42,7 +42,7 @@ pub(crate) struct Directory {
     /// The path that it was opened by, for messages.
     pub(crate) path: PathBuf,
     fd: OwnedFd,
-    moving: moving::Known,
+    moving: moving::LastWay,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Directory {
     }
 
     fn new(path: PathBuf, fd: OwnedFd) -> Self {
-        Self { path, fd, moving: moving::Known::default() }
+        Self { path, fd, moving: moving::LastWay::default() }
     }
 
     /// Opens a directory within this one; a symbolic link there is not followed (`ENOTDIR`).
@@ -184,7 +184,7 @@ impl Directory {
 
     /// Gives a file another name in another directory of the same file system; never replaces one (`EEXIST`).
     pub(crate) fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> io::Result<Moved> {
-        let step = moving::Step { from: &self.fd, name, to: &to.fd, new_name };
+        let step = moving::Move { from: &self.fd, name, to: &to.fd, new_name };
         answered(to.moving.rename(&step))
     }
 

@@ -52,11 +52,11 @@ enum Way {
 
 /// The way that worked last, so that the others are not tried for each file.
 #[derive(Debug, Default)]
-pub(super) struct Known(AtomicU8);
+pub(super) struct LastWay(AtomicU8);
 
-impl Known {
+impl LastWay {
     /// Takes a step in the directory that this is known of.
-    pub(super) fn rename(&self, step: &Step<'_>) -> io::Result<Moved> {
+    pub(super) fn rename(&self, step: &Move<'_>) -> io::Result<Moved> {
         let mut way = self.get();
         loop {
             match way.take(step) {
@@ -83,7 +83,7 @@ impl Known {
 }
 
 impl Way {
-    fn take(self, step: &Step<'_>) -> nix::Result<()> {
+    fn take(self, step: &Move<'_>) -> nix::Result<()> {
         match self {
             Self::AtOnce => step.at_once(),
             Self::Link => step.by_link(),
@@ -110,14 +110,14 @@ impl Way {
 
 /// A file that gets another name in another directory of the same file system; none is replaced (`EEXIST`).
 #[derive(Debug)]
-pub(super) struct Step<'a> {
+pub(super) struct Move<'a> {
     pub(super) from: &'a OwnedFd,
     pub(super) name: &'a OsStr,
     pub(super) to: &'a OwnedFd,
     pub(super) new_name: &'a OsStr,
 }
 
-impl Step<'_> {
+impl Move<'_> {
     fn at_once(&self) -> nix::Result<()> {
         match rename_exclusive(self.from, self.name, self.to, self.new_name) {
             Err(Errno::ENOENT | Errno::EEXIST) if self.was_renamed() => Ok(()),
@@ -213,7 +213,7 @@ mod tests {
     struct Moves {
         tmp: OwnedFd,
         new: OwnedFd,
-        known: Known,
+        known: LastWay,
     }
 
     impl Moves {
@@ -222,14 +222,14 @@ mod tests {
                 fs::create_dir(path.join(name)).unwrap();
                 fs::File::open(path.join(name)).unwrap().into()
             });
-            let known = Known::default();
+            let known = LastWay::default();
             known.set(way);
             Self { tmp, new, known }
         }
 
         fn rename(&self, name: &str, new_name: &str) -> io::Result<Moved> {
             let (name, new_name) = (OsStr::new(name), OsStr::new(new_name));
-            self.known.rename(&Step { from: &self.tmp, name, to: &self.new, new_name })
+            self.known.rename(&Move { from: &self.tmp, name, to: &self.new, new_name })
         }
     }
 
