@@ -47,7 +47,7 @@ impl Document {
         // Names that people see may be in any character set; the ones that count here are ASCII.
         let text = String::from_utf8_lossy(octets);
         let mut reader = Reader::from_str(&text);
-        let mut reading = Reading::default();
+        let mut reading = SoFar::default();
         loop {
             let event = reader.read_event();
             match event.map_err(|error| format!("is not XML ({})", Shown(error.to_string().as_bytes())))? {
@@ -77,9 +77,9 @@ impl Document {
             }
         }
         match reading {
-            Reading { path, is_one: true, document, .. } if path.is_empty() => Ok(document),
-            Reading { is_one: true, .. } => Err("ends before its end".into()),
-            Reading { .. } => Err("is no configuration of mail".into()),
+            SoFar { path, is_one: true, document, .. } if path.is_empty() => Ok(document),
+            SoFar { is_one: true, .. } => Err("ends before its end".into()),
+            SoFar { .. } => Err("is no configuration of mail".into()),
         }
     }
 
@@ -140,7 +140,7 @@ impl Incoming {
 
 /// What was read so far.
 #[derive(Default)]
-struct Reading {
+struct SoFar {
     /// The elements that are open, outermost first.
     path: Vec<String>,
     /// The text of the innermost.
@@ -149,7 +149,7 @@ struct Reading {
     document: Document,
 }
 
-impl Reading {
+impl SoFar {
     fn start(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
         if self.path.len() == DEEPEST {
             return Err(format!("has more than {DEEPEST} elements inside each other"));

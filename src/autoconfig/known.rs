@@ -6,7 +6,7 @@ use crate::config::account::TlsMode;
 use crate::config::providers::{PROVIDERS, Provider};
 
 /// What is known of a provider.
-struct Known {
+struct Hoster {
     name: &'static str,
     /// The domains of its addresses.
     domains: &'static [&'static str],
@@ -45,8 +45,8 @@ const fn by_password(
     domains: &'static [&'static str],
     host: &'static str,
     note: Option<&'static str>,
-) -> Known {
-    Known {
+) -> Hoster {
+    Hoster {
         name,
         domains,
         exchangers: &[],
@@ -61,17 +61,17 @@ const fn without_pop3(
     name: &'static str,
     domains: &'static [&'static str],
     exchangers: &'static [&'static str],
-) -> Known {
-    Known { name, domains, exchangers, host: None, user: User::Address, takes: Takes::Password, note: None }
+) -> Hoster {
+    Hoster { name, domains, exchangers, host: None, user: User::Address, takes: Takes::Password, note: None }
 }
 
-static KNOWN: &[Known] = &[
-    Known {
+static KNOWN: &[Hoster] = &[
+    Hoster {
         exchangers: &["google.com", "googlemail.com"],
         takes: Takes::Both("google"),
         ..by_password("Google", &["gmail.com", "googlemail.com"], "pop.gmail.com", Some(GOOGLE))
     },
-    Known {
+    Hoster {
         exchangers: &["outlook.com", "mx.microsoft"],
         takes: Takes::Tokens("microsoft"),
         ..by_password(
@@ -116,13 +116,13 @@ static KNOWN: &[Known] = &[
         Some(APP_PASSWORD),
     ),
     by_password("AOL", &["aol.com", "aim.com", "verizon.net"], "pop.aol.com", Some(APP_PASSWORD)),
-    Known {
+    Hoster {
         exchangers: &["messagingengine.com"],
         ..by_password("Fastmail", &["fastmail.com", "fastmail.fm"], "pop.fastmail.com", Some(APP_PASSWORD))
     },
     by_password("GMX", &["gmx.net", "gmx.de", "gmx.at", "gmx.ch"], "pop.gmx.net", Some(SWITCHED_ON)),
     by_password("GMX", &["gmx.com"], "pop.gmx.com", Some(SWITCHED_ON)),
-    Known { user: User::LocalPart, ..by_password("WEB.DE", &["web.de"], "pop3.web.de", Some(SWITCHED_ON)) },
+    Hoster { user: User::LocalPart, ..by_password("WEB.DE", &["web.de"], "pop3.web.de", Some(SWITCHED_ON)) },
     by_password("Posteo", &["posteo.de", "posteo.net"], "posteo.de", None),
     without_pop3("iCloud", &["icloud.com", "me.com", "mac.com"], &["icloud.com"]),
     without_pop3("Proton", &["proton.me", "protonmail.com", "pm.me"], &["protonmail.ch"]),
@@ -138,7 +138,7 @@ pub(super) fn known(address: &Address) -> Option<Result<(Server, String), Miss>>
 
 /// Does the same for a domain whose mail goes to this host.
 pub(super) fn of_exchanger(address: &Address, exchanger: &str) -> Option<Result<(Server, String), Miss>> {
-    let is_its = |known: &&Known| known.exchangers.iter().any(|domain| is_within(exchanger, domain));
+    let is_its = |known: &&Hoster| known.exchangers.iter().any(|domain| is_within(exchanger, domain));
     Some(KNOWN.iter().find(is_its)?.server(address))
 }
 
@@ -156,7 +156,7 @@ fn provider(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)
 }
 
-impl Known {
+impl Hoster {
     fn server(&self, address: &Address) -> Result<(Server, String), Miss> {
         let Some(host) = self.host else {
             return Err(Miss::new(self.name, "has no POP3"));
@@ -226,7 +226,7 @@ mod tests {
     fn no_domain_belongs_to_two_providers() {
         let mut domains = HashSet::new();
         assert!(KNOWN.iter().flat_map(|known| known.domains).all(|domain| domains.insert(*domain)));
-        let tokens = |known: &&Known| !matches!(known.takes, Takes::Password);
+        let tokens = |known: &&Hoster| !matches!(known.takes, Takes::Password);
         for known in KNOWN.iter().filter(tokens) {
             let address = Address::parse(&format!("a@{}", known.domains[0])).unwrap();
             assert!(known.server(&address).unwrap().0.oauth2.is_some(), "{}", known.name);
