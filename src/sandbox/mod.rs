@@ -48,7 +48,7 @@ use crate::failure;
 
 use confined::Confined;
 pub use needs::{Access, Needs};
-pub use purpose::{Purpose, Reading};
+pub use purpose::{ConfigReads, Purpose};
 
 /// What this process has confined itself to. The kernel keeps it for the process, so there is one.
 static IN_FORCE: OnceLock<Needs> = OnceLock::new();

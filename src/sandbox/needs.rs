@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Target;
 use crate::disk::spool_directory;
 
-use super::purpose::{Purpose, Reading};
+use super::purpose::{ConfigReads, Purpose};
 
 /// What everyone may read on most systems, and what TLS, names, users and time zones are found in: whole trees, since
 /// their files are replaced (resolv.conf at every new network), and which of them the C library's name service reads
@@ -118,7 +118,7 @@ impl Needs {
             needs.account(account);
             // New accounts have their maildirs beside those of the others.
             for target in account.targets() {
-                if let (Reading::Again, Target::Maildir(path)) = (purpose.reading, target)
+                if let (ConfigReads::Again, Target::Maildir(path)) = (purpose.reading, target)
                     && let Some(above) = resolve(path).parent()
                     && !needs.is_wide(above)
                 {
@@ -383,7 +383,7 @@ mod tests {
         let lacks = |maildir: &str, other: &str| {
             let keys = |path: &str| format!("deliver: {{maildir: {path}}}");
             let config = config(home.path(), &[&keys(maildir)]);
-            let purpose = Purpose { reading: Reading::Again, ..Purpose::of(&config) };
+            let purpose = Purpose { reading: ConfigReads::Again, ..Purpose::of(&config) };
             Needs::at_home(&purpose, Some(home.path())).lacks(&needs(home.path(), &[&keys(other)]))
         };
         assert_eq!(lacks("~/Mail/alice", "~/Mail/bob"), None);

@@ -27,12 +27,12 @@ pub struct Purpose<'a> {
     pub metrics: Option<&'a Path>,
     /// Sockets at which the status is served.
     pub served: Vec<&'a Path>,
-    pub reading: Reading,
+    pub reading: ConfigReads,
 }
 
 /// How often a configuration is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum ConfigReads {
     Once,
     /// At SIGHUP, mostly with new accounts in it.
     Again,
@@ -70,7 +70,7 @@ impl<'a> Purpose<'a> {
             file: config.file.as_deref(),
             metrics: config.metrics_file.as_deref(),
             served: config.status_listen.iter().filter_map(path_of).collect(),
-            reading: Reading::Once,
+            reading: ConfigReads::Once,
         }
     }
 
