@@ -110,7 +110,7 @@ pub enum NetError {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum Phase {
     LookUp,
     Connect,
     SetUpTls,
@@ -183,13 +183,13 @@ impl NetError {
         }
     }
 
-    fn step(&self) -> Step {
+    fn step(&self) -> Phase {
         match self {
             Self::UnknownHost { .. }
             | Self::Resolver { .. }
             | Self::ResolverTimedOut { .. }
             | Self::NoSuchFamily { .. }
-            | Self::Forbidden { .. } => Step::LookUp,
+            | Self::Forbidden { .. } => Phase::LookUp,
             Self::Bind { .. }
             | Self::Refused { .. }
             | Self::Unreachable { .. }
@@ -197,12 +197,12 @@ impl NetError {
             | Self::ConnectTimedOut { .. }
             | Self::Proxy { .. }
             | Self::Command { .. }
-            | Self::CommandEnded { .. } => Step::Connect,
+            | Self::CommandEnded { .. } => Phase::Connect,
             Self::ServerName { .. }
             | Self::CaFile { .. }
             | Self::ClientCertificate { .. }
             | Self::NoRoots { .. }
-            | Self::Configuration { .. } => Step::SetUpTls,
+            | Self::Configuration { .. } => Phase::SetUpTls,
             Self::Certificate(_)
             | Self::NotTls { .. }
             | Self::ClosedInHandshake { .. }
@@ -210,29 +210,29 @@ impl NetError {
             | Self::OldTls { .. }
             | Self::Alert { .. }
             | Self::Protocol { .. }
-            | Self::AlreadyProtected => Step::NegotiateTls,
-            Self::Lost { .. } => Step::Talk,
+            | Self::AlreadyProtected => Phase::NegotiateTls,
+            Self::Lost { .. } => Phase::Talk,
         }
     }
 
     pub fn class(&self) -> Class {
         match (self, self.step()) {
             (Self::AlreadyProtected, _) => Class::Internal,
-            (Self::HandshakeTimedOut { .. }, _) | (_, Step::LookUp | Step::Connect | Step::Talk) => {
+            (Self::HandshakeTimedOut { .. }, _) | (_, Phase::LookUp | Phase::Connect | Phase::Talk) => {
                 Class::Network
             }
-            (_, Step::SetUpTls | Step::NegotiateTls) => Class::Tls,
+            (_, Phase::SetUpTls | Phase::NegotiateTls) => Class::Tls,
         }
     }
 
     /// Gives what was being done, as a verb phrase: `connect`, `look up the host`, `negotiate TLS`.
     pub fn doing(&self) -> String {
         match self.step() {
-            Step::LookUp => "look up the host",
-            Step::Connect => "connect",
-            Step::SetUpTls => "set up TLS",
-            Step::NegotiateTls => "negotiate TLS",
-            Step::Talk => "talk to the server",
+            Phase::LookUp => "look up the host",
+            Phase::Connect => "connect",
+            Phase::SetUpTls => "set up TLS",
+            Phase::NegotiateTls => "negotiate TLS",
+            Phase::Talk => "talk to the server",
         }
         .to_owned()
     }

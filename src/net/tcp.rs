@@ -23,14 +23,14 @@ const GATHERING: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Tcp {
     socket: TcpStream,
-    reading: Reading,
+    reading: ReadMode,
     /// Octets read in this way so far.
     octets: u64,
 }
 
 /// How it is read.
 #[derive(Debug)]
-enum Reading {
+enum ReadMode {
     /// As soon as anything is there. Then it is acknowledged before more is waited for: many servers write a reply in
     /// pieces, and TCP holds the second one back until the first is acknowledged (Nagle's algorithm), which the system
     /// here would put off for 40 ms, hoping for something to send along: popa3d took 44 ms a message. It forgets this
@@ -42,38 +42,38 @@ enum Reading {
 
 impl Tcp {
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket, reading: Reading::AtOnce { unacknowledged: false }, octets: 0 }
+        Self { socket, reading: ReadMode::AtOnce { unacknowledged: false }, octets: 0 }
     }
 
     fn came(&mut self, octets: usize) {
         self.octets += octets as u64;
         let much = self.octets >= MUCH;
         match &mut self.reading {
-            Reading::Together { waits, .. } => *waits = false,
-            Reading::AtOnce { unacknowledged } => {
+            ReadMode::Together { waits, .. } => *waits = false,
+            ReadMode::AtOnce { unacknowledged } => {
                 *unacknowledged = true;
                 if much && self.wake_at(TOGETHER) {
                     let over = Box::pin(tokio::time::sleep(GATHERING));
-                    self.become_one(Reading::Together { over, waits: false });
+                    self.become_one(ReadMode::Together { over, waits: false });
                 }
             }
         }
     }
 
-    fn become_one(&mut self, reading: Reading) {
+    fn become_one(&mut self, reading: ReadMode) {
         (self.reading, self.octets) = (reading, 0);
     }
 
     /// Waits for more; ready once it should be looked whether something is there.
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.reading {
-            Reading::AtOnce { unacknowledged } => {
+            ReadMode::AtOnce { unacknowledged } => {
                 if std::mem::take(unacknowledged) {
                     self.acknowledge();
                 }
                 return Poll::Pending;
             }
-            Reading::Together { over, waits } => {
+            ReadMode::Together { over, waits } => {
                 if !std::mem::replace(waits, true) {
                     over.as_mut().reset(Instant::now() + GATHERING);
                 }
@@ -82,7 +82,7 @@ impl Tcp {
         }
         // From the system's view anything that is there came just now: it says so.
         self.wake_at(1);
-        self.become_one(Reading::AtOnce { unacknowledged: true });
+        self.become_one(ReadMode::AtOnce { unacknowledged: true });
         Poll::Ready(())
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         for _ in 0..REPLIES {
             stream.write_all(b"RETR 1\r\n").await.unwrap();
             stream.read_exact(&mut body).await.unwrap();
-            together += u32::from(matches!(stream.reading, Reading::Together { .. }));
+            together += u32::from(matches!(stream.reading, ReadMode::Together { .. }));
             // Nothing more is said before this was read.
             let end = tokio::time::timeout(Duration::from_secs(5), stream.read_u8()).await;
             assert_eq!(end.expect("the end of the reply").unwrap(), b'.');

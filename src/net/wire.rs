@@ -16,7 +16,7 @@ use crate::line::{CommandError, Pace, Protocol, Waiting};
 use crate::secret::{Secret, masked};
 use limits::{Clock, Over};
 
-pub use limits::Limits;
+pub use limits::TimeLimits;
 
 /// Octets of the read buffer at first; thousands of idle connections stay small.
 const SMALLEST_BUFFER: usize = 4 << 10;
@@ -83,7 +83,7 @@ pub enum WireError<E> {
 
 impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     /// Takes a connection over; `protocol` says whether a greeting is expected.
-    pub fn new(stream: S, protocol: P, limits: impl Into<Limits>, name: &str) -> Self {
+    pub fn new(stream: S, protocol: P, limits: impl Into<TimeLimits>, name: &str) -> Self {
         Self {
             stream,
             protocol,
@@ -123,7 +123,7 @@ impl<P: Protocol, S: AsyncRead + AsyncWrite + Unpin> Wire<P, S> {
     }
 
     /// Sets how long the server may take from here on.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: TimeLimits) {
         self.clock.limits = limits;
         self.clock.rearm();
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::config::target::Address;
 use crate::delivery::{ServerError, TargetError};
 use crate::failure::Class;
-use crate::net::wire::{Limits, Wire, WireError};
+use crate::net::wire::{TimeLimits, Wire, WireError};
 use crate::net::{Moment, NetError, Stage, Stream, Watch};
 use crate::smtp::{Client, ClientId, Command, Dialect, Event, Extensions, ProtocolError, Reply, Request};
 use crate::stop::{self, Stop};
@@ -297,7 +297,7 @@ impl Dialogue {
     }
 
     async fn written(&mut self) -> Result<(), Broken> {
-        self.wire.set_limits(Limits { taking: PART_LIMIT, saying: PART_LIMIT, reply: PART_LIMIT });
+        self.wire.set_limits(TimeLimits { taking: PART_LIMIT, saying: PART_LIMIT, reply: PART_LIMIT });
         let to = self.awaiting();
         let written = tokio::select! {
             biased;
@@ -325,6 +325,6 @@ async fn over(too_late: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     }
 }
 
-fn limits(patience: Duration) -> Limits {
-    Limits { taking: PART_LIMIT, saying: patience, reply: patience }
+fn limits(patience: Duration) -> TimeLimits {
+    TimeLimits { taking: PART_LIMIT, saying: patience, reply: patience }
 }

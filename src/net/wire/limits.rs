@@ -14,7 +14,7 @@ const TRICKLE_OCTETS: u64 = 1 << 20;
 
 /// How long a server may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TimeLimits {
     /// To take more of what is to be written.
     pub taking: Duration,
     /// To say more.
@@ -24,7 +24,7 @@ pub struct Limits {
 }
 
 /// One limit for every wait, and ten times that for a reply that trickles in.
-impl From<Duration> for Limits {
+impl From<Duration> for TimeLimits {
     fn from(timeout: Duration) -> Self {
         Self { taking: timeout, saying: timeout, reply: timeout.saturating_mul(TRICKLE) }
     }
@@ -32,7 +32,7 @@ impl From<Duration> for Limits {
 
 /// Watches over the limits.
 pub(super) struct Clock {
-    pub(super) limits: Limits,
+    pub(super) limits: TimeLimits,
     alarm: Pin<Box<Sleep>>,
     /// When octets moved last.
     pub(super) progress: Instant,
@@ -47,7 +47,7 @@ pub(super) enum Over {
 }
 
 impl Clock {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: TimeLimits) -> Self {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(now));
         let mut clock = Self { limits, alarm, progress: now, reply_began: now, body_octets: 0 };
@@ -57,7 +57,7 @@ impl Clock {
 
     /// Has the alarm ring when the first limit may be over.
     pub(super) fn rearm(&mut self) {
-        let Limits { taking, saying, reply } = self.limits;
+        let TimeLimits { taking, saying, reply } = self.limits;
         self.alarm.as_mut().reset((self.progress + taking.min(saying)).min(self.reply_began + reply));
     }
 
