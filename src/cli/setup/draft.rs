@@ -12,14 +12,14 @@ use crate::secret::Secret;
 pub(super) struct Draft {
     pub(super) name: String,
     pub(super) server: Server,
-    pub(super) log_in: LogIn,
+    pub(super) log_in: LogInBy,
     /// The targets, as YAML.
     pub(super) deliver: String,
     pub(super) first_sync: FirstSync,
 }
 
 /// What it logs in with.
-pub(super) enum LogIn {
+pub(super) enum LogInBy {
     Password(Source),
     Tokens { provider: &'static Provider, client_id: Option<String>, client_secret: Option<Source> },
 }
@@ -58,8 +58,8 @@ impl Draft {
         }
         lines.push(format!("user: {}", text(user)));
         match &self.log_in {
-            LogIn::Password(source) => lines.push(format!("password: {}", source.yaml(stored))),
-            LogIn::Tokens { provider, client_id, client_secret } => {
+            LogInBy::Password(source) => lines.push(format!("password: {}", source.yaml(stored))),
+            LogInBy::Tokens { provider, client_id, client_secret } => {
                 let mut entries = vec![format!("provider: {}", provider.name)];
                 entries.extend(client_id.as_ref().map(|id| format!("client_id: {}", text(id))));
                 let secret = client_secret.as_ref().map(|source| source.yaml(stored));
@@ -78,8 +78,8 @@ impl Draft {
     /// Gives what was typed and must be stored.
     pub(super) fn typed(&self) -> Option<&Secret> {
         let source = match &self.log_in {
-            LogIn::Password(source) => source,
-            LogIn::Tokens { client_secret, .. } => client_secret.as_ref()?,
+            LogInBy::Password(source) => source,
+            LogInBy::Tokens { client_secret, .. } => client_secret.as_ref()?,
         };
         match source {
             Source::Typed(secret) => Some(secret),
@@ -104,7 +104,7 @@ mod tests {
     use crate::config::Config;
     use crate::config::providers::PROVIDERS;
 
-    fn draft(log_in: LogIn) -> Draft {
+    fn draft(log_in: LogInBy) -> Draft {
         let server = Server {
             host: "pop.example.org".into(),
             port: 110,
@@ -130,9 +130,9 @@ mod tests {
             Source::File("/it's here".into()),
             Source::Command("pass show 'x: y'".into()),
         ];
-        let mut log_ins: Vec<_> = sources.into_iter().map(LogIn::Password).collect();
+        let mut log_ins: Vec<_> = sources.into_iter().map(LogInBy::Password).collect();
         let (client_id, client_secret) = (Some("id".into()), Some(Source::Missing));
-        log_ins.push(LogIn::Tokens { provider: &PROVIDERS[0], client_id, client_secret });
+        log_ins.push(LogInBy::Tokens { provider: &PROVIDERS[0], client_id, client_secret });
         for log_in in log_ins {
             let draft = draft(log_in);
             for keys in [Keys::Needed, Keys::All] {

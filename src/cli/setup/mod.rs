@@ -3,10 +3,10 @@
 //! `options` is the command line, `place` the configuration, `draft` the account that is being made, `dialogue` the person,
 //! `talk` what is said with them, `trial` the log-in that is tried.
 
+mod config_file;
 mod dialogue;
 mod draft;
 mod options;
-mod place;
 mod talk;
 mod trial;
 
@@ -22,18 +22,18 @@ use crate::config::account::FirstSync;
 use crate::config::{self, Config};
 use crate::daemon::signals;
 
+use config_file::ConfigFile;
 use dialogue::Dialogue;
-use draft::{Draft, Keys, LogIn, Source};
+use draft::{Draft, Keys, LogInBy, Source};
 pub use options::Setup;
 use options::USUAL_TARGET;
-use place::Place;
 use talk::Talk;
 
 impl Setup {
     pub async fn run(&self, common: &Common, results: &mut Results) -> Result<Exit, CliError> {
         let address = Address::parse(&self.address).map_err(CliError::Usage)?;
         let deliver = config::targets_as_yaml(&self.targets())?;
-        let place = Place::read(common)?;
+        let place = ConfigFile::read(common)?;
         let name = self.free_name(&place, &address)?;
         let is_person = !self.print && io::stdin().is_terminal() && io::stdout().is_terminal();
         if !is_person {
@@ -52,7 +52,7 @@ impl Setup {
     }
 
     /// Gives the account's name, and refuses an address that has an account.
-    fn free_name(&self, place: &Place, address: &Address) -> Result<String, CliError> {
+    fn free_name(&self, place: &ConfigFile, address: &Address) -> Result<String, CliError> {
         let file = place.path.display();
         let of_address = place.accounts().iter().find(|account| account.user == address.to_string());
         if let Some(account) = of_address.filter(|_| !self.print) {
@@ -74,7 +74,7 @@ impl Setup {
     async fn printed(
         &self,
         address: &Address,
-        place: Place,
+        place: ConfigFile,
         (name, deliver): (String, String),
         results: &mut Results,
     ) -> Result<Exit, CliError> {
@@ -91,15 +91,15 @@ impl Setup {
         comments.extend(server.note.map(|note| format!("Mind: {note}.")));
         let log_in = self.log_in(&server)?;
         let log_in = match log_in {
-            Some(LogIn::Tokens { provider, client_id: None, client_secret }) if !provider.has_client() => {
+            Some(LogInBy::Tokens { provider, client_id: None, client_secret }) if !provider.has_client() => {
                 comments.push(format!("Register a client first ({}), and put in its id.", provider.manual));
-                LogIn::Tokens { provider, client_id: Some("CLIENT-ID".into()), client_secret }
+                LogInBy::Tokens { provider, client_id: Some("CLIENT-ID".into()), client_secret }
             }
             Some(log_in) => log_in,
-            None => LogIn::Password(Source::Missing),
+            None => LogInBy::Password(Source::Missing),
         };
         let stored = place.secret_file(&name);
-        if matches!(log_in, LogIn::Password(Source::Missing)) {
+        if matches!(log_in, LogInBy::Password(Source::Missing)) {
             comments.push(format!("Put the password into {} (mode 0600).", stored.display()));
         }
         let first_sync = self.first_sync.unwrap_or(FirstSync::All);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::draft::{LogIn, Source};
-use super::place::Place;
+use super::config_file::ConfigFile;
+use super::draft::{LogInBy, Source};
 use crate::autoconfig::{Address, Doubt, Found, Outcome, Server, look_up};
 use crate::cli::CliError;
 use crate::config::account::{FirstSync, TlsMode};
@@ -83,7 +83,7 @@ impl From<Tls> for TlsMode {
 
 impl Setup {
     /// Finds the server, or takes the one that was given; else gives who was asked in vain.
-    pub(super) async fn look_up(&self, address: &Address, place: &Place) -> Result<Found, Outcome> {
+    pub(super) async fn look_up(&self, address: &Address, place: &ConfigFile) -> Result<Found, Outcome> {
         if let Some(given) = &self.server {
             return Ok(self.named(address, given, "--server"));
         }
@@ -112,17 +112,17 @@ impl Setup {
     }
 
     /// Gives what to log in with, as far as options say it or there is no choice.
-    pub(super) fn log_in(&self, server: &Server) -> Result<Option<LogIn>, CliError> {
+    pub(super) fn log_in(&self, server: &Server) -> Result<Option<LogInBy>, CliError> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if let Some(command) = &self.password_command {
-            return Ok(Some(LogIn::Password(Source::Command(command.clone()))));
+            return Ok(Some(LogInBy::Password(Source::Command(command.clone()))));
         }
         if let Some(file) = &self.password_file {
-            return Ok(Some(LogIn::Password(Source::File(absolute(file)))));
+            return Ok(Some(LogInBy::Password(Source::File(absolute(file)))));
         }
         let wants_tokens = self.login || self.client_id.is_some() || !server.password;
         match server.oauth2.filter(|_| wants_tokens) {
-            Some(provider) => Ok(Some(LogIn::Tokens {
+            Some(provider) => Ok(Some(LogInBy::Tokens {
                 provider,
                 client_id: self.client_id.clone(),
                 client_secret: self.client_secret_file.as_ref().map(|file| Source::File(absolute(file))),

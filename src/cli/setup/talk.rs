@@ -1,9 +1,9 @@
 //! What is said with a person, from the server to the next command.
 
+use super::config_file::{ConfigFile, Drafted};
 use super::dialogue::{Dialogue, TRIES};
-use super::draft::{Draft, LogIn, Source};
+use super::draft::{Draft, LogInBy, Source};
 use super::options::{Nothing, Setup, USUAL_TARGET, first_sync, not_found, nothing, server, warning};
-use super::place::{Drafted, Place};
 use super::trial::Trial;
 
 use crate::autoconfig::{Address, Doubt, Found, Outcome, Server};
@@ -22,7 +22,7 @@ use crate::text::Shown;
 pub(super) struct Talk<'a> {
     pub(super) setup: &'a Setup,
     pub(super) address: &'a Address,
-    pub(super) place: Place,
+    pub(super) place: ConfigFile,
     pub(super) dialogue: Dialogue<'a>,
 }
 
@@ -126,29 +126,29 @@ impl Talk<'_> {
     }
 
     /// Asks what to log in with; a password itself is asked for when it is tried.
-    async fn log_in(&mut self, server: &Server) -> Result<LogIn, CliError> {
+    async fn log_in(&mut self, server: &Server) -> Result<LogInBy, CliError> {
         let given = match (self.setup.log_in(server)?, server.oauth2) {
             (None, Some(provider)) => {
                 let question = "Log in by password or by oauth2?";
                 match self.dialogue.choose(question, &["password", "oauth2"]).await? {
                     0 => None,
-                    _ => Some(LogIn::Tokens { provider, client_id: None, client_secret: None }),
+                    _ => Some(LogInBy::Tokens { provider, client_id: None, client_secret: None }),
                 }
             }
             (given, _) => given,
         };
         match given {
-            Some(LogIn::Tokens { provider, client_id: None, .. }) if !provider.has_client() => {
+            Some(LogInBy::Tokens { provider, client_id: None, .. }) if !provider.has_client() => {
                 self.client(provider).await
             }
             Some(log_in) => Ok(log_in),
-            None if self.setup.no_try => Ok(LogIn::Password(self.password(server).await?)),
-            None => Ok(LogIn::Password(Source::Missing)),
+            None if self.setup.no_try => Ok(LogInBy::Password(self.password(server).await?)),
+            None => Ok(LogInBy::Password(Source::Missing)),
         }
     }
 
     /// Asks for the client that a person has registered.
-    async fn client(&mut self, provider: &'static Provider) -> Result<LogIn, CliError> {
+    async fn client(&mut self, provider: &'static Provider) -> Result<LogInBy, CliError> {
         self.dialogue.say(&format!(
             "OAuth2 takes a client that is registered with {}; {} says how.",
             provider.name, provider.manual
@@ -162,7 +162,7 @@ impl Talk<'_> {
             Some(file) => Some(Source::File(file.clone())),
             None => self.dialogue.secret(prompt).await?.map(Source::Typed),
         };
-        Ok(LogIn::Tokens { provider, client_id: Some(client_id), client_secret })
+        Ok(LogInBy::Tokens { provider, client_id: Some(client_id), client_secret })
     }
 
     async fn password(&mut self, server: &Server) -> Result<Source, CliError> {
@@ -201,14 +201,14 @@ impl Talk<'_> {
 
     /// Logs in, with another password if one is refused; gives how many messages wait, or why nobody knows.
     async fn tried(&mut self, draft: &mut Draft) -> Result<Result<usize, Failure>, CliError> {
-        let is_asked = matches!(draft.log_in, LogIn::Password(Source::Missing));
+        let is_asked = matches!(draft.log_in, LogInBy::Password(Source::Missing));
         for attempt in 1..=TRIES {
             if is_asked {
                 let source = match attempt {
                     1 => self.password(&draft.server).await?,
                     _ => self.password_again(&mut draft.server).await?,
                 };
-                draft.log_in = LogIn::Password(source);
+                draft.log_in = LogInBy::Password(source);
             }
             let report = self.attempt(draft).await?;
             let Some(failure) = report.failure else {
@@ -325,8 +325,8 @@ impl Talk<'_> {
         self.dialogue.say(&format!("Wrote the account {} into {}", draft.name, self.place.path.display()));
         if let Some(path) = secret {
             let what = match draft.log_in {
-                LogIn::Password(_) => "its password",
-                LogIn::Tokens { .. } => "the client's secret",
+                LogInBy::Password(_) => "its password",
+                LogInBy::Tokens { .. } => "the client's secret",
             };
             self.dialogue.say(&format!("and {what} in {}, for you alone.", path.display()));
         }

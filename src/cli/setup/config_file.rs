@@ -21,7 +21,7 @@ const LONGEST: u64 = 4 << 20;
 const HEAD: &str = "# The configuration of postrider; `man postrider.yaml` has all keys.\n";
 
 /// A configuration file, which need not be there.
-pub(super) struct Place {
+pub(super) struct ConfigFile {
     pub(super) path: PathBuf,
     /// Whether it is found without being named.
     is_usual: bool,
@@ -40,7 +40,7 @@ pub(super) struct Drafted {
     pub(super) config: Config,
 }
 
-impl Place {
+impl ConfigFile {
     /// Reads the configuration that was named, or the usual one.
     pub(super) fn read(common: &Common) -> Result<Self, CliError> {
         let named = common.named();
