@@ -7,7 +7,7 @@ use crate::failure::Class;
 use crate::net::{Stage, Stream};
 use crate::secret::{Secret, masked};
 use crate::source::{
-    Helped, Login, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trials,
+    Authorization, Helped, NotOpened, Opened, RefusedLogIn, Server, Source, SourceError, SourceFailed, Trials,
 };
 use crate::state::{Closing, LogIn, Maildrop, Memory, Naming, PollResult, StateError};
 
@@ -221,7 +221,7 @@ impl Poll<'_> {
             Task::Sync(_) | Task::MarkAll(_) => Trials::Allowed,
             Task::DryRun(_) | Task::Check(_) => Trials::NotNow,
         };
-        let login = Login::new(self.account, secret, notes.server, trials);
+        let login = Authorization::new(self.account, secret, notes.server, trials);
         let opened = Source::open(login, &self.environment.connector, stream);
         self.unless_stopped("log in", async { Ok(opened.await) }).await
     }

@@ -22,7 +22,7 @@ use super::server::{Found, Server, Trial};
 use super::wire::{Wire, WireError};
 
 /// What a log-in needs to know.
-pub struct Login<'a> {
+pub struct Authorization<'a> {
     pub(super) account: &'a Account,
     /// The password; empty where only mechanisms without one are allowed.
     secret: &'a Secret,
@@ -60,7 +60,7 @@ pub(super) enum Behind {
 
 /// How the mechanisms' messages reach their ends.
 struct Auth<'a, 'b> {
-    login: &'a mut Login<'b>,
+    login: &'a mut Authorization<'b>,
     wire: &'a mut Wire,
     mechanism: Mechanism,
     doing: String,
@@ -75,7 +75,7 @@ struct Auth<'a, 'b> {
     sent_at: Instant,
 }
 
-impl<'a> Login<'a> {
+impl<'a> Authorization<'a> {
     /// Begins with what the log-in needs to know.
     pub fn new(account: &'a Account, secret: &'a Secret, server: &'a mut Server, trials: Trials) -> Self {
         let (suspect, said_more, watch) = (None, None, Watch::default());

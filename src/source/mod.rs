@@ -63,7 +63,7 @@ pub use error::{
 };
 pub use headerless::Shows;
 pub use headers::{Asked, BrokeAtHeader};
-pub use login::{Login, Trials};
+pub use login::{Authorization, Trials};
 pub use order::{Begin, Event, Last, Order, Refusal, Rest};
 pub use server::{Helped, Server, Trial};
 
@@ -123,7 +123,7 @@ pub struct Finished {
 
 impl Source {
     pub async fn open(
-        mut login: Login<'_>,
+        mut login: Authorization<'_>,
         connector: &Connector,
         stream: Stream,
     ) -> Result<Opened, NotOpened> {

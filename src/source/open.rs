@@ -11,7 +11,7 @@ use crate::sasl::Mechanism;
 
 use super::error::{About, Doing, SourceError, SourceFailed};
 use super::list::{Heard, built, is_empty, is_uncoded, read_listing};
-use super::login::{Behind, Login};
+use super::login::{Authorization, Behind};
 use super::server::{Found, Trial};
 use super::wire::{Sending, Wire, WireError};
 
@@ -25,7 +25,7 @@ pub struct Listed {
     pub uidl_refused: Option<SourceFailed>,
 }
 
-impl Login<'_> {
+impl Authorization<'_> {
     /// Logs in and lists. On a server that was seen to take it, UIDL and LIST travel with the credentials: the listing is
     /// complete one round trip after the greeting.
     pub async fn run(&mut self, connector: &Connector, stream: Stream) -> Result<Listed, SourceFailed> {
