@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::super::error::CredentialError;
 use super::endpoint::{self, Form};
 use super::error::{OAuth2Error, Origin, Refused};
-use super::login::{Login, Means};
+use super::login::{Means, TokenOwner};
 use crate::config::HttpUrl;
 use crate::secret::Secret;
 use crate::text::Shown;
@@ -34,7 +34,7 @@ struct Code {
 /// Has a person allow the access on another device, and gives the provider's answer.
 pub(super) async fn allowed(
     means: &Means<'_>,
-    login: &Login<'_>,
+    login: &TokenOwner<'_>,
     url: &HttpUrl,
     scope: &str,
     say: &mut dyn FnMut(&str),

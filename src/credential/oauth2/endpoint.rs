@@ -16,7 +16,7 @@ use super::super::error::CredentialError;
 use super::super::sources;
 use super::assertion::{Claims, assertion};
 use super::error::{OAuth2Error, Origin, Refused};
-use super::login::{Login, Means};
+use super::login::{Means, TokenOwner};
 use crate::config::account::Tls;
 use crate::config::oauth2::ClientProof;
 use crate::config::{HttpUrl, Proxy, Reach};
@@ -82,7 +82,7 @@ pub(super) struct Question {
 /// Asks a token or device endpoint as this client.
 pub(super) async fn ask(
     means: &Means<'_>,
-    login: &Login<'_>,
+    login: &TokenOwner<'_>,
     url: &HttpUrl,
     form: Form,
 ) -> Result<Answered, CredentialError> {
@@ -93,7 +93,7 @@ impl Question {
     /// Gets all that is needed to ask: nothing is sent yet.
     pub(super) async fn new(
         means: &Means<'_>,
-        login: &Login<'_>,
+        login: &TokenOwner<'_>,
         url: &HttpUrl,
         mut form: Form,
     ) -> Result<Self, CredentialError> {
@@ -157,7 +157,7 @@ impl Question {
 /// Shows who asks (RFC 6749, 2.3); gives the value of the Authorization field, if it goes there.
 async fn authenticate(
     means: &Means<'_>,
-    login: &Login<'_>,
+    login: &TokenOwner<'_>,
     form: &mut Form,
 ) -> Result<Option<Zeroizing<String>>, CredentialError> {
     let client = login.client;

@@ -14,7 +14,7 @@ use super::error::{OAuth2Error, Origin, Refused};
 use super::granted::Granted;
 use super::kept::{Kept, lacking};
 use super::listen::Return;
-use super::login::{Login, Means, read, turn};
+use super::login::{Means, TokenOwner, read, turn};
 use crate::config::Account;
 use crate::config::oauth2::{Grant, OAuth2};
 use crate::secret::Secret;
@@ -42,7 +42,7 @@ pub enum By {
 /// A login that an account needs, with all the scopes that accounts and targets want of it.
 #[derive(Debug)]
 pub struct Needed<'a> {
-    login: Login<'a>,
+    login: TokenOwner<'a>,
     scope: String,
     /// Nothing that is good is stored.
     pub is_lacking: bool,
@@ -83,10 +83,10 @@ pub async fn needed<'a>(
 }
 
 /// Gives the login, if a person makes it.
-fn by_person<'a>(user: &User<'a>) -> Option<Login<'a>> {
+fn by_person<'a>(user: &User<'a>) -> Option<TokenOwner<'a>> {
     match user.oauth2 {
         OAuth2::Client(client) if client.grant == Grant::RefreshToken && client.refresh_token.is_none() => {
-            Some(Login { client, user: user.user })
+            Some(TokenOwner { client, user: user.user })
         }
         OAuth2::Client(_) | OAuth2::Command(_) => None,
     }
@@ -95,7 +95,7 @@ fn by_person<'a>(user: &User<'a>) -> Option<Login<'a>> {
 impl Needed<'_> {
     /// Names whose login it is, and where: `alice at accounts.google.com`.
     pub fn whose(&self) -> String {
-        let Login { client, user } = self.login;
+        let TokenOwner { client, user } = self.login;
         let at = client.auth_url.as_ref().unwrap_or(&client.token_url);
         format!("{user} at {}", at.authority())
     }

@@ -35,12 +35,12 @@ impl Means<'_> {
 
 /// A client and a user: accounts and targets that share both share their tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct Login<'a> {
+pub struct TokenOwner<'a> {
     pub client: &'a OAuth2Client,
     pub user: &'a str,
 }
 
-impl Login<'_> {
+impl TokenOwner<'_> {
     /// Names it, for its lock and its file.
     pub(super) fn name(&self) -> String {
         let OAuth2Client { token_url, client_id, .. } = self.client;

@@ -45,7 +45,7 @@ use granted::{Granted, printed_token};
 pub use kept::{AccessToken, Age, Unwanted};
 use kept::{Kept, id_of, lacking};
 pub use login::Means;
-use login::{Login, read, turn};
+use login::{TokenOwner, read, turn};
 pub use renewals::Renewals;
 
 /// Whose tokens, and what for.
@@ -93,7 +93,7 @@ impl<'a> User<'a> {
         match self.oauth2 {
             OAuth2::Command(line) => self.of_command(means, line, unwanted).await,
             OAuth2::Client(client) => {
-                let login = Login { client, user: self.user };
+                let login = TokenOwner { client, user: self.user };
                 login.access_token(means, &client.scope(self.protocol), unwanted).await
             }
         }
@@ -103,7 +103,7 @@ impl<'a> User<'a> {
     pub async fn identity(&self, means: &Means<'_>, look: Look) -> Result<Secret, CredentialError> {
         match self.oauth2 {
             OAuth2::Command(line) => Ok(Secret::new(format!("{line:?}"))),
-            OAuth2::Client(client) => Login { client, user: self.user }.identity(means, look).await,
+            OAuth2::Client(client) => TokenOwner { client, user: self.user }.identity(means, look).await,
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a> User<'a> {
     }
 }
 
-impl Login<'_> {
+impl TokenOwner<'_> {
     async fn access_token(
         &self,
         means: &Means<'_>,
