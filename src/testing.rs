@@ -14,8 +14,8 @@ pub mod config {
         Address, CatchAll, Destination, Occurrence, Pipe, Provider, Route, Sender, Unknown, is_address,
     };
     pub use crate::config::{
-        Account, Config, Daemon, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, RowError, Target,
-        show,
+        Account, Config, Fleet, HttpUrl, MailServer, Proxy, Reach, Recipients, Row, RowError, SessionLimits,
+        Target, show,
     };
 }
 

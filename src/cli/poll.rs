@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinSet};
 use super::CliError;
 use super::exit::Exit;
 use super::progress::{self, Bars};
-use crate::config::{Account, Config, Daemon, Hosts};
+use crate::config::{Account, Config, Hosts, SessionLimits};
 use crate::daemon::schedule::queue::Queue;
 use crate::daemon::signals;
 use crate::failure::Class;
@@ -75,7 +75,7 @@ fn log_stopped(reports: &[Report]) {
 /// everything is due once, at once and in the order of the accounts, and nothing is due again.
 async fn concurrently<S, F>(
     accounts: &[Arc<Account>],
-    (limits, hosts): (Daemon, &Hosts),
+    (limits, hosts): (SessionLimits, &Hosts),
     stop: Stop,
     session: S,
     mut ended: impl FnMut(&Report),
@@ -142,8 +142,8 @@ pub(super) mod tests {
         })
     }
 
-    fn limits(max_sessions: usize, max_sessions_per_host: usize) -> Daemon {
-        Daemon { max_sessions, max_sessions_per_host, startup_spread: std::time::Duration::ZERO }
+    fn limits(max_sessions: usize, max_sessions_per_host: usize) -> SessionLimits {
+        SessionLimits { max_sessions, max_sessions_per_host, startup_spread: std::time::Duration::ZERO }
     }
 
     fn fine(account: &Account) -> Report {
@@ -151,7 +151,7 @@ pub(super) mod tests {
     }
 
     /// Polls 24 accounts of three hosts and gives the most sessions seen at once: of all, of one host.
-    async fn most_at_once(limits: Daemon) -> (usize, usize) {
+    async fn most_at_once(limits: SessionLimits) -> (usize, usize) {
         static HOSTS: [&str; 3] = ["a.example", "A.Example", "b.example"];
         let accounts: Vec<_> = (0..24).map(|i| account(&i.to_string(), HOSTS[i % 3])).collect();
         let now = Arc::new(Mutex::new(HashMap::<String, usize>::new()));

@@ -100,7 +100,7 @@ pub struct Config {
     pub state: PathBuf,
     /// The database that holds the state in place of that file.
     pub database: Option<Postgres>,
-    pub daemon: Daemon,
+    pub daemon: SessionLimits,
     /// Limits of single hosts.
     pub hosts: Hosts,
     /// What holds for accounts that are rows of a table, if there are such.
@@ -156,14 +156,14 @@ pub enum Confinement {
 
 /// Limits that hold for all accounts together; `sync` obeys them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Daemon {
+pub struct SessionLimits {
     pub max_sessions: usize,
     pub max_sessions_per_host: usize,
     /// Time over which a daemon's first polls are spread.
     pub startup_spread: Duration,
 }
 
-impl Default for Daemon {
+impl Default for SessionLimits {
     fn default() -> Self {
         Self { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) }
     }

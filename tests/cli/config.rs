@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use postrider::testing::config::{
-    Account, CommandLine, Config, Daemon, FirstSync, Interval, Keep, Order, Password, Pipelining, Target,
-    TlsMode, TlsVersion, show,
+    Account, CommandLine, Config, FirstSync, Interval, Keep, Order, Password, Pipelining, SessionLimits,
+    Target, TlsMode, TlsVersion, show,
 };
 use postrider::testing::sasl::{Auth, Mechanism};
 use postrider::testing::secret::Secret;
@@ -43,7 +43,7 @@ fn a_minimal_account_has_every_default() {
     assert_eq!(config.file, Some(PathBuf::from(FILE)));
     assert_eq!(
         config.daemon,
-        Daemon { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) }
+        SessionLimits { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) }
     );
     assert_eq!(
         (account.name.as_str(), account.host.as_str(), account.port),

@@ -38,7 +38,7 @@ use tokio::task::{Id, JoinHandle};
 use tokio::time::timeout;
 
 use crate::clock::since_boot;
-use crate::config::{Account, Config, Daemon, Hosts};
+use crate::config::{Account, Config, Hosts, SessionLimits};
 use crate::failure::Class;
 use crate::session::{Progress, Report};
 use crate::state::postgres::beat::silence;
@@ -73,7 +73,7 @@ pub fn unshared(config: &Config) -> Option<(String, String)> {
 }
 
 /// Gives the limits of a configuration.
-pub fn limits(daemon: &Daemon, hosts: &Hosts) -> Limits {
+pub fn limits(daemon: &SessionLimits, hosts: &Hosts) -> Limits {
     Limits {
         sessions: daemon.max_sessions,
         per_host: daemon.max_sessions_per_host,

@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Account, Daemon, Hosts};
+use crate::config::{Account, Hosts, SessionLimits};
 use crate::failure::{Backoff, Class};
 
 use entry::{Entry, Place, Running, is_same_maildrop};
@@ -41,7 +41,7 @@ const LATE: Duration = Duration::from_secs(10);
 /// Decides when which account is polled.
 #[derive(Debug)]
 pub struct Schedule {
-    limits: Daemon,
+    limits: SessionLimits,
     dice: Dice,
     entries: HashMap<Arc<str>, Entry>,
     /// By the time they are due.
@@ -83,7 +83,7 @@ enum Server {
 
 impl Schedule {
     /// Makes a schedule without accounts; the seed decides over all chance.
-    pub fn new(limits: Daemon, seed: u64) -> Self {
+    pub fn new(limits: SessionLimits, seed: u64) -> Self {
         Self {
             limits,
             dice: Dice::new(seed),
@@ -115,7 +115,7 @@ impl Schedule {
         &mut self,
         now: Duration,
         accounts: &[Arc<Account>],
-        limits: Daemon,
+        limits: SessionLimits,
     ) -> HashSet<Arc<str>> {
         self.limits = limits;
         self.queue.set_per_host(limits.max_sessions_per_host);

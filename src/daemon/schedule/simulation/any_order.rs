@@ -44,7 +44,7 @@ proptest! {
             let account = account(&number.to_string(), host, if number == 11 { Interval::Manual } else { every });
             Arc::new(Account { user: if changed { "x" } else { "y" }.into(), ..(*account).clone() })
         };
-        let mut limits = Daemon { max_sessions: 3, max_sessions_per_host: 2, startup_spread: MINUTE };
+        let mut limits = SessionLimits { max_sessions: 3, max_sessions_per_host: 2, startup_spread: MINUTE };
         let mut schedule = Schedule::new(limits, seed);
         let mut accounts: Vec<_> = (0..6).map(|number| make(number, false)).collect();
         schedule.set_accounts(Duration::ZERO, &accounts, limits);
@@ -71,7 +71,7 @@ proptest! {
                 }
                 Event::WakeAll => schedule.wake_all(now),
                 Event::Reload(named, all, here) => {
-                    limits = Daemon { max_sessions: all, max_sessions_per_host: here, ..limits };
+                    limits = SessionLimits { max_sessions: all, max_sessions_per_host: here, ..limits };
                     let named: BTreeMap<_, _> = named.into_iter().collect();
                     accounts = named.into_iter().map(|(number, changed)| make(number, changed)).collect();
                     schedule.set_accounts(now, &accounts, limits);

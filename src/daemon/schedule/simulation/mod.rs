@@ -16,8 +16,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const LIMITS: Daemon =
-    Daemon { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) };
+const LIMITS: SessionLimits =
+    SessionLimits { max_sessions: 64, max_sessions_per_host: 4, startup_spread: Duration::from_secs(30) };
 
 /// What a session comes to: how long it takes, how it ends, the LOGIN-DELAY announced.
 type Fate = (Duration, Ended, Option<Duration>);
@@ -25,7 +25,7 @@ type Fate = (Duration, Ended, Option<Duration>);
 /// A schedule, its sessions and their limits.
 struct World {
     schedule: Schedule,
-    limits: Daemon,
+    limits: SessionLimits,
     now: Duration,
     /// Sessions by their end.
     ends: BTreeMap<(Duration, u64), (Arc<Account>, Fate)>,
@@ -36,7 +36,7 @@ struct World {
 }
 
 impl World {
-    fn new(accounts: &[Arc<Account>], limits: Daemon) -> Self {
+    fn new(accounts: &[Arc<Account>], limits: SessionLimits) -> Self {
         let mut schedule = Schedule::new(limits, 42);
         schedule.set_accounts(Duration::ZERO, accounts, limits);
         Self {
@@ -274,7 +274,7 @@ fn after_a_suspend_there_is_no_burst_and_nobody_waits_another_interval() {
 
 #[test]
 fn one_with_many_messages_goes_behind_those_who_wait() {
-    let limits = Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
+    let limits = SessionLimits { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
     let mut world = World::new(&accounts(3, |number| number.to_string(), |_| HOUR), limits);
     world.run(MINUTE, |start, _| {
         let ended = if start.account.name == "0" { Ended::Unfinished } else { Ended::Complete };
@@ -375,7 +375,7 @@ fn a_wake_during_a_session_is_followed_by_another() {
 
 #[test]
 fn what_is_done_after_a_session_keeps_nobody_waiting_but_its_own_account() {
-    let limits = Daemon { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
+    let limits = SessionLimits { max_sessions: 1, max_sessions_per_host: 1, startup_spread: Duration::ZERO };
     let mut schedule = Schedule::new(limits, 1);
     schedule.set_accounts(Duration::ZERO, &accounts(3, |_| "a".into(), |_| MINUTE), limits);
     let begun = |schedule: &mut Schedule, now| -> Vec<_> {
@@ -425,7 +425,7 @@ fn a_wait_that_an_earlier_process_began_goes_on() {
     let names = ["fine", "failing", "over", "delayed", "message", "manual"];
     let interval = |name| if name == "manual" { Interval::Manual } else { Interval::Every(5 * MINUTE) };
     let accounts = names.map(|name| account(name, name, interval(name)));
-    let limits = Daemon { startup_spread: Duration::ZERO, ..LIMITS };
+    let limits = SessionLimits { startup_spread: Duration::ZERO, ..LIMITS };
     let mut world = World::new(&accounts, limits);
     world.now = HOUR;
     let past = |minutes: u32, class, failures, login_delay| Past {
