@@ -341,7 +341,7 @@ impl Closing {
     pub(super) fn is_idle(&self) -> bool {
         let Self { at: _, listed_at: _, open: _, naming: _, stays_open, vanished, returned, .. } = self;
         let Self { superseded, changes, pending, deleted, undeleted, doubted, confirmed, .. } = self;
-        let Self { held, released, server, login, told, poll, .. } = self;
+        let Self { held, released, learned, login, told, poll, .. } = self;
         let lists = [vanished, returned, superseded];
         let names = [deleted, undeleted, doubted, released];
         lists.iter().all(|list| list.is_empty())
@@ -351,7 +351,7 @@ impl Closing {
             && confirmed.is_empty()
             && held.is_empty()
             && told.is_empty()
-            && server.is_none()
+            && learned.is_none()
             && !stays_open
             && matches!(login, None | Some(LogIn::Worked(_)))
             && poll.as_ref().is_some_and(|poll| poll.failure.is_none() && poll.messages == 0)
