@@ -95,7 +95,7 @@ Exit status:
    0  it was shown; with --max-age: every account was polled well within it
    2  the command line is wrong, or there is no such account or maildrop
   75  with --max-age: an account was not; or the state cannot be read
-  77  with --max-age: an account was not, and its server refused the credentials; or the database's password cannot be had
+  77  with --max-age: its server refused the credentials; or the database's password cannot be had
   78  the configuration is wrong";
 
 pub(super) const LOGIN: &str = "\
