@@ -167,8 +167,8 @@ fn a_dead_host_of_most_accounts_makes_nobody_else_late_and_is_polled_again_once_
     all.extend(drops(300, "well", "b", 5 * MINUTE));
     let mut site = Site::new(all, 2, &limits(20, 20));
     // Each session waits a minute for it in vain, until it is back.
-    let back = 2 * HOUR;
-    site.run(4, |host, now| match host {
+    let back = HOUR + HOUR / 2;
+    site.run(3, |host, now| match host {
         "dead" if now < back => (MINUTE, Answer::Failed),
         _ => (2, Answer::Answered),
     });
