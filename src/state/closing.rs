@@ -377,7 +377,7 @@ mod tests {
             Closing { deleted: vec![(UniqueId::new(*b"a"), 0)], ..idle() },
             Closing { released: vec![(UniqueId::new(*b"a"), 0)], ..idle() },
             Closing { vanished: vec![0], ..idle() },
-            Closing { told: vec![("failure", None)], ..idle() },
+            Closing { told: vec![(Subject::Polls, None)], ..idle() },
             Closing { stays_open: true, ..idle() },
         ] {
             assert!(!closing.is_idle(), "{closing:?}");
