@@ -5,6 +5,7 @@ mod browser;
 mod config;
 mod demo;
 mod docs;
+mod fleet_clock;
 mod fleet_tokens;
 mod hints;
 mod import;

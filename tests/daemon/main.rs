@@ -1,5 +1,6 @@
 //! The daemon, its hooks, metrics and units.
 
+mod bad_databases;
 mod database;
 mod dead_host;
 mod fleet;
