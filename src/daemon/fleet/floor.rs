@@ -338,7 +338,7 @@ mod tests {
                 .collect();
             assert_eq!(begin(&mut floor, failing.clone()).len(), 6);
             (90..96).for_each(|maildrop| {
-                assert_ne!(floor.left(maildrop, &door, Answer::Failed), Some(News::Back))
+                assert_ne!(floor.left(maildrop, &door, Answer::Failed), Some(News::Back));
             });
             assert_eq!(begin(&mut floor, failing).len(), 2);
             assert_eq!((floor.host(&door), floor.host(&well[0].door)), (Host::Away, Host::Unknown));

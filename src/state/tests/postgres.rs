@@ -152,9 +152,9 @@ async fn a_password_that_is_missing_and_a_mechanism_that_is_not_ours_are_trouble
         let url = format!("postgresql://u@{}/x", listener.local_addr().unwrap());
         let answers = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
             stream.write_all(asked).await.unwrap();
-            std::future::pending::<()>().await
+            std::future::pending::<()>().await;
         };
         let error = tokio::select! {
             error = async { database(&url).query("SELECT 1", &[]).await.unwrap_err() } => error,
