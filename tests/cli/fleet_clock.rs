@@ -68,8 +68,9 @@ fn what_a_machine_with_a_wrong_clock_writes_down_and_shows_is_of_the_right_time(
         let wait = -since("next_try", "held");
         assert!((1..HOUR / 2).contains(&wait), "{ahead}: {wait}");
         // Nobody of another clock takes it for due, or for one that is never tried.
+        let tried = asked(&site.server, "RETR");
         site.home.must(&["sync"], 75);
-        assert_eq!(asked(&site.server, "RETR"), 2, "{ahead}: it was tried before its time");
+        assert_eq!(asked(&site.server, "RETR"), tried, "{ahead}: it was tried before its time");
         site.home.must_at(ahead, &["held", "retry", "a"], 75);
         site.server.refuse("held", None);
         site.home.must_at(ahead, &["held", "retry", "a"], 0);

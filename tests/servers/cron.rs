@@ -12,7 +12,7 @@ use crate::support::postrider::faketime;
 use crate::support::process::{Server, free_port, wait_until};
 
 const CRONTAB: &str = include_str!("../../contrib/crontab");
-const SYNC: &str = "*/5 * * * * $HOME/.cargo/bin/postrider sync";
+const SYNC: &str = "*/5 * * * * /usr/bin/postrider sync";
 /// A minute takes cron two seconds.
 const SPEED: &str = "+0 x30";
 
@@ -21,7 +21,7 @@ fn start_cron(root: &Root) -> Server {
     let security = libraries() + "/security/pam_permit.so";
     root.add(&found("/usr/sbin/cron"), "/usr/sbin/cron");
     root.add(&found(&security), &security);
-    root.add(Path::new(env!("CARGO_BIN_EXE_postrider")), "home/box/.cargo/bin/postrider");
+    root.add(Path::new(env!("CARGO_BIN_EXE_postrider")), "usr/bin/postrider");
     root.add(&faketime(), "usr/lib/faketime.so");
     // What cron mails with; of a file of its own, since it wants the group's rights.
     let sendmail = root.at("usr/sbin/sendmail");
