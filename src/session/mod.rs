@@ -136,11 +136,13 @@ pub async fn poll(
         // Work that still waits for an answer has the state's lease, but not the state.
         Err(aborted) => Err(aborted),
     };
-    let health = Health::of(ended.as_ref().map(drop), environment.host);
+    // A host that let somebody in and listed is there, whatever broke the session afterwards.
+    let has_listed = report.listed.is_some();
+    let host = if has_listed { Host::Unknown } else { environment.host };
+    let health = Health::of(ended.as_ref().map(drop), host);
     report.answer = match ended.as_ref().map_err(Failed::answer) {
-        Ok(()) => Answer::Answered,
-        Err(Answer::None) if report.listed.is_some() => Answer::Answered,
-        Err(answer) => answer,
+        Err(answer) if !has_listed => answer,
+        Ok(()) | Err(_) => Answer::Answered,
     };
     let is_over = environment.stop.term().is_over();
     report.befell = ended.as_ref().err().and_then(Failed::befell).or(is_over.then_some(Befell::Worker));

@@ -204,8 +204,8 @@ impl SourceError {
         }
     }
 
-    /// Says whether it is the host's, whoever polls there: network, TLS or greeting. One that hangs up where the answer to a
-    /// log-in was due may refuse that account so.
+    /// Says whether it is the host's, whoever polls there: network, TLS or greeting. One that hangs up or says nothing
+    /// where the answer to a log-in was due may refuse that account so.
     pub fn is_of_host(&self) -> bool {
         match self {
             Self::Refused { about, .. } => *about == About::Greeting,
@@ -214,7 +214,12 @@ impl SourceError {
                 | ProtocolError::LineTooLong { to }
                 | ProtocolError::ListingTooLong { to },
             )) => *to == Request::Greeting,
-            Self::Wire(WireError::Closed { waiting }) => waiting.awaited != Awaited::LogIn,
+            Self::Wire(
+                WireError::Closed { waiting }
+                | WireError::Lost { waiting, .. }
+                | WireError::Silence { waiting, .. }
+                | WireError::Trickle { waiting, .. },
+            ) => waiting.awaited != Awaited::LogIn,
             _ => matches!(self.class(), Class::Network | Class::Tls),
         }
     }
@@ -325,6 +330,10 @@ mod tests {
     fn network_and_greeting_are_the_hosts_trouble_and_a_log_in_is_an_accounts() {
         let refused = |about| SourceError::refused(&Reply { status: Status::Err, text: b"no" }, about);
         let closed = |awaited| SourceError::from(WireError::Closed { waiting: Waiting::new(awaited, "x") });
+        let silent = |awaited| {
+            let waiting = Waiting::new(awaited, "x");
+            SourceError::from(WireError::Silence { waiting, after: std::time::Duration::from_secs(60) })
+        };
         let garbled =
             |to| SourceError::from(WireError::Protocol(ProtocolError::NotAReply { to, line: Vec::new() }));
         let away = NetError::Refused { addresses: Vec::new(), port: 995 };
@@ -333,13 +342,18 @@ mod tests {
             refused(About::Greeting),
             closed(Awaited::Greeting),
             closed(Awaited::Other),
+            silent(Awaited::Greeting),
             garbled(Request::Greeting),
         ] {
             assert!(of_host.is_of_host(), "{of_host}");
         }
-        for of_account in
-            [refused(About::LogIn), closed(Awaited::LogIn), refused(About::Other), garbled(Request::List)]
-        {
+        for of_account in [
+            refused(About::LogIn),
+            closed(Awaited::LogIn),
+            silent(Awaited::LogIn),
+            refused(About::Other),
+            garbled(Request::List),
+        ] {
             assert!(!of_account.is_of_host(), "{of_account}");
         }
     }
