@@ -13,7 +13,7 @@ use crate::failure::Class;
 use crate::logging;
 use crate::session::summary::{self, Took};
 use crate::session::{self, Environment};
-use crate::state::postgres::{Rows, Server};
+use crate::state::postgres::Server;
 use crate::state::{Maildrop, Timestamp};
 
 /// How long the state file may take to say how the last polls ended.
@@ -73,7 +73,7 @@ impl Daemon {
             Some(fleet) => {
                 match &self.table {
                     Some(_) => fleet.await_rows(),
-                    None => fleet.set_rows(Rows::default()),
+                    None => fleet.read_no_table(),
                 }
                 fleet.set_accounts(&accounts, limits);
                 (fleet.accounts().cloned().collect(), HashSet::new())

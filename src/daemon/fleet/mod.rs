@@ -169,6 +169,12 @@ impl Fleet {
         self.tell_accounts();
     }
 
+    /// Reads no table any more. What was recorded of its rows stays, as others may read them.
+    pub fn read_no_table(&mut self) {
+        (self.of_table, self.unusable, self.wrong) = Default::default();
+        self.roster = Roster::WithoutTable;
+    }
+
     fn tell_accounts(&mut self) {
         let (polled, mut besides): (Vec<_>, Vec<_>) =
             self.accounts().cloned().partition(|account| account.enabled);

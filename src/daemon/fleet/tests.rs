@@ -368,6 +368,9 @@ async fn a_worker_that_reads_no_table_drops_nothing_that_may_be_of_a_row() {
     Postgres::shared().execute(&site.name, old);
     let left = || Postgres::shared().execute(&site.name, "SELECT count(*) FROM lease");
     let mut fleet = Fleet::join(site.leases(), site.leases(), limits(), SILENCE);
+    // As one does whose file named a table until it was read again.
+    fleet.await_rows();
+    fleet.read_no_table();
     fleet.set_accounts(&[], limits());
     sleep(3 * SECOND).await;
     assert_eq!(left(), "2");
