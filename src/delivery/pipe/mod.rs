@@ -9,7 +9,7 @@
 //!
 //! # After a crash
 //!
-//! Messages are recorded while the next ones are handed over ([`super::Sink::most_unrecorded`]), so that a kill, or a
+//! Messages are recorded while the next ones are handed over ([`super::Facts::most_unrecorded`]), so that a kill, or a
 //! power cut, repeats at most three: two that were being recorded, and the one that a process had got. Nothing is lost:
 //! what is not recorded is on the server.
 
