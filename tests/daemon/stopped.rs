@@ -163,7 +163,7 @@ fn a_worker_that_was_stopped_before_the_octets_of_a_message_sends_no_end_of_it()
 }
 
 #[test]
-fn a_worker_that_was_stopped_while_a_receiver_had_its_message_records_nothing() {
+fn a_worker_that_was_stopped_while_a_receiver_had_its_message_says_no_quit() {
     let mut site = Site::plain(&[Kind::Http], 1, Postgres::shared().database());
     let gate = Arc::new((Mutex::new(0), Condvar::new()));
     let held = gate.clone();
