@@ -36,7 +36,7 @@ pub async fn carry_out(
         Task::Check(_) => check(turn).await,
         Task::DryRun(_) => dry_run(turn).await,
         Task::MarkAll(_) => mark_all(turn).await,
-        Task::Sync(_) => sync(turn).await,
+        Task::Sync(_) => Box::pin(sync(turn)).await,
     }
 }
 

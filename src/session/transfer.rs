@@ -82,7 +82,8 @@ impl Poll<'_> {
             (Some(sink), _) => {
                 let target = account.target();
                 let commit = self.commit(sink, (target, target.to_string(), &key), memory, found);
-                tokio::join!(fetch, self.in_time(commit.run(incoming, results), &forgetful))
+                let committing = Box::pin(commit.run(incoming, results));
+                tokio::join!(fetch, self.in_time(committing, &forgetful))
             }
             (None, Some(Outlet::Several(fan))) => {
                 let committing = Box::pin(fan.run(Of { poll: self, memory }, incoming, results));

@@ -94,7 +94,8 @@ impl<'a> User<'a> {
             OAuth2::Command(line) => self.of_command(means, line, unwanted).await,
             OAuth2::Client(client) => {
                 let login = TokenOwner { client, user: self.user };
-                login.access_token(means, &client.scope(self.protocol), unwanted).await
+                // Seldom more than a look at what is kept: whoever asks need not have room for a whole exchange.
+                Box::pin(login.access_token(means, &client.scope(self.protocol), unwanted)).await
             }
         }
     }
@@ -182,12 +183,12 @@ impl TokenOwner<'_> {
         }
         let question = Question::new(means, self, &self.client.token_url, form).await?;
         let (scope, now) = (scope.to_owned(), means.now);
-        let renewal = async move {
+        let renewal = Box::pin(async move {
             let room = turn.room().await.map_err(OAuth2Error::State)?;
             let token = kept.take(Granted::of(question.put().await??)?, &scope, now);
             room.write(kept.write()).await.map_err(OAuth2Error::State)?;
             Ok(token)
-        };
+        });
         means.renewals.run(means.through.account, renewal).await
     }
 
@@ -215,7 +216,7 @@ impl TokenOwner<'_> {
         // The client may have another secret now.
         let anew = if kept.is_of(&secrets) { None } else { Some(self.anew(&secrets)?) };
         let now = means.now;
-        let renewal = async move {
+        let renewal = Box::pin(async move {
             // Before the provider is asked: when it has answered, it may have forgotten the old one.
             let room = turn.room().await.map_err(OAuth2Error::State)?;
             match question.put().await? {
@@ -237,7 +238,7 @@ impl TokenOwner<'_> {
                     Err(error)
                 }
             }
-        };
+        });
         means.renewals.run(means.through.account, renewal).await
     }
 

@@ -187,7 +187,7 @@ impl Shared {
             ));
         }
         log::debug!("{}: target: {} octets to {}", self.line.access.account, message.octets, self.line.place);
-        let outcome = match self.upload(&letter, Way::Import).await? {
+        let outcome = match Box::pin(self.upload(&letter, Way::Import)).await? {
             Asked::Reply(reply, Verdict::Header) => self.insert(&letter, &reply).await?,
             asked => self.outcome(&letter, asked)?,
         };

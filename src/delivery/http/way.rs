@@ -69,7 +69,7 @@ impl Way {
             let mut kept = match idle.filter(|_| is_usable) {
                 Some(kept) => kept,
                 None => tokio::select! {
-                    connected = self.connect() => connected?,
+                    connected = Box::pin(self.connect()) => connected?,
                     () = stop.over(stop::SERVER) => return Ok(ended()),
                 },
             };
