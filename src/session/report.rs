@@ -51,7 +51,7 @@ pub struct Report {
     pub garbage: usize,
     /// The time that the server wants between two log-ins, if it announced one, in this session or before.
     pub login_delay: Option<Duration>,
-    /// Messages among those left that are there to be fetched: only the limit on their number kept them.
+    /// Messages among those left that are there to be fetched: only the limit on their number, or on octets, kept them.
     pub beyond: usize,
     /// Messages that this session fetched and that need nothing more for now: delivered, found there, or held.
     pub settled: usize,

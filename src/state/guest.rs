@@ -82,10 +82,10 @@ impl Guest {
         }
         // One of its own, so that no statement is waited for before a heartbeat.
         let beats = Leases::new(Database::new(self.0.server.clone()));
-        let (identity, renewer) = beat::join(&beats, silence()).await?;
+        let (identity, pulse) = beat::join(&beats, silence()).await?;
         let (id, term) = (identity.id, identity.term.clone());
         beats.drain(id).await?;
-        let beating = tokio::spawn(beat::beat(beats, id, silence(), renewer));
+        let beating = tokio::spawn(beat::beat(beats, id, silence(), pulse));
         *joined = Some(Joined { identity, beating, store: self.0.store.clone() });
         Ok((id, term))
     }

@@ -258,6 +258,7 @@ impl Fleet {
         let Session { claim, term, began, late, account, .. } = self.running.remove(&task)?;
         let (mail, every) = (report.delivered > 0, interval(&account));
         let began = since_boot().saturating_sub(began);
+        // What was not announced is kept nowhere: it holds for this wait alone.
         let delay = log_in.delay(ended, every, Duration::ZERO);
         let apart = LogIn { delay: Some(delay), ..log_in }.apart(began);
         let is_cut_off = term.is_over() || ended == Ended::Failed(Class::Stopped);

@@ -32,8 +32,8 @@ impl LogIn {
     pub fn delay(self, ended: Ended, every: Option<Duration>, known: Duration) -> Duration {
         match (ended, self.delay) {
             (_, Some(announced)) => announced.min(24 * LONGEST),
-            // It says that it was too soon, not how much: whatever was waited, twice that is tried next time, and
-            // kept, or every second poll would be refused.
+            // It says that it was too soon, not how much: whatever was waited, twice that is tried next time. Whoever
+            // can keep that gives it as `known` from then on, or every second poll would be refused.
             (Ended::Failed(Class::LoginDelay), None) => {
                 every.unwrap_or(known).max(known).saturating_mul(2).min(LONGEST)
             }

@@ -75,7 +75,7 @@ impl Roll {
         let mut left = TOLD;
         for ids in new.chunks(PAGE) {
             let read = self.page(self.table.rows(ids).await?);
-            // At once: should what follows fail, this page is not read again.
+            // At once. Should what follows fail, the page is read again, and told again.
             let wrong: Vec<_> = read.iter().filter_map(|(_, account)| account.as_ref().err()).collect();
             tell(&wrong, &mut left);
             let is_changed = |(id, _): &&(i64, Read)| self.known.contains_key(id);
